@@ -1,0 +1,1 @@
+//! Bytes out of one descriptor to any number of readers.

@@ -1,0 +1,2 @@
+//! A checked spec becomes an isolated Linux process.
+pub mod cgroup;
