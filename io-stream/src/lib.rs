@@ -1,1 +1,103 @@
 //! Bytes out of one descriptor to any number of readers.
+//!
+//! ```text
+//!   workload                    this crate                                     readers
+//!
+//!   stdout ==pipe==> PipeReader --.                               .--> Subscriber (its own queue)
+//!                                  > pump_pair --Bytes--> Hub ----+--> Subscriber .bytes()
+//!   stderr ==pipe==> PipeReader --'                        |      '--> Subscriber .reader()
+//!                                                         ring: replay history
+//!   stdin  <==pipe== StdinWriter <------------------------------------ whoever writes
+//! ```
+//!
+//! - The **pump** reads a pipe as long as somebody may write into it and hands [`Bytes`](bytes::Bytes)
+//!   to the hub. It reads on when nobody listens: a reader's absence never blocks the workload.
+//! - The **hub** gives each chunk its position (offset in its stream, one sequence over both, two
+//!   clocks), keeps the newest ones as history, and puts it into the queue of every subscriber. The
+//!   payload is shared, never copied for a reader.
+//! - A **subscriber** takes events out: [`Event::Chunk`], [`Event::Gap`], and one last [`Event::End`].
+//!   Dropping it is leaving.
+//!
+//! This crate knows no containers, no processes and no actors. It spawns no task and no thread, starts
+//! no process and writes no file. Subscribers work on any executor or none; pumps and pipe ends need a
+//! tokio runtime.
+//!
+//! # What a slow reader sees
+//!
+//! Each subscriber has a bounded queue and chooses what happens when it is full ([`Overflow`]); its
+//! choice changes nothing for the others, except that [`Overflow::Block`] makes them wait too. What it
+//! loses it is told, at the place where it is missing: received bytes and gaps together are the stream.
+//!
+//! ```
+//! use orangery_io_stream::{EndInfo, Event, Hub, HubOptions, Source, SubscribeOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let hub = Hub::new(HubOptions::default());
+//! let mut slow = hub.subscribe(SubscribeOptions {
+//!     queue_bytes: 8,
+//!     ..SubscribeOptions::default() // drops the oldest
+//! });
+//! for line in ["first\n", "second\n", "third\n"] {
+//!     hub.publish(Source::Stdout, line.into()).await;
+//! }
+//! hub.close(EndInfo::default());
+//!
+//! let Some(Event::Gap(gap)) = slow.recv().await else { panic!() };
+//! assert_eq!((gap.from, gap.to), (0, 13)); // "first\nsecond\n"
+//! let Some(Event::Chunk(chunk)) = slow.recv().await else { panic!() };
+//! assert_eq!((chunk.offset, &chunk.data[..]), (13, &b"third\n"[..]));
+//! let Some(Event::End(end)) = slow.recv().await else { panic!() };
+//! assert_eq!((end.stdout.bytes, end.stdout.dropped), (19, 13));
+//! # }
+//! ```
+//!
+//! | policy | the slow reader sees | the workload |
+//! |---|---|---|
+//! | [`DropOldest`](Overflow::DropOldest) | a [`Gap`], then the newest bytes | untouched |
+//! | [`DropNewest`](Overflow::DropNewest) | what it had queued, then a [`Gap`] | untouched |
+//! | [`Disconnect`](Overflow::Disconnect) | what it had queued, then [`Event::Lagged`] | untouched |
+//! | [`Block`](Overflow::Block) | everything, or after the budget a [`Gap`] that says so | waits up to the budget |
+//!
+//! # Order
+//!
+//! The order is that of the reads. Two pipes cannot tell in which order their bytes were written.
+//!
+//! # Ends
+//!
+//! [`EndReason::Eof`] is said only when every writer is gone. A process that is gone while something it
+//! started still holds its pipe ends as [`EndReason::Leaked`] after a grace; a pump that dies ends as
+//! [`EndReason::Abandoned`]. A subscriber that comes after the end gets the history and the same end.
+
+#![forbid(unsafe_code)]
+
+mod byte_stream;
+mod capture;
+mod chunk;
+mod error;
+mod event;
+mod hub;
+mod options;
+mod overflow;
+mod pipe;
+mod pump;
+mod queue;
+mod read_buffer;
+mod ring;
+mod slot;
+mod stdin;
+mod subscriber;
+
+pub use byte_stream::{ByteReader, ByteStream};
+pub use capture::{Capture, Captured, DEFAULT_CAPTURE};
+pub use chunk::{Chunk, Generation, Source, Sources, Totals};
+pub use error::{StreamError, StreamErrorKind};
+pub use event::{End, EndReason, Event, Gap, GapCause};
+pub use hub::Hub;
+pub use options::{EndInfo, HubOptions, SubscribeOptions};
+pub use overflow::Overflow;
+pub use pipe::{PipeReader, PipeWriter};
+pub use pump::{PumpEnd, pump, pump_pair};
+pub use ring::From;
+pub use stdin::StdinWriter;
+pub use subscriber::Subscriber;

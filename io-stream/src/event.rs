@@ -1,0 +1,130 @@
+//! What a subscriber is told: chunks, gaps, and exactly one last event.
+//!
+//! Plain values. The queue makes gaps, the hub makes ends, subscribers hand both out.
+
+use crate::chunk::{Chunk, PerSource, Source, Totals};
+use crate::error::StreamErrorKind;
+
+/// One event of a subscription.
+///
+/// [`Event::End`] or [`Event::Lagged`] is the last one; after it the subscriber yields `None`.
+/// The enum will grow: skip what you do not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Bytes.
+    Chunk(Chunk),
+    /// Bytes that this subscriber will not get.
+    Gap(Gap),
+    /// The stream is over, for everybody.
+    End(End),
+    /// This subscriber was too slow and had chosen [`Overflow::Disconnect`](crate::Overflow::Disconnect);
+    /// the stream goes on without it.
+    Lagged {
+        /// Where to go on: subscribe again with [`From::Seq`](crate::From::Seq) of this number.
+        seq: u64,
+    },
+}
+
+/// A range of bytes that a subscriber does not get.
+///
+/// Received bytes and gaps together are the whole stream: a gap starts where the last chunk or gap of
+/// the same source ended, and the next one starts at `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Gap {
+    /// The stream that the bytes belong to.
+    pub source: Source,
+    /// Offset of the first missing byte.
+    pub from: u64,
+    /// Offset of the first byte after the gap.
+    pub to: u64,
+    /// Why.
+    pub cause: GapCause,
+}
+
+impl Gap {
+    /// How many bytes are missing.
+    pub const fn bytes(&self) -> u64 {
+        self.to - self.from
+    }
+}
+
+/// Why bytes are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapCause {
+    /// The wanted position had left the replay history before the subscription.
+    NotRetained,
+    /// As [`GapCause::NotRetained`], but the offset of the wanted position is forgotten too: the
+    /// position was a `seq`, or an offset of the *other* source. `from` is then 0, a lower bound;
+    /// a reader that resumes counts from its own last offset.
+    PositionForgotten,
+    /// The queue was full and its oldest chunks made way.
+    DroppedOldest,
+    /// The queue was full and the newest chunks were turned away.
+    DroppedNewest,
+    /// The queue stayed full for the whole budget of [`Overflow::Block`](crate::Overflow::Block);
+    /// since then this subscriber loses its oldest chunks.
+    StallBudgetSpent,
+}
+
+/// The end of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct End {
+    /// Counts of standard output.
+    pub stdout: Totals,
+    /// Counts of standard error.
+    pub stderr: Totals,
+    /// Why it ended.
+    pub reason: EndReason,
+}
+
+impl End {
+    /// The end as the hub's counters tell it.
+    pub(crate) fn new(totals: PerSource<Totals>, reason: EndReason) -> Self {
+        Self {
+            stdout: totals[Source::Stdout],
+            stderr: totals[Source::Stderr],
+            reason,
+        }
+    }
+
+    /// The counts of one source.
+    pub const fn totals(&self, source: Source) -> Totals {
+        match source {
+            Source::Stdout => self.stdout,
+            Source::Stderr => self.stderr,
+        }
+    }
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// Every writer closed its end: these are all bytes there ever were.
+    Eof,
+    /// The process is gone, but something else still held a write end when the grace ended. What the
+    /// pipe held at that moment is part of the stream, what was written later is not.
+    Leaked,
+    /// Reading failed.
+    Error(StreamErrorKind),
+    /// Whoever was to end the stream went away without doing so (it was dropped, or it panicked).
+    /// Nothing is known about bytes after the last chunk.
+    Abandoned,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_keeps_the_sources_apart() {
+        let totals = PerSource::from_fn(|source| Totals {
+            bytes: if source == Source::Stdout { 3 } else { 5 },
+            dropped: 0,
+        });
+        let end = End::new(totals, EndReason::Eof);
+        assert_eq!((end.stdout.bytes, end.stderr.bytes), (3, 5));
+        assert_eq!(end.totals(Source::Stderr), end.stderr);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a hub, a subscriber and a close are asked for: plain values with their defaults.
+
+use crate::chunk::{Generation, Sources};
+use crate::error::StreamErrorKind;
+use crate::event::EndReason;
+use crate::overflow::Overflow;
+use crate::ring::From;
+
+/// How a hub is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HubOptions {
+    /// Bytes of replay history, over both sources; 0 keeps none. Default 256 KiB.
+    pub ring_bytes: usize,
+    /// The incarnation whose bytes these are: each chunk carries it.
+    pub generation: Generation,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 256 * 1024,
+            generation: Generation::default(),
+        }
+    }
+}
+
+/// What a subscriber wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// Which streams. Default both.
+    pub sources: Sources,
+    /// From which position. Default the start.
+    pub from: From,
+    /// What happens when the queue is full. Default [`Overflow::DropOldest`].
+    pub overflow: Overflow,
+    /// Bytes that may wait for this subscriber. Default 1 MiB. One chunk always fits, and so does the
+    /// history with which the subscription opens.
+    pub queue_bytes: usize,
+}
+
+impl Default for SubscribeOptions {
+    fn default() -> Self {
+        Self {
+            sources: Sources::default(),
+            from: From::default(),
+            overflow: Overflow::default(),
+            queue_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// How a stream ended, as its driver knows it. All unset: a normal end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndInfo {
+    /// Somebody still held a write end.
+    pub leaked_writers: bool,
+    /// Reading failed; this outranks a leak.
+    pub error: Option<StreamErrorKind>,
+}
+
+impl EndInfo {
+    /// The reason that readers are told.
+    pub(crate) const fn reason(self) -> EndReason {
+        match self.error {
+            Some(kind) => EndReason::Error(kind),
+            None if self.leaked_writers => EndReason::Leaked,
+            None => EndReason::Eof,
+        }
+    }
+}

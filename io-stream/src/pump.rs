@@ -1,0 +1,225 @@
+//! From descriptor to hub: reads as long as somebody may write, and ends as exactly one end.
+//!
+//! Run by whoever owns the incarnation, as one future for both pipes. It waits for nothing but the
+//! pipes, the exit it is told of, the grace, and readers that asked to be waited for.
+
+use std::future::{Future, pending};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::chunk::Source;
+use crate::error::StreamError;
+use crate::event::EndReason;
+use crate::hub::Hub;
+use crate::options::EndInfo;
+use crate::pipe::PipeReader;
+
+/// How one pump ended.
+#[derive(Debug)]
+pub enum PumpEnd {
+    /// Every writer closed its end.
+    Eof,
+    /// It was told to stop while somebody still held a write end.
+    Leaked,
+    /// The hub was closed by somebody else.
+    Closed,
+    /// Reading failed.
+    Failed(StreamError),
+}
+
+/// Reads one descriptor to its end into `hub`, which it leaves open.
+///
+/// Ends when every writer has closed its end, when reading fails, or when the hub is closed. A hub
+/// without subscribers is read into all the same: nobody's absence blocks the workload.
+///
+/// # Cancel safety
+///
+/// Dropped, it closes the descriptor. Bytes that it had read but not yet published (only while it waits
+/// for a blocking subscriber) are lost; the hub stays open.
+pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
+    run(reader, source, &hub, pending()).await
+}
+
+/// Reads both streams of one incarnation into `hub` and closes it, once.
+///
+/// - At the end of both: [`EndReason::Eof`].
+/// - When `exit` is ready and `grace` has passed since without that: what the pipes hold at that moment
+///   is still read, then [`EndReason::Leaked`], and the descriptors are closed. With no `grace` it waits
+///   for the last writer, however long.
+/// - When reading failed: [`EndReason::Error`], once the other stream has ended.
+///
+/// A missing stream counts as ended. Returns the reason that the hub was closed with. A subscriber with
+/// [`Overflow::Block`](crate::Overflow::Block) can hold the end back by its budget, once.
+///
+/// ```
+/// use std::io::Write;
+/// use orangery_io_stream::{EndReason, Hub, HubOptions, PipeReader, SubscribeOptions, pump_pair};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (ours, mut theirs) = std::io::pipe()?;
+/// theirs.write_all(b"hello")?;
+/// drop(theirs);
+///
+/// let hub = Hub::new(HubOptions::default());
+/// let reader = hub.subscribe(SubscribeOptions::default());
+/// let stdout = PipeReader::from_fd(ours.into())?;
+/// let exit = async {}; // whatever tells that the process is gone
+/// let grace = std::time::Duration::from_secs(2);
+/// let reason = pump_pair(Some(stdout), None, hub, exit, Some(grace)).await;
+///
+/// assert_eq!(reason, EndReason::Eof);
+/// assert_eq!(reader.collect(1024).await.to_vec(), b"hello");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// Outside a tokio runtime with a timer, if there is a grace.
+///
+/// # Cancel safety
+///
+/// Dropped at any time (or after a panic) it leaves the hub ended as [`EndReason::Abandoned`].
+pub fn pump_pair(
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    hub: Hub,
+    exit: impl Future<Output = ()>,
+    grace: Option<Duration>,
+) -> impl Future<Output = EndReason> {
+    // Made before the first poll: a future that never ran abandons its hub too.
+    let guard = AbandonOnDrop(hub);
+    async move {
+        let hub = &guard.0;
+        let (stop, stopped) = watch::channel(());
+        let pumps = async {
+            tokio::join!(
+                run_some(stdout, Source::Stdout, hub, stopped.clone()),
+                run_some(stderr, Source::Stderr, hub, stopped.clone()),
+            )
+        };
+        let mut pumps = std::pin::pin!(pumps);
+        let (out, err) = tokio::select! {
+            biased;
+            // Asked first: pumps that are never out of work would eat the task's budget before it.
+            () = grace_over(exit, grace) => {
+                stop.send_replace(());
+                pumps.await
+            }
+            ends = &mut pumps => ends,
+        };
+        close(hub, &out, &err)
+    }
+}
+
+/// Ends the hub as abandoned unless it was closed before.
+struct AbandonOnDrop(Hub);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
+    exit.await;
+    match grace {
+        Some(grace) => tokio::time::sleep(grace).await,
+        None => pending().await,
+    }
+}
+
+async fn run_some(
+    reader: Option<PipeReader>,
+    source: Source,
+    hub: &Hub,
+    mut stopped: watch::Receiver<()>,
+) -> PumpEnd {
+    let stop = async move {
+        // An error means that nobody is left to say stop.
+        if stopped.changed().await.is_err() {
+            pending().await
+        }
+    };
+    match reader {
+        Some(reader) => run(reader, source, hub, stop).await,
+        None => PumpEnd::Eof,
+    }
+}
+
+/// One pump, until its end or `stop`.
+async fn run(
+    mut reader: PipeReader,
+    source: Source,
+    hub: &Hub,
+    stop: impl Future<Output = ()>,
+) -> PumpEnd {
+    let mut stop = std::pin::pin!(stop);
+    let mut closed = std::pin::pin!(hub.wait_closed());
+    loop {
+        // The read goes last: a leaked writer that never pauses must not outrun the stop.
+        let read = tokio::select! {
+            biased;
+            () = &mut stop => return drain(reader, source, hub).await,
+            _ = &mut closed => return PumpEnd::Closed,
+            read = reader.read() => read,
+        };
+        match read {
+            Ok(data) if data.is_empty() => return PumpEnd::Eof,
+            Ok(data) => {
+                if !hub.publish(source, data).await {
+                    return PumpEnd::Closed;
+                }
+            }
+            Err(error) => return failed(source, error),
+        }
+    }
+}
+
+/// Publishes what the pipe holds now, and not what a writer adds meanwhile.
+async fn drain(mut reader: PipeReader, source: Source, hub: &Hub) -> PumpEnd {
+    let mut left = match reader.available() {
+        Ok(left) => left,
+        Err(error) => return failed(source, error),
+    };
+    // One read more than there is to read: it tells an ended pipe from one that is held.
+    loop {
+        let done = left == 0;
+        match reader.read_now() {
+            Ok(None) => return PumpEnd::Leaked,
+            Ok(Some(data)) if data.is_empty() => return PumpEnd::Eof,
+            Ok(Some(data)) => {
+                left = left.saturating_sub(data.len() as u64);
+                if !hub.publish(source, data).await {
+                    return PumpEnd::Closed;
+                }
+            }
+            Err(error) => return failed(source, error),
+        }
+        if done {
+            return PumpEnd::Leaked;
+        }
+    }
+}
+
+fn failed(source: Source, error: StreamError) -> PumpEnd {
+    tracing::warn!(%source, %error, "a pump failed");
+    PumpEnd::Failed(error)
+}
+
+/// Closes the hub by what both pumps came to.
+fn close(hub: &Hub, out: &PumpEnd, err: &PumpEnd) -> EndReason {
+    let ends = [out, err];
+    let info = EndInfo {
+        leaked_writers: ends.iter().any(|end| matches!(end, PumpEnd::Leaked)),
+        error: ends.iter().find_map(|end| match end {
+            PumpEnd::Failed(error) => Some(error.kind()),
+            PumpEnd::Eof | PumpEnd::Leaked | PumpEnd::Closed => None,
+        }),
+    };
+    hub.close(info);
+    // Somebody else may have closed it first: theirs is the reason then.
+    hub.end().map_or(EndReason::Abandoned, |end| end.reason)
+}

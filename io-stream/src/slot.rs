@@ -1,0 +1,174 @@
+//! Where the hub and one subscriber meet: a queue, a waker and the last event, under one short lock.
+//!
+//! The hub puts in (holding its own lock first, never the other way round), the subscriber takes out.
+//! No user code runs under the lock: wakers are handed back and woken by the caller.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::chunk::{Chunk, PerSource, Sources};
+use crate::event::{End, Event};
+use crate::overflow::Verdict;
+use crate::queue::{Item, Queue};
+
+/// Locks, also after a panic elsewhere: no state here is left half changed by one.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a published chunk did to one subscriber.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    /// Bytes that this subscriber lost by it.
+    pub(crate) lost: PerSource<u64>,
+    /// Set when the subscriber is to be removed.
+    pub(crate) disconnected: bool,
+    /// To be woken once no lock is held.
+    pub(crate) waker: Option<Waker>,
+}
+
+/// One subscriber as the hub sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) id: u64,
+    pub(crate) sources: Sources,
+    /// Told whenever a reader makes room; shared by the slots of a hub.
+    space: Arc<Notify>,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    queue: Queue,
+    /// The last event, delivered when the queue is empty.
+    last: Last,
+    reader: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Last {
+    Open,
+    Waiting(Event),
+    Delivered,
+}
+
+impl Slot {
+    pub(crate) fn new(id: u64, sources: Sources, space: Arc<Notify>, queue: Queue) -> Self {
+        Self {
+            id,
+            sources,
+            space,
+            inbox: Mutex::new(Inbox {
+                queue,
+                last: Last::Open,
+                reader: None,
+            }),
+        }
+    }
+
+    /// How long a publisher of `len` bytes, which has `waited` so far, may still wait for room here;
+    /// `None` if it need not.
+    ///
+    /// A spent budget ends the blocking of this subscriber for good.
+    pub(crate) fn stall(&self, len: u64, waited: Duration) -> Option<Duration> {
+        let mut inbox = lock(&self.inbox);
+        if !inbox.queue.blocks() {
+            return None;
+        }
+        match inbox.queue.verdict(len, waited) {
+            Verdict::Wait(left) => return Some(left),
+            Verdict::EvictThenTake => {
+                inbox.queue.stop_blocking();
+                tracing::warn!(
+                    subscriber = self.id,
+                    "stall budget spent: the oldest bytes are dropped"
+                );
+            }
+            Verdict::Take | Verdict::Refuse | Verdict::Disconnect => {}
+        }
+        None
+    }
+
+    /// Queues a chunk, by the subscriber's policy.
+    pub(crate) fn deliver(&self, chunk: Chunk) -> Delivered {
+        let mut inbox = lock(&self.inbox);
+        let seq = chunk.seq;
+        let offered = inbox.queue.offer(chunk);
+        if offered.disconnected {
+            inbox.last = Last::Waiting(Event::Lagged { seq });
+        }
+        Delivered {
+            lost: offered.lost,
+            disconnected: offered.disconnected,
+            waker: inbox.reader.take(),
+        }
+    }
+
+    /// Sets the last event.
+    pub(crate) fn end(&self, end: End) -> Option<Waker> {
+        let mut inbox = lock(&self.inbox);
+        inbox.last = Last::Waiting(Event::End(end));
+        inbox.reader.take()
+    }
+
+    /// The next event of the reader; keeps its waker if there is none yet.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        let mut inbox = lock(&self.inbox);
+        let Some(item) = inbox.queue.pop() else {
+            return inbox.poll_last(cx);
+        };
+        let room_is_wanted = inbox.queue.blocks();
+        drop(inbox);
+        if room_is_wanted {
+            self.space.notify_waiters();
+        }
+        Poll::Ready(Some(match item {
+            Item::Chunk(chunk) => Event::Chunk(chunk),
+            Item::Gap(gap) => Event::Gap(gap),
+        }))
+    }
+
+    /// The reader is gone: what is queued will not be read, and nobody waits for room.
+    pub(crate) fn leave(&self) {
+        self.space.notify_waiters();
+    }
+
+    /// Bytes that the policy took from this subscriber so far.
+    pub(crate) fn lost(&self) -> u64 {
+        lock(&self.inbox).queue.lost()
+    }
+}
+
+impl Inbox {
+    fn poll_last(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        match std::mem::replace(&mut self.last, Last::Delivered) {
+            Last::Waiting(event) => Poll::Ready(Some(event)),
+            Last::Delivered => Poll::Ready(None),
+            Last::Open => {
+                self.last = Last::Open;
+                match &mut self.reader {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Wakers gathered under a lock and woken after it.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(crate) fn add(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    pub(crate) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,128 @@
+//! The way in: standard input of a process.
+//!
+//! Held by one owner, bounded by the pipe itself: there is no queue here, a full pipe makes the writer
+//! wait.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::error::{StreamError, StreamErrorKind};
+use crate::pipe::PipeWriter;
+
+const WRITE: &str = "write stdin";
+
+/// Writes to a process's standard input.
+///
+/// [`shutdown`](AsyncWriteExt::shutdown) closes it: the process then reads the end of file, while its
+/// output goes on. Dropping it does the same. A process that closes its standard input early is no
+/// failure of ours: writes answer [`io::ErrorKind::BrokenPipe`] from then on, `shutdown` still succeeds.
+///
+/// ```
+/// use std::io::Read;
+/// use orangery_io_stream::StdinWriter;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut theirs, ours) = std::io::pipe()?;
+/// let mut stdin = StdinWriter::from_fd(ours.into())?;
+/// stdin.write_all_bytes("hello".into()).await?;
+/// stdin.shutdown().await?;
+///
+/// let mut text = String::new();
+/// theirs.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The calling program must ignore `SIGPIPE`, as every Rust program does unless told otherwise.
+#[derive(Debug)]
+pub struct StdinWriter {
+    /// `None` once closed from either side.
+    pipe: Option<PipeWriter>,
+}
+
+impl StdinWriter {
+    /// Writes to this pipe.
+    pub const fn new(pipe: PipeWriter) -> Self {
+        Self { pipe: Some(pipe) }
+    }
+
+    /// Takes the writing end of a pipe over.
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeWriter::from_fd`].
+    ///
+    /// # Panics
+    ///
+    /// As [`PipeWriter::from_fd`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, StreamError> {
+        PipeWriter::from_fd(fd).map(Self::new)
+    }
+
+    /// Whether it was shut down, or a write found that nobody reads any more.
+    pub const fn is_closed(&self) -> bool {
+        self.pipe.is_none()
+    }
+
+    /// Writes all of `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamErrorKind::BrokenPipe`] when nobody reads any more or after a shutdown, else
+    /// [`StreamErrorKind::Write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// None: dropped before it is ready, some of the bytes may have been written.
+    pub async fn write_all_bytes(&mut self, data: Bytes) -> Result<(), StreamError> {
+        self.write_all(&data).await.map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::BrokenPipe => StreamErrorKind::BrokenPipe,
+                _ => StreamErrorKind::Write,
+            };
+            StreamError::io(WRITE, kind, error)
+        })
+    }
+}
+
+impl From<PipeWriter> for StdinWriter {
+    fn from(pipe: PipeWriter) -> Self {
+        Self::new(pipe)
+    }
+}
+
+impl AsyncWrite for StdinWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &mut self.pipe else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let written = ready!(pipe.poll_write(cx, data));
+        if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            self.pipe = None;
+        }
+        Poll::Ready(written)
+    }
+
+    /// Nothing is buffered on this side.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the pipe; done at once, also when it is closed already.
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe = None;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,346 @@
+//! The hub against a plain model: whatever is published, subscribed, read, dropped and closed in
+//! whatever order, each reader gets every byte once or a gap in its place, in order, and the end last.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use orangery_io_stream::{
+    Chunk, End, EndInfo, EndReason, Event, From, Gap, GapCause, Hub, HubOptions, Overflow, Source,
+    Sources, SubscribeOptions, Subscriber,
+};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Publish(Source, u64),
+    Subscribe(SubscribeOptions),
+    Read(usize, usize),
+    Leave(usize),
+    Close,
+    LoseHandles,
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![Just(Source::Stdout), Just(Source::Stderr)]
+}
+
+fn from() -> impl Strategy<Value = From> {
+    prop_oneof![
+        Just(From::Start),
+        Just(From::Now),
+        (0..200_u64).prop_map(From::TailBytes),
+        (0..40_u64).prop_map(From::Seq),
+        (source(), 0..300_u64).prop_map(|(source, offset)| From::Offset { source, offset }),
+    ]
+}
+
+fn options() -> impl Strategy<Value = SubscribeOptions> {
+    let sources = prop_oneof![
+        Just(Sources::Stdout),
+        Just(Sources::Stderr),
+        Just(Sources::Both)
+    ];
+    let overflow = prop_oneof![
+        3 => Just(Overflow::DropOldest),
+        3 => Just(Overflow::DropNewest),
+        2 => Just(Overflow::Disconnect),
+        1 => Just(Overflow::Block { budget: Duration::from_secs(1) }),
+        1 => Just(Overflow::Block { budget: Duration::ZERO }),
+    ];
+    (sources, from(), overflow, 0..100_usize).prop_map(|(sources, from, overflow, queue_bytes)| {
+        SubscribeOptions {
+            sources,
+            from,
+            overflow,
+            queue_bytes,
+        }
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        16 => (source(), 0..40_u64).prop_map(|(source, len)| Op::Publish(source, len)),
+        4 => options().prop_map(Op::Subscribe),
+        8 => (0..8_usize, 1..6_usize).prop_map(|(who, count)| Op::Read(who, count)),
+        1 => (0..8_usize).prop_map(Op::Leave),
+        1 => prop_oneof![3 => Just(Op::Close), 1 => Just(Op::LoseHandles)],
+    ]
+}
+
+/// The bytes `from..from + len` of a test stream: each tells its place.
+fn bytes_at(source: Source, from: u64, len: u64) -> Bytes {
+    let salt = if source == Source::Stdout { 0 } else { 101 };
+    (from..from + len)
+        .map(|at| (at % 251) as u8 ^ salt)
+        .collect()
+}
+
+/// Everything that was ever published: chunk n is entry n.
+#[derive(Default)]
+struct History(Vec<(Source, u64, u64)>);
+
+impl History {
+    fn total(&self, source: Source) -> u64 {
+        self.place(source, u64::MAX)
+    }
+
+    /// Where `source` stood when chunk `seq` was read.
+    fn place(&self, source: Source, seq: u64) -> u64 {
+        let seq = (seq as usize).min(self.0.len());
+        self.0[..seq]
+            .iter()
+            .filter(|chunk| chunk.0 == source)
+            .map(|chunk| chunk.2)
+            .sum()
+    }
+
+    /// Where a subscription of now starts in `source`.
+    fn start(&self, source: Source, from: From) -> u64 {
+        match from {
+            From::Start => 0,
+            From::Now => self.total(source),
+            From::TailBytes(bytes) => self.total(source).saturating_sub(bytes),
+            From::Seq(seq) => self.place(source, seq),
+            From::Offset { source: of, offset } if of == source => offset.min(self.total(source)),
+            From::Offset { source: of, offset } => {
+                let holds =
+                    |chunk: &(Source, u64, u64)| chunk.0 == of && chunk.1 + chunk.2 > offset;
+                let seq = self.0.iter().position(holds);
+                self.place(source, seq.map_or(u64::MAX, |seq| seq as u64))
+            }
+        }
+    }
+}
+
+struct Reader {
+    subscriber: Subscriber,
+    options: SubscribeOptions,
+    position: [u64; 2],
+    last_seq: Option<u64>,
+    missed: u64,
+    over: bool,
+}
+
+impl Reader {
+    fn new(subscriber: Subscriber, options: SubscribeOptions, history: &History) -> Self {
+        Self {
+            subscriber,
+            options,
+            position: Source::ALL.map(|source| history.start(source, options.from)),
+            last_seq: None,
+            missed: 0,
+            over: false,
+        }
+    }
+
+    /// Reads one event if there is one, and checks it.
+    fn step(&mut self, history: &History, end: Option<EndReason>) -> bool {
+        let Some(event) = self.subscriber.recv().now_or_never() else {
+            assert!(
+                !self.over && end.is_none(),
+                "nothing comes, not even the end"
+            );
+            return false;
+        };
+        let Some(event) = event else {
+            assert!(self.over, "no last event");
+            return false;
+        };
+        assert!(!self.over, "{event:?} after the last event");
+        match event {
+            Event::Chunk(chunk) => self.chunk(&chunk, history),
+            Event::Gap(gap) => self.gap(gap, history),
+            Event::End(found) => self.end(found, history, end),
+            Event::Lagged { seq } => self.lagged(seq, history),
+            other => panic!("unknown event {other:?}"),
+        }
+        true
+    }
+
+    fn chunk(&mut self, chunk: &Chunk, history: &History) {
+        let position = &mut self.position[chunk.source as usize];
+        assert!(self.options.sources.contains(chunk.source));
+        assert_eq!(chunk.offset, *position, "a hole or a duplicate");
+        assert_eq!(
+            chunk.data,
+            bytes_at(chunk.source, chunk.offset, chunk.data.len() as u64)
+        );
+        assert!(self.last_seq < Some(chunk.seq), "out of order");
+        let (source, from, len) = history.0[chunk.seq as usize];
+        assert_eq!((source, from + len), (chunk.source, chunk.end()));
+        self.last_seq = Some(chunk.seq);
+        *position = chunk.end();
+    }
+
+    fn gap(&mut self, gap: Gap, history: &History) {
+        let position = self.position[gap.source as usize];
+        assert!(self.options.sources.contains(gap.source) && gap.from < gap.to);
+        assert!(gap.to <= history.total(gap.source));
+        match gap.cause {
+            GapCause::PositionForgotten => assert!(gap.from == 0 && gap.to >= position),
+            _ => assert_eq!(gap.from, position, "a hole or a duplicate"),
+        }
+        match gap.cause {
+            GapCause::NotRetained | GapCause::PositionForgotten => {
+                assert_eq!(self.last_seq, None, "history is missing at the start only");
+            }
+            cause => {
+                assert_eq!(cause, self.cause());
+                self.missed += gap.bytes();
+            }
+        }
+        self.position[gap.source as usize] = gap.to;
+    }
+
+    fn cause(&self) -> GapCause {
+        match self.options.overflow {
+            Overflow::DropOldest => GapCause::DroppedOldest,
+            Overflow::DropNewest => GapCause::DroppedNewest,
+            Overflow::Block { .. } => GapCause::StallBudgetSpent,
+            Overflow::Disconnect => panic!("a disconnecting reader loses nothing"),
+        }
+    }
+
+    fn end(&mut self, end: End, history: &History, reason: Option<EndReason>) {
+        assert_eq!(Some(end.reason), reason, "an invented end");
+        for source in Source::ALL {
+            assert_eq!(end.totals(source).bytes, history.total(source));
+            if self.options.sources.contains(source) {
+                assert_eq!(self.position[source as usize], history.total(source));
+            }
+        }
+        assert_eq!(self.missed, self.subscriber.dropped());
+        self.over = true;
+    }
+
+    fn lagged(&mut self, seq: u64, history: &History) {
+        assert_eq!(self.options.overflow, Overflow::Disconnect);
+        for source in Source::ALL {
+            if self.options.sources.contains(source) {
+                assert_eq!(self.position[source as usize], history.place(source, seq));
+            }
+        }
+        self.over = true;
+    }
+}
+
+struct World {
+    hub: Option<Hub>,
+    history: History,
+    readers: Vec<Reader>,
+    end: Option<EndReason>,
+    /// What readers that left had lost.
+    left_dropped: u64,
+}
+
+impl World {
+    fn run(ring_bytes: usize, ops: Vec<Op>) {
+        let hub = Hub::new(HubOptions {
+            ring_bytes,
+            ..HubOptions::default()
+        });
+        let mut world = Self {
+            hub: Some(hub),
+            history: History::default(),
+            readers: Vec::new(),
+            end: None,
+            left_dropped: 0,
+        };
+        ops.into_iter().for_each(|op| world.act(op));
+        world.finish();
+    }
+
+    fn act(&mut self, op: Op) {
+        match op {
+            Op::Publish(source, len) => self.publish(source, len),
+            Op::Subscribe(options) => self.subscribe(options),
+            Op::Read(who, count) => {
+                if let Some(reader) = self.readers.get_mut(who) {
+                    (0..count).all(|_| reader.step(&self.history, self.end));
+                }
+            }
+            Op::Leave(who) if who < self.readers.len() => {
+                self.left_dropped += self.readers.remove(who).subscriber.dropped();
+            }
+            Op::Leave(_) => {}
+            Op::Close => self.close(),
+            Op::LoseHandles => {
+                self.hub = None;
+                self.end = self.end.or(Some(EndReason::Abandoned));
+            }
+        }
+    }
+
+    fn publish(&mut self, source: Source, len: u64) {
+        let Some(hub) = &self.hub else { return };
+        let offset = self.history.total(source);
+        assert_eq!(hub.totals(source).bytes, offset);
+        let taken = hub
+            .publish(source, bytes_at(source, offset, len))
+            .now_or_never();
+        match taken {
+            Some(taken) => {
+                assert_eq!(taken, self.end.is_none());
+                if taken && len > 0 {
+                    self.history.0.push((source, offset, len));
+                }
+            }
+            // Dropped while it waits: nothing was published.
+            None => assert!(self.readers.iter().any(|reader| {
+                matches!(reader.options.overflow, Overflow::Block { budget } if !budget.is_zero())
+            })),
+        }
+    }
+
+    fn subscribe(&mut self, options: SubscribeOptions) {
+        let Some(hub) = &self.hub else { return };
+        let subscriber = hub.subscribe(options);
+        self.readers
+            .push(Reader::new(subscriber, options, &self.history));
+    }
+
+    fn close(&mut self) {
+        let Some(hub) = &self.hub else { return };
+        assert_eq!(hub.close(EndInfo::default()), self.end.is_none());
+        self.end = self.end.or(Some(EndReason::Eof));
+    }
+
+    fn finish(mut self) {
+        self.act(Op::Subscribe(SubscribeOptions::default()));
+        self.close();
+        for reader in &mut self.readers {
+            while reader.step(&self.history, self.end) {}
+        }
+        if let Some(hub) = &self.hub {
+            let dropped = |reader: &Reader| reader.subscriber.dropped();
+            let lost = self.left_dropped + self.readers.iter().map(dropped).sum::<u64>();
+            let counted: u64 = Source::ALL
+                .map(|source| hub.totals(source).dropped)
+                .iter()
+                .sum();
+            assert_eq!(counted, lost);
+            assert_eq!(hub.subscribers(), 0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn received_and_gaps_are_everything_in_order(
+        ring_bytes in prop_oneof![Just(0), 0..200_usize, Just(100_000)],
+        ops in prop::collection::vec(op(), 0..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        // Waiting publishes make timers; none of them is ever polled again.
+        let _inside = runtime.enter();
+        World::run(ring_bytes, ops);
+    }
+}
