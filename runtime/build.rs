@@ -1,1 +1,59 @@
-fn main() {}
+//! Builds the keeper: one `rustc` call for a freestanding program, which the library embeds.
+//!
+//! It is not a workspace member: it needs `panic = abort`, which cargo only offers for a whole profile, while actix
+//! needs unwinding. Nothing of the user's profile or RUSTFLAGS reaches it, on purpose.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+fn main() {
+    println!("cargo::rerun-if-changed=keeper");
+    println!("cargo::rerun-if-changed=src/plan/wire.rs");
+    println!("cargo::rerun-if-env-changed=ORANGERY_KEEPER_PANIC_CHECK");
+    println!("cargo::rustc-check-cfg=cfg(orangery_panic_check)");
+    let out = PathBuf::from(var("OUT_DIR")).join("orangery-keeper");
+    let (os, arch) = (var("CARGO_CFG_TARGET_OS"), var("CARGO_CFG_TARGET_ARCH"));
+    let supported = os == "linux" && matches!(arch.as_str(), "x86_64" | "aarch64");
+    if env::var_os("DOCS_RS").is_some() || !supported {
+        // The library says `compile_error!` itself; documentation builds need no keeper.
+        if let Err(error) = fs::write(&out, []) {
+            fail(&format!("cannot write {}: {error}", out.display()));
+        }
+        return;
+    }
+    build(&out, &var("TARGET"));
+}
+
+fn var(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| fail(&format!("cargo did not set {name}")))
+}
+
+fn fail(why: &str) -> ! {
+    println!("cargo::error={why}");
+    std::process::exit(1)
+}
+
+fn build(out: &Path, target: &str) {
+    let mut rustc = Command::new(var("RUSTC"));
+    rustc
+        .args(["keeper/main.rs", "--crate-name=orangery_keeper", "--crate-type=bin", "--edition=2024"])
+        .args(["--target", target, "-Copt-level=2", "-Cpanic=abort", "-Coverflow-checks=off"])
+        .args(["-Ccodegen-units=1", "-Cforce-unwind-tables=no", "-Crelocation-model=static", "-Cstrip=symbols"])
+        .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static", "-Clink-arg=-no-pie"])
+        .args(["-Clink-arg=-Wl,--gc-sections", "-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack"])
+        .arg("--check-cfg=cfg(orangery_panic_check)")
+        .arg("-o")
+        .arg(out);
+    if env::var_os("ORANGERY_KEEPER_PANIC_CHECK").is_some() {
+        rustc.args(["--cfg", "orangery_panic_check"]);
+    }
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        rustc.arg(format!("-Clinker={}", linker.to_string_lossy()));
+    }
+    match rustc.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("building the keeper failed: {status}")),
+        Err(error) => fail(&format!("cannot run rustc for the keeper: {error}")),
+    }
+}

@@ -1,2 +1,219 @@
-//! A checked spec becomes an isolated Linux process.
+//! A checked spec becomes an isolated Linux process. Knows no actors, no streams.
+//!
+//! ```text
+//!  supervisor process                     keeper process                the container
+//!  (1) spec ─ check ─► CheckedSpec
+//!  (2) plan ─► bytes  ── socket ──►  (3) clone3, id maps  ──►  child walks the plan: mounts,
+//!      cgroup, id range, files           peek, record, reap        pivot_root, ... stub init or exec
+//!      pidfd, exit records  ◄── socket ──┘
+//! ```
+//!
+//! [`Runtime`] and [`Container`] are what the actors see; [`native::NativeRuntime`] is ours. The phases are types:
+//! a [`Container`] exists when its namespaces, cgroup and pid 1 exist and nothing of the user's runs; a
+//! [`Started`] process has been exec'd.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#[cfg(not(any(target_os = "linux", docsrs)))]
+compile_error!("orangery runs on Linux: it is made of namespaces, cgroups and pidfds");
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+
 pub mod cgroup;
+pub mod error;
+pub mod ids;
+pub mod keeper;
+pub mod native;
+pub mod plan;
+pub mod seccomp;
+pub mod spec;
+pub mod sys;
+
+pub use error::{Error, ErrorKind, Errors};
+pub use spec::{ContainerSpec, ProcessSpec};
+
+/// A future that an actor can hold.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// How a process ended, as the kernel told its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// A core was written.
+        core_dumped: bool,
+    },
+    /// Nobody can know: the keeper was gone and the kernel keeps no record.
+    Lost,
+}
+
+/// What one process used, from its parent's wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rusage {
+    /// User time in microseconds.
+    pub user_us: u64,
+    /// System time in microseconds.
+    pub system_us: u64,
+    /// Largest resident set in KiB.
+    pub max_rss_kib: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+    /// Voluntary context switches.
+    pub voluntary_switches: u64,
+    /// Involuntary context switches.
+    pub involuntary_switches: u64,
+}
+
+/// The first of the two facts about an end: how, with what resources, when. The second is the container's evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exit {
+    /// Code or signal.
+    pub status: ExitStatus,
+    /// Resources; `None` when only the pidfd told the exit.
+    pub rusage: Option<Rusage>,
+    /// CLOCK_MONOTONIC in nanoseconds when it was seen.
+    pub at_ns: u64,
+}
+
+impl Exit {
+    /// An exit as a test or a driver knows it.
+    #[must_use]
+    pub fn new(status: ExitStatus, rusage: Option<Rusage>, at_ns: u64) -> Self {
+        Self { status, rusage, at_ns }
+    }
+}
+
+/// A process that has been exec'd, with everything that belongs to whoever watches it.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process id in the supervisor's pid namespace; for display, never for signalling.
+    pub pid: i32,
+    /// Its pidfd. Shared with handles, so that a kill needs no mailbox.
+    pub pidfd: Arc<OwnedFd>,
+    /// How it ends. Resolves once; a closed channel means that the keeper is gone: use [`exit_of`].
+    pub exit: tokio::sync::oneshot::Receiver<Exit>,
+    /// Our end of its standard input, where [`spec::Stdio::Piped`] was asked for.
+    pub stdin: Option<OwnedFd>,
+    /// Our end of its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Our end of its standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// What a container's cgroup says after its last process is gone, before the cgroup is removed.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// OOM kills and whose limit it was.
+    pub oom: cgroup::Oom,
+    /// Counters.
+    pub stats: cgroup::Stats,
+    /// `v2`, `v1`, `hybrid` or `none`.
+    pub cgroup_mode: String,
+}
+
+/// Makes containers. The actors know this trait only.
+pub trait Runtime: Send + Sync + 'static {
+    /// Check the spec, make namespaces, cgroup and root file system, and pid 1: the stub init, or `main` waiting
+    /// behind the start gate. Nothing of the user's runs yet.
+    ///
+    /// # Errors
+    /// Every refusal of the spec at once, or the step that failed. Nothing is left behind.
+    ///
+    /// # Cancel safety
+    /// Dropping the future undoes what was made; the undoing itself may finish a moment later.
+    fn create(&self, spec: ContainerSpec, main: ProcessSpec) -> BoxFuture<Result<Box<dyn Container>, Errors>>;
+
+    /// What `check` would say, without making anything.
+    ///
+    /// # Errors
+    /// Every refusal at once.
+    fn check(&self, spec: &ContainerSpec, main: &ProcessSpec) -> Result<(), Errors>;
+
+    /// Kill what is left, end the keeper, remove our cgroup parents and state. Idempotent.
+    fn shutdown(&self) -> BoxFuture<()>;
+}
+
+/// One container. Dropping it kills it; [`Container::delete`] also waits and removes.
+pub trait Container: Send + Sync + 'static {
+    /// Start the main process (once).
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandNotFound`], [`ErrorKind::CommandNotExecutable`], or the step that failed.
+    fn start(&self) -> BoxFuture<Result<Started, Error>>;
+
+    /// Start another process in it.
+    ///
+    /// # Errors
+    /// As for [`Container::start`]; [`ErrorKind::State`] after the container has ended or while it is paused.
+    fn exec(&self, process: ProcessSpec) -> BoxFuture<Result<Started, Error>>;
+
+    /// Kill every process of it, at once; callable from any thread, never blocks on an actor.
+    ///
+    /// # Errors
+    /// Only when neither the cgroup nor the pidfd can be used.
+    fn kill(&self) -> Result<(), Error>;
+
+    /// Freeze all processes; resolves when they are frozen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without a freezer.
+    fn pause(&self) -> BoxFuture<Result<(), Error>>;
+
+    /// Undo [`Container::pause`].
+    ///
+    /// # Errors
+    /// As for pause.
+    fn resume(&self) -> BoxFuture<Result<(), Error>>;
+
+    /// Change limits of the running container; on an error the old ones hold.
+    ///
+    /// # Errors
+    /// The field and the kernel's reason.
+    fn update(&self, limits: cgroup::Limits) -> Result<(), Error>;
+
+    /// Counters now.
+    fn stats(&self) -> cgroup::Stats;
+
+    /// Send a signal to a process of this container by its pidfd.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when it is gone.
+    fn signal(&self, pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
+        native::signal(pidfd, signal)
+    }
+
+    /// Kill what is left, wait until the last process is gone, read the counters.
+    fn finish(&self) -> BoxFuture<Evidence>;
+
+    /// [`Container::finish`], then remove everything. Idempotent: deleting a gone thing succeeds.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    fn delete(&self) -> BoxFuture<Result<(), Error>>;
+
+    /// The container's root directory for file copies (O_PATH), while it lives.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when it is gone.
+    fn root(&self) -> Result<OwnedFd, Error>;
+
+    /// pid 1 of the container in the supervisor's pid namespace; for display.
+    fn init_pid(&self) -> i32;
+
+    /// cgroup mode and, for `none`, the reason; for display.
+    fn cgroup_mode(&self) -> String;
+}

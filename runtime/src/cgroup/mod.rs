@@ -1,1 +1,257 @@
-//! cgroups
+//! cgroups: one supervisor's directory in each hierarchy, one group for each container below it; limits, kill, freeze,
+//! counters, OOM evidence, removal. For version 2, version 1, both at once, and neither.
+//!
+//! Called by the native runtime; knows no containers, no actors and no keeper, starts no process and moves none
+//! (only [`enter_leaf`] moves its own, when a program that owns its process asks). It touches nothing but directories that
+//! it made itself; on v2 it also switches controllers on for the groups it makes them in.
+//!
+//! ```text
+//!   detect.rs   /proc/self/mountinfo, /proc/self/cgroup -> the hierarchies, opened and verified
+//!   place.rs    hierarchy -> `orangery-<instance>` in it; v2: controllers on
+//!   parents.rs  all places of one supervisor -> the mode, what is refused and why
+//!   group.rs    `<id>` in each place it needs: born with its limits, changed, removed
+//!   control.rs  killed, frozen, waited for
+//!     v1.rs v2.rs       what one version does alone;  setting.rs  writes that are undone together
+//!   oom.rs      evidence and verdict      stat.rs  numbers      limits.rs  what may be asked
+//!   dir.rs      one directory as a descriptor: the only file that opens anything below a mount
+//! ```
+//!
+//! | | v2 | hybrid | v1 | none |
+//! |---|---|---|---|---|
+//! | birth | `birth()` | `birth()`, then `0` to `tasks()` | `0` to `tasks()` | - |
+//! | kill | `cgroup.kill` | the same | freezer, pidfds | the caller's: pid namespace |
+//! | freeze, empty | `cgroup.events` | the same | re-read, bounded | - |
+//! | limits, OOM | v2 files | v1 files | v1 files | refused |
+//!
+//! Hybrid is the union: each limit is written where its controller is, be that v1 or v2.
+
+mod control;
+mod detect;
+mod dir;
+mod error;
+mod group;
+mod limits;
+mod oom;
+mod parents;
+mod parse;
+mod place;
+mod setting;
+mod stat;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod v2;
+
+pub use error::CgroupError;
+pub use group::Group;
+pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
+pub use oom::{Oom, OomEvidence};
+pub use parse::Ceiling;
+pub use stat::Stats;
+
+use detect::Kind;
+use parents::Parents;
+use serde::Serialize;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which hierarchies are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One tree, version 2.
+    V2,
+    /// One tree for each controller, version 1.
+    V1,
+    /// Version 2 for birth, kill and freeze; version 1 for limits.
+    Hybrid,
+    /// No usable cgroup: no limits, and the kill is the pid namespace's.
+    None,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::V2 => "v2",
+            Mode::V1 => "v1",
+            Mode::Hybrid => "hybrid",
+            Mode::None => "none",
+        })
+    }
+}
+
+/// Where to put groups, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// An existing group, as `/proc/self/cgroup` writes it (`/a/b`) or as a path below a cgroup mount; the same group in
+    /// every hierarchy, and a hierarchy that lacks it is not used. Default: our own group.
+    pub parent: Option<PathBuf>,
+    /// `[a-z0-9-]{1,64}`. Belongs to **one** supervisor at a time (its lock file sees to that): a directory of this
+    /// name that is there already is taken over.
+    pub instance: String,
+}
+
+/// A directory of ours, for whoever has to remove it after our death: kill and remove `parent/name`.
+#[derive(Debug)]
+pub struct Root {
+    /// The directory that contains ours, `O_PATH`.
+    pub parent: OwnedFd,
+    /// Ours: `orangery-<instance>`.
+    pub name: String,
+    /// Both together, for records and people.
+    pub path: PathBuf,
+}
+
+/// One supervisor's cgroups: the mode, and its directory in each usable hierarchy.
+///
+/// The directories are removed when this and every [`Group`] made from it are dropped, if they are empty then.
+#[derive(Debug)]
+pub struct Cgroups {
+    parents: Arc<Parents>,
+}
+
+impl Cgroups {
+    /// Looks at what is mounted and makes our directories. On v2 this needs a group without processes of its own (a
+    /// delegated one, see [`enter_leaf`]); root falls back to `orangery/` at the top.
+    ///
+    /// # Errors
+    /// A bad instance name, a configured parent that no hierarchy can use. Lack of permission is no error otherwise:
+    /// the mode is then [`Mode::None`] and [`why_none`](Cgroups::why_none) says why.
+    pub fn open(config: &Config) -> Result<Cgroups, CgroupError> {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let name = &config.instance;
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+            let why = "an instance name is 1 to 64 of a-z, 0-9 and -";
+            return Err(
+                CgroupError::refused("use the name", name.escape_debug().to_string(), why)
+                    .with_field("instance"),
+            );
+        }
+        match detect::hierarchies() {
+            Ok(found) => Cgroups::assemble(&found, config.parent.as_deref(), name),
+            Err(e) if config.parent.is_some() => Err(e),
+            Err(e) => Ok(Cgroups::none(v2::describe(&e))),
+        }
+    }
+
+    fn assemble(
+        found: &[detect::Hierarchy],
+        parent: Option<&Path>,
+        instance: &str,
+    ) -> Result<Cgroups, CgroupError> {
+        Ok(Cgroups {
+            parents: Arc::new(Parents::open(found, parent, instance)?),
+        })
+    }
+
+    /// No cgroups, with the reason that reports will show.
+    pub fn none(why: impl Into<String>) -> Cgroups {
+        Cgroups {
+            parents: Arc::new(Parents::none(why.into())),
+        }
+    }
+
+    /// Which hierarchies are in use.
+    pub fn mode(&self) -> Mode {
+        self.parents.mode()
+    }
+
+    /// Why the mode is [`Mode::None`], with a way out of it.
+    pub fn why_none(&self) -> Option<&str> {
+        self.parents.why()
+    }
+
+    /// The limits that cannot be had here, by field and with the reason; empty: all can.
+    pub fn supports(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+        self.parents.refusals(limits)
+    }
+
+    /// Our directories, for crash clean-up by others. A descriptor that cannot be duplicated leaves its root out.
+    pub fn roots(&self) -> Vec<Root> {
+        let root = |place: &place::Place| {
+            let parent = place.parent.as_fd().try_clone_to_owned().ok()?;
+            Some(Root {
+                parent,
+                name: place.name.clone(),
+                path: place.dir.path().to_path_buf(),
+            })
+        };
+        self.parents.places().filter_map(root).collect()
+    }
+
+    /// Makes one container's group with its limits, before any process is in it. A failure leaves nothing behind.
+    /// In [`Mode::None`] the group has no directories; limits are refused.
+    ///
+    /// # Errors
+    /// A bad name or limit, a limit that cannot be had here (all with their field); a group of that name is there
+    /// ([`is_exists`](CgroupError::is_exists)); the kernel's refusal.
+    pub fn create(&self, id: &str, limits: &Limits) -> Result<Group, CgroupError> {
+        check_id(id)?;
+        self.parents.check(limits, true)?;
+        Group::create(Arc::clone(&self.parents), id, limits)
+    }
+
+    /// What a container with these limits would be in, with nothing made: whether it is born into a v2 group, and how
+    /// many v1 `tasks` files it writes itself into.
+    pub fn membership(&self, limits: &Limits) -> (bool, u16) {
+        let has_v2 = self.parents.v2.is_some();
+        let v1 = self
+            .parents
+            .v1
+            .iter()
+            .filter(|place| parents::needs(place, limits, has_v2))
+            .count();
+        (has_v2, u16::try_from(v1).unwrap_or(u16::MAX))
+    }
+
+    /// The group of a container that is there already, for a supervisor that comes back.
+    ///
+    /// # Errors
+    /// A bad name; there is no such group ([`is_gone`](CgroupError::is_gone)).
+    pub fn reopen(&self, id: &str) -> Result<Group, CgroupError> {
+        check_id(id)?;
+        Group::reopen(Arc::clone(&self.parents), id)
+    }
+
+    /// Removes our directories now and returns those that would not go (a container's group is still in them); they are
+    /// tried again when the last [`Group`] is dropped.
+    pub fn close(self) -> Vec<PathBuf> {
+        self.parents.close()
+    }
+}
+
+/// `[A-Za-z0-9._-]{1,128}`, not starting with a dot. The name of a cgroup file (`pids.max`) is left to the kernel: EEXIST.
+fn check_id(id: &str) -> Result<(), CgroupError> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(good) {
+        return Ok(());
+    }
+    let why = "an id is 1 to 128 of A-Z, a-z, 0-9, dot, underscore and dash, and does not start with a dot";
+    Err(CgroupError::refused("use the name", id.escape_debug().to_string(), why).with_field("id"))
+}
+
+/// Moves **this process** into a leaf of its own v2 group, so that the group has no processes of its own and
+/// [`Cgroups::open`] may use it. For programs that own their process, never for a library: it is what makes
+/// `systemd-run --user --scope -p Delegate=yes <command>` work. Elsewhere (v1, hybrid, already in the leaf) it does
+/// nothing and returns `Ok(None)`.
+///
+/// # Errors
+/// The group is not ours to write to. Others in the same group are not moved: `open` then still finds them there.
+pub fn enter_leaf() -> Result<Option<PathBuf>, CgroupError> {
+    let found = detect::hierarchies()?;
+    let [hierarchy] = found.as_slice() else {
+        return Ok(None);
+    };
+    let Ok(own) = &hierarchy.own else {
+        return Ok(None);
+    };
+    if hierarchy.kind != Kind::V2 || own.last().is_none_or(|name| name == place::LEAF) {
+        return Ok(None);
+    }
+    let parent = place::walk(&hierarchy.top, own)?;
+    let leaf = place::make(&parent, place::LEAF)?;
+    leaf.write("cgroup.procs", "0")?;
+    Ok(Some(leaf.path().to_path_buf()))
+}

@@ -1,0 +1,80 @@
+//! The child: from `clone3` to `execve`, or to being the stub init. Walks the plan and decides nothing.
+
+use crate::spawn::{Birth, load, shared, store};
+use crate::steps::{self, Slots};
+use crate::sys::{self, HIGH};
+use crate::trace::Line;
+use crate::wire::{self, OPTIONAL, Step};
+
+/// CLOSE_RANGE_UNSHARE
+const UNSHARE: usize = 2;
+
+/// In the newborn child: still with the keeper's rights and sharing its descriptor table.
+pub(crate) fn main(birth: &Birth) -> ! {
+    if sys::close_range(HIGH as usize, usize::MAX >> 32, UNSHARE).is_err() {
+        sys::exit_group(121);
+    }
+    store(birth.page, shared::LEFT, birth.seq);
+    let mut slots = Slots::new(birth);
+    let mut index = 0;
+    while index < birth.header.steps {
+        let Some(step) = wire::step(birth.plan, index) else { break };
+        if let Err(errno) = run(&mut slots, birth, index, &step) {
+            give_up(&slots, birth, index, errno);
+        }
+        index += 1;
+    }
+    give_up(&slots, birth, index, sys::ECANCELED)
+}
+
+/// In the child.
+fn run(slots: &mut Slots, birth: &Birth, index: u16, step: &Step) -> sys::Res<()> {
+    if step.flags & OPTIONAL != 0 && (slots.is_empty(step.a) || slots.is_empty(step.b)) {
+        return Ok(());
+    }
+    trace(birth, index, step, None);
+    let mut result = steps::run(slots, birth, step);
+    if step.flags & OPTIONAL != 0 && matches!(result, Err(sys::ENOENT | sys::ENOTDIR)) {
+        result = Ok(());
+    }
+    if step.flags & wire::EXIST_OK != 0 && result == Err(sys::EEXIST) {
+        result = Ok(());
+    }
+    if let Err(errno) = result {
+        trace(birth, index, step, Some(errno));
+    }
+    result
+}
+
+/// In the child: say which step failed and end. The pipe is the caller's own, so this cannot block.
+fn give_up(slots: &Slots, birth: &Birth, index: u16, errno: i32) -> ! {
+    let _ = sys::write(slots.get(birth.header.report), &wire::report(index, errno));
+    sys::exit_group(120)
+}
+
+/// In the child. Lines are written before a step, so that a step that never returns is the last one.
+fn trace(birth: &Birth, index: u16, step: &Step, errno: Option<i32>) {
+    if birth.trace < 0 {
+        return;
+    }
+    let mut line = Line::new();
+    line.text(b"child id=").number(birth.id).text(b" step=").number(u64::from(index)).text(b" ");
+    line.text(step.op.name().as_bytes());
+    if let Some(errno) = errno {
+        line.text(b" errno=").number(errno as u64);
+    }
+    line.end(birth.trace);
+}
+
+/// In the child: block until the keeper has written this child's maps. It writes them or kills the child.
+pub(crate) fn wait_maps(birth: &Birth) {
+    loop {
+        let seen = load(birth.page, shared::MAPPED);
+        // Sequence numbers wrap; a later child's maps are written after ours.
+        if seen.wrapping_sub(birth.seq) < 1 << 31 {
+            return;
+        }
+        // SAFETY: the word lies in the shared page.
+        let _ = sys::futex_wait(unsafe { birth.page.add(shared::MAPPED) }, seen, 0);
+    }
+}

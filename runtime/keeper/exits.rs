@@ -1,0 +1,129 @@
+//! Peek, record, reap: an exit is told before it is reaped, so that a keeper killed in between loses nothing.
+
+use crate::serve::Keeper;
+use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
+use crate::wire::{ExitRecord, Message, Tell};
+
+/// The pidfd `fd` became readable: its process is a zombie. Append it to the list and tell what can be told.
+pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
+    let first = keeper.pending;
+    match keeper.entry(fd) {
+        Some(entry) if entry.state == 1 => {
+            entry.state = 2;
+            entry.next = first;
+        }
+        _ => return,
+    }
+    keeper.pending = fd;
+    if !keeper.blocked {
+        drain(keeper);
+    }
+}
+
+/// Tell and reap all that have ended, until the socket is full.
+pub(crate) fn drain(keeper: &mut Keeper) {
+    while keeper.pending != 0 {
+        let fd = keeper.pending;
+        let Some(entry) = keeper.entry(fd).copied() else { return };
+        if !tell(keeper, fd, entry.id) {
+            return;
+        }
+        keeper.pending = entry.next;
+        release(keeper, fd);
+    }
+}
+
+/// Send the record of the zombie behind `fd`, then reap it. `false`: the socket is full, try again later.
+fn tell(keeper: &mut Keeper, fd: i32, id: u64) -> bool {
+    match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
+        Ok(Some(waited)) => {
+            let message = Message {
+                kind: Tell::Exited as u16,
+                id,
+                pid: waited.pid,
+                exit: record(&waited),
+                ..Message::default()
+            };
+            if sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
+                keeper.block();
+                return false;
+            }
+            let _ = sys::waitid(P_PIDFD, fd, WNOHANG);
+            true
+        }
+        // Somebody else reaped it (ECHILD cannot happen to us, who alone wait): forget it.
+        Ok(None) | Err(_) => true,
+    }
+}
+
+fn record(waited: &Waited) -> ExitRecord {
+    let usage = &waited.usage;
+    let us = |at: usize| {
+        let seconds = usage.get(at).copied().unwrap_or(0) as u64;
+        seconds.wrapping_mul(1_000_000).wrapping_add(usage.get(at + 1).copied().unwrap_or(0) as u64)
+    };
+    let long = |at: usize| usage.get(at).copied().unwrap_or(0) as u64;
+    ExitRecord {
+        code: waited.code,
+        status: waited.status,
+        user_us: us(0),
+        system_us: us(2),
+        max_rss_kib: long(4),
+        minor_faults: long(8),
+        major_faults: long(9),
+        voluntary: long(16),
+        involuntary: long(17),
+        at_ns: sys::now_ns(),
+    }
+}
+
+/// Forget a reaped child. Unregistered first: the supervisor holds the same open file, so closing ours alone would
+/// leave it in the epoll set.
+fn release(keeper: &mut Keeper, fd: i32) {
+    sys::epoll_del(keeper.epoll, fd);
+    let mut orphans_possible = false;
+    if let Some(entry) = keeper.entry(fd) {
+        orphans_possible = !entry.own_pidns;
+        entry.state = 0;
+        entry.id = 0;
+    }
+    if orphans_possible {
+        keeper.without_pidns = keeper.without_pidns.saturating_sub(1);
+    }
+    sys::close(fd);
+}
+
+/// SIGCHLD: a child that we did not start may have been handed to us, the subreaper. Only processes without a pid
+/// namespace of their own leave such orphans, so with none of them this costs one read.
+pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
+    let mut info = [0u8; 128];
+    while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
+    if keeper.without_pidns == 0 {
+        return;
+    }
+    loop {
+        let Ok(Some(waited)) = sys::waitid(P_ALL, 0, WNOHANG | WNOWAIT) else { return };
+        if let Some(fd) = known(keeper, waited.pid) {
+            // One of ours: its own event tells it. What waits behind it is seen at the next SIGCHLD or exit.
+            ended(keeper, fd);
+            if keeper.entry(fd).is_some_and(|entry| entry.state != 0) {
+                return;
+            }
+        } else if sys::waitid(1, waited.pid, WNOHANG).is_err() {
+            return;
+        }
+    }
+}
+
+/// The pidfd of a child that we started.
+fn known(keeper: &mut Keeper, pid: i32) -> Option<i32> {
+    let mut fd = sys::HIGH;
+    while fd <= keeper.top {
+        match keeper.entry(fd) {
+            Some(entry) if entry.state != 0 && entry.pid == pid => return Some(fd),
+            Some(_) => fd += 1,
+            None => return None,
+        }
+    }
+    None
+}

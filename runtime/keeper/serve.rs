@@ -1,0 +1,252 @@
+//! The loop: one epoll over the supervisor's socket, the pidfds and SIGCHLD.
+//!
+//! Nothing waits for one request. When the socket to the supervisor is full the keeper stops reading requests and
+//! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
+
+use crate::arch::EpollEvent;
+use crate::sys::{self, Res};
+use crate::wire::{self, Ask, End, MESSAGE, Message, Stage, Tell};
+use crate::{exits, spawn, sweep};
+
+pub(crate) const IN: u32 = 1;
+pub(crate) const OUT: u32 = 4;
+const HUP: u32 = 0x10;
+pub(crate) const ET: u32 = 1 << 31;
+pub(crate) const CLONE_NEWPID: usize = 0x2000_0000;
+
+/// The table is indexed by descriptor number; this many at the most (NORESERVE, touched as used).
+pub(crate) const PLACES: usize = 1 << 20;
+/// Trees that are removed when the supervisor goes: one a cgroup hierarchy and the state directory.
+pub(crate) const ROOTS: usize = 24;
+/// One message: its head, and the plan or the names behind it.
+pub(crate) const BUFFER: usize = MESSAGE + wire::MAX_INLINE;
+
+/// What the keeper remembers of a child, at the index of its pidfd.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    /// The supervisor's number for it.
+    pub(crate) id: u64,
+    pub(crate) pid: i32,
+    /// Next in the list of those that have ended and are not yet told; 0 ends the list.
+    pub(crate) next: i32,
+    /// 1: alive and watched; 2: in the list of the ended.
+    pub(crate) state: u32,
+    /// Has its own pid namespace, so that its orphans stay there.
+    pub(crate) own_pidns: bool,
+}
+
+/// A tree to remove at the end.
+#[derive(Clone, Copy)]
+pub(crate) struct Root {
+    pub(crate) parent: i32,
+    pub(crate) kind: u64,
+    pub(crate) name: [u8; 128],
+}
+
+impl Root {
+    pub(crate) const NONE: Root = Root { parent: -1, kind: 0, name: [0; 128] };
+}
+
+/// All that the keeper has.
+pub(crate) struct Keeper {
+    pub(crate) socket: i32,
+    pub(crate) epoll: i32,
+    pub(crate) proc: i32,
+    pub(crate) pidns: i32,
+    pub(crate) orphans: i32,
+    pub(crate) trace: i32,
+    /// Shared with children between clone and their first steps: see `spawn::Shared`.
+    pub(crate) page: *mut u32,
+    pub(crate) table: *mut Entry,
+    pub(crate) places: usize,
+    /// Highest pidfd ever watched.
+    pub(crate) top: i32,
+    pub(crate) buf: *mut u8,
+    pub(crate) seq: u32,
+    /// It may enter a container's pid namespace and come back; else a middle process does it.
+    pub(crate) enters_pidns: bool,
+    pub(crate) end: End,
+    pub(crate) roots: [Root; ROOTS],
+    /// First of the ended whose record is not yet sent.
+    pub(crate) pending: i32,
+    /// Children whose orphans would come to us.
+    pub(crate) without_pidns: u32,
+    /// An answer that did not fit into the socket, with its descriptor.
+    pub(crate) reply: Option<(Message, i32)>,
+    pub(crate) blocked: bool,
+}
+
+impl Keeper {
+    /// The entry of pidfd `fd`.
+    pub(crate) fn entry(&mut self, fd: i32) -> Option<&mut Entry> {
+        let index = usize::try_from(fd).ok()?;
+        if index >= self.places {
+            return None;
+        }
+        // SAFETY: the table has `places` entries, zeroed by the kernel, and only `self` points to it.
+        unsafe { self.table.add(index).as_mut() }
+    }
+
+    /// Send an answer; what does not fit now is kept and holds up the next request, not the exits of others.
+    pub(crate) fn answer(&mut self, message: Message, fd: i32) {
+        let sent = sys::send(self.socket, &message.encode(), if fd >= 0 { Some(fd) } else { None });
+        if sent == Err(sys::EAGAIN) {
+            self.reply = Some((message, fd));
+            self.block();
+        } else if fd >= 0 && fd < sys::HIGH {
+            sys::close(fd);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, id: u64, stage: Stage, errno: i32) {
+        let message = Message { kind: Tell::Failed as u16, id, errno, x: stage as u64, ..Message::default() };
+        self.answer(message, -1);
+    }
+
+    pub(crate) fn block(&mut self) {
+        if !self.blocked {
+            self.blocked = true;
+            let _ = sys::epoll_mod(self.epoll, self.socket, OUT, u64::MAX);
+        }
+    }
+
+    fn unblock(&mut self) {
+        self.blocked = false;
+        if let Some((message, fd)) = self.reply.take() {
+            self.answer(message, fd);
+        }
+        if !self.blocked {
+            exits::drain(self);
+        }
+        if !self.blocked {
+            let _ = sys::epoll_mod(self.epoll, self.socket, IN, u64::MAX);
+        }
+    }
+}
+
+pub(crate) fn run(keeper: &mut Keeper) -> ! {
+    let hello =
+        Message { kind: Tell::Ready as u16, x: u64::from(keeper.enters_pidns), y: keeper.places as u64, ..Message::default() };
+    keeper.answer(hello, -1);
+    let mut events = [EpollEvent { events: 0, data: 0 }; 64];
+    loop {
+        let count = sys::epoll_wait(keeper.epoll, &mut events, -1).unwrap_or(0);
+        for event in events.iter().take(count) {
+            let (bits, data) = (event.events, event.data);
+            match data {
+                u64::MAX => on_socket(keeper, bits),
+                data if data == u64::MAX - 1 => exits::sweep_orphans(keeper),
+                fd => exits::ended(keeper, fd as i32),
+            }
+        }
+    }
+}
+
+fn on_socket(keeper: &mut Keeper, bits: u32) {
+    if bits & OUT != 0 && bits & HUP == 0 {
+        keeper.unblock();
+        return;
+    }
+    // A bounded number of requests a turn, so that exits are told meanwhile.
+    let mut turn = 0;
+    while turn < 16 && !keeper.blocked {
+        match request(keeper) {
+            Ok(true) => turn += 1,
+            Ok(false) => sweep::supervisor_gone(keeper),
+            Err(_) => break,
+        }
+    }
+    if bits & HUP != 0 && keeper.blocked {
+        sweep::supervisor_gone(keeper);
+    }
+}
+
+/// Read and carry out one request. `Ok(false)`: the supervisor has closed its end.
+fn request(keeper: &mut Keeper) -> Res<bool> {
+    // SAFETY: `buf` has BUFFER bytes and nobody else refers to it.
+    let buf = unsafe { core::slice::from_raw_parts_mut(keeper.buf, BUFFER) };
+    let got = match sys::recv(keeper.socket, buf) {
+        Ok(got) => got,
+        // ECONNRESET: it went with answers unread.
+        Err(104) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
+    if got.len == 0 {
+        return Ok(false);
+    }
+    let message = buf.get(..got.len).and_then(Message::decode);
+    match message {
+        Some(message) if !got.truncated => dispatch(keeper, &message, &got),
+        _ => keeper.refuse(0, Stage::Request, sys::EPROTO),
+    }
+    // What a request brought stays below HIGH and is gone after it; what the keeper keeps, it has moved up.
+    let first = if keeper.trace >= 0 { 4 } else { 3 };
+    let _ = sys::close_range(first, sys::HIGH as usize - 1, 0);
+    Ok(true)
+}
+
+fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
+    match Ask::from_u16(message.kind) {
+        Some(Ask::Hello) => hello(keeper, message, got),
+        Some(Ask::Spawn) => spawn::spawn(keeper, message, got),
+        Some(Ask::Register) => register(keeper, message, got),
+        Some(Ask::Forget) => forget(keeper, message),
+        Some(Ask::Userns) => spawn::userns(keeper, message, got),
+        Some(Ask::Socket) => spawn::socket(keeper, message, got),
+        None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
+    }
+}
+
+fn done(keeper: &mut Keeper, id: u64) {
+    keeper.answer(Message { kind: Tell::Done as u16, id, ..Message::default() }, -1);
+}
+
+/// How the supervisor wants its end to be understood; a descriptor that comes along receives the trace.
+fn hello(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
+    keeper.end = match message.x {
+        0 => End::Kill,
+        2 => End::Release,
+        _ => return keeper.refuse(message.id, Stage::Request, sys::EINVAL),
+    };
+    if got.count == 1 && sys::dup3(got.fds[0], 3, true).is_ok() {
+        keeper.trace = 3;
+    }
+    done(keeper, message.id);
+}
+
+fn register(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
+    // SAFETY: `buf` has BUFFER bytes; `len` of them were just received.
+    let buf = unsafe { core::slice::from_raw_parts(keeper.buf, got.len) };
+    let name = wire::string(buf, MESSAGE as u32).unwrap_or(&[]);
+    let bad = name.is_empty() || name.len() > 127 || name == b"." || name == b".." || name.contains(&b'/');
+    if bad || got.count != 1 {
+        return keeper.refuse(message.id, Stage::Request, sys::EINVAL);
+    }
+    let parent = match sys::dup_high(got.fds[0]) {
+        Ok(parent) => parent,
+        Err(errno) => return keeper.refuse(message.id, Stage::Make, errno),
+    };
+    for root in &mut keeper.roots {
+        if root.parent < 0 {
+            root.parent = parent;
+            root.kind = message.x;
+            root.name = [0; 128];
+            for (to, from) in root.name.iter_mut().zip(name) {
+                *to = *from;
+            }
+            return done(keeper, message.id);
+        }
+    }
+    sys::close(parent);
+    keeper.refuse(message.id, Stage::Make, sys::E2BIG);
+}
+
+fn forget(keeper: &mut Keeper, message: &Message) {
+    for root in &mut keeper.roots {
+        if root.parent >= 0 {
+            sys::close(root.parent);
+            *root = Root::NONE;
+        }
+    }
+    done(keeper, message.id);
+}

@@ -1,0 +1,135 @@
+//! From `exec` to the loop: what the keeper does once.
+
+use crate::arch::nr;
+use crate::serve::{self, Entry, Keeper, PLACES};
+use crate::sys::{self, CStr, HIGH, Res, lit};
+use crate::wire::{self, Message, Stage, Tell};
+
+/// The supervisor's socket arrives as standard input.
+const SOCKET: i32 = 0;
+
+/// `argc` is 1, or 2 when a user namespace of the keeper's own comes first (the supervisor is unprivileged).
+pub(crate) fn run(argc: usize) -> ! {
+    if argc > 1 {
+        enter_user_namespace();
+    }
+    detach_from_host();
+    match prepare() {
+        Ok(mut keeper) => serve::run(&mut keeper),
+        Err(errno) => fail(errno),
+    }
+}
+
+fn fail(errno: i32) -> ! {
+    let message = Message { kind: Tell::Failed as u16, errno, x: Stage::Make as u64, ..Message::default() };
+    let _ = sys::send(SOCKET, &message.encode(), None);
+    sys::exit_group(1)
+}
+
+/// Enter a user namespace, wait for the supervisor to write the maps (it is outside, as the kernel wants), then run
+/// this image again: the new memory image belongs to the new namespace, so that the keeper keeps its rights over its
+/// own undumpable children.
+fn enter_user_namespace() {
+    if let Err(errno) = sys::unshare(0x1000_0000) {
+        fail(errno);
+    }
+    let ask = Message { kind: Tell::NeedsMaps as u16, ..Message::default() };
+    let mut answer = [0u8; wire::MESSAGE];
+    if let Err(errno) = sys::send(SOCKET, &ask.encode(), None) {
+        fail(errno);
+    }
+    match sys::read(SOCKET, &mut answer) {
+        Ok(0) | Err(_) => sys::exit_group(0),
+        Ok(_) => {}
+    }
+    let argv = [lit(c"orangery-keeper").0, core::ptr::null()];
+    let envp: [*const u8; 1] = [core::ptr::null()];
+    let path = lit(c"/proc/self/exe");
+    let args = [path.0 as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, 0, 0, 0];
+    if let Err(errno) = sys::call(nr::EXECVE, args) {
+        fail(errno);
+    }
+}
+
+/// Nothing of the embedding service must stay: signals, session, name, descriptors, working directory.
+fn detach_from_host() {
+    let all = u64::MAX;
+    // SIG_SETMASK
+    let _ = sys::call(nr::RT_SIGPROCMASK, [2, &raw const all as usize, 0, 8, 0, 0]);
+    let default = [0usize; 4];
+    let mut signal = 1;
+    while signal <= 64 {
+        let _ = sys::call(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]);
+        signal += 1;
+    }
+    let _ = sys::call(nr::SETSID, [0; 6]);
+    let _ = sys::prctl(36, 1); // PR_SET_CHILD_SUBREAPER
+    let _ = sys::prctl(15, lit(c"orangery-keeper").0 as usize); // PR_SET_NAME
+    let _ = sys::prctl(4, 0); // PR_SET_DUMPABLE
+    let _ = sys::call(nr::CHDIR, [lit(c"/").0 as usize, 0, 0, 0, 0, 0]);
+    let _ = sys::call(nr::UMASK, [0, 0, 0, 0, 0, 0]);
+    let _ = sys::close_range(3, usize::MAX >> 32, 0);
+}
+
+fn open_high(path: CStr, flags: usize) -> Res<i32> {
+    let low = sys::openat(sys::AT_FDCWD, path, flags, 0)?;
+    high(low)
+}
+
+fn high(low: i32) -> Res<i32> {
+    let high = sys::dup_high(low);
+    sys::close(low);
+    high
+}
+
+/// As many descriptors as the hard limit allows; the children get the caller's limit back by a plan step.
+fn raise_descriptor_limit() -> usize {
+    let mut limit = [1024u64; 2];
+    let _ = sys::call(nr::PRLIMIT64, [0, 7, 0, limit.as_mut_ptr() as usize, 0, 0]);
+    let wanted = [limit[1], limit[1]];
+    if sys::call(nr::PRLIMIT64, [0, 7, wanted.as_ptr() as usize, 0, 0, 0]).is_ok() {
+        return limit[1] as usize;
+    }
+    limit[0] as usize
+}
+
+fn prepare() -> Res<Keeper> {
+    let places = raise_descriptor_limit().min(PLACES);
+    let socket = high(SOCKET)?;
+    let null = open_high(lit(c"/dev/null"), 2)?;
+    for fd in 0..3 {
+        sys::dup3(null, fd, false)?;
+    }
+    let epoll = high(sys::call(nr::EPOLL_CREATE1, [sys::O_CLOEXEC, 0, 0, 0, 0, 0])? as i32)?;
+    let proc = open_high(lit(c"/proc"), sys::O_PATH | sys::O_DIRECTORY)?;
+    let pidns = open_high(lit(c"/proc/self/ns/pid"), 0)?;
+    // Grow the table now, while it is small: later each doubling would wait for an RCU grace period.
+    let _ = sys::dup3(null, (places as i32).saturating_sub(1).max(HIGH), true);
+    sys::close((places as i32).saturating_sub(1).max(HIGH));
+    sys::epoll_add(epoll, socket, serve::IN, u64::MAX)?;
+    let chld: u64 = 1 << 16; // SIGCHLD is 17
+    let orphans = sys::call(nr::SIGNALFD4, [usize::MAX, &raw const chld as usize, 8, 0o2_004_000, 0, 0])?;
+    let orphans = high(orphans as i32)?;
+    sys::epoll_add(epoll, orphans, serve::IN, u64::MAX - 1)?;
+    Ok(Keeper {
+        socket,
+        epoll,
+        proc,
+        pidns,
+        orphans,
+        trace: -1,
+        page: sys::mmap(4096, true)?.cast(),
+        table: sys::mmap(places * size_of::<Entry>(), false)?.cast(),
+        places,
+        top: HIGH,
+        buf: sys::mmap(serve::BUFFER, false)?,
+        seq: 0,
+        enters_pidns: sys::setns(pidns, serve::CLONE_NEWPID).is_ok(),
+        end: wire::End::Kill,
+        roots: [serve::Root::NONE; serve::ROOTS],
+        pending: 0,
+        without_pidns: 0,
+        reply: None,
+        blocked: false,
+    })
+}

@@ -1,0 +1,166 @@
+//! The supervisor is gone: kill and remove all that was its own, then end.
+
+use crate::arch::EpollEvent;
+use crate::serve::{Keeper, ROOTS, Root};
+use crate::sys::{self, CStr, P_ALL, WNOHANG, lit};
+use crate::wire::{End, Tree};
+
+/// Longest time the keeper waits for what it has killed, in steps of 50 ms of an otherwise idle wait.
+const PATIENCE: u32 = 200;
+
+pub(crate) fn supervisor_gone(keeper: &mut Keeper) -> ! {
+    if keeper.end == End::Release {
+        sys::exit_group(0);
+    }
+    let mut index = 0;
+    while index < ROOTS {
+        if let Some(root) = keeper.roots.get(index).copied() {
+            kill_cgroup(&root);
+        }
+        index += 1;
+    }
+    kill_children(keeper);
+    reap_all(keeper);
+    for root in &keeper.roots {
+        remove_root(root);
+    }
+    sys::exit_group(0)
+}
+
+fn name(root: &Root) -> CStr {
+    CStr(root.name.as_ptr())
+}
+
+/// `cgroup.kill` takes the whole subtree, frozen or not; a v1 freezer must be thawed so that SIGKILL is felt.
+fn kill_cgroup(root: &Root) {
+    if root.parent < 0 || root.kind != Tree::Cgroup as u64 {
+        return;
+    }
+    let Ok(dir) = open_dir(root.parent, name(root)) else { return };
+    write_file(dir, lit(c"cgroup.kill"), b"1");
+    thaw_below(dir, 0);
+    sys::close(dir);
+}
+
+fn open_dir(parent: i32, name: CStr) -> sys::Res<i32> {
+    sys::openat(parent, name, sys::O_DIRECTORY | sys::O_NOFOLLOW, 0)
+}
+
+fn write_file(dir: i32, name: CStr, content: &[u8]) {
+    if let Ok(fd) = sys::openat(dir, name, sys::O_WRONLY, 0) {
+        let _ = sys::write(fd, content);
+        sys::close(fd);
+    }
+}
+
+fn thaw_below(dir: i32, depth: u32) {
+    write_file(dir, lit(c"freezer.state"), b"THAWED");
+    each_entry(dir, |name, is_dir| {
+        if is_dir && depth < MAX_DEPTH {
+            if let Ok(child) = open_dir(dir, name) {
+                thaw_below(child, depth + 1);
+                sys::close(child);
+            }
+        }
+    });
+}
+
+fn kill_children(keeper: &mut Keeper) {
+    let mut fd = sys::HIGH;
+    while fd <= keeper.top {
+        if keeper.entry(fd).is_some_and(|entry| entry.state == 1) {
+            let _ = sys::pidfd_kill(fd);
+        }
+        fd += 1;
+    }
+}
+
+/// Reap until nobody is left; the pidfds wake us, the time limit is for a process that cannot die.
+fn reap_all(keeper: &mut Keeper) {
+    let mut events = [EpollEvent { events: 0, data: 0 }; 64];
+    sys::epoll_del(keeper.epoll, keeper.socket);
+    let mut idle = 0;
+    while idle < PATIENCE {
+        match sys::waitid(P_ALL, 0, WNOHANG) {
+            Ok(Some(_)) => idle = 0,
+            Ok(None) => {
+                let mut info = [0u8; 128];
+                while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
+                if sys::epoll_wait(keeper.epoll, &mut events, 50).unwrap_or(0) == 0 {
+                    idle += 1;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn remove_root(root: &Root) {
+    if root.parent < 0 {
+        return;
+    }
+    let files = root.kind == Tree::Files as u64;
+    if let Ok(dir) = open_dir(root.parent, name(root)) {
+        remove_below(dir, files, 0);
+        sys::close(dir);
+    }
+    remove_dir(root.parent, name(root));
+}
+
+/// A cgroup whose last process has just been reaped may still say EBUSY for a moment: ask again, bounded.
+fn remove_dir(parent: i32, name: CStr) {
+    let mut tries = 0;
+    while tries < 100 && sys::unlinkat(parent, name, true) == Err(sys::EBUSY) {
+        tries += 1;
+        let word = 0u32;
+        let _ = sys::futex_wait(&raw const word, 0, 5_000_000);
+    }
+}
+
+const MAX_DEPTH: u32 = 32;
+
+fn remove_below(dir: i32, files: bool, depth: u32) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    each_entry(dir, |name, is_dir| {
+        if is_dir {
+            if let Ok(child) = open_dir(dir, name) {
+                remove_below(child, files, depth + 1);
+                sys::close(child);
+            }
+            remove_dir(dir, name);
+        } else if files {
+            let _ = sys::unlinkat(dir, name, false);
+        }
+    });
+}
+
+/// Call `act` for each entry of `dir` but `.` and `..`. The listing is read once for each buffer; removing entries
+/// meanwhile is allowed by getdents, and a second pass catches what it skipped.
+fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) {
+    let mut buf = [0u64; 256];
+    loop {
+        // SAFETY: the words of `buf` as bytes; alignment 8 is what linux_dirent64 wants.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(buf.as_mut_ptr().cast::<u8>(), 2048) };
+        let Ok(len) = sys::getdents(dir, bytes) else { return };
+        if len == 0 {
+            return;
+        }
+        let mut at = 0;
+        // linux_dirent64: ino (8), off (8), reclen (2), type (1), name.
+        while at + 19 < len {
+            let size = usize::from(*bytes.get(at + 16).unwrap_or(&0)) | usize::from(*bytes.get(at + 17).unwrap_or(&0)) << 8;
+            let kind = *bytes.get(at + 18).unwrap_or(&0);
+            let Some(name) = bytes.get(at + 19..) else { return };
+            let dots = name.starts_with(b".\0") || name.starts_with(b"..\0");
+            if !dots {
+                act(CStr(name.as_ptr()), kind == 4);
+            }
+            if size == 0 {
+                return;
+            }
+            at += size;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What is done to a group's processes as a whole: kill, freeze, thaw, and waiting for it.
+
+use super::detect::Controller;
+use super::dir::Dir;
+use super::error::{CgroupError, timed_out, unsupported};
+use super::group::Group;
+use super::{v1, v2};
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, CgroupError>;
+
+/// Re-reads of v1, which tells nobody anything: 1, 2, 4 .. 50 ms apart, about 5 s in all.
+const RETRIES: u32 = 105;
+
+impl Group {
+    /// Kills every process in the group and in groups below it. Idempotent; a removed group is a success.
+    ///
+    /// `cgroup.kill` (5.14) where there is one: one write, also while frozen. Otherwise (v1, older kernels) freeze,
+    /// SIGKILL each through a pidfd, thaw, until empty: that **blocks** the thread, a few milliseconds for an ordinary
+    /// group, 4 s at most; the group is thawed afterwards. No member need be reaped for it to return.
+    ///
+    /// # Errors
+    /// Processes that do not die in time ([`is_timeout`](CgroupError::is_timeout)); no cgroup at all.
+    pub fn kill(&self) -> Result<()> {
+        let killed = match (self.v2_dir(), self.freezer()) {
+            (Err(e), _) | (_, Err(e)) => Err(e),
+            (Ok(Some(dir)), _) => v2::kill(&dir),
+            (_, Ok(Some(dir))) => v1::kill_each(&dir, &|frozen| v1::set_frozen(&dir, frozen)),
+            // No freezer: whoever forks faster than we kill wins; the bound still holds.
+            _ => self
+                .any_v1("kill")
+                .and_then(|dir| v1::kill_each(&dir, &|_| Ok(()))),
+        };
+        gone_is_fine(killed)
+    }
+
+    /// Asks the kernel to stop every process of the group (`cgroup.freeze`, 5.2; v1 `freezer.state`). It is done when
+    /// [`wait_frozen`](Group::wait_frozen) says so.
+    ///
+    /// # Errors
+    /// [`is_unsupported`](CgroupError::is_unsupported) without v2 and without a v1 freezer; the group is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// The opposite of [`freeze`](Group::freeze).
+    ///
+    /// # Errors
+    /// As `freeze`.
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        if let Some(dir) = self.v2_dir()? {
+            return v2::set_frozen(&dir, frozen);
+        }
+        v1::set_frozen(&self.freezer()?.ok_or_else(|| self.no_freezer())?, frozen)
+    }
+
+    /// Waits until the whole group is frozen, or until it is no longer.
+    ///
+    /// v2: woken by the kernel, waits for as long as it takes (a process in uninterruptible sleep holds it up). v1 has
+    /// no notification and an intermediate FREEZING: `freezer.state` is read again up to 105 times in about 5 s.
+    ///
+    /// # Errors
+    /// The group was removed ([`is_gone`](CgroupError::is_gone)); v1: [`is_timeout`](CgroupError::is_timeout).
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing. Needs a tokio runtime with I/O and time.
+    pub async fn wait_frozen(&self, frozen: bool) -> Result<()> {
+        if let Some(dir) = self.v2_dir()? {
+            return match v2::await_event(&dir, "frozen", frozen).await? {
+                true => Ok(()),
+                false => Err(CgroupError::sys(
+                    "watch",
+                    dir.path(),
+                    rustix::io::Errno::NODEV,
+                )),
+            };
+        }
+        let dir = self.freezer()?.ok_or_else(|| self.no_freezer())?;
+        retry(&dir, "freeze", || Ok(v1::is_frozen(&dir)? == Some(frozen))).await
+    }
+
+    /// Waits until no living process is in the group or below it; zombies do not count. A removed group is empty.
+    ///
+    /// v2: `populated 0`, woken by the kernel (up to 15 ms late), for as long as it takes. v1 has **no notification**:
+    /// `cgroup.procs` is read again up to 105 times in about 5 s; better call it when the last pidfd has become
+    /// readable.
+    ///
+    /// # Errors
+    /// v1: [`is_timeout`](CgroupError::is_timeout).
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing. Needs a tokio runtime with I/O and time.
+    pub async fn wait_empty(&self) -> Result<()> {
+        let gone_is_none = |dir: Result<Option<Dir>>| match dir {
+            Err(e) if e.is_gone() => Ok(None),
+            other => other,
+        };
+        if self.birth.is_some() {
+            if let Some(dir) = gone_is_none(self.v2_dir())? {
+                v2::await_event(&dir, "populated", false).await?;
+            }
+            return Ok(());
+        }
+        match gone_is_none(self.any_v1("watch").map(Some))? {
+            Some(dir) => {
+                gone_is_fine(retry(&dir, "empty", || Ok(v1::processes(&dir)?.is_empty())).await)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the group is empty at this moment; never waits.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        let empty = match self.v2_dir() {
+            Ok(Some(dir)) => v2::is_empty(&dir),
+            Ok(None) => self
+                .any_v1("read")
+                .and_then(|dir| Ok(v1::processes(&dir)?.is_empty())),
+            Err(e) => Err(e),
+        };
+        match empty {
+            Err(e) if e.is_gone() => Ok(true),
+            other => other,
+        }
+    }
+
+    fn freezer(&self) -> Result<Option<Dir>> {
+        let place = self
+            .v1_places()
+            .find(|place| place.has(Controller::Freezer));
+        place.map(|place| place.dir.child(&self.id)).transpose()
+    }
+
+    fn any_v1(&self, operation: &'static str) -> Result<Dir> {
+        match self.freezer()? {
+            Some(dir) => Ok(dir),
+            None => match self.v1_places().next() {
+                Some(place) => place.dir.child(&self.id),
+                None => Err(unsupported(
+                    operation,
+                    &self.id,
+                    "the container has no cgroup",
+                )),
+            },
+        }
+    }
+
+    fn no_freezer(&self) -> CgroupError {
+        unsupported(
+            "freeze",
+            &self.id,
+            "there is neither cgroup v2 nor a v1 freezer",
+        )
+    }
+}
+
+fn gone_is_fine(done: Result<()>) -> Result<()> {
+    match done {
+        Err(e) if e.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+async fn retry(
+    dir: &Dir,
+    what: &'static str,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    for attempt in 0..RETRIES {
+        if done()? {
+            return Ok(());
+        }
+        tokio::time::sleep(
+            Duration::from_millis(1 << attempt.min(6)).min(Duration::from_millis(50)),
+        )
+        .await;
+    }
+    Err(timed_out("wait until it is done:", dir.path(), what))
+}

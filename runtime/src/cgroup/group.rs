@@ -1,0 +1,259 @@
+//! One container's groups: born empty with their limits already written, changed, removed.
+
+use super::detect::Controller;
+use super::dir::Dir;
+use super::error::{CgroupError, unsupported};
+use super::limits::Limits;
+use super::parents::{Parents, needs};
+use super::place::Place;
+use super::setting::{Setting, apply};
+use super::{v1, v2};
+use rustix::fs::OFlags;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, CgroupError>;
+
+/// One container's directories, one in each hierarchy that it needs. Holds at most one descriptor (the v2 directory);
+/// everything else is opened when needed, relative to the supervisor's own directories.
+///
+/// Dropping it removes nothing: a container may outlive its supervisor. Call [`remove`](Group::remove).
+#[derive(Debug)]
+pub struct Group {
+    pub(super) parents: Arc<Parents>,
+    pub(super) id: String,
+    pub(super) birth: Option<OwnedFd>,
+    /// Which of `parents.v1` this group has a directory in.
+    members: Vec<usize>,
+}
+
+/// Which kind of file a controller has for this group.
+pub(super) enum Home {
+    V1(Dir),
+    V2(Dir),
+}
+
+impl Home {
+    pub(super) fn dir(&self) -> &Dir {
+        match self {
+            Home::V1(dir) | Home::V2(dir) => dir,
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn create(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
+        let wanted =
+            |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
+        let planned: Vec<usize> = parents.v1.iter().enumerate().filter_map(wanted).collect();
+        let mut group = Group {
+            parents,
+            id: id.into(),
+            birth: None,
+            members: Vec::new(),
+        };
+        match group.fill(&planned, limits) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // Only what this call made: a group that was there before is in none of the two lists.
+                Err(match group.remove() {
+                    Ok(()) => error,
+                    Err(left) => error.with_reason(format!("and what was made is left: {left}")),
+                })
+            }
+        }
+    }
+
+    fn fill(&mut self, planned: &[usize], limits: &Limits) -> Result<()> {
+        let parents = Arc::clone(&self.parents);
+        if let Some(place) = &parents.v2 {
+            place.dir.make(&self.id)?;
+            // Ours from here on, also when the open fails.
+            match place.dir.child(&self.id) {
+                Ok(dir) => self.birth = Some(dir.into_fd()),
+                Err(e) => {
+                    let _ = place.dir.rmdir(OsStr::new(&self.id));
+                    return Err(e);
+                }
+            }
+        }
+        for index in planned {
+            let place = &parents.v1[*index];
+            place.dir.make(&self.id)?;
+            self.members.push(*index);
+            if place.has(Controller::Cpuset) {
+                v1::fill_cpuset(&place.dir, &place.dir.child(&self.id)?)?;
+            }
+        }
+        self.write(limits, true)
+    }
+
+    /// The group of that name which is there already, for a supervisor that comes back to a living container.
+    pub(super) fn reopen(parents: Arc<Parents>, id: &str) -> Result<Group> {
+        let birth = match &parents.v2 {
+            Some(place) => Some(place.dir.child(id)?.into_fd()),
+            None => None,
+        };
+        let members: Vec<usize> = (0..parents.v1.len())
+            .filter(|i| parents.v1[*i].dir.has(id))
+            .collect();
+        if birth.is_none() && members.is_empty() {
+            return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));
+        }
+        Ok(Group {
+            parents,
+            id: id.into(),
+            birth,
+            members,
+        })
+    }
+
+    /// The container's name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The v2 directory for `CLONE_INTO_CGROUP` (5.7), open `O_PATH`; on v2 and hybrid.
+    pub fn birth(&self) -> Option<BorrowedFd<'_>> {
+        self.birth.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// The v1 `tasks` files, open for writing: the child, still single-threaded, writes `0` to each. Never
+    /// `cgroup.procs` and never a number: that costs 7-11 ms after idle since 5.5. Empty on v2.
+    ///
+    /// # Errors
+    /// A directory is gone, or no descriptor is left.
+    pub fn tasks(&self) -> Result<Vec<OwnedFd>> {
+        self.v1_places()
+            .map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY))
+            .collect()
+    }
+
+    /// Every directory, for people and records.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.places()
+            .map(|place| place.dir.path().join(&self.id))
+            .collect()
+    }
+
+    /// Changes limits while the container runs. `None` fields stay as they are. All or nothing: after a failure the
+    /// values changed before it are put back.
+    ///
+    /// A v1 hierarchy that the container is not in (none of its limits was asked at creation) cannot be added: moving
+    /// somebody else's threads is not race free there. That is an unsupported error with the field.
+    ///
+    /// # Errors
+    /// A field out of range or without a controller; the kernel's refusal (v1: EBUSY for a memory limit below what
+    /// cannot be reclaimed), with the field.
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        self.parents.check(limits, false)?;
+        self.write(limits, false)
+    }
+
+    fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let mut homes = Vec::new();
+        for (controller, field) in super::parents::asked(limits) {
+            if !homes.iter().any(|(c, _)| *c == controller) {
+                let home = self.home(controller)?.ok_or_else(|| self.no_home(field))?;
+                homes.push((controller, home));
+            }
+        }
+        let mut writes: Vec<(&Dir, Setting)> = Vec::new();
+        for (controller, home) in &homes {
+            let settings = match home {
+                Home::V1(dir) => v1_settings(*controller, limits, dir, fresh)?,
+                Home::V2(_) => v2::settings(limits),
+            };
+            writes.extend(
+                settings
+                    .into_iter()
+                    .filter(|s| s.controller == *controller)
+                    .map(|s| (home.dir(), s)),
+            );
+        }
+        apply(&writes, !fresh)
+    }
+
+    fn no_home(&self, field: &'static str) -> CgroupError {
+        let why =
+            "the container was created without this v1 hierarchy; ask for the limit at creation";
+        unsupported("change", &self.id, why).with_field(field)
+    }
+
+    /// Removes the directories, deepest first, with the groups that the workload made. Idempotent.
+    ///
+    /// # Errors
+    /// [`is_busy`](CgroupError::is_busy) while a process is left: await [`wait_empty`](Group::wait_empty), read the
+    /// counters, call again. Every hierarchy is tried; the first error is returned.
+    pub fn remove(&self) -> Result<()> {
+        let mut first = Ok(());
+        for place in self.places() {
+            let removed = place.dir.remove_tree(OsStr::new(&self.id));
+            first = first.and(removed);
+        }
+        first
+    }
+
+    /// The directory that has this controller's files; `None` if none of ours has them.
+    pub(super) fn home(&self, controller: Controller) -> Result<Option<Home>> {
+        if let Some(place) = self.v1_places().find(|place| place.has(controller)) {
+            return Ok(Some(Home::V1(place.dir.child(&self.id)?)));
+        }
+        match &self.parents.v2 {
+            Some(place) if place.has(controller) => Ok(Some(Home::V2(place.dir.child(&self.id)?))),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn v2_dir(&self) -> Result<Option<Dir>> {
+        self.parents
+            .v2
+            .as_ref()
+            .filter(|_| self.birth.is_some())
+            .map(|place| place.dir.child(&self.id))
+            .transpose()
+    }
+
+    pub(super) fn v1_places(&self) -> impl Iterator<Item = &Place> {
+        self.members.iter().map(|i| &self.parents.v1[*i])
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.parents
+            .v2
+            .iter()
+            .filter(|_| self.birth.is_some())
+            .chain(self.v1_places())
+    }
+}
+
+fn v1_settings(
+    controller: Controller,
+    limits: &Limits,
+    dir: &Dir,
+    fresh: bool,
+) -> Result<Vec<Setting>> {
+    Ok(match controller {
+        Controller::Memory => {
+            let now = if fresh {
+                v1::MemoryNow::fresh(dir)
+            } else {
+                v1::MemoryNow::read(dir)?
+            };
+            if limits.memory_swap.is_some() && limits.memory.is_none() && now.limit >= v1::UNLIMITED
+            {
+                let why = "cgroup v1 only limits memory and swap together: memory is needed too";
+                return Err(unsupported("limit swap of", dir.path(), why).with_field("memory_swap"));
+            }
+            v1::memory(limits, now)
+        }
+        Controller::Cpu => v1::cpu(limits),
+        // The files of pids and cpuset have the same names and formats in both versions.
+        _ => v2::settings(limits),
+    })
+}

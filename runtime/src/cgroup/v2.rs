@@ -1,0 +1,240 @@
+//! cgroup v2: the values its files take, switching controllers on, and the notifications of `cgroup.events`.
+
+use super::detect::Controller;
+use super::dir::Dir;
+use super::error::{CgroupError, unsupported};
+use super::limits::Limits;
+use super::parse;
+use super::setting::Setting;
+use super::v1;
+use rustix::fs::OFlags;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+type Result<T> = std::result::Result<T, CgroupError>;
+
+/// The writes for the limits that are asked.
+pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
+    let quota = limits
+        .cpu_quota
+        .map(|q| format!("{} {}", q.quota_us, q.period_us));
+    let number = |value: Option<u64>| value.map(|v| v.to_string());
+    [
+        (
+            Controller::Memory,
+            "memory.max",
+            number(limits.memory),
+            "memory",
+        ),
+        (
+            Controller::Memory,
+            "memory.swap.max",
+            number(limits.memory_swap),
+            "memory_swap",
+        ),
+        (
+            Controller::Cpu,
+            "cpu.weight",
+            number(limits.cpu_weight),
+            "cpu_weight",
+        ),
+        (Controller::Cpu, "cpu.max", quota, "cpu_quota"),
+        (
+            Controller::Cpuset,
+            "cpuset.cpus",
+            limits.cpuset_cpus.clone(),
+            "cpuset_cpus",
+        ),
+        (
+            Controller::Cpuset,
+            "cpuset.mems",
+            limits.cpuset_mems.clone(),
+            "cpuset_mems",
+        ),
+        (Controller::Pids, "pids.max", number(limits.pids), "pids"),
+    ]
+    .into_iter()
+    .filter_map(|(controller, file, value, field)| {
+        Some(Setting {
+            controller,
+            file,
+            value: value?,
+            field,
+        })
+    })
+    .collect()
+}
+
+/// Processes of its own would make this group refuse controllers for its children (the "no internal processes" rule).
+/// The hierarchy's true root, the one group without a `cgroup.type`, is exempt.
+pub(super) fn has_internal_processes(dir: &Dir) -> Result<bool> {
+    if !dir.has("cgroup.type") {
+        return Ok(false);
+    }
+    Ok(!dir.read("cgroup.procs")?.trim().is_empty())
+}
+
+/// Switches on what it can of our controllers for the children of `dir`. Returns those that are on, and why the
+/// others are not. One write each: a single write is all or nothing.
+pub(super) fn enable(dir: &Dir) -> (Vec<Controller>, BTreeMap<Controller, String>) {
+    let words = |file| dir.read(file).map(|t| parse::words(&t)).unwrap_or_default();
+    let (available, on) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
+    let (mut enabled, mut refused) = (Vec::new(), BTreeMap::new());
+    for controller in Controller::V2 {
+        let name = controller.name();
+        if on.iter().any(|w| w == name) {
+            enabled.push(controller);
+        } else if !available.iter().any(|w| w == name) {
+            refused.insert(
+                controller,
+                format!("{} has no {name} controller", dir.path().display()),
+            );
+        } else {
+            match dir.write("cgroup.subtree_control", &format!("+{name}")) {
+                Ok(()) => enabled.push(controller),
+                Err(e) => {
+                    refused.insert(controller, describe(&e));
+                }
+            }
+        }
+    }
+    (enabled, refused)
+}
+
+/// An error with its cause, for the reasons that `supports` and `why_none` give.
+pub(super) fn describe(error: &CgroupError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// `cgroup.kill` (5.14); before that freeze (5.2), SIGKILL each, thaw; before that without freezing.
+pub(super) fn kill(dir: &Dir) -> Result<()> {
+    match dir.write("cgroup.kill", "1") {
+        Err(e) if e.is_gone() && dir.has("cgroup.procs") => kill_each(dir),
+        Err(e) if e.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+pub(super) fn kill_each(dir: &Dir) -> Result<()> {
+    v1::kill_each(dir, &|frozen| match set_frozen(dir, frozen) {
+        Err(e) if e.is_unsupported() => Ok(()),
+        other => other,
+    })
+}
+
+/// `cgroup.freeze` (5.2); asynchronous: `cgroup.events` tells when all have stopped.
+pub(super) fn set_frozen(dir: &Dir, frozen: bool) -> Result<()> {
+    match dir.write("cgroup.freeze", if frozen { "1" } else { "0" }) {
+        Err(e) if e.is_gone() && dir.has("cgroup.procs") => Err(unsupported(
+            "freeze",
+            dir.path(),
+            "this kernel has no cgroup.freeze (it came with 5.2)",
+        )),
+        other => other,
+    }
+}
+
+/// Waits until `key` of `cgroup.events` is `wanted`. `Ok(false)`: the group was removed meanwhile.
+///
+/// Register, then look, then wait: the file is opened and registered before the first read, so a change after that
+/// read makes an edge; an edge before it costs one more read. The kernel sends notifications up to 18 ms late, so the
+/// file is also right before any edge.
+pub(super) async fn await_event(dir: &Dir, key: &'static str, wanted: bool) -> Result<bool> {
+    let opened = match dir.file("cgroup.events", OFlags::RDONLY | OFlags::NONBLOCK) {
+        Ok(fd) => fd,
+        Err(e) if e.is_gone() => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let fail = |e: std::io::Error| CgroupError::sys("watch", dir.path().join("cgroup.events"), e);
+    let watched = watch(opened).map_err(fail)?;
+    loop {
+        match read_event(watched.get_ref(), key) {
+            Ok(Some(value)) if value == wanted => return Ok(true),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                return Err(unsupported(
+                    "watch",
+                    dir.path(),
+                    format!("cgroup.events has no {key:?}"),
+                ));
+            }
+            Err(rustix::io::Errno::NODEV) => return Ok(false),
+            Err(e) => return Err(fail(e.into())),
+        }
+        watched
+            .ready(Interest::PRIORITY)
+            .await
+            .map_err(fail)?
+            .clear_ready();
+    }
+}
+
+/// tokio calls the safe constructor unsound because a type may answer `as_raw_fd` with another number each time; an
+/// `OwnedFd` cannot, and the replacement is `unsafe`.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe; its condition holds for OwnedFd"
+)]
+fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::PRIORITY)
+}
+
+fn read_event(fd: &OwnedFd, key: &str) -> rustix::io::Result<Option<bool>> {
+    let mut buffer = [0u8; 512];
+    let length = rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut buffer, 0))?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    Ok(parse::keyed(&text, key).map(|value| value != 0))
+}
+
+/// Where the v2 tree shows an empty group right now; a removed one is empty.
+pub(super) fn is_empty(dir: &Dir) -> Result<bool> {
+    match dir.read("cgroup.events") {
+        Ok(text) => Ok(parse::keyed(&text, "populated") == Some(0)),
+        Err(e) if e.is_gone() => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::CpuQuota;
+
+    #[test]
+    fn every_limit_has_its_file() {
+        let all = Limits {
+            memory: Some(1 << 20),
+            memory_swap: Some(0),
+            cpu_quota: Some(CpuQuota {
+                quota_us: 5000,
+                period_us: 100_000,
+            }),
+            cpu_weight: Some(7),
+            cpuset_cpus: Some("0-1".into()),
+            cpuset_mems: Some("0".into()),
+            pids: Some(9),
+        };
+        let lines: Vec<String> = settings(&all)
+            .into_iter()
+            .map(|s| format!("{}={}", s.file, s.value))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "memory.max=1048576",
+                "memory.swap.max=0",
+                "cpu.weight=7",
+                "cpu.max=5000 100000",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+                "pids.max=9"
+            ]
+        );
+        assert!(settings(&Limits::default()).is_empty());
+    }
+}

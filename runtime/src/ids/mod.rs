@@ -1,0 +1,119 @@
+//! Id ranges for containers started by root: 65,536 ids each, from 524288 up, apart for every supervisor of the
+//! machine. A range is held by an open-file-description lock on one byte of one file, so that a crash frees it and
+//! holding thousands costs one descriptor.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::error::{Error, ErrorKind};
+
+/// First id of the first range.
+pub const FIRST: u32 = 524_288;
+/// Ids in a range.
+pub const COUNT: u32 = 65_536;
+/// How many ranges there are below 2^32 - 2.
+const RANGES: u32 = (u32::MAX - FIRST) / COUNT - 1;
+
+/// Gives out ranges.
+#[derive(Clone, Debug)]
+pub struct Ranges {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    held: Mutex<BTreeSet<u32>>,
+}
+
+/// One range; freed when dropped.
+#[derive(Debug)]
+pub struct Range {
+    inner: Arc<Inner>,
+    index: u32,
+}
+
+impl Ranges {
+    /// Use the lock file `path`, making it if needed.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|error| Error::system(format!("cannot open {}", path.display()), error))?;
+        Ok(Self { inner: Arc::new(Inner { file, held: Mutex::new(BTreeSet::new()) }) })
+    }
+
+    /// The lowest free range.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] when all are taken.
+    pub fn take(&self) -> Result<Range, Error> {
+        let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in 0..RANGES {
+            if !held.contains(&index) && self.inner.lock(index, libc::F_WRLCK).is_ok() {
+                held.insert(index);
+                return Ok(Range { inner: Arc::clone(&self.inner), index });
+            }
+        }
+        Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken").with_field("user_namespace"))
+    }
+}
+
+impl Inner {
+    fn lock(&self, index: u32, kind: i32) -> nix::Result<()> {
+        let lock = libc::flock {
+            l_type: i16::try_from(kind).unwrap_or(0),
+            l_whence: 0,
+            l_start: index.into(),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+    }
+}
+
+impl Range {
+    /// The first id outside.
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        FIRST + self.index * COUNT
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.inner.lock(self.index, libc::F_UNLCK);
+        held.remove(&self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_supervisors_never_get_the_same_range_and_a_dropped_one_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let (one, two) = (Ranges::open(&path).unwrap(), Ranges::open(&path).unwrap());
+        let (a, b, c) = (one.take().unwrap(), two.take().unwrap(), one.take().unwrap());
+        assert_eq!([a.base(), b.base(), c.base()], [524_288, 589_824, 655_360]);
+        drop(b);
+        assert_eq!(one.take().unwrap().base(), 589_824);
+        drop((a, c));
+    }
+}

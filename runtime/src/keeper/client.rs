@@ -1,0 +1,422 @@
+//! The conversation with the keeper: requests out, answers and exit records in.
+//!
+//! [`Client`] is shared by everybody; [`Driver`] is the one future that reads. Requests are sent by whoever asks,
+//! directly; only when the socket is full do they wait in an outbox that the driver empties. Exit records are handed
+//! to the waiter that was registered *before* the request went out, so that none can come too early.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot};
+
+use super::launch::Launched;
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Plan, wire};
+use crate::plan::wire::{Ask, MAX_FDS, MAX_INLINE, MESSAGE, Message, Stage, Tell};
+use crate::sys::watch;
+use crate::{Exit, ExitStatus, Rusage};
+
+/// What the keeper answers to one request.
+type Answer = Result<(i32, Option<OwnedFd>), Error>;
+
+struct Waiting {
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    exits: HashMap<u64, oneshot::Sender<Exit>>,
+    outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+}
+
+struct Shared {
+    socket: OwnedFd,
+    waiting: Mutex<Waiting>,
+    next: AtomicU64,
+    dead: AtomicBool,
+    /// The outbox has something, or the client wants the conversation to end.
+    wake: Notify,
+    closing: AtomicBool,
+}
+
+/// Speaks to the keeper. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("dead", &self.is_dead()).finish_non_exhaustive()
+    }
+}
+
+/// A process that the keeper has started; it may still fail before its exec.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id, for display.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// Its end.
+    pub exit: oneshot::Receiver<Exit>,
+}
+
+impl Client {
+    /// Take over the conversation with a keeper that was just started.
+    #[must_use]
+    pub fn new(launched: Launched) -> (Client, Driver) {
+        let waiting = Waiting { answers: HashMap::new(), exits: HashMap::new(), outbox: VecDeque::new() };
+        let shared = Arc::new(Shared {
+            socket: launched.socket,
+            waiting: Mutex::new(waiting),
+            next: AtomicU64::new(1),
+            dead: AtomicBool::new(false),
+            wake: Notify::new(),
+            closing: AtomicBool::new(false),
+        });
+        let driver = Driver { shared: Arc::clone(&shared), keeper: launched.pidfd };
+        (Client { shared }, driver)
+    }
+
+    /// The keeper is gone.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.shared.dead.load(Ordering::Acquire)
+    }
+
+    /// Start a process by a plan; `fds` are the plan's needs, in order, the report pipe first.
+    ///
+    /// # Errors
+    /// The stage at which the keeper failed, with the errno.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped after the request has gone out, the process is killed as soon as it is known.
+    pub async fn spawn(&self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (exit_sender, exit) = oneshot::channel();
+        self.shared.lock().exits.insert(id, exit_sender);
+        let asked = self.ask_spawn(id, plan, fds).await;
+        if asked.is_err() {
+            self.shared.lock().exits.remove(&id);
+        }
+        let (pid, pidfd) = asked?;
+        let pidfd = pidfd.ok_or_else(|| Error::new(ErrorKind::Keeper, "the keeper answered without a pidfd"))?;
+        Ok(Spawned { pid, pidfd, exit })
+    }
+
+    async fn ask_spawn(&self, id: u64, plan: &Plan, mut fds: Vec<OwnedFd>) -> Answer {
+        let head = Message { kind: Ask::Spawn as u16, id, ..Message::default() };
+        if plan.bytes().len() <= MAX_INLINE {
+            return self.ask(head, plan.bytes(), fds).await;
+        }
+        fds.push(sealed(plan.bytes())?);
+        let head = Message { flags: 1, x: plan.bytes().len() as u64, ..head };
+        self.ask(head, &[], fds).await
+    }
+
+    /// A user namespace with these maps, for id-mapped mounts.
+    ///
+    /// # Errors
+    /// The stage and the errno.
+    pub async fn userns(&self, uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
+        let mut text = uid_map.as_bytes().to_vec();
+        text.push(0);
+        text.extend_from_slice(gid_map.as_bytes());
+        text.push(0);
+        self.fd_of(Ask::Userns, &text, Vec::new(), 0, 0).await
+    }
+
+    /// A socket in the network namespace of the process behind `pidfd`.
+    ///
+    /// # Errors
+    /// The stage and the errno.
+    pub async fn socket(&self, pidfd: OwnedFd, family: u32, kind: u32) -> Result<OwnedFd, Error> {
+        self.fd_of(Ask::Socket, &[], vec![pidfd], family.into(), kind.into()).await
+    }
+
+    async fn fd_of(&self, ask: Ask, text: &[u8], fds: Vec<OwnedFd>, x: u64, y: u64) -> Result<OwnedFd, Error> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let head = Message { kind: ask as u16, id, x, y, ..Message::default() };
+        let (_, fd) = self.ask(head, text, fds).await?;
+        fd.ok_or_else(|| Error::new(ErrorKind::Keeper, "the keeper answered without a descriptor"))
+    }
+
+    /// Tell the keeper what our end means, and where traces go. Not awaited: order on the socket is kept.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn hello(&self, end: wire::End, trace: Option<OwnedFd>) -> Result<(), Error> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let head = Message { kind: Ask::Hello as u16, id, x: end as u64, ..Message::default() };
+        self.post(head, &[], trace.into_iter().collect())
+    }
+
+    /// Let the keeper remove `name` below `parent` when we go.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn register(&self, tree: wire::Tree, parent: OwnedFd, name: &str) -> Result<(), Error> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let head = Message { kind: Ask::Register as u16, id, x: tree as u64, ..Message::default() };
+        let mut text = name.as_bytes().to_vec();
+        text.push(0);
+        self.post(head, &text, vec![parent])
+    }
+
+    /// End the conversation: the keeper does what [`Client::hello`] said.
+    pub fn close(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        self.shared.wake.notify_one();
+    }
+
+    async fn ask(&self, head: Message, body: &[u8], fds: Vec<OwnedFd>) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.lock().answers.insert(head.id, sender);
+        if let Err(error) = self.post(head, body, fds) {
+            self.shared.lock().answers.remove(&head.id);
+            return Err(error);
+        }
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn post(&self, head: Message, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Error> {
+        if self.is_dead() {
+            return Err(gone());
+        }
+        if fds.len() > MAX_FDS {
+            return Err(Error::new(ErrorKind::Exhausted, format!("{} descriptors in one request; {MAX_FDS} are possible", fds.len())));
+        }
+        let mut bytes = head.encode().to_vec();
+        bytes.extend_from_slice(body);
+        let mut waiting = self.shared.lock();
+        if waiting.outbox.is_empty() {
+            match transmit(&self.shared.socket, &bytes, &fds) {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Err(Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper)),
+            }
+        }
+        waiting.outbox.push_back((bytes, fds));
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Keeper, "the keeper is gone")
+}
+
+/// A memfd that cannot change any more.
+fn sealed(bytes: &[u8]) -> Result<OwnedFd, Error> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    use std::io::Write as _;
+    let failed = |error: std::io::Error| Error::system("cannot make a memfd for a large plan", error);
+    let fd = rustix::fs::memfd_create("orangery-plan", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes).map_err(failed)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).map_err(|error| failed(error.into()))?;
+    Ok(file.into())
+}
+
+fn transmit(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Result<(), rustix::io::Errno> {
+    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !borrowed.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&borrowed));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags).map(drop)
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hand one message to whoever waits for it.
+    fn deliver(&self, message: &Message, fd: Option<OwnedFd>) {
+        match Tell::from_u16(message.kind) {
+            Some(Tell::Done) => self.answer(message.id, Ok((message.pid, fd))),
+            Some(Tell::Failed) => self.answer(message.id, Err(failed(message))),
+            Some(Tell::Exited) => {
+                let waiter = self.lock().exits.remove(&message.id);
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(exit_of(message));
+                }
+            }
+            Some(Tell::Ready | Tell::NeedsMaps) | None => {
+                tracing::warn!(kind = message.kind, "the keeper said something unexpected");
+            }
+        }
+    }
+
+    fn answer(&self, id: u64, answer: Answer) {
+        let waiter = self.lock().answers.remove(&id);
+        let unheard = match waiter {
+            Some(waiter) => waiter.send(answer).err(),
+            None => Some(answer),
+        };
+        // Whoever asked has gone meanwhile: what was started for it must not live on.
+        if let Some(Ok((_, Some(fd)))) = unheard {
+            let _ = rustix::process::pidfd_send_signal(&fd, rustix::process::Signal::KILL);
+        }
+    }
+
+    fn flush(&self) {
+        let mut waiting = self.lock();
+        while let Some((bytes, fds)) = waiting.outbox.pop_front() {
+            if transmit(&self.socket, &bytes, &fds) == Err(rustix::io::Errno::AGAIN) {
+                waiting.outbox.push_front((bytes, fds));
+                return;
+            }
+        }
+    }
+
+    /// Nobody will answer any more.
+    fn bury(&self) {
+        self.dead.store(true, Ordering::Release);
+        let mut waiting = self.lock();
+        waiting.answers.clear();
+        waiting.exits.clear();
+        waiting.outbox.clear();
+    }
+}
+
+fn failed(message: &Message) -> Error {
+    let stage = match message.x {
+        x if x == Stage::Request as u64 => "keeper: request",
+        x if x == Stage::PidNamespace as u64 => "keeper: enter the pid namespace",
+        x if x == Stage::Clone as u64 => "keeper: clone3",
+        x if x == Stage::Birth as u64 => "keeper: birth",
+        x if x == Stage::Maps as u64 => "keeper: write the id maps",
+        x if x == Stage::Watch as u64 => "keeper: watch the process",
+        _ => "keeper",
+    };
+    let kind = match message.errno {
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::EUSERS => ErrorKind::Exhausted,
+        libc::EPERM | libc::EACCES => ErrorKind::Permission,
+        libc::ESRCH => ErrorKind::State,
+        _ => ErrorKind::Creation,
+    };
+    Error::new(kind, "the process could not be started").with_stage(stage).with_errno(Some(message.errno))
+}
+
+fn exit_of(message: &Message) -> Exit {
+    let record = &message.exit;
+    let status = match record.code {
+        1 => ExitStatus::Code(record.status),
+        code => ExitStatus::Signal { signal: record.status, core_dumped: code == 3 },
+    };
+    let rusage = Rusage {
+        user_us: record.user_us,
+        system_us: record.system_us,
+        max_rss_kib: record.max_rss_kib,
+        minor_faults: record.minor_faults,
+        major_faults: record.major_faults,
+        voluntary_switches: record.voluntary,
+        involuntary_switches: record.involuntary,
+    };
+    Exit { status, rusage: Some(rusage), at_ns: record.at_ns }
+}
+
+/// Reads from the keeper until it is gone. Must run on a tokio runtime with I/O enabled.
+#[derive(Debug)]
+pub struct Driver {
+    shared: Arc<Shared>,
+    keeper: OwnedFd,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Run the conversation; comes back when the keeper has ended and is reaped.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: dropped early, nobody hears the keeper any more.
+    pub async fn run(self) {
+        let socket = match self.shared.socket.try_clone().and_then(|socket| watch(socket, Interest::READABLE | Interest::WRITABLE)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen to the keeper");
+                self.shared.bury();
+                return;
+            }
+        };
+        while self.turn(&socket).await {}
+        self.shared.bury();
+        drop(socket);
+        self.reap().await;
+    }
+
+    /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end.
+    async fn turn(&self, socket: &AsyncFd<OwnedFd>) -> bool {
+        let full = !self.shared.lock().outbox.is_empty();
+        tokio::select! {
+            ready = socket.readable() => match ready {
+                Ok(mut guard) => loop {
+                    match receive(socket.get_ref()) {
+                        Ok(Some((message, fd))) => self.shared.deliver(&message, fd),
+                        Ok(None) => return false,
+                        Err(rustix::io::Errno::AGAIN) => {
+                            guard.clear_ready();
+                            return true;
+                        }
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(_) => return false,
+                    }
+                },
+                Err(_) => false,
+            },
+            ready = socket.writable(), if full => {
+                if let Ok(mut guard) = ready {
+                    self.shared.flush();
+                    if !self.shared.lock().outbox.is_empty() {
+                        guard.clear_ready();
+                    }
+                }
+                true
+            }
+            () = self.shared.wake.notified() => !self.shared.closing.load(Ordering::Acquire),
+        }
+    }
+
+    /// The keeper is our child: wait for it, unless the host has done so.
+    async fn reap(&self) {
+        if let Ok(pidfd) = self.keeper.try_clone().and_then(|keeper| watch(keeper, Interest::READABLE)) {
+            let _ = pidfd.readable().await;
+        }
+        let id = rustix::process::WaitId::PidFd(self.keeper.as_fd());
+        let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG);
+    }
+}
+
+/// One message and at most one descriptor; `None` at the end.
+fn receive(socket: &OwnedFd) -> Result<Option<(Message, Option<OwnedFd>)>, rustix::io::Errno> {
+    let mut buffer = [0; MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
+    if got.bytes == 0 {
+        return Ok(None);
+    }
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(Some((Message::decode(&buffer).unwrap_or_default(), fd)))
+}

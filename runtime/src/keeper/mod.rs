@@ -1,0 +1,9 @@
+//! Our side of the keeper: start it, speak to it, exits from it, its death. The program itself is in
+//! `runtime/keeper/`.
+
+mod client;
+mod launch;
+pub mod maps;
+
+pub use client::{Client, Driver, Spawned};
+pub use launch::{Launched, launch};

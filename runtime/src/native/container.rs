@@ -1,0 +1,353 @@
+//! A container of ours: what is done to it, and what it leaves as evidence.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::create::{Born, Supply, some};
+use super::janitor::{self, Rests, Work};
+use super::report::{Report, Said, step_error};
+use super::stdio::{self, Ends};
+use super::{Inner, cgroup_error};
+use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
+use crate::error::{Error, ErrorKind};
+use crate::plan::Plan;
+use crate::plan::process::{self, Joining};
+use crate::spec::check::{self, CheckedProcess, CheckedSpec};
+use crate::spec::{ProcessSpec, User};
+use crate::{BoxFuture, Container, Evidence, Started};
+
+/// Everything that is shared between the container, its futures and its removal.
+#[derive(Debug)]
+pub(super) struct Core {
+    inner: Arc<Inner>,
+    spec: CheckedSpec,
+    joining: Joining,
+    rests: Rests,
+    init_pid: i32,
+    init: Arc<OwnedFd>,
+    before: OomEvidence,
+    paused: AtomicBool,
+    /// The command behind the start gate, where it is pid 1 itself.
+    waiting: Mutex<Option<Gated>>,
+    started: AtomicBool,
+    finished: OnceCell<Evidence>,
+    deleted: OnceCell<()>,
+}
+
+#[derive(Debug)]
+struct Gated {
+    gate: OwnedFd,
+    ends: Ends,
+    report: Report,
+    plan: Plan,
+    exit: tokio::sync::oneshot::Receiver<crate::Exit>,
+}
+
+impl Core {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        spec: CheckedSpec,
+        joining: Joining,
+        mut rests: Rests,
+        born: Born,
+        gate: Option<OwnedFd>,
+        ends: Option<Ends>,
+    ) -> Self {
+        let init = Arc::new(born.pidfd);
+        rests.init = Some(Arc::clone(&init));
+        let before = rests.group.as_ref().map(|group| group.oom()).unwrap_or_default();
+        let waiting = gate.zip(ends).map(|(gate, ends)| Gated { gate, ends, report: born.report, plan: born.plan, exit: born.exit });
+        Self {
+            inner,
+            spec,
+            joining,
+            rests,
+            init_pid: born.pid,
+            init,
+            before,
+            paused: AtomicBool::new(false),
+            waiting: Mutex::new(waiting),
+            started: AtomicBool::new(false),
+            finished: OnceCell::new(),
+            deleted: OnceCell::new(),
+        }
+    }
+
+    fn group(&self) -> Option<&Group> {
+        self.rests.group.as_deref()
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if self.finished.initialized() {
+            return Err(Error::new(ErrorKind::State, "the container has ended"));
+        }
+        Ok(())
+    }
+
+    fn kill(&self) -> Result<(), Error> {
+        // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
+        let sent = rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::KILL);
+        if self.paused.load(Ordering::Acquire) {
+            if let Some(group) = self.group() {
+                return group.kill().map_err(|error| cgroup_error(&error));
+            }
+        }
+        match sent {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::system("cannot kill the container", error)),
+        }
+    }
+
+    /// The main process behind its gate, or the first exec.
+    async fn start(self: Arc<Self>) -> Result<Started, Error> {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(ErrorKind::State, "the container was started already"));
+        }
+        let gated = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match gated {
+            Some(gated) => self.open_gate(gated).await,
+            None => self.exec_checked(self.spec.main()).await,
+        }
+    }
+
+    async fn open_gate(&self, gated: Gated) -> Result<Started, Error> {
+        let Gated { gate, ends, report, plan, exit } = gated;
+        rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the start gate", error))?;
+        drop(gate);
+        running(&report, &plan).await?;
+        let Ends { stdin, stdout, stderr, .. } = ends;
+        Ok(Started { pid: self.init_pid, pidfd: Arc::clone(&self.init), exit, stdin, stdout, stderr })
+    }
+
+    async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
+        self.alive()?;
+        if self.paused.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
+        }
+        // Names are looked up in the container as it is now.
+        let root = match &spec.user {
+            User::Name(_) => Some(self.root()?),
+            _ => None,
+        };
+        let checked = check::check_process(spec, self.spec.container(), root.as_ref());
+        let checked = checked.map_err(|mut errors| errors.0.swap_remove(0))?;
+        check::check_mapped(&checked, self.joining.ids.as_ref())?;
+        self.exec_checked(&checked).await
+    }
+
+    async fn exec_checked(&self, process: &CheckedProcess) -> Result<Started, Error> {
+        let plan = process::plan(process, &self.joining, &self.inner.machine);
+        let (report_read, report_write) = stdio::pipe()?;
+        let mut ends = stdio::open(process.spec())?;
+        let mut supply = Supply::new(report_write);
+        supply.stdio = some(std::mem::take(&mut ends.theirs));
+        supply.init = Some(self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
+        if self.joining.tasks > 0 {
+            let tasks = self.group().map_or_else(|| Ok(Vec::new()), Group::tasks);
+            supply.tasks = some(tasks.map_err(|error| cgroup_error(&error))?);
+        }
+        let fds = supply.all(&plan, self.group())?;
+        let report = Report::new(report_read)?;
+        let spawned = self.inner.keeper.spawn(&plan, fds).await?;
+        let unfinished = Unfinished(Some(spawned.pidfd));
+        running(&report, &plan).await?;
+        let pidfd = Arc::new(unfinished.done()?);
+        let Ends { stdin, stdout, stderr, .. } = ends;
+        Ok(Started { pid: spawned.pid, pidfd, exit: spawned.exit, stdin, stdout, stderr })
+    }
+
+    fn root(&self) -> Result<OwnedFd, Error> {
+        use rustix::fs::{Mode, OFlags};
+        self.alive()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{}/root", self.init_pid), flags, Mode::empty());
+        // The number was the container's if its process still lives after it was used.
+        let lives = rustix::process::test_kill_process(self.init_process()?);
+        match (root, lives) {
+            (Ok(root), Ok(())) if self.unreaped() => Ok(root),
+            (Err(error), _) if self.unreaped() => Err(Error::system("cannot open the container's root", error)),
+            _ => Err(Error::new(ErrorKind::State, "the container has ended")),
+        }
+    }
+
+    fn init_process(&self) -> Result<rustix::process::Pid, Error> {
+        rustix::process::Pid::from_raw(self.init_pid).ok_or_else(|| Error::new(ErrorKind::State, "the container has no init"))
+    }
+
+    /// The pidfd still names a process, so that its number is not another's.
+    fn unreaped(&self) -> bool {
+        // CONT is what a running init ignores; signal 0 has no name here.
+        rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::CONT).is_ok()
+    }
+
+    async fn finish(&self) -> Evidence {
+        let _ = self.kill();
+        let evidence = self.finished.get_or_init(|| async {
+            let _ = janitor::ended(&self.init).await;
+            let Some(group) = self.group() else { return Evidence::default() };
+            if let Err(error) = group.wait_empty().await {
+                tracing::debug!(container = group.id(), %error, "cannot wait for the cgroup to be empty");
+            }
+            Evidence {
+                oom: Group::verdict(&self.before, &group.oom()),
+                stats: group.stats(),
+                cgroup_mode: self.mode(),
+            }
+        });
+        evidence.await.clone()
+    }
+
+    fn mode(&self) -> String {
+        self.inner.cgroups().map_or_else(|_| "none".into(), |cgroups| cgroups.mode().to_string())
+    }
+
+    async fn delete(&self) -> Result<(), Error> {
+        self.finish().await;
+        let deleted = self.deleted.get_or_try_init(|| async {
+            if let Some(group) = self.group() {
+                janitor::remove_group(group).await.map_err(|error| cgroup_error(&error))?;
+            }
+            Ok::<(), Error>(())
+        });
+        deleted.await.map(|()| ())
+    }
+
+    async fn pause(&self, pause: bool) -> Result<(), Error> {
+        self.alive()?;
+        let none = || Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
+        let group = self.group().ok_or_else(none)?;
+        let failed = |error: crate::cgroup::CgroupError| {
+            if error.is_unsupported() { none() } else { cgroup_error(&error) }
+        };
+        if pause {
+            self.paused.store(true, Ordering::Release);
+            group.freeze().map_err(|error| {
+                self.paused.store(false, Ordering::Release);
+                failed(error)
+            })?;
+        } else {
+            group.thaw().map_err(failed)?;
+        }
+        group.wait_frozen(pause).await.map_err(failed)?;
+        self.paused.store(pause, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.deleted.initialized() {
+            return;
+        }
+        let _ = self.kill();
+        let rests = std::mem::take(&mut self.rests);
+        let _ = self.inner.janitor.send(Work::Remove(rests));
+    }
+}
+
+/// A process between its clone and its exec: killed when nobody waits for it any more.
+struct Unfinished(Option<OwnedFd>);
+
+impl Unfinished {
+    fn done(mut self) -> Result<OwnedFd, Error> {
+        self.0.take().ok_or_else(|| Error::new(ErrorKind::System, "a pidfd was taken twice"))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.0 {
+            let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// End of file on the report pipe means: exec'd.
+async fn running(report: &Report, plan: &Plan) -> Result<(), Error> {
+    match report.next().await? {
+        Said::End => Ok(()),
+        Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
+        Said::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
+    }
+}
+
+/// The handle that the actors hold.
+#[derive(Debug)]
+pub(super) struct NativeContainer {
+    core: Arc<Core>,
+}
+
+impl NativeContainer {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}
+
+impl Container for NativeContainer {
+    fn start(&self) -> BoxFuture<Result<Started, Error>> {
+        Box::pin(Arc::clone(&self.core).start())
+    }
+
+    fn exec(&self, process: ProcessSpec) -> BoxFuture<Result<Started, Error>> {
+        Box::pin(Arc::clone(&self.core).exec(process))
+    }
+
+    fn kill(&self) -> Result<(), Error> {
+        self.core.kill()
+    }
+
+    fn pause(&self) -> BoxFuture<Result<(), Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.pause(true).await })
+    }
+
+    fn resume(&self) -> BoxFuture<Result<(), Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.pause(false).await })
+    }
+
+    fn update(&self, limits: Limits) -> Result<(), Error> {
+        self.core.alive()?;
+        let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup").with_field("limits");
+        self.core.group().ok_or_else(none)?.update(&limits).map_err(|error| cgroup_error(&error))
+    }
+
+    fn stats(&self) -> Stats {
+        match self.core.finished.get() {
+            Some(evidence) => evidence.stats.clone(),
+            None => self.core.group().map(Group::stats).unwrap_or_default(),
+        }
+    }
+
+    fn finish(&self) -> BoxFuture<Evidence> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.finish().await })
+    }
+
+    fn delete(&self) -> BoxFuture<Result<(), Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.delete().await })
+    }
+
+    fn root(&self) -> Result<OwnedFd, Error> {
+        self.core.root()
+    }
+
+    fn init_pid(&self) -> i32 {
+        self.core.init_pid
+    }
+
+    fn cgroup_mode(&self) -> String {
+        self.core.mode()
+    }
+}
+
+impl Default for Evidence {
+    /// Nothing was read.
+    fn default() -> Self {
+        Self { oom: Oom::Unknown { why: "the container has no cgroup".into() }, stats: Stats::default(), cgroup_mode: "none".into() }
+    }
+}

@@ -1,0 +1,258 @@
+//! Creating a container: check, allot, plan, clone, wait until it says that it is ready. Whatever fails, and wherever
+//! the future is dropped, what was made is given back: [`Undo`] owns it until the container does.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::container::{Core, NativeContainer};
+use super::janitor::{Rests, Work};
+use super::report::{Report, Said, step_error};
+use super::stdio::{self, Ends};
+use super::{Inner, cgroup_error, trees};
+use crate::cgroup::Group;
+use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::container::{Context, plan};
+use crate::plan::machine::{Allotment, IdMap};
+use crate::plan::process::{self, Joining};
+use crate::plan::{Need, Plan};
+use crate::spec::check::{self, CheckedSpec};
+use crate::spec::{ContainerSpec, Network, ProcessSpec};
+
+/// What has been made so far. Dropped, it hands everything to the janitor.
+pub(super) struct Undo {
+    rests: Option<Rests>,
+    janitor: mpsc::UnboundedSender<Work>,
+}
+
+impl Undo {
+    /// Give it back now and wait for it.
+    async fn now(mut self) {
+        if let Some(rests) = self.rests.take() {
+            rests.remove().await;
+        }
+    }
+
+    fn keep(mut self) -> Rests {
+        self.rests.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(rests) = self.rests.take() {
+            let _ = self.janitor.send(Work::Remove(rests));
+        }
+    }
+}
+
+/// Everything that is decided and opened before the keeper is asked.
+struct Prepared {
+    spec: CheckedSpec,
+    ids: Option<IdMap>,
+    allotment: Allotment,
+    files: Vec<OwnedFd>,
+    undo: Undo,
+}
+
+fn one(error: Error) -> Errors {
+    Errors(vec![error])
+}
+
+pub(super) async fn create(inner: Arc<Inner>, spec: ContainerSpec, main: ProcessSpec) -> Result<NativeContainer, Errors> {
+    let for_thread = Arc::clone(&inner);
+    // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
+    let prepared = tokio::task::spawn_blocking(move || {
+        let checked = for_thread.check(spec, main)?;
+        prepare(&for_thread, checked).map_err(one)
+    });
+    let mut prepared = prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
+    let trees = match make_trees(&inner, &prepared).await {
+        Ok(trees) => trees,
+        Err(error) => {
+            prepared.undo.now().await;
+            return Err(one(error));
+        }
+    };
+    prepared.allotment.trees = if trees.is_empty() { Vec::new() } else { trees::wanted(&prepared.spec) };
+    born(inner, prepared, trees).await.map_err(one)
+}
+
+fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
+    let (ids, range) = inner.ids(&spec)?;
+    check::check_mapped(spec.main(), ids.as_ref())?;
+    let mut undo = Undo { rests: Some(Rests { range, ..Rests::default() }), janitor: inner.janitor.clone() };
+    let group = inner.cgroups()?.create(&spec.container().id, &spec.container().limits).map_err(|error| {
+        let made = cgroup_error(&error);
+        if error.is_exists() { made.with_field("id") } else { made }
+    })?;
+    let tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
+    let allotment = Allotment {
+        ids: ids.clone(),
+        cgroup: group.birth().is_some(),
+        tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
+        trees: Vec::new(),
+    };
+    drop(tasks);
+    if let Some(rests) = &mut undo.rests {
+        rests.group = Some(Arc::new(group));
+    }
+    let files = spec.container().files.iter().map(|file| content(&file.content)).collect::<Result<_, _>>()?;
+    Ok(Prepared { spec, ids, allotment, files, undo })
+}
+
+/// A staged file's content as a memfd: it never travels through a message.
+fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
+    use std::io::Write as _;
+    let failed = |error: std::io::Error| Error::system("cannot stage a file", error).with_field("files");
+    let fd = rustix::fs::memfd_create("orangery-file", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes).map_err(failed)?;
+    Ok(file.into())
+}
+
+/// Id-mapped trees, where we have the rights and the container has its own ids.
+async fn make_trees(inner: &Inner, prepared: &Prepared) -> Result<Vec<OwnedFd>, Error> {
+    let Some(ids) = prepared.ids.as_ref().filter(|_| inner.machine.privileged) else { return Ok(Vec::new()) };
+    if trees::wanted(&prepared.spec).is_empty() {
+        return Ok(Vec::new());
+    }
+    let userns = inner.keeper.userns(&ids.uid, &ids.gid).await?;
+    trees::make(&prepared.spec, &userns)
+}
+
+/// Hands out the descriptors of a plan's needs, in order.
+pub(super) struct Supply {
+    pub(super) report: Option<OwnedFd>,
+    pub(super) gate: Option<OwnedFd>,
+    pub(super) init: Option<OwnedFd>,
+    pub(super) trees: Vec<Option<(u16, OwnedFd)>>,
+    pub(super) files: Vec<Option<OwnedFd>>,
+    pub(super) stdio: Vec<Option<OwnedFd>>,
+    pub(super) tasks: Vec<Option<OwnedFd>>,
+}
+
+impl Supply {
+    pub(super) fn new(report: OwnedFd) -> Self {
+        let none = || Vec::new();
+        Self { report: Some(report), gate: None, init: None, trees: Vec::new(), files: none(), stdio: none(), tasks: none() }
+    }
+
+    pub(super) fn all(mut self, plan: &Plan, group: Option<&Group>) -> Result<Vec<OwnedFd>, Error> {
+        plan.needs().iter().map(|need| self.one(*need, group)).collect()
+    }
+
+    fn one(&mut self, need: Need, group: Option<&Group>) -> Result<OwnedFd, Error> {
+        let at = |list: &mut Vec<Option<OwnedFd>>, index: u16| list.get_mut(usize::from(index)).and_then(Option::take);
+        let found = match need {
+            Need::Report => self.report.take(),
+            Need::Gate => self.gate.take(),
+            Need::Init => self.init.take(),
+            Need::Cgroup => match group.and_then(Group::birth) {
+                Some(fd) => Some(fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error))?),
+                None => None,
+            },
+            Need::Tasks(index) => at(&mut self.tasks, index),
+            Need::Tree(index) => {
+                let place = self.trees.iter_mut().find(|tree| tree.as_ref().is_some_and(|(number, _)| *number == index));
+                place.and_then(Option::take).map(|(_, fd)| fd)
+            }
+            Need::File(index) => at(&mut self.files, index),
+            Need::Stdio(index) => at(&mut self.stdio, index),
+            Need::Preserved(index) => at(&mut self.stdio, index + 3),
+        };
+        found.ok_or_else(|| Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}")))
+    }
+}
+
+pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {
+    list.into_iter().map(Some).collect()
+}
+
+async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Result<NativeContainer, Error> {
+    let Prepared { spec, ids, allotment, files, undo } = prepared;
+    let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
+    let made = ask(&inner, &spec, &allotment, group.as_deref(), files, trees).await;
+    let (container, gate, ends) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            undo.now().await;
+            return Err(error);
+        }
+    };
+    let joining = Joining {
+        ids,
+        own_network: spec.container().network == Network::None,
+        cgroup: allotment.cgroup,
+        tasks: allotment.tasks,
+    };
+    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), container, gate, ends))))
+}
+
+/// What a successful birth leaves in our hands.
+pub(super) struct Born {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) exit: tokio::sync::oneshot::Receiver<crate::Exit>,
+    pub(super) report: Report,
+    pub(super) plan: Plan,
+}
+
+async fn ask(
+    inner: &Inner,
+    spec: &CheckedSpec,
+    allotment: &Allotment,
+    group: Option<&Group>,
+    files: Vec<OwnedFd>,
+    trees: Vec<OwnedFd>,
+) -> Result<(Born, Option<OwnedFd>, Option<Ends>), Error> {
+    let mut plan = plan(&Context { spec, machine: &inner.machine, allotment });
+    if let Some(step) = inner.fail_step {
+        plan = plan.failing_at(step);
+    }
+    let (report_read, report_write) = stdio::pipe()?;
+    let mut supply = Supply::new(report_write);
+    supply.files = some(files);
+    supply.trees = some(allotment.trees.iter().copied().zip(trees).collect());
+    supply.tasks = some(group.map_or_else(|| Ok(Vec::new()), Group::tasks).map_err(|error| cgroup_error(&error))?);
+    let (mut gate, mut ends) = (None, None);
+    if spec.container().without_init {
+        let (gate_read, gate_write) = stdio::pipe()?;
+        let mut opened = stdio::open(spec.main().spec())?;
+        supply.gate = Some(gate_read);
+        supply.stdio = some(std::mem::take(&mut opened.theirs));
+        (gate, ends) = (Some(gate_write), Some(opened));
+    }
+    let fds = supply.all(&plan, group)?;
+    let report = Report::new(report_read)?;
+    let spawned = inner.keeper.spawn(&plan, fds).await?;
+    match report.next().await? {
+        Said::Ready => {}
+        Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
+        Said::End => {
+            let what = "the container's first process was killed while it was made";
+            return Err(Error::new(ErrorKind::Creation, what)
+                .with_hint("a memory or process limit may be too small for it; the smallest that works here is about 1 MiB"));
+        }
+    }
+    let born = Born { pid: spawned.pid, pidfd: spawned.pidfd, exit: spawned.exit, report, plan };
+    Ok((born, gate, ends))
+}
+
+/// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this
+/// machine offers.
+pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Result<(Plan, Option<Plan>), Errors> {
+    let spec = inner.check(spec, main)?;
+    let cgroups = inner.cgroups().map_err(one)?;
+    let (ids, _range) = inner.ids(&spec).map_err(one)?;
+    check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
+    let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
+    let trees = if inner.machine.privileged && ids.is_some() { trees::wanted(&spec) } else { Vec::new() };
+    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees };
+    let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
+    let own_network = spec.container().network == Network::None;
+    let joining = Joining { ids, own_network, cgroup, tasks };
+    let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));
+    Ok((container, main))
+}

@@ -1,0 +1,339 @@
+//! (3) in the way of the data: our runtime. The order of calls, and who owns what until it is given back.
+
+mod container;
+mod create;
+mod janitor;
+mod report;
+pub mod state;
+mod stdio;
+mod trees;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
+use tokio::sync::mpsc;
+
+use crate::cgroup::{Cgroups, Config};
+use crate::error::{Error, ErrorKind, Errors};
+use crate::ids::Ranges;
+use crate::keeper::{self, Client};
+use crate::plan::machine::{HostLayout, IdMap};
+use crate::plan::{Machine, Plan, wire};
+use crate::spec::check::{self, CheckedSpec};
+use crate::spec::{ContainerSpec, ProcessSpec};
+use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
+
+use janitor::Janitor;
+use state::Instance;
+
+/// How to start a [`NativeRuntime`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where instance directories are made; `/run/orangery` or `$XDG_RUNTIME_DIR/orangery` if unset.
+    pub state_dir: Option<PathBuf>,
+    /// An existing cgroup to make ours in.
+    pub cgroup_parent: Option<PathBuf>,
+    /// Start the keeper from this file instead of a memfd; it is written if it is missing or another version.
+    pub keeper_path: Option<PathBuf>,
+    /// Use no cgroups at all.
+    pub no_cgroups: bool,
+    /// Fail this step of each container's plan with EINVAL: for tests of the clean-up.
+    #[doc(hidden)]
+    pub fail_step: Option<u16>,
+}
+
+/// Namespaces, cgroups and a keeper. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NativeRuntime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    keeper: Client,
+    keeper_pid: u32,
+    machine: Machine,
+    cgroups: Mutex<Option<Arc<Cgroups>>>,
+    ranges: Option<Ranges>,
+    shared: Mutex<Option<Arc<crate::ids::Range>>>,
+    /// Ids that an unprivileged keeper's namespace maps beside 0.
+    subordinate: Option<keeper::maps::Range>,
+    janitor: mpsc::UnboundedSender<janitor::Work>,
+    instance: Mutex<Option<Instance>>,
+    fail_step: Option<u16>,
+}
+
+/// What must run on a tokio thread as long as the runtime is used: the keeper's conversation and the janitor.
+#[derive(Debug)]
+pub struct Driver {
+    keeper: keeper::Driver,
+    janitor: Janitor,
+}
+
+impl Driver {
+    /// Ends when the keeper has ended.
+    pub async fn run(self) {
+        let Driver { keeper, janitor } = self;
+        let janitor = tokio::spawn(janitor.run());
+        keeper.run().await;
+        janitor.abort();
+    }
+}
+
+impl NativeRuntime {
+    /// Start the keeper, make our cgroup directories and the instance directory, and sweep what dead supervisors left.
+    ///
+    /// # Errors
+    /// The keeper does not start, the state directory or the configured cgroup cannot be used.
+    pub fn start(options: Options) -> Result<(NativeRuntime, Driver), Error> {
+        let mut instance = Instance::create(options.state_dir.as_deref())?;
+        instance.sweep_dead();
+        let cgroups = open_cgroups(&options, instance.name())?;
+        let roots: Vec<PathBuf> = cgroups.roots().into_iter().map(|root| root.path).collect();
+        instance.record(&roots)?;
+        let launched = keeper::launch(options.keeper_path.as_deref())?;
+        let (privileged, enters_pidns, keeper_pid) = (launched.privileged, launched.enters_pidns, launched.pid);
+        let subordinate = launched.range;
+        let (client, driver) = Client::new(launched);
+        client.hello(wire::End::Kill, trace_fd()?)?;
+        register(&client, &cgroups, &instance)?;
+        let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base())?)?) } else { None };
+        let (sender, janitor) = Janitor::new();
+        let machine = Machine {
+            privileged,
+            enters_pidns,
+            nofile: nofile(),
+            host: HostLayout::read(),
+            cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
+        };
+        let inner = Inner {
+            keeper: client,
+            keeper_pid,
+            machine,
+            cgroups: Mutex::new(Some(Arc::new(cgroups))),
+            ranges,
+            shared: Mutex::new(None),
+            subordinate,
+            janitor: sender,
+            instance: Mutex::new(Some(instance)),
+            fail_step: options.fail_step,
+        };
+        Ok((NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor }))
+    }
+
+    /// The plan of a container, as `explain` prints it and the keeper would execute it; nothing is made.
+    ///
+    /// # Errors
+    /// Every refusal of the spec.
+    pub fn plan(&self, spec: ContainerSpec, main: ProcessSpec) -> Result<(Plan, Option<Plan>), Errors> {
+        create::dry(&self.inner, spec, main)
+    }
+
+    /// Process id of the keeper, for display.
+    #[must_use]
+    pub fn keeper_pid(&self) -> u32 {
+        self.inner.keeper_pid
+    }
+
+    /// `v2`, `v1`, `hybrid`, or `none` and why.
+    #[must_use]
+    pub fn cgroup_mode(&self) -> (String, Option<String>) {
+        self.inner.cgroups().map_or_else(
+            |_| ("none".into(), Some("shut down".into())),
+            |cgroups| (cgroups.mode().to_string(), cgroups.why_none().map(str::to_owned)),
+        )
+    }
+}
+
+impl Inner {
+    fn cgroups(&self) -> Result<Arc<Cgroups>, Error> {
+        let cgroups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        cgroups.clone().ok_or_else(|| Error::new(ErrorKind::State, "the runtime is shut down"))
+    }
+
+    fn check(&self, spec: ContainerSpec, main: ProcessSpec) -> Result<CheckedSpec, Errors> {
+        let cgroups = self.cgroups().map_err(|error| Errors(vec![error]))?;
+        check::check(spec, main, &self.machine, &cgroups)
+    }
+
+    /// The id map of a container, and the range that it holds.
+    fn ids(&self, spec: &CheckedSpec) -> Result<(Option<IdMap>, Option<Arc<crate::ids::Range>>), Error> {
+        use crate::spec::UserNamespace::{Host, Own, Shared};
+        let kind = spec.container().user_namespace;
+        let Some(ranges) = &self.ranges else { return Ok((Some(self.unprivileged_ids(spec)), None)) };
+        let range = match kind {
+            Host => return Ok((None, None)),
+            Own => Arc::new(ranges.take()?),
+            Shared => {
+                let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*shared {
+                    Some(range) => Arc::clone(range),
+                    None => Arc::clone(shared.insert(Arc::new(ranges.take()?))),
+                }
+            }
+        };
+        Ok((Some(IdMap::range(range.base(), crate::ids::COUNT)), Some(range)))
+    }
+
+    /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists
+    /// is called what the main process wants to be.
+    fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {
+        match self.subordinate {
+            Some(range) => IdMap::range(0, range.count.saturating_add(1)),
+            None => {
+                let (uid, gid) = spec.main().ids();
+                IdMap::single(uid, gid, 0, 0)
+            }
+        }
+    }
+}
+
+impl Runtime for NativeRuntime {
+    fn create(&self, spec: ContainerSpec, main: ProcessSpec) -> BoxFuture<Result<Box<dyn Container>, Errors>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let container = create::create(inner, spec, main).await?;
+            Ok(Box::new(container) as Box<dyn Container>)
+        })
+    }
+
+    fn check(&self, spec: &ContainerSpec, main: &ProcessSpec) -> Result<(), Errors> {
+        self.inner.check(spec.clone(), main.clone()).map(drop)
+    }
+
+    fn shutdown(&self) -> BoxFuture<()> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let (sender, done) = tokio::sync::oneshot::channel();
+            if inner.janitor.send(janitor::Work::Finish(sender)).is_ok() {
+                let _ = done.await;
+            }
+            let cgroups = inner.cgroups.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(cgroups);
+            drop(inner.shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+            inner.keeper.close();
+            drop(inner.instance.lock().unwrap_or_else(PoisonError::into_inner).take());
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.keeper.close();
+    }
+}
+
+fn open_cgroups(options: &Options, instance: &str) -> Result<Cgroups, Error> {
+    if options.no_cgroups {
+        return Ok(Cgroups::none("switched off"));
+    }
+    let config = Config { parent: options.cgroup_parent.clone(), instance: instance.to_owned() };
+    Cgroups::open(&config).map_err(|error| cgroup_error(&error).with_field("cgroup_parent"))
+}
+
+fn register(client: &Client, cgroups: &Cgroups, instance: &Instance) -> Result<(), Error> {
+    for root in cgroups.roots() {
+        client.register(wire::Tree::Cgroup, root.parent, &root.name)?;
+    }
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let base = rustix::fs::open(instance.base(), flags, rustix::fs::Mode::empty())
+        .map_err(|error| Error::system("cannot open the state directory", error))?;
+    client.register(wire::Tree::Files, base, instance.name())
+}
+
+/// `ORANGERY_KEEPER_TRACE=FD`: the keeper tells each step and errno on this descriptor.
+fn trace_fd() -> Result<Option<OwnedFd>, Error> {
+    let Some(text) = std::env::var_os("ORANGERY_KEEPER_TRACE") else { return Ok(None) };
+    let refused = |why: String| Error::invalid("ORANGERY_KEEPER_TRACE", why);
+    let number: u32 = text.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| refused(format!("{} is no descriptor number", text.display())))?;
+    // Opened anew through /proc, so that no number is ever turned into an owned descriptor.
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::APPEND | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/self/fd/{number}"), flags, rustix::fs::Mode::empty())
+        .map(Some)
+        .map_err(|error| refused(format!("descriptor {number} cannot be written")).with_errno(Some(error.raw_os_error())))
+}
+
+fn nofile() -> (u64, u64) {
+    let limit = getrlimit(Resource::Nofile);
+    (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
+}
+
+fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
+    let kind = if error.is_permission() {
+        ErrorKind::Permission
+    } else if error.is_exists() {
+        ErrorKind::Exists
+    } else if error.is_unsupported() {
+        ErrorKind::Unsupported
+    } else {
+        ErrorKind::System
+    };
+    // The errno is appended by our own Display.
+    let made = Error::new(kind, format!("cannot {} {}", error.operation(), error.path().display())).with_errno(error.errno());
+    match error.field() {
+        Some(field) => made.with_field(format!("limits.{field}")),
+        None => made,
+    }
+}
+
+/// Send a signal through a pidfd.
+///
+/// # Errors
+/// [`ErrorKind::State`] when the process is gone, [`ErrorKind::Invalid`] for a number that is no signal.
+pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
+    let named = Signal::from_named_raw(signal);
+    let Some(signal) = named else {
+        return Err(Error::invalid("signal", format!("{signal} is no signal that can be sent by name")));
+    };
+    pidfd_send_signal(pidfd, signal).map_err(|error| {
+        let kind = if error == rustix::io::Errno::SRCH { ErrorKind::State } else { ErrorKind::Permission };
+        Error::system("cannot signal the process", error).with_kind(kind)
+    })
+}
+
+/// How the process behind a pidfd ends, for when the keeper is gone: wait until it is reaped by whoever is its parent
+/// now, then ask the kernel (6.15). Before that kernel the answer is [`ExitStatus::Lost`].
+pub async fn exit_of(pidfd: Arc<OwnedFd>) -> Exit {
+    let status = match wait_reaped(&pidfd).await {
+        Ok(Some(raw)) => from_wait(raw),
+        Ok(None) | Err(_) => ExitStatus::Lost,
+    };
+    Exit { status, rusage: None, at_ns: now_ns() }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+async fn wait_reaped(pidfd: &Arc<OwnedFd>) -> io::Result<Option<i32>> {
+    let watched = crate::sys::watch(pidfd.try_clone()?, tokio::io::Interest::READABLE)?;
+    loop {
+        let mut guard = watched.readable().await?;
+        match crate::sys::pidfd_exit_status(pidfd) {
+            Ok(Some(raw)) => return Ok(Some(raw)),
+            // A zombie: its new parent reaps it in a moment and the pidfd hangs up.
+            Ok(None) => {
+                let hung_up = guard.ready().is_read_closed();
+                guard.clear_ready();
+                if hung_up {
+                    return crate::sys::pidfd_exit_status(pidfd);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn from_wait(raw: i32) -> ExitStatus {
+    match raw & 0x7f {
+        0 => ExitStatus::Code((raw >> 8) & 0xff),
+        signal => ExitStatus::Signal { signal, core_dumped: raw & 0x80 != 0 },
+    }
+}

@@ -1,0 +1,118 @@
+//! The report pipe of a plan: ready, running (end of file at exec), or the step that failed.
+
+use std::os::fd::OwnedFd;
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+
+use crate::error::{Error, ErrorKind};
+use crate::plan::wire::{self, Op, REPORT, REPORT_READY};
+use crate::plan::Plan;
+
+/// What came over the pipe.
+pub(super) enum Said {
+    /// The plan got as far as its Ready step.
+    Ready,
+    /// The step that failed, and why.
+    Failed(u16, i32),
+    /// End of file: exec'd, or dead.
+    End,
+}
+
+/// Our end of a report pipe.
+#[derive(Debug)]
+pub(super) struct Report {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Report {
+    /// Needs a tokio runtime with I/O.
+    pub(super) fn new(fd: OwnedFd) -> Result<Self, Error> {
+        rustix::fs::fcntl_setfl(&fd, rustix::fs::OFlags::NONBLOCK)
+            .map_err(|error| Error::system("cannot prepare the report pipe", error))?;
+        let fd = crate::sys::watch(fd, Interest::READABLE)
+            .map_err(|error| Error::system("cannot watch the report pipe", error))?;
+        Ok(Self { fd })
+    }
+
+    /// The next word. A report is smaller than PIPE_BUF, so it comes whole or not at all.
+    pub(super) async fn next(&self) -> Result<Said, Error> {
+        let failed = |error: std::io::Error| Error::system("cannot read the report pipe", error);
+        loop {
+            let mut guard = self.fd.readable().await.map_err(failed)?;
+            let mut buffer = [0; REPORT];
+            let read = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut buffer)?));
+            match read {
+                Ok(Ok(0)) => return Ok(Said::End),
+                Ok(Ok(_)) => {
+                    return Ok(match wire::read_report(&buffer) {
+                        Some((REPORT_READY, _)) => Said::Ready,
+                        Some((step, errno)) => Said::Failed(step, errno),
+                        None => Said::End,
+                    });
+                }
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(failed(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+/// A failed step as an error that names the field it came from.
+pub(super) fn step_error(plan: &Plan, index: u16, errno: i32) -> Error {
+    let Some(step) = plan.step(index) else {
+        return Error::new(ErrorKind::Creation, "the plan ended early").with_errno(Some(errno));
+    };
+    if step.op == Op::Exec {
+        return exec_error(plan, errno);
+    }
+    let lines = crate::plan::explain::lines(plan);
+    let words = lines.get(usize::from(index)).map_or_else(String::new, |line| line.words.clone());
+    let field = plan.field(&step);
+    let kind = match errno {
+        libc::EPERM | libc::EACCES => ErrorKind::Permission,
+        libc::ENOMEM | libc::ENOSPC | libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::EUSERS => ErrorKind::Exhausted,
+        _ => ErrorKind::Creation,
+    };
+    let mut error = Error::new(kind, words)
+        .with_stage(format!("step {index} {}", step.op.name()))
+        .with_errno(Some(errno));
+    if !field.is_empty() {
+        error = error.with_field(field);
+    }
+    match hint(field, step.op, errno) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+fn exec_error(plan: &Plan, errno: i32) -> Error {
+    let program = plan.steps().find(|step| step.op == Op::Exec).map_or_else(String::new, |step| {
+        plan.text(wire::pair(step.x).0)
+    });
+    let (kind, what) = match errno {
+        libc::ENOENT | libc::ENOTDIR => (ErrorKind::CommandNotFound, "not found in the container"),
+        _ => (ErrorKind::CommandNotExecutable, "cannot be executed"),
+    };
+    Error::new(kind, format!("{program} {what}")).with_field("argv[0]").with_stage("execve").with_errno(Some(errno))
+}
+
+fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
+    match (field, op, errno) {
+        ("mounts", Op::Open, libc::EXDEV | libc::ELOOP) => {
+            Some("the target leads out of the root file system; name a path inside it without such links")
+        }
+        ("mounts", Op::Open, libc::ENOENT | libc::ENOTDIR) => {
+            Some("the mount point does not exist there and this root is read-only; make it, or use --writable")
+        }
+        ("rootfs", Op::MountAttr | Op::OpenTree, libc::EPERM | libc::EACCES) => {
+            Some("this user may not see that directory; check the permissions of each parent")
+        }
+        ("", Op::NewMount, libc::EPERM) => {
+            Some("something masks /proc or /sys outside, so that the kernel refuses new ones inside; see `orangery doctor`")
+        }
+        ("disk", Op::MakeFile, libc::ENOSPC) | ("files", _, libc::ENOSPC) => Some("raise the disk limit"),
+        _ => None,
+    }
+}

@@ -1,0 +1,207 @@
+//! The instance directory: who we are, for those who clean up after us.
+//!
+//! `/run/orangery/<instance>` (root) or `$XDG_RUNTIME_DIR/orangery/<instance>`, mode 0700, holds one locked file that
+//! lists our cgroup directories. The kernel frees the lock when we are gone, however that happened; every later start
+//! sweeps what the unlocked ones list. The keeper does the same at once, so this matters only when both were killed.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind};
+
+const RECORD: &str = "record";
+
+/// Our directory, locked while this lives and removed with it.
+#[derive(Debug)]
+pub struct Instance {
+    base: PathBuf,
+    name: String,
+    record: File,
+}
+
+impl Instance {
+    /// Make a fresh instance below `base`, or below the usual place.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or belongs to somebody else.
+    pub fn create(base: Option<&Path>) -> Result<Self, Error> {
+        let base = match base {
+            Some(base) => base.to_path_buf(),
+            None => default_base(),
+        };
+        private_directory(&base).map_err(|error| {
+            Error::system(format!("cannot use the state directory {}", base.display()), error).with_field("state_dir")
+        })?;
+        let name = fresh_name()?;
+        let dir = base.join(&name);
+        let failed = |error: io::Error| Error::system(format!("cannot make {}", dir.display()), error);
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
+        let record = File::options().write(true).create_new(true).mode(0o600).open(dir.join(RECORD)).map_err(failed)?;
+        record.try_lock().map_err(|error| failed(error.into()))?;
+        Ok(Self { base, name, record })
+    }
+
+    /// `i` and sixteen random hexadecimal digits.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory that holds ours.
+    #[must_use]
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Write down the directories that must go when we are gone.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn record(&mut self, roots: &[PathBuf]) -> Result<(), Error> {
+        let text: String = roots.iter().map(|root| format!("{}\n", root.display())).collect();
+        self.record.write_all(text.as_bytes()).map_err(|error| Error::system("cannot write the instance record", error))
+    }
+
+    /// Remove what dead instances left behind. Best effort: what cannot be removed is logged and tried again by the
+    /// next start.
+    pub fn sweep_dead(&self) {
+        let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name != self.name)) {
+            if entry.file_name().to_str().is_some_and(is_instance) {
+                sweep(&entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.base.join(&self.name));
+    }
+}
+
+fn is_instance(name: &str) -> bool {
+    name.len() == 17 && name.starts_with('i') && name[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn default_base() -> PathBuf {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return "/run/orangery".into();
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
+    match runtime {
+        Some(dir) => dir.join("orangery"),
+        None => std::env::temp_dir().join(format!("orangery-{}", uid.as_raw())),
+    }
+}
+
+/// Make `dir` with mode 0700, or accept it when it is ours and nobody else's.
+fn private_directory(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let meta = fs::symlink_metadata(dir)?;
+    if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not a directory that only this user can write"));
+    }
+    Ok(())
+}
+
+fn fresh_name() -> Result<String, Error> {
+    let mut bytes = [0u8; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::system("cannot get random bytes", error))?;
+    Ok(format!("i{:016x}", u64::from_le_bytes(bytes)))
+}
+
+/// Remove what a dead instance listed, unless it lives.
+fn sweep(dir: &Path) {
+    let record = dir.join(RECORD);
+    let Ok(file) = File::open(&record) else {
+        // Dead before its record was made.
+        let _ = fs::remove_dir(dir);
+        return;
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return,
+    }
+    let text = fs::read_to_string(&record).unwrap_or_default();
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut left = false;
+    for line in text.lines() {
+        left |= !remove_cgroup(Path::new(line), name);
+    }
+    if left {
+        tracing::warn!(instance = name, "cgroups of a dead supervisor could not be removed; the next start tries again");
+    } else {
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+/// Kill and remove one listed directory; only one that carries the instance's name is touched.
+fn remove_cgroup(path: &Path, instance: &str) -> bool {
+    let ours = path.file_name().and_then(|name| name.to_str()) == Some(&format!("orangery-{instance}"));
+    if !ours || !path.starts_with("/sys/fs/cgroup") {
+        return true;
+    }
+    kill_below(path);
+    // Directories vanish from the deepest up; the kernel says EBUSY for a moment after a kill.
+    for _ in 0..200 {
+        remove_below(path);
+        if !path.exists() {
+            return true;
+        }
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&pause));
+    }
+    false
+}
+
+fn kill_below(path: &Path) {
+    let _ = fs::write(path.join("freezer.state"), "THAWED");
+    if fs::write(path.join("cgroup.kill"), "1").is_err() {
+        let pids = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            kill_member(path, pid);
+        }
+    }
+    for child in children(path) {
+        kill_below(&child);
+    }
+}
+
+/// By pidfd, and only if the process is still listed after the pidfd was opened.
+fn kill_member(path: &Path, pid: rustix::process::Pid) {
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let listed = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    if listed.lines().any(|line| line.parse() == Ok(pid.as_raw_nonzero().get())) {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    }
+}
+
+fn children(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+fn remove_below(path: &Path) {
+    for child in children(path) {
+        remove_below(&child);
+    }
+    let _ = fs::remove_dir(path);
+}
+
+/// The lock file of the id ranges, shared by all supervisors of the machine.
+///
+/// # Errors
+/// The directory cannot be made.
+pub fn ids_file(base: &Path) -> Result<PathBuf, Error> {
+    let dir = Path::new("/run/orangery");
+    private_directory(dir).map_err(|error| {
+        Error::system(format!("cannot use {}", dir.display()), error).with_kind(ErrorKind::System)
+    })?;
+    let _ = base;
+    Ok(dir.join("ids"))
+}

@@ -1,0 +1,57 @@
+//! Standard streams: which end goes to the process, which stays with us.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::error::Error;
+use crate::spec::{ProcessSpec, Stdio};
+
+/// Both sides of a process's standard streams.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Descriptors 0, 1 and 2 of the process.
+    pub(super) theirs: Vec<OwnedFd>,
+    /// Our ends, where pipes were asked for.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+/// A pipe, read end first. Both ends block; whoever keeps one makes its own non-blocking.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::system("cannot make a pipe", error))
+}
+
+fn one(stdio: &Stdio, input: bool, field: &str) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
+    match stdio {
+        Stdio::Null => {
+            let flags = if input { OFlags::RDONLY } else { OFlags::WRONLY } | OFlags::CLOEXEC;
+            let null = rustix::fs::open("/dev/null", flags, Mode::empty())
+                .map_err(|error| Error::system("cannot open /dev/null", error).with_field(field))?;
+            Ok((null, None))
+        }
+        Stdio::Piped => {
+            let (read, write) = pipe()?;
+            Ok(if input { (read, Some(write)) } else { (write, Some(read)) })
+        }
+        Stdio::Fd(fd) => Ok((duplicate(fd.as_fd(), field)?, None)),
+    }
+}
+
+fn duplicate(fd: std::os::fd::BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Error> {
+    fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error).with_field(field))
+}
+
+/// Open what the spec asks for.
+pub(super) fn open(spec: &ProcessSpec) -> Result<Ends, Error> {
+    let (in_theirs, stdin) = one(&spec.stdin, true, "stdin")?;
+    let (out_theirs, stdout) = one(&spec.stdout, false, "stdout")?;
+    let (err_theirs, stderr) = one(&spec.stderr, false, "stderr")?;
+    let mut theirs = vec![in_theirs, out_theirs, err_theirs];
+    for fd in &spec.preserved {
+        theirs.push(duplicate(fd.as_fd(), "preserved")?);
+    }
+    Ok(Ends { theirs, stdin, stdout, stderr })
+}

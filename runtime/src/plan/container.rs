@@ -1,0 +1,138 @@
+//! The plan of a container: from `clone3` to the stub init, or to the command waiting behind the start gate.
+
+use super::encode::{Builder, Need, Plan, Slot};
+use super::machine::{Allotment, IdMap, Machine};
+use super::wire::Op;
+use super::{process, rootfs};
+use crate::spec::{CheckedSpec as Spec, Network};
+
+pub(super) const NEWNS: u64 = 0x0002_0000;
+pub(super) const NEWCGROUP: u64 = 0x0200_0000;
+pub(super) const NEWUTS: u64 = 0x0400_0000;
+pub(super) const NEWIPC: u64 = 0x0800_0000;
+pub(super) const NEWUSER: u64 = 0x1000_0000;
+pub(super) const NEWPID: u64 = 0x2000_0000;
+pub(super) const NEWNET: u64 = 0x4000_0000;
+
+/// Everything that a step of a container depends on.
+pub struct Context<'a> {
+    /// What is asked for.
+    pub spec: &'a Spec,
+    /// Where it runs.
+    pub machine: &'a Machine,
+    /// What it was given.
+    pub allotment: &'a Allotment,
+}
+
+impl Context<'_> {
+    /// The ids of whoever sets the container up.
+    pub(super) fn first_ids(&self) -> (u32, u32) {
+        self.allotment.ids.as_ref().map_or((0, 0), IdMap::first_ids)
+    }
+
+    /// Group `gid` of the container exists outside.
+    pub(super) fn maps_gid(&self, gid: u32) -> bool {
+        self.allotment.ids.as_ref().is_none_or(|ids| ids.single_gid.is_none_or(|only| only == gid))
+    }
+}
+
+/// The plan that makes the container.
+#[must_use]
+pub fn plan(cx: &Context<'_>) -> Plan {
+    let mut b = Builder::new(&needs(cx));
+    let b = &mut b;
+    namespaces(b, cx);
+    identity(b, cx);
+    cgroup(b, cx.allotment.tasks);
+    b.field("").op(Op::Unshare, NEWCGROUP, 0, 0);
+    b.op(Op::Keyring, 0, 0, 0);
+    // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
+    b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
+    b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
+    if cx.spec.container().network == Network::None {
+        b.field("network").op(Op::Loopback, 0, 0, 0);
+    }
+    rootfs::steps(b, cx);
+    if cx.spec.container().without_init {
+        b.field("").op(Op::Ready, 0, 0, 0);
+        if let Some(gate) = b.received(Need::Gate) {
+            b.on(Op::Wait, gate, 0);
+        }
+        process::steps(b, cx.spec.main(), cx.machine, cx.allotment.ids.as_ref());
+    } else {
+        stub(b, cx.machine);
+    }
+    std::mem::replace(b, Builder::new(&[])).finish()
+}
+
+/// The descriptors that come with the plan.
+fn needs(cx: &Context<'_>) -> Vec<Need> {
+    let mut needs = Vec::new();
+    if cx.allotment.cgroup {
+        needs.push(Need::Cgroup);
+    }
+    needs.extend((0..cx.allotment.tasks).map(Need::Tasks));
+    needs.extend(cx.allotment.trees.iter().copied().map(Need::Tree));
+    let files = u16::try_from(cx.spec.container().files.len()).unwrap_or(u16::MAX);
+    needs.extend((0..files).map(Need::File));
+    if cx.spec.container().without_init {
+        needs.push(Need::Gate);
+        needs.extend(process::needs(cx.spec.main()));
+    }
+    needs
+}
+
+fn namespaces(b: &mut Builder, cx: &Context<'_>) {
+    let mut flags = NEWNS | NEWPID | NEWIPC | NEWUTS;
+    if cx.spec.container().network == Network::None {
+        flags |= NEWNET;
+    }
+    if let Some(ids) = &cx.allotment.ids {
+        flags |= NEWUSER;
+        b.maps(&ids.uid, &ids.gid, ids.deny_setgroups);
+    }
+    b.clone_flags(flags);
+    if let Some(cgroup) = b.received(Need::Cgroup) {
+        b.born_in(cgroup);
+    }
+}
+
+/// Become the first user of the namespace; the groups of the supervisor's user must not come along.
+fn identity(b: &mut Builder, cx: &Context<'_>) {
+    b.field("user_namespace");
+    let Some(ids) = &cx.allotment.ids else {
+        b.set_groups(&[]);
+        return;
+    };
+    b.op(Op::WaitMaps, 0, 0, 0);
+    if !ids.deny_setgroups {
+        b.set_groups(&[]);
+    }
+    let (uid, gid) = ids.first_ids();
+    b.op(Op::SetIds, uid.into(), gid.into(), 0);
+}
+
+/// v1: the still single-threaded child writes itself into each hierarchy. `tasks`, never `cgroup.procs`: the latter
+/// waits for an RCU grace period. Before the cgroup namespace, so that it shows `/`.
+pub(super) fn cgroup(b: &mut Builder, tasks: u16) {
+    b.field("limits");
+    for index in 0..tasks {
+        if let Some(file) = b.received(Need::Tasks(index)) {
+            b.on_path(Op::WriteFd, file, "0", 0);
+        }
+    }
+}
+
+/// pid 1 is the keeper's own image with nothing left: no capability, no descriptor, not even its memory can be read.
+fn stub(b: &mut Builder, machine: &Machine) {
+    b.field("");
+    b.op(Op::Rlimit, 7, machine.nofile.0, machine.nofile.1);
+    b.op(Op::CapBound, 0, 0, 0);
+    b.op(Op::CapSet, 0, 0, 0);
+    // PR_SET_NO_NEW_PRIVS; PR_SET_DUMPABLE is off since the keeper's start.
+    b.op(Op::Prctl, 38, 1, 0);
+    b.on_path(Op::Name, Slot::CWD, "orangery-init", 0);
+    b.op(Op::Ready, 0, 0, 0);
+    b.op(Op::Stub, 0, 0, 0);
+}
+

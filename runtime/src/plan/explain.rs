@@ -1,0 +1,261 @@
+//! A plan in words and system calls, decoded from the bytes that the keeper executes.
+
+use std::fmt::Write as _;
+
+use super::encode::Plan;
+use super::wire::{self, Op, Step};
+
+/// One step as a person reads it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Line {
+    /// Its index; errors and traces name the same.
+    pub step: u16,
+    /// Operation.
+    pub op: &'static str,
+    /// What it does, in words.
+    pub words: String,
+    /// The system calls, in order.
+    pub calls: Vec<String>,
+    /// The field of the spec that it comes from; empty when it is part of every container.
+    pub field: &'static str,
+}
+
+/// Every step of `plan`.
+#[must_use]
+pub fn lines(plan: &Plan) -> Vec<Line> {
+    plan.steps()
+        .enumerate()
+        .map(|(index, step)| Line {
+            step: u16::try_from(index).unwrap_or(u16::MAX),
+            op: step.op.name(),
+            words: words(plan, &step),
+            calls: calls(plan, &step),
+            field: plan.field(&step),
+        })
+        .collect()
+}
+
+/// How the child is born: the keeper's part of the plan.
+#[must_use]
+pub fn birth(plan: &Plan) -> String {
+    let Some(header) = plan.header() else { return String::new() };
+    let mut text = format!("clone3(CLONE_PIDFD|CLONE_FILES|CLONE_CLEAR_SIGHAND{}", namespaces(header.clone));
+    if header.cgroup >= 0 {
+        text.push_str("|CLONE_INTO_CGROUP");
+    }
+    text.push(')');
+    if header.uid_map != 0 {
+        let (uid, gid) = (plan.text(header.uid_map), plan.text(header.gid_map));
+        let _ = write!(text, "; uid_map {:?}, gid_map {:?}", uid, gid);
+    }
+    text
+}
+
+fn namespaces(flags: u64) -> String {
+    const NAMES: [(u64, &str); 7] = [
+        (0x1000_0000, "NEWUSER"),
+        (0x0002_0000, "NEWNS"),
+        (0x2000_0000, "NEWPID"),
+        (0x4000_0000, "NEWNET"),
+        (0x0800_0000, "NEWIPC"),
+        (0x0400_0000, "NEWUTS"),
+        (0x0200_0000, "NEWCGROUP"),
+    ];
+    NAMES.iter().filter(|(bit, _)| flags & bit != 0).fold(String::new(), |text, (_, name)| text + "|CLONE_" + name)
+}
+
+fn mount_flags(flags: u64) -> String {
+    const NAMES: [(u64, &str); 4] = [(1, "ro"), (2, "nosuid"), (4, "nodev"), (8, "noexec")];
+    let list: Vec<&str> = NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    if list.is_empty() { "-".to_owned() } else { list.join(",") }
+}
+
+/// A slot, with what came in it.
+fn slot(plan: &Plan, slot: i16) -> String {
+    match usize::try_from(slot) {
+        Ok(index) => match plan.needs().get(index) {
+            Some(need) => format!("<{need}>"),
+            None => format!("#{slot}"),
+        },
+        Err(_) => "cwd".to_owned(),
+    }
+}
+
+fn pairs(plan: &Plan, step: &Step) -> Vec<(String, String)> {
+    let mut at = step.t;
+    (0..step.n)
+        .map_while(|_| {
+            let key = plan.text(at);
+            at = wire::list_end(plan.bytes(), at, 1)?;
+            let value = plan.text(at);
+            at = wire::list_end(plan.bytes(), at, 1)?;
+            Some((key, value))
+        })
+        .collect()
+}
+
+fn list(plan: &Plan, offset: u32, count: u32) -> Vec<String> {
+    let mut at = offset;
+    (0..count)
+        .map_while(|_| {
+            let text = plan.text(at);
+            at = wire::list_end(plan.bytes(), at, 1)?;
+            Some(text)
+        })
+        .collect()
+}
+
+fn words(plan: &Plan, step: &Step) -> String {
+    let (s, a, b) = (plan.text(step.s), slot(plan, step.a), slot(plan, step.b));
+    match step.op {
+        Op::Wait => "wait at the start gate".into(),
+        Op::WaitMaps => "wait until the keeper has written the id maps".into(),
+        Op::Setsid => "a session of its own".into(),
+        Op::WriteFd => format!("join {a}"),
+        Op::Unshare => "a cgroup namespace whose root is this container's cgroup".into(),
+        Op::SetNs => format!("join the namespaces of {a}"),
+        Op::SetGroups => format!("set {} supplementary groups", step.n / 4),
+        Op::SetIds => format!("become uid {}, gid {}", step.x, step.y),
+        Op::Propagation => format!("make {s} private: no mount travels to the host"),
+        Op::OpenTree => format!("copy the mount tree of {s}"),
+        Op::CloneTree => format!("copy tree {a}"),
+        Op::NewMount => format!("a new {s}"),
+        Op::MoveMount if s.is_empty() => format!("attach it onto {b}"),
+        Op::MoveMount => format!("attach it at {s}"),
+        Op::MountAttr => format!("set {} on it", mount_flags(step.x)),
+        Op::Mkdir => format!("make directory {s}"),
+        Op::Symlink => format!("link {s} to {}", plan.text(step.t)),
+        Op::Mknod => format!("make node {s}"),
+        Op::MakeFile => format!("make file {s}"),
+        Op::Open => format!("open {s} without leaving the root"),
+        Op::Fchdir => format!("go to {a}"),
+        Op::PivotRoot => "make it the root and let go of the old one".into(),
+        Op::Hostname => format!("host name {s}"),
+        Op::Domainname => format!("domain name {s}"),
+        Op::Loopback => "bring the loopback interface up".into(),
+        Op::WriteFile => format!("write {} to {s}", plan.text(step.t)),
+        Op::Rlimit => format!("resource limit {}: {} soft, {} hard", step.x, limit(step.y), limit(step.z)),
+        Op::Umask => format!("umask {:03o}", step.x),
+        Op::Chdir => format!("working directory {s}"),
+        Op::CapBound => format!("keep in the bounding set: {}", caps(step.x)),
+        Op::CapSet => format!("capabilities: {}", caps(step.y)),
+        Op::CapAmbient => format!("ambient capabilities: {}", caps(step.x)),
+        Op::Prctl if step.x == 38 => "no new privileges, for ever".into(),
+        Op::Prctl => format!("prctl {}", step.x),
+        Op::Seccomp => format!("load the system call filter ({} instructions)", step.n / 8),
+        Op::Install => format!("{a} becomes descriptor {}", step.x),
+        Op::Lift => format!("move {a} out of the way"),
+        Op::CloseRange => format!("close everything from descriptor {} on at exec", step.x),
+        Op::Signals => "unblock all signals".into(),
+        Op::Name => format!("name {s}"),
+        Op::Ready => "tell the supervisor: created".into(),
+        Op::Stub => "be the stub init: reap, sleep".into(),
+        Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
+        Op::Close => format!("close {a}"),
+        Op::CheckDevice => format!("it must be device {}", device(step.x)),
+        Op::CheckType => "it must be a regular file".into(),
+        Op::CheckFs => format!("it must be file system {:#x}", step.x),
+        Op::Keyring => "a session keyring of its own".into(),
+        Op::SendFd => format!("send {b} over {a}"),
+        Op::Umount => format!("unmount {s}"),
+        Op::Chown => format!("give {s} to {}:{}", step.x, step.y),
+    }
+}
+
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".into() } else { value.to_string() }
+}
+
+fn caps(set: u64) -> String {
+    let names = crate::spec::caps::CapSet(set).names();
+    if names.is_empty() { "none".into() } else { names.join(",") }
+}
+
+fn device(rdev: u64) -> String {
+    format!("{}:{}", rustix::fs::major(rdev), rustix::fs::minor(rdev))
+}
+
+/// The system calls of a step, in the order in which the keeper's child makes them.
+fn calls(plan: &Plan, step: &Step) -> Vec<String> {
+    let (s, a, b) = (plan.text(step.s), slot(plan, step.a), slot(plan, step.b));
+    let dst = format!("#{}", step.dst);
+    let one = |text: String| vec![text];
+    match step.op {
+        Op::Wait => one(format!("read({a}, 1)")),
+        Op::WaitMaps => one("futex(FUTEX_WAIT)".into()),
+        Op::Setsid => one("setsid()".into()),
+        Op::WriteFd => one(format!("write({a}, {s:?})")),
+        Op::Unshare => one(format!("unshare({})", namespaces(step.x).trim_start_matches('|'))),
+        Op::SetNs => one(format!("setns({a}, {})", namespaces(step.x).trim_start_matches('|'))),
+        Op::SetGroups => one(format!("setgroups({})", step.n / 4)),
+        Op::SetIds => vec![format!("setresgid({0}, {0}, {0})", step.y), format!("setresuid({0}, {0}, {0})", step.x)],
+        Op::Propagation => one(format!("mount(NULL, {s:?}, NULL, {:#x})", step.x)),
+        Op::OpenTree => one(format!("{dst} = open_tree({a}, {s:?}, {:#x})", step.x)),
+        Op::CloneTree => one(format!("{dst} = open_tree({a}, \"\", {:#x})", step.x)),
+        Op::NewMount => new_mount(plan, step),
+        Op::MoveMount => one(format!("move_mount({a}, \"\", {b}, {s:?})")),
+        Op::MountAttr => one(format!("mount_setattr({a}, {s:?}, set {:#x}, propagation {:#x})", step.x, step.z & 0xffff_ffff)),
+        Op::Mkdir => one(format!("mkdirat({a}, {s:?}, {:#o})", step.x)),
+        Op::Symlink => one(format!("symlinkat({:?}, {a}, {s:?})", plan.text(step.t))),
+        Op::Mknod => one(format!("mknodat({a}, {s:?}, {:#o}, {:#x})", step.x, step.y)),
+        Op::MakeFile => make_file(plan, step),
+        Op::Open => one(format!("{dst} = openat2({a}, {s:?}, {:#x}, resolve {:#x})", step.x, step.y)),
+        Op::Fchdir => one(format!("fchdir({a})")),
+        Op::PivotRoot => {
+            let mut calls = vec!["pivot_root(\".\", \".\")".to_owned()];
+            calls.extend((0..step.x).map(|_| "umount2(\".\", MNT_DETACH)".to_owned()));
+            calls.push("chdir(\"/\")".into());
+            calls
+        }
+        Op::Hostname => one(format!("sethostname({s:?})")),
+        Op::Domainname => one(format!("setdomainname({s:?})")),
+        Op::Loopback => vec!["socket(AF_INET)".into(), "ioctl(SIOCGIFFLAGS)".into(), "ioctl(SIOCSIFFLAGS)".into(), "close()".into()],
+        Op::WriteFile => vec![format!("openat({a}, {s:?})"), format!("write({:?})", plan.text(step.t)), "close()".into()],
+        Op::Rlimit => one(format!("prlimit64({}, {}, {})", step.x, limit(step.y), limit(step.z))),
+        Op::Umask => one(format!("umask({:#o})", step.x)),
+        Op::Chdir => vec![format!("chdir({s:?})"), "getcwd()".into()],
+        Op::CapBound => one("prctl(PR_CAPBSET_DROP) for each of the others".into()),
+        Op::CapSet => one(format!("capset(effective {:#x}, permitted {:#x}, inheritable {:#x})", step.x, step.y, step.z)),
+        Op::CapAmbient => one("prctl(PR_CAP_AMBIENT)".into()),
+        Op::Prctl => one(format!("prctl({}, {})", step.x, step.y)),
+        Op::Seccomp => one(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", step.n / 8)),
+        Op::Install => one(format!("dup3({a}, {})", step.x)),
+        Op::Lift => one(format!("fcntl({a}, F_DUPFD_CLOEXEC, {})", step.x)),
+        Op::CloseRange => one(format!("close_range({}, ~0, {})", step.x, step.y)),
+        Op::Signals => one("rt_sigprocmask(SIG_SETMASK, [])".into()),
+        Op::Name => one(format!("prctl(PR_SET_NAME, {s:?})")),
+        Op::Ready => one("write(<report pipe>)".into()),
+        Op::Stub => vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()],
+        Op::Exec => list(plan, step.s, step.n).iter().map(|path| format!("execve({path:?})")).collect(),
+        Op::Close => one(format!("close({a})")),
+        Op::CheckDevice | Op::CheckType => one(format!("fstat({a})")),
+        Op::CheckFs => one(format!("fstatfs({a})")),
+        Op::Keyring => one("keyctl(KEYCTL_JOIN_SESSION_KEYRING)".into()),
+        Op::SendFd => one(format!("sendmsg({a}, SCM_RIGHTS {b})")),
+        Op::Umount => one(format!("umount2({s:?}, {})", step.x)),
+        Op::Chown => one(format!("fchownat({a}, {s:?}, {}, {})", step.x, step.y)),
+    }
+}
+
+fn new_mount(plan: &Plan, step: &Step) -> Vec<String> {
+    let mut calls = vec![format!("fsopen({:?})", plan.text(step.s))];
+    calls.extend(pairs(plan, step).into_iter().map(|(key, value)| match value.as_str() {
+        "" => format!("fsconfig(FSCONFIG_SET_FLAG, {key:?})"),
+        _ => format!("fsconfig(FSCONFIG_SET_STRING, {key:?}, {value:?})"),
+    }));
+    calls.push("fsconfig(FSCONFIG_CMD_CREATE)".into());
+    calls.push(format!("#{} = fsmount({})", step.dst, mount_flags(step.x)));
+    calls.push("close()".into());
+    calls
+}
+
+fn make_file(plan: &Plan, step: &Step) -> Vec<String> {
+    let mut calls = vec![format!("openat({}, {:?}, O_CREAT|O_EXCL, {:#o})", slot(plan, step.a), plan.text(step.s), step.x)];
+    if step.b >= 0 {
+        calls.push(format!("sendfile({}) until the end", slot(plan, step.b)));
+    } else if step.t != 0 {
+        calls.push(format!("write({} bytes)", plan.text(step.t).len()));
+    }
+    calls.push("close()".into());
+    calls
+}

@@ -1,0 +1,17 @@
+//! (2) in the way of the data: a [`CheckedSpec`](crate::spec::CheckedSpec) becomes a [`Plan`].
+//!
+//! A plan is a pure function of the checked spec and the [`Machine`]: the ordered kernel steps with nothing left to
+//! decide, in the flat encoding of [`wire`]. The same bytes are printed by [`explain`], pinned by snapshot tests and
+//! executed by the keeper's child. Undoing needs no steps: everything a plan makes lives in the child's own
+//! namespaces and dies with it; what outlives it (cgroup, id range, state) is the runtime's and has owners there.
+
+pub mod container;
+pub mod encode;
+pub mod explain;
+pub mod machine;
+pub mod process;
+mod rootfs;
+pub mod wire;
+
+pub use encode::{Builder, Need, Plan};
+pub use machine::Machine;

@@ -1,0 +1,186 @@
+//! The plan of a process in a container that exists: join, become the user, exec.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use super::container::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS};
+use super::encode::{Builder, Need, Plan, Slot};
+use super::machine::{IdMap, Machine};
+use super::wire::Op;
+use crate::seccomp;
+use crate::spec::check::CheckedProcess;
+use crate::spec::{Resource, Seccomp};
+
+/// What a process plan depends on beside the process.
+#[derive(Clone, Debug, Default)]
+pub struct Joining {
+    /// The container's id maps; `None`: it has no user namespace of its own.
+    pub ids: Option<IdMap>,
+    /// It has a network namespace of its own.
+    pub own_network: bool,
+    /// Born in the container's cgroup v2.
+    pub cgroup: bool,
+    /// v1 `tasks` files.
+    pub tasks: u16,
+}
+
+/// The descriptors that a process needs.
+pub(super) fn needs(process: &CheckedProcess) -> Vec<Need> {
+    let preserved = u16::try_from(process.spec().preserved.len()).unwrap_or(u16::MAX);
+    (0..3).map(Need::Stdio).chain((0..preserved).map(Need::Preserved)).collect()
+}
+
+/// The plan that starts `process` in a container.
+#[must_use]
+pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Plan {
+    let mut needs_all = vec![Need::Init];
+    if joining.cgroup {
+        needs_all.push(Need::Cgroup);
+    }
+    needs_all.extend((0..joining.tasks).map(Need::Tasks));
+    needs_all.extend(needs(process));
+    let mut b = Builder::new(&needs_all);
+    join(&mut b, joining, machine);
+    steps(&mut b, process, machine, joining.ids.as_ref());
+    b.finish()
+}
+
+fn join(b: &mut Builder, joining: &Joining, machine: &Machine) {
+    if let Some(cgroup) = b.received(Need::Cgroup) {
+        b.born_in(cgroup);
+    }
+    container::cgroup(b, joining.tasks);
+    let Some(init) = b.received(Need::Init) else { return };
+    b.born_beside(init);
+    let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
+    if joining.own_network {
+        flags |= NEWNET;
+    }
+    if joining.ids.is_some() {
+        flags |= NEWUSER;
+    }
+    if machine.enters_pidns {
+        b.field("").on(Op::SetNs, init, flags);
+    } else {
+        // The keeper's middle process enters them all in one call, with the keeper's rights over the undumpable init.
+        b.clone_flags(flags);
+    }
+}
+
+/// From inside the namespaces to `execve`.
+pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine, ids: Option<&IdMap>) {
+    let spec = process.spec();
+    b.field("").op(Op::Setsid, 0, 0, 0);
+    b.op(Op::Keyring, 0, 0, 0);
+    if let Some(score) = spec.oom_score_adj {
+        b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
+    }
+    rlimits(b, process, machine);
+    credentials(b, process, ids);
+    b.field("umask").op(Op::Umask, spec.umask.unwrap_or(0o022).into(), 0, 0);
+    let cwd = spec.cwd.as_deref().map_or(OsStr::new("/"), |cwd| cwd.as_os_str());
+    b.field("cwd").on_path(Op::Chdir, Slot::CWD, cwd, 0);
+    descriptors(b, process);
+    b.field("").op(Op::Signals, 0, 0, 0);
+    if spec.seccomp == Seccomp::Default {
+        let filter = seccomp::compile_default(process.caps().bounding);
+        b.field("seccomp").seccomp(&filter, 0);
+    }
+    exec(b, process);
+}
+
+fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machine) {
+    b.field("rlimits");
+    let limits = &process.spec().rlimits;
+    if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
+        b.op(Op::Rlimit, 7, machine.nofile.0, machine.nofile.1);
+    }
+    for limit in limits {
+        b.op(Op::Rlimit, limit.resource.number().into(), limit.soft, limit.hard);
+    }
+}
+
+/// Groups and bounding set while the rights for it are there, then the ids, then exactly the capabilities asked for.
+fn credentials(b: &mut Builder, process: &CheckedProcess, ids: Option<&IdMap>) {
+    let (caps, (uid, gid)) = (process.caps(), process.ids());
+    b.field("groups");
+    if !ids.is_some_and(|ids| ids.deny_setgroups) {
+        b.set_groups(process.groups());
+    }
+    b.field("caps").op(Op::CapBound, caps.bounding.0, 0, 0);
+    let keep = uid != 0 && caps.permitted.0 != 0;
+    if keep {
+        // PR_SET_KEEPCAPS
+        b.op(Op::Prctl, 8, 1, 0);
+    }
+    b.field("user").op(Op::SetIds, uid.into(), gid.into(), 0);
+    b.field("caps").op(Op::CapSet, caps.effective.0, caps.permitted.0, caps.inheritable.0);
+    b.op(Op::CapAmbient, caps.ambient.0, 0, 0);
+    if !process.spec().new_privileges {
+        b.field("new_privileges").op(Op::Prctl, 38, 1, 0);
+    }
+}
+
+/// Exactly 0, 1, 2 and what is preserved; everything else is closed by the exec at the latest.
+fn descriptors(b: &mut Builder, process: &CheckedProcess) {
+    b.field("stdio");
+    let count = process.spec().preserved.len();
+    let slot = |b: &Builder, need: Need| b.received(need).unwrap_or(Slot::CWD);
+    let preserved: Vec<Slot> =
+        (0..count).map(|n| slot(b, Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX)))).collect();
+    if count > 0 {
+        // Out of the way of the numbers that are about to be given out.
+        let report = slot(b, Need::Report);
+        for slot in preserved.iter().copied().chain([report]) {
+            b.on(Op::Lift, slot, 512);
+        }
+    }
+    for n in 0..3 {
+        let stdio = slot(b, Need::Stdio(n));
+        b.on(Op::Install, stdio, n.into());
+    }
+    for (n, slot) in preserved.iter().enumerate() {
+        b.on(Op::Install, *slot, 3 + n as u64);
+    }
+    // CLOSE_RANGE_CLOEXEC
+    b.op(Op::CloseRange, 3 + count as u64, 4, 0);
+}
+
+/// The program itself, or one candidate for each directory of the container's PATH.
+fn exec(b: &mut Builder, process: &CheckedProcess) {
+    let spec = process.spec();
+    let Some(program) = spec.argv.first() else { return };
+    let candidates = candidates(program, process);
+    let candidates: Vec<&OsStr> = candidates.iter().map(OsString::as_os_str).collect();
+    let argv: Vec<&OsStr> = spec.argv.iter().map(OsString::as_os_str).collect();
+    let env: Vec<OsString> = spec
+        .env
+        .iter()
+        .map(|(key, value)| {
+            let mut both = key.clone();
+            both.push("=");
+            both.push(value);
+            both
+        })
+        .collect();
+    let env: Vec<&OsStr> = env.iter().map(OsString::as_os_str).collect();
+    b.field("argv").exec(&candidates, &argv, &env);
+}
+
+fn candidates(program: &OsString, process: &CheckedProcess) -> Vec<OsString> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.clone()];
+    }
+    let default = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = process.spec().env.iter().rev().find(|(key, _)| key == "PATH").map_or(&default, |(_, value)| value);
+    let dirs = path.as_bytes().split(|byte| *byte == b':').filter(|dir| !dir.is_empty());
+    let found: Vec<OsString> = dirs
+        .map(|dir| {
+            let mut candidate = OsStr::from_bytes(dir).to_os_string();
+            candidate.push("/");
+            candidate.push(program);
+            candidate
+        })
+        .collect();
+    if found.is_empty() { vec![program.clone()] } else { found }
+}

@@ -1,0 +1,464 @@
+//! The steps that make a container's `/`.
+//!
+//! Two file systems are always there: the *root*, and the *scratch*, a tmpfs with the container's size limit that
+//! carries every private writable directory. Both are attached on top of the old `/`, so that `pivot_root` can take
+//! the root and one lazy unmount drops everything else. All paths below the root are reached from its descriptor;
+//! targets in a tree that is not ours are opened with `RESOLVE_BENEATH` before anything is mounted on them.
+
+use std::path::{Component, Path};
+
+use super::container::Context;
+use super::encode::{Builder, Need, Slot};
+use super::machine::HostEntry;
+use super::wire::{EXIST_OK, OPTIONAL, Op};
+use crate::spec::{Access, MountSource, Network, Rootfs, UserNamespace};
+
+const RDONLY: u64 = 0x1;
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+const PRIVATE: u64 = 1 << 18;
+/// O_PATH | O_DIRECTORY
+const PATH_DIR: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
+const S_IFREG: u64 = libc::S_IFREG as u64;
+const O_PATH: u64 = libc::O_PATH as u64;
+const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
+/// RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+const BENEATH: u64 = 0x08 | 0x02;
+/// The same without following any link.
+const STRICT: u64 = BENEATH | 0x04;
+
+/// Private writable directories: name, mode.
+const SCRATCH: [(&str, u64); 6] =
+    [("tmp", 0o1777), ("run", 0o755), ("var", 0o755), ("home", 0o755), ("root", 0o700), ("shm", 0o1777)];
+
+/// Paths of /proc that tell about or act on the host.
+const MASKED: [&str; 8] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/scsi",
+    "proc/interrupts",
+];
+const PROC_READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// The file systems under construction.
+struct Root {
+    root: Slot,
+    scratch: Slot,
+    /// Source trees of bind mounts, in the order of `mounts`.
+    binds: Vec<Option<Slot>>,
+}
+
+/// Build the whole tree and make it `/`.
+pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
+    // Sources first: once something lies on top of `/`, a recursive copy of it would contain that too.
+    let source = root_source(b, cx);
+    let binds = bind_sources(b, cx);
+    let scratch = scratch(b, cx);
+    let root = match (&cx.spec.container().rootfs, source) {
+        (Rootfs::HostRoot, Some(tree)) => attach(b, tree, RDONLY),
+        (Rootfs::Dir { access, .. }, Some(tree)) => directory(b, cx, *access, tree, scratch),
+        _ => allow_list(b, cx),
+    };
+    let ours = matches!(cx.spec.container().rootfs, Rootfs::HostAllowList);
+    let tree = Root { root, scratch, binds };
+    if ours {
+        stage(b, cx, root, |path| scratch_path(path).is_none());
+        mount_points(b, cx, root, |path| scratch_path(path).is_none());
+        // Everything so far is the host's or ours and stays as it is: one recursive call.
+        b.field("rootfs").mount_attr(root, RDONLY | NOSUID | NODEV, PRIVATE, true);
+    }
+    scratch_directories(b, cx, &tree);
+    dev(b, cx, &tree);
+    proc_and_sys(b, cx, &tree);
+    hidden(b, cx, &tree);
+    mounts(b, cx, &tree, ours);
+    b.field("").on(Op::Fchdir, root, 0);
+    // The old root and the scratch, which lies on top of it.
+    b.op(Op::PivotRoot, 2, 0, 0);
+}
+
+/// The tree that becomes the root, where it is not built by us.
+fn root_source(b: &mut Builder, cx: &Context<'_>) -> Option<Slot> {
+    b.field("rootfs");
+    match &cx.spec.container().rootfs {
+        Rootfs::HostAllowList => None,
+        Rootfs::HostRoot => Some(b.open_tree(Slot::CWD, "/", true)),
+        Rootfs::Dir { path, .. } => {
+            Some(b.received(Need::Tree(0)).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true)))
+        }
+    }
+}
+
+fn bind_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Option<Slot>> {
+    b.field("mounts");
+    let mounts = cx.spec.container().mounts.iter().enumerate();
+    mounts
+        .map(|(index, mount)| match &mount.source {
+            MountSource::Bind(path) => {
+                let need = Need::Tree(u16::try_from(index + 1).unwrap_or(u16::MAX));
+                let tree = b.received(need).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true));
+                let read_only = if mount.read_only { RDONLY } else { 0 };
+                b.mount_attr(tree, NOSUID | NODEV | read_only, PRIVATE, true);
+                Some(tree)
+            }
+            MountSource::Tmpfs { .. } => None,
+        })
+        .collect()
+}
+
+/// Put `tree` on top of `/`.
+fn attach(b: &mut Builder, tree: Slot, attributes: u64) -> Slot {
+    b.mount_attr(tree, attributes | NODEV | NOSUID, PRIVATE, true);
+    b.move_mount(tree, Slot::CWD, "/");
+    tree
+}
+
+/// The tmpfs of everything private and writable, attached where nobody sees it.
+fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
+    let disk = cx.spec.container().disk;
+    let (size, inodes) = (disk.bytes.to_string(), disk.inodes.to_string());
+    let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
+    let slot = b.field("disk").new_mount("tmpfs", &options, NOSUID | NODEV);
+    b.move_mount(slot, Slot::CWD, "/");
+    for (name, mode) in SCRATCH {
+        b.on_path(Op::Mkdir, slot, name, mode);
+    }
+    // /var as programs expect it; the usual places of temporary files have the sticky bit.
+    for (name, mode) in [("var/tmp", 0o1777), ("var/lib", 0o755), ("var/cache", 0o755), ("var/log", 0o755), ("run/lock", 0o1777)] {
+        b.on_path(Op::Mkdir, slot, name, mode);
+    }
+    b.on_paths(Op::Symlink, slot, "var/run", "/run");
+    home(b, cx, slot);
+    stage(b, cx, slot, |path| scratch_path(path).is_some());
+    b.on_path(Op::Mkdir, slot, "empty", 0o555);
+    slot
+}
+
+/// A home for the main process's user.
+fn home(b: &mut Builder, cx: &Context<'_>, scratch: Slot) {
+    let (uid, gid) = cx.spec.main().ids();
+    if uid != 0 {
+        b.field("user").on_path(Op::Mkdir, scratch, "home/user", 0o700);
+        if cx.first_ids() != (uid, gid) {
+            b.chown(scratch, "home/user", uid, gid);
+        }
+    }
+}
+
+/// Directories down to `path` (relative), each opened before the next is made in it, so that a symbolic link in a
+/// hostile tree leads nowhere. Returns the parent's slot and the last name.
+fn make_parents<'p>(b: &mut Builder, root: Slot, path: &'p Path) -> (Slot, &'p std::ffi::OsStr) {
+    let names: Vec<_> = path
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let (last, parents) = names.split_last().map_or((std::ffi::OsStr::new(""), &[][..]), |(last, rest)| (*last, rest));
+    let mut dir = root;
+    for name in parents {
+        b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
+        dir = b.open(dir, name, PATH_DIR, BENEATH);
+    }
+    (dir, last)
+}
+
+fn scratch_path(path: &Path) -> Option<&Path> {
+    let inside = path.strip_prefix("/").ok()?;
+    let first = inside.components().next()?.as_os_str().to_str()?;
+    (["tmp", "run", "var", "home", "root"].contains(&first)).then_some(inside)
+}
+
+fn stage(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> bool) {
+    for (index, file) in cx.spec.container().files.iter().enumerate() {
+        let need = Need::File(u16::try_from(index).unwrap_or(u16::MAX));
+        let (Some(content), true) = (b.received(need), here(&file.path)) else { continue };
+        b.field("files");
+        let (dir, name) = make_parents(b, root, file.path.strip_prefix("/").unwrap_or(&file.path));
+        b.make_file(dir, name, file.mode.into(), None, content);
+    }
+}
+
+/// A fresh tmpfs with the host's programs and libraries and a made /etc.
+fn allow_list(b: &mut Builder, cx: &Context<'_>) -> Slot {
+    let options = [("size", "16m"), ("nr_inodes", "4096"), ("mode", "0755")];
+    let root = b.field("rootfs").new_mount("tmpfs", &options, NOSUID | NODEV);
+    b.move_mount(root, Slot::CWD, "/");
+    for name in ["etc", "tmp", "run", "var", "home", "proc", "sys", "dev"] {
+        b.on_path(Op::Mkdir, root, name, 0o755);
+    }
+    b.on_path(Op::Mkdir, root, "root", 0o755);
+    b.on_path(Op::Mkdir, root, "etc/ssl", 0o755);
+    b.on_path(Op::Mkdir, root, "etc/pki", 0o755);
+    b.on_path(Op::Mkdir, root, "etc/pki/tls", 0o755);
+    b.on_path(Op::Mkdir, root, "etc/pki/ca-trust", 0o755);
+    for entry in &cx.machine.host.entries {
+        host_entry(b, root, entry);
+    }
+    if cx.spec.container().host_opt && cx.machine.host.opt {
+        b.field("host_opt");
+        host_entry(b, root, &HostEntry::Directory("/opt".into()));
+    }
+    if cx.spec.container().network == Network::Host {
+        if let Some(resolv) = &cx.machine.host.resolv_conf {
+            b.field("network").make_file(root, "etc/resolv.conf", 0o644, None, Slot::CWD);
+            let tree = b.open_tree(Slot::CWD, resolv, false);
+            b.move_mount(tree, root, "etc/resolv.conf");
+        }
+    }
+    made_etc(b, cx, root);
+    root
+}
+
+fn host_entry(b: &mut Builder, root: Slot, entry: &HostEntry) {
+    match entry {
+        HostEntry::Link(path, target) => {
+            b.on_paths(Op::Symlink, root, path.trim_start_matches('/'), target);
+        }
+        HostEntry::Directory(path) => {
+            b.on_path(Op::Mkdir, root, path.trim_start_matches('/'), 0o755);
+            let tree = b.open_tree(Slot::CWD, path, true);
+            b.move_mount(tree, root, path.trim_start_matches('/'));
+        }
+        HostEntry::File(path) => {
+            b.make_file(root, path.trim_start_matches('/'), 0o644, None, Slot::CWD);
+            let tree = b.open_tree(Slot::CWD, path, false);
+            b.move_mount(tree, root, path.trim_start_matches('/'));
+        }
+    }
+}
+
+/// /etc of the container: users, groups and names of its own, nothing of the host's.
+fn made_etc(b: &mut Builder, cx: &Context<'_>, root: Slot) {
+    let (uid, gid) = cx.spec.main().ids();
+    let mut passwd = String::from("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    let mut group = String::from("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
+    if uid != 0 && uid != 65534 {
+        passwd.push_str(&format!("user:x:{uid}:{gid}:user:/home/user:/bin/sh\n"));
+    }
+    if ![0, 5, 65534].contains(&gid) {
+        group.push_str(&format!("user:x:{gid}:\n"));
+    }
+    let host = cx.spec.hostname();
+    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{host}\n");
+    b.field("rootfs");
+    b.make_file(root, "etc/passwd", 0o644, Some(&passwd), Slot::CWD);
+    b.make_file(root, "etc/group", 0o644, Some(&group), Slot::CWD);
+    b.make_file(root, "etc/hosts", 0o644, Some(&hosts), Slot::CWD);
+    b.make_file(root, "etc/hostname", 0o644, Some(&format!("{host}\n")), Slot::CWD);
+}
+
+/// A directory of the user's: as it is, read-only, or under an overlay that is thrown away.
+fn directory(b: &mut Builder, cx: &Context<'_>, access: Access, tree: Slot, scratch: Slot) -> Slot {
+    b.field("rootfs");
+    match access {
+        Access::ReadOnly => attach(b, tree, RDONLY),
+        Access::ReadWrite => attach(b, tree, 0),
+        Access::Overlay => overlay(b, cx, tree, scratch),
+    }
+}
+
+/// Upper and work directory lie on the scratch, whose size limit so holds for what the container changes. The paths
+/// are relative to the scratch, which is the working directory for a moment.
+fn overlay(b: &mut Builder, cx: &Context<'_>, lower: Slot, scratch: Slot) -> Slot {
+    for name in ["lower", "upper", "work"] {
+        b.on_path(Op::Mkdir, scratch, name, 0o755);
+    }
+    b.move_mount(lower, scratch, "lower");
+    b.on(Op::Fchdir, scratch, 0);
+    let mut options = vec![("source", "overlay"), ("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")];
+    if cx.spec.container().user_namespace != UserNamespace::Host {
+        options.push(("userxattr", ""));
+    }
+    let root = b.new_mount("overlay", &options, NOSUID | NODEV);
+    b.on_path(Op::Chdir, Slot::CWD, "/", 0);
+    b.move_mount(root, Slot::CWD, "/");
+    root
+}
+
+/// The target of a mount, opened without leaving the root; in a tree that may be written it is made first.
+fn target(b: &mut Builder, root: Slot, path: &str, make: bool) -> Slot {
+    if make {
+        b.on_path(Op::Mkdir, root, path, 0o755).tolerate(EXIST_OK);
+    }
+    b.open(root, path, PATH_DIR | NOFOLLOW, STRICT)
+}
+
+fn may_make(cx: &Context<'_>) -> bool {
+    matches!(&cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay | Access::ReadWrite, .. })
+}
+
+/// Bind each private directory over the root's. In a writable root of the user's only what must be private is.
+fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    let names: &[&str] = match cx.spec.container().rootfs {
+        Rootfs::HostAllowList => &["tmp", "run", "var", "home", "root"],
+        Rootfs::HostRoot => &["tmp", "run", "root"],
+        Rootfs::Dir { access: Access::ReadOnly, .. } => &["tmp", "run"],
+        Rootfs::Dir { .. } => &["run"],
+    };
+    b.field("disk");
+    for name in names {
+        let copy = b.open_tree(tree.scratch, name, false);
+        let place = target(b, tree.root, name, may_make(cx));
+        b.move_mount(copy, place, "");
+    }
+}
+
+/// A small /dev of our own: host nodes bound one by one, each checked to be the device that it claims to be.
+fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    b.field("");
+    let place = target(b, tree.root, "dev", may_make(cx));
+    let dev = b.new_mount("tmpfs", &[("size", "64k"), ("nr_inodes", "64"), ("mode", "0755")], NOSUID | NOEXEC);
+    b.move_mount(dev, place, "");
+    for (name, rdev) in &cx.machine.host.devices {
+        b.make_file(dev, name, 0o666, None, Slot::CWD);
+        let node = b.open_tree(Slot::CWD, format!("/dev/{name}"), false);
+        b.on(Op::CheckDevice, node, *rdev);
+        b.move_mount(node, dev, name);
+    }
+    for (name, text) in
+        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
+    {
+        b.on_paths(Op::Symlink, dev, name, text);
+    }
+    b.on_path(Op::Mkdir, dev, "pts", 0o755);
+    b.on_path(Op::Mkdir, dev, "shm", 0o755);
+    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if cx.maps_gid(5) {
+        options.push(("gid", "5"));
+    }
+    let pts = b.new_mount("devpts", &options, NOSUID | NOEXEC);
+    b.move_mount(pts, dev, "pts");
+    let shm = b.open_tree(tree.scratch, "shm", false);
+    b.mount_attr(shm, NOSUID | NODEV | NOEXEC, 0, false);
+    b.move_mount(shm, dev, "shm");
+    b.mount_attr(dev, RDONLY, 0, false);
+}
+
+fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    b.field("");
+    let place = target(b, tree.root, "proc", may_make(cx));
+    let proc = b.new_mount("proc", &[("source", "proc")], NOSUID | NODEV | NOEXEC);
+    b.move_mount(proc, place, "");
+    for (key, value) in &cx.spec.container().sysctls {
+        b.field("sysctls").on_paths(Op::WriteFile, tree.root, format!("proc/sys/{}", key.replace('.', "/")), value);
+    }
+    b.field("");
+    let place = target(b, tree.root, "sys", may_make(cx));
+    if cx.spec.container().network == Network::Host {
+        // A new sysfs needs a network namespace of its own.
+        let sys = b.open_tree(Slot::CWD, "/sys", true);
+        b.mount_attr(sys, RDONLY | NOSUID | NODEV | NOEXEC, PRIVATE, true);
+        b.move_mount(sys, place, "");
+        return;
+    }
+    let sys = b.new_mount("sysfs", &[("source", "sysfs")], RDONLY | NOSUID | NODEV | NOEXEC);
+    b.move_mount(sys, place, "");
+    if cx.machine.cgroup2 {
+        let place = b.open(tree.root, "sys/fs/cgroup", PATH_DIR | NOFOLLOW, STRICT);
+        let cgroup = b.new_mount("cgroup2", &[("source", "cgroup2")], RDONLY | NOSUID | NODEV | NOEXEC);
+        b.move_mount(cgroup, place, "");
+    }
+}
+
+/// What is hidden and what is made read-only inside. A masked file becomes the host's /dev/null, checked to be it.
+fn hidden(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    b.field("masked_paths");
+    let secrets: &[(String, bool)] = match cx.spec.container().rootfs {
+        Rootfs::HostRoot => &cx.machine.host.secrets,
+        _ => &[],
+    };
+    for (path, is_dir) in secrets {
+        mask(b, tree, path.trim_start_matches('/'), Some(*is_dir));
+    }
+    for path in MASKED {
+        mask(b, tree, path, Some(matches!(path, "proc/acpi" | "proc/asound" | "proc/scsi")));
+    }
+    if cx.spec.container().network != Network::Host {
+        mask(b, tree, "sys/firmware", Some(true));
+        mask(b, tree, "sys/devices/virtual/powercap", Some(true));
+    }
+    for path in &cx.spec.container().masked_paths {
+        mask(b, tree, &path.to_string_lossy()[1..], None);
+    }
+    b.field("readonly_paths");
+    let asked = cx.spec.container().readonly_paths.iter().map(|path| path.to_string_lossy()[1..].to_owned());
+    for path in PROC_READ_ONLY.iter().map(|path| (*path).to_owned()).chain(asked) {
+        let place = b.open(tree.root, &path, O_PATH | NOFOLLOW, STRICT);
+        b.tolerate(OPTIONAL);
+        let copy = b.open_tree(tree.root, &path, true);
+        b.tolerate(OPTIONAL);
+        b.mount_attr(copy, RDONLY, 0, true).tolerate(OPTIONAL);
+        b.move_mount(copy, place, "").tolerate(OPTIONAL);
+    }
+}
+
+/// Hide `path`, if it is there: a directory behind an empty one, a file behind /dev/null. What it is, is asked only
+/// where nobody knows it.
+fn mask(b: &mut Builder, tree: &Root, path: &str, is_dir: Option<bool>) {
+    if is_dir != Some(false) {
+        let place = b.open(tree.root, path, PATH_DIR | NOFOLLOW, STRICT);
+        b.tolerate(OPTIONAL);
+        let empty = b.open_tree(tree.scratch, "empty", false);
+        b.mount_attr(empty, RDONLY | NOSUID | NODEV | NOEXEC, 0, false);
+        b.move_mount(empty, place, "").tolerate(OPTIONAL);
+    }
+    if is_dir != Some(true) {
+        let place = b.open(tree.root, path, O_PATH | NOFOLLOW, STRICT);
+        b.tolerate(OPTIONAL);
+        b.on(Op::CheckType, place, S_IFREG).tolerate(OPTIONAL);
+        let null = b.open_tree(Slot::CWD, "/dev/null", false);
+        b.on(Op::CheckDevice, null, rustix::fs::makedev(1, 3));
+        b.move_mount(null, place, "").tolerate(OPTIONAL);
+    }
+}
+
+/// Mount points of the user's mounts that lie `here`: needed before a root becomes read-only.
+fn mount_points(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> bool) {
+    b.field("mounts");
+    for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
+        if here(&mount.target) {
+            make_point(b, cx, root, index);
+        }
+    }
+}
+
+/// A mount point of the right kind; what exists is left alone.
+fn make_point(b: &mut Builder, cx: &Context<'_>, root: Slot, index: usize) {
+    let Some(mount) = cx.spec.container().mounts.get(index) else { return };
+    let (dir, name) = make_parents(b, root, mount.target.strip_prefix("/").unwrap_or(&mount.target));
+    if cx.spec.mount_is_file(index) {
+        b.make_file(dir, name, 0o644, None, Slot::CWD).tolerate(EXIST_OK);
+    } else {
+        b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
+    }
+}
+
+/// The mounts that the user asked for, in order, after everything else.
+fn mounts(b: &mut Builder, cx: &Context<'_>, tree: &Root, ours: bool) {
+    b.field("mounts");
+    for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
+        if may_make(cx) || (ours && scratch_path(&mount.target).is_some()) {
+            make_point(b, cx, tree.root, index);
+        }
+        let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
+        let kind = if cx.spec.mount_is_file(index) { O_PATH } else { PATH_DIR };
+        let place = b.open(tree.root, inside, kind, BENEATH);
+        let source = match &mount.source {
+            MountSource::Bind(_) => tree.binds.get(index).copied().flatten().unwrap_or(Slot::CWD),
+            MountSource::Tmpfs { size } => {
+                let size = size.unwrap_or(cx.spec.container().disk.bytes).to_string();
+                let inodes = cx.spec.container().disk.inodes.to_string();
+                let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "1777")];
+                b.new_mount("tmpfs", &options, NOSUID | NODEV | if mount.read_only { RDONLY } else { 0 })
+            }
+        };
+        b.move_mount(source, place, "");
+    }
+}

@@ -1,0 +1,743 @@
+//! The one encoding that the planner writes, `explain` decodes and the keeper executes.
+//!
+//! This file is compiled twice: as a module of `orangery-runtime` (std) and, by `#[path]`, inside the
+//! freestanding keeper (`no_std`). It therefore names nothing but `core`, allocates nothing and never panics.
+//! Everything that arrives over the keeper's socket is treated as hostile until [`check`] has accepted it; after
+//! that every slot number, string and list of it is known to be in bounds.
+//!
+//! A plan is a header, an array of fixed-size steps and a blob of NUL-terminated strings, all little endian:
+//!
+//! ```text
+//! 0            64                    64 + 48 n                                   len
+//! | header     | step 0 | step 1 ... | strings, lists, filters, pointer tables   |
+//! ```
+
+/// First four bytes of each plan and message.
+pub const MAGIC: u32 = 0x4e52_474f;
+/// Version of plan and protocol; a keeper refuses any other with `EPROTO`.
+pub const VERSION: u16 = 1;
+/// Size of a plan's header.
+pub const HEADER: usize = 64;
+/// Size of one step.
+pub const STEP: usize = 48;
+/// Slots a plan may name: descriptors received with it first, those that steps open after them.
+pub const MAX_SLOTS: usize = 512;
+/// Steps a plan may have.
+pub const MAX_STEPS: usize = 1024;
+/// Descriptors one request may carry.
+pub const MAX_FDS: usize = 100;
+/// Largest plan that travels inside a message; a larger one comes in a sealed memfd.
+pub const MAX_INLINE: usize = 64 * 1024;
+/// Largest plan at all (arguments and environment of 2 MiB fit).
+pub const MAX_PLAN: usize = 4 * 1024 * 1024;
+/// "No slot" in a step.
+pub const NONE: i16 = -1;
+
+/// Header flag: the child must wait until the keeper has written its id maps.
+pub const NEEDS_MAPS: u16 = 1;
+/// Header flag: `deny` goes into `setgroups` before the maps.
+pub const DENY_SETGROUPS: u16 = 2;
+
+/// Step flag: a target that does not exist (ENOENT, ENOTDIR) leaves the slot empty and is no error; a step
+/// with this flag whose slot is empty is skipped.
+pub const OPTIONAL: u16 = 1;
+/// Step flag of [`Op::Mkdir`], [`Op::Symlink`], [`Op::MakeFile`]: what exists already is left as it is.
+pub const EXIST_OK: u16 = 2;
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// What a step does. The numbers are the encoding.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Op { $($(#[$doc])* $name = $number,)* }
+
+        impl Op {
+            /// All operations, in the order of their numbers.
+            pub const ALL: &'static [Op] = &[$(Op::$name,)*];
+
+            /// The operation with this number.
+            #[must_use]
+            pub fn from_u16(number: u16) -> Option<Op> {
+                match number { $($number => Some(Op::$name),)* _ => None }
+            }
+
+            /// The name that traces and errors print.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Op::$name => $text,)* }
+            }
+        }
+    };
+}
+
+ops! {
+    /// Block until one byte can be read from slot `a`; end of file cancels the plan.
+    Wait = 1, "wait";
+    /// `setsid()`.
+    Setsid = 2, "setsid";
+    /// Write string `s` to slot `a` (a v1 `tasks` file).
+    WriteFd = 3, "write-fd";
+    /// `unshare(x)`.
+    Unshare = 4, "unshare";
+    /// `setns(a, x)`.
+    SetNs = 5, "setns";
+    /// `setgroups`: `n` little-endian u32 at `s`.
+    SetGroups = 6, "setgroups";
+    /// `setresgid(y)`, then `setresuid(x)`.
+    SetIds = 7, "setids";
+    /// `mount(NULL, s, NULL, x)`: change propagation.
+    Propagation = 8, "propagation";
+    /// `open_tree(a, s, x)` into `dst`.
+    OpenTree = 9, "open-tree";
+    /// `fsopen(s)`, `n` pairs of key and value at `t` (an empty value is a flag), create, `fsmount(x)` into `dst`.
+    NewMount = 10, "new-mount";
+    /// `move_mount(a, "", b, s, x)`.
+    MoveMount = 11, "move-mount";
+    /// `mount_setattr(a, s, AT_EMPTY_PATH | z >> 32, {set x, clear y, propagation z & 0xffffffff, userns b})`.
+    MountAttr = 12, "mount-setattr";
+    /// `mkdirat(a, s, x)`.
+    Mkdir = 13, "mkdir";
+    /// `symlinkat(t, a, s)`.
+    Symlink = 14, "symlink";
+    /// `mknodat(a, s, x, y)`.
+    Mknod = 15, "mknod";
+    /// Create file `s` below `a` with mode `x`; content from memfd `b` or string `t`.
+    MakeFile = 16, "make-file";
+    /// `openat2(a, s, {flags x & 0xffffffff, mode x >> 32, resolve y})` into `dst`.
+    Open = 17, "open";
+    /// `fchdir(a)`.
+    Fchdir = 18, "fchdir";
+    /// `pivot_root(".", ".")`, `umount2(".", MNT_DETACH)` `x` times, `chdir("/")`.
+    PivotRoot = 19, "pivot-root";
+    /// `sethostname(s)`.
+    Hostname = 20, "sethostname";
+    /// `setdomainname(s)`.
+    Domainname = 21, "setdomainname";
+    /// Bring `lo` up in this network namespace.
+    Loopback = 22, "loopback-up";
+    /// Open `s` (below `a`) for writing and write `t`.
+    WriteFile = 23, "write-file";
+    /// `prlimit(x, soft y, hard z)`.
+    Rlimit = 24, "setrlimit";
+    /// `umask(x)`.
+    Umask = 25, "umask";
+    /// `chdir(s)`; the result must lie inside the root.
+    Chdir = 26, "chdir";
+    /// Drop every capability from the bounding set that is not in `x`.
+    CapBound = 27, "cap-bound";
+    /// `capset(effective x, permitted y, inheritable z)`.
+    CapSet = 28, "capset";
+    /// Clear the ambient set and raise those in `x`.
+    CapAmbient = 29, "cap-ambient";
+    /// `prctl(x, y)`: no_new_privs, dumpable, keep-caps; others are refused.
+    Prctl = 30, "prctl";
+    /// `seccomp(SET_MODE_FILTER, x, n bytes at s)`; a listener goes into `dst`.
+    Seccomp = 31, "seccomp";
+    /// Make slot `a` descriptor number `x` of the process, inherited over exec.
+    Install = 32, "install-fd";
+    /// `close_range(x, ~0, y)`.
+    CloseRange = 33, "close-range";
+    /// Unblock all signals (their dispositions are the default already).
+    Signals = 34, "unblock-signals";
+    /// `prctl(PR_SET_NAME, s)`.
+    Name = 35, "set-name";
+    /// Tell the supervisor that everything so far has succeeded.
+    Ready = 36, "ready";
+    /// Be the stub init: close everything, reap, never return.
+    Stub = 37, "stub-init";
+    /// `execve`: the first of `n` candidates at `s` that can be executed.
+    Exec = 38, "execve";
+    /// Close slot `a`.
+    Close = 39, "close";
+    /// Slot `a` must be a character device with device number `x`.
+    CheckDevice = 40, "check-device";
+    /// Slot `a` must lie on a file system with magic `x`.
+    CheckFs = 41, "check-fs";
+    /// A new session keyring, so that nothing of the supervisor's is inherited.
+    Keyring = 42, "session-keyring";
+    /// Send slot `b` over socket `a` (SCM_RIGHTS), with purpose `x`.
+    SendFd = 43, "send-fd";
+    /// `umount2(s, x)`.
+    Umount = 44, "umount";
+    /// Block until the keeper has written the id maps.
+    WaitMaps = 45, "wait-maps";
+    /// `open_tree(a, "", x | AT_EMPTY_PATH)` into `dst`: a copy of a tree.
+    CloneTree = 46, "clone-tree";
+    /// Slot `a` must be of file type `x` (S_IFMT bits); with [`OPTIONAL`] another type empties the slot.
+    CheckType = 47, "check-type";
+    /// Move slot `a` to a number at or above `x`, out of the way of what is installed for the process.
+    Lift = 48, "lift-fd";
+    /// `fchownat(a, s, x, y, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)`.
+    Chown = 49, "chown";
+}
+
+/// One decoded step: numbers only; what they mean depends on `op`.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// [`OPTIONAL`], [`EXIST_OK`].
+    pub flags: u16,
+    /// Slot that receives a descriptor.
+    pub dst: i16,
+    /// First slot.
+    pub a: i16,
+    /// Second slot.
+    pub b: i16,
+    /// Index of the spec's field this step comes from; the keeper ignores it.
+    pub field: u16,
+    /// Offset of the first string.
+    pub s: u32,
+    /// Offset of the second string.
+    pub t: u32,
+    /// Count.
+    pub n: u32,
+    /// First number.
+    pub x: u64,
+    /// Second number.
+    pub y: u64,
+    /// Third number.
+    pub z: u64,
+}
+
+/// The fixed part of a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Length of the whole plan in bytes.
+    pub len: u32,
+    /// Number of steps.
+    pub steps: u16,
+    /// Number of slots.
+    pub slots: u16,
+    /// How many descriptors come with the plan; they fill the first slots.
+    pub fds: u16,
+    /// [`NEEDS_MAPS`], [`DENY_SETGROUPS`].
+    pub flags: u16,
+    /// Namespaces for `clone3` (CLONE_NEW* bits only); with `pidns`, those that a middle process joins before it.
+    pub clone: u64,
+    /// Slot of the cgroup v2 directory to be born in.
+    pub cgroup: i16,
+    /// Slot of the pidfd whose pid namespace the child is born in.
+    pub pidns: i16,
+    /// Slot of the pipe that a failing step is reported on.
+    pub report: i16,
+    /// Offset of the uid map, 0 for none.
+    pub uid_map: u32,
+    /// Offset of the gid map, 0 for none.
+    pub gid_map: u32,
+}
+
+/// Namespaces that a plan may ask `clone3` for.
+pub const CLONE_ALLOWED: u64 = 0x7e02_0000;
+
+/// Why [`check`] refused a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// Wrong magic, version, length or count.
+    Header,
+    /// Step with this index names something out of bounds or an unknown operation.
+    Step(u16),
+}
+
+fn u16_at(plan: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(plan.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+/// The little-endian u32 at `at`.
+#[must_use]
+pub fn u32_at(plan: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(plan.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+/// The little-endian u64 at `at`.
+#[must_use]
+pub fn u64_at(plan: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(plan.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// Decode the header; only lengths are looked at.
+#[must_use]
+pub fn header(plan: &[u8]) -> Option<Header> {
+    if u32_at(plan, 0)? != MAGIC || u16_at(plan, 4)? != VERSION {
+        return None;
+    }
+    Some(Header {
+        len: u32_at(plan, 8)?,
+        steps: u16_at(plan, 12)?,
+        slots: u16_at(plan, 14)?,
+        fds: u16_at(plan, 16)?,
+        flags: u16_at(plan, 18)?,
+        clone: u64_at(plan, 24)?,
+        cgroup: u16_at(plan, 32)? as i16,
+        pidns: u16_at(plan, 34)? as i16,
+        report: u16_at(plan, 36)? as i16,
+        uid_map: u32_at(plan, 40)?,
+        gid_map: u32_at(plan, 44)?,
+    })
+}
+
+/// Decode step `index`.
+#[must_use]
+pub fn step(plan: &[u8], index: u16) -> Option<Step> {
+    let at = HEADER + usize::from(index) * STEP;
+    Some(Step {
+        op: Op::from_u16(u16_at(plan, at)?)?,
+        flags: u16_at(plan, at + 2)?,
+        dst: u16_at(plan, at + 4)? as i16,
+        a: u16_at(plan, at + 6)? as i16,
+        b: u16_at(plan, at + 8)? as i16,
+        field: u16_at(plan, at + 10)?,
+        s: u32_at(plan, at + 12)?,
+        t: u32_at(plan, at + 16)?,
+        n: u32_at(plan, at + 20)?,
+        x: u64_at(plan, at + 24)?,
+        y: u64_at(plan, at + 32)?,
+        z: u64_at(plan, at + 40)?,
+    })
+}
+
+/// The bytes of the string at `offset`, without its NUL; `None` when it is not terminated inside the plan.
+#[must_use]
+pub fn string(plan: &[u8], offset: u32) -> Option<&[u8]> {
+    let tail = plan.get(offset as usize..)?;
+    let mut end = 0;
+    while *tail.get(end)? != 0 {
+        end += 1;
+    }
+    tail.get(..end)
+}
+
+/// Offset just behind `count` strings that begin at `offset`.
+#[must_use]
+pub fn list_end(plan: &[u8], offset: u32, count: u32) -> Option<u32> {
+    let mut at = offset;
+    let mut left = count;
+    while left > 0 {
+        at = at.checked_add(u32::try_from(string(plan, at)?.len()).ok()?)?.checked_add(1)?;
+        left -= 1;
+    }
+    Some(at)
+}
+
+/// Which operands an operation uses; the rest of its record is ignored.
+struct Uses {
+    dst: bool,
+    a: Slot,
+    b: Slot,
+    s: Text,
+    t: Text,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Slot {
+    No,
+    May,
+    Must,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Text {
+    No,
+    May,
+    One,
+    Blob,
+    List,
+    Pairs,
+}
+
+fn uses(op: Op) -> Uses {
+    use Slot::{May, Must};
+    let none = Uses { dst: false, a: Slot::No, b: Slot::No, s: Text::No, t: Text::No };
+    match op {
+        Op::Wait | Op::Lift | Op::Fchdir | Op::Close | Op::Install | Op::CheckDevice | Op::CheckFs | Op::SetNs | Op::CheckType => {
+            Uses { a: Must, ..none }
+        }
+        Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
+        Op::SetGroups => Uses { s: Text::Blob, ..none },
+        Op::Seccomp => Uses { s: Text::Blob, ..none },
+        Op::Propagation | Op::Hostname | Op::Domainname | Op::Chdir | Op::Name | Op::Umount => {
+            Uses { s: Text::One, ..none }
+        }
+        Op::OpenTree | Op::Open => Uses { dst: true, a: May, s: Text::One, ..none },
+        Op::CloneTree => Uses { dst: true, a: Must, ..none },
+        Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
+        Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
+        Op::MountAttr => Uses { a: Must, b: May, s: Text::One, ..none },
+        Op::Mkdir | Op::Mknod | Op::Chown => Uses { a: May, s: Text::One, ..none },
+        Op::Symlink | Op::WriteFile => Uses { a: May, s: Text::One, t: Text::One, ..none },
+        Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
+        Op::SendFd => Uses { a: Must, b: Must, ..none },
+        Op::Exec => Uses { s: Text::List, ..none },
+        Op::Setsid
+        | Op::Unshare
+        | Op::SetIds
+        | Op::PivotRoot
+        | Op::Loopback
+        | Op::Rlimit
+        | Op::Umask
+        | Op::CapBound
+        | Op::CapSet
+        | Op::CapAmbient
+        | Op::Prctl
+        | Op::CloseRange
+        | Op::Signals
+        | Op::Ready
+        | Op::Stub
+        | Op::Keyring
+        | Op::WaitMaps => none,
+    }
+}
+
+fn slot_ok(slot: i16, slots: u16, how: Slot) -> bool {
+    match how {
+        Slot::No => true,
+        Slot::May => slot == NONE || (slot >= 0 && (slot as u16) < slots),
+        Slot::Must => slot >= 0 && (slot as u16) < slots,
+    }
+}
+
+fn text_ok(plan: &[u8], offset: u32, n: u32, strings: u32, kind: Text) -> bool {
+    match kind {
+        Text::No => true,
+        Text::May => offset == 0 || (offset >= strings && string(plan, offset).is_some()),
+        Text::One => offset >= strings && string(plan, offset).is_some(),
+        Text::Blob => offset >= strings && blob(plan, offset, n).is_some(),
+        Text::List => offset >= strings && list_end(plan, offset, n).is_some(),
+        Text::Pairs => match n.checked_mul(2) {
+            Some(count) => offset >= strings && list_end(plan, offset, count).is_some(),
+            None => false,
+        },
+    }
+}
+
+/// `len` bytes at `offset`.
+#[must_use]
+pub fn blob(plan: &[u8], offset: u32, len: u32) -> Option<&[u8]> {
+    plan.get(offset as usize..(offset as usize).checked_add(len as usize)?)
+}
+
+/// High and low half of a packed pair (offset, count).
+#[must_use]
+pub fn pair(packed: u64) -> (u32, u32) {
+    ((packed >> 32) as u32, packed as u32)
+}
+
+/// Arguments, environment and pointer table of an [`Op::Exec`] step lie inside the plan.
+fn exec_ok(plan: &[u8], step: &Step, strings: u32) -> bool {
+    let ((argv, argc), (envp, envc)) = (pair(step.x), pair(step.y));
+    let Some(words) = u64::from(argc).checked_add(u64::from(envc)).and_then(|n| n.checked_add(2)) else {
+        return false;
+    };
+    let table = u64::from(step.t);
+    let end = words.checked_mul(8).and_then(|bytes| bytes.checked_add(table));
+    step.n > 0
+        && argc > 0
+        && argv >= strings
+        && envp >= strings
+        && table >= u64::from(strings)
+        && table % 8 == 0
+        && list_end(plan, argv, argc).is_some()
+        && list_end(plan, envp, envc).is_some()
+        && end.is_some_and(|end| end <= plan.len() as u64)
+}
+
+fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
+    let uses = uses(step.op);
+    slot_ok(step.a, slots, uses.a)
+        && slot_ok(step.b, slots, uses.b)
+        && (!uses.dst || slot_ok(step.dst, slots, Slot::Must))
+        && text_ok(plan, step.s, step.n, strings, uses.s)
+        && text_ok(plan, step.t, step.n, strings, uses.t)
+        && match step.op {
+            Op::Exec => exec_ok(plan, step, strings),
+            Op::Seccomp => step.n % 8 == 0 && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May),
+            Op::SetGroups => step.n % 4 == 0,
+            // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS
+            Op::Prctl => matches!(step.x, 4 | 8 | 28 | 38),
+            _ => true,
+        }
+}
+
+/// Accept or refuse a plan that came with `fds` descriptors. Afterwards every operand of every step is in bounds.
+///
+/// # Errors
+/// [`Bad`] says whether the header or which step is wrong.
+pub fn check(plan: &[u8], fds: usize) -> Result<Header, Bad> {
+    let header = header(plan).ok_or(Bad::Header)?;
+    let strings = HEADER + usize::from(header.steps) * STEP;
+    let sane = header.len as usize == plan.len()
+        && plan.len() <= MAX_PLAN
+        && header.steps > 0
+        && usize::from(header.steps) <= MAX_STEPS
+        && strings <= plan.len()
+        && usize::from(header.slots) <= MAX_SLOTS
+        && header.fds <= header.slots
+        && usize::from(header.fds) == fds
+        && header.clone & !CLONE_ALLOWED == 0
+        && slot_ok(header.cgroup, header.fds, Slot::May)
+        && slot_ok(header.pidns, header.fds, Slot::May)
+        && slot_ok(header.report, header.fds, Slot::Must)
+        && (header.uid_map == 0 || string(plan, header.uid_map).is_some())
+        && (header.gid_map == 0 || string(plan, header.gid_map).is_some());
+    if !sane {
+        return Err(Bad::Header);
+    }
+    let mut index = 0;
+    while index < header.steps {
+        let good = step(plan, index).is_some_and(|step| step_ok(plan, &step, header.slots, strings as u32));
+        if !good {
+            return Err(Bad::Step(index));
+        }
+        index += 1;
+    }
+    Ok(header)
+}
+
+/// Size of each message's head on the keeper's socket, and of each message from it.
+pub const MESSAGE: usize = 128;
+
+/// What the supervisor asks of the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Ask {
+    /// First message: the end of the supervisor means [`End`] `x`.
+    Hello = 1,
+    /// A plan follows the head (or comes as the last descriptor, `x` bytes, when bit 0 of `flags` is set).
+    Spawn = 2,
+    /// Remove the tree `name` (behind the head) below descriptor 0 when the supervisor goes; `x` is a [`Tree`].
+    Register = 3,
+    /// Forget all registered trees: the supervisor has removed them itself.
+    Forget = 4,
+    /// Make a user namespace with the maps that follow the head (two strings) and send it back.
+    Userns = 5,
+    /// A socket of family `x`, type `y` in the network namespace of the process behind descriptor 0.
+    Socket = 6,
+}
+
+impl Ask {
+    /// The request with this number.
+    #[must_use]
+    pub fn from_u16(number: u16) -> Option<Ask> {
+        Some(match number {
+            1 => Ask::Hello,
+            2 => Ask::Spawn,
+            3 => Ask::Register,
+            4 => Ask::Forget,
+            5 => Ask::Userns,
+            6 => Ask::Socket,
+            _ => return None,
+        })
+    }
+}
+
+/// What the keeper says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Tell {
+    /// The keeper is ready; `x` is 1 when it can enter pid namespaces itself.
+    Ready = 1,
+    /// The request succeeded; `pid` is the process, descriptors come along.
+    Done = 2,
+    /// The request failed: `errno`, at [`Stage`] `x`.
+    Failed = 3,
+    /// A process ended: see [`ExitRecord`].
+    Exited = 4,
+    /// The keeper has entered a user namespace and waits for its maps.
+    NeedsMaps = 5,
+}
+
+impl Tell {
+    /// The message with this number.
+    #[must_use]
+    pub fn from_u16(number: u16) -> Option<Tell> {
+        Some(match number {
+            1 => Tell::Ready,
+            2 => Tell::Done,
+            3 => Tell::Failed,
+            4 => Tell::Exited,
+            5 => Tell::NeedsMaps,
+            _ => return None,
+        })
+    }
+}
+
+/// What the keeper does when its supervisor goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum End {
+    /// Kill and remove everything (embedded mode).
+    Kill = 0,
+    /// Go on without it (durable mode, a later issue; refused today).
+    Keep = 1,
+    /// Exit and kill nothing: the children fall to the next subreaper (OCI).
+    Release = 2,
+}
+
+/// What kind of tree [`Ask::Register`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Tree {
+    /// A cgroup: killed, thawed, then its directories removed.
+    Cgroup = 0,
+    /// Plain files and directories.
+    Files = 1,
+}
+
+/// Where in the keeper a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Stage {
+    /// The message or the plan is malformed.
+    Request = 0,
+    /// Entering the container's pid namespace.
+    PidNamespace = 1,
+    /// `clone3`.
+    Clone = 2,
+    /// The child died or was stopped before it had its own descriptor table.
+    Birth = 3,
+    /// Writing `setgroups`, `uid_map` or `gid_map`.
+    Maps = 4,
+    /// Keeping the pidfd (descriptor table or epoll full).
+    Watch = 5,
+    /// Making the object that was asked for.
+    Make = 6,
+}
+
+/// Fixed head of a message in both directions. 128 bytes; unused fields are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// [`Ask`] or [`Tell`].
+    pub kind: u16,
+    /// Bit 0: the plan is in a memfd.
+    pub flags: u16,
+    /// Chosen by the supervisor, repeated in the answer and in the exit record.
+    pub id: u64,
+    /// Process id, where there is one.
+    pub pid: i32,
+    /// Error number, where there is one.
+    pub errno: i32,
+    /// First number.
+    pub x: u64,
+    /// Second number.
+    pub y: u64,
+    /// How a process ended.
+    pub exit: ExitRecord,
+}
+
+/// How a process ended, as its parent saw it: the only source of rusage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// `si_code`: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3.
+    pub code: i32,
+    /// Exit code or signal number.
+    pub status: i32,
+    /// User time in microseconds.
+    pub user_us: u64,
+    /// System time in microseconds.
+    pub system_us: u64,
+    /// Largest resident set in KiB.
+    pub max_rss_kib: u64,
+    /// Minor faults.
+    pub minor_faults: u64,
+    /// Major faults.
+    pub major_faults: u64,
+    /// Voluntary context switches.
+    pub voluntary: u64,
+    /// Involuntary context switches.
+    pub involuntary: u64,
+    /// CLOCK_MONOTONIC in nanoseconds when the exit was seen.
+    pub at_ns: u64,
+}
+
+fn put<const N: usize>(out: &mut [u8; MESSAGE], at: usize, bytes: [u8; N]) {
+    let mut index = 0;
+    while index < N {
+        if let (Some(to), Some(from)) = (out.get_mut(at + index), bytes.get(index)) {
+            *to = *from;
+        }
+        index += 1;
+    }
+}
+
+impl Message {
+    /// The message as it travels.
+    #[must_use]
+    pub fn encode(&self) -> [u8; MESSAGE] {
+        let mut out = [0; MESSAGE];
+        put(&mut out, 0, MAGIC.to_le_bytes());
+        put(&mut out, 4, VERSION.to_le_bytes());
+        put(&mut out, 6, self.kind.to_le_bytes());
+        put(&mut out, 8, self.id.to_le_bytes());
+        put(&mut out, 16, self.pid.to_le_bytes());
+        put(&mut out, 20, self.errno.to_le_bytes());
+        put(&mut out, 24, self.x.to_le_bytes());
+        put(&mut out, 32, self.y.to_le_bytes());
+        put(&mut out, 40, self.flags.to_le_bytes());
+        let exit = &self.exit;
+        put(&mut out, 48, exit.code.to_le_bytes());
+        put(&mut out, 52, exit.status.to_le_bytes());
+        let words = [
+            exit.user_us,
+            exit.system_us,
+            exit.max_rss_kib,
+            exit.minor_faults,
+            exit.major_faults,
+            exit.voluntary,
+            exit.involuntary,
+            exit.at_ns,
+        ];
+        let mut at = 56;
+        for word in words {
+            put(&mut out, at, word.to_le_bytes());
+            at += 8;
+        }
+        out
+    }
+
+    /// Decode a head; `None` for a short one, a wrong magic or another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Message> {
+        if bytes.len() < MESSAGE || u32_at(bytes, 0)? != MAGIC || u16_at(bytes, 4)? != VERSION {
+            return None;
+        }
+        Some(Message {
+            kind: u16_at(bytes, 6)?,
+            flags: u16_at(bytes, 40)?,
+            id: u64_at(bytes, 8)?,
+            pid: u32_at(bytes, 16)? as i32,
+            errno: u32_at(bytes, 20)? as i32,
+            x: u64_at(bytes, 24)?,
+            y: u64_at(bytes, 32)?,
+            exit: ExitRecord {
+                code: u32_at(bytes, 48)? as i32,
+                status: u32_at(bytes, 52)? as i32,
+                user_us: u64_at(bytes, 56)?,
+                system_us: u64_at(bytes, 64)?,
+                max_rss_kib: u64_at(bytes, 72)?,
+                minor_faults: u64_at(bytes, 80)?,
+                major_faults: u64_at(bytes, 88)?,
+                voluntary: u64_at(bytes, 96)?,
+                involuntary: u64_at(bytes, 104)?,
+                at_ns: u64_at(bytes, 112)?,
+            },
+        })
+    }
+}
+
+/// Size of what the child writes to its report pipe.
+pub const REPORT: usize = 8;
+/// Step number in a report that says: ready, waiting behind the start gate or as stub init.
+pub const REPORT_READY: u16 = u16::MAX;
+
+/// What the child reports: the step and errno that stopped it, or [`REPORT_READY`].
+#[must_use]
+pub fn report(step: u16, errno: i32) -> [u8; REPORT] {
+    let (s, e) = (step.to_le_bytes(), errno.to_le_bytes());
+    [s[0], s[1], 0, 0, e[0], e[1], e[2], e[3]]
+}
+
+/// Decode a report.
+#[must_use]
+pub fn read_report(bytes: &[u8]) -> Option<(u16, i32)> {
+    Some((u16_at(bytes, 0)?, u32_at(bytes, 4)? as i32))
+}

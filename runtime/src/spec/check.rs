@@ -1,0 +1,472 @@
+//! The only way to a [`CheckedSpec`]: every refusal names its field, all of them at once. Limits are checked before
+//! any work starts. Looks at the host (does the root exist? who is `www-data`?) but changes nothing.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::user::{self, Resolved};
+use super::{
+    Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace,
+};
+use crate::cgroup::Cgroups;
+use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::Machine;
+use crate::plan::machine::IdMap;
+
+/// A container spec that is known to be possible here.
+#[derive(Clone, Debug)]
+pub struct CheckedSpec {
+    container: ContainerSpec,
+    main: CheckedProcess,
+    mounts_file: Vec<bool>,
+}
+
+/// A process spec that is known to be possible in its container.
+#[derive(Clone, Debug)]
+pub struct CheckedProcess {
+    spec: ProcessSpec,
+    ids: (u32, u32),
+    groups: Vec<u32>,
+    caps: Caps,
+}
+
+impl CheckedSpec {
+    /// What was asked for.
+    #[must_use]
+    pub fn container(&self) -> &ContainerSpec {
+        &self.container
+    }
+
+    /// The main process.
+    #[must_use]
+    pub fn main(&self) -> &CheckedProcess {
+        &self.main
+    }
+
+    /// The host name, given or derived from the id.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        self.container.hostname.as_deref().unwrap_or_else(|| truncated(&self.container.id))
+    }
+
+    /// Path of a root directory; `/` where the root is not one directory.
+    #[must_use]
+    pub fn rootfs_path(&self) -> &Path {
+        match &self.container.rootfs {
+            Rootfs::Dir { path, .. } => path,
+            _ => Path::new("/"),
+        }
+    }
+
+    /// The source of mount `index` is not a directory.
+    #[must_use]
+    pub fn mount_is_file(&self, index: usize) -> bool {
+        self.mounts_file.get(index).copied().unwrap_or(false)
+    }
+}
+
+impl CheckedProcess {
+    /// What was asked for.
+    #[must_use]
+    pub fn spec(&self) -> &ProcessSpec {
+        &self.spec
+    }
+
+    /// User and group id inside.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        self.ids
+    }
+
+    /// Supplementary groups inside.
+    #[must_use]
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// All five sets.
+    #[must_use]
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+}
+
+/// Collects refusals.
+struct Refusals(Vec<Error>);
+
+impl Refusals {
+    fn add(&mut self, field: impl Into<String>, why: impl Into<String>) {
+        self.0.push(Error::invalid(field, why));
+    }
+
+    fn end<T>(self, value: Option<T>) -> Result<T, Errors> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ if self.0.is_empty() => Err(Errors(vec![Error::new(ErrorKind::System, "nothing was checked")])),
+            _ => Err(Errors(self.0)),
+        }
+    }
+}
+
+fn truncated(id: &str) -> &str {
+    id.get(..id.len().min(63)).unwrap_or("container")
+}
+
+/// Check a container and its main process.
+///
+/// # Errors
+/// All refusals.
+pub fn check(container: ContainerSpec, main: ProcessSpec, machine: &Machine, cgroups: &Cgroups) -> Result<CheckedSpec, Errors> {
+    let mut no = Refusals(Vec::new());
+    check_id(&mut no, &container.id);
+    check_rootfs(&mut no, &container, machine);
+    let mounts_file = check_mounts(&mut no, &container);
+    check_files(&mut no, &container);
+    check_names(&mut no, &container);
+    check_limits(&mut no, &container, cgroups);
+    if container.user_namespace == UserNamespace::Host && !machine.privileged {
+        no.add("user_namespace", "only root can run a container with the host's user ids");
+    }
+    let process = match check_process(main, &container, None) {
+        Ok(process) => Some(process),
+        Err(mut errors) => {
+            no.0.append(&mut errors.0);
+            None
+        }
+    };
+    let checked = process.map(|main| CheckedSpec { container, main, mounts_file });
+    no.end(checked)
+}
+
+fn check_id(no: &mut Refusals, id: &str) {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if id.is_empty() || id.len() > 128 || !id.chars().all(good) || !id.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        no.add("id", format!("{id:?} is no container id: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"));
+    }
+}
+
+fn check_rootfs(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
+    let Rootfs::Dir { path, access } = &spec.rootfs else { return };
+    match std::fs::metadata(path) {
+        Err(error) => {
+            let what = format!("cannot use {} as the root file system", path.display());
+            no.0.push(Error::system(what, error).with_kind(ErrorKind::NotFound).with_field("rootfs"));
+            return;
+        }
+        Ok(meta) if !meta.is_dir() => return no.add("rootfs", format!("{} is not a directory", path.display())),
+        Ok(_) => {}
+    }
+    if !path.is_absolute() {
+        no.add("rootfs", format!("{} is not an absolute path", path.display()));
+    }
+    if *access == Access::ReadOnly {
+        for name in ["proc", "sys", "dev", "tmp", "run"] {
+            let found = std::fs::symlink_metadata(path.join(name));
+            if !found.is_ok_and(|meta| meta.is_dir()) {
+                no.add(
+                    "rootfs",
+                    format!("{} has no directory /{name} to mount on; make it, or use a throw-away overlay (--writable)", path.display()),
+                );
+            }
+        }
+    }
+    let _ = machine;
+}
+
+/// An absolute path without `..`, NUL or newline.
+fn clean(path: &Path) -> Result<(), String> {
+    if !path.is_absolute() {
+        return Err(format!("{} is not an absolute path", path.display()));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("{} contains '..'", path.display()));
+    }
+    if path.as_os_str().as_bytes().iter().any(|byte| *byte == 0 || *byte == b'\n') {
+        return Err("a path contains a NUL or a newline".into());
+    }
+    Ok(())
+}
+
+fn check_mounts(no: &mut Refusals, spec: &ContainerSpec) -> Vec<bool> {
+    let mut files = Vec::new();
+    if spec.mounts.len() > 64 {
+        no.add("mounts", format!("{} mounts are asked for; 64 are possible", spec.mounts.len()));
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let field = format!("mounts[{index}]");
+        if let Err(why) = clean(&mount.target) {
+            no.add(format!("{field}.target"), why);
+        } else if mount.target == Path::new("/") {
+            no.add(format!("{field}.target"), "the root itself is chosen by rootfs, not by a mount");
+        }
+        let mut is_file = false;
+        if let MountSource::Bind(source) = &mount.source {
+            if let Err(why) = clean(source) {
+                no.add(format!("{field}.source"), why);
+            } else {
+                match std::fs::metadata(source) {
+                    Ok(meta) => is_file = !meta.is_dir(),
+                    Err(error) => no.0.push(
+                        Error::system(format!("cannot use {} as the source of a bind mount", source.display()), error)
+                            .with_kind(ErrorKind::NotFound)
+                            .with_field(format!("{field}.source")),
+                    ),
+                }
+            }
+        }
+        files.push(is_file);
+    }
+    files
+}
+
+fn check_files(no: &mut Refusals, spec: &ContainerSpec) {
+    let total: usize = spec.files.iter().map(|file| file.content.len()).sum();
+    if total as u64 > spec.disk.bytes {
+        no.add("files", format!("{total} bytes are staged, the disk limit is {} bytes", spec.disk.bytes));
+    }
+    if spec.files.len() > 32 {
+        no.add("files", format!("{} files are staged; 32 are possible before the start", spec.files.len()));
+    }
+    let ours = matches!(spec.rootfs, Rootfs::HostAllowList);
+    for (index, file) in spec.files.iter().enumerate() {
+        let field = format!("files[{index}].path");
+        if let Err(why) = clean(&file.path) {
+            no.add(field, why);
+        } else if !ours && !["/tmp", "/run"].iter().any(|dir| file.path.starts_with(dir)) {
+            no.add(field, format!("{} is not below /tmp or /run, the private directories of this root", file.path.display()));
+        } else if ["/proc", "/sys", "/dev", "/usr"].iter().any(|dir| file.path.starts_with(dir)) {
+            no.add(field, format!("{} lies in a directory that is not ours to write", file.path.display()));
+        }
+        if file.mode & !0o777 != 0 {
+            no.add(format!("files[{index}].mode"), format!("{:o} has more than permission bits", file.mode));
+        }
+    }
+}
+
+fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
+    if let Some(name) = &spec.hostname {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+            no.add("hostname", format!("{name:?} is no host name: 1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+    }
+    for (key, value) in &spec.sysctls {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let ours = key.starts_with("net.") && spec.network == Network::None
+            || ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
+        if !key.chars().all(good) || key.contains("..") {
+            no.add("sysctls", format!("{key:?} is no kernel parameter"));
+        } else if !ours {
+            no.add("sysctls", format!("{key} is the host's, not a parameter of the container's own namespaces"));
+        }
+        if value.bytes().any(|byte| byte == 0 || byte == b'\n') || value.is_empty() {
+            no.add("sysctls", format!("the value of {key} is empty or contains a NUL or a newline"));
+        }
+    }
+    for (field, paths) in [("masked_paths", &spec.masked_paths), ("readonly_paths", &spec.readonly_paths)] {
+        for path in paths {
+            if let Err(why) = clean(path) {
+                no.add(field, why);
+            } else if path.to_str().is_none() || path == Path::new("/") {
+                no.add(field, format!("{} cannot be used here", path.display()));
+            }
+        }
+    }
+}
+
+fn check_limits(no: &mut Refusals, spec: &ContainerSpec, cgroups: &Cgroups) {
+    for (field, why) in spec.limits.validate() {
+        no.add(format!("limits.{field}"), why);
+    }
+    if !spec.limits.is_empty() {
+        for (field, why) in cgroups.supports(&spec.limits) {
+            no.0.push(
+                Error::new(ErrorKind::Unsupported, why)
+                    .with_field(format!("limits.{field}"))
+                    .with_hint("run without the limit, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)"),
+            );
+        }
+    }
+    if spec.disk.bytes < 64 << 10 || spec.disk.inodes < 64 {
+        no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
+    }
+}
+
+/// Check one process. `root` is the container's root directory when it runs already; before, names are looked up in
+/// the root directory of the spec.
+///
+/// # Errors
+/// All refusals.
+pub fn check_process(spec: ProcessSpec, container: &ContainerSpec, root: Option<&OwnedFd>) -> Result<CheckedProcess, Errors> {
+    let mut no = Refusals(Vec::new());
+    check_strings(&mut no, &spec);
+    let resolved = resolve_user(&spec.user, container, root);
+    let resolved = match resolved {
+        Ok(resolved) => Some(resolved),
+        Err(why) => {
+            no.add("user", why);
+            None
+        }
+    };
+    for (index, limit) in spec.rlimits.iter().enumerate() {
+        if limit.soft > limit.hard {
+            no.add(format!("rlimits[{index}]"), format!("{}: the soft limit is above the hard one", limit.resource.name()));
+        }
+        if let Err(why) = may_raise(limit) {
+            no.add(format!("rlimits[{index}]"), why);
+        }
+    }
+    if spec.umask.is_some_and(|umask| umask > 0o777) {
+        no.add("umask", "more than permission bits");
+    }
+    if let Some(score) = spec.oom_score_adj {
+        check_oom_score(&mut no, score);
+    }
+    if spec.preserved.len() > 16 {
+        no.add("preserved", format!("{} descriptors are preserved; 16 are possible", spec.preserved.len()));
+    }
+    let caps = check_caps(&mut no, &spec, resolved.as_ref());
+    let groups = resolved.as_ref().map(|user| merged(&user.groups, &spec.groups));
+    let checked = resolved.zip(caps).zip(groups);
+    let checked = checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps });
+    no.end(checked)
+}
+
+fn merged(of_user: &[u32], asked: &[u32]) -> Vec<u32> {
+    let mut all = of_user.to_vec();
+    all.extend(asked.iter().filter(|group| !of_user.contains(group)));
+    all
+}
+
+fn check_strings(no: &mut Refusals, spec: &ProcessSpec) {
+    let nul = |text: &OsStr| text.as_bytes().contains(&0);
+    match spec.argv.first() {
+        None => no.add("argv", "no command is given"),
+        Some(program) if program.is_empty() => no.add("argv[0]", "the command is empty"),
+        Some(_) => {}
+    }
+    for (index, arg) in spec.argv.iter().enumerate() {
+        if nul(arg) {
+            no.add(format!("argv[{index}]"), "contains a NUL");
+        }
+        if arg.len() >= 128 << 10 {
+            no.add(format!("argv[{index}]"), "longer than 128 KiB, which the kernel refuses");
+        }
+    }
+    for (key, value) in &spec.env {
+        if key.is_empty() || key.as_bytes().contains(&b'=') || nul(key) || nul(value) {
+            no.add("env", format!("{} is no environment variable: a name without '=' and NUL is needed", key.display()));
+        }
+    }
+    let size: usize = spec.argv.iter().map(|arg| arg.len() + 9).sum::<usize>()
+        + spec.env.iter().map(|(key, value)| key.len() + value.len() + 10).sum::<usize>();
+    if size > 2 << 20 {
+        no.add("argv", format!("arguments and environment take {size} bytes; 2 MiB are possible"));
+    }
+    if let Some(cwd) = &spec.cwd {
+        if let Err(why) = clean(cwd) {
+            no.add("cwd", why);
+        }
+    }
+}
+
+/// Without CAP_SYS_RESOURCE even root may not raise a hard limit; say so before anything is made.
+fn may_raise(limit: &super::Rlimit) -> Result<(), String> {
+    let now = limit.resource.current();
+    if limit.hard > now.1 && !crate::sys::has_capability(24) {
+        return Err(format!(
+            "{}: {} is above the hard limit {} and this process lacks CAP_SYS_RESOURCE",
+            limit.resource.name(),
+            limit.hard,
+            now.1
+        ));
+    }
+    Ok(())
+}
+
+fn check_oom_score(no: &mut Refusals, score: i32) {
+    if !(-1000..=1000).contains(&score) {
+        return no.add("oom_score_adj", format!("{score} is not between -1000 and 1000"));
+    }
+    let now = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if now.is_some_and(|now| score < now) && !crate::sys::has_capability(24) {
+        no.add("oom_score_adj", format!("{score} is below ours and this process lacks CAP_SYS_RESOURCE"));
+    }
+}
+
+fn check_caps(no: &mut Refusals, spec: &ProcessSpec, user: Option<&Resolved>) -> Option<Caps> {
+    let caps = match (&spec.caps, user) {
+        (Some(caps), _) => *caps,
+        (None, Some(user)) if user.uid == 0 => Caps::default_root(),
+        (None, _) => Caps::none(),
+    };
+    for why in caps.validate() {
+        no.add("caps", why);
+    }
+    if spec.seccomp == Seccomp::Default && spec.new_privileges && !spec.caps.is_some_and(|caps| caps.effective.0 & (1 << 21) != 0) {
+        no.add("new_privileges", "a system call filter needs no_new_privs or CAP_SYS_ADMIN");
+    }
+    Some(caps)
+}
+
+/// Who a process runs as: numbers as they are, names from the container's own /etc.
+fn resolve_user(user: &User, container: &ContainerSpec, root: Option<&OwnedFd>) -> Result<Resolved, String> {
+    let name = match user {
+        User::Root => return Ok(Resolved { uid: 0, gid: 0, groups: Vec::new(), home: None }),
+        User::Ids { uid, gid } if *uid == u32::MAX || *gid == u32::MAX => {
+            return Err(format!("{} is no id", u32::MAX));
+        }
+        User::Ids { uid, gid } => return Ok(Resolved { uid: *uid, gid: *gid, groups: Vec::new(), home: None }),
+        User::Name(name) => name,
+    };
+    let request = user::parse_user(name)?;
+    let (passwd, group) = match (root, &container.rootfs) {
+        (Some(root), _) => (read_inside(root, "etc/passwd"), read_inside(root, "etc/group")),
+        (None, Rootfs::Dir { path, .. }) => match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(root) => (read_inside(&root, "etc/passwd"), read_inside(&root, "etc/group")),
+            Err(_) => (None, None),
+        },
+        (None, Rootfs::HostRoot) => (std::fs::read("/etc/passwd").ok(), std::fs::read("/etc/group").ok()),
+        // The made /etc has these two, and the user that is asked for by number.
+        (None, Rootfs::HostAllowList) => {
+            (Some(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n".to_vec()), None)
+        }
+    };
+    user::resolve(&request, passwd.as_deref(), group.as_deref())
+}
+
+/// A file of a tree that may be hostile: links stay inside, size is bounded.
+fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), how).ok()?;
+    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode).is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    std::fs::File::from(file).take(4 << 20).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// The ids of a process must exist in the container's map.
+///
+/// # Errors
+/// A refusal that names the field.
+pub fn check_mapped(process: &CheckedProcess, ids: Option<&IdMap>) -> Result<(), Error> {
+    let Some(ids) = ids else { return Ok(()) };
+    let (uid, gid) = process.ids;
+    let hint = "an ordinary user without a range in /etc/subuid has one id; ask the administrator for a range";
+    if ids.single_uid.is_some_and(|only| only != uid) || ids.single_gid.is_some_and(|only| only != gid) {
+        let why = format!("uid {uid}, gid {gid} are not mapped in this container");
+        return Err(Error::invalid("user", why).with_hint(hint));
+    }
+    if ids.deny_setgroups && !process.groups.is_empty() {
+        return Err(Error::invalid("groups", "supplementary groups cannot be set with a single id").with_hint(hint));
+    }
+    Ok(())
+}

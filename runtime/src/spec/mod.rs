@@ -1,0 +1,245 @@
+//! What the user asked for. (1) in the way of the data: [`check`](check::check) turns it into a [`CheckedSpec`].
+//!
+//! Plain data without behaviour: a builder, the command line and OCI's `config.json` all write it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use crate::cgroup::{CpuQuota, Limits};
+
+pub mod caps;
+pub mod check;
+pub mod rlimit;
+pub mod size;
+pub mod user;
+
+pub use caps::Caps;
+pub use check::CheckedSpec;
+pub use rlimit::{Resource, Rlimit};
+
+/// What a container's `/` is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Rootfs {
+    /// An allow-list of the host on a fresh tmpfs: /usr, /nix, /bin, /sbin, /lib*, a made /etc; all read-only.
+    #[default]
+    HostAllowList,
+    /// All of the host's `/`, read-only, with root-only secrets masked.
+    HostRoot,
+    /// This directory.
+    Dir {
+        /// Path on the host.
+        path: PathBuf,
+        /// What the container may do to it.
+        access: Access,
+    },
+}
+
+/// What a container may do to its root directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read it.
+    #[default]
+    ReadOnly,
+    /// Write into an overlay that is thrown away.
+    Overlay,
+    /// Write to the directory itself.
+    ReadWrite,
+}
+
+/// Where a container's user ids come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserNamespace {
+    /// A range of its own (root), or the user's own id (anybody else).
+    #[default]
+    Own,
+    /// One range for all containers of this supervisor that ask for it.
+    Shared,
+    /// No user namespace: ids are the host's. Root only.
+    Host,
+}
+
+/// A container's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// A network namespace with nothing but `lo`, which is up.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+}
+
+/// A mount that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path inside the container; made if it is missing and the root allows it.
+    pub target: PathBuf,
+    /// Read-only.
+    pub read_only: bool,
+}
+
+/// What a [`Mount`] mounts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum MountSource {
+    /// A file or directory of the host, with what is mounted below it.
+    Bind(PathBuf),
+    /// An empty file system of its own.
+    Tmpfs {
+        /// Largest size in bytes; the container's disk limit if unset.
+        size: Option<u64>,
+    },
+}
+
+/// A file that is there before the command starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// Absolute path inside the container, below a writable place (/tmp, /run, /home, /root, /var, /in).
+    pub path: PathBuf,
+    /// Its content.
+    pub content: Arc<[u8]>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Size of the container's private writable space (all tmpfs of it and a throw-away upper layer together).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
+}
+
+impl Default for Disk {
+    /// 64 MiB and 16,384 inodes: an unsized tmpfs would give an ordinary user half of the machine's memory.
+    fn default() -> Self {
+        Self { bytes: 64 << 20, inodes: 16_384 }
+    }
+}
+
+/// A sandbox: everything but the processes in it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ContainerSpec {
+    /// Name, unique in its supervisor: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
+    pub id: String,
+    /// What `/` is.
+    pub rootfs: Rootfs,
+    /// With the allow-list: show the host's /opt too.
+    pub host_opt: bool,
+    /// Further mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Files staged before the start.
+    pub files: Vec<StagedFile>,
+    /// User ids.
+    pub user_namespace: UserNamespace,
+    /// Network.
+    pub network: Network,
+    /// Host name; the id if unset.
+    pub hostname: Option<String>,
+    /// cgroup limits.
+    pub limits: Limits,
+    /// Private writable space.
+    pub disk: Disk,
+    /// Kernel parameters of the container's own namespaces, such as `net.ipv4.ip_forward`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Paths hidden behind an empty file or directory, beside the default ones.
+    pub masked_paths: Vec<PathBuf>,
+    /// Paths made read-only.
+    pub readonly_paths: Vec<PathBuf>,
+    /// The command is pid 1 itself, without the stub init.
+    pub without_init: bool,
+}
+
+/// Where a standard stream of a process comes from or goes to.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// /dev/null.
+    #[default]
+    Null,
+    /// A pipe whose other end the supervisor gets.
+    Piped,
+    /// This descriptor.
+    Fd(Arc<OwnedFd>),
+}
+
+/// Who a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum User {
+    /// uid 0 and gid 0 of the container.
+    #[default]
+    Root,
+    /// These ids of the container.
+    Ids {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// A name in the container's /etc/passwd, or a number as text.
+    Name(String),
+}
+
+/// Which system calls a process may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Seccomp {
+    /// Our default profile.
+    #[default]
+    Default,
+    /// No filter.
+    Unconfined,
+}
+
+/// One process of a container.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ProcessSpec {
+    /// Program and arguments; a program without `/` is looked for in PATH *inside* the container.
+    pub argv: Vec<OsString>,
+    /// Environment, complete: nothing is inherited.
+    pub env: Vec<(OsString, OsString)>,
+    /// Absolute working directory; `/` if unset.
+    pub cwd: Option<PathBuf>,
+    /// User and group.
+    pub user: User,
+    /// Supplementary groups of the container.
+    pub groups: Vec<u32>,
+    /// File mode creation mask; 0o022 if unset.
+    pub umask: Option<u32>,
+    /// Capabilities; the default set for uid 0, none for others, if unset.
+    pub caps: Option<Caps>,
+    /// May gain privileges by set-user-id programs. Default no.
+    pub new_privileges: bool,
+    /// Resource limits; others stay the supervisor's caller's.
+    pub rlimits: Vec<Rlimit>,
+    /// System call filter.
+    pub seccomp: Seccomp,
+    /// `-1000..=1000`; never below what the supervisor may set.
+    pub oom_score_adj: Option<i32>,
+    /// Standard input.
+    pub stdin: Stdio,
+    /// Standard output.
+    pub stdout: Stdio,
+    /// Standard error.
+    pub stderr: Stdio,
+    /// Further descriptors, given the numbers 3, 4, ... in this order.
+    pub preserved: Vec<Arc<OwnedFd>>,
+}

@@ -1,0 +1,82 @@
+//! System calls that no library offers. The only unsafe code outside the keeper; one operation a block.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Effective capability `number` of this process, from /proc.
+#[must_use]
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    set & (1 << number) != 0
+}
+
+/// Map the ids of a detached mount tree by a user namespace (5.12).
+///
+/// # Errors
+/// EINVAL where the file system cannot (proc, sysfs, overlay), EPERM without CAP_SYS_ADMIN over it.
+pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd) -> io::Result<()> {
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let fd = u64::try_from(userns.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
+    let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, fd];
+    let flags = AT_RECURSIVE | libc::AT_EMPTY_PATH.unsigned_abs();
+    // SAFETY: `attr` is a struct mount_attr (four u64) of the length given, alive over the call; the path is empty
+    // and NUL-terminated; both descriptors are borrowed for the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attr.as_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How the process behind a pidfd ended, in wait(2) form, from the kernel's own record (6.15); `None` while it is not
+/// reaped yet.
+///
+/// # Errors
+/// ENOTTY or EINVAL before 6.13; EREMOTE from a pid namespace that does not contain it.
+pub fn pidfd_exit_status(pidfd: impl AsFd) -> io::Result<Option<i32>> {
+    /// `struct pidfd_info` of 6.15: mask, cgroup id, pid, tgid, ppid, eight ids, exit code, coredump fields.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+        rest: [u32; 8],
+    }
+    const EXIT: u64 = 8;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // _IOWR(0xff, 11, struct pidfd_info)
+    let size = u64::try_from(size_of::<Info>()).unwrap_or(0);
+    let request = 3 << 30 | size << 16 | 0xff << 8 | 11;
+    // SAFETY: the kernel writes at most the size encoded in the request, which is that of `info`.
+    let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), request, &raw mut info) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((info.mask & EXIT != 0).then_some(info.exit_code))
+}
+
+/// Watch a descriptor on the current tokio runtime. Panics without one, as tokio does.
+///
+/// # Errors
+/// The descriptor cannot be polled (EPERM for regular files), or epoll is full.
+pub fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` always gives the same, open descriptor until it is dropped, and `AsyncFd` unregisters it
+    // before that.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    watched.map_err(Into::into)
+}
