@@ -1,1 +1,60 @@
-//! The supervisor.
+//! Orangery: supervised sandboxes as actors.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), orangery::Error> {
+//! let output = orangery::run("sh").arg("-c").arg("echo hello; exit 3").await?;
+//! assert_eq!(output.stdout.to_vec(), b"hello\n");
+//! assert_eq!(output.report.shell_code(), 3);
+//! # Ok(()) }
+//! ```
+//!
+//! # Follow one container through the files
+//! `command` (what the user says) -> `supervisor` (admission, a message) -> `manager` (4: a name, a shard) ->
+//! `container::life` (5: create, start, watch, report, remove) -> `process::slot` (pidfd, streams, exit) with
+//! `process::actor` (signals, stop ladder) beside it -> `report`.
+//!
+//! Control goes through mailboxes, bytes never do, and neither do the kill and the exit: those go through the slots,
+//! which outlive a panic of any actor (`guard`).
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod blocking;
+mod command;
+mod container;
+mod error;
+pub mod faults;
+mod files;
+mod guard;
+mod handle;
+mod manager;
+mod process;
+mod report;
+mod sandbox;
+mod shard;
+mod supervisor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+use std::ffi::OsStr;
+
+pub use command::{Command, ExecCommand, Output, Stdin};
+pub use container::state::State;
+pub use error::{Error, ErrorKind};
+pub use handle::{ContainerHandle, Inspect, ProcessHandle};
+pub use orangery_io_stream as stream;
+pub use orangery_io_stream::{Captured, Event, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber};
+pub use orangery_runtime as runtime;
+pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
+pub use orangery_runtime::spec::{
+    Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
+};
+pub use report::{
+    Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage,
+};
+pub use sandbox::{Sandbox, SandboxBuilder};
+pub use supervisor::{Supervisor, SupervisorBuilder};
+
+/// A command on the process's shared supervisor: the shortest form.
+pub fn run(program: impl AsRef<OsStr>) -> Command {
+    Command::new(Supervisor::shared(), program.as_ref())
+}

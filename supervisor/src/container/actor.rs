@@ -1,0 +1,115 @@
+//! The container actor: further processes, pause, limits. Lives on its container's shard.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Context, Handler, Supervised};
+use orangery_runtime::Container;
+use tokio::sync::oneshot;
+
+use super::life;
+use super::msg::{Exec, Pause, Removed, Update};
+use super::slot::ContainerSlot;
+use super::state::{Input, Verdict};
+use crate::error::{Error, ErrorKind};
+use crate::faults::{Faults, Site};
+
+/// One container. Holds no process: those are in their slots.
+pub(crate) struct ContainerActor {
+    slot: Arc<ContainerSlot>,
+    faults: Faults,
+}
+
+impl ContainerActor {
+    pub(crate) fn new(slot: Arc<ContainerSlot>, faults: Faults) -> Self {
+        Self { slot, faults }
+    }
+
+    fn pass(&self, message: &'static str) {
+        let _ = self.faults.pass(Site::ContainerMessage(message), &self.slot.id);
+    }
+
+    /// The container, if the table lets `input` through.
+    fn allowed(&self, input: Input) -> Result<Option<Arc<dyn Container>>, Error> {
+        match self.slot.step(input) {
+            Verdict::Refuse(why) => Err(Error::new(ErrorKind::State, why)),
+            Verdict::Already | Verdict::Ignore(_) => Ok(None),
+            Verdict::Go => Ok(self.slot.container.get().cloned()),
+        }
+    }
+}
+
+impl Actor for ContainerActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for ContainerActor {}
+
+/// Answer with an error, or come back with what to go on with.
+fn or_answer<T, R>(found: Result<T, Error>, reply: oneshot::Sender<Result<R, Error>>) -> Option<(T, oneshot::Sender<Result<R, Error>>)> {
+    match found {
+        Ok(value) => Some((value, reply)),
+        Err(error) => {
+            let _ = reply.send(Err(error));
+            None
+        }
+    }
+}
+
+impl Handler<Exec> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Exec, _: &mut Context<Self>) {
+        self.pass("exec");
+        let found = self.allowed(Input::Exec).and_then(|container| {
+            self.faults.pass(Site::Exec, &self.slot.id).map_err(|errno| {
+                orangery_runtime::Error::new(orangery_runtime::ErrorKind::Creation, "injected").with_errno(Some(errno))
+            })?;
+            container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no processes yet"))
+        });
+        let Some((container, reply)) = or_answer(found, message.reply) else { return };
+        // Not in this actor's context: a panic of another handler must not drop a start half way.
+        actix_rt::spawn(life::exec(Arc::clone(&self.slot), container, message.spec, self.faults.clone(), reply));
+    }
+}
+
+impl Handler<Pause> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Pause, _: &mut Context<Self>) {
+        self.pass("pause");
+        let (ask, done) =
+            if message.pause { (Input::Pause, Input::Paused) } else { (Input::Resume, Input::Resumed) };
+        let Some((container, reply)) = or_answer(self.allowed(ask), message.reply) else { return };
+        let slot = Arc::clone(&self.slot);
+        actix_rt::spawn(async move {
+            let answer = match container {
+                None => Ok(()),
+                Some(container) if message.pause => container.pause().await,
+                Some(container) => container.resume().await,
+            };
+            if answer.is_ok() {
+                slot.step(done);
+            }
+            let _ = reply.send(answer.map_err(Into::into));
+        });
+    }
+}
+
+impl Handler<Update> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Update, _: &mut Context<Self>) {
+        self.pass("update");
+        let Some((container, reply)) = or_answer(self.allowed(Input::Update), message.reply) else { return };
+        let answer = container.map_or(Ok(()), |container| container.update(message.limits));
+        let _ = reply.send(answer.map_err(Into::into));
+    }
+}
+
+impl Handler<Removed> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Removed, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,17 @@
+//! One container: its actor, its life, its pure table.
+//!
+//! ```text
+//!   Creating --Started--> Running <--Resumed/Paused--> Paused
+//!      | Failed              |  MainExited                | MainExited
+//!      v                     v                            v
+//!    Gone  <--Removed---   Ending  <----------------------+
+//! ```
+//!
+//! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
+//! an actor holds it up. The actor answers what is asked meanwhile.
+
+pub(crate) mod actor;
+pub(crate) mod life;
+pub(crate) mod msg;
+pub(crate) mod slot;
+pub(crate) mod state;

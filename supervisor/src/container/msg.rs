@@ -1,0 +1,44 @@
+//! What a container actor accepts.
+
+use std::sync::Arc;
+
+use actix::{Addr, Message};
+use orangery_runtime::ProcessSpec;
+use orangery_runtime::cgroup::Limits;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::process::actor::ProcessActor;
+use crate::process::slot::Slot;
+
+/// A process and the actor that decides about it.
+pub(crate) type Process = (Arc<Slot>, Addr<ProcessActor>);
+
+/// Start another process.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Exec {
+    pub(crate) spec: ProcessSpec,
+    pub(crate) reply: oneshot::Sender<Result<Process, Error>>,
+}
+
+/// Freeze or thaw.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Pause {
+    pub(crate) pause: bool,
+    pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Change limits.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Update {
+    pub(crate) limits: Limits,
+    pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// The container is gone: stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Removed;

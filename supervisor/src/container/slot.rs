@@ -1,0 +1,69 @@
+//! What handles and actors share of a container.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use orangery_runtime::Container;
+use orangery_runtime::cgroup::Limits;
+use tokio::sync::watch;
+
+use super::state::{Input, State, Verdict, next};
+use crate::process::slot::Slot;
+use crate::report::Cause;
+
+/// One container as everybody sees it.
+pub(crate) struct ContainerSlot {
+    pub(crate) id: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) limits: Limits,
+    pub(crate) ring_bytes: usize,
+    pub(crate) container: OnceLock<Arc<dyn Container>>,
+    pub(crate) main: Arc<Slot>,
+    state: Mutex<State>,
+    /// Everything is removed.
+    pub(crate) gone: watch::Sender<bool>,
+    /// Somebody took it out of the hands of its handles.
+    pub(crate) detached: AtomicBool,
+}
+
+impl ContainerSlot {
+    pub(crate) fn new(id: &str, labels: BTreeMap<String, String>, limits: Limits, ring_bytes: usize) -> Self {
+        Self {
+            id: id.to_owned(),
+            labels,
+            limits,
+            ring_bytes,
+            container: OnceLock::new(),
+            main: Arc::new(Slot::new(id, true, ring_bytes)),
+            state: Mutex::new(State::Creating),
+            gone: watch::Sender::new(false),
+            detached: AtomicBool::new(false),
+        }
+    }
+
+    /// Take one step of the table.
+    pub(crate) fn step(&self, input: Input) -> Verdict {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (after, verdict) = next(*state, input);
+        if after != *state || verdict != Verdict::Go {
+            tracing::debug!(container = %self.id, from = ?*state, to = ?after, ?input, ?verdict, "container");
+        }
+        *state = after;
+        if after == State::Gone {
+            self.gone.send_replace(true);
+        }
+        verdict
+    }
+
+    pub(crate) fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last handle has gone.
+    pub(crate) fn abandoned(&self) {
+        if !self.detached.load(Ordering::Acquire) {
+            let _ = self.main.kill(Cause::Stop { escalated: true });
+        }
+    }
+}

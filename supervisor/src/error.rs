@@ -1,0 +1,174 @@
+//! The one error of the public surface.
+
+use std::fmt;
+
+use orangery_runtime as runtime;
+
+/// What went wrong, for programs that must decide. With the HTTP status that a service would answer.
+///
+/// | kind | HTTP |
+/// |---|---|
+/// | `Invalid`, `CommandNotFound`, `CommandNotExecutable`, `NotFound` | 422 |
+/// | `Exists`, `State` | 409 |
+/// | `Exhausted` | 429 |
+/// | `Permission` | 403 |
+/// | `Unsupported` | 501 |
+/// | `Creation`, `Keeper`, `System`, `SupervisorFault` | 500 |
+/// | `ShutDown` | 503 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The description is refused; [`Error::field`] names the field.
+    Invalid,
+    /// Something that the description names does not exist.
+    NotFound,
+    /// The command does not exist in the container.
+    CommandNotFound,
+    /// The command exists and cannot be executed.
+    CommandNotExecutable,
+    /// This machine, its kernel or its administrator does not allow it.
+    Unsupported,
+    /// Rights are missing.
+    Permission,
+    /// A budget is spent; the message says which.
+    Exhausted,
+    /// The id is taken.
+    Exists,
+    /// Not in a state for this: ended, paused, taken.
+    State,
+    /// A step of the creation failed; [`Error::stage`] says which.
+    Creation,
+    /// The keeper is gone.
+    Keeper,
+    /// The operating system refused something that is not the caller's doing.
+    System,
+    /// An actor of ours panicked with this request in hand.
+    SupervisorFault,
+    /// The supervisor was shut down.
+    ShutDown,
+}
+
+/// An error of this library: "we could not". A command that fails or hits a limit is a [`Report`](crate::Report).
+#[derive(Clone)]
+pub struct Error {
+    errors: Vec<runtime::Error>,
+    kind: ErrorKind,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        let inner = runtime::Error::new(runtime::ErrorKind::System, what);
+        Self { errors: vec![inner], kind }
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        runtime::Error::invalid(field, why).into()
+    }
+
+    pub(crate) fn all(errors: Vec<runtime::Error>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(runtime::Errors(errors).into()) }
+    }
+
+    pub(crate) fn shut_down() -> Self {
+        Self::new(ErrorKind::ShutDown, "the supervisor is shut down")
+    }
+
+    pub(crate) fn lost_request() -> Self {
+        Self::new(ErrorKind::SupervisorFault, "the request was lost: its actor failed or the supervisor is shutting down")
+    }
+
+    fn first(&self) -> Option<&runtime::Error> {
+        self.errors.first()
+    }
+
+    /// The class of the first refusal.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The field of the description, such as `mounts[0].target`.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.first()?.field()
+    }
+
+    /// Where in the creation, such as `step 12 move-mount`.
+    #[must_use]
+    pub fn stage(&self) -> Option<&str> {
+        self.first()?.stage()
+    }
+
+    /// The kernel's error number.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.first()?.errno()
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.first()?.hint()
+    }
+
+    /// The same call may succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        matches!(self.kind, ErrorKind::Exhausted | ErrorKind::Keeper | ErrorKind::SupervisorFault)
+    }
+
+    /// Every refusal, one sentence each.
+    pub fn messages(&self) -> impl Iterator<Item = String> + '_ {
+        self.errors.iter().map(ToString::to_string)
+    }
+}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        runtime::Errors(vec![error]).into()
+    }
+}
+
+impl From<runtime::Errors> for Error {
+    fn from(errors: runtime::Errors) -> Self {
+        let kind = errors.0.first().map_or(ErrorKind::System, |error| kind_of(error.kind()));
+        Self { errors: errors.0, kind }
+    }
+}
+
+fn kind_of(kind: runtime::ErrorKind) -> ErrorKind {
+    match kind {
+        runtime::ErrorKind::Invalid => ErrorKind::Invalid,
+        runtime::ErrorKind::NotFound => ErrorKind::NotFound,
+        runtime::ErrorKind::CommandNotFound => ErrorKind::CommandNotFound,
+        runtime::ErrorKind::CommandNotExecutable => ErrorKind::CommandNotExecutable,
+        runtime::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        runtime::ErrorKind::Permission => ErrorKind::Permission,
+        runtime::ErrorKind::Exhausted => ErrorKind::Exhausted,
+        runtime::ErrorKind::Exists => ErrorKind::Exists,
+        runtime::ErrorKind::State => ErrorKind::State,
+        runtime::ErrorKind::Creation => ErrorKind::Creation,
+        runtime::ErrorKind::Keeper => ErrorKind::Keeper,
+        _ => ErrorKind::System,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error").field("kind", &self.kind).field("errors", &self.errors).finish()
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,473 @@
+//! Handles: what a service holds of a container or a process. They reach the slot directly and the actors by messages.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::Addr;
+use actix_rt::ArbiterHandle;
+use bytes::Bytes;
+use orangery_io_stream::{Captured, From as Position, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_runtime::cgroup::{Limits, Stats};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::blocking;
+use crate::command::{self, ExecCommand, Stdin};
+use crate::container::actor::ContainerActor;
+use crate::container::life::{self, Alive};
+use crate::container::msg::{Exec, Pause, Update};
+use crate::container::slot::ContainerSlot;
+use crate::container::state::State;
+use crate::error::{Error, ErrorKind};
+use crate::files;
+use crate::process::actor::ProcessActor;
+use crate::process::msg::{Signal, Stop};
+use crate::process::slot::Slot;
+use crate::report::{Cause, ExitStatus, Report};
+
+/// A container and its main process.
+///
+/// Clones are the same container. When the last one is dropped the container is killed and removed, without blocking,
+/// unless [`ContainerHandle::detach`] was called.
+#[derive(Clone)]
+pub struct ContainerHandle {
+    inner: Arc<Owner>,
+}
+
+struct Owner {
+    slot: Arc<ContainerSlot>,
+    actor: Addr<ContainerActor>,
+    main: ProcessHandle,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.slot.abandoned();
+    }
+}
+
+/// One process of a container. Clones are the same process; dropping them does nothing to it.
+#[derive(Clone)]
+pub struct ProcessHandle {
+    slot: Arc<Slot>,
+    actor: Addr<ProcessActor>,
+    system: ArbiterHandle,
+}
+
+impl std::fmt::Debug for ContainerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContainerHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ProcessHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessHandle").field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}
+
+/// A container as it is now.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Inspect {
+    /// Its id.
+    pub id: String,
+    /// Where it is.
+    pub state: State,
+    /// Its main process outside; `None` before it has started.
+    pub pid: Option<i32>,
+    /// pid 1 of the container outside.
+    pub init_pid: Option<i32>,
+    /// Which incarnation.
+    pub generation: u32,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its limits when it was made.
+    pub limits: Limits,
+    /// `v2`, `v1`, `hybrid` or `none`.
+    pub cgroup_mode: Option<String>,
+    /// The report, once there is one.
+    pub report: Option<Report>,
+}
+
+impl Inspect {
+    pub(crate) fn of(slot: &ContainerSlot) -> Self {
+        let container = slot.container.get();
+        Self {
+            id: slot.id.clone(),
+            state: slot.state(),
+            pid: slot.main.born.get().map(|born| born.pid),
+            init_pid: container.map(|container| container.init_pid()),
+            generation: slot.main.generation,
+            labels: slot.labels.clone(),
+            limits: slot.limits.clone(),
+            cgroup_mode: container.map(|container| container.cgroup_mode()),
+            report: slot.main.report.borrow().as_deref().cloned(),
+        }
+    }
+}
+
+impl ProcessHandle {
+    fn new(slot: Arc<Slot>, actor: Addr<ProcessActor>, system: ArbiterHandle) -> Self {
+        Self { slot, actor, system }
+    }
+
+    /// Its process id outside the container; for display, never for signalling.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.slot.born.get().map_or(0, |born| born.pid)
+    }
+
+    /// The report: once the process has ended, its output is drained and, for a main process, its container is gone.
+    ///
+    /// # Errors
+    /// Only when the supervisor itself failed.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again, by many at once, also after the end.
+    pub fn wait(&self) -> impl Future<Output = Result<Arc<Report>, Error>> + Send + 'static + use<> {
+        let slot = Arc::clone(&self.slot);
+        async move { life::later(slot.report.subscribe()).await }
+    }
+
+    /// The bare exit, at once when it happens.
+    ///
+    /// # Errors
+    /// As for [`ProcessHandle::wait`].
+    ///
+    /// # Cancel safety
+    /// As for [`ProcessHandle::wait`].
+    pub fn wait_exit(&self) -> impl Future<Output = Result<ExitStatus, Error>> + Send + 'static + use<> {
+        let slot = Arc::clone(&self.slot);
+        async move { life::later(slot.exit.subscribe()).await.map(|exit| exit.status.into()) }
+    }
+
+    /// Kill it now; a main process with its whole container. Passes no mailbox and never blocks.
+    ///
+    /// # Errors
+    /// The kernel refuses, which it does not for processes of ours.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.slot.kill(Cause::Stop { escalated: true })
+    }
+
+    /// Send a signal now, through the pidfd.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when it has ended, [`ErrorKind::Invalid`] for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        if self.slot.ended() {
+            return Err(Error::new(ErrorKind::State, "the process has ended"));
+        }
+        self.slot.signal(signal)
+    }
+
+    /// Send a signal through the actor, behind everything that was asked of it before.
+    ///
+    /// # Errors
+    /// As for [`ProcessHandle::signal`], or [`ErrorKind::SupervisorFault`] when the actor failed with it in hand.
+    pub async fn signal_in_order(&self, signal: i32) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.do_send(Signal { signal, reply });
+        answer.await.map_err(|_| Error::lost_request())?
+    }
+
+    /// End it: `signal` (and CONT), and the kill when it has not ended after `grace`. A second call joins the first and
+    /// may only shorten it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SupervisorFault`] when the actor failed with the request in hand; the process may then still run.
+    ///
+    /// # Cancel safety
+    /// The stop goes on when the future is dropped.
+    pub fn stop(&self, signal: i32, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.do_send(Stop { signal, grace, reply });
+        let slot = Arc::clone(&self.slot);
+        async move {
+            match answer.await {
+                Ok(()) => Ok(()),
+                // The actor has stopped because the process has ended.
+                Err(_) if slot.ended() => Ok(()),
+                Err(_) => Err(Error::lost_request()),
+            }
+        }
+    }
+
+    /// Its standard input, once, when it was started with [`Stdin::Piped`].
+    #[must_use]
+    pub fn stdin(&self) -> Option<StdinWriter> {
+        self.slot.take_stdin()
+    }
+
+    /// Standard output from its beginning, as far as it is retained.
+    #[must_use]
+    pub fn stdout(&self) -> Subscriber {
+        self.subscribe(SubscribeOptions { sources: Sources::Stdout, ..SubscribeOptions::default() })
+    }
+
+    /// Standard error from its beginning.
+    #[must_use]
+    pub fn stderr(&self) -> Subscriber {
+        self.subscribe(SubscribeOptions { sources: Sources::Stderr, ..SubscribeOptions::default() })
+    }
+
+    /// Both streams in the order in which they were read.
+    #[must_use]
+    pub fn output(&self) -> Subscriber {
+        self.subscribe(SubscribeOptions::default())
+    }
+
+    /// A reader of the output, as it wants it.
+    #[must_use]
+    pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
+        self.slot.hub.subscribe(options)
+    }
+
+    /// Write `bytes` to the standard input in the background, then close it.
+    fn feed(&self, bytes: Bytes) {
+        let Some(mut stdin) = self.stdin() else { return };
+        self.system.spawn(async move {
+            // A process that does not read its input to the end is no error.
+            if stdin.write_all_bytes(bytes).await.is_ok() {
+                let _ = tokio::io::AsyncWriteExt::shutdown(&mut stdin).await;
+            }
+        });
+    }
+}
+
+impl ContainerHandle {
+    pub(crate) fn new((slot, actor, main): Alive, system: ArbiterHandle) -> Self {
+        let main = ProcessHandle::new(Arc::clone(&slot.main), main, system);
+        Self { inner: Arc::new(Owner { slot, actor, main }) }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.slot.id
+    }
+
+    /// Its main process.
+    #[must_use]
+    pub fn process(&self) -> &ProcessHandle {
+        &self.inner.main
+    }
+
+    /// The main process outside; for display.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process().pid()
+    }
+
+    /// See [`ProcessHandle::wait`]. The handle may be dropped meanwhile; the container then is killed.
+    pub fn wait(&self) -> impl Future<Output = Result<Arc<Report>, Error>> + Send + 'static + use<> {
+        self.process().wait()
+    }
+
+    /// See [`ProcessHandle::wait_exit`].
+    pub fn wait_exit(&self) -> impl Future<Output = Result<ExitStatus, Error>> + Send + 'static + use<> {
+        self.process().wait_exit()
+    }
+
+    /// [`ContainerHandle::wait`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As for [`ProcessHandle::wait`].
+    pub fn wait_blocking(&self) -> Result<Arc<Report>, Error> {
+        blocking::wait(self.wait())
+    }
+
+    /// See [`ProcessHandle::kill`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.process().kill()
+    }
+
+    /// See [`ProcessHandle::signal`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        self.process().signal(signal)
+    }
+
+    /// See [`ProcessHandle::stop`].
+    pub fn stop(&self, signal: i32, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.process().stop(signal, grace)
+    }
+
+    /// See [`ProcessHandle::stdin`].
+    #[must_use]
+    pub fn stdin(&self) -> Option<StdinWriter> {
+        self.process().stdin()
+    }
+
+    /// See [`ProcessHandle::stdout`].
+    #[must_use]
+    pub fn stdout(&self) -> Subscriber {
+        self.process().stdout()
+    }
+
+    /// See [`ProcessHandle::stderr`].
+    #[must_use]
+    pub fn stderr(&self) -> Subscriber {
+        self.process().stderr()
+    }
+
+    /// See [`ProcessHandle::output`].
+    #[must_use]
+    pub fn output(&self) -> Subscriber {
+        self.process().output()
+    }
+
+    /// See [`ProcessHandle::subscribe`].
+    #[must_use]
+    pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
+        self.process().subscribe(options)
+    }
+
+    pub(crate) fn feed(&self, bytes: Bytes) {
+        self.process().feed(bytes);
+    }
+
+    /// Head and tail of each stream. These readers hold the workload up rather than lose a byte: they keep nothing but
+    /// what they are asked for, so they are never slow for long.
+    pub(crate) fn captures(
+        &self,
+        limit: usize,
+    ) -> (impl Future<Output = Captured> + Send + use<>, impl Future<Output = Captured> + Send + use<>) {
+        let options = |sources| SubscribeOptions {
+            sources,
+            from: Position::Start,
+            overflow: Overflow::Block { budget: Duration::from_secs(30) },
+            ..SubscribeOptions::default()
+        };
+        let (stdout, stderr) = (self.subscribe(options(Sources::Stdout)), self.subscribe(options(Sources::Stderr)));
+        (stdout.collect(limit), stderr.collect(limit))
+    }
+
+    /// A further process in this container.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> ExecCommand {
+        ExecCommand { container: self.clone(), process: command::process(program.as_ref()), stdin: Stdin::Null }
+    }
+
+    pub(crate) fn exec(self, command: ExecCommand) -> impl Future<Output = Result<ProcessHandle, Error>> + Send + 'static {
+        use orangery_runtime::spec::Stdio;
+        async move {
+            let ExecCommand { mut process, stdin, .. } = command;
+            (process.stdout, process.stderr) = (Stdio::Piped, Stdio::Piped);
+            if !matches!(stdin, Stdin::Null) {
+                process.stdin = Stdio::Piped;
+            }
+            let (reply, answer) = oneshot::channel();
+            self.inner.actor.do_send(Exec { spec: process, reply });
+            let (slot, actor) = answer.await.map_err(|_| self.lost())??;
+            let handle = ProcessHandle::new(slot, actor, self.process().system.clone());
+            if let Stdin::Bytes(bytes) = stdin {
+                handle.feed(bytes);
+            }
+            Ok(handle)
+        }
+    }
+
+    /// Why an answer did not come.
+    fn lost(&self) -> Error {
+        if self.inner.slot.main.ended() {
+            return Error::new(ErrorKind::State, "the container has ended");
+        }
+        Error::lost_request()
+    }
+
+    async fn freeze(&self, pause: bool) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.actor.do_send(Pause { pause, reply });
+        answer.await.map_err(|_| self.lost())?
+    }
+
+    /// Freeze every process of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without a freezer, [`ErrorKind::State`] after the end.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.freeze(true).await
+    }
+
+    /// Let it go on.
+    ///
+    /// # Errors
+    /// As for [`ContainerHandle::pause`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.freeze(false).await
+    }
+
+    /// Change limits; those that are `None` stay.
+    ///
+    /// # Errors
+    /// The field and the kernel's reason; the old limits hold then.
+    pub async fn update(&self, limits: Limits) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.actor.do_send(Update { limits, reply });
+        answer.await.map_err(|_| self.lost())?
+    }
+
+    /// Its counters now, or the last ones.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.slot.container.get().map(|container| container.stats()).unwrap_or_default()
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn inspect(&self) -> Inspect {
+        Inspect::of(&self.inner.slot)
+    }
+
+    fn root(&self) -> Result<OwnedFd, Error> {
+        let container = self.inner.slot.container.get();
+        let container = container.ok_or_else(|| Error::new(ErrorKind::State, "the container has not started"))?;
+        container.root().map_err(Into::into)
+    }
+
+    /// A file of the container, at most `max` bytes of it. Links lead nowhere outside.
+    ///
+    /// # Errors
+    /// It does not exist, is no regular file, is larger, or the container has ended.
+    pub fn read_file(&self, path: impl AsRef<Path>, max: u64) -> Result<Bytes, Error> {
+        files::read(&self.root()?, path.as_ref(), max)
+    }
+
+    /// Write a file into the container, replacing one that is there.
+    ///
+    /// # Errors
+    /// Its directory does not exist or cannot be written, or the container has ended.
+    pub fn copy_in(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<(), Error> {
+        files::write(&self.root()?, path.as_ref(), content, mode)
+    }
+
+    /// Kill it if it lives, and wait until nothing of it is left. Idempotent.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn delete(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let handle = self.clone();
+        async move {
+            let slot = &handle.inner.slot;
+            let _ = slot.main.kill(Cause::Stop { escalated: true });
+            let mut gone = slot.gone.subscribe();
+            let _ = gone.wait_for(|gone| *gone).await;
+            Ok(())
+        }
+    }
+
+    /// Let it live when all handles are gone; it ends by itself or with the supervisor.
+    pub fn detach(self) {
+        self.inner.slot.detached.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,47 @@
+//! What the manager accepts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::Message;
+use orangery_runtime::{ContainerSpec, ProcessSpec};
+use tokio::sync::oneshot;
+
+use super::admission::Permit;
+use crate::container::life::{Alive, Policy};
+use crate::container::slot::ContainerSlot;
+use crate::error::Error;
+
+/// Make and start a container.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Create {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) main: ProcessSpec,
+    pub(crate) policy: Policy,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) ring_bytes: usize,
+    pub(crate) permit: Permit,
+    pub(crate) reply: oneshot::Sender<Result<Alive, Error>>,
+}
+
+/// A container has its actors.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Gone {
+    pub(crate) slot: Arc<ContainerSlot>,
+}
+
+/// The container of that name.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct List {
+    pub(crate) reply: oneshot::Sender<Vec<Arc<ContainerSlot>>>,
+}
+
+/// Kill everything; answered when nothing is left. Nothing new is accepted from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ShutDown {
+    pub(crate) reply: oneshot::Sender<()>,
+}

@@ -1,0 +1,23 @@
+//! One process: its slot (what must not be lost), its actor (what is done to it), and its pure tables.
+//!
+//! ```text
+//!            Signal: send                 Signal: send
+//!            +-----+                      +-----+
+//!            v     |        Stop          v     |     GraceOver: kill
+//!         +-----------+ ------------> +------------+ -------------> (kill is sent, state stays)
+//!         |  Running  |               |  Stopping  |
+//!         +-----------+               +------------+
+//!               | Exited                    | Exited
+//!               v                           v
+//!         +-------------------------------------------+  Signal: refused (gone)
+//!         |                 Exited                    |  Stop: joins, answered at once
+//!         +-------------------------------------------+
+//! ```
+//!
+//! The exit and the bytes never pass through the actor's mailbox: plain tasks write them into the [`slot`] first and
+//! tell the actor afterwards.
+
+pub(crate) mod actor;
+pub(crate) mod msg;
+pub(crate) mod slot;
+pub(crate) mod state;

@@ -1,0 +1,111 @@
+//! What must not be lost when an actor fails: the pidfd, the streams, the exit, the report. Shared by the actor, the
+//! tasks that watch the process, and the handles; the kill path goes through here and through no mailbox.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use orangery_io_stream::{Hub, HubOptions, StdinWriter};
+use orangery_runtime::{Container, Exit};
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorKind};
+use crate::report::{Cause, Report};
+
+/// One process as everybody sees it.
+pub(crate) struct Slot {
+    /// The container's id.
+    pub(crate) id: String,
+    pub(crate) generation: u32,
+    /// The main process; its end ends the container.
+    pub(crate) main: bool,
+    pub(crate) hub: Hub,
+    pub(crate) born: OnceLock<Born>,
+    pub(crate) stdin: Mutex<Option<StdinWriter>>,
+    pub(crate) exit: watch::Sender<Option<Exit>>,
+    pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
+    intent: Mutex<Option<Cause>>,
+}
+
+/// What exists from the exec on.
+pub(crate) struct Born {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    pub(crate) container: Arc<dyn Container>,
+    pub(crate) at: Instant,
+    pub(crate) wall_clock: SystemTime,
+    pub(crate) create_us: u64,
+    pub(crate) start_us: u64,
+}
+
+impl Slot {
+    pub(crate) fn new(id: &str, main: bool, ring_bytes: usize) -> Self {
+        let generation = 1;
+        let options = HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation) };
+        Self {
+            id: id.to_owned(),
+            generation,
+            main,
+            hub: Hub::new(options),
+            born: OnceLock::new(),
+            stdin: Mutex::new(None),
+            exit: watch::Sender::new(None),
+            report: watch::Sender::new(None),
+            intent: Mutex::new(None),
+        }
+    }
+
+    fn born(&self) -> Result<&Born, Error> {
+        self.born.get().ok_or_else(|| Error::new(ErrorKind::State, "the process has not started"))
+    }
+
+    /// It has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// Note why we are about to end it; the first reason stands, and none is noted after the end.
+    pub(crate) fn intend(&self, cause: Cause) {
+        let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
+        if intent.is_none() && !self.ended() {
+            *intent = Some(cause);
+        }
+    }
+
+    /// The stop that was noted has needed a kill.
+    pub(crate) fn escalated(&self) {
+        let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Cause::Stop { escalated }) = &mut *intent {
+            *escalated = true;
+        }
+    }
+
+    pub(crate) fn intent(&self) -> Option<Cause> {
+        self.intent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Kill it, with its whole container when it is the main process. Never blocks on an actor.
+    pub(crate) fn kill(&self, cause: Cause) -> Result<(), Error> {
+        self.intend(cause);
+        let born = self.born()?;
+        if self.main {
+            return born.container.kill().map_err(Into::into);
+        }
+        match born.container.signal(&born.pidfd, 9) {
+            Err(error) if error.kind() != orangery_runtime::ErrorKind::State => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Send a signal through the pidfd.
+    pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
+        let born = self.born()?;
+        born.container.signal(&born.pidfd, signal).map_err(Into::into)
+    }
+
+    /// Standard input, once.
+    pub(crate) fn take_stdin(&self) -> Option<StdinWriter> {
+        self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,275 @@
+//! The report: the one true account of an end. It exists once, may be asked for by many, and is kept after the end.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// A figure that was measured, or the reason why it is not known. Never zero for unknown.
+///
+/// In JSON: the value itself, or `{"unknown": "why"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Measured<T> {
+    /// Measured.
+    Known(T),
+    /// Not known, and why.
+    Unknown {
+        /// The reason.
+        unknown: String,
+    },
+}
+
+impl<T> Measured<T> {
+    /// The value, if it is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    pub(crate) fn from_option(value: Option<T>, why: &str) -> Self {
+        value.map_or_else(|| Self::Unknown { unknown: why.to_owned() }, Self::Known)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// A core was written.
+        core_dumped: bool,
+    },
+    /// Nobody can know.
+    Lost,
+}
+
+impl ExitStatus {
+    /// Code 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+
+    /// As a shell says it: the code, or 128 + n for signal n; 255 when nobody knows.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { signal, .. } => 128 + signal,
+            Self::Lost => 255,
+        }
+    }
+}
+
+impl From<orangery_runtime::ExitStatus> for ExitStatus {
+    fn from(status: orangery_runtime::ExitStatus) -> Self {
+        match status {
+            orangery_runtime::ExitStatus::Code(code) => Self::Code(code),
+            orangery_runtime::ExitStatus::Signal { signal, core_dumped } => Self::Signal { signal, core_dumped },
+            _ => Self::Lost,
+        }
+    }
+}
+
+/// A limit that can end a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// Wall clock.
+    Wall,
+    /// Memory: the OOM killer took the main process for the container's own limit.
+    Memory,
+    /// CPU time (RLIMIT_CPU).
+    Cpu,
+    /// Size of a file (RLIMIT_FSIZE).
+    FileSize,
+    /// Bytes of output.
+    Output,
+    /// A forbidden system call ended it.
+    Seccomp,
+}
+
+/// Why a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// By itself, or by a signal that was not ours.
+    Own,
+    /// A limit.
+    Limit(LimitKind),
+    /// Somebody asked for it: `stop`, `kill`, or the last handle was dropped.
+    Stop {
+        /// It had to be killed after the grace.
+        escalated: bool,
+    },
+    /// Our own failure: an actor of ours spent its budget of panics, or the keeper was lost.
+    SupervisorFault,
+}
+
+/// What the OOM killer did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OomVerdict {
+    /// It took nobody.
+    No,
+    /// The container's own limit.
+    Own {
+        /// Processes killed.
+        kills: u64,
+    },
+    /// The limit of a group above, or the machine's memory.
+    Ancestor {
+        /// Processes killed.
+        kills: u64,
+        /// The group.
+        path: Option<String>,
+    },
+    /// Killed; whose limit it was cannot be told.
+    Killed {
+        /// Processes killed.
+        kills: u64,
+    },
+    /// There are no counters.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+impl From<orangery_runtime::cgroup::Oom> for OomVerdict {
+    fn from(oom: orangery_runtime::cgroup::Oom) -> Self {
+        use orangery_runtime::cgroup::Oom;
+        match oom {
+            Oom::No => Self::No,
+            Oom::Own { kills } => Self::Own { kills },
+            Oom::Ancestor { kills, path } => Self::Ancestor { kills, path },
+            Oom::Killed { kills } => Self::Killed { kills },
+            Oom::Unknown { why } => Self::Unknown { why },
+            _ => Self::Unknown { why: "a verdict that this version does not know".into() },
+        }
+    }
+}
+
+/// What the main process used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// User time in microseconds.
+    pub user_us: u64,
+    /// System time in microseconds.
+    pub system_us: u64,
+    /// Largest resident set in KiB.
+    pub max_rss_kib: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+}
+
+impl From<orangery_runtime::Rusage> for Usage {
+    fn from(usage: orangery_runtime::Rusage) -> Self {
+        Self {
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+            max_rss_kib: usage.max_rss_kib,
+            major_faults: usage.major_faults,
+        }
+    }
+}
+
+/// What one output stream carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamTotals {
+    /// Bytes that the process wrote and we read.
+    pub bytes: u64,
+    /// Bytes that subscribers lost, summed over all of them.
+    pub lost: u64,
+}
+
+/// What the container's cgroup counted, read after the last process was gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CgroupUsage {
+    /// `v2`, `v1`, `hybrid` or `none`.
+    pub mode: String,
+    /// CPU time of all processes in nanoseconds.
+    pub cpu_ns: Measured<u64>,
+    /// The most memory it used, in bytes.
+    pub memory_peak: Measured<u64>,
+    /// Forks that the process limit refused.
+    pub pids_refused: Measured<u64>,
+}
+
+/// The account of one container's main process, or of one further process.
+///
+/// The schema is versioned; readers skip fields that they do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Version of this schema: 1.
+    pub schema: u32,
+    /// The container's id.
+    pub id: String,
+    /// Which incarnation.
+    pub generation: u32,
+    /// Process id outside; may belong to another process by now.
+    pub pid: i32,
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// Why it ended.
+    pub cause: Cause,
+    /// What the OOM killer did in the whole container.
+    pub oom: OomVerdict,
+    /// What the process itself used.
+    pub usage: Measured<Usage>,
+    /// From its start to its exit, in microseconds.
+    pub wall_us: u64,
+    /// Making the container took this long, in microseconds.
+    pub create_us: u64,
+    /// Starting the process in it took this long, in microseconds.
+    pub start_us: u64,
+    /// When it started, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_at_ms: u64,
+    /// Standard output.
+    pub stdout: StreamTotals,
+    /// Standard error.
+    pub stderr: StreamTotals,
+    /// A process that outlived the main one still held an output pipe when the drain grace ended.
+    pub leaked_writers: bool,
+    /// What the cgroup counted.
+    pub cgroup: CgroupUsage,
+}
+
+impl Report {
+    /// It ended by itself with code 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.exit.success() && self.cause == Cause::Own
+    }
+
+    /// The exit code of a command line: 124 when the wall limit ended it, else as [`ExitStatus::shell_code`].
+    #[must_use]
+    pub fn shell_code(&self) -> i32 {
+        match self.cause {
+            Cause::Limit(LimitKind::Wall) => 124,
+            _ => self.exit.shell_code(),
+        }
+    }
+}
+
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,259 @@
+//! A sandbox: what a container is to be, without the command in it. Immutable and cheap to clone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use orangery_runtime::cgroup::{CpuQuota, Limits};
+use orangery_runtime::spec::{
+    Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace,
+};
+use orangery_runtime::{ContainerSpec, Error as RuntimeError};
+
+use crate::error::Error;
+
+/// Description of a sandbox.
+///
+/// ```
+/// use orangery::Sandbox;
+/// use std::time::Duration;
+/// let judge = Sandbox::builder()
+///     .file("/in/main.py", "print(6 * 7)")
+///     .memory(256 << 20)
+///     .pids(64)
+///     .wall(Duration::from_secs(2))
+///     .output(1 << 20)
+///     .build()?;
+/// # Ok::<(), orangery::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Sandbox {
+    pub(crate) inner: Arc<Description>,
+}
+
+/// What the builder fills in.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) output: Option<u64>,
+    pub(crate) drain_grace: Option<Duration>,
+    pub(crate) ring_bytes: usize,
+}
+
+impl Default for Description {
+    fn default() -> Self {
+        Self {
+            spec: ContainerSpec::default(),
+            labels: BTreeMap::new(),
+            wall: None,
+            output: None,
+            drain_grace: Some(Duration::from_secs(2)),
+            ring_bytes: 256 << 10,
+        }
+    }
+}
+
+impl Sandbox {
+    /// Start describing one. Without any call it is the host's programs, read-only, in namespaces of their own, without
+    /// network.
+    #[must_use]
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder { inner: Description::default(), errors: Vec::new() }
+    }
+
+    /// The id that a container of this description gets; empty: a random one for each.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.spec.id
+    }
+}
+
+/// Builds a [`Sandbox`]; refusals are collected and told by [`SandboxBuilder::build`], all at once.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SandboxBuilder {
+    inner: Description,
+    errors: Vec<RuntimeError>,
+}
+
+impl SandboxBuilder {
+    /// The container's id, unique in its supervisor. Default: random.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.inner.spec.id = id.into();
+        self
+    }
+
+    /// What `/` is. Default: [`Rootfs::HostAllowList`].
+    pub fn rootfs(mut self, rootfs: Rootfs) -> Self {
+        self.inner.spec.rootfs = rootfs;
+        self
+    }
+
+    /// `/` is this directory, read-only.
+    pub fn rootfs_dir(self, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.rootfs(Rootfs::Dir { path: path.into(), access })
+    }
+
+    /// Show the host's /opt too.
+    pub fn host_opt(mut self, show: bool) -> Self {
+        self.inner.spec.host_opt = show;
+        self
+    }
+
+    /// Another mount.
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.inner.spec.mounts.push(mount);
+        self
+    }
+
+    /// A directory or file of the host at `target`, read-only.
+    pub fn bind_ro(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: true })
+    }
+
+    /// A directory or file of the host at `target`, writable.
+    pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: false })
+    }
+
+    /// An empty file system of at most `size` bytes at `target`.
+    pub fn tmpfs(self, target: impl Into<PathBuf>, size: u64) -> Self {
+        self.mount(Mount { source: MountSource::Tmpfs { size: Some(size) }, target: target.into(), read_only: false })
+    }
+
+    /// A file with this content before the command starts, mode 0644.
+    pub fn file(mut self, path: impl Into<PathBuf>, content: impl Into<Bytes>) -> Self {
+        let content: Arc<[u8]> = Arc::from(&content.into()[..]);
+        self.inner.spec.files.push(StagedFile { path: path.into(), content, mode: 0o644 });
+        self
+    }
+
+    /// Where user ids come from. Default: [`UserNamespace::Own`].
+    pub fn user_namespace(mut self, kind: UserNamespace) -> Self {
+        self.inner.spec.user_namespace = kind;
+        self
+    }
+
+    /// Default: [`Network::None`].
+    pub fn network(mut self, network: Network) -> Self {
+        self.inner.spec.network = network;
+        self
+    }
+
+    /// Default: the id.
+    pub fn hostname(mut self, name: impl Into<String>) -> Self {
+        self.inner.spec.hostname = Some(name.into());
+        self
+    }
+
+    /// All cgroup limits at once.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.inner.spec.limits = limits;
+        self
+    }
+
+    /// Bytes of memory.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.inner.spec.limits.memory = Some(bytes);
+        self
+    }
+
+    /// Processors, such as 0.5.
+    pub fn cpus(mut self, cpus: f64) -> Self {
+        match orangery_runtime::spec::size::parse_cpus(&cpus.to_string()) {
+            Ok((quota_us, period_us)) => self.inner.spec.limits.cpu_quota = Some(CpuQuota { quota_us, period_us }),
+            Err(why) => self.errors.push(RuntimeError::invalid("cpus", why)),
+        }
+        self
+    }
+
+    /// Processes and threads.
+    pub fn pids(mut self, count: u64) -> Self {
+        self.inner.spec.limits.pids = Some(count);
+        self
+    }
+
+    /// Private writable space. Default: 64 MiB, 16,384 inodes.
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.inner.spec.disk = disk;
+        self
+    }
+
+    /// A kernel parameter of the container's own namespaces.
+    pub fn sysctl(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.spec.sysctls.insert(key.into(), value.into());
+        self
+    }
+
+    /// Hide a path.
+    pub fn mask(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inner.spec.masked_paths.push(path.into());
+        self
+    }
+
+    /// Make a path read-only.
+    pub fn read_only(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inner.spec.readonly_paths.push(path.into());
+        self
+    }
+
+    /// `false`: the command is pid 1 itself, and feels no signal that it has no handler for. Default: a stub init.
+    pub fn init(mut self, stub: bool) -> Self {
+        self.inner.spec.without_init = !stub;
+        self
+    }
+
+    /// An immutable label, for the embedder's own bookkeeping.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// The whole container is killed this long after its command has started.
+    pub fn wall(mut self, limit: Duration) -> Self {
+        self.inner.wall = Some(limit);
+        self
+    }
+
+    /// It is killed when both output streams together exceed this many bytes.
+    pub fn output(mut self, bytes: u64) -> Self {
+        self.inner.output = Some(bytes);
+        self
+    }
+
+    /// How long to wait for the end of the output after the exit, when something else still holds it; `None`: for ever.
+    /// Default: 2 s.
+    pub fn drain_grace(mut self, grace: Option<Duration>) -> Self {
+        self.inner.drain_grace = grace;
+        self
+    }
+
+    /// Bytes of output kept for readers that come later. Default: 256 KiB.
+    pub fn ring(mut self, bytes: usize) -> Self {
+        self.inner.ring_bytes = bytes;
+        self
+    }
+
+    /// The description, with everything checked that does not need the machine; the rest is checked by `spawn`, before
+    /// anything is made.
+    ///
+    /// # Errors
+    /// Every refusal at once.
+    pub fn build(self) -> Result<Sandbox, Error> {
+        let mut errors = self.errors;
+        for (field, why) in self.inner.spec.limits.validate() {
+            errors.push(RuntimeError::invalid(format!("limits.{field}"), why));
+        }
+        for (field, zero) in [("wall", self.inner.wall == Some(Duration::ZERO)), ("output", self.inner.output == Some(0))] {
+            if zero {
+                errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
+            }
+        }
+        Error::all(errors)?;
+        Ok(Sandbox { inner: Arc::new(self.inner) })
+    }
+}

@@ -1,0 +1,61 @@
+//! The actix system and its arbiters on threads of our own.
+//!
+//! One thread carries the system: the manager and the runtime's driver. Each shard is an arbiter, started when the
+//! first container falls to it. `System::stop` joins nothing, so arbiters are stopped and joined here.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_rt::{Arbiter, System};
+use tokio::sync::oneshot;
+
+/// The shards of one supervisor.
+#[derive(Clone)]
+pub(crate) struct Shards {
+    arbiters: Arc<Mutex<Vec<Option<Arbiter>>>>,
+}
+
+impl Shards {
+    pub(crate) fn new(count: usize) -> Self {
+        let arbiters = (0..count.max(1)).map(|_| None).collect();
+        Self { arbiters: Arc::new(Mutex::new(arbiters)) }
+    }
+
+    /// Run `start` on the shard of container `id`. Must be called within the system. `false`: the shard is gone.
+    pub(crate) fn run(&self, id: &str, start: impl FnOnce() + Send + 'static) -> bool {
+        let mut arbiters = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        let index = usize::try_from(hash % arbiters.len() as u64).unwrap_or(0);
+        let Some(place) = arbiters.get_mut(index) else { return false };
+        place.get_or_insert_with(Arbiter::new).spawn_fn(start)
+    }
+
+    /// Stop and join all; blocks until their threads have ended.
+    fn join(&self) {
+        let arbiters: Vec<Arbiter> =
+            self.arbiters.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().filter_map(Option::take).collect();
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+        for arbiter in arbiters {
+            let _ = arbiter.join();
+        }
+    }
+}
+
+/// Run `main` as the system of a new thread. The receiver resolves when the thread and all shards have ended.
+///
+/// # Errors
+/// No thread can be started.
+pub(crate) fn run_system<F>(shards: Shards, main: impl FnOnce() -> F + Send + 'static) -> std::io::Result<oneshot::Receiver<()>>
+where
+    F: Future<Output = ()>,
+{
+    let (ended, receiver) = oneshot::channel();
+    std::thread::Builder::new().name("orangery".into()).spawn(move || {
+        System::new().block_on(async move { main().await });
+        shards.join();
+        let _ = ended.send(());
+    })?;
+    Ok(receiver)
+}

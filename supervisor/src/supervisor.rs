@@ -1,0 +1,308 @@
+//! The supervisor: what a service starts once and asks for everything.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use actix::Addr;
+use actix_rt::ArbiterHandle;
+use orangery_runtime::native::{NativeRuntime, Options};
+use orangery_runtime::{ProcessSpec, Runtime};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::blocking;
+use crate::command::Command;
+use crate::container::life::{Policy, Wall};
+use crate::error::{Error, ErrorKind};
+use crate::faults::Faults;
+use crate::guard;
+use crate::handle::{ContainerHandle, Inspect};
+use crate::manager::actor::ManagerActor;
+use crate::manager::admission::Admission;
+use crate::manager::msg::{Create, List, ShutDown};
+use crate::sandbox::Sandbox;
+use crate::shard::{Shards, run_system};
+
+/// Starts containers and watches over them, on threads of its own. Cheap to clone; works from any runtime or none.
+///
+/// Dropping the last clone kills and removes everything without blocking; [`Supervisor::shutdown`] also waits.
+#[derive(Clone)]
+pub struct Supervisor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    manager: Addr<ManagerActor>,
+    system: ArbiterHandle,
+    admission: Admission,
+    stop: Arc<Notify>,
+    ended: watch::Receiver<bool>,
+    native: Option<NativeRuntime>,
+    names: Mutex<u64>,
+    prefix: String,
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Supervisor`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SupervisorBuilder {
+    options: Options,
+    shards: Option<usize>,
+    max_containers: usize,
+    faults: Faults,
+}
+
+impl SupervisorBuilder {
+    /// Where the instance directory is made. Default: `/run/orangery`, or `$XDG_RUNTIME_DIR/orangery`.
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.options.state_dir = Some(dir.into());
+        self
+    }
+
+    /// An existing cgroup to make ours in. Default: our own.
+    pub fn cgroup_parent(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.cgroup_parent = Some(path.into());
+        self
+    }
+
+    /// Start the keeper from this file, which is written if it is missing, instead of from memory: for security modules
+    /// that attach profiles by path.
+    pub fn keeper_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.keeper_path = Some(path.into());
+        self
+    }
+
+    /// Use no cgroups: limits are refused.
+    pub fn without_cgroups(mut self) -> Self {
+        self.options.no_cgroups = true;
+        self
+    }
+
+    /// Shards, each with a thread that starts with its first container. Default: the processors, at most 4.
+    pub fn shards(mut self, count: usize) -> Self {
+        self.shards = Some(count);
+        self
+    }
+
+    /// Most containers at a time; one more is refused at once. Default: 4,096.
+    pub fn max_containers(mut self, count: usize) -> Self {
+        self.max_containers = count;
+        self
+    }
+
+    /// Who decides at the fault points.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn fault_policy(mut self, policy: Arc<dyn crate::faults::FaultPolicy>) -> Self {
+        self.faults = Faults::new(policy);
+        self
+    }
+
+    /// Start it.
+    ///
+    /// # Errors
+    /// The keeper cannot be started, or the state directory or cgroup cannot be used.
+    pub fn build(self) -> Result<Supervisor, Error> {
+        let (runtime, driver) = NativeRuntime::start(self.options.clone())?;
+        let native = runtime.clone();
+        self.start(Arc::new(runtime), Some(native), driver.run())
+    }
+
+    /// Start it on another runtime: a scripted fake.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn build_on(self, runtime: Arc<dyn Runtime>) -> Result<Supervisor, Error> {
+        self.start(runtime, None, std::future::ready(()))
+    }
+
+    fn start(
+        self,
+        runtime: Arc<dyn Runtime>,
+        native: Option<NativeRuntime>,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Supervisor, Error> {
+        if cfg!(panic = "abort") {
+            tracing::warn!("built with panic=abort: a panic of an actor ends the whole process, and the keeper cleans up");
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = Shards::new(self.shards.unwrap_or(cores.min(4)));
+        let stop = Arc::new(Notify::new());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults);
+        let ended = run_system(shards, move || async move {
+            let driver = tokio::spawn(driver);
+            let for_manager = Arc::clone(&runtime);
+            let manager = guard::start(ManagerActor::new(for_manager, for_shards, faults), || ());
+            let _ = sender.send((manager.clone(), actix_rt::Arbiter::current()));
+            for_system.notified().await;
+            close(&manager, &runtime).await;
+            let _ = driver.await;
+        })
+        .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
+        let (manager, system) = receiver
+            .recv()
+            .map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
+        let inner = Inner {
+            manager,
+            system,
+            admission: Admission::new(self.max_containers),
+            stop,
+            ended: follow(ended),
+            native,
+            names: Mutex::new(0),
+            prefix: random_prefix(),
+        };
+        Ok(Supervisor { inner: Arc::new(inner) })
+    }
+}
+
+/// Kill everything, wait until nothing is left, end the runtime.
+async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
+    let (reply, done) = oneshot::channel();
+    manager.do_send(ShutDown { reply });
+    let _ = done.await;
+    runtime.shutdown().await;
+}
+
+/// Many may wait for the one end.
+fn follow(ended: oneshot::Receiver<()>) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    let follower = std::thread::Builder::new().name("orangery-end".into()).spawn(move || {
+        let _ = blocking::wait(ended);
+        sender.send_replace(true);
+    });
+    drop(follower);
+    receiver
+}
+
+fn random_prefix() -> String {
+    let mut bytes = [0u8; 6];
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Supervisor {
+    /// Start one with the defaults.
+    ///
+    /// # Errors
+    /// The keeper cannot be started; the hint says what to change on this machine.
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// Configure one.
+    pub fn builder() -> SupervisorBuilder {
+        SupervisorBuilder { options: Options::default(), shards: None, max_containers: 4096, faults: Faults::default() }
+    }
+
+    /// The process's own supervisor, started on first use.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::new`], each time until it succeeds.
+    pub fn shared() -> Result<Self, Error> {
+        static SHARED: OnceLock<Mutex<Option<Supervisor>>> = OnceLock::new();
+        let shared = SHARED.get_or_init(Mutex::default);
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(supervisor) if !*supervisor.inner.ended.borrow() => Ok(supervisor.clone()),
+            _ => Ok(shared.insert(Self::new()?).clone()),
+        }
+    }
+
+    /// A command, to be run in a sandbox.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command::new(Ok(self.clone()), program.as_ref())
+    }
+
+    pub(crate) fn create(
+        &self,
+        sandbox: &Sandbox,
+        main: ProcessSpec,
+        wall: Option<Duration>,
+        gentle: Option<(i32, Duration)>,
+    ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
+        let (supervisor, sandbox) = (self.clone(), sandbox.clone());
+        async move {
+            let description = &sandbox.inner;
+            let permit = supervisor.inner.admission.permit()?;
+            let mut spec = description.spec.clone();
+            if spec.id.is_empty() {
+                spec.id = supervisor.name();
+            }
+            let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
+            let policy = Policy { wall, output: description.output, drain_grace: description.drain_grace };
+            let (reply, answer) = oneshot::channel();
+            supervisor.inner.manager.do_send(Create {
+                spec,
+                main,
+                policy,
+                labels: description.labels.clone(),
+                ring_bytes: description.ring_bytes,
+                permit,
+                reply,
+            });
+            let alive = answer.await.map_err(|_| supervisor.lost())??;
+            Ok(ContainerHandle::new(alive, supervisor.inner.system.clone()))
+        }
+    }
+
+    fn lost(&self) -> Error {
+        if *self.inner.ended.borrow() { Error::shut_down() } else { Error::lost_request() }
+    }
+
+    /// A name that no other container of this machine has.
+    fn name(&self) -> String {
+        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        *names += 1;
+        format!("{}-{}", self.inner.prefix, *names)
+    }
+
+    /// Everything that exists, in order of ids.
+    ///
+    /// # Errors
+    /// The supervisor is shut down.
+    pub async fn list(&self) -> Result<Vec<Inspect>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.manager.do_send(List { reply });
+        let slots = answer.await.map_err(|_| self.lost())?;
+        Ok(slots.iter().map(|slot| Inspect::of(slot)).collect())
+    }
+
+    /// The runtime underneath: its plan, its keeper, its cgroup mode. `None` on a fake.
+    #[must_use]
+    pub fn native(&self) -> Option<&NativeRuntime> {
+        self.inner.native.as_ref()
+    }
+
+    /// Kill and remove everything, end the keeper, join all threads. Idempotent: a second call joins the first.
+    ///
+    /// # Cancel safety
+    /// The shut-down goes on when the future is dropped.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.inner.stop.notify_one();
+        let mut ended = self.inner.ended.clone();
+        async move {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
+    /// [`Supervisor::shutdown`] for programs without a runtime.
+    pub fn shutdown_blocking(&self) {
+        blocking::wait(self.shutdown());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
