@@ -82,7 +82,7 @@ pub(super) async fn create(inner: Arc<Inner>, spec: ContainerSpec, main: Process
 fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
     let (ids, range) = inner.ids(&spec)?;
     check::check_mapped(spec.main(), ids.as_ref())?;
-    let mut undo = Undo { rests: Some(Rests { range, ..Rests::default() }), janitor: inner.janitor.clone() };
+    let mut undo = Undo { rests: Some(Rests { _range: range, ..Rests::default() }), janitor: inner.janitor.clone() };
     let group = inner.cgroups()?.create(&spec.container().id, &spec.container().limits).map_err(|error| {
         let made = cgroup_error(&error);
         if error.is_exists() { made.with_field("id") } else { made }

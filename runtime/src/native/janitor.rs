@@ -15,7 +15,8 @@ use crate::ids::Range;
 #[derive(Debug, Default)]
 pub(super) struct Rests {
     pub(super) group: Option<Arc<Group>>,
-    pub(super) range: Option<Arc<Range>>,
+    /// Freed when this is dropped, after everything else is gone.
+    pub(super) _range: Option<Arc<Range>>,
     pub(super) init: Option<Arc<OwnedFd>>,
 }
 

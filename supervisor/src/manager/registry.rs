@@ -31,7 +31,8 @@ impl<T> Registry<T> {
         }
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&T> {
+    #[cfg(test)]
+    fn get(&self, id: &str) -> Option<&T> {
         self.entries.get(id)
     }
 

@@ -1,0 +1,1 @@
+//! One idea a file: see the examples of this package.
