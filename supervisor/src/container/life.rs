@@ -121,6 +121,10 @@ async fn begin(order: Order) -> Option<Living> {
     };
     let main = give_birth(&slot.main, &container, &started, create_us, micros(began), &faults);
     slot.step(Input::Started);
+    // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
+    if slot.main.intent().is_some() {
+        let _ = slot.main.kill(Cause::Stop { escalated: true });
+    }
     let for_actor = Arc::clone(&slot);
     let actor = guard::start(ContainerActor::new(Arc::clone(&slot), faults.clone()), move || broken(&for_actor.main));
     if reply.send(Ok((Arc::clone(&slot), actor.clone(), main.clone()))).is_err() {

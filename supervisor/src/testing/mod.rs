@@ -1,1 +1,273 @@
-//! fake
+//! A scripted runtime for tests: containers that exist only here, with real pipes, driven by the test.
+//!
+//! It is never chosen inside the product: only [`SupervisorBuilder::build_on`](crate::SupervisorBuilder::build_on)
+//! takes it, behind the feature `testing`.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use orangery_runtime::cgroup::{Limits, Stats};
+use orangery_runtime::spec::Stdio;
+use orangery_runtime::{
+    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Runtime, Started,
+};
+use tokio::sync::{oneshot, watch};
+
+/// What the fake has seen and what it still holds.
+#[derive(Default)]
+struct Scene {
+    log: Vec<String>,
+    started: VecDeque<Actor>,
+    alive: usize,
+    refuse: Option<Error>,
+}
+
+/// The test's side of one started process.
+pub struct Actor {
+    stdout: Option<std::fs::File>,
+    exit: Option<oneshot::Sender<Exit>>,
+}
+
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actor").finish_non_exhaustive()
+    }
+}
+
+impl Actor {
+    /// Write to its standard output.
+    ///
+    /// # Panics
+    /// When its standard output is closed.
+    pub fn say(&mut self, bytes: &[u8]) {
+        let written = self.stdout.as_mut().map(|out| out.write_all(bytes));
+        assert!(matches!(written, Some(Ok(()))), "the pipe is open: {written:?}");
+    }
+
+    /// End it with this code, its output closed.
+    pub fn exit(mut self, code: i32) {
+        self.end(ExitStatus::Code(code));
+    }
+
+    fn end(&mut self, status: ExitStatus) {
+        self.stdout = None;
+        if let Some(exit) = self.exit.take() {
+            let _ = exit.send(Exit::new(status, None, 0));
+        }
+    }
+}
+
+/// The scripted runtime. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct FakeRuntime {
+    scene: Arc<Mutex<Scene>>,
+    changed: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for FakeRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeRuntime").finish_non_exhaustive()
+    }
+}
+
+impl FakeRuntime {
+    fn scene(&self) -> MutexGuard<'_, Scene> {
+        self.scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        self.scene().log.push(what.into());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The next creation fails with this.
+    pub fn refuse(&self, error: Error) {
+        self.scene().refuse = Some(error);
+    }
+
+    /// What was asked of it, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.scene().log.clone()
+    }
+
+    /// Containers that are made and not deleted.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.scene().alive
+    }
+
+    /// The next process that was started and not yet taken.
+    pub async fn actor(&self) -> Actor {
+        let mut changes = self.changed.subscribe();
+        loop {
+            if let Some(actor) = self.scene().started.pop_front() {
+                return actor;
+            }
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Wait until `line` was asked of it.
+    pub async fn saw(&self, line: &str) {
+        let mut changes = self.changed.subscribe();
+        while !self.scene().log.iter().any(|seen| seen == line) {
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Wait until no container is left.
+    pub async fn empty(&self) {
+        let mut changes = self.changed.subscribe();
+        while self.alive() > 0 {
+            let _ = changes.changed().await;
+        }
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn create(&self, spec: ContainerSpec, main: ProcessSpec) -> BoxFuture<Result<Box<dyn Container>, Errors>> {
+        let fake = self.clone();
+        Box::pin(async move {
+            if let Some(error) = fake.scene().refuse.take() {
+                return Err(Errors(vec![error]));
+            }
+            fake.scene().alive += 1;
+            fake.note(format!("create {}", spec.id));
+            let container = FakeContainer { id: spec.id, main, fake, killed: Arc::default(), deleted: Arc::default() };
+            Ok(Box::new(container) as Box<dyn Container>)
+        })
+    }
+
+    fn check(&self, _: &ContainerSpec, _: &ProcessSpec) -> Result<(), Errors> {
+        Ok(())
+    }
+
+    fn shutdown(&self) -> BoxFuture<()> {
+        self.note("shutdown");
+        Box::pin(std::future::ready(()))
+    }
+}
+
+struct FakeContainer {
+    id: String,
+    main: ProcessSpec,
+    fake: FakeRuntime,
+    /// Fires when the container is killed; each process takes it as its end.
+    killed: Arc<watch::Sender<bool>>,
+    deleted: Arc<Mutex<bool>>,
+}
+
+impl FakeContainer {
+    fn begin(&self, spec: &ProcessSpec, what: &str) -> Result<Started, Error> {
+        let failed = |error: rustix::io::Errno| Error::system("cannot make a pipe", error);
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+        let stdout = matches!(spec.stdout, Stdio::Piped).then_some(read);
+        let (exit, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
+        let mut killed = self.killed.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                Ok(exit) = told => { let _ = sender.send(exit); }
+                _ = killed.wait_for(|killed| *killed) => {
+                    let signal = ExitStatus::Signal { signal: 9, core_dumped: false };
+                    let _ = sender.send(Exit::new(signal, None, 0));
+                }
+            }
+        });
+        self.fake.scene().started.push_back(Actor { stdout: Some(write.into()), exit: Some(exit) });
+        self.fake.note(format!("{what} {}", self.id));
+        // A pidfd is any descriptor here: the fake never signals a real process.
+        let pidfd = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?.0;
+        Ok(Started { pid: 1, pidfd: Arc::new(pidfd), exit: receiver, stdin: None, stdout, stderr: None })
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> BoxFuture<T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Container for FakeContainer {
+    fn start(&self) -> BoxFuture<Result<Started, Error>> {
+        ready(self.begin(&self.main, "start"))
+    }
+
+    fn exec(&self, process: ProcessSpec) -> BoxFuture<Result<Started, Error>> {
+        ready(self.begin(&process, "exec"))
+    }
+
+    fn kill(&self) -> Result<(), Error> {
+        self.fake.note(format!("kill {}", self.id));
+        self.killed.send_replace(true);
+        // Whatever still holds the write ends dies with the container.
+        for actor in &mut self.fake.scene().started {
+            actor.stdout = None;
+        }
+        Ok(())
+    }
+
+    fn pause(&self) -> BoxFuture<Result<(), Error>> {
+        self.fake.note(format!("pause {}", self.id));
+        ready(Ok(()))
+    }
+
+    fn resume(&self) -> BoxFuture<Result<(), Error>> {
+        self.fake.note(format!("resume {}", self.id));
+        ready(Ok(()))
+    }
+
+    fn update(&self, _: Limits) -> Result<(), Error> {
+        self.fake.note(format!("update {}", self.id));
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn signal(&self, _: &OwnedFd, signal: i32) -> Result<(), Error> {
+        self.fake.note(format!("signal {} {signal}", self.id));
+        Ok(())
+    }
+
+    fn finish(&self) -> BoxFuture<Evidence> {
+        self.fake.note(format!("finish {}", self.id));
+        ready(Evidence::default())
+    }
+
+    fn delete(&self) -> BoxFuture<Result<(), Error>> {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*deleted {
+            *deleted = true;
+            self.fake.scene().alive -= 1;
+            self.fake.note(format!("delete {}", self.id));
+        }
+        ready(Ok(()))
+    }
+
+    fn root(&self) -> Result<OwnedFd, Error> {
+        Err(Error::new(ErrorKind::State, "a fake has no root"))
+    }
+
+    fn init_pid(&self) -> i32 {
+        1
+    }
+
+    fn cgroup_mode(&self) -> String {
+        "fake".into()
+    }
+}
+
+impl Drop for FakeContainer {
+    fn drop(&mut self) {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*deleted {
+            *deleted = true;
+            self.fake.scene().alive -= 1;
+            self.fake.note(format!("drop {}", self.id));
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The actors against the scripted runtime: what happens is the actors' doing alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery::faults::{Fault, FaultPolicy, Site};
+use orangery::testing::FakeRuntime;
+use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Sandbox, State, Supervisor};
+
+/// Panics at sites of this name, this often.
+struct PanicAt {
+    message: &'static str,
+    times: std::sync::atomic::AtomicU32,
+}
+
+impl PanicAt {
+    fn new(message: &'static str, times: u32) -> Arc<Self> {
+        Arc::new(Self { message, times: times.into() })
+    }
+}
+
+impl FaultPolicy for PanicAt {
+    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
+        let (Site::ProcessMessage(name) | Site::ContainerMessage(name)) = site else { return Fault::Continue };
+        let left = self.times.load(std::sync::atomic::Ordering::SeqCst);
+        if name != self.message || left == 0 {
+            return Fault::Continue;
+        }
+        self.times.store(left - 1, std::sync::atomic::Ordering::SeqCst);
+        Fault::Panic
+    }
+}
+
+fn supervisor(fake: &FakeRuntime) -> Supervisor {
+    Supervisor::builder().shards(1).build_on(Arc::new(fake.clone())).unwrap()
+}
+
+fn faulty(fake: &FakeRuntime, policy: Arc<PanicAt>) -> Supervisor {
+    Supervisor::builder().shards(1).fault_policy(policy).build_on(Arc::new(fake.clone())).unwrap()
+}
+
+async fn spawn(supervisor: &Supervisor, id: &str) -> ContainerHandle {
+    let sandbox = Sandbox::builder().id(id).build().unwrap();
+    supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap()
+}
+
+#[tokio::test]
+async fn output_exit_and_report_arrive_and_the_container_is_deleted_before_the_report_is_told() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let mut actor = fake.actor().await;
+    actor.say(b"hello");
+    actor.exit(3);
+    let report = handle.wait().await.unwrap();
+    assert_eq!((report.exit, report.cause.clone()), (ExitStatus::Code(3), Cause::Own));
+    assert_eq!(report.stdout.bytes, 5);
+    assert_eq!(fake.alive(), 0);
+    assert_eq!(fake.log(), ["create a", "start a", "finish a", "delete a"]);
+    assert_eq!(handle.wait_exit().await.unwrap(), ExitStatus::Code(3), "and again, after the end");
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn ten_waiters_and_a_late_one_get_the_same_report() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let waiters: Vec<_> = (0..10).map(|_| tokio::spawn(handle.wait())).collect();
+    fake.actor().await.exit(0);
+    let mut reports = Vec::new();
+    for waiter in waiters {
+        reports.push(waiter.await.unwrap().unwrap());
+    }
+    reports.push(handle.wait().await.unwrap());
+    assert!(reports.iter().all(|report| Arc::ptr_eq(report, &reports[0])));
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_kills_and_removes_and_detach_opts_out() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    drop(handle.clone());
+    drop(handle);
+    fake.saw("kill a").await;
+    fake.empty().await;
+    let handle = spawn(&supervisor, "b").await;
+    handle.detach();
+    assert_eq!(supervisor.list().await.unwrap()[0].state, State::Running);
+    assert!(!fake.log().contains(&"kill b".to_owned()));
+    supervisor.shutdown().await;
+    assert!(fake.log().contains(&"kill b".to_owned()), "the end of the supervisor is the end of all");
+    assert_eq!(fake.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_taken_id_and_one_container_too_many_are_refused_and_nothing_is_made() {
+    let fake = FakeRuntime::default();
+    let supervisor = Supervisor::builder().max_containers(2).build_on(Arc::new(fake.clone())).unwrap();
+    let first = spawn(&supervisor, "a").await;
+    let sandbox = Sandbox::builder().id("a").build().unwrap();
+    let error = supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Exists, Some("id")));
+    let second = spawn(&supervisor, "b").await;
+    let error = supervisor.command("prog").spawn().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert_eq!(fake.alive(), 2);
+    drop((first, second));
+    supervisor.shutdown().await;
+    let error = supervisor.command("prog").spawn().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
+}
+
+#[tokio::test]
+async fn a_refused_creation_is_told_and_its_name_is_free_again() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    fake.refuse(orangery::runtime::Error::invalid("rootfs", "no"));
+    let sandbox = Sandbox::builder().id("a").build().unwrap();
+    let error = supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("rootfs")));
+    // The name is given back by a message; a second try may come before it, a listing comes after.
+    while !supervisor.list().await.unwrap().is_empty() {}
+    drop(spawn(&supervisor, "a").await);
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn dropping_spawn_at_every_poll_leaves_nothing() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    for polls in 0..8 {
+        let mut spawning = Box::pin(supervisor.command("prog").spawn());
+        for _ in 0..polls {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(spawning.as_mut().poll(cx))).await;
+            if let std::task::Poll::Ready(handle) = polled {
+                drop(handle);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(spawning);
+    }
+    supervisor.shutdown().await;
+    assert_eq!(fake.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_in_each_handler_of_a_process_loses_neither_bytes_nor_exit_nor_kill() {
+    for message in ["signal", "stop", "exited"] {
+        let fake = FakeRuntime::default();
+        let supervisor = faulty(&fake, PanicAt::new(message, 1));
+        let handle = spawn(&supervisor, "a").await;
+        let mut actor = fake.actor().await;
+        actor.say(b"before");
+        match message {
+            "signal" => {
+                let error = handle.process().signal_in_order(15).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::SupervisorFault, "only the message in hand is lost");
+                handle.process().signal_in_order(15).await.unwrap();
+            }
+            "stop" => {
+                let error = handle.stop(15, Duration::from_secs(1)).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::SupervisorFault);
+            }
+            _ => {}
+        }
+        actor.say(b" and after");
+        actor.exit(7);
+        let report = handle.wait().await.unwrap();
+        assert_eq!((report.exit, report.stdout.bytes), (ExitStatus::Code(7), 16), "{message}");
+        supervisor.shutdown().await;
+        assert_eq!(fake.alive(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_kill_works_while_every_handler_panics_and_a_broken_actor_takes_its_workload_along() {
+    let fake = FakeRuntime::default();
+    let supervisor = faulty(&fake, PanicAt::new("signal", u32::MAX));
+    let handle = spawn(&supervisor, "a").await;
+    assert!(handle.process().signal_in_order(15).await.is_err());
+    handle.kill().unwrap();
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.cause, Cause::Stop { escalated: true });
+    let handle = spawn(&supervisor, "b").await;
+    for _ in 0..6 {
+        assert!(handle.process().signal_in_order(15).await.is_err());
+    }
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.cause, Cause::SupervisorFault, "six panics in five seconds: never left unmanaged");
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_each_handler_of_a_container_harms_nobody() {
+    for message in ["exec", "pause", "update"] {
+        let fake = FakeRuntime::default();
+        let supervisor = faulty(&fake, PanicAt::new(message, 1));
+        let handle = spawn(&supervisor, "a").await;
+        let main = fake.actor().await;
+        let lost = match message {
+            "exec" => handle.command("more").spawn().await.map(drop),
+            "pause" => handle.pause().await,
+            _ => handle.update(orangery::Limits::default()).await,
+        };
+        assert_eq!(lost.unwrap_err().kind(), ErrorKind::SupervisorFault);
+        let more = handle.command("more").spawn().await.unwrap();
+        fake.actor().await.exit(1);
+        assert_eq!(more.wait().await.unwrap().exit, ExitStatus::Code(1));
+        main.exit(0);
+        assert!(handle.wait().await.unwrap().success());
+        supervisor.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_flooded_mailbox_delays_neither_bytes_nor_exit_nor_kill() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let mut actor = fake.actor().await;
+    let flood: Vec<_> = (0..100_000).map(|_| handle.process().stop(15, Duration::from_secs(3600))).collect();
+    actor.say(&[b'x'; 1000]);
+    handle.kill().unwrap();
+    drop(actor);
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.stdout.bytes, 1000);
+    assert!(matches!(report.exit, ExitStatus::Signal { signal: 9, .. }));
+    drop(flood);
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn pause_exec_and_update_are_answered_by_the_table() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    handle.pause().await.unwrap();
+    assert_eq!(handle.inspect().state, State::Paused);
+    let error = handle.command("more").spawn().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State);
+    handle.pause().await.unwrap();
+    handle.resume().await.unwrap();
+    handle.update(orangery::Limits::default()).await.unwrap();
+    fake.actor().await.exit(0);
+    handle.wait().await.unwrap();
+    assert_eq!(handle.pause().await.unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(fake.log().iter().filter(|line| line.starts_with("pause")).count(), 1, "the second joined the first");
+    handle.delete().await.unwrap();
+    handle.delete().await.unwrap();
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stop_signals_waits_and_kills_and_a_second_stop_joins() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let actor = fake.actor().await;
+    let first = handle.stop(15, Duration::from_secs(3600));
+    let second = handle.stop(15, Duration::from_millis(1));
+    first.await.unwrap();
+    second.await.unwrap();
+    drop(actor);
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.cause, Cause::Stop { escalated: true });
+    let log = fake.log();
+    let signals: Vec<_> = log.iter().filter(|line| line.starts_with("signal")).collect();
+    assert_eq!(signals, ["signal a 15", "signal a 18"], "TERM is followed by CONT, once");
+    assert!(log.contains(&"kill a".to_owned()));
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_wall_and_the_output_limit_are_the_cause_and_an_exit_that_came_first_is_its_own() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let sandbox = Sandbox::builder().wall(Duration::from_millis(1)).build().unwrap();
+    let slow = supervisor.command("slow").sandbox(&sandbox).spawn().await.unwrap();
+    let held = fake.actor().await;
+    let report = {
+        let waiting = slow.wait();
+        slow.wait_exit().await.unwrap();
+        drop(held);
+        waiting.await.unwrap()
+    };
+    assert_eq!(report.cause, Cause::Limit(LimitKind::Wall));
+    assert_eq!(report.shell_code(), 124);
+    let sandbox = Sandbox::builder().output(10).build().unwrap();
+    let chatty = supervisor.command("chatty").sandbox(&sandbox).spawn().await.unwrap();
+    let mut actor = fake.actor().await;
+    actor.say(b"eleven byte");
+    chatty.wait_exit().await.unwrap();
+    drop(actor);
+    assert_eq!(chatty.wait().await.unwrap().cause, Cause::Limit(LimitKind::Output));
+    let own = spawn(&supervisor, "own").await;
+    fake.actor().await.exit(0);
+    own.wait_exit().await.unwrap();
+    own.kill().unwrap();
+    assert_eq!(own.wait().await.unwrap().cause, Cause::Own);
+    supervisor.shutdown().await;
+}
+
+/// Handles and futures may go anywhere.
+#[test]
+fn handles_are_send_and_sync() {
+    fn send_sync<T: Send + Sync + 'static>() {}
+    fn send<T: Send + 'static>(_: &T) {}
+    send_sync::<Supervisor>();
+    send_sync::<ContainerHandle>();
+    send_sync::<orangery::ProcessHandle>();
+    send_sync::<orangery::Error>();
+    send_sync::<orangery::Report>();
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    send(&supervisor.command("prog").spawn());
+    send(&supervisor.command("prog").run());
+    send(&supervisor.shutdown());
+    supervisor.shutdown_blocking();
+}
+
+/// No runtime at all, and inside one: the blocking facade and a foreign executor.
+#[test]
+fn it_works_without_a_runtime() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = supervisor.command("prog").spawn_blocking().unwrap();
+    handle.kill().unwrap();
+    assert!(matches!(handle.wait_blocking().unwrap().exit, ExitStatus::Signal { .. }));
+    let inside = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    inside.block_on(async {
+        let handle = supervisor.command("prog").spawn_blocking().unwrap();
+        handle.kill().unwrap();
+        handle.wait_blocking().unwrap();
+    });
+    supervisor.shutdown_blocking();
+    supervisor.shutdown_blocking();
+}
+
+#[test]
+fn a_report_survives_json() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = supervisor.command("prog").spawn_blocking().unwrap();
+    handle.kill().unwrap();
+    let report = handle.wait_blocking().unwrap();
+    let text = serde_json::to_string(&*report).unwrap();
+    assert_eq!(serde_json::from_str::<orangery::Report>(&text).unwrap(), *report);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert!(json["cgroup"]["memory_peak"]["unknown"].is_string(), "unknown is never zero");
+    supervisor.shutdown_blocking();
+}
