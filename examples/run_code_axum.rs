@@ -13,7 +13,8 @@ use std::time::Duration;
 
 async fn run(State(supervisor): State<Supervisor>, source: Bytes) -> Result<Body, (StatusCode, String)> {
     let refused = |error: orangery::Error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n"));
-    let sandbox = Sandbox::builder().file("/in/main.sh", source).wall(Duration::from_secs(10)).build().map_err(refused)?;
+    let sandbox =
+        Sandbox::builder().file("/in/main.sh", source).wall(Duration::from_secs(10)).build().map_err(refused)?;
     let container = supervisor.command("sh").arg("/in/main.sh").sandbox(&sandbox).spawn().await.map_err(refused)?;
     let output = container.output().bytes().lossy().map(|chunk| chunk.map_err(std::io::Error::from));
     Ok(Body::from_stream(output.chain(stream::once(report(container)))))

@@ -34,6 +34,7 @@ fn fail(why: &str) -> ! {
     std::process::exit(1)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a build script runs the compiler")]
 fn build(out: &Path, target: &str) {
     let mut rustc = Command::new(var("RUSTC"));
     rustc

@@ -29,10 +29,7 @@ pub struct ByteStream {
 
 impl ByteStream {
     pub(crate) const fn new(subscriber: Subscriber) -> Self {
-        Self {
-            subscriber,
-            lossy: false,
-        }
+        Self { subscriber, lossy: false }
     }
 
     /// Skips gaps in silence. A stream that stops without an end is still an error.
@@ -43,10 +40,7 @@ impl ByteStream {
 
     /// The same bytes as an [`AsyncRead`].
     pub const fn reader(self) -> ByteReader {
-        ByteReader {
-            stream: self,
-            current: Bytes::new(),
-        }
+        ByteReader { stream: self, current: Bytes::new() }
     }
 
     /// What an event is to a reader of bytes: an item, the end (`None`), or nothing.
@@ -105,11 +99,7 @@ impl ByteReader {
 }
 
 impl AsyncRead for ByteReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.current.is_empty() {
             match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
                 Some(item) => self.current = item?,

@@ -62,11 +62,7 @@ impl Capture {
 
     /// What was kept.
     pub fn finish(self) -> Captured {
-        Captured {
-            head: self.head.freeze(),
-            tail: Vec::from(self.tail).into(),
-            omitted: self.omitted,
-        }
+        Captured { head: self.head.freeze(), tail: Vec::from(self.tail).into(), omitted: self.omitted }
     }
 
     fn push_tail(&mut self, data: &[u8]) {
@@ -129,10 +125,7 @@ mod tests {
         let mut capture = Capture::new(5);
         capture.push(b"0123456789");
         let captured = capture.finish();
-        assert_eq!(
-            (&captured.head[..], &captured.tail[..]),
-            (&b"01"[..], &b"789"[..])
-        );
+        assert_eq!((&captured.head[..], &captured.tail[..]), (&b"01"[..], &b"789"[..]));
         assert_eq!(captured.omitted, 5);
     }
 
@@ -143,10 +136,7 @@ mod tests {
         capture.skip(100);
         capture.push(b"cd");
         let captured = capture.finish();
-        assert_eq!(
-            (&captured.head[..], &captured.tail[..]),
-            (&b"ab"[..], &b"cd"[..])
-        );
+        assert_eq!((&captured.head[..], &captured.tail[..]), (&b"ab"[..], &b"cd"[..]));
         assert_eq!(captured.omitted, 100);
     }
 

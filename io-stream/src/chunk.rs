@@ -140,10 +140,7 @@ pub(crate) struct PerSource<T> {
 impl<T> PerSource<T> {
     /// Asks `f` for the value of each source.
     pub(crate) fn from_fn(mut f: impl FnMut(Source) -> T) -> Self {
-        Self {
-            stdout: f(Source::Stdout),
-            stderr: f(Source::Stderr),
-        }
+        Self { stdout: f(Source::Stdout), stderr: f(Source::Stderr) }
     }
 }
 
@@ -181,10 +178,7 @@ impl Stamp {
         Self {
             wall: SystemTime::now(),
             // The monotonic clock counts from boot: neither field is ever negative (clock_gettime(2)).
-            mono: Duration::new(
-                mono.tv_sec.unsigned_abs(),
-                mono.tv_nsec.unsigned_abs() as u32,
-            ),
+            mono: Duration::new(mono.tv_sec.unsigned_abs(), mono.tv_nsec.unsigned_abs() as u32),
         }
     }
 }
@@ -240,10 +234,7 @@ mod tests {
     fn sources_contain_what_they_name() {
         for source in Source::ALL {
             assert!(Sources::Both.contains(source));
-            assert_ne!(
-                Sources::Stdout.contains(source),
-                Sources::Stderr.contains(source)
-            );
+            assert_ne!(Sources::Stdout.contains(source), Sources::Stderr.contains(source));
             assert_eq!(source.other().other(), source);
         }
     }

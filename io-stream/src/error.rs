@@ -56,41 +56,22 @@ pub struct StreamError {
 impl StreamError {
     /// A failure that no system call reported.
     pub(crate) const fn new(operation: &'static str, kind: StreamErrorKind) -> Self {
-        Self {
-            operation,
-            kind,
-            source: None,
-            gap: None,
-            resume: None,
-        }
+        Self { operation, kind, source: None, gap: None, resume: None }
     }
 
     /// A failed system call.
-    pub(crate) fn io(
-        operation: &'static str,
-        kind: StreamErrorKind,
-        source: impl Into<io::Error>,
-    ) -> Self {
-        Self {
-            source: Some(source.into()),
-            ..Self::new(operation, kind)
-        }
+    pub(crate) fn io(operation: &'static str, kind: StreamErrorKind, source: impl Into<io::Error>) -> Self {
+        Self { source: Some(source.into()), ..Self::new(operation, kind) }
     }
 
     /// Bytes that a reader of plain bytes did not get.
     pub(crate) fn from_gap(gap: Gap) -> Self {
-        Self {
-            gap: Some(gap),
-            ..Self::new("read a stream", StreamErrorKind::Gap)
-        }
+        Self { gap: Some(gap), ..Self::new("read a stream", StreamErrorKind::Gap) }
     }
 
     /// A reader of plain bytes that was disconnected.
     pub(crate) fn lagged(seq: u64) -> Self {
-        Self {
-            resume: Some(seq),
-            ..Self::new("read a stream", StreamErrorKind::Lagged)
-        }
+        Self { resume: Some(seq), ..Self::new("read a stream", StreamErrorKind::Lagged) }
     }
 
     /// What kind of failure it was.
@@ -140,11 +121,7 @@ mod tests {
 
     #[test]
     fn a_message_leaves_its_source_to_the_chain() {
-        let error = StreamError::io(
-            "read stdout",
-            StreamErrorKind::Read,
-            io::Error::from_raw_os_error(5),
-        );
+        let error = StreamError::io("read stdout", StreamErrorKind::Read, io::Error::from_raw_os_error(5));
         assert_eq!(error.to_string(), "read stdout: the read failed");
         assert!(error.source().is_some());
         assert_eq!(error.io_error().and_then(io::Error::raw_os_error), Some(5));
@@ -160,14 +137,7 @@ mod tests {
     fn as_an_io_error_it_keeps_the_kind() {
         let broken = StreamError::new("write stdin", StreamErrorKind::BrokenPipe);
         assert_eq!(io::Error::from(broken).kind(), io::ErrorKind::BrokenPipe);
-        let inner = StreamError::io(
-            "read stdout",
-            StreamErrorKind::Read,
-            io::ErrorKind::ConnectionReset,
-        );
-        assert_eq!(
-            io::Error::from(inner).kind(),
-            io::ErrorKind::ConnectionReset
-        );
+        let inner = StreamError::io("read stdout", StreamErrorKind::Read, io::ErrorKind::ConnectionReset);
+        assert_eq!(io::Error::from(inner).kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -82,11 +82,7 @@ pub struct End {
 impl End {
     /// The end as the hub's counters tell it.
     pub(crate) fn new(totals: PerSource<Totals>, reason: EndReason) -> Self {
-        Self {
-            stdout: totals[Source::Stdout],
-            stderr: totals[Source::Stderr],
-            reason,
-        }
+        Self { stdout: totals[Source::Stdout], stderr: totals[Source::Stderr], reason }
     }
 
     /// The counts of one source.
@@ -119,10 +115,8 @@ mod tests {
 
     #[test]
     fn an_end_keeps_the_sources_apart() {
-        let totals = PerSource::from_fn(|source| Totals {
-            bytes: if source == Source::Stdout { 3 } else { 5 },
-            dropped: 0,
-        });
+        let totals =
+            PerSource::from_fn(|source| Totals { bytes: if source == Source::Stdout { 3 } else { 5 }, dropped: 0 });
         let end = End::new(totals, EndReason::Eof);
         assert_eq!((end.stdout.bytes, end.stderr.bytes), (3, 5));
         assert_eq!(end.totals(Source::Stderr), end.stderr);

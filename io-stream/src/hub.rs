@@ -87,11 +87,7 @@ impl Hub {
             end: None,
         };
         Self {
-            core: Arc::new(Core {
-                state: Mutex::new(state),
-                space: Arc::new(Notify::new()),
-                closed: Notify::new(),
-            }),
+            core: Arc::new(Core { state: Mutex::new(state), space: Arc::new(Notify::new()), closed: Notify::new() }),
         }
     }
 
@@ -240,19 +236,10 @@ impl Drop for Core {
 
 impl State {
     fn totals(&self, source: Source) -> Totals {
-        Totals {
-            bytes: self.ring.total(source),
-            dropped: self.dropped[source],
-        }
+        Totals { bytes: self.ring.total(source), dropped: self.dropped[source] }
     }
 
-    fn attempt(
-        &mut self,
-        source: Source,
-        data: &Bytes,
-        waited: Duration,
-        wakers: &mut Wakers,
-    ) -> Attempt {
+    fn attempt(&mut self, source: Source, data: &Bytes, waited: Duration, wakers: &mut Wakers) -> Attempt {
         if self.end.is_some() {
             return Attempt::Closed;
         }
@@ -268,10 +255,7 @@ impl State {
 
     /// The shortest time until a full blocking subscriber gives up, if there is one.
     fn stall(&self, source: Source, len: u64, waited: Duration) -> Option<Duration> {
-        let wanting = self
-            .slots
-            .values()
-            .filter(|slot| slot.sources.contains(source));
+        let wanting = self.slots.values().filter(|slot| slot.sources.contains(source));
         wanting.filter_map(|slot| slot.stall(len, waited)).min()
     }
 

@@ -17,10 +17,7 @@ pub struct HubOptions {
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self {
-            ring_bytes: 256 * 1024,
-            generation: Generation::default(),
-        }
+        Self { ring_bytes: 256 * 1024, generation: Generation::default() }
     }
 }
 

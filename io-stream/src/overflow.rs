@@ -76,18 +76,12 @@ impl Bound {
 
     /// The bound of something that may hold `bytes`.
     pub(crate) fn of_bytes(bytes: usize) -> Self {
-        Self {
-            bytes: bytes as u64,
-            chunks: (bytes / Self::BYTES_PER_CHUNK).max(Self::MIN_CHUNKS),
-        }
+        Self { bytes: bytes as u64, chunks: (bytes / Self::BYTES_PER_CHUNK).max(Self::MIN_CHUNKS) }
     }
 
     /// This bound, or wider where `held` and `count` already exceed it.
     pub(crate) fn at_least(self, held: u64, count: usize) -> Self {
-        Self {
-            bytes: self.bytes.max(held),
-            chunks: self.chunks.max(count),
-        }
+        Self { bytes: self.bytes.max(held), chunks: self.chunks.max(count) }
     }
 
     /// Whether so much is within the bound.
@@ -104,12 +98,9 @@ mod tests {
 
     #[test]
     fn what_fits_is_always_taken() {
-        for policy in [
-            Overflow::DropOldest,
-            Overflow::DropNewest,
-            Overflow::Disconnect,
-            Overflow::Block { budget: BUDGET },
-        ] {
+        for policy in
+            [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect, Overflow::Block { budget: BUDGET }]
+        {
             assert_eq!(policy.decide(true, Duration::MAX), Verdict::Take);
         }
     }
@@ -117,10 +108,7 @@ mod tests {
     #[test]
     fn each_policy_has_its_answer() {
         let now = Duration::ZERO;
-        assert_eq!(
-            Overflow::DropOldest.decide(false, now),
-            Verdict::EvictThenTake
-        );
+        assert_eq!(Overflow::DropOldest.decide(false, now), Verdict::EvictThenTake);
         assert_eq!(Overflow::DropNewest.decide(false, now), Verdict::Refuse);
         assert_eq!(Overflow::Disconnect.decide(false, now), Verdict::Disconnect);
         assert_eq!(Overflow::default(), Overflow::DropOldest);

@@ -55,9 +55,7 @@ impl PipeReader {
     ///
     /// Cancel safe: dropped before it is ready, it has read nothing.
     pub(crate) async fn read(&mut self) -> Result<Bytes, StreamError> {
-        poll_fn(|cx| self.poll_read(cx))
-            .await
-            .map_err(|error| StreamError::io(READ, StreamErrorKind::Read, error))
+        poll_fn(|cx| self.poll_read(cx)).await.map_err(|error| StreamError::io(READ, StreamErrorKind::Read, error))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
@@ -73,8 +71,7 @@ impl PipeReader {
 
     /// How many bytes the pipe holds at this moment.
     pub(crate) fn available(&self) -> Result<u64, StreamError> {
-        rustix::io::ioctl_fionread(&self.receiver)
-            .map_err(|errno| StreamError::io(READ, StreamErrorKind::Read, errno))
+        rustix::io::ioctl_fionread(&self.receiver).map_err(|errno| StreamError::io(READ, StreamErrorKind::Read, errno))
     }
 
     /// What can be read without waiting, at most 64 KiB: `Some` of nothing is the end, `None` is an
@@ -144,11 +141,7 @@ impl PipeWriter {
     }
 
     /// Writes what fits into the pipe.
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.pipe).poll_write(cx, data)
     }
 }
@@ -163,11 +156,7 @@ impl TryFrom<OwnedFd> for PipeWriter {
 
 /// The type of the descriptor, if it can be used here at all: inside a runtime, and, of a pipe, open
 /// for `access` alone. An end that is open for both would hold its own end of file back.
-fn check_end(
-    fd: &OwnedFd,
-    access: OFlags,
-    operation: &'static str,
-) -> Result<FileType, StreamError> {
+fn check_end(fd: &OwnedFd, access: OFlags, operation: &'static str) -> Result<FileType, StreamError> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(StreamError::new(operation, StreamErrorKind::NoRuntime));
     }
@@ -215,22 +204,10 @@ mod tests {
         let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let kind = |result: Result<(), StreamError>| result.unwrap_err().kind();
         let (read, write) = pipe();
-        assert_eq!(
-            kind(PipeReader::from_fd(write).map(drop)),
-            StreamErrorKind::WrongEnd
-        );
-        assert_eq!(
-            kind(PipeWriter::from_fd(read).map(drop)),
-            StreamErrorKind::WrongEnd
-        );
-        assert_eq!(
-            kind(PipeReader::from_fd(file()).map(drop)),
-            StreamErrorKind::NotAPipe
-        );
-        assert_eq!(
-            kind(PipeWriter::from_fd(file()).map(drop)),
-            StreamErrorKind::NotAPipe
-        );
+        assert_eq!(kind(PipeReader::from_fd(write).map(drop)), StreamErrorKind::WrongEnd);
+        assert_eq!(kind(PipeWriter::from_fd(read).map(drop)), StreamErrorKind::WrongEnd);
+        assert_eq!(kind(PipeReader::from_fd(file()).map(drop)), StreamErrorKind::NotAPipe);
+        assert_eq!(kind(PipeWriter::from_fd(file()).map(drop)), StreamErrorKind::NotAPipe);
     }
 
     #[test]

@@ -131,12 +131,7 @@ async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
     }
 }
 
-async fn run_some(
-    reader: Option<PipeReader>,
-    source: Source,
-    hub: &Hub,
-    mut stopped: watch::Receiver<()>,
-) -> PumpEnd {
+async fn run_some(reader: Option<PipeReader>, source: Source, hub: &Hub, mut stopped: watch::Receiver<()>) -> PumpEnd {
     let stop = async move {
         // An error means that nobody is left to say stop.
         if stopped.changed().await.is_err() {
@@ -150,12 +145,7 @@ async fn run_some(
 }
 
 /// One pump, until its end or `stop`.
-async fn run(
-    mut reader: PipeReader,
-    source: Source,
-    hub: &Hub,
-    stop: impl Future<Output = ()>,
-) -> PumpEnd {
+async fn run(mut reader: PipeReader, source: Source, hub: &Hub, stop: impl Future<Output = ()>) -> PumpEnd {
     let mut stop = std::pin::pin!(stop);
     let mut closed = std::pin::pin!(hub.wait_closed());
     loop {

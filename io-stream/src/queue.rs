@@ -44,12 +44,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// A queue that opens with history. The bound is widened to hold all of it: history is replayed
     /// whole, however small the queue.
-    pub(crate) fn new(
-        bound: Bound,
-        overflow: Overflow,
-        gaps: Vec<Gap>,
-        history: Vec<Chunk>,
-    ) -> Self {
+    pub(crate) fn new(bound: Bound, overflow: Overflow, gaps: Vec<Gap>, history: Vec<Chunk>) -> Self {
         let bytes = history.iter().map(Chunk::len).sum();
         let chunks = history.len();
         let gaps = gaps.into_iter().map(Item::Gap);
@@ -130,10 +125,7 @@ impl Queue {
     /// Turns the oldest chunk into a gap at the front.
     fn evict_oldest(&mut self, offered: &mut Offered) {
         // The gaps before the first chunk are few: one for each source and cause.
-        let leading = self
-            .items
-            .iter()
-            .take_while(|item| matches!(item, Item::Gap(_)));
+        let leading = self.items.iter().take_while(|item| matches!(item, Item::Gap(_)));
         let at = leading.count();
         let Some(Item::Chunk(chunk)) = self.items.remove(at) else {
             return;
@@ -156,12 +148,7 @@ impl Queue {
     fn lose(&mut self, chunk: &Chunk, cause: GapCause, offered: &mut Offered) -> Gap {
         offered.lost[chunk.source] += chunk.len();
         self.lost += chunk.len();
-        Gap {
-            source: chunk.source,
-            from: chunk.offset,
-            to: chunk.end(),
-            cause,
-        }
+        Gap { source: chunk.source, from: chunk.offset, to: chunk.end(), cause }
     }
 }
 
@@ -192,12 +179,7 @@ mod tests {
     }
 
     fn gap(source: Source, from: u64, to: u64, cause: GapCause) -> Item {
-        Item::Gap(Gap {
-            source,
-            from,
-            to,
-            cause,
-        })
+        Item::Gap(Gap { source, from, to, cause })
     }
 
     fn drain(queue: &mut Queue) -> Vec<Item> {
@@ -226,12 +208,7 @@ mod tests {
     #[test]
     fn dropping_the_newest_puts_the_gap_behind_what_was_kept() {
         let mut queue = queue(4, Overflow::DropNewest);
-        for (seq, source, offset) in [
-            (0, Stdout, 0),
-            (1, Stdout, 4),
-            (2, Stderr, 0),
-            (3, Stdout, 8),
-        ] {
+        for (seq, source, offset) in [(0, Stdout, 0), (1, Stdout, 4), (2, Stderr, 0), (3, Stdout, 8)] {
             queue.offer(chunk(source, seq, offset, 4));
         }
         assert_eq!(queue.pop(), Some(Item::Chunk(chunk(Stdout, 0, 0, 4))));
@@ -264,10 +241,7 @@ mod tests {
         queue.stop_blocking();
         assert!(!queue.blocks());
         queue.offer(chunk(Stdout, 1, 4, 4));
-        assert_eq!(
-            queue.pop(),
-            Some(gap(Stdout, 0, 4, GapCause::StallBudgetSpent))
-        );
+        assert_eq!(queue.pop(), Some(gap(Stdout, 0, 4, GapCause::StallBudgetSpent)));
     }
 
     #[test]
@@ -279,19 +253,9 @@ mod tests {
 
     #[test]
     fn history_is_replayed_whole_and_its_gap_keeps_its_cause() {
-        let opening = Gap {
-            source: Stdout,
-            from: 0,
-            to: 8,
-            cause: GapCause::NotRetained,
-        };
+        let opening = Gap { source: Stdout, from: 0, to: 8, cause: GapCause::NotRetained };
         let history = vec![chunk(Stdout, 1, 8, 8), chunk(Stdout, 2, 16, 8)];
-        let mut queue = Queue::new(
-            Bound::of_bytes(1),
-            Overflow::DropOldest,
-            vec![opening],
-            history,
-        );
+        let mut queue = Queue::new(Bound::of_bytes(1), Overflow::DropOldest, vec![opening], history);
         assert_eq!(queue.lost(), 0);
         queue.offer(chunk(Stdout, 3, 24, 8));
         assert_eq!(

@@ -49,10 +49,7 @@ struct Start {
 
 impl Start {
     const fn at(offset: u64) -> Self {
-        Self {
-            offset,
-            missing: GapCause::NotRetained,
-        }
+        Self { offset, missing: GapCause::NotRetained }
     }
 }
 
@@ -128,21 +125,14 @@ impl Ring {
 
     fn gap(&self, source: Source, start: Start) -> Option<Gap> {
         let to = self.oldest(source);
-        (start.offset < to).then_some(Gap {
-            source,
-            from: start.offset,
-            to,
-            cause: start.missing,
-        })
+        (start.offset < to).then_some(Gap { source, from: start.offset, to, cause: start.missing })
     }
 
     fn start(&self, from: From) -> PerSource<Start> {
         match from {
             From::Start => PerSource::from_fn(|_| Start::at(0)),
             From::Now => PerSource::from_fn(|source| Start::at(self.total(source))),
-            From::TailBytes(bytes) => {
-                PerSource::from_fn(|source| Start::at(self.total(source).saturating_sub(bytes)))
-            }
+            From::TailBytes(bytes) => PerSource::from_fn(|source| Start::at(self.total(source).saturating_sub(bytes))),
             From::Seq(seq) => PerSource::from_fn(|source| self.start_at_seq(source, seq)),
             From::Offset { source, offset } => self.start_at_offset(source, offset),
         }
@@ -153,10 +143,7 @@ impl Ring {
         let oldest_seq = self.next_seq - self.chunks.len() as u64;
         if seq >= oldest_seq {
             let skip = (seq - oldest_seq).min(self.chunks.len() as u64) as usize;
-            let next = self
-                .chunks
-                .range(skip..)
-                .find(|chunk| chunk.source == source);
+            let next = self.chunks.range(skip..).find(|chunk| chunk.source == source);
             return Start::at(next.map_or(self.total(source), |chunk| chunk.offset));
         }
         if seq == 0 {
@@ -170,11 +157,7 @@ impl Ring {
     fn forgotten(&self, source: Source) -> Start {
         Start {
             offset: 0,
-            missing: if self.oldest(source) == 0 {
-                GapCause::NotRetained
-            } else {
-                GapCause::PositionForgotten
-            },
+            missing: if self.oldest(source) == 0 { GapCause::NotRetained } else { GapCause::PositionForgotten },
         }
     }
 
@@ -188,13 +171,7 @@ impl Ring {
             let seq = held.map_or(self.next_seq, |chunk| chunk.seq);
             self.start_at_seq(source.other(), seq)
         };
-        PerSource::from_fn(|each| {
-            if each == source {
-                Start::at(offset)
-            } else {
-                other
-            }
-        })
+        PerSource::from_fn(|each| if each == source { Start::at(offset) } else { other })
     }
 }
 
@@ -207,13 +184,8 @@ mod tests {
     /// Five chunks of 10 bytes: out, err, out, err, out.
     fn ring(bytes: usize) -> Ring {
         let mut ring = Ring::new(bytes);
-        for (seq, source, offset) in [
-            (0, Stdout, 0),
-            (1, Stderr, 0),
-            (2, Stdout, 10),
-            (3, Stderr, 10),
-            (4, Stdout, 20),
-        ] {
+        for (seq, source, offset) in [(0, Stdout, 0), (1, Stderr, 0), (2, Stdout, 10), (3, Stderr, 10), (4, Stdout, 20)]
+        {
             assert_eq!((ring.next_seq(), ring.total(source)), (seq, offset));
             ring.push(chunk(source, seq, offset, 10));
         }
@@ -221,12 +193,7 @@ mod tests {
     }
 
     fn gap(source: Source, from: u64, to: u64, cause: GapCause) -> Gap {
-        Gap {
-            source,
-            from,
-            to,
-            cause,
-        }
+        Gap { source, from, to, cause }
     }
 
     fn missing(source: Source, from: u64, to: u64) -> Gap {
@@ -243,10 +210,7 @@ mod tests {
         let ring = ring(25);
         assert_eq!((ring.oldest(Stdout), ring.oldest(Stderr)), (20, 10));
         let replay = ring.replay(Sources::Both, From::Start);
-        assert_eq!(
-            replay.gaps,
-            [missing(Stdout, 0, 20), missing(Stderr, 0, 10)]
-        );
+        assert_eq!(replay.gaps, [missing(Stdout, 0, 20), missing(Stderr, 0, 10)]);
         assert_eq!(places(&replay), [(3, 10, 10), (4, 20, 10)]);
     }
 
@@ -260,20 +224,14 @@ mod tests {
 
     #[test]
     fn now_is_after_everything() {
-        assert_eq!(
-            ring(100).replay(Sources::Both, From::Now),
-            Replay::default()
-        );
+        assert_eq!(ring(100).replay(Sources::Both, From::Now), Replay::default());
     }
 
     #[test]
     fn a_tail_is_exact_for_each_source() {
         let replay = ring(100).replay(Sources::Both, From::TailBytes(13));
         assert_eq!(replay.gaps, []);
-        assert_eq!(
-            places(&replay),
-            [(1, 7, 3), (2, 17, 3), (3, 10, 10), (4, 20, 10)]
-        );
+        assert_eq!(places(&replay), [(1, 7, 3), (2, 17, 3), (3, 10, 10), (4, 20, 10)]);
         let replay = ring(25).replay(Sources::Stdout, From::TailBytes(13));
         assert_eq!(replay.gaps, [missing(Stdout, 17, 20)]);
         let all = ring(100).replay(Sources::Stdout, From::TailBytes(u64::MAX));
@@ -286,10 +244,7 @@ mod tests {
         assert_eq!(replay.gaps, []);
         assert_eq!(places(&replay), [(3, 10, 10), (4, 20, 10)]);
         for seq in [5, 6, u64::MAX] {
-            assert_eq!(
-                ring(100).replay(Sources::Both, From::Seq(seq)),
-                Replay::default()
-            );
+            assert_eq!(ring(100).replay(Sources::Both, From::Seq(seq)), Replay::default());
         }
     }
 
@@ -297,10 +252,7 @@ mod tests {
     fn a_forgotten_seq_says_that_it_is_a_bound() {
         let replay = ring(25).replay(Sources::Both, From::Seq(1));
         let cause = GapCause::PositionForgotten;
-        assert_eq!(
-            replay.gaps,
-            [gap(Stdout, 0, 20, cause), gap(Stderr, 0, 10, cause)]
-        );
+        assert_eq!(replay.gaps, [gap(Stdout, 0, 20, cause), gap(Stderr, 0, 10, cause)]);
         // Only the first chunk has gone: stderr is whole, its position known.
         let replay = ring(45).replay(Sources::Both, From::Seq(0));
         assert_eq!(replay.gaps, [missing(Stdout, 0, 10)]);
@@ -313,13 +265,7 @@ mod tests {
         assert_eq!(replay.gaps, []);
         assert_eq!(places(&replay), [(2, 14, 6), (3, 10, 10), (4, 20, 10)]);
         let replay = ring(25).replay(Sources::Both, from(Stderr, 4));
-        assert_eq!(
-            replay.gaps,
-            [
-                gap(Stdout, 0, 20, GapCause::PositionForgotten),
-                missing(Stderr, 4, 10)
-            ]
-        );
+        assert_eq!(replay.gaps, [gap(Stdout, 0, 20, GapCause::PositionForgotten), missing(Stderr, 4, 10)]);
         for offset in [30, 31, u64::MAX] {
             let replay = ring(100).replay(Sources::Both, from(Stdout, offset));
             assert_eq!(replay, Replay::default());

@@ -57,16 +57,7 @@ enum Last {
 
 impl Slot {
     pub(crate) fn new(id: u64, sources: Sources, space: Arc<Notify>, queue: Queue) -> Self {
-        Self {
-            id,
-            sources,
-            space,
-            inbox: Mutex::new(Inbox {
-                queue,
-                last: Last::Open,
-                reader: None,
-            }),
-        }
+        Self { id, sources, space, inbox: Mutex::new(Inbox { queue, last: Last::Open, reader: None }) }
     }
 
     /// How long a publisher of `len` bytes, which has `waited` so far, may still wait for room here;
@@ -82,10 +73,7 @@ impl Slot {
             Verdict::Wait(left) => return Some(left),
             Verdict::EvictThenTake => {
                 inbox.queue.stop_blocking();
-                tracing::warn!(
-                    subscriber = self.id,
-                    "stall budget spent: the oldest bytes are dropped"
-                );
+                tracing::warn!(subscriber = self.id, "stall budget spent: the oldest bytes are dropped");
             }
             Verdict::Take | Verdict::Refuse | Verdict::Disconnect => {}
         }
@@ -100,11 +88,7 @@ impl Slot {
         if offered.disconnected {
             inbox.last = Last::Waiting(Event::Lagged { seq });
         }
-        Delivered {
-            lost: offered.lost,
-            disconnected: offered.disconnected,
-            waker: inbox.reader.take(),
-        }
+        Delivered { lost: offered.lost, disconnected: offered.disconnected, waker: inbox.reader.take() }
     }
 
     /// Sets the last event.

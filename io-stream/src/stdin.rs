@@ -100,11 +100,7 @@ impl From<PipeWriter> for StdinWriter {
 }
 
 impl AsyncWrite for StdinWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let Some(pipe) = &mut self.pipe else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };

@@ -1,9 +1,5 @@
 //! The hub as its users meet it: policies, ends, and who keeps what alive. No descriptors here.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use orangery_io_stream::{
-    EndInfo, EndReason, Event, From, Gap, GapCause, Generation, Hub, HubOptions, Overflow, Source,
-    Sources, StreamErrorKind, SubscribeOptions, Subscriber,
+    EndInfo, EndReason, Event, From, Gap, GapCause, Generation, Hub, HubOptions, Overflow, Source, Sources,
+    StreamErrorKind, SubscribeOptions, Subscriber,
 };
 use tokio::time::Instant;
 
@@ -23,11 +19,7 @@ fn hub() -> Hub {
 }
 
 fn small(overflow: Overflow) -> SubscribeOptions {
-    SubscribeOptions {
-        overflow,
-        queue_bytes: 4,
-        ..SubscribeOptions::default()
-    }
+    SubscribeOptions { overflow, queue_bytes: 4, ..SubscribeOptions::default() }
 }
 
 async fn data(subscriber: &mut Subscriber) -> Bytes {
@@ -39,9 +31,7 @@ async fn data(subscriber: &mut Subscriber) -> Bytes {
 
 async fn gap(subscriber: &mut Subscriber) -> (u64, u64, GapCause) {
     match subscriber.recv().await {
-        Some(Event::Gap(Gap {
-            from, to, cause, ..
-        })) => (from, to, cause),
+        Some(Event::Gap(Gap { from, to, cause, .. })) => (from, to, cause),
         other => panic!("no gap but {other:?}"),
     }
 }
@@ -65,37 +55,22 @@ fn handles_and_futures_cross_threads() {
     assert_send(&hub.publish(Source::Stdout, Bytes::new()));
     assert_send(&hub.wait_closed());
     assert_send(&subscriber.recv());
-    assert_send(&orangery_io_stream::pump_pair(
-        None,
-        None,
-        hub,
-        async {},
-        None,
-    ));
+    assert_send(&orangery_io_stream::pump_pair(None, None, hub, async {}, None));
 }
 
 #[test]
 fn without_any_runtime_it_works_too() {
     let hub = hub();
     let mut subscriber = hub.subscribe(SubscribeOptions::default());
-    hub.publish(Source::Stdout, "a".into())
-        .now_or_never()
-        .unwrap();
+    hub.publish(Source::Stdout, "a".into()).now_or_never().unwrap();
     assert_eq!(data(&mut subscriber).now_or_never().unwrap(), "a");
     assert!(subscriber.recv().now_or_never().is_none());
 }
 
 #[tokio::test]
 async fn positions_run_over_both_sources() {
-    let hub = Hub::new(HubOptions {
-        generation: Generation(3),
-        ..HubOptions::default()
-    });
-    for (source, text) in [
-        (Source::Stdout, "one"),
-        (Source::Stderr, "two"),
-        (Source::Stdout, "three"),
-    ] {
+    let hub = Hub::new(HubOptions { generation: Generation(3), ..HubOptions::default() });
+    for (source, text) in [(Source::Stdout, "one"), (Source::Stderr, "two"), (Source::Stdout, "three")] {
         assert!(hub.publish(source, text.into()).await);
     }
     assert!(hub.publish(Source::Stdout, Bytes::new()).await);
@@ -106,14 +81,7 @@ async fn positions_run_over_both_sources() {
         assert_eq!(chunk.generation, Generation(3));
         seen.push((chunk.seq, chunk.source, chunk.offset));
     }
-    assert_eq!(
-        seen,
-        [
-            (0, Source::Stdout, 0),
-            (1, Source::Stderr, 0),
-            (2, Source::Stdout, 3)
-        ]
-    );
+    assert_eq!(seen, [(0, Source::Stdout, 0), (1, Source::Stderr, 0), (2, Source::Stdout, 3)]);
 }
 
 #[tokio::test]
@@ -130,10 +98,7 @@ async fn a_waiting_reader_is_woken() {
 async fn closing_twice_counts_once() {
     let hub = hub();
     let mut subscriber = hub.subscribe(SubscribeOptions::default());
-    let leaked = EndInfo {
-        leaked_writers: true,
-        error: None,
-    };
+    let leaked = EndInfo { leaked_writers: true, error: None };
     assert!(hub.close(leaked));
     assert!(!hub.close(EndInfo::default()));
     assert!(!hub.publish(Source::Stdout, "late".into()).await);
@@ -145,15 +110,9 @@ async fn closing_twice_counts_once() {
 #[tokio::test]
 async fn an_error_outranks_a_leak() {
     let hub = hub();
-    hub.close(EndInfo {
-        leaked_writers: true,
-        error: Some(StreamErrorKind::Read),
-    });
+    hub.close(EndInfo { leaked_writers: true, error: Some(StreamErrorKind::Read) });
     let mut late = hub.subscribe(SubscribeOptions::default());
-    assert_eq!(
-        reason(&mut late).await,
-        EndReason::Error(StreamErrorKind::Read)
-    );
+    assert_eq!(reason(&mut late).await, EndReason::Error(StreamErrorKind::Read));
 }
 
 #[tokio::test]
@@ -230,10 +189,7 @@ async fn a_disconnected_reader_resumes_where_it_was_cut() {
     assert_eq!(data(&mut reader).await, "aaaa");
     assert_eq!(reader.recv().await, Some(Event::Lagged { seq: 1 }));
     assert_eq!(reader.recv().await, None);
-    let mut again = hub.subscribe(SubscribeOptions {
-        from: From::Seq(1),
-        ..SubscribeOptions::default()
-    });
+    let mut again = hub.subscribe(SubscribeOptions { from: From::Seq(1), ..SubscribeOptions::default() });
     assert_eq!(data(&mut again).await, "bbbb");
     assert_eq!(data(&mut again).await, "cccc");
 }
@@ -275,9 +231,7 @@ async fn a_spent_budget_names_itself_and_is_spent_once() {
 #[tokio::test(start_paused = true)]
 async fn the_leaving_of_a_blocking_reader_frees_the_publisher() {
     let hub = hub();
-    let stuck = hub.subscribe(small(Overflow::Block {
-        budget: Duration::MAX,
-    }));
+    let stuck = hub.subscribe(small(Overflow::Block { budget: Duration::MAX }));
     hub.publish(Source::Stdout, "aaaa".into()).await;
     let other = hub.clone();
     let feeder = tokio::spawn(async move { other.publish(Source::Stdout, "bbbb".into()).await });
@@ -290,9 +244,7 @@ async fn the_leaving_of_a_blocking_reader_frees_the_publisher() {
 #[tokio::test(start_paused = true)]
 async fn a_close_frees_the_publisher() {
     let hub = hub();
-    let _stuck = hub.subscribe(small(Overflow::Block {
-        budget: Duration::MAX,
-    }));
+    let _stuck = hub.subscribe(small(Overflow::Block { budget: Duration::MAX }));
     hub.publish(Source::Stdout, "aaaa".into()).await;
     let other = hub.clone();
     let feeder = tokio::spawn(async move { other.publish(Source::Stdout, "bbbb".into()).await });
@@ -304,23 +256,11 @@ async fn a_close_frees_the_publisher() {
 #[tokio::test]
 async fn a_blocking_reader_of_one_source_does_not_hold_the_other() {
     let hub = hub();
-    let _stuck = hub.subscribe(SubscribeOptions {
-        sources: Sources::Stderr,
-        ..small(Overflow::Block {
-            budget: Duration::MAX,
-        })
-    });
+    let _stuck = hub
+        .subscribe(SubscribeOptions { sources: Sources::Stderr, ..small(Overflow::Block { budget: Duration::MAX }) });
     hub.publish(Source::Stderr, "aaaa".into()).await;
-    assert!(
-        hub.publish(Source::Stdout, "bbbb".into())
-            .now_or_never()
-            .is_some()
-    );
-    assert!(
-        hub.publish(Source::Stderr, "cccc".into())
-            .now_or_never()
-            .is_none()
-    );
+    assert!(hub.publish(Source::Stdout, "bbbb".into()).now_or_never().is_some());
+    assert!(hub.publish(Source::Stderr, "cccc".into()).now_or_never().is_none());
     assert_eq!(hub.totals(Source::Stderr).bytes, 4);
 }
 

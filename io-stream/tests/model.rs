@@ -1,18 +1,14 @@
 //! The hub against a plain model: whatever is published, subscribed, read, dropped and closed in
 //! whatever order, each reader gets every byte once or a gap in its place, in order, and the end last.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    Chunk, End, EndInfo, EndReason, Event, From, Gap, GapCause, Hub, HubOptions, Overflow, Source,
-    Sources, SubscribeOptions, Subscriber,
+    Chunk, End, EndInfo, EndReason, Event, From, Gap, GapCause, Hub, HubOptions, Overflow, Source, Sources,
+    SubscribeOptions, Subscriber,
 };
 use proptest::prelude::*;
 
@@ -41,11 +37,7 @@ fn from() -> impl Strategy<Value = From> {
 }
 
 fn options() -> impl Strategy<Value = SubscribeOptions> {
-    let sources = prop_oneof![
-        Just(Sources::Stdout),
-        Just(Sources::Stderr),
-        Just(Sources::Both)
-    ];
+    let sources = prop_oneof![Just(Sources::Stdout), Just(Sources::Stderr), Just(Sources::Both)];
     let overflow = prop_oneof![
         3 => Just(Overflow::DropOldest),
         3 => Just(Overflow::DropNewest),
@@ -53,13 +45,11 @@ fn options() -> impl Strategy<Value = SubscribeOptions> {
         1 => Just(Overflow::Block { budget: Duration::from_secs(1) }),
         1 => Just(Overflow::Block { budget: Duration::ZERO }),
     ];
-    (sources, from(), overflow, 0..100_usize).prop_map(|(sources, from, overflow, queue_bytes)| {
-        SubscribeOptions {
-            sources,
-            from,
-            overflow,
-            queue_bytes,
-        }
+    (sources, from(), overflow, 0..100_usize).prop_map(|(sources, from, overflow, queue_bytes)| SubscribeOptions {
+        sources,
+        from,
+        overflow,
+        queue_bytes,
     })
 }
 
@@ -76,9 +66,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// The bytes `from..from + len` of a test stream: each tells its place.
 fn bytes_at(source: Source, from: u64, len: u64) -> Bytes {
     let salt = if source == Source::Stdout { 0 } else { 101 };
-    (from..from + len)
-        .map(|at| (at % 251) as u8 ^ salt)
-        .collect()
+    (from..from + len).map(|at| (at % 251) as u8 ^ salt).collect()
 }
 
 /// Everything that was ever published: chunk n is entry n.
@@ -93,11 +81,7 @@ impl History {
     /// Where `source` stood when chunk `seq` was read.
     fn place(&self, source: Source, seq: u64) -> u64 {
         let seq = (seq as usize).min(self.0.len());
-        self.0[..seq]
-            .iter()
-            .filter(|chunk| chunk.0 == source)
-            .map(|chunk| chunk.2)
-            .sum()
+        self.0[..seq].iter().filter(|chunk| chunk.0 == source).map(|chunk| chunk.2).sum()
     }
 
     /// Where a subscription of now starts in `source`.
@@ -109,8 +93,7 @@ impl History {
             From::Seq(seq) => self.place(source, seq),
             From::Offset { source: of, offset } if of == source => offset.min(self.total(source)),
             From::Offset { source: of, offset } => {
-                let holds =
-                    |chunk: &(Source, u64, u64)| chunk.0 == of && chunk.1 + chunk.2 > offset;
+                let holds = |chunk: &(Source, u64, u64)| chunk.0 == of && chunk.1 + chunk.2 > offset;
                 let seq = self.0.iter().position(holds);
                 self.place(source, seq.map_or(u64::MAX, |seq| seq as u64))
             }
@@ -142,10 +125,7 @@ impl Reader {
     /// Reads one event if there is one, and checks it.
     fn step(&mut self, history: &History, end: Option<EndReason>) -> bool {
         let Some(event) = self.subscriber.recv().now_or_never() else {
-            assert!(
-                !self.over && end.is_none(),
-                "nothing comes, not even the end"
-            );
+            assert!(!self.over && end.is_none(), "nothing comes, not even the end");
             return false;
         };
         let Some(event) = event else {
@@ -167,10 +147,7 @@ impl Reader {
         let position = &mut self.position[chunk.source as usize];
         assert!(self.options.sources.contains(chunk.source));
         assert_eq!(chunk.offset, *position, "a hole or a duplicate");
-        assert_eq!(
-            chunk.data,
-            bytes_at(chunk.source, chunk.offset, chunk.data.len() as u64)
-        );
+        assert_eq!(chunk.data, bytes_at(chunk.source, chunk.offset, chunk.data.len() as u64));
         assert!(self.last_seq < Some(chunk.seq), "out of order");
         let (source, from, len) = history.0[chunk.seq as usize];
         assert_eq!((source, from + len), (chunk.source, chunk.end()));
@@ -241,17 +218,9 @@ struct World {
 
 impl World {
     fn run(ring_bytes: usize, ops: Vec<Op>) {
-        let hub = Hub::new(HubOptions {
-            ring_bytes,
-            ..HubOptions::default()
-        });
-        let mut world = Self {
-            hub: Some(hub),
-            history: History::default(),
-            readers: Vec::new(),
-            end: None,
-            left_dropped: 0,
-        };
+        let hub = Hub::new(HubOptions { ring_bytes, ..HubOptions::default() });
+        let mut world =
+            Self { hub: Some(hub), history: History::default(), readers: Vec::new(), end: None, left_dropped: 0 };
         ops.into_iter().for_each(|op| world.act(op));
         world.finish();
     }
@@ -281,9 +250,7 @@ impl World {
         let Some(hub) = &self.hub else { return };
         let offset = self.history.total(source);
         assert_eq!(hub.totals(source).bytes, offset);
-        let taken = hub
-            .publish(source, bytes_at(source, offset, len))
-            .now_or_never();
+        let taken = hub.publish(source, bytes_at(source, offset, len)).now_or_never();
         match taken {
             Some(taken) => {
                 assert_eq!(taken, self.end.is_none());
@@ -292,17 +259,18 @@ impl World {
                 }
             }
             // Dropped while it waits: nothing was published.
-            None => assert!(self.readers.iter().any(|reader| {
-                matches!(reader.options.overflow, Overflow::Block { budget } if !budget.is_zero())
-            })),
+            None => {
+                assert!(self.readers.iter().any(|reader| {
+                    matches!(reader.options.overflow, Overflow::Block { budget } if !budget.is_zero())
+                }))
+            }
         }
     }
 
     fn subscribe(&mut self, options: SubscribeOptions) {
         let Some(hub) = &self.hub else { return };
         let subscriber = hub.subscribe(options);
-        self.readers
-            .push(Reader::new(subscriber, options, &self.history));
+        self.readers.push(Reader::new(subscriber, options, &self.history));
     }
 
     fn close(&mut self) {
@@ -320,10 +288,7 @@ impl World {
         if let Some(hub) = &self.hub {
             let dropped = |reader: &Reader| reader.subscriber.dropped();
             let lost = self.left_dropped + self.readers.iter().map(dropped).sum::<u64>();
-            let counted: u64 = Source::ALL
-                .map(|source| hub.totals(source).dropped)
-                .iter()
-                .sum();
+            let counted: u64 = Source::ALL.map(|source| hub.totals(source).dropped).iter().sum();
             assert_eq!(counted, lost);
             assert_eq!(hub.subscribers(), 0);
         }

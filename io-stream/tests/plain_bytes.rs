@@ -1,14 +1,8 @@
 //! A subscription as plain bytes: what is missing is an error, never a shorter stream.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use futures_util::StreamExt;
-use orangery_io_stream::{
-    ByteStream, EndInfo, Hub, HubOptions, Overflow, Source, StreamErrorKind, SubscribeOptions,
-};
+use orangery_io_stream::{ByteStream, EndInfo, Hub, HubOptions, Overflow, Source, StreamErrorKind, SubscribeOptions};
 use tokio::io::AsyncReadExt;
 
 fn hub() -> Hub {
@@ -16,11 +10,7 @@ fn hub() -> Hub {
 }
 
 fn small(overflow: Overflow) -> SubscribeOptions {
-    SubscribeOptions {
-        overflow,
-        queue_bytes: 4,
-        ..SubscribeOptions::default()
-    }
+    SubscribeOptions { overflow, queue_bytes: 4, ..SubscribeOptions::default() }
 }
 
 /// A subscriber that has lost "aaaa" and gets "bbbb", then the end by `close`.
@@ -78,10 +68,7 @@ async fn a_disconnected_byte_reader_learns_where_to_resume() {
     hub.publish(Source::Stdout, "aaaa".into()).await;
     hub.publish(Source::Stdout, "bbbb".into()).await;
     assert_eq!(bytes.next().await.unwrap().unwrap(), "aaaa");
-    assert_eq!(
-        bytes.next().await.unwrap().unwrap_err().resume_seq(),
-        Some(1)
-    );
+    assert_eq!(bytes.next().await.unwrap().unwrap_err().resume_seq(), Some(1));
     assert!(bytes.next().await.is_none());
 }
 

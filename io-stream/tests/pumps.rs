@@ -1,9 +1,5 @@
 //! Pumps over real pipes, inside one process. Threads play the workload: their ends stay blocking.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod workload;
 
@@ -14,8 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    EndInfo, EndReason, Event, Hub, HubOptions, PipeReader, PumpEnd, Source, Sources,
-    SubscribeOptions, pump, pump_pair,
+    EndInfo, EndReason, Event, Hub, HubOptions, PipeReader, PumpEnd, Source, Sources, SubscribeOptions, pump, pump_pair,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -24,11 +19,7 @@ use workload::{MIB, check_all, pipe, writer};
 const GRACE: Duration = Duration::from_secs(2);
 
 fn all_of_it() -> SubscribeOptions {
-    SubscribeOptions {
-        sources: Sources::Stdout,
-        queue_bytes: 2 * MIB,
-        ..SubscribeOptions::default()
-    }
+    SubscribeOptions { sources: Sources::Stdout, queue_bytes: 2 * MIB, ..SubscribeOptions::default() }
 }
 
 async fn one_mebibyte() {
@@ -37,13 +28,7 @@ async fn one_mebibyte() {
     let (out, file) = pipe();
     let workload = writer(file, MIB);
     // The exit is there first: what the pipe holds still comes before the end.
-    let pumps = pump_pair(
-        Some(out),
-        None,
-        hub,
-        async {},
-        Some(Duration::from_secs(60)),
-    );
+    let pumps = pump_pair(Some(out), None, hub, async {}, Some(Duration::from_secs(60)));
     let (reason, seen) = tokio::join!(pumps, check_all(subscriber, MIB as u64));
     assert_eq!(reason, EndReason::Eof);
     assert_eq!(seen, (MIB as u64, 0, EndReason::Eof));
@@ -75,9 +60,7 @@ async fn a_held_pipe_leaks_after_the_grace() {
         panic!("what the pipe held comes first");
     };
     assert_eq!(chunk.data, "last words");
-    assert!(
-        matches!(subscriber.recv().await, Some(Event::End(end)) if end.reason == EndReason::Leaked)
-    );
+    assert!(matches!(subscriber.recv().await, Some(Event::End(end)) if end.reason == EndReason::Leaked));
     // Our end is closed: the grandchild is told.
     assert!((&grandchild).write_all(b"x").is_err());
 }
@@ -121,14 +104,8 @@ async fn who_attaches_after_the_end_gets_both() {
     err_file.write_all(b"to stderr").unwrap();
     drop((out_file, err_file));
     pump_pair(Some(out), Some(err), hub.clone(), pending(), Some(GRACE)).await;
-    for (sources, text) in [
-        (Sources::Stdout, "to stdout"),
-        (Sources::Stderr, "to stderr"),
-    ] {
-        let late = hub.subscribe(SubscribeOptions {
-            sources,
-            ..SubscribeOptions::default()
-        });
+    for (sources, text) in [(Sources::Stdout, "to stdout"), (Sources::Stderr, "to stderr")] {
+        let late = hub.subscribe(SubscribeOptions { sources, ..SubscribeOptions::default() });
         assert_eq!(late.collect(100).await.to_vec(), text.as_bytes());
     }
     assert_eq!(hub.subscribers(), 0);
@@ -137,10 +114,7 @@ async fn who_attaches_after_the_end_gets_both() {
 #[tokio::test]
 async fn no_stream_at_all_ends_at_once() {
     let hub = Hub::new(HubOptions::default());
-    assert_eq!(
-        pump_pair(None, None, hub, pending(), None).await,
-        EndReason::Eof
-    );
+    assert_eq!(pump_pair(None, None, hub, pending(), None).await, EndReason::Eof);
 }
 
 #[tokio::test]
@@ -154,13 +128,7 @@ async fn dropped_pumps_abandon_the_hub() {
     assert_eq!(hub.wait_closed().await.reason, EndReason::Abandoned);
 
     let hub = Hub::new(HubOptions::default());
-    drop(pump_pair(
-        Some(unpolled),
-        None,
-        hub.clone(),
-        pending(),
-        None,
-    ));
+    drop(pump_pair(Some(unpolled), None, hub.clone(), pending(), None));
     assert_eq!(hub.wait_closed().await.reason, EndReason::Abandoned);
 }
 
@@ -180,10 +148,7 @@ async fn a_single_pump_leaves_the_hub_open() {
     let (out, mut file) = pipe();
     file.write_all(b"abc").unwrap();
     drop(file);
-    assert!(matches!(
-        pump(out, Source::Stderr, hub.clone()).await,
-        PumpEnd::Eof
-    ));
+    assert!(matches!(pump(out, Source::Stderr, hub.clone()).await, PumpEnd::Eof));
     assert_eq!((hub.totals(Source::Stderr).bytes, hub.end()), (3, None));
 }
 

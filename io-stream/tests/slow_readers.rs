@@ -1,9 +1,5 @@
 //! Slow readers of a real pipe: received and missed bytes are always everything.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod workload;
 
@@ -11,8 +7,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use orangery_io_stream::{
-    EndReason, Event, From, Hub, HubOptions, Overflow, Source, SubscribeOptions, Subscriber,
-    pump_pair,
+    EndReason, Event, From, Hub, HubOptions, Overflow, Source, SubscribeOptions, Subscriber, pump_pair,
 };
 use workload::{MIB, check_all, pipe, writer};
 
@@ -20,16 +15,10 @@ use workload::{MIB, check_all, pipe, writer};
 async fn a_reader_that_never_reads_hinders_nobody() {
     let total = 100 * MIB as u64;
     let hub = Hub::new(HubOptions::default());
-    let lazy = hub.subscribe(SubscribeOptions {
-        queue_bytes: MIB,
-        ..SubscribeOptions::default()
-    });
+    let lazy = hub.subscribe(SubscribeOptions { queue_bytes: MIB, ..SubscribeOptions::default() });
     let (out, file) = pipe();
     let workload = writer(file, total as usize);
-    assert_eq!(
-        pump_pair(Some(out), None, hub, pending(), None).await,
-        EndReason::Eof
-    );
+    assert_eq!(pump_pair(Some(out), None, hub, pending(), None).await, EndReason::Eof);
     workload.join().unwrap();
     let (received, missed, _) = check_all(lazy, total).await;
     assert_eq!(received + missed, total);
@@ -43,11 +32,7 @@ async fn a_slow_reader_of_each_kind_can_add_up() {
     let budget = Duration::from_secs(600);
     let readers: Vec<_> = [Overflow::DropOldest, Overflow::DropNewest]
         .map(|overflow| {
-            let options = SubscribeOptions {
-                overflow,
-                queue_bytes: 100_000,
-                ..SubscribeOptions::default()
-            };
+            let options = SubscribeOptions { overflow, queue_bytes: 100_000, ..SubscribeOptions::default() };
             tokio::spawn(read_sum(hub.subscribe(options)))
         })
         .into();
@@ -70,20 +55,14 @@ async fn a_slow_reader_of_each_kind_can_add_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_and_resumed_under_load_nothing_is_lost_or_doubled() {
     let total = 4 * MIB;
-    let hub = Hub::new(HubOptions {
-        ring_bytes: 2 * total,
-        ..HubOptions::default()
-    });
+    let hub = Hub::new(HubOptions { ring_bytes: 2 * total, ..HubOptions::default() });
     let (out, file) = pipe();
     let workload = writer(file, total);
     let pumps = tokio::spawn(pump_pair(Some(out), None, hub.clone(), pending(), None));
     let mut position = 0;
     while position < total as u64 {
         let mut subscriber = hub.subscribe(SubscribeOptions {
-            from: From::Offset {
-                source: Source::Stdout,
-                offset: position,
-            },
+            from: From::Offset { source: Source::Stdout, offset: position },
             queue_bytes: 2 * total,
             ..SubscribeOptions::default()
         });
@@ -95,11 +74,7 @@ async fn cut_and_resumed_under_load_nothing_is_lost_or_doubled() {
             assert_eq!(chunk.offset, position);
             assert_eq!(u64::from(chunk.data[0]), position % 251);
             let half = (chunk.data.len() as u64).div_ceil(2);
-            position = if taken == 2 {
-                position + half
-            } else {
-                chunk.end()
-            };
+            position = if taken == 2 { position + half } else { chunk.end() };
         }
     }
     assert_eq!(position, total as u64);

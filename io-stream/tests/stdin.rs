@@ -1,9 +1,5 @@
 //! Standard input over a real pipe: half-close, early close, and more bytes than the pipe holds.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -27,18 +23,13 @@ async fn ten_mebibytes_and_a_half_close() {
         workload.read_to_end(&mut all).unwrap();
         all
     });
-    let data: Bytes = (0..10 * 1024 * 1024_u32)
-        .map(|at| (at % 251) as u8)
-        .collect();
+    let data: Bytes = (0..10 * 1024 * 1024_u32).map(|at| (at % 251) as u8).collect();
     writer.write_all_bytes(data.clone()).await.unwrap();
     writer.shutdown().await.unwrap();
     // The writer still lives: the end of file came from the shutdown.
     assert!(reading.join().unwrap() == data);
     assert!(writer.is_closed());
-    assert_eq!(
-        writer.write(b"x").await.unwrap_err().kind(),
-        ErrorKind::BrokenPipe
-    );
+    assert_eq!(writer.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     writer.shutdown().await.unwrap();
 }
 
@@ -47,10 +38,7 @@ async fn an_early_close_by_the_workload_is_a_normal_end() {
     let (workload, mut writer) = stdin();
     drop(workload);
     assert!(!writer.is_closed());
-    let error = writer
-        .write_all_bytes(Bytes::from("unwanted"))
-        .await
-        .unwrap_err();
+    let error = writer.write_all_bytes(Bytes::from("unwanted")).await.unwrap_err();
     assert_eq!(error.kind(), StreamErrorKind::BrokenPipe);
     assert!(writer.is_closed());
     writer.flush().await.unwrap();

@@ -37,13 +37,8 @@ pub(crate) fn drain(keeper: &mut Keeper) {
 fn tell(keeper: &mut Keeper, fd: i32, id: u64) -> bool {
     match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
         Ok(Some(waited)) => {
-            let message = Message {
-                kind: Tell::Exited as u16,
-                id,
-                pid: waited.pid,
-                exit: record(&waited),
-                ..Message::default()
-            };
+            let message =
+                Message { kind: Tell::Exited as u16, id, pid: waited.pid, exit: record(&waited), ..Message::default() };
             if sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
                 keeper.block();
                 return false;

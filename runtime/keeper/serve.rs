@@ -125,8 +125,12 @@ impl Keeper {
 }
 
 pub(crate) fn run(keeper: &mut Keeper) -> ! {
-    let hello =
-        Message { kind: Tell::Ready as u16, x: u64::from(keeper.enters_pidns), y: keeper.places as u64, ..Message::default() };
+    let hello = Message {
+        kind: Tell::Ready as u16,
+        x: u64::from(keeper.enters_pidns),
+        y: keeper.places as u64,
+        ..Message::default()
+    };
     keeper.answer(hello, -1);
     let mut events = [EpollEvent { events: 0, data: 0 }; 64];
     loop {

@@ -213,19 +213,7 @@ fn clone(birth: &Birth, extra: u64, namespaces: u64) -> Res<(i32, i32)> {
     let exit_signal = if extra & CLONE_PARENT != 0 { 0 } else { 17 };
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup
-    let args = [
-        flags,
-        &raw mut pidfd as u64,
-        0,
-        0,
-        exit_signal,
-        0,
-        0,
-        0,
-        0,
-        0,
-        cgroup.unwrap_or(0) as u64,
-    ];
+    let args = [flags, &raw mut pidfd as u64, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
     if pid == 0 {
         child::main(birth);
@@ -292,9 +280,10 @@ fn pid_of(proc: i32, pidfd: i32) -> Res<i32> {
     let mut at = 0;
     while let Some(tail) = text.get(at..) {
         if let Some(digits) = tail.strip_prefix(b"\nPid:\t") {
-            return Ok(digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0i32, |sum, byte| {
-                sum.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'))
-            }));
+            return Ok(digits
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .fold(0i32, |sum, byte| sum.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'))));
         }
         if tail.is_empty() {
             break;

@@ -67,7 +67,9 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::SetGroups => simple(nr::SETGROUPS, [step.n as usize / 4, s.0 as usize, 0, 0, 0, 0]),
         Op::SetIds => set_ids(step.x as usize, step.y as usize),
         Op::Propagation => simple(nr::MOUNT, [0, s.0 as usize, 0, step.x as usize, 0, 0]),
-        Op::OpenTree => fill(slots, step.dst, call(nr::OPEN_TREE, [a as usize, s.0 as usize, step.x as usize, 0, 0, 0])),
+        Op::OpenTree => {
+            fill(slots, step.dst, call(nr::OPEN_TREE, [a as usize, s.0 as usize, step.x as usize, 0, 0, 0]))
+        }
         Op::CloneTree => {
             let flags = step.x as usize | AT_EMPTY_PATH;
             fill(slots, step.dst, call(nr::OPEN_TREE, [a as usize, CStr::EMPTY.0 as usize, flags, 0, 0, 0]))

@@ -150,7 +150,8 @@ fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) {
         let mut at = 0;
         // linux_dirent64: ino (8), off (8), reclen (2), type (1), name.
         while at + 19 < len {
-            let size = usize::from(*bytes.get(at + 16).unwrap_or(&0)) | usize::from(*bytes.get(at + 17).unwrap_or(&0)) << 8;
+            let size =
+                usize::from(*bytes.get(at + 16).unwrap_or(&0)) | usize::from(*bytes.get(at + 17).unwrap_or(&0)) << 8;
             let kind = *bytes.get(at + 18).unwrap_or(&0);
             let Some(name) = bytes.get(at + 19..) else { return };
             let dots = name.starts_with(b".\0") || name.starts_with(b"..\0");

@@ -213,14 +213,8 @@ pub(crate) fn waitid(kind: usize, id: i32, options: usize) -> Res<Option<Waited>
     // siginfo_t: si_signo, si_errno, si_code, padding, si_pid (byte 16), si_uid, si_status (byte 24)
     let mut info = [0i32; 32];
     let mut usage = [0i64; 18];
-    let args = [
-        kind,
-        id as usize,
-        info.as_mut_ptr() as usize,
-        options | WEXITED | WALL,
-        usage.as_mut_ptr() as usize,
-        0,
-    ];
+    let args =
+        [kind, id as usize, info.as_mut_ptr() as usize, options | WEXITED | WALL, usage.as_mut_ptr() as usize, 0];
     retry(nr::WAITID, args)?;
     if info[4] == 0 {
         return Ok(None);

@@ -244,24 +244,22 @@ impl Command {
     ///
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
-    pub fn spawn(self) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static {
-        async move {
-            let Self { supervisor, sandbox, mut process, stdin, wall, gentle, .. } = self;
-            let supervisor = supervisor?;
-            for stdio in [&mut process.stdout, &mut process.stderr] {
-                if matches!(stdio, Stdio::Null) {
-                    *stdio = Stdio::Piped;
-                }
+    pub async fn spawn(self) -> Result<ContainerHandle, Error> {
+        let Self { supervisor, sandbox, mut process, stdin, wall, gentle, .. } = self;
+        let supervisor = supervisor?;
+        for stdio in [&mut process.stdout, &mut process.stderr] {
+            if matches!(stdio, Stdio::Null) {
+                *stdio = Stdio::Piped;
             }
-            if !matches!(stdin, Stdin::Null) {
-                process.stdin = Stdio::Piped;
-            }
-            let handle = supervisor.create(&sandbox, process, wall, gentle).await?;
-            if let Stdin::Bytes(bytes) = stdin {
-                handle.feed(bytes);
-            }
-            Ok(handle)
         }
+        if !matches!(stdin, Stdin::Null) {
+            process.stdin = Stdio::Piped;
+        }
+        let handle = supervisor.create(&sandbox, process, wall, gentle).await?;
+        if let Stdin::Bytes(bytes) = stdin {
+            handle.feed(bytes);
+        }
+        Ok(handle)
     }
 
     /// Run it to its end: the one-shot form.
@@ -271,14 +269,12 @@ impl Command {
     ///
     /// # Cancel safety
     /// Dropping the future kills and removes the container.
-    pub fn run(self) -> impl Future<Output = Result<Output, Error>> + Send + 'static {
-        async move {
-            let capture = self.capture;
-            let handle = self.spawn().await?;
-            let (stdout, stderr) = handle.captures(capture);
-            let (stdout, stderr, report) = futures_util::future::join3(stdout, stderr, handle.wait()).await;
-            Ok(Output { stdout, stderr, report: Report::clone(&*report?) })
-        }
+    pub async fn run(self) -> Result<Output, Error> {
+        let capture = self.capture;
+        let handle = self.spawn().await?;
+        let (stdout, stderr) = handle.captures(capture);
+        let (stdout, stderr, report) = futures_util::future::join3(stdout, stderr, handle.wait()).await;
+        Ok(Output { stdout, stderr, report: Report::clone(&*report?) })
     }
 
     /// [`Command::run`] for programs without a runtime; may be called inside one too, and blocks its thread.

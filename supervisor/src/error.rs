@@ -74,7 +74,10 @@ impl Error {
     }
 
     pub(crate) fn lost_request() -> Self {
-        Self::new(ErrorKind::SupervisorFault, "the request was lost: its actor failed or the supervisor is shutting down")
+        Self::new(
+            ErrorKind::SupervisorFault,
+            "the request was lost: its actor failed or the supervisor is shutting down",
+        )
     }
 
     fn first(&self) -> Option<&runtime::Error> {

@@ -41,11 +41,8 @@ where
 {
     let context = Context::new();
     let address = context.address();
-    let life = Guarded {
-        future: context.into_future(actor),
-        budget: Budget::default(),
-        broken: Some(Box::new(broken)),
-    };
+    let life =
+        Guarded { future: context.into_future(actor), budget: Budget::default(), broken: Some(Box::new(broken)) };
     actix_rt::spawn(life);
     address
 }

@@ -184,7 +184,11 @@ impl ProcessHandle {
     ///
     /// # Cancel safety
     /// The stop goes on when the future is dropped.
-    pub fn stop(&self, signal: i32, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+    pub fn stop(
+        &self,
+        signal: i32,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         self.actor.do_send(Stop { signal, grace, reply });
         let slot = Arc::clone(&self.slot);
@@ -299,7 +303,11 @@ impl ContainerHandle {
     }
 
     /// See [`ProcessHandle::stop`].
-    pub fn stop(&self, signal: i32, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+    pub fn stop(
+        &self,
+        signal: i32,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         self.process().stop(signal, grace)
     }
 
@@ -358,7 +366,10 @@ impl ContainerHandle {
         ExecCommand { container: self.clone(), process: command::process(program.as_ref()), stdin: Stdin::Null }
     }
 
-    pub(crate) fn exec(self, command: ExecCommand) -> impl Future<Output = Result<ProcessHandle, Error>> + Send + 'static {
+    pub(crate) fn exec(
+        self,
+        command: ExecCommand,
+    ) -> impl Future<Output = Result<ProcessHandle, Error>> + Send + 'static {
         use orangery_runtime::spec::Stdio;
         async move {
             let ExecCommand { mut process, stdin, .. } = command;

@@ -48,9 +48,7 @@ pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
 };
-pub use report::{
-    Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage,
-};
+pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use sandbox::{Sandbox, SandboxBuilder};
 pub use supervisor::{Supervisor, SupervisorBuilder};
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orangery_runtime::cgroup::{CpuQuota, Limits};
-use orangery_runtime::spec::{
-    Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace,
-};
+use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace};
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 
 use crate::error::Error;
@@ -60,7 +58,6 @@ impl Default for Description {
 impl Sandbox {
     /// Start describing one. Without any call it is the host's programs, read-only, in namespaces of their own, without
     /// network.
-    #[must_use]
     pub fn builder() -> SandboxBuilder {
         SandboxBuilder { inner: Description::default(), errors: Vec::new() }
     }
@@ -248,7 +245,9 @@ impl SandboxBuilder {
         for (field, why) in self.inner.spec.limits.validate() {
             errors.push(RuntimeError::invalid(format!("limits.{field}"), why));
         }
-        for (field, zero) in [("wall", self.inner.wall == Some(Duration::ZERO)), ("output", self.inner.output == Some(0))] {
+        for (field, zero) in
+            [("wall", self.inner.wall == Some(Duration::ZERO)), ("output", self.inner.output == Some(0))]
+        {
             if zero {
                 errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
             }

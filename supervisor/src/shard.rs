@@ -47,7 +47,10 @@ impl Shards {
 ///
 /// # Errors
 /// No thread can be started.
-pub(crate) fn run_system<F>(shards: Shards, main: impl FnOnce() -> F + Send + 'static) -> std::io::Result<oneshot::Receiver<()>>
+pub(crate) fn run_system<F>(
+    shards: Shards,
+    main: impl FnOnce() -> F + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<()>>
 where
     F: Future<Output = ()>,
 {

@@ -131,7 +131,9 @@ impl SupervisorBuilder {
         driver: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
-            tracing::warn!("built with panic=abort: a panic of an actor ends the whole process, and the keeper cleans up");
+            tracing::warn!(
+                "built with panic=abort: a panic of an actor ends the whole process, and the keeper cleans up"
+            );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)));
@@ -148,9 +150,8 @@ impl SupervisorBuilder {
             let _ = driver.await;
         })
         .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
-        let (manager, system) = receiver
-            .recv()
-            .map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
+        let (manager, system) =
+            receiver.recv().map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
         let inner = Inner {
             manager,
             system,

@@ -27,9 +27,7 @@ impl Group {
             (Ok(Some(dir)), _) => v2::kill(&dir),
             (_, Ok(Some(dir))) => v1::kill_each(&dir, &|frozen| v1::set_frozen(&dir, frozen)),
             // No freezer: whoever forks faster than we kill wins; the bound still holds.
-            _ => self
-                .any_v1("kill")
-                .and_then(|dir| v1::kill_each(&dir, &|_| Ok(()))),
+            _ => self.any_v1("kill").and_then(|dir| v1::kill_each(&dir, &|_| Ok(()))),
         };
         gone_is_fine(killed)
     }
@@ -72,11 +70,7 @@ impl Group {
         if let Some(dir) = self.v2_dir()? {
             return match v2::await_event(&dir, "frozen", frozen).await? {
                 true => Ok(()),
-                false => Err(CgroupError::sys(
-                    "watch",
-                    dir.path(),
-                    rustix::io::Errno::NODEV,
-                )),
+                false => Err(CgroupError::sys("watch", dir.path(), rustix::io::Errno::NODEV)),
             };
         }
         let dir = self.freezer()?.ok_or_else(|| self.no_freezer())?;
@@ -106,9 +100,7 @@ impl Group {
             return Ok(());
         }
         match gone_is_none(self.any_v1("watch").map(Some))? {
-            Some(dir) => {
-                gone_is_fine(retry(&dir, "empty", || Ok(v1::processes(&dir)?.is_empty())).await)
-            }
+            Some(dir) => gone_is_fine(retry(&dir, "empty", || Ok(v1::processes(&dir)?.is_empty())).await),
             None => Ok(()),
         }
     }
@@ -120,9 +112,7 @@ impl Group {
     pub fn is_empty(&self) -> Result<bool> {
         let empty = match self.v2_dir() {
             Ok(Some(dir)) => v2::is_empty(&dir),
-            Ok(None) => self
-                .any_v1("read")
-                .and_then(|dir| Ok(v1::processes(&dir)?.is_empty())),
+            Ok(None) => self.any_v1("read").and_then(|dir| Ok(v1::processes(&dir)?.is_empty())),
             Err(e) => Err(e),
         };
         match empty {
@@ -132,9 +122,7 @@ impl Group {
     }
 
     fn freezer(&self) -> Result<Option<Dir>> {
-        let place = self
-            .v1_places()
-            .find(|place| place.has(Controller::Freezer));
+        let place = self.v1_places().find(|place| place.has(Controller::Freezer));
         place.map(|place| place.dir.child(&self.id)).transpose()
     }
 
@@ -143,21 +131,13 @@ impl Group {
             Some(dir) => Ok(dir),
             None => match self.v1_places().next() {
                 Some(place) => place.dir.child(&self.id),
-                None => Err(unsupported(
-                    operation,
-                    &self.id,
-                    "the container has no cgroup",
-                )),
+                None => Err(unsupported(operation, &self.id, "the container has no cgroup")),
             },
         }
     }
 
     fn no_freezer(&self) -> CgroupError {
-        unsupported(
-            "freeze",
-            &self.id,
-            "there is neither cgroup v2 nor a v1 freezer",
-        )
+        unsupported("freeze", &self.id, "there is neither cgroup v2 nor a v1 freezer")
     }
 }
 
@@ -168,19 +148,12 @@ fn gone_is_fine(done: Result<()>) -> Result<()> {
     }
 }
 
-async fn retry(
-    dir: &Dir,
-    what: &'static str,
-    mut done: impl FnMut() -> Result<bool>,
-) -> Result<()> {
+async fn retry(dir: &Dir, what: &'static str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     for attempt in 0..RETRIES {
         if done()? {
             return Ok(());
         }
-        tokio::time::sleep(
-            Duration::from_millis(1 << attempt.min(6)).min(Duration::from_millis(50)),
-        )
-        .await;
+        tokio::time::sleep(Duration::from_millis(1 << attempt.min(6)).min(Duration::from_millis(50))).await;
     }
     Err(timed_out("wait until it is done:", dir.path(), what))
 }

@@ -47,13 +47,8 @@ impl Controller {
     ];
 
     /// In this order: a domain controller first, so that "no internal processes" shows before anything is changed.
-    pub(super) const V2: [Controller; 5] = [
-        Controller::Memory,
-        Controller::Io,
-        Controller::Pids,
-        Controller::Cpu,
-        Controller::Cpuset,
-    ];
+    pub(super) const V2: [Controller; 5] =
+        [Controller::Memory, Controller::Io, Controller::Pids, Controller::Cpu, Controller::Cpuset];
 }
 
 /// The version of one hierarchy.
@@ -98,21 +93,13 @@ pub(super) fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
             continue;
         }
         let own = place_of(&mount, &own);
-        found.push(Hierarchy {
-            kind: mount.kind,
-            top,
-            own,
-        });
+        found.push(Hierarchy { kind: mount.kind, top, own });
     }
     Ok(found)
 }
 
 fn is_that_mount(top: &Dir, mount: &Mount) -> bool {
-    let magic = if mount.kind == Kind::V2 {
-        CGROUP2_MAGIC
-    } else {
-        CGROUP_MAGIC
-    };
+    let magic = if mount.kind == Kind::V2 { CGROUP2_MAGIC } else { CGROUP_MAGIC };
     let (Ok(system), Ok(stat)) = (rfs::fstatfs(top), rfs::fstat(top)) else {
         return false;
     };
@@ -122,9 +109,7 @@ fn is_that_mount(top: &Dir, mount: &Mount) -> bool {
 
 /// The cgroup mounts with a controller of ours, or version 2, in the order of the file.
 pub(super) fn parse_mountinfo(text: &[u8]) -> Vec<Mount> {
-    text.split(|b| *b == b'\n')
-        .filter_map(parse_mount)
-        .collect()
+    text.split(|b| *b == b'\n').filter_map(parse_mount).collect()
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {
@@ -146,12 +131,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     };
     let (major, minor) = std::str::from_utf8(fields[2]).ok()?.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount {
-        device,
-        root: unescape(fields[3]),
-        point: unescape(fields[4]),
-        kind,
-    })
+    Some(Mount { device, root: unescape(fields[3]), point: unescape(fields[4]), kind })
 }
 
 /// Blank, tab, newline and backslash stand as `\ooo` in mountinfo.
@@ -159,9 +139,7 @@ fn unescape(text: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|d| *first == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        let octal = after.get(..3).filter(|d| *first == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
         let value = octal.map(|d| d.iter().fold(0u16, |n, b| n * 8 + u16::from(b - b'0')));
         if let Some(byte) = value.and_then(|v| u8::try_from(v).ok()) {
             out.push(byte);
@@ -179,12 +157,7 @@ pub(super) fn parse_self_cgroup(text: &[u8]) -> Vec<(Vec<String>, PathBuf)> {
     let line = |line: &[u8]| {
         let mut parts = line.splitn(3, |b| *b == b':');
         let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let names = std::str::from_utf8(names)
-            .ok()?
-            .split(',')
-            .filter(|n| !n.is_empty())
-            .map(String::from)
-            .collect();
+        let names = std::str::from_utf8(names).ok()?.split(',').filter(|n| !n.is_empty()).map(String::from).collect();
         Some((names, PathBuf::from(OsStr::from_bytes(path))))
     };
     text.split(|b| *b == b'\n').filter_map(line).collect()
@@ -193,20 +166,11 @@ pub(super) fn parse_self_cgroup(text: &[u8]) -> Vec<(Vec<String>, PathBuf)> {
 fn place_of(mount: &Mount, own: &[(Vec<String>, PathBuf)]) -> Result<Vec<OsString>, String> {
     let ours = |names: &Vec<String>| match &mount.kind {
         Kind::V2 => names.is_empty(),
-        Kind::V1(controllers) => controllers
-            .iter()
-            .any(|c| names.iter().any(|n| n == c.name())),
+        Kind::V1(controllers) => controllers.iter().any(|c| names.iter().any(|n| n == c.name())),
     };
-    let (_, path) = own
-        .iter()
-        .find(|(names, _)| ours(names))
-        .ok_or("/proc/self/cgroup does not list it")?;
+    let (_, path) = own.iter().find(|(names, _)| ours(names)).ok_or("/proc/self/cgroup does not list it")?;
     below(&mount.root, path).ok_or_else(|| {
-        format!(
-            "our own group {} is outside of what is mounted at {}",
-            path.display(),
-            mount.point.display()
-        )
+        format!("our own group {} is outside of what is mounted at {}", path.display(), mount.point.display())
     })
 }
 
@@ -246,10 +210,7 @@ broken
     fn mounts_are_found_wherever_they_are() {
         let mounts = parse_mountinfo(INFO);
         assert_eq!(mounts.len(), 3);
-        assert_eq!(
-            mounts[0].kind,
-            Kind::V1(vec![Controller::Cpu, Controller::Cpuacct])
-        );
+        assert_eq!(mounts[0].kind, Kind::V1(vec![Controller::Cpu, Controller::Cpuacct]));
         assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
         assert_eq!(mounts[1].root, Path::new("/docker/abc"));
         assert_eq!(mounts[1].device, (0, 32));
@@ -258,9 +219,7 @@ broken
 
     #[test]
     fn own_group_is_found_below_the_mounts_root() {
-        let own = parse_self_cgroup(
-            b"4:memory:/docker/abc/x:y\n1:cpu,cpuacct:/\n0::/a/b\n9:name=systemd:/\n",
-        );
+        let own = parse_self_cgroup(b"4:memory:/docker/abc/x:y\n1:cpu,cpuacct:/\n0::/a/b\n9:name=systemd:/\n");
         let mounts = parse_mountinfo(INFO);
         let names = |list: &[&str]| Ok(list.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(place_of(&mounts[0], &own), names(&[]));

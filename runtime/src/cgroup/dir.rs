@@ -34,12 +34,8 @@ impl AsFd for Dir {
 impl Dir {
     /// Opens a mount point that `/proc/self/mountinfo` named.
     pub(super) fn open(path: &Path) -> Result<Dir> {
-        let fd = rfs::open(path, DIRECTORY, Mode::empty())
-            .map_err(|e| CgroupError::sys("open", path, e))?;
-        Ok(Dir {
-            fd,
-            path: path.to_path_buf(),
-        })
+        let fd = rfs::open(path, DIRECTORY, Mode::empty()).map_err(|e| CgroupError::sys("open", path, e))?;
+        Ok(Dir { fd, path: path.to_path_buf() })
     }
 
     /// Opens a child directory; the last component is never followed if it is a link.
@@ -70,14 +66,8 @@ impl Dir {
 
     /// A second handle on the same directory.
     pub(super) fn try_clone(&self) -> Result<Dir> {
-        let fd = self
-            .fd
-            .try_clone()
-            .map_err(|e| CgroupError::sys("open", &self.path, e))?;
-        Ok(Dir {
-            fd,
-            path: self.path.clone(),
-        })
+        let fd = self.fd.try_clone().map_err(|e| CgroupError::sys("open", &self.path, e))?;
+        Ok(Dir { fd, path: self.path.clone() })
     }
 
     /// Makes a child group (mode 0755).
@@ -100,13 +90,8 @@ impl Dir {
 
     /// Opens a file of this group; the flags get `O_CLOEXEC | O_NOFOLLOW`.
     pub(super) fn file(&self, file: &str, flags: OFlags) -> Result<OwnedFd> {
-        rfs::openat(
-            &self.fd,
-            file,
-            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )
-        .map_err(|e| CgroupError::sys("open", self.path.join(file), e))
+        rfs::openat(&self.fd, file, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| CgroupError::sys("open", self.path.join(file), e))
     }
 
     pub(super) fn read(&self, file: &str) -> Result<String> {

@@ -18,33 +18,13 @@ pub struct CgroupError {
 
 impl CgroupError {
     /// A failed system call.
-    pub(super) fn sys(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-        source: impl Into<io::Error>,
-    ) -> CgroupError {
-        CgroupError {
-            operation,
-            path: path.into(),
-            field: None,
-            reason: None,
-            source: Some(source.into()),
-        }
+    pub(super) fn sys(operation: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> CgroupError {
+        CgroupError { operation, path: path.into(), field: None, reason: None, source: Some(source.into()) }
     }
 
     /// A refusal of ours, with no system call behind it.
-    pub(super) fn refused(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-        reason: impl Into<String>,
-    ) -> CgroupError {
-        CgroupError {
-            operation,
-            path: path.into(),
-            field: None,
-            reason: Some(reason.into()),
-            source: None,
-        }
+    pub(super) fn refused(operation: &'static str, path: impl Into<PathBuf>, reason: impl Into<String>) -> CgroupError {
+        CgroupError { operation, path: path.into(), field: None, reason: Some(reason.into()), source: None }
     }
 
     pub(super) fn with_field(mut self, field: &'static str) -> CgroupError {
@@ -124,31 +104,13 @@ impl CgroupError {
 }
 
 /// `ETIMEDOUT` for a wait of ours that ran out.
-pub(super) fn timed_out(
-    operation: &'static str,
-    path: impl Into<PathBuf>,
-    reason: &str,
-) -> CgroupError {
-    CgroupError::sys(
-        operation,
-        path,
-        io::Error::from_raw_os_error(libc::ETIMEDOUT),
-    )
-    .with_reason(reason)
+pub(super) fn timed_out(operation: &'static str, path: impl Into<PathBuf>, reason: &str) -> CgroupError {
+    CgroupError::sys(operation, path, io::Error::from_raw_os_error(libc::ETIMEDOUT)).with_reason(reason)
 }
 
 /// `EOPNOTSUPP` for what this mode cannot do.
-pub(super) fn unsupported(
-    operation: &'static str,
-    path: impl Into<PathBuf>,
-    reason: impl Into<String>,
-) -> CgroupError {
-    CgroupError::sys(
-        operation,
-        path,
-        io::Error::from_raw_os_error(libc::EOPNOTSUPP),
-    )
-    .with_reason(reason)
+pub(super) fn unsupported(operation: &'static str, path: impl Into<PathBuf>, reason: impl Into<String>) -> CgroupError {
+    CgroupError::sys(operation, path, io::Error::from_raw_os_error(libc::EOPNOTSUPP)).with_reason(reason)
 }
 
 #[cfg(test)]
@@ -158,8 +120,7 @@ mod tests {
 
     #[test]
     fn display_is_without_its_source() {
-        let error = CgroupError::sys("write", "/x/memory.max", rustix::io::Errno::BUSY)
-            .with_field("memory");
+        let error = CgroupError::sys("write", "/x/memory.max", rustix::io::Errno::BUSY).with_field("memory");
         assert_eq!(error.to_string(), "cannot write /x/memory.max (for memory)");
         assert!(error.is_busy() && !error.is_permission());
         assert!(error.source().is_some());

@@ -45,15 +45,9 @@ impl Home {
 
 impl Group {
     pub(super) fn create(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
-        let wanted =
-            |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
+        let wanted = |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
         let planned: Vec<usize> = parents.v1.iter().enumerate().filter_map(wanted).collect();
-        let mut group = Group {
-            parents,
-            id: id.into(),
-            birth: None,
-            members: Vec::new(),
-        };
+        let mut group = Group { parents, id: id.into(), birth: None, members: Vec::new() };
         match group.fill(&planned, limits) {
             Ok(()) => Ok(group),
             Err(error) => {
@@ -96,18 +90,11 @@ impl Group {
             Some(place) => Some(place.dir.child(id)?.into_fd()),
             None => None,
         };
-        let members: Vec<usize> = (0..parents.v1.len())
-            .filter(|i| parents.v1[*i].dir.has(id))
-            .collect();
+        let members: Vec<usize> = (0..parents.v1.len()).filter(|i| parents.v1[*i].dir.has(id)).collect();
         if birth.is_none() && members.is_empty() {
             return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));
         }
-        Ok(Group {
-            parents,
-            id: id.into(),
-            birth,
-            members,
-        })
+        Ok(Group { parents, id: id.into(), birth, members })
     }
 
     /// The container's name.
@@ -126,16 +113,12 @@ impl Group {
     /// # Errors
     /// A directory is gone, or no descriptor is left.
     pub fn tasks(&self) -> Result<Vec<OwnedFd>> {
-        self.v1_places()
-            .map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY))
-            .collect()
+        self.v1_places().map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY)).collect()
     }
 
     /// Every directory, for people and records.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.places()
-            .map(|place| place.dir.path().join(&self.id))
-            .collect()
+        self.places().map(|place| place.dir.path().join(&self.id)).collect()
     }
 
     /// Changes limits while the container runs. `None` fields stay as they are. All or nothing: after a failure the
@@ -169,19 +152,13 @@ impl Group {
                 Home::V1(dir) => v1_settings(*controller, limits, dir, fresh)?,
                 Home::V2(_) => v2::settings(limits),
             };
-            writes.extend(
-                settings
-                    .into_iter()
-                    .filter(|s| s.controller == *controller)
-                    .map(|s| (home.dir(), s)),
-            );
+            writes.extend(settings.into_iter().filter(|s| s.controller == *controller).map(|s| (home.dir(), s)));
         }
         apply(&writes, !fresh)
     }
 
     fn no_home(&self, field: &'static str) -> CgroupError {
-        let why =
-            "the container was created without this v1 hierarchy; ask for the limit at creation";
+        let why = "the container was created without this v1 hierarchy; ask for the limit at creation";
         unsupported("change", &self.id, why).with_field(field)
     }
 
@@ -211,12 +188,7 @@ impl Group {
     }
 
     pub(super) fn v2_dir(&self) -> Result<Option<Dir>> {
-        self.parents
-            .v2
-            .as_ref()
-            .filter(|_| self.birth.is_some())
-            .map(|place| place.dir.child(&self.id))
-            .transpose()
+        self.parents.v2.as_ref().filter(|_| self.birth.is_some()).map(|place| place.dir.child(&self.id)).transpose()
     }
 
     pub(super) fn v1_places(&self) -> impl Iterator<Item = &Place> {
@@ -224,29 +196,15 @@ impl Group {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.parents
-            .v2
-            .iter()
-            .filter(|_| self.birth.is_some())
-            .chain(self.v1_places())
+        self.parents.v2.iter().filter(|_| self.birth.is_some()).chain(self.v1_places())
     }
 }
 
-fn v1_settings(
-    controller: Controller,
-    limits: &Limits,
-    dir: &Dir,
-    fresh: bool,
-) -> Result<Vec<Setting>> {
+fn v1_settings(controller: Controller, limits: &Limits, dir: &Dir, fresh: bool) -> Result<Vec<Setting>> {
     Ok(match controller {
         Controller::Memory => {
-            let now = if fresh {
-                v1::MemoryNow::fresh(dir)
-            } else {
-                v1::MemoryNow::read(dir)?
-            };
-            if limits.memory_swap.is_some() && limits.memory.is_none() && now.limit >= v1::UNLIMITED
-            {
+            let now = if fresh { v1::MemoryNow::fresh(dir) } else { v1::MemoryNow::read(dir)? };
+            if limits.memory_swap.is_some() && limits.memory.is_none() && now.limit >= v1::UNLIMITED {
                 let why = "cgroup v1 only limits memory and swap together: memory is needed too";
                 return Err(unsupported("limit swap of", dir.path(), why).with_field("memory_swap"));
             }

@@ -60,30 +60,13 @@ impl Limits {
             }
         };
         range("memory", self.memory, MEMORY_MIN, MEMORY_MAX);
-        range(
-            "memory_swap",
-            self.memory_swap,
-            0,
-            MEMORY_MAX - self.memory.unwrap_or(0).min(MEMORY_MAX),
-        );
-        range(
-            "cpu_quota",
-            self.cpu_quota.map(|q| q.quota_us),
-            1000,
-            QUOTA_MAX,
-        );
-        range(
-            "cpu_quota",
-            self.cpu_quota.map(|q| q.period_us),
-            1000,
-            1_000_000,
-        );
+        range("memory_swap", self.memory_swap, 0, MEMORY_MAX - self.memory.unwrap_or(0).min(MEMORY_MAX));
+        range("cpu_quota", self.cpu_quota.map(|q| q.quota_us), 1000, QUOTA_MAX);
+        range("cpu_quota", self.cpu_quota.map(|q| q.period_us), 1000, 1_000_000);
         range("cpu_weight", self.cpu_weight, 1, 10_000);
         range("pids", self.pids, 1, PIDS_MAX);
-        for (field, list, end) in [
-            ("cpuset_cpus", &self.cpuset_cpus, CPUS),
-            ("cpuset_mems", &self.cpuset_mems, NODES),
-        ] {
+        for (field, list, end) in [("cpuset_cpus", &self.cpuset_cpus, CPUS), ("cpuset_mems", &self.cpuset_mems, NODES)]
+        {
             if let Some(Err(reason)) = list.as_deref().map(|list| parse_list(list, end)) {
                 wrong.push((field, reason));
             }
@@ -111,10 +94,7 @@ fn parse_index(text: &str, end: u32) -> Result<u32, String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text:?} is not a number in a list such as 0-3,6"));
     }
-    text.parse::<u32>()
-        .ok()
-        .filter(|n| *n < end)
-        .ok_or_else(|| format!("{text} is not below {end}"))
+    text.parse::<u32>().ok().filter(|n| *n < end).ok_or_else(|| format!("{text} is not below {end}"))
 }
 
 #[cfg(test)]
@@ -122,71 +102,27 @@ mod tests {
     use super::*;
 
     fn fields(limits: &Limits) -> Vec<&'static str> {
-        limits
-            .validate()
-            .into_iter()
-            .map(|(field, _)| field)
-            .collect()
+        limits.validate().into_iter().map(|(field, _)| field).collect()
     }
 
     #[test]
     fn ranges_are_checked_at_both_ends() {
-        let quota = |quota_us, period_us| Limits {
-            cpu_quota: Some(CpuQuota {
-                quota_us,
-                period_us,
-            }),
-            ..Limits::default()
-        };
+        let quota =
+            |quota_us, period_us| Limits { cpu_quota: Some(CpuQuota { quota_us, period_us }), ..Limits::default() };
         assert!(Limits::default().is_empty() && fields(&Limits::default()).is_empty());
         assert!(fields(&quota(1000, 1000)).is_empty());
         assert_eq!(fields(&quota(999, 1_000_001)), ["cpu_quota", "cpu_quota"]);
         assert_eq!(fields(&quota(u64::MAX, 100_000)), ["cpu_quota"]);
-        for (pids, good) in [
-            (0, false),
-            (1, true),
-            (PIDS_MAX, true),
-            (PIDS_MAX + 1, false),
-        ] {
-            assert_eq!(
-                fields(&Limits {
-                    pids: Some(pids),
-                    ..Limits::default()
-                })
-                .is_empty(),
-                good,
-                "{pids}"
-            );
+        for (pids, good) in [(0, false), (1, true), (PIDS_MAX, true), (PIDS_MAX + 1, false)] {
+            assert_eq!(fields(&Limits { pids: Some(pids), ..Limits::default() }).is_empty(), good, "{pids}");
         }
         for (weight, good) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
-            assert_eq!(
-                fields(&Limits {
-                    cpu_weight: Some(weight),
-                    ..Limits::default()
-                })
-                .is_empty(),
-                good,
-                "{weight}"
-            );
+            assert_eq!(fields(&Limits { cpu_weight: Some(weight), ..Limits::default() }).is_empty(), good, "{weight}");
         }
-        assert_eq!(
-            fields(&Limits {
-                memory: Some(32),
-                ..Limits::default()
-            }),
-            ["memory"]
-        );
-        let both = Limits {
-            memory: Some(MEMORY_MAX),
-            memory_swap: Some(1),
-            ..Limits::default()
-        };
+        assert_eq!(fields(&Limits { memory: Some(32), ..Limits::default() }), ["memory"]);
+        let both = Limits { memory: Some(MEMORY_MAX), memory_swap: Some(1), ..Limits::default() };
         assert_eq!(fields(&both), ["memory_swap"]);
-        let both = Limits {
-            memory: Some(u64::MAX),
-            memory_swap: Some(u64::MAX),
-            ..Limits::default()
-        };
+        let both = Limits { memory: Some(u64::MAX), memory_swap: Some(u64::MAX), ..Limits::default() };
         assert_eq!(fields(&both), ["memory", "memory_swap"]);
     }
 
@@ -227,18 +163,12 @@ mod tests {
         for _ in 0..50_000 {
             let mut text = String::new();
             for _ in 0..(seed >> 60) {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 text.push(char::from(alphabet[(seed >> 33) as usize % alphabet.len()]));
             }
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             if let Ok(ranges) = parse_list(&text, CPUS) {
-                assert!(
-                    text.bytes()
-                        .all(|b| b.is_ascii_digit() || b == b',' || b == b'-'),
-                    "{text:?}"
-                );
+                assert!(text.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'-'), "{text:?}");
                 assert!(ranges.iter().all(|(a, b)| a <= b && *b < CPUS));
                 let printed: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}-{b}")).collect();
                 assert_eq!(parse_list(&printed.join(","), CPUS), Ok(ranges));

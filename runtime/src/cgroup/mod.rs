@@ -125,8 +125,7 @@ impl Cgroups {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
             let why = "an instance name is 1 to 64 of a-z, 0-9 and -";
             return Err(
-                CgroupError::refused("use the name", name.escape_debug().to_string(), why)
-                    .with_field("instance"),
+                CgroupError::refused("use the name", name.escape_debug().to_string(), why).with_field("instance")
             );
         }
         match detect::hierarchies() {
@@ -136,21 +135,13 @@ impl Cgroups {
         }
     }
 
-    fn assemble(
-        found: &[detect::Hierarchy],
-        parent: Option<&Path>,
-        instance: &str,
-    ) -> Result<Cgroups, CgroupError> {
-        Ok(Cgroups {
-            parents: Arc::new(Parents::open(found, parent, instance)?),
-        })
+    fn assemble(found: &[detect::Hierarchy], parent: Option<&Path>, instance: &str) -> Result<Cgroups, CgroupError> {
+        Ok(Cgroups { parents: Arc::new(Parents::open(found, parent, instance)?) })
     }
 
     /// No cgroups, with the reason that reports will show.
     pub fn none(why: impl Into<String>) -> Cgroups {
-        Cgroups {
-            parents: Arc::new(Parents::none(why.into())),
-        }
+        Cgroups { parents: Arc::new(Parents::none(why.into())) }
     }
 
     /// Which hierarchies are in use.
@@ -172,11 +163,7 @@ impl Cgroups {
     pub fn roots(&self) -> Vec<Root> {
         let root = |place: &place::Place| {
             let parent = place.parent.as_fd().try_clone_to_owned().ok()?;
-            Some(Root {
-                parent,
-                name: place.name.clone(),
-                path: place.dir.path().to_path_buf(),
-            })
+            Some(Root { parent, name: place.name.clone(), path: place.dir.path().to_path_buf() })
         };
         self.parents.places().filter_map(root).collect()
     }
@@ -197,12 +184,7 @@ impl Cgroups {
     /// many v1 `tasks` files it writes itself into.
     pub fn membership(&self, limits: &Limits) -> (bool, u16) {
         let has_v2 = self.parents.v2.is_some();
-        let v1 = self
-            .parents
-            .v1
-            .iter()
-            .filter(|place| parents::needs(place, limits, has_v2))
-            .count();
+        let v1 = self.parents.v1.iter().filter(|place| parents::needs(place, limits, has_v2)).count();
         (has_v2, u16::try_from(v1).unwrap_or(u16::MAX))
     }
 

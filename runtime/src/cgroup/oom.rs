@@ -47,18 +47,11 @@ struct Level {
 }
 
 /// The largest allocation that may end in an OOM kill: eight pages (`PAGE_ALLOC_COSTLY_ORDER`), of 64 KiB at most.
-const SLACK: u64 = if cfg!(target_arch = "x86_64") {
-    8 * 4096
-} else {
-    8 * 65_536
-};
+const SLACK: u64 = if cfg!(target_arch = "x86_64") { 8 * 4096 } else { 8 * 65_536 };
 
 impl Level {
     fn and(self, other: Level) -> Option<Level> {
-        Some(Level {
-            hits: self.hits.checked_add(other.hits)?,
-            full: self.full || other.full,
-        })
+        Some(Level { hits: self.hits.checked_add(other.hits)?, full: self.full || other.full })
     }
 
     /// Whether the limits were hit between two readings; `None`: cannot be told.
@@ -104,10 +97,7 @@ impl Group {
     /// The counters now: once at birth, once after [`wait_empty`](Group::wait_empty) and before
     /// [`remove`](Group::remove) (afterwards they are gone, also through open files).
     pub fn oom(&self) -> OomEvidence {
-        let unknown = |why: String| OomEvidence {
-            why: Some(why),
-            ..OomEvidence::default()
-        };
+        let unknown = |why: String| OomEvidence { why: Some(why), ..OomEvidence::default() };
         let read = match self.home(Controller::Memory) {
             Ok(Some(Home::V1(dir))) => self.read_v1(&dir),
             Ok(Some(Home::V2(dir))) => self.read_v2(&dir),
@@ -144,48 +134,27 @@ impl Group {
                 Err(e) if e.is_gone() && group.path() != dir.path() => return Ok(()),
                 other => other?,
             };
-            kills = kills
-                .zip(keyed(&control, "oom_kill"))
-                .and_then(|(sum, more)| sum.checked_add(more));
-            own = own
-                .zip(level_v1(group))
-                .and_then(|(sum, more)| sum.and(more));
+            kills = kills.zip(keyed(&control, "oom_kill")).and_then(|(sum, more)| sum.checked_add(more));
+            own = own.zip(level_v1(group)).and_then(|(sum, more)| sum.and(more));
             Ok(())
         })?;
-        let why = kills
-            .is_none()
-            .then(|| "memory.oom_control has no oom_kill (it came with 4.13)".to_string());
-        Ok(OomEvidence {
-            kills,
-            own,
-            above: self.above(&level_v1),
-            why,
-        })
+        let why = kills.is_none().then(|| "memory.oom_control has no oom_kill (it came with 4.13)".to_string());
+        Ok(OomEvidence { kills, own, above: self.above(&level_v1), why })
     }
 
     fn read_v2(&self, dir: &Dir) -> Result<OomEvidence> {
         let events = dir.read("memory.events")?;
         let kills = keyed(&events, "oom_kill");
-        let why = kills
-            .is_none()
-            .then(|| "memory.events has no oom_kill (it came with 4.13)".to_string());
+        let why = kills.is_none().then(|| "memory.events has no oom_kill (it came with 4.13)".to_string());
         let local = |dir: &Dir| level_v2(&dir.read("memory.events.local").ok()?);
-        Ok(OomEvidence {
-            kills,
-            own: level_v2(&events),
-            above: self.above(&local),
-            why,
-        })
+        Ok(OomEvidence { kills, own: level_v2(&events), above: self.above(&local), why })
     }
 
     /// The count of every level from our own directory up to the mount's top. The top is left out when it has no such
     /// file: it is then the root, which has no limit.
     fn above(&self, count: &dyn Fn(&Dir) -> Option<Level>) -> Option<Vec<(String, Level)>> {
         let memory = |place: &&super::place::Place| place.has(Controller::Memory);
-        let place = self
-            .v1_places()
-            .find(memory)
-            .or(self.parents.v2.as_ref().filter(memory))?;
+        let place = self.v1_places().find(memory).or(self.parents.v2.as_ref().filter(memory))?;
         let mut at = place.dir.try_clone().ok()?;
         let mut levels = Vec::with_capacity(place.depth);
         for _ in 0..place.depth {
@@ -200,10 +169,7 @@ impl Group {
 }
 
 fn level_v2(events: &str) -> Option<Level> {
-    Some(Level {
-        hits: keyed(events, "oom")?,
-        full: false,
-    })
+    Some(Level { hits: keyed(events, "oom")?, full: false })
 }
 
 /// Both of v1's counters; without swap accounting, or without a limit on swap, the first is all there is.
@@ -219,10 +185,7 @@ fn level_v1(dir: &Dir) -> Option<Level> {
         return Some(Level { hits, full: false });
     }
     let full = count("memory.memsw.max_usage_in_bytes")? >= limit.saturating_sub(SLACK);
-    Some(Level {
-        hits: hits.checked_add(count("memory.memsw.failcnt")?)?,
-        full,
-    })
+    Some(Level { hits: hits.checked_add(count("memory.memsw.failcnt")?)?, full })
 }
 
 fn hit_here(before: &OomEvidence, after: &OomEvidence) -> Option<bool> {
@@ -252,56 +215,23 @@ mod tests {
 
     fn evidence(kills: u64, own: u64, above: &[u64]) -> OomEvidence {
         let level = |hits| Level { hits, full: false };
-        let above = above
-            .iter()
-            .enumerate()
-            .map(|(i, n)| (format!("/level{i}"), level(*n)))
-            .collect();
-        OomEvidence {
-            kills: Some(kills),
-            own: Some(level(own)),
-            above: Some(above),
-            why: None,
-        }
+        let above = above.iter().enumerate().map(|(i, n)| (format!("/level{i}"), level(*n))).collect();
+        OomEvidence { kills: Some(kills), own: Some(level(own)), above: Some(above), why: None }
     }
 
     #[test]
     fn verdict_table() {
         let before = evidence(1, 10, &[5, 5]);
         let level1 = Some("/level1".to_string());
-        let blind = OomEvidence {
-            above: None,
-            ..evidence(2, 11, &[])
-        };
-        let gone = OomEvidence {
-            why: Some("gone".into()),
-            ..OomEvidence::default()
-        };
+        let blind = OomEvidence { above: None, ..evidence(2, 11, &[]) };
+        let gone = OomEvidence { why: Some("gone".into()), ..OomEvidence::default() };
         let table = [
             (evidence(1, 10, &[5, 5]), Oom::No),
             (evidence(1, 99, &[9, 9]), Oom::No), // limits hit, nobody killed
             (evidence(3, 46, &[5, 5]), Oom::Own { kills: 2 }),
-            (
-                evidence(2, 10, &[5, 104]),
-                Oom::Ancestor {
-                    kills: 1,
-                    path: level1,
-                },
-            ),
-            (
-                evidence(2, 10, &[6, 104]),
-                Oom::Ancestor {
-                    kills: 1,
-                    path: Some("/level0".into()),
-                },
-            ),
-            (
-                evidence(2, 10, &[5, 5]),
-                Oom::Ancestor {
-                    kills: 1,
-                    path: None,
-                },
-            ),
+            (evidence(2, 10, &[5, 104]), Oom::Ancestor { kills: 1, path: level1 }),
+            (evidence(2, 10, &[6, 104]), Oom::Ancestor { kills: 1, path: Some("/level0".into()) }),
+            (evidence(2, 10, &[5, 5]), Oom::Ancestor { kills: 1, path: None }),
             (evidence(2, 11, &[6, 5]), Oom::Killed { kills: 1 }),
             (evidence(2, 11, &[5]), Oom::Killed { kills: 1 }),
             (blind, Oom::Killed { kills: 1 }),
@@ -310,76 +240,36 @@ mod tests {
         for (after, expected) in table {
             assert_eq!(Group::verdict(&before, &after), expected, "{after:?}");
         }
-        assert!(matches!(
-            Group::verdict(&before, &evidence(0, 10, &[5, 5])),
-            Oom::Unknown { .. }
-        ));
-        assert_eq!(
-            Group::verdict(&gone, &before),
-            Oom::Unknown { why: "gone".into() }
-        );
-        assert!(matches!(
-            Group::verdict(&before, &OomEvidence::default()),
-            Oom::Unknown { .. }
-        ));
+        assert!(matches!(Group::verdict(&before, &evidence(0, 10, &[5, 5])), Oom::Unknown { .. }));
+        assert_eq!(Group::verdict(&gone, &before), Oom::Unknown { why: "gone".into() });
+        assert!(matches!(Group::verdict(&before, &OomEvidence::default()), Oom::Unknown { .. }));
     }
 
     #[test]
     fn a_full_level_is_evidence_once() {
         let (empty, mut full) = (evidence(0, 0, &[0]), evidence(1, 0, &[0]));
-        full.own = Some(Level {
-            hits: 0,
-            full: true,
-        });
+        full.own = Some(Level { hits: 0, full: true });
         assert_eq!(Group::verdict(&empty, &full), Oom::Own { kills: 1 });
-        let later = OomEvidence {
-            kills: Some(2),
-            ..full.clone()
-        };
+        let later = OomEvidence { kills: Some(2), ..full.clone() };
         assert_eq!(Group::verdict(&full, &later), Oom::Killed { kills: 1 });
         let mut above = evidence(1, 0, &[0]);
-        above.above = Some(vec![(
-            "/level0".into(),
-            Level {
-                hits: 0,
-                full: true,
-            },
-        )]);
+        above.above = Some(vec![("/level0".into(), Level { hits: 0, full: true })]);
         let path = Some("/level0".to_string());
-        assert_eq!(
-            Group::verdict(&empty, &above),
-            Oom::Ancestor { kills: 1, path }
-        );
-        let later = OomEvidence {
-            kills: Some(2),
-            own: Some(Level {
-                hits: 1,
-                full: false,
-            }),
-            ..above.clone()
-        };
+        assert_eq!(Group::verdict(&empty, &above), Oom::Ancestor { kills: 1, path });
+        let later = OomEvidence { kills: Some(2), own: Some(Level { hits: 1, full: false }), ..above.clone() };
         assert_eq!(Group::verdict(&above, &later), Oom::Killed { kills: 1 });
     }
 
     #[test]
     fn level_v2_reads_oom_and_not_oom_kill() {
         let events = "low 0\nhigh 0\nmax 36\noom 1\noom_kill 2\noom_group_kill 0\n";
-        assert_eq!(
-            level_v2(events),
-            Some(Level {
-                hits: 1,
-                full: false
-            })
-        );
+        assert_eq!(level_v2(events), Some(Level { hits: 1, full: false }));
         assert_eq!(level_v2("low 0\noom_kill 2\n"), None);
     }
 
     #[test]
     fn evidence_survives_a_record() {
         let text = serde_json::to_string(&evidence(1, 2, &[3])).unwrap();
-        assert_eq!(
-            serde_json::from_str::<OomEvidence>(&text).unwrap(),
-            evidence(1, 2, &[3])
-        );
+        assert_eq!(serde_json::from_str::<OomEvidence>(&text).unwrap(), evidence(1, 2, &[3]));
     }
 }

@@ -27,23 +27,11 @@ pub(super) struct Parents {
 pub(super) fn asked(limits: &Limits) -> Vec<(Controller, &'static str)> {
     [
         (limits.memory.is_some(), Controller::Memory, "memory"),
-        (
-            limits.memory_swap.is_some(),
-            Controller::Memory,
-            "memory_swap",
-        ),
+        (limits.memory_swap.is_some(), Controller::Memory, "memory_swap"),
         (limits.cpu_quota.is_some(), Controller::Cpu, "cpu_quota"),
         (limits.cpu_weight.is_some(), Controller::Cpu, "cpu_weight"),
-        (
-            limits.cpuset_cpus.is_some(),
-            Controller::Cpuset,
-            "cpuset_cpus",
-        ),
-        (
-            limits.cpuset_mems.is_some(),
-            Controller::Cpuset,
-            "cpuset_mems",
-        ),
+        (limits.cpuset_cpus.is_some(), Controller::Cpuset, "cpuset_cpus"),
+        (limits.cpuset_mems.is_some(), Controller::Cpuset, "cpuset_mems"),
         (limits.pids.is_some(), Controller::Pids, "pids"),
     ]
     .into_iter()
@@ -66,21 +54,11 @@ pub(super) fn needs(place: &Place, limits: &Limits, has_v2: bool) -> bool {
 
 impl Parents {
     pub(super) fn none(why: String) -> Parents {
-        Parents {
-            v2: None,
-            v1: Vec::new(),
-            why: Some(why),
-            refused: BTreeMap::new(),
-            closed: AtomicBool::new(false),
-        }
+        Parents { v2: None, v1: Vec::new(), why: Some(why), refused: BTreeMap::new(), closed: AtomicBool::new(false) }
     }
 
     /// Makes our directories. Nothing usable is no error, except below a parent that somebody configured.
-    pub(super) fn open(
-        found: &[Hierarchy],
-        parent: Option<&Path>,
-        instance: &str,
-    ) -> Result<Parents> {
+    pub(super) fn open(found: &[Hierarchy], parent: Option<&Path>, instance: &str) -> Result<Parents> {
         let configured = parent.map(|path| inside(found, path)).transpose()?;
         let name = format!("orangery-{instance}");
         let mut parents = Parents::none(String::new());
@@ -94,22 +72,14 @@ impl Parents {
         parents.why = (parents.mode() == Mode::None).then(|| why_none(&failures));
         match (parent, parents.mode(), failures.into_iter().next()) {
             (Some(path), Mode::None, first) => {
-                let nothing = || {
-                    CgroupError::refused("use the configured parent", path, "no cgroup is mounted")
-                };
+                let nothing = || CgroupError::refused("use the configured parent", path, "no cgroup is mounted");
                 Err(first.unwrap_or_else(nothing).with_field("parent"))
             }
             _ => Ok(parents),
         }
     }
 
-    fn add(
-        &mut self,
-        hierarchy: &Hierarchy,
-        parent: Option<&[OsString]>,
-        name: &str,
-        pure: bool,
-    ) -> Result<()> {
+    fn add(&mut self, hierarchy: &Hierarchy, parent: Option<&[OsString]>, name: &str, pure: bool) -> Result<()> {
         let Kind::V1(controllers) = &hierarchy.kind else {
             let placed = place_v2(hierarchy, parent, name, pure)?;
             self.refused.extend(placed.refused);
@@ -122,8 +92,7 @@ impl Parents {
                 Ok(())
             }
             Err(e) => {
-                self.refused
-                    .extend(controllers.iter().map(|c| (*c, describe(&e))));
+                self.refused.extend(controllers.iter().map(|c| (*c, describe(&e))));
                 Err(e)
             }
         }
@@ -165,21 +134,13 @@ impl Parents {
     }
 
     fn refusal(&self, controller: Controller, field: &'static str) -> Option<String> {
-        let Some(place) = self
-            .v1
-            .iter()
-            .chain(&self.v2)
-            .find(|place| place.has(controller))
-        else {
+        let Some(place) = self.v1.iter().chain(&self.v2).find(|place| place.has(controller)) else {
             let known = self.refused.get(&controller).or(self.why.as_ref()).cloned();
-            return Some(
-                known.unwrap_or_else(|| format!("no {} controller is mounted", controller.name())),
-            );
+            return Some(known.unwrap_or_else(|| format!("no {} controller is mounted", controller.name())));
         };
         let legacy = self.v1.iter().any(|p| p.has(controller));
         let file = needed_file(field, legacy);
-        (!place.dir.has(file))
-            .then(|| format!("this kernel has no {file} ({})", place.dir.path().display()))
+        (!place.dir.has(file)).then(|| format!("this kernel has no {file} ({})", place.dir.path().display()))
     }
 
     /// The first thing wrong with these limits, as an error.
@@ -188,11 +149,7 @@ impl Parents {
         if let Some((field, why)) = limits.validate().into_iter().next() {
             return Err(CgroupError::refused("set limits", field, why).with_field(field));
         }
-        let refusals = if fresh {
-            self.refusals(limits)
-        } else {
-            self.missing(limits)
-        };
+        let refusals = if fresh { self.refusals(limits) } else { self.missing(limits) };
         match refusals.into_iter().next() {
             Some((field, why)) => Err(unsupported("set limits", field, why).with_field(field)),
             None => Ok(()),
@@ -201,11 +158,7 @@ impl Parents {
 
     /// Removes our directories; returns those that would not go.
     pub(super) fn close(&self) -> Vec<PathBuf> {
-        let left: Vec<PathBuf> = self
-            .places()
-            .filter(|p| !p.close())
-            .map(|p| p.dir.path().to_path_buf())
-            .collect();
+        let left: Vec<PathBuf> = self.places().filter(|p| !p.close()).map(|p| p.dir.path().to_path_buf()).collect();
         self.closed.store(left.is_empty(), Ordering::Release);
         left
     }
@@ -241,14 +194,10 @@ fn needed_file(field: &'static str, legacy: bool) -> &'static str {
 /// path below one of the cgroup mounts; either way it means the same group in every hierarchy.
 fn inside(found: &[Hierarchy], path: &Path) -> Result<Vec<OsString>> {
     let strip = |h: &Hierarchy| path.strip_prefix(h.top.path()).ok().map(Path::to_path_buf);
-    let shortest = found
-        .iter()
-        .filter_map(strip)
-        .min_by_key(|p| p.components().count());
+    let shortest = found.iter().filter_map(strip).min_by_key(|p| p.components().count());
     let names = super::detect::normal(&shortest.unwrap_or_else(|| path.to_path_buf()));
     names.ok_or_else(|| {
-        CgroupError::refused("use the configured parent", path, "it must not contain ..")
-            .with_field("parent")
+        CgroupError::refused("use the configured parent", path, "it must not contain ..").with_field("parent")
     })
 }
 

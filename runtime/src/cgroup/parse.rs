@@ -60,8 +60,7 @@ pub(super) fn ceiling(text: &str) -> Option<Ceiling> {
 
 /// The number of the line `key N`.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
+    text.lines().find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 
 /// The words of a list file such as `cgroup.controllers`.
@@ -72,10 +71,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
 /// The sum over all devices of `key=N` in `io.stat`; an empty file is zero.
 pub(super) fn io_sum(text: &str, key: &str) -> Option<u64> {
     text.lines().try_fold(0u64, |sum, line| {
-        let found = line
-            .split(' ')
-            .skip(1)
-            .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let found = line.split(' ').skip(1).find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         // A device may be listed with other pairs only (an iocost model); a pair that is no number is unknown.
         found.map_or(Some(sum), |value| sum.checked_add(number(value)?))
     })
@@ -93,19 +89,7 @@ mod tests {
     #[test]
     fn numbers_are_digits_that_fit() {
         assert_eq!(number("18446744073709551615\n"), Some(u64::MAX));
-        for bad in [
-            "",
-            "\n",
-            "18446744073709551616",
-            "-1",
-            "+1",
-            "1 ",
-            " 1",
-            "0x1",
-            "1\n2",
-            "max",
-            "٣",
-        ] {
+        for bad in ["", "\n", "18446744073709551616", "-1", "+1", "1 ", " 1", "0x1", "1\n2", "max", "٣"] {
             assert_eq!(number(bad), None, "{bad:?}");
         }
         assert_eq!(ceiling("max\n"), Some(Ceiling::Unlimited));
@@ -129,12 +113,6 @@ mod tests {
         assert_eq!(io_sum(text, "wbytes"), Some(6));
         assert_eq!(io_sum("", "rbytes"), Some(0));
         assert_eq!(io_sum("8:0 rbytes=x\n", "rbytes"), None);
-        assert_eq!(
-            io_sum(
-                &format!("8:0 rbytes={}\n8:1 rbytes=1\n", u64::MAX),
-                "rbytes"
-            ),
-            None
-        );
+        assert_eq!(io_sum(&format!("8:0 rbytes={}\n8:1 rbytes=1\n", u64::MAX), "rbytes"), None);
     }
 }

@@ -55,15 +55,11 @@ impl Place {
 }
 
 /// Where below a mount's top: our own group, or the configured one.
-pub(super) fn wanted(
-    hierarchy: &Hierarchy,
-    configured: Option<&[OsString]>,
-) -> Result<Vec<OsString>> {
+pub(super) fn wanted(hierarchy: &Hierarchy, configured: Option<&[OsString]>) -> Result<Vec<OsString>> {
     if let Some(names) = configured {
         return Ok(names.to_vec());
     }
-    let refused =
-        |why: &String| CgroupError::refused("place groups in", hierarchy.top.path(), why.clone());
+    let refused = |why: &String| CgroupError::refused("place groups in", hierarchy.top.path(), why.clone());
     let mut names = hierarchy.own.as_ref().map_err(refused)?.clone();
     if hierarchy.kind == Kind::V2 && names.last().is_some_and(|n| n == LEAF) {
         names.pop();
@@ -97,14 +93,8 @@ pub(super) fn place_v1(
     let names = wanted(hierarchy, configured)?;
     let parent = walk(&hierarchy.top, &names)?;
     let dir = make(&parent, name)?;
-    let place = Place {
-        dir,
-        parent,
-        name: name.into(),
-        controllers: controllers.to_vec(),
-        depth: names.len() + 1,
-        top: None,
-    };
+    let place =
+        Place { dir, parent, name: name.into(), controllers: controllers.to_vec(), depth: names.len() + 1, top: None };
     match prepare_v1(&place) {
         Ok(()) => Ok(place),
         Err(e) => {
@@ -119,12 +109,7 @@ fn prepare_v1(place: &Place) -> Result<()> {
         v1::fill_cpuset(&place.parent, &place.dir)?;
     }
     // Before 5.11 a limit does not hold for the groups below unless this is 1; since then it always is.
-    if place.has(Controller::Memory)
-        && place
-            .dir
-            .read("memory.use_hierarchy")
-            .is_ok_and(|t| t.trim() == "0")
-    {
+    if place.has(Controller::Memory) && place.dir.read("memory.use_hierarchy").is_ok_and(|t| t.trim() == "0") {
         place.dir.write("memory.use_hierarchy", "1")?;
     }
     Ok(())
@@ -142,19 +127,13 @@ pub(super) fn place_v2(
     match first {
         Err(e) if strict && configured.is_none() && rustix::process::geteuid().is_root() => {
             // The first refusal is the one to tell: it is about the place that was wanted.
-            place_top(hierarchy, name)
-                .map_err(|top| e.with_reason(format!("nor at the top: {}", v2::describe(&top))))
+            place_top(hierarchy, name).map_err(|top| e.with_reason(format!("nor at the top: {}", v2::describe(&top))))
         }
         other => other,
     }
 }
 
-fn place_own(
-    hierarchy: &Hierarchy,
-    configured: Option<&[OsString]>,
-    name: &str,
-    strict: bool,
-) -> Result<Placed> {
+fn place_own(hierarchy: &Hierarchy, configured: Option<&[OsString]>, name: &str, strict: bool) -> Result<Placed> {
     let names = wanted(hierarchy, configured)?;
     let parent = walk(&hierarchy.top, &names)?;
     let internal = v2::has_internal_processes(&parent)?;
@@ -178,19 +157,11 @@ fn place_top(hierarchy: &Hierarchy, name: &str) -> Result<Placed> {
             other => return other,
         }
     }
-    Err(last.unwrap_or_else(|| {
-        CgroupError::refused("make", hierarchy.top.path().join(TOP), "it vanishes")
-    }))
+    Err(last.unwrap_or_else(|| CgroupError::refused("make", hierarchy.top.path().join(TOP), "it vanishes")))
 }
 
 /// Makes our directory in `parent` and switches controllers on, first for it, then for its children.
-fn finish_v2(
-    parent: Dir,
-    name: &str,
-    depth: usize,
-    top: Option<Dir>,
-    controllers: bool,
-) -> Result<Placed> {
+fn finish_v2(parent: Dir, name: &str, depth: usize, top: Option<Dir>, controllers: bool) -> Result<Placed> {
     let dir = make(&parent, name)?;
     let (mut enabled, mut refused) = (Vec::new(), BTreeMap::new());
     if controllers {
@@ -203,13 +174,6 @@ fn finish_v2(
         }
         refused.retain(|controller, _| !enabled.contains(controller));
     }
-    let place = Place {
-        dir,
-        parent,
-        name: name.into(),
-        controllers: enabled,
-        depth,
-        top,
-    };
+    let place = Place { dir, parent, name: name.into(), controllers: enabled, depth, top };
     Ok(Placed { place, refused })
 }

@@ -30,11 +30,7 @@ pub(super) fn apply(writes: &[(&Dir, Setting)], restore: bool) -> Result<(), Cgr
 }
 
 fn write(dir: &Dir, setting: &Setting, restore: bool) -> Result<String, CgroupError> {
-    let old = if restore {
-        dir.read(setting.file)?
-    } else {
-        String::new()
-    };
+    let old = if restore { dir.read(setting.file)? } else { String::new() };
     dir.write(setting.file, &setting.value)?;
     Ok(old)
 }
@@ -46,9 +42,5 @@ fn undo(done: Vec<(&Dir, &Setting, String)>, error: CgroupError) -> CgroupError 
         .filter(|(dir, setting, old)| dir.write(setting.file, old.trim_end()).is_err())
         .map(|(_, setting, _)| setting.file)
         .collect();
-    if lost.is_empty() {
-        error
-    } else {
-        error.with_reason(format!("and could not put back {}", lost.join(", ")))
-    }
+    if lost.is_empty() { error } else { error.with_reason(format!("and could not put back {}", lost.join(", "))) }
 }

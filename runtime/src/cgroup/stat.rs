@@ -60,12 +60,7 @@ impl Group {
         if let Some(home) = self.home(Controller::Pids).ok().flatten() {
             pids(home.dir(), &mut stats);
         }
-        if let Some(io) = self
-            .home(Controller::Io)
-            .ok()
-            .flatten()
-            .and_then(|h| h.dir().read("io.stat").ok())
-        {
+        if let Some(io) = self.home(Controller::Io).ok().flatten().and_then(|h| h.dir().read("io.stat").ok()) {
             stats.io_read_bytes = io_sum(&io, "rbytes");
             stats.io_write_bytes = io_sum(&io, "wbytes");
         }
@@ -73,12 +68,7 @@ impl Group {
     }
 
     fn cpu(&self, stats: &mut Stats) {
-        if let Some(text) = self
-            .v2_dir()
-            .ok()
-            .flatten()
-            .and_then(|dir| dir.read("cpu.stat").ok())
-        {
+        if let Some(text) = self.v2_dir().ok().flatten().and_then(|dir| dir.read("cpu.stat").ok()) {
             cpu_v2(&text, stats);
         } else if let Some(Home::V1(dir)) = self.home(Controller::Cpuacct).ok().flatten() {
             stats.cpu_usage_ns = count(&dir, "cpuacct.usage");
@@ -108,25 +98,16 @@ fn cpu_v2(text: &str, stats: &mut Stats) {
 
 fn memory_v1(dir: &Dir, stats: &mut Stats) {
     let limit = |n| {
-        if n >= v1::UNLIMITED {
-            Ceiling::Unlimited
-        } else {
-            Ceiling::At(n)
-        }
+        if n >= v1::UNLIMITED { Ceiling::Unlimited } else { Ceiling::At(n) }
     };
     stats.memory_current = count(dir, "memory.usage_in_bytes");
     stats.memory_peak = count(dir, "memory.max_usage_in_bytes");
     stats.memory_limit = count(dir, "memory.limit_in_bytes").map(limit);
     let total = count(dir, "memory.memsw.usage_in_bytes");
-    stats.swap_current = total
-        .zip(stats.memory_current)
-        .map(|(total, memory)| total.saturating_sub(memory));
+    stats.swap_current = total.zip(stats.memory_current).map(|(total, memory)| total.saturating_sub(memory));
     let mut kills = Some(0u64);
     let read = dir.visit(&mut |group| {
-        let here = group
-            .read("memory.oom_control")
-            .ok()
-            .and_then(|t| keyed(&t, "oom_kill"));
+        let here = group.read("memory.oom_control").ok().and_then(|t| keyed(&t, "oom_kill"));
         kills = kills.and_then(|sum| sum.checked_add(here?));
         Ok(())
     });
@@ -138,10 +119,7 @@ fn memory_v2(dir: &Dir, stats: &mut Stats) {
     stats.memory_peak = count(dir, "memory.peak");
     stats.memory_limit = dir.read("memory.max").ok().and_then(|t| ceiling(&t));
     stats.swap_current = count(dir, "memory.swap.current");
-    stats.oom_kills = dir
-        .read("memory.events")
-        .ok()
-        .and_then(|t| keyed(&t, "oom_kill"));
+    stats.oom_kills = dir.read("memory.events").ok().and_then(|t| keyed(&t, "oom_kill"));
 }
 
 /// The same files in both versions.
@@ -161,30 +139,18 @@ mod tests {
         let mut stats = Stats::default();
         let text = "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\nnr_periods 4\nnr_throttled 3\nthrottled_usec 7\n";
         cpu_v2(text, &mut stats);
-        assert_eq!(
-            (stats.cpu_usage_ns, stats.cpu_user_ns),
-            (Some(1_500_000), Some(1_000_000))
-        );
-        assert_eq!(
-            (stats.cpu_throttled_periods, stats.cpu_throttled_ns),
-            (Some(3), Some(7000))
-        );
+        assert_eq!((stats.cpu_usage_ns, stats.cpu_user_ns), (Some(1_500_000), Some(1_000_000)));
+        assert_eq!((stats.cpu_throttled_periods, stats.cpu_throttled_ns), (Some(3), Some(7000)));
         cpu_v2("usage_usec 18446744073709551615\n", &mut stats);
         assert_eq!((stats.cpu_usage_ns, stats.cpu_throttled_ns), (None, None));
     }
 
     #[test]
     fn unknown_is_null_and_unlimited_is_max() {
-        let stats = Stats {
-            pids_limit: Some(Ceiling::Unlimited),
-            memory_limit: Some(Ceiling::At(7)),
-            ..Stats::default()
-        };
+        let stats =
+            Stats { pids_limit: Some(Ceiling::Unlimited), memory_limit: Some(Ceiling::At(7)), ..Stats::default() };
         let value = serde_json::to_value(stats).unwrap();
-        assert_eq!(
-            (&value["pids_limit"], &value["memory_limit"]),
-            (&"max".into(), &7.into())
-        );
+        assert_eq!((&value["pids_limit"], &value["memory_limit"]), (&"max".into(), &7.into()));
         assert!(value["cpu_usage_ns"].is_null());
     }
 }

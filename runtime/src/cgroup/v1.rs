@@ -34,63 +34,34 @@ pub(super) struct MemoryNow {
 impl MemoryNow {
     /// A group that nobody has limited yet.
     pub(super) fn fresh(dir: &Dir) -> MemoryNow {
-        MemoryNow {
-            limit: UNLIMITED,
-            total: dir.has(TOTAL).then_some(UNLIMITED),
-        }
+        MemoryNow { limit: UNLIMITED, total: dir.has(TOTAL).then_some(UNLIMITED) }
     }
 
     pub(super) fn read(dir: &Dir) -> Result<MemoryNow> {
         let number = |file: &str| {
             let text = dir.read(file)?;
-            super::parse::number(&text).ok_or_else(|| {
-                CgroupError::refused(
-                    "read",
-                    dir.path().join(file),
-                    format!("{text:?} is no number"),
-                )
-            })
+            super::parse::number(&text)
+                .ok_or_else(|| CgroupError::refused("read", dir.path().join(file), format!("{text:?} is no number")))
         };
-        let total = if dir.has(TOTAL) {
-            Some(number(TOTAL)?)
-        } else {
-            None
-        };
-        Ok(MemoryNow {
-            limit: number(LIMIT)?,
-            total,
-        })
+        let total = if dir.has(TOTAL) { Some(number(TOTAL)?) } else { None };
+        Ok(MemoryNow { limit: number(LIMIT)?, total })
     }
 }
 
 /// The memory writes, ordered so that memory never exceeds memory + swap on the way (the kernel's EINVAL). A changed
 /// memory limit keeps the amount of swap, as in v2.
 pub(super) fn memory(limits: &Limits, now: MemoryNow) -> Vec<Setting> {
-    let set = |file, value: u64, field| Setting {
-        controller: Controller::Memory,
-        file,
-        value: value.to_string(),
-        field,
-    };
+    let set =
+        |file, value: u64, field| Setting { controller: Controller::Memory, file, value: value.to_string(), field };
     let limit = limits.memory.unwrap_or(now.limit);
-    let kept = now
-        .total
-        .filter(|t| *t < UNLIMITED && now.limit < UNLIMITED)
-        .map(|t| t.saturating_sub(now.limit));
-    let total = limits
-        .memory_swap
-        .or(kept)
-        .map(|swap| limit.saturating_add(swap));
+    let kept = now.total.filter(|t| *t < UNLIMITED && now.limit < UNLIMITED).map(|t| t.saturating_sub(now.limit));
+    let total = limits.memory_swap.or(kept).map(|swap| limit.saturating_add(swap));
     let mut writes = Vec::new();
     if limits.memory.is_some() {
         writes.push(set(LIMIT, limit, "memory"));
     }
     if let Some(total) = total {
-        let field = if limits.memory_swap.is_some() {
-            "memory_swap"
-        } else {
-            "memory"
-        };
+        let field = if limits.memory_swap.is_some() { "memory_swap" } else { "memory" };
         let write = set(TOTAL, total, field);
         let raises = now.total.is_some_and(|old| total > old);
         writes.insert(if raises { 0 } else { writes.len() }, write);
@@ -101,46 +72,27 @@ pub(super) fn memory(limits: &Limits, now: MemoryNow) -> Vec<Setting> {
 /// The CPU writes. The quota is lifted first: the kernel checks each write on its own, and the old quota in the new
 /// period may be more than the parent has.
 pub(super) fn cpu(limits: &Limits) -> Vec<Setting> {
-    let set = |file, value, field| Setting {
-        controller: Controller::Cpu,
-        file,
-        value,
-        field,
-    };
+    let set = |file, value, field| Setting { controller: Controller::Cpu, file, value, field };
     let mut writes = Vec::new();
     if let Some(weight) = limits.cpu_weight {
         writes.push(set("cpu.shares", shares(weight).to_string(), "cpu_weight"));
     }
     if let Some(quota) = limits.cpu_quota {
         writes.push(set("cpu.cfs_quota_us", "-1".into(), "cpu_quota"));
-        writes.push(set(
-            "cpu.cfs_period_us",
-            quota.period_us.to_string(),
-            "cpu_quota",
-        ));
-        writes.push(set(
-            "cpu.cfs_quota_us",
-            quota.quota_us.to_string(),
-            "cpu_quota",
-        ));
+        writes.push(set("cpu.cfs_period_us", quota.period_us.to_string(), "cpu_quota"));
+        writes.push(set("cpu.cfs_quota_us", quota.quota_us.to_string(), "cpu_quota"));
     }
     writes
 }
 
 /// The same proportions around both defaults, 100 and 1024, as systemd does it.
 fn shares(weight: u64) -> u64 {
-    weight
-        .saturating_mul(1024)
-        .div_euclid(100)
-        .clamp(2, 262_144)
+    weight.saturating_mul(1024).div_euclid(100).clamp(2, 262_144)
 }
 
 /// A new v1 cpuset is empty and refuses every task with ENOSPC: give it what its parent has.
 pub(super) fn fill_cpuset(parent: &Dir, child: &Dir) -> Result<()> {
-    for (file, effective) in [
-        ("cpuset.cpus", "cpuset.effective_cpus"),
-        ("cpuset.mems", "cpuset.effective_mems"),
-    ] {
+    for (file, effective) in [("cpuset.cpus", "cpuset.effective_cpus"), ("cpuset.mems", "cpuset.effective_mems")] {
         if !child.read(file)?.trim().is_empty() {
             continue;
         }
@@ -194,11 +146,7 @@ pub(super) fn kill_each(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Resul
             }
         }
     }
-    Err(timed_out(
-        "kill",
-        dir.path(),
-        "processes are left after 200 rounds of freeze, kill, thaw",
-    ))
+    Err(timed_out("kill", dir.path(), "processes are left after 200 rounds of freeze, kill, thaw"))
 }
 
 /// One round; true when the group was empty.
@@ -220,16 +168,8 @@ fn kill_round(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Result<bool> {
 }
 
 fn hold(pids: &[i32]) -> Vec<(i32, OwnedFd)> {
-    let open = |pid: &i32| {
-        Some((
-            *pid,
-            pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?,
-        ))
-    };
-    pids.iter()
-        .filter(|pid| **pid > 0)
-        .filter_map(open)
-        .collect()
+    let open = |pid: &i32| Some((*pid, pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?));
+    pids.iter().filter(|pid| **pid > 0).filter_map(open).collect()
 }
 
 /// The group is listed again *after* the pidfds were opened: a process that has a listed number is in the group, and a
@@ -247,17 +187,8 @@ fn signal_members(dir: &Dir, held: &[(i32, OwnedFd)]) -> Result<()> {
 
 /// Up to 20 ms. Only paces the rounds: whatever it says, the next round looks at the group itself.
 fn await_first_death(targets: &[(i32, OwnedFd)]) {
-    let mut fds: Vec<PollFd<'_>> = targets
-        .iter()
-        .map(|(_, fd)| PollFd::new(fd, PollFlags::IN))
-        .collect();
-    let _ = poll(
-        &mut fds,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 20_000_000,
-        }),
-    );
+    let mut fds: Vec<PollFd<'_>> = targets.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
+    let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));
 }
 
 #[cfg(test)]
@@ -265,54 +196,26 @@ mod tests {
     use super::*;
 
     fn writes(limits: &Limits, limit: u64, total: Option<u64>) -> Vec<(&'static str, String)> {
-        memory(limits, MemoryNow { limit, total })
-            .into_iter()
-            .map(|s| (s.file, s.value))
-            .collect()
+        memory(limits, MemoryNow { limit, total }).into_iter().map(|s| (s.file, s.value)).collect()
     }
 
     #[test]
     fn memory_and_swap_are_ordered() {
         let (limit, sum) = (LIMIT, TOTAL);
-        let ask = |memory, memory_swap| Limits {
-            memory,
-            memory_swap,
-            ..Limits::default()
-        };
+        let ask = |memory, memory_swap| Limits { memory, memory_swap, ..Limits::default() };
         let fresh = Some(UNLIMITED);
-        assert_eq!(
-            writes(&ask(Some(64), None), UNLIMITED, fresh),
-            [(limit, "64".into())]
-        );
-        assert_eq!(
-            writes(&ask(Some(64), Some(0)), UNLIMITED, fresh),
-            [(limit, "64".into()), (sum, "64".into())]
-        );
+        assert_eq!(writes(&ask(Some(64), None), UNLIMITED, fresh), [(limit, "64".into())]);
+        assert_eq!(writes(&ask(Some(64), Some(0)), UNLIMITED, fresh), [(limit, "64".into()), (sum, "64".into())]);
         // Raised: the sum first. Lowered: memory first. The amount of swap stays.
-        assert_eq!(
-            writes(&ask(Some(96), None), 64, Some(80)),
-            [(sum, "112".into()), (limit, "96".into())]
-        );
-        assert_eq!(
-            writes(&ask(Some(32), None), 64, Some(80)),
-            [(limit, "32".into()), (sum, "48".into())]
-        );
-        assert_eq!(
-            writes(&ask(None, Some(1)), 64, Some(80)),
-            [(sum, "65".into())]
-        );
-        assert_eq!(
-            writes(&ask(Some(32), None), 64, None),
-            [(limit, "32".into())]
-        );
+        assert_eq!(writes(&ask(Some(96), None), 64, Some(80)), [(sum, "112".into()), (limit, "96".into())]);
+        assert_eq!(writes(&ask(Some(32), None), 64, Some(80)), [(limit, "32".into()), (sum, "48".into())]);
+        assert_eq!(writes(&ask(None, Some(1)), 64, Some(80)), [(sum, "65".into())]);
+        assert_eq!(writes(&ask(Some(32), None), 64, None), [(limit, "32".into())]);
         assert!(writes(&ask(None, None), UNLIMITED, fresh).is_empty());
     }
 
     #[test]
     fn weights_keep_their_proportions() {
-        assert_eq!(
-            [shares(1), shares(100), shares(10_000)],
-            [10, 1024, 102_400]
-        );
+        assert_eq!([shares(1), shares(100), shares(10_000)], [10, 1024, 102_400]);
     }
 }

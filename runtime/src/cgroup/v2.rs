@@ -17,53 +17,19 @@ type Result<T> = std::result::Result<T, CgroupError>;
 
 /// The writes for the limits that are asked.
 pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
-    let quota = limits
-        .cpu_quota
-        .map(|q| format!("{} {}", q.quota_us, q.period_us));
+    let quota = limits.cpu_quota.map(|q| format!("{} {}", q.quota_us, q.period_us));
     let number = |value: Option<u64>| value.map(|v| v.to_string());
     [
-        (
-            Controller::Memory,
-            "memory.max",
-            number(limits.memory),
-            "memory",
-        ),
-        (
-            Controller::Memory,
-            "memory.swap.max",
-            number(limits.memory_swap),
-            "memory_swap",
-        ),
-        (
-            Controller::Cpu,
-            "cpu.weight",
-            number(limits.cpu_weight),
-            "cpu_weight",
-        ),
+        (Controller::Memory, "memory.max", number(limits.memory), "memory"),
+        (Controller::Memory, "memory.swap.max", number(limits.memory_swap), "memory_swap"),
+        (Controller::Cpu, "cpu.weight", number(limits.cpu_weight), "cpu_weight"),
         (Controller::Cpu, "cpu.max", quota, "cpu_quota"),
-        (
-            Controller::Cpuset,
-            "cpuset.cpus",
-            limits.cpuset_cpus.clone(),
-            "cpuset_cpus",
-        ),
-        (
-            Controller::Cpuset,
-            "cpuset.mems",
-            limits.cpuset_mems.clone(),
-            "cpuset_mems",
-        ),
+        (Controller::Cpuset, "cpuset.cpus", limits.cpuset_cpus.clone(), "cpuset_cpus"),
+        (Controller::Cpuset, "cpuset.mems", limits.cpuset_mems.clone(), "cpuset_mems"),
         (Controller::Pids, "pids.max", number(limits.pids), "pids"),
     ]
     .into_iter()
-    .filter_map(|(controller, file, value, field)| {
-        Some(Setting {
-            controller,
-            file,
-            value: value?,
-            field,
-        })
-    })
+    .filter_map(|(controller, file, value, field)| Some(Setting { controller, file, value: value?, field }))
     .collect()
 }
 
@@ -87,10 +53,7 @@ pub(super) fn enable(dir: &Dir) -> (Vec<Controller>, BTreeMap<Controller, String
         if on.iter().any(|w| w == name) {
             enabled.push(controller);
         } else if !available.iter().any(|w| w == name) {
-            refused.insert(
-                controller,
-                format!("{} has no {name} controller", dir.path().display()),
-            );
+            refused.insert(controller, format!("{} has no {name} controller", dir.path().display()));
         } else {
             match dir.write("cgroup.subtree_control", &format!("+{name}")) {
                 Ok(()) => enabled.push(controller),
@@ -130,11 +93,9 @@ pub(super) fn kill_each(dir: &Dir) -> Result<()> {
 /// `cgroup.freeze` (5.2); asynchronous: `cgroup.events` tells when all have stopped.
 pub(super) fn set_frozen(dir: &Dir, frozen: bool) -> Result<()> {
     match dir.write("cgroup.freeze", if frozen { "1" } else { "0" }) {
-        Err(e) if e.is_gone() && dir.has("cgroup.procs") => Err(unsupported(
-            "freeze",
-            dir.path(),
-            "this kernel has no cgroup.freeze (it came with 5.2)",
-        )),
+        Err(e) if e.is_gone() && dir.has("cgroup.procs") => {
+            Err(unsupported("freeze", dir.path(), "this kernel has no cgroup.freeze (it came with 5.2)"))
+        }
         other => other,
     }
 }
@@ -157,29 +118,18 @@ pub(super) async fn await_event(dir: &Dir, key: &'static str, wanted: bool) -> R
             Ok(Some(value)) if value == wanted => return Ok(true),
             Ok(Some(_)) => {}
             Ok(None) => {
-                return Err(unsupported(
-                    "watch",
-                    dir.path(),
-                    format!("cgroup.events has no {key:?}"),
-                ));
+                return Err(unsupported("watch", dir.path(), format!("cgroup.events has no {key:?}")));
             }
             Err(rustix::io::Errno::NODEV) => return Ok(false),
             Err(e) => return Err(fail(e.into())),
         }
-        watched
-            .ready(Interest::PRIORITY)
-            .await
-            .map_err(fail)?
-            .clear_ready();
+        watched.ready(Interest::PRIORITY).await.map_err(fail)?.clear_ready();
     }
 }
 
 /// tokio calls the safe constructor unsound because a type may answer `as_raw_fd` with another number each time; an
 /// `OwnedFd` cannot, and the replacement is `unsafe`.
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe; its condition holds for OwnedFd"
-)]
+#[expect(deprecated, reason = "the successor is unsafe; its condition holds for OwnedFd")]
 fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::PRIORITY)
 }
@@ -210,19 +160,13 @@ mod tests {
         let all = Limits {
             memory: Some(1 << 20),
             memory_swap: Some(0),
-            cpu_quota: Some(CpuQuota {
-                quota_us: 5000,
-                period_us: 100_000,
-            }),
+            cpu_quota: Some(CpuQuota { quota_us: 5000, period_us: 100_000 }),
             cpu_weight: Some(7),
             cpuset_cpus: Some("0-1".into()),
             cpuset_mems: Some("0".into()),
             pids: Some(9),
         };
-        let lines: Vec<String> = settings(&all)
-            .into_iter()
-            .map(|s| format!("{}={}", s.file, s.value))
-            .collect();
+        let lines: Vec<String> = settings(&all).into_iter().map(|s| format!("{}={}", s.file, s.value)).collect();
         assert_eq!(
             lines,
             [

@@ -20,8 +20,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::launch::Launched;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Plan, wire};
 use crate::plan::wire::{Ask, MAX_FDS, MAX_INLINE, MESSAGE, Message, Stage, Tell};
+use crate::plan::{Plan, wire};
 use crate::sys::watch;
 use crate::{Exit, ExitStatus, Rusage};
 
@@ -191,7 +191,10 @@ impl Client {
             return Err(gone());
         }
         if fds.len() > MAX_FDS {
-            return Err(Error::new(ErrorKind::Exhausted, format!("{} descriptors in one request; {MAX_FDS} are possible", fds.len())));
+            return Err(Error::new(
+                ErrorKind::Exhausted,
+                format!("{} descriptors in one request; {MAX_FDS} are possible", fds.len()),
+            ));
         }
         let mut bytes = head.encode().to_vec();
         bytes.extend_from_slice(body);
@@ -200,7 +203,9 @@ impl Client {
             match transmit(&self.shared.socket, &bytes, &fds) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => return Err(Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper)),
+                Err(error) => {
+                    return Err(Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper));
+                }
             }
         }
         waiting.outbox.push_back((bytes, fds));
@@ -348,7 +353,12 @@ impl Driver {
     /// # Cancel safety
     /// Not cancel safe: dropped early, nobody hears the keeper any more.
     pub async fn run(self) {
-        let socket = match self.shared.socket.try_clone().and_then(|socket| watch(socket, Interest::READABLE | Interest::WRITABLE)) {
+        let socket = match self
+            .shared
+            .socket
+            .try_clone()
+            .and_then(|socket| watch(socket, Interest::READABLE | Interest::WRITABLE))
+        {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "cannot listen to the keeper");
@@ -400,7 +410,10 @@ impl Driver {
             let _ = pidfd.readable().await;
         }
         let id = rustix::process::WaitId::PidFd(self.keeper.as_fd());
-        let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG);
+        let _ = rustix::process::waitid(
+            id,
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
+        );
     }
 }
 

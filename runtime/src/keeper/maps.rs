@@ -65,7 +65,8 @@ fn name_of(passwd: &str, uid: u32) -> Option<&str> {
 fn range_of(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut parts = line.trim().split(':');
-        let (owner, start, count) = (parts.next()?, parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?);
+        let (owner, start, count) =
+            (parts.next()?, parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?);
         let ours = Some(owner) == name || owner.parse() == Ok(uid);
         (ours && start.checked_add(count).is_some()).then_some((start, count))
     })

@@ -59,7 +59,13 @@ impl Core {
         let init = Arc::new(born.pidfd);
         rests.init = Some(Arc::clone(&init));
         let before = rests.group.as_ref().map(|group| group.oom()).unwrap_or_default();
-        let waiting = gate.zip(ends).map(|(gate, ends)| Gated { gate, ends, report: born.report, plan: born.plan, exit: born.exit });
+        let waiting = gate.zip(ends).map(|(gate, ends)| Gated {
+            gate,
+            ends,
+            report: born.report,
+            plan: born.plan,
+            exit: born.exit,
+        });
         Self {
             inner,
             spec,
@@ -90,10 +96,10 @@ impl Core {
     fn kill(&self) -> Result<(), Error> {
         // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
         let sent = rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::KILL);
-        if self.paused.load(Ordering::Acquire) {
-            if let Some(group) = self.group() {
-                return group.kill().map_err(|error| cgroup_error(&error));
-            }
+        if self.paused.load(Ordering::Acquire)
+            && let Some(group) = self.group()
+        {
+            return group.kill().map_err(|error| cgroup_error(&error));
         }
         match sent {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -174,7 +180,8 @@ impl Core {
     }
 
     fn init_process(&self) -> Result<rustix::process::Pid, Error> {
-        rustix::process::Pid::from_raw(self.init_pid).ok_or_else(|| Error::new(ErrorKind::State, "the container has no init"))
+        rustix::process::Pid::from_raw(self.init_pid)
+            .ok_or_else(|| Error::new(ErrorKind::State, "the container has no init"))
     }
 
     /// The pidfd still names a process, so that its number is not another's.
@@ -191,11 +198,7 @@ impl Core {
             if let Err(error) = group.wait_empty().await {
                 tracing::debug!(container = group.id(), %error, "cannot wait for the cgroup to be empty");
             }
-            Evidence {
-                oom: Group::verdict(&self.before, &group.oom()),
-                stats: group.stats(),
-                cgroup_mode: self.mode(),
-            }
+            Evidence { oom: Group::verdict(&self.before, &group.oom()), stats: group.stats(), cgroup_mode: self.mode() }
         });
         evidence.await.clone()
     }
@@ -212,7 +215,7 @@ impl Core {
             }
             Ok::<(), Error>(())
         });
-        deleted.await.map(|()| ())
+        deleted.await.copied()
     }
 
     async fn pause(&self, pause: bool) -> Result<(), Error> {
@@ -348,6 +351,10 @@ impl Container for NativeContainer {
 impl Default for Evidence {
     /// Nothing was read.
     fn default() -> Self {
-        Self { oom: Oom::Unknown { why: "the container has no cgroup".into() }, stats: Stats::default(), cgroup_mode: "none".into() }
+        Self {
+            oom: Oom::Unknown { why: "the container has no cgroup".into() },
+            stats: Stats::default(),
+            cgroup_mode: "none".into(),
+        }
     }
 }

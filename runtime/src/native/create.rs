@@ -60,14 +60,19 @@ fn one(error: Error) -> Errors {
     Errors(vec![error])
 }
 
-pub(super) async fn create(inner: Arc<Inner>, spec: ContainerSpec, main: ProcessSpec) -> Result<NativeContainer, Errors> {
+pub(super) async fn create(
+    inner: Arc<Inner>,
+    spec: ContainerSpec,
+    main: ProcessSpec,
+) -> Result<NativeContainer, Errors> {
     let for_thread = Arc::clone(&inner);
     // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
     let prepared = tokio::task::spawn_blocking(move || {
         let checked = for_thread.check(spec, main)?;
         prepare(&for_thread, checked).map_err(one)
     });
-    let mut prepared = prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
+    let mut prepared =
+        prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
     let trees = match make_trees(&inner, &prepared).await {
         Ok(trees) => trees,
         Err(error) => {
@@ -106,7 +111,8 @@ fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
 fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
     use std::io::Write as _;
     let failed = |error: std::io::Error| Error::system("cannot stage a file", error).with_field("files");
-    let fd = rustix::fs::memfd_create("orangery-file", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let fd = rustix::fs::memfd_create("orangery-file", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| failed(error.into()))?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes).map_err(failed)?;
     Ok(file.into())
@@ -136,7 +142,15 @@ pub(super) struct Supply {
 impl Supply {
     pub(super) fn new(report: OwnedFd) -> Self {
         let none = || Vec::new();
-        Self { report: Some(report), gate: None, init: None, trees: Vec::new(), files: none(), stdio: none(), tasks: none() }
+        Self {
+            report: Some(report),
+            gate: None,
+            init: None,
+            trees: Vec::new(),
+            files: none(),
+            stdio: none(),
+            tasks: none(),
+        }
     }
 
     pub(super) fn all(mut self, plan: &Plan, group: Option<&Group>) -> Result<Vec<OwnedFd>, Error> {
@@ -150,19 +164,24 @@ impl Supply {
             Need::Gate => self.gate.take(),
             Need::Init => self.init.take(),
             Need::Cgroup => match group.and_then(Group::birth) {
-                Some(fd) => Some(fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error))?),
+                Some(fd) => Some(
+                    fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error))?,
+                ),
                 None => None,
             },
             Need::Tasks(index) => at(&mut self.tasks, index),
             Need::Tree(index) => {
-                let place = self.trees.iter_mut().find(|tree| tree.as_ref().is_some_and(|(number, _)| *number == index));
+                let place =
+                    self.trees.iter_mut().find(|tree| tree.as_ref().is_some_and(|(number, _)| *number == index));
                 place.and_then(Option::take).map(|(_, fd)| fd)
             }
             Need::File(index) => at(&mut self.files, index),
             Need::Stdio(index) => at(&mut self.stdio, index),
             Need::Preserved(index) => at(&mut self.stdio, index + 3),
         };
-        found.ok_or_else(|| Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}")))
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))
+        })
     }
 }
 
@@ -232,8 +251,9 @@ async fn ask(
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
         Said::End => {
             let what = "the container's first process was killed while it was made";
-            return Err(Error::new(ErrorKind::Creation, what)
-                .with_hint("a memory or process limit may be too small for it; the smallest that works here is about 1 MiB"));
+            return Err(Error::new(ErrorKind::Creation, what).with_hint(
+                "a memory or process limit may be too small for it; the smallest that works here is about 1 MiB",
+            ));
         }
     }
     let born = Born { pid: spawned.pid, pidfd: spawned.pidfd, exit: spawned.exit, report, plan };

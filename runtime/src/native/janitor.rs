@@ -27,10 +27,10 @@ impl Rests {
             let _ = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
             let _ = ended(init).await;
         }
-        if let Some(group) = &self.group {
-            if let Err(error) = remove_group(group).await {
-                tracing::warn!(container = group.id(), %error, "a cgroup could not be removed");
-            }
+        if let Some(group) = &self.group
+            && let Err(error) = remove_group(group).await
+        {
+            tracing::warn!(container = group.id(), %error, "a cgroup could not be removed");
         }
     }
 }

@@ -249,12 +249,15 @@ fn register(client: &Client, cgroups: &Cgroups, instance: &Instance) -> Result<(
 fn trace_fd() -> Result<Option<OwnedFd>, Error> {
     let Some(text) = std::env::var_os("ORANGERY_KEEPER_TRACE") else { return Ok(None) };
     let refused = |why: String| Error::invalid("ORANGERY_KEEPER_TRACE", why);
-    let number: u32 = text.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| refused(format!("{} is no descriptor number", text.display())))?;
+    let number: u32 = text
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| refused(format!("{} is no descriptor number", text.display())))?;
     // Opened anew through /proc, so that no number is ever turned into an owned descriptor.
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::APPEND | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(format!("/proc/self/fd/{number}"), flags, rustix::fs::Mode::empty())
-        .map(Some)
-        .map_err(|error| refused(format!("descriptor {number} cannot be written")).with_errno(Some(error.raw_os_error())))
+    rustix::fs::open(format!("/proc/self/fd/{number}"), flags, rustix::fs::Mode::empty()).map(Some).map_err(|error| {
+        refused(format!("descriptor {number} cannot be written")).with_errno(Some(error.raw_os_error()))
+    })
 }
 
 fn nofile() -> (u64, u64) {
@@ -273,7 +276,8 @@ fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
         ErrorKind::System
     };
     // The errno is appended by our own Display.
-    let made = Error::new(kind, format!("cannot {} {}", error.operation(), error.path().display())).with_errno(error.errno());
+    let made =
+        Error::new(kind, format!("cannot {} {}", error.operation(), error.path().display())).with_errno(error.errno());
     match error.field() {
         Some(field) => made.with_field(format!("limits.{field}")),
         None => made,
@@ -309,7 +313,10 @@ pub async fn exit_of(pidfd: Arc<OwnedFd>) -> Exit {
 #[must_use]
 pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 async fn wait_reaped(pidfd: &Arc<OwnedFd>) -> io::Result<Option<i32>> {

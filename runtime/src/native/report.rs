@@ -2,12 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, ErrorKind};
-use crate::plan::wire::{self, Op, REPORT, REPORT_READY};
 use crate::plan::Plan;
+use crate::plan::wire::{self, Op, REPORT, REPORT_READY};
 
 /// What came over the pipe.
 pub(super) enum Said {
@@ -75,9 +75,8 @@ pub(super) fn step_error(plan: &Plan, index: u16, errno: i32) -> Error {
         libc::ENOMEM | libc::ENOSPC | libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::EUSERS => ErrorKind::Exhausted,
         _ => ErrorKind::Creation,
     };
-    let mut error = Error::new(kind, words)
-        .with_stage(format!("step {index} {}", step.op.name()))
-        .with_errno(Some(errno));
+    let mut error =
+        Error::new(kind, words).with_stage(format!("step {index} {}", step.op.name())).with_errno(Some(errno));
     if !field.is_empty() {
         error = error.with_field(field);
     }
@@ -88,9 +87,8 @@ pub(super) fn step_error(plan: &Plan, index: u16, errno: i32) -> Error {
 }
 
 fn exec_error(plan: &Plan, errno: i32) -> Error {
-    let program = plan.steps().find(|step| step.op == Op::Exec).map_or_else(String::new, |step| {
-        plan.text(wire::pair(step.x).0)
-    });
+    let program =
+        plan.steps().find(|step| step.op == Op::Exec).map_or_else(String::new, |step| plan.text(wire::pair(step.x).0));
     let (kind, what) = match errno {
         libc::ENOENT | libc::ENOTDIR => (ErrorKind::CommandNotFound, "not found in the container"),
         _ => (ErrorKind::CommandNotExecutable, "cannot be executed"),
@@ -109,9 +107,9 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("rootfs", Op::MountAttr | Op::OpenTree, libc::EPERM | libc::EACCES) => {
             Some("this user may not see that directory; check the permissions of each parent")
         }
-        ("", Op::NewMount, libc::EPERM) => {
-            Some("something masks /proc or /sys outside, so that the kernel refuses new ones inside; see `orangery doctor`")
-        }
+        ("", Op::NewMount, libc::EPERM) => Some(
+            "something masks /proc or /sys outside, so that the kernel refuses new ones inside; see `orangery doctor`",
+        ),
         ("disk", Op::MakeFile, libc::ENOSPC) | ("files", _, libc::ENOSPC) => Some("raise the disk limit"),
         _ => None,
     }

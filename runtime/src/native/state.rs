@@ -91,7 +91,8 @@ fn default_base() -> PathBuf {
     if uid.is_root() {
         return "/run/orangery".into();
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
     match runtime {
         Some(dir) => dir.join("orangery"),
         None => std::env::temp_dir().join(format!("orangery-{}", uid.as_raw())),
@@ -103,7 +104,10 @@ fn private_directory(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let meta = fs::symlink_metadata(dir)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not a directory that only this user can write"));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is not a directory that only this user can write",
+        ));
     }
     Ok(())
 }
@@ -134,7 +138,10 @@ fn sweep(dir: &Path) {
         left |= !remove_cgroup(Path::new(line), name);
     }
     if left {
-        tracing::warn!(instance = name, "cgroups of a dead supervisor could not be removed; the next start tries again");
+        tracing::warn!(
+            instance = name,
+            "cgroups of a dead supervisor could not be removed; the next start tries again"
+        );
     } else {
         let _ = fs::remove_dir_all(dir);
     }
@@ -199,9 +206,8 @@ fn remove_below(path: &Path) {
 /// The directory cannot be made.
 pub fn ids_file(base: &Path) -> Result<PathBuf, Error> {
     let dir = Path::new("/run/orangery");
-    private_directory(dir).map_err(|error| {
-        Error::system(format!("cannot use {}", dir.display()), error).with_kind(ErrorKind::System)
-    })?;
+    private_directory(dir)
+        .map_err(|error| Error::system(format!("cannot use {}", dir.display()), error).with_kind(ErrorKind::System))?;
     let _ = base;
     Ok(dir.join("ids"))
 }

@@ -25,7 +25,8 @@ pub(super) fn make(spec: &CheckedSpec, userns: &OwnedFd) -> Result<Vec<OwnedFd>,
 fn one(spec: &CheckedSpec, index: u16, userns: &OwnedFd) -> Result<OwnedFd, Error> {
     let Some(mount) = index.checked_sub(1) else { return root(spec, userns) };
     let field = format!("mounts[{mount}].source");
-    let Some(MountSource::Bind(path)) = spec.container().mounts.get(usize::from(mount)).map(|mount| &mount.source) else {
+    let Some(MountSource::Bind(path)) = spec.container().mounts.get(usize::from(mount)).map(|mount| &mount.source)
+    else {
         return Err(Error::invalid(field, "not a bind mount"));
     };
     let tree = copy(path, true).map_err(|error| error.with_field(field))?;
@@ -54,5 +55,6 @@ fn root(spec: &CheckedSpec, userns: &OwnedFd) -> Result<OwnedFd, Error> {
 fn copy(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-    open_tree(rustix::fs::CWD, path, flags).map_err(|error| Error::system(format!("cannot copy the mounts of {}", path.display()), error))
+    open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|error| Error::system(format!("cannot copy the mounts of {}", path.display()), error))
 }

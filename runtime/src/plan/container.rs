@@ -135,4 +135,3 @@ fn stub(b: &mut Builder, machine: &Machine) {
     b.op(Op::Ready, 0, 0, 0);
     b.op(Op::Stub, 0, 0, 0);
 }
-

@@ -194,7 +194,9 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::CloneTree => one(format!("{dst} = open_tree({a}, \"\", {:#x})", step.x)),
         Op::NewMount => new_mount(plan, step),
         Op::MoveMount => one(format!("move_mount({a}, \"\", {b}, {s:?})")),
-        Op::MountAttr => one(format!("mount_setattr({a}, {s:?}, set {:#x}, propagation {:#x})", step.x, step.z & 0xffff_ffff)),
+        Op::MountAttr => {
+            one(format!("mount_setattr({a}, {s:?}, set {:#x}, propagation {:#x})", step.x, step.z & 0xffff_ffff))
+        }
         Op::Mkdir => one(format!("mkdirat({a}, {s:?}, {:#o})", step.x)),
         Op::Symlink => one(format!("symlinkat({:?}, {a}, {s:?})", plan.text(step.t))),
         Op::Mknod => one(format!("mknodat({a}, {s:?}, {:#o}, {:#x})", step.x, step.y)),
@@ -209,13 +211,19 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         }
         Op::Hostname => one(format!("sethostname({s:?})")),
         Op::Domainname => one(format!("setdomainname({s:?})")),
-        Op::Loopback => vec!["socket(AF_INET)".into(), "ioctl(SIOCGIFFLAGS)".into(), "ioctl(SIOCSIFFLAGS)".into(), "close()".into()],
-        Op::WriteFile => vec![format!("openat({a}, {s:?})"), format!("write({:?})", plan.text(step.t)), "close()".into()],
+        Op::Loopback => {
+            vec!["socket(AF_INET)".into(), "ioctl(SIOCGIFFLAGS)".into(), "ioctl(SIOCSIFFLAGS)".into(), "close()".into()]
+        }
+        Op::WriteFile => {
+            vec![format!("openat({a}, {s:?})"), format!("write({:?})", plan.text(step.t)), "close()".into()]
+        }
         Op::Rlimit => one(format!("prlimit64({}, {}, {})", step.x, limit(step.y), limit(step.z))),
         Op::Umask => one(format!("umask({:#o})", step.x)),
         Op::Chdir => vec![format!("chdir({s:?})"), "getcwd()".into()],
         Op::CapBound => one("prctl(PR_CAPBSET_DROP) for each of the others".into()),
-        Op::CapSet => one(format!("capset(effective {:#x}, permitted {:#x}, inheritable {:#x})", step.x, step.y, step.z)),
+        Op::CapSet => {
+            one(format!("capset(effective {:#x}, permitted {:#x}, inheritable {:#x})", step.x, step.y, step.z))
+        }
         Op::CapAmbient => one("prctl(PR_CAP_AMBIENT)".into()),
         Op::Prctl => one(format!("prctl({}, {})", step.x, step.y)),
         Op::Seccomp => one(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", step.n / 8)),
@@ -225,7 +233,9 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Signals => one("rt_sigprocmask(SIG_SETMASK, [])".into()),
         Op::Name => one(format!("prctl(PR_SET_NAME, {s:?})")),
         Op::Ready => one("write(<report pipe>)".into()),
-        Op::Stub => vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()],
+        Op::Stub => {
+            vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()]
+        }
         Op::Exec => list(plan, step.s, step.n).iter().map(|path| format!("execve({path:?})")).collect(),
         Op::Close => one(format!("close({a})")),
         Op::CheckDevice | Op::CheckType => one(format!("fstat({a})")),
@@ -250,7 +260,8 @@ fn new_mount(plan: &Plan, step: &Step) -> Vec<String> {
 }
 
 fn make_file(plan: &Plan, step: &Step) -> Vec<String> {
-    let mut calls = vec![format!("openat({}, {:?}, O_CREAT|O_EXCL, {:#o})", slot(plan, step.a), plan.text(step.s), step.x)];
+    let mut calls =
+        vec![format!("openat({}, {:?}, O_CREAT|O_EXCL, {:#o})", slot(plan, step.a), plan.text(step.s), step.x)];
     if step.b >= 0 {
         calls.push(format!("sendfile({}) until the end", slot(plan, step.b)));
     } else if step.t != 0 {

@@ -150,10 +150,8 @@ impl HostLayout {
             .filter(|(name, ..)| Path::new("/dev").join(name).exists())
             .map(|(name, major, minor)| ((*name).to_owned(), rustix::fs::makedev(*major, *minor)))
             .collect();
-        let secrets = SECRETS
-            .iter()
-            .filter_map(|path| Some(((*path).to_owned(), fs::metadata(path).ok()?.is_dir())))
-            .collect();
+        let secrets =
+            SECRETS.iter().filter_map(|path| Some(((*path).to_owned(), fs::metadata(path).ok()?.is_dir()))).collect();
         let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok();
         Self { entries, opt: Path::new("/opt").is_dir(), devices, secrets, resolv_conf }
     }

@@ -129,7 +129,9 @@ fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
         b.on_path(Op::Mkdir, slot, name, mode);
     }
     // /var as programs expect it; the usual places of temporary files have the sticky bit.
-    for (name, mode) in [("var/tmp", 0o1777), ("var/lib", 0o755), ("var/cache", 0o755), ("var/log", 0o755), ("run/lock", 0o1777)] {
+    for (name, mode) in
+        [("var/tmp", 0o1777), ("var/lib", 0o755), ("var/cache", 0o755), ("var/log", 0o755), ("run/lock", 0o1777)]
+    {
         b.on_path(Op::Mkdir, slot, name, mode);
     }
     b.on_paths(Op::Symlink, slot, "var/run", "/run");
@@ -205,12 +207,10 @@ fn allow_list(b: &mut Builder, cx: &Context<'_>) -> Slot {
         b.field("host_opt");
         host_entry(b, root, &HostEntry::Directory("/opt".into()));
     }
-    if cx.spec.container().network == Network::Host {
-        if let Some(resolv) = &cx.machine.host.resolv_conf {
-            b.field("network").make_file(root, "etc/resolv.conf", 0o644, None, Slot::CWD);
-            let tree = b.open_tree(Slot::CWD, resolv, false);
-            b.move_mount(tree, root, "etc/resolv.conf");
-        }
+    if let (Network::Host, Some(resolv)) = (cx.spec.container().network, &cx.machine.host.resolv_conf) {
+        b.field("network").make_file(root, "etc/resolv.conf", 0o644, None, Slot::CWD);
+        let tree = b.open_tree(Slot::CWD, resolv, false);
+        b.move_mount(tree, root, "etc/resolv.conf");
     }
     made_etc(b, cx, root);
     root
@@ -237,7 +237,8 @@ fn host_entry(b: &mut Builder, root: Slot, entry: &HostEntry) {
 /// /etc of the container: users, groups and names of its own, nothing of the host's.
 fn made_etc(b: &mut Builder, cx: &Context<'_>, root: Slot) {
     let (uid, gid) = cx.spec.main().ids();
-    let mut passwd = String::from("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    let mut passwd =
+        String::from("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
     let mut group = String::from("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
     if uid != 0 && uid != 65534 {
         passwd.push_str(&format!("user:x:{uid}:{gid}:user:/home/user:/bin/sh\n"));
@@ -322,9 +323,13 @@ fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         b.on(Op::CheckDevice, node, *rdev);
         b.move_mount(node, dev, name);
     }
-    for (name, text) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
-    {
+    for (name, text) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
         b.on_paths(Op::Symlink, dev, name, text);
     }
     b.on_path(Op::Mkdir, dev, "pts", 0o755);

@@ -349,9 +349,15 @@ fn uses(op: Op) -> Uses {
     use Slot::{May, Must};
     let none = Uses { dst: false, a: Slot::No, b: Slot::No, s: Text::No, t: Text::No };
     match op {
-        Op::Wait | Op::Lift | Op::Fchdir | Op::Close | Op::Install | Op::CheckDevice | Op::CheckFs | Op::SetNs | Op::CheckType => {
-            Uses { a: Must, ..none }
-        }
+        Op::Wait
+        | Op::Lift
+        | Op::Fchdir
+        | Op::Close
+        | Op::Install
+        | Op::CheckDevice
+        | Op::CheckFs
+        | Op::SetNs
+        | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },
         Op::Seccomp => Uses { s: Text::Blob, ..none },
@@ -450,8 +456,8 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
         && text_ok(plan, step.t, step.n, strings, uses.t)
         && match step.op {
             Op::Exec => exec_ok(plan, step, strings),
-            Op::Seccomp => step.n % 8 == 0 && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May),
-            Op::SetGroups => step.n % 4 == 0,
+            Op::Seccomp => step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May),
+            Op::SetGroups => step.n.is_multiple_of(4),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS
             Op::Prctl => matches!(step.x, 4 | 8 | 28 | 38),
             _ => true,

@@ -72,12 +72,7 @@ pub fn encode(program: &[Insn]) -> Vec<u8> {
 
 /// The program that lets nothing run.
 pub(super) fn kill_all() -> [Insn; 1] {
-    [Insn {
-        code: RET,
-        jt: 0,
-        jf: 0,
-        k: ret_value(Action::KillProcess),
-    }]
+    [Insn { code: RET, jt: 0, jf: 0, k: ret_value(Action::KillProcess) }]
 }
 
 fn check(filter: &Filter) -> Result<(), SeccompError> {
@@ -85,12 +80,7 @@ fn check(filter: &Filter) -> Result<(), SeccompError> {
         return Err(SeccompError::NoArch);
     }
     check_action(filter.default)?;
-    for &Rule {
-        syscall,
-        ref args,
-        action,
-    } in &filter.rules
-    {
+    for &Rule { syscall, ref args, action } in &filter.rules {
         if syscall >= X32_BIT {
             return Err(SeccompError::Syscall(syscall));
         }
@@ -102,11 +92,7 @@ fn check(filter: &Filter) -> Result<(), SeccompError> {
             if let Op::MaskedEq(mask) = op
                 && value & !mask != 0
             {
-                return Err(SeccompError::NeverMatches {
-                    syscall,
-                    mask,
-                    value,
-                });
+                return Err(SeccompError::NeverMatches { syscall, mask, value });
             }
         }
     }
@@ -160,10 +146,7 @@ fn runs(filter: &Filter, code: &mut Backwards) -> Vec<Run> {
     for rule in &filter.rules {
         calls.entry(rule.syscall).or_default().push(rule);
     }
-    let mut runs = vec![Run {
-        first: 0,
-        target: Target::Do(filter.default),
-    }];
+    let mut runs = vec![Run { first: 0, target: Target::Do(filter.default) }];
     let mut push = |run: Run| {
         if runs.last().is_some_and(|last| last.first == run.first) {
             runs.pop();
@@ -173,15 +156,9 @@ fn runs(filter: &Filter, code: &mut Backwards) -> Vec<Run> {
         }
     };
     for (&number, rules) in &calls {
-        push(Run {
-            first: number,
-            target: code.alternatives(rules, filter.default),
-        });
+        push(Run { first: number, target: code.alternatives(rules, filter.default) });
         // Below X32_BIT, so there is a next number.
-        push(Run {
-            first: number + 1,
-            target: Target::Do(filter.default),
-        });
+        push(Run { first: number + 1, target: Target::Do(filter.default) });
     }
     runs
 }
@@ -267,10 +244,7 @@ impl Backwards {
     /// The rules of one system call, in order.
     fn alternatives(&mut self, rules: &[&Rule], default: Action) -> Target {
         // What stands after an unconditional rule is never asked.
-        let end = rules
-            .iter()
-            .position(|rule| rule.args.is_empty())
-            .map_or(rules.len(), |at| at + 1);
+        let end = rules.iter().position(|rule| rule.args.is_empty()).map_or(rules.len(), |at| at + 1);
         let mut next = Target::Do(default);
         for rule in rules[..end].iter().rev() {
             let mut matched = Target::Do(rule.action);

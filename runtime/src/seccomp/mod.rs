@@ -39,11 +39,7 @@ pub enum Arch {
 impl Arch {
     /// The one this program was built for.
     pub const fn native() -> Self {
-        if cfg!(target_arch = "aarch64") {
-            Self::Aarch64
-        } else {
-            Self::X86_64
-        }
+        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
     }
 
     /// `AUDIT_ARCH_*` of `linux/audit.h`.

@@ -16,8 +16,8 @@ use crate::spec::caps::CapSet;
 
 use super::table_class::{HIDDEN, LIFTED, ORDINARY, REFUSED};
 use super::{
-    Action, Arch, ArgCheck, ENOSYS, EPERM, Filter, Op, Rule, assemble, bpf, encode, table_aarch64,
-    table_common, table_x86_64,
+    Action, Arch, ArgCheck, ENOSYS, EPERM, Filter, Op, Rule, assemble, bpf, encode, table_aarch64, table_common,
+    table_x86_64,
 };
 
 /// A number and its name.
@@ -51,18 +51,12 @@ impl Arch {
 
 /// The name of a system call of this machine.
 pub fn syscall_name(number: u32) -> Option<&'static str> {
-    Arch::native()
-        .syscalls()
-        .find(|(known, _)| *known == number)
-        .map(|(_, name)| name)
+    Arch::native().syscalls().find(|(known, _)| *known == number).map(|(_, name)| name)
 }
 
 /// The number of a system call of this machine, such as `openat`.
 pub fn syscall_number(name: &str) -> Option<u32> {
-    Arch::native()
-        .syscalls()
-        .find(|(_, known)| *known == name)
-        .map(|(number, _)| number)
+    Arch::native().syscalls().find(|(_, known)| *known == name).map(|(number, _)| number)
 }
 
 /// The profile of this machine for a process that can at most hold these capabilities (its bounding set).
@@ -75,42 +69,28 @@ pub fn profile_for(arch: Arch, caps: CapSet) -> Filter {
     let mut rules = Vec::new();
     for (number, name) in arch.syscalls() {
         for (args, action) in verdict(name, caps) {
-            rules.push(Rule {
-                syscall: number,
-                args,
-                action,
-            });
+            rules.push(Rule { syscall: number, args, action });
         }
     }
-    Filter {
-        default: Action::Errno(ENOSYS),
-        rules,
-        arches: vec![arch],
-    }
+    Filter { default: Action::Errno(ENOSYS), rules, arches: vec![arch] }
 }
 
 /// The encoded program of [`default_profile`], made once for each set of capabilities that makes a difference.
 pub fn compile_default(caps: CapSet) -> Vec<u8> {
     static CACHE: OnceLock<Mutex<HashMap<u64, Vec<u8>>>> = OnceLock::new();
     let caps = caps.intersection(deciding());
-    let mut cache = CACHE
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut cache = CACHE.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     cache.entry(caps.0).or_insert_with(|| compile(caps)).clone()
 }
 
 fn compile(caps: CapSet) -> Vec<u8> {
     // The rules are ours and a test assembles them; if that were ever wrong, nothing may run.
-    assemble(&default_profile(caps))
-        .map_or_else(|_| encode(&bpf::kill_all()), |program| encode(&program))
+    assemble(&default_profile(caps)).map_or_else(|_| encode(&bpf::kill_all()), |program| encode(&program))
 }
 
 /// The capabilities that lift something.
 fn deciding() -> CapSet {
-    LIFTED
-        .iter()
-        .fold(CapSet::SYS_ADMIN, |all, (caps, _)| all.union(*caps))
+    LIFTED.iter().fold(CapSet::SYS_ADMIN, |all, (caps, _)| all.union(*caps))
 }
 
 type Verdict = Vec<(Vec<ArgCheck>, Action)>;
@@ -124,17 +104,9 @@ fn verdict(name: &str, caps: CapSet) -> Verdict {
         return special;
     }
     let action = if HIDDEN.contains(&name) {
-        if caps.contains(CapSet::SYS_ADMIN) {
-            ALLOW
-        } else {
-            Action::Errno(ENOSYS)
-        }
+        if caps.contains(CapSet::SYS_ADMIN) { ALLOW } else { Action::Errno(ENOSYS) }
     } else if let Some((lifting, _)) = LIFTED.iter().find(|(_, names)| names.contains(&name)) {
-        if caps.intersects(*lifting) {
-            ALLOW
-        } else {
-            REFUSE
-        }
+        if caps.intersects(*lifting) { ALLOW } else { REFUSE }
     } else if ORDINARY.contains(&name) {
         ALLOW
     } else if REFUSED.contains(&name) {
@@ -156,10 +128,7 @@ fn by_arguments(name: &str, caps: CapSet) -> Option<Verdict> {
         "personality" => allow_else(REFUSE, PERSONALITIES.map(|value| masked(INT, value))),
         "socket" => refuse_if([masked(INT, AF_VSOCK)]),
         "ioctl" => {
-            let request = |value| ArgCheck {
-                index: 1,
-                ..masked(INT, value)
-            };
+            let request = |value| ArgCheck { index: 1, ..masked(INT, value) };
             refuse_if([request(TIOCSTI), request(TIOCLINUX)])
         }
         _ => return None,
@@ -169,11 +138,7 @@ fn by_arguments(name: &str, caps: CapSet) -> Option<Verdict> {
 
 /// About the first argument.
 fn masked(mask: u64, value: u64) -> ArgCheck {
-    ArgCheck {
-        index: 0,
-        op: Op::MaskedEq(mask),
-        value,
-    }
+    ArgCheck { index: 0, op: Op::MaskedEq(mask), value }
 }
 
 fn allow_else<const N: usize>(otherwise: Action, any: [ArgCheck; N]) -> Verdict {
@@ -197,14 +162,7 @@ mod tests {
     use crate::spec::caps::Caps;
 
     const ARCHES: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
-    const BY_ARGUMENTS: [&str; 6] = [
-        "clone",
-        "clone3",
-        "unshare",
-        "personality",
-        "socket",
-        "ioctl",
-    ];
+    const BY_ARGUMENTS: [&str; 6] = ["clone", "clone3", "unshare", "personality", "socket", "ioctl"];
 
     fn program(arch: Arch, caps: CapSet) -> Vec<Insn> {
         let program = assemble(&profile_for(arch, caps)).unwrap();
@@ -213,28 +171,15 @@ mod tests {
     }
 
     fn number(arch: Arch, name: &str) -> Option<u32> {
-        arch.syscalls()
-            .find(|(_, known)| *known == name)
-            .map(|(number, _)| number)
+        arch.syscalls().find(|(_, known)| *known == name).map(|(number, _)| number)
     }
 
     /// `allow`, or the error number.
     fn answer(arch: Arch, program: &[Insn], nr: u32, args: &[u64]) -> String {
         let mut six = [0xdead_beef_dead_beef; 6];
         six[..args.len()].copy_from_slice(args);
-        let got = run(
-            program,
-            &Call {
-                arch: arch.audit(),
-                nr,
-                args: six,
-            },
-        )
-        .0;
-        match [ALLOW, REFUSE, Action::Errno(ENOSYS), Action::KillProcess]
-            .iter()
-            .position(|a| ret_value(*a) == got)
-        {
+        let got = run(program, &Call { arch: arch.audit(), nr, args: six }).0;
+        match [ALLOW, REFUSE, Action::Errno(ENOSYS), Action::KillProcess].iter().position(|a| ret_value(*a) == got) {
             Some(at) => ["allow", "EPERM", "ENOSYS", "kill"][at].to_owned(),
             None => format!("{got:#x}"),
         }
@@ -256,10 +201,7 @@ mod tests {
             assert!(numbers.is_sorted_by(|a, b| a < b), "{arch:?}");
         }
         for name in lists().chain(BY_ARGUMENTS) {
-            assert!(
-                ARCHES.iter().any(|arch| number(*arch, name).is_some()),
-                "{name}"
-            );
+            assert!(ARCHES.iter().any(|arch| number(*arch, name).is_some()), "{name}");
         }
     }
 
@@ -283,10 +225,7 @@ mod tests {
             SYS_close_range SYS_openat2 SYS_pidfd_getfd SYS_faccessat2 SYS_epoll_pwait2 SYS_mount_setattr
             SYS_landlock_create_ruleset SYS_futex_waitv SYS_chroot SYS_kcmp SYS_fanotify_init SYS_name_to_handle_at
         );
-        assert_eq!(
-            syscall_name(syscall_number("openat").unwrap()),
-            Some("openat")
-        );
+        assert_eq!(syscall_name(syscall_number("openat").unwrap()), Some("openat"));
         assert_eq!((syscall_name(9999), syscall_number("CAP")), (None, None));
     }
 
@@ -377,16 +316,8 @@ mod tests {
                 let Some(nr) = number(arch, name) else {
                     continue;
                 };
-                assert_eq!(
-                    answer(arch, &none, nr, args),
-                    without,
-                    "{arch:?} {name} {args:x?}"
-                );
-                assert_eq!(
-                    answer(arch, &all, nr, args),
-                    with,
-                    "{arch:?} {name} {args:x?} with all"
-                );
+                assert_eq!(answer(arch, &none, nr, args), without, "{arch:?} {name} {args:x?}");
+                assert_eq!(answer(arch, &all, nr, args), with, "{arch:?} {name} {args:x?} with all");
             }
         }
     }
@@ -395,32 +326,12 @@ mod tests {
     fn unknown_numbers_are_enosys_and_other_architectures_are_ended() {
         for arch in ARCHES {
             let program = program(arch, CapSet::ALL);
-            for nr in [
-                471,
-                500,
-                1023,
-                0x3fff_ffff,
-                0x4000_0000,
-                0x4000_0003,
-                u32::MAX,
-            ] {
-                assert_eq!(
-                    answer(arch, &program, nr, &[]),
-                    "ENOSYS",
-                    "{arch:?} {nr:#x}"
-                );
+            for nr in [471, 500, 1023, 0x3fff_ffff, 0x4000_0000, 0x4000_0003, u32::MAX] {
+                assert_eq!(answer(arch, &program, nr, &[]), "ENOSYS", "{arch:?} {nr:#x}");
             }
-            let other = if arch == Arch::X86_64 {
-                Arch::Aarch64
-            } else {
-                Arch::X86_64
-            };
+            let other = if arch == Arch::X86_64 { Arch::Aarch64 } else { Arch::X86_64 };
             assert_eq!(answer(other, &program, 0, &[]), "kill");
-            let i386 = Call {
-                arch: 0x4000_0003,
-                nr: 1,
-                args: [0; 6],
-            };
+            let i386 = Call { arch: 0x4000_0003, nr: 1, args: [0; 6] };
             assert_eq!(run(&program, &i386).0, ret_value(Action::KillProcess));
         }
     }
@@ -445,20 +356,12 @@ mod tests {
                 let (filter, program) = (profile_for(arch, caps), program(arch, caps));
                 let mut most = 0;
                 for nr in (0..700).chain([X32_EDGE, X32_EDGE - 1]) {
-                    let call = Call {
-                        arch: arch.audit(),
-                        nr,
-                        args: [0; 6],
-                    };
+                    let call = Call { arch: arch.audit(), nr, args: [0; 6] };
                     let (got, steps) = run(&program, &call);
                     assert_eq!(got, meaning(&filter, &call), "{arch:?} {nr}");
                     most = most.max(steps);
                 }
-                println!(
-                    "{arch:?} {} capabilities: {} instructions, at most {most} run",
-                    caps.len(),
-                    program.len()
-                );
+                println!("{arch:?} {} capabilities: {} instructions, at most {most} run", caps.len(), program.len());
                 assert!(program.len() < MAX_INSNS / 4 && most < 32);
             }
         }
@@ -469,13 +372,8 @@ mod tests {
     fn all_deciding_sets_assemble_and_the_cache_tells_them_apart() {
         let deciding = deciding();
         for names in 0..1u64 << deciding.len() {
-            let caps = (0..41)
-                .map(|bit| CapSet(1 << bit))
-                .filter(|cap| deciding.contains(*cap));
-            let caps = caps
-                .enumerate()
-                .filter(|(at, _)| names >> at & 1 == 1)
-                .map(|(_, cap)| cap);
+            let caps = (0..41).map(|bit| CapSet(1 << bit)).filter(|cap| deciding.contains(*cap));
+            let caps = caps.enumerate().filter(|(at, _)| names >> at & 1 == 1).map(|(_, cap)| cap);
             let caps = caps.fold(CapSet::EMPTY, CapSet::union);
             // Every single one and the full one; the others in strides, for time.
             if names.count_ones() < 2 || names % 61 == 0 || caps == deciding {
@@ -483,11 +381,7 @@ mod tests {
             }
         }
         let none = compile_default(CapSet::EMPTY);
-        assert_eq!(
-            none,
-            compile_default(CapSet::CHOWN),
-            "a capability that decides nothing"
-        );
+        assert_eq!(none, compile_default(CapSet::CHOWN), "a capability that decides nothing");
         assert_ne!(none, compile_default(CapSet::SYS_ADMIN));
         assert_eq!(none, encode(&program(Arch::native(), CapSet::EMPTY)));
     }

@@ -87,25 +87,17 @@ impl CapSet {
         }
         match NAMES.iter().position(|known| *known == bare) {
             Some(bit) => Ok(Self(1 << bit)),
-            None => Err(format!(
-                "{name:?} is not a capability; they are called CAP_CHOWN, CAP_NET_RAW, ... or ALL"
-            )),
+            None => Err(format!("{name:?} is not a capability; they are called CAP_CHOWN, CAP_NET_RAW, ... or ALL")),
         }
     }
 
     /// The names, such as `CAP_CHOWN`, by number. Bits that Linux has no name for are left out.
     pub fn names(self) -> Vec<String> {
-        self.bare_names()
-            .map(|name| format!("CAP_{name}"))
-            .collect()
+        self.bare_names().map(|name| format!("CAP_{name}")).collect()
     }
 
     fn bare_names(self) -> impl Iterator<Item = &'static str> {
-        NAMES
-            .into_iter()
-            .enumerate()
-            .filter(move |(bit, _)| self.0 >> bit & 1 == 1)
-            .map(|(_, name)| name)
+        NAMES.into_iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| name)
     }
 
     /// How many there are.
@@ -160,11 +152,7 @@ impl fmt::Display for CapSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unknown = self.difference(Self::ALL);
         let mut names = self.names();
-        names.extend(
-            (0..64)
-                .filter(|bit| unknown.0 >> bit & 1 == 1)
-                .map(|bit| bit.to_string()),
-        );
+        names.extend((0..64).filter(|bit| unknown.0 >> bit & 1 == 1).map(|bit| bit.to_string()));
         f.write_str(&names.join(","))
     }
 }
@@ -214,12 +202,7 @@ impl Caps {
                 | CapSet::SYS_CHROOT.0
                 | CapSet::SETFCAP.0,
         );
-        Self {
-            bounding: SET,
-            effective: SET,
-            permitted: SET,
-            ..Self::default()
-        }
+        Self { bounding: SET, effective: SET, permitted: SET, ..Self::default() }
     }
 
     /// For everybody else: none, the bounding set included.
@@ -234,13 +217,7 @@ impl Caps {
     /// What is wrong with the sets, one sentence each; empty if nothing is.
     pub fn validate(&self) -> Vec<String> {
         let subsets = [
-            (
-                "effective",
-                self.effective,
-                "permitted",
-                self.permitted,
-                "the kernel refuses them (capset(2))",
-            ),
+            ("effective", self.effective, "permitted", self.permitted, "the kernel refuses them (capset(2))"),
             (
                 "ambient",
                 self.ambient,
@@ -255,20 +232,8 @@ impl Caps {
                 self.inheritable,
                 "the kernel refuses them (prctl(2), PR_CAP_AMBIENT)",
             ),
-            (
-                "permitted",
-                self.permitted,
-                "bounding",
-                self.bounding,
-                "execve would take them away",
-            ),
-            (
-                "inheritable",
-                self.inheritable,
-                "bounding",
-                self.bounding,
-                "the kernel refuses them (capset(2))",
-            ),
+            ("permitted", self.permitted, "bounding", self.bounding, "execve would take them away"),
+            ("inheritable", self.inheritable, "bounding", self.bounding, "the kernel refuses them (capset(2))"),
         ];
         let mut wrong = Vec::new();
         for (name, set, of, all, why) in subsets {
@@ -280,9 +245,7 @@ impl Caps {
         for (name, set) in self.sets() {
             let unknown = set.difference(CapSet::ALL);
             if !unknown.is_empty() {
-                wrong.push(format!(
-                    "{name} has {unknown}: Linux has capabilities 0 to 40"
-                ));
+                wrong.push(format!("{name} has {unknown}: Linux has capabilities 0 to 40"));
             }
         }
         wrong
@@ -316,20 +279,8 @@ mod tests {
         assert_eq!(CapSet::parse("net_raw"), Ok(CapSet(1 << 13)));
         assert_eq!(CapSet::parse("CAP_CHECKPOINT_RESTORE"), Ok(CapSet(1 << 40)));
         assert_eq!(CapSet::parse("all"), Ok(CapSet::ALL));
-        for bad in [
-            "",
-            "CAP_",
-            "CAP_CAP_CHOWN",
-            "CAP_ALL",
-            "CHOWN ",
-            "41",
-            "chown,kill",
-            "\0",
-        ] {
-            assert!(
-                CapSet::parse(bad).unwrap_err().contains("not a capability"),
-                "{bad:?}"
-            );
+        for bad in ["", "CAP_", "CAP_CAP_CHOWN", "CAP_ALL", "CHOWN ", "41", "chown,kill", "\0"] {
+            assert!(CapSet::parse(bad).unwrap_err().contains("not a capability"), "{bad:?}");
         }
     }
 
@@ -337,11 +288,7 @@ mod tests {
     fn the_default_of_root_is_eleven_and_valid() {
         let caps = Caps::default_root();
         assert_eq!(caps.bounding.len(), 11);
-        assert!(
-            !caps.bounding.intersects(
-                CapSet::MKNOD | CapSet::AUDIT_WRITE | CapSet::NET_RAW | CapSet::SYS_ADMIN
-            )
-        );
+        assert!(!caps.bounding.intersects(CapSet::MKNOD | CapSet::AUDIT_WRITE | CapSet::NET_RAW | CapSet::SYS_ADMIN));
         assert!(caps.inheritable.is_empty() && caps.ambient.is_empty());
         assert_eq!(caps.validate(), [""; 0]);
         assert_eq!(Caps::none().validate(), [""; 0]);
@@ -351,47 +298,14 @@ mod tests {
     fn sets_that_the_kernel_refuses_are_named() {
         let kill = CapSet::KILL;
         let wrong = |caps: Caps| caps.validate().join("\n");
-        assert!(
-            wrong(Caps {
-                effective: kill,
-                ..Caps::none()
-            })
-            .starts_with("effective has CAP_KILL, which permitted")
-        );
-        assert!(
-            wrong(Caps {
-                permitted: kill,
-                ..Caps::none()
-            })
-            .starts_with("permitted has CAP_KILL, which bounding")
-        );
-        assert!(
-            wrong(Caps {
-                inheritable: kill,
-                ..Caps::none()
-            })
-            .starts_with("inheritable has")
-        );
-        let ambient = Caps {
-            ambient: kill,
-            ..Caps::none()
-        };
+        assert!(wrong(Caps { effective: kill, ..Caps::none() }).starts_with("effective has CAP_KILL, which permitted"));
+        assert!(wrong(Caps { permitted: kill, ..Caps::none() }).starts_with("permitted has CAP_KILL, which bounding"));
+        assert!(wrong(Caps { inheritable: kill, ..Caps::none() }).starts_with("inheritable has"));
+        let ambient = Caps { ambient: kill, ..Caps::none() };
         assert_eq!(ambient.validate().len(), 2);
-        let all = Caps {
-            bounding: kill,
-            effective: kill,
-            permitted: kill,
-            inheritable: kill,
-            ambient: kill,
-        };
+        let all = Caps { bounding: kill, effective: kill, permitted: kill, inheritable: kill, ambient: kill };
         assert_eq!(all.validate(), [""; 0]);
-        assert!(
-            wrong(Caps {
-                bounding: CapSet(1 << 41),
-                ..Caps::none()
-            })
-            .contains("bounding has 41")
-        );
+        assert!(wrong(Caps { bounding: CapSet(1 << 41), ..Caps::none() }).contains("bounding has 41"));
     }
 
     #[test]
@@ -400,12 +314,7 @@ mod tests {
         assert_eq!(a.intersection(b), CapSet::BPF);
         assert_eq!(a.difference(b), CapSet::KILL);
         assert_eq!([a, b].into_iter().collect::<CapSet>(), a.union(b));
-        assert!(
-            a.contains(CapSet::EMPTY)
-                && a.contains(CapSet::KILL)
-                && !a.contains(b)
-                && a.intersects(b)
-        );
+        assert!(a.contains(CapSet::EMPTY) && a.contains(CapSet::KILL) && !a.contains(b) && a.intersects(b));
         assert_eq!(a.to_string(), "CAP_KILL,CAP_BPF");
     }
 }

@@ -9,9 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::user::{self, Resolved};
-use super::{
-    Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace,
-};
+use super::{Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Machine;
@@ -120,7 +118,12 @@ fn truncated(id: &str) -> &str {
 ///
 /// # Errors
 /// All refusals.
-pub fn check(container: ContainerSpec, main: ProcessSpec, machine: &Machine, cgroups: &Cgroups) -> Result<CheckedSpec, Errors> {
+pub fn check(
+    container: ContainerSpec,
+    main: ProcessSpec,
+    machine: &Machine,
+    cgroups: &Cgroups,
+) -> Result<CheckedSpec, Errors> {
     let mut no = Refusals(Vec::new());
     check_id(&mut no, &container.id);
     check_rootfs(&mut no, &container, machine);
@@ -144,7 +147,8 @@ pub fn check(container: ContainerSpec, main: ProcessSpec, machine: &Machine, cgr
 
 fn check_id(no: &mut Refusals, id: &str) {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if id.is_empty() || id.len() > 128 || !id.chars().all(good) || !id.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    if id.is_empty() || id.len() > 128 || !id.chars().all(good) || !id.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
         no.add("id", format!("{id:?} is no container id: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"));
     }
 }
@@ -169,7 +173,10 @@ fn check_rootfs(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
             if !found.is_ok_and(|meta| meta.is_dir()) {
                 no.add(
                     "rootfs",
-                    format!("{} has no directory /{name} to mount on; make it, or use a throw-away overlay (--writable)", path.display()),
+                    format!(
+                        "{} has no directory /{name} to mount on; make it, or use a throw-away overlay (--writable)",
+                        path.display()
+                    ),
                 );
             }
         }
@@ -237,7 +244,10 @@ fn check_files(no: &mut Refusals, spec: &ContainerSpec) {
         if let Err(why) = clean(&file.path) {
             no.add(field, why);
         } else if !ours && !["/tmp", "/run"].iter().any(|dir| file.path.starts_with(dir)) {
-            no.add(field, format!("{} is not below /tmp or /run, the private directories of this root", file.path.display()));
+            no.add(
+                field,
+                format!("{} is not below /tmp or /run, the private directories of this root", file.path.display()),
+            );
         } else if ["/proc", "/sys", "/dev", "/usr"].iter().any(|dir| file.path.starts_with(dir)) {
             no.add(field, format!("{} lies in a directory that is not ours to write", file.path.display()));
         }
@@ -284,11 +294,9 @@ fn check_limits(no: &mut Refusals, spec: &ContainerSpec, cgroups: &Cgroups) {
     }
     if !spec.limits.is_empty() {
         for (field, why) in cgroups.supports(&spec.limits) {
-            no.0.push(
-                Error::new(ErrorKind::Unsupported, why)
-                    .with_field(format!("limits.{field}"))
-                    .with_hint("run without the limit, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)"),
-            );
+            no.0.push(Error::new(ErrorKind::Unsupported, why).with_field(format!("limits.{field}")).with_hint(
+                "run without the limit, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
+            ));
         }
     }
     if spec.disk.bytes < 64 << 10 || spec.disk.inodes < 64 {
@@ -301,7 +309,11 @@ fn check_limits(no: &mut Refusals, spec: &ContainerSpec, cgroups: &Cgroups) {
 ///
 /// # Errors
 /// All refusals.
-pub fn check_process(spec: ProcessSpec, container: &ContainerSpec, root: Option<&OwnedFd>) -> Result<CheckedProcess, Errors> {
+pub fn check_process(
+    spec: ProcessSpec,
+    container: &ContainerSpec,
+    root: Option<&OwnedFd>,
+) -> Result<CheckedProcess, Errors> {
     let mut no = Refusals(Vec::new());
     check_strings(&mut no, &spec);
     let resolved = resolve_user(&spec.user, container, root);
@@ -314,7 +326,10 @@ pub fn check_process(spec: ProcessSpec, container: &ContainerSpec, root: Option<
     };
     for (index, limit) in spec.rlimits.iter().enumerate() {
         if limit.soft > limit.hard {
-            no.add(format!("rlimits[{index}]"), format!("{}: the soft limit is above the hard one", limit.resource.name()));
+            no.add(
+                format!("rlimits[{index}]"),
+                format!("{}: the soft limit is above the hard one", limit.resource.name()),
+            );
         }
         if let Err(why) = may_raise(limit) {
             no.add(format!("rlimits[{index}]"), why);
@@ -332,7 +347,8 @@ pub fn check_process(spec: ProcessSpec, container: &ContainerSpec, root: Option<
     let caps = check_caps(&mut no, &spec, resolved.as_ref());
     let groups = resolved.as_ref().map(|user| merged(&user.groups, &spec.groups));
     let checked = resolved.zip(caps).zip(groups);
-    let checked = checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps });
+    let checked =
+        checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps });
     no.end(checked)
 }
 
@@ -359,7 +375,10 @@ fn check_strings(no: &mut Refusals, spec: &ProcessSpec) {
     }
     for (key, value) in &spec.env {
         if key.is_empty() || key.as_bytes().contains(&b'=') || nul(key) || nul(value) {
-            no.add("env", format!("{} is no environment variable: a name without '=' and NUL is needed", key.display()));
+            no.add(
+                "env",
+                format!("{} is no environment variable: a name without '=' and NUL is needed", key.display()),
+            );
         }
     }
     let size: usize = spec.argv.iter().map(|arg| arg.len() + 9).sum::<usize>()
@@ -367,10 +386,8 @@ fn check_strings(no: &mut Refusals, spec: &ProcessSpec) {
     if size > 2 << 20 {
         no.add("argv", format!("arguments and environment take {size} bytes; 2 MiB are possible"));
     }
-    if let Some(cwd) = &spec.cwd {
-        if let Err(why) = clean(cwd) {
-            no.add("cwd", why);
-        }
+    if let Some(Err(why)) = spec.cwd.as_deref().map(clean) {
+        no.add("cwd", why);
     }
 }
 
@@ -407,7 +424,10 @@ fn check_caps(no: &mut Refusals, spec: &ProcessSpec, user: Option<&Resolved>) ->
     for why in caps.validate() {
         no.add("caps", why);
     }
-    if spec.seccomp == Seccomp::Default && spec.new_privileges && !spec.caps.is_some_and(|caps| caps.effective.0 & (1 << 21) != 0) {
+    if spec.seccomp == Seccomp::Default
+        && spec.new_privileges
+        && spec.caps.is_none_or(|caps| caps.effective.0 & (1 << 21) == 0)
+    {
         no.add("new_privileges", "a system call filter needs no_new_privs or CAP_SYS_ADMIN");
     }
     Some(caps)
@@ -426,15 +446,19 @@ fn resolve_user(user: &User, container: &ContainerSpec, root: Option<&OwnedFd>) 
     let request = user::parse_user(name)?;
     let (passwd, group) = match (root, &container.rootfs) {
         (Some(root), _) => (read_inside(root, "etc/passwd"), read_inside(root, "etc/group")),
-        (None, Rootfs::Dir { path, .. }) => match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        (None, Rootfs::Dir { path, .. }) => match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        {
             Ok(root) => (read_inside(&root, "etc/passwd"), read_inside(&root, "etc/group")),
             Err(_) => (None, None),
         },
         (None, Rootfs::HostRoot) => (std::fs::read("/etc/passwd").ok(), std::fs::read("/etc/group").ok()),
         // The made /etc has these two, and the user that is asked for by number.
-        (None, Rootfs::HostAllowList) => {
-            (Some(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n".to_vec()), None)
-        }
+        (None, Rootfs::HostAllowList) => (
+            Some(
+                b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n".to_vec(),
+            ),
+            None,
+        ),
     };
     user::resolve(&request, passwd.as_deref(), group.as_deref())
 }

@@ -98,20 +98,14 @@ impl Resource {
     pub fn from_name(name: &str) -> Result<Self, String> {
         let lower = name.to_ascii_lowercase();
         let bare = lower.strip_prefix("rlimit_").unwrap_or(&lower);
-        Self::ALL
-            .into_iter()
-            .find(|resource| resource.name() == bare)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Self::name).join(", ");
-                format!("{name:?} is not a resource; they are {names}")
-            })
+        Self::ALL.into_iter().find(|resource| resource.name() == bare).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{name:?} is not a resource; they are {names}")
+        })
     }
 
     /// The number that the kernel knows it by.
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "the C libraries disagree about the type; the numbers are below 16"
-    )]
+    #[allow(clippy::unnecessary_cast, reason = "the C libraries disagree about the type; the numbers are below 16")]
     pub const fn number(self) -> u32 {
         let raw = match self {
             Self::Cpu => libc::RLIMIT_CPU,
@@ -156,10 +150,7 @@ impl Resource {
             Self::Rttime => Theirs::Rttime,
         };
         let limit = rustix::process::getrlimit(theirs);
-        (
-            limit.current.unwrap_or(INFINITY),
-            limit.maximum.unwrap_or(INFINITY),
-        )
+        (limit.current.unwrap_or(INFINITY), limit.maximum.unwrap_or(INFINITY))
     }
 
     /// What its number counts.
@@ -218,15 +209,9 @@ impl Rlimit {
     /// The soft one is above the hard one.
     pub fn new(resource: Resource, soft: u64, hard: u64) -> Result<Self, String> {
         if soft > hard {
-            return Err(format!(
-                "{resource}: the soft limit is above the hard limit"
-            ));
+            return Err(format!("{resource}: the soft limit is above the hard limit"));
         }
-        Ok(Self {
-            resource,
-            soft,
-            hard,
-        })
+        Ok(Self { resource, soft, hard })
     }
 
     /// `1024`, `1024:4096` (soft, hard) or `unlimited`, also `infinity`; for bytes with the suffixes of a size.
@@ -244,9 +229,9 @@ impl FromStr for Rlimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or_else(|| {
-            format!("{text:?} is not a limit: write nofile=1024 or nofile=1024:4096")
-        })?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} is not a limit: write nofile=1024 or nofile=1024:4096"))?;
         Self::parse(Resource::from_name(name)?, value)
     }
 }
@@ -261,9 +246,7 @@ fn value(resource: Resource, text: &str) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
         let unit = resource.unit();
-        format!(
-            "{resource}: {text:?} is not a limit: write a number ({unit}) below 2^64, or unlimited"
-        )
+        format!("{resource}: {text:?} is not a limit: write a number ({unit}) below 2^64, or unlimited")
     })
 }
 
@@ -283,17 +266,11 @@ mod tests {
         for (number, resource) in (0..).zip(Resource::ALL) {
             assert_eq!(resource.number(), number, "{resource}");
             assert_eq!(Resource::from_name(resource.name()), Ok(resource));
-            assert_eq!(
-                format!("RLIMIT_{}", resource.name().to_uppercase()).parse(),
-                Ok(resource)
-            );
+            assert_eq!(format!("RLIMIT_{}", resource.name().to_uppercase()).parse(), Ok(resource));
             assert_eq!(serde_json::to_value(resource).unwrap(), resource.name());
         }
         for bad in ["", "rlimit_", "nofiles", "RLIMIT_RLIMIT_AS", "7"] {
-            assert!(
-                Resource::from_name(bad).unwrap_err().contains("nofile"),
-                "{bad}"
-            );
+            assert!(Resource::from_name(bad).unwrap_err().contains("nofile"), "{bad}");
         }
     }
 
@@ -305,20 +282,13 @@ mod tests {
             (Resource::Stack, "Max stack size"),
             (Resource::Rttime, "Max realtime timeout"),
         ] {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(row))
-                .unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix(row)).unwrap();
             let value = |word: &str| match word {
                 "unlimited" => INFINITY,
                 number => number.parse().unwrap(),
             };
             let words: Vec<u64> = line.split_whitespace().take(2).map(value).collect();
-            assert_eq!(
-                [resource.current().0, resource.current().1],
-                words[..],
-                "{row}"
-            );
+            assert_eq!([resource.current().0, resource.current().1], words[..], "{row}");
         }
     }
 
@@ -351,20 +321,13 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse("nofile=1K").unwrap_err().contains("descriptors"));
-        assert!(
-            parse("nofile=2:1")
-                .unwrap_err()
-                .contains("above the hard limit")
-        );
+        assert!(parse("nofile=2:1").unwrap_err().contains("above the hard limit"));
     }
 
     #[test]
     fn infinity_is_written_as_a_word() {
         let limit = Rlimit::parse(Resource::Nofile, "3:unlimited").unwrap();
         let json = serde_json::to_value(limit).unwrap();
-        assert_eq!(
-            json,
-            serde_json::json!({"resource": "nofile", "soft": 3, "hard": "unlimited"})
-        );
+        assert_eq!(json, serde_json::json!({"resource": "nofile", "soft": 3, "hard": "unlimited"}));
     }
 }

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-const SIZE_FORM: &str =
-    "write bytes or a number with K, M, G or T (also KiB, MiB, GiB, TiB; B for bytes; 1K is 1024)";
-const DURATION_FORM: &str =
-    "write seconds or numbers with h, m, s or ms, such as 10s, 1m30s or 500ms";
+const SIZE_FORM: &str = "write bytes or a number with K, M, G or T (also KiB, MiB, GiB, TiB; B for bytes; 1K is 1024)";
+const DURATION_FORM: &str = "write seconds or numbers with h, m, s or ms, such as 10s, 1m30s or 500ms";
 const CPUS_FORM: &str = "write a number of CPUs, such as 0.5 or 2";
 
 /// 100 ms, the kernel's own default.
@@ -34,9 +32,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = match Decimal::parse(number).ok_or_else(form)?.times(1 << shift) {
         Some((bytes, true)) => bytes,
         Some((_, false)) => {
-            return Err(format!(
-                "{text:?} is not a whole number of bytes: {SIZE_FORM}"
-            ));
+            return Err(format!("{text:?} is not a whole number of bytes: {SIZE_FORM}"));
         }
         None => return Err(too_large(text)),
     };
@@ -59,11 +55,7 @@ pub fn format_size(bytes: u64) -> String {
         let tenths = (u128::from(bytes) * 10 + scale / 2) / scale;
         if tenths < 10_240 || power == 6 {
             let (whole, tenth) = (tenths / 10, tenths % 10);
-            return if tenth == 0 {
-                format!("{whole}{unit}")
-            } else {
-                format!("{whole}.{tenth}{unit}")
-            };
+            return if tenth == 0 { format!("{whole}{unit}") } else { format!("{whole}.{tenth}{unit}") };
         }
     }
     format!("{bytes}B")
@@ -79,9 +71,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (mut rest, mut nanos, mut below) = (text, 0u128, u128::MAX);
     loop {
         let (number, after) = split_number(rest);
-        let end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (suffix, next) = after.split_at(end);
         let unit = match suffix.to_ascii_lowercase().as_str() {
             "h" => 3_600_000_000_000,
@@ -99,9 +89,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         match Decimal::parse(number).ok_or_else(form)?.times(unit) {
             Some((part, true)) => nanos = nanos.saturating_add(part),
             Some((_, false)) => {
-                return Err(format!(
-                    "{text:?} is finer than a nanosecond: {DURATION_FORM}"
-                ));
+                return Err(format!("{text:?} is finer than a nanosecond: {DURATION_FORM}"));
             }
             None => return Err(too_long()),
         }
@@ -124,13 +112,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn parse_cpus(text: &str) -> Result<(u64, u64), String> {
     let form = || format!("{text:?} is not a number of CPUs: {CPUS_FORM}");
     let number = Decimal::parse(text).ok_or_else(form)?;
-    let quota = number
-        .times(CPU_PERIOD_US.into())
-        .and_then(|(quota, _)| u64::try_from(quota).ok());
+    let quota = number.times(CPU_PERIOD_US.into()).and_then(|(quota, _)| u64::try_from(quota).ok());
     match quota {
-        Some(quota) if quota < CPU_QUOTA_MIN_US => {
-            Err(format!("{text:?} CPUs are too few: at least 0.01"))
-        }
+        Some(quota) if quota < CPU_QUOTA_MIN_US => Err(format!("{text:?} CPUs are too few: at least 0.01")),
         Some(quota) if quota <= CPUS_MAX * CPU_PERIOD_US => Ok((quota, CPU_PERIOD_US)),
         _ => Err(format!("{text:?} CPUs are too many: at most {CPUS_MAX}")),
     }
@@ -138,10 +122,7 @@ pub fn parse_cpus(text: &str) -> Result<(u64, u64), String> {
 
 /// Digits and dots first, the rest after.
 fn split_number(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()))
 }
 
 /// A number such as `12` or `1.5`, kept exactly.
@@ -167,14 +148,8 @@ impl Decimal {
             return None;
         }
         let scale = fraction.bytes().fold(1, |scale, _| scale * 10);
-        let fraction = fraction
-            .bytes()
-            .fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
-        Some(Self {
-            whole: whole.parse().ok(),
-            fraction,
-            scale,
-        })
+        let fraction = fraction.bytes().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+        Some(Self { whole: whole.parse().ok(), fraction, scale })
     }
 
     /// So many units, rounded down, and whether that is exact. `None` if it is astronomically large.
@@ -217,35 +192,16 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused_with_the_suffixes() {
-        for text in [
-            "", " ", "-1", "+1", "64Q", "64 M", "M", ".5G", "1.", "1.5.5G", "1e3", "64MB", "1,5G",
-            "0x10", "٣", "1\0",
-        ] {
+        for text in
+            ["", " ", "-1", "+1", "64Q", "64 M", "M", ".5G", "1.", "1.5.5G", "1e3", "64MB", "1,5G", "0x10", "٣", "1\0"]
+        {
             let why = parse_size(text).unwrap_err();
-            assert!(
-                why.contains("K, M, G or T") && why.contains("KiB"),
-                "{text:?}: {why}"
-            );
+            assert!(why.contains("K, M, G or T") && why.contains("KiB"), "{text:?}: {why}");
         }
-        assert!(
-            parse_size("0.1K")
-                .unwrap_err()
-                .contains("whole number of bytes")
-        );
-        assert!(
-            parse_size("1.5")
-                .unwrap_err()
-                .contains("whole number of bytes")
-        );
-        for text in [
-            "18446744073709551616",
-            "16777216T",
-            "99999999999999999999999999999999999999999G",
-        ] {
-            assert!(
-                parse_size(text).unwrap_err().contains("too large"),
-                "{text}"
-            );
+        assert!(parse_size("0.1K").unwrap_err().contains("whole number of bytes"));
+        assert!(parse_size("1.5").unwrap_err().contains("whole number of bytes"));
+        for text in ["18446744073709551616", "16777216T", "99999999999999999999999999999999999999999G"] {
+            assert!(parse_size(text).unwrap_err().contains("too large"), "{text}");
         }
     }
 
@@ -280,53 +236,27 @@ mod tests {
             ("1H2M3S4MS", 3_723_004),
             ("0.5h", 1_800_000),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in [
-            "", "s", "-1s", "1d", "1s1m", "1m1m", "10 s", "1m30", "1ms5", "1..5s", "1us", "1ß",
-        ] {
-            assert!(
-                parse_duration(text).unwrap_err().contains("not a duration"),
-                "{text:?}"
-            );
+        for text in ["", "s", "-1s", "1d", "1s1m", "1m1m", "10 s", "1m30", "1ms5", "1..5s", "1us", "1ß"] {
+            assert!(parse_duration(text).unwrap_err().contains("not a duration"), "{text:?}");
         }
         assert_eq!(parse_duration("0.000000001"), Ok(Duration::from_nanos(1)));
         assert!(parse_duration("0.0000001ms").unwrap_err().contains("finer"));
-        for text in [
-            "9223372037",
-            "99999999999999999999h",
-            "18446744073709551615h",
-            "2562047h3000m",
-        ] {
-            assert!(
-                parse_duration(text).unwrap_err().contains("too long"),
-                "{text}"
-            );
+        for text in ["9223372037", "99999999999999999999h", "18446744073709551615h", "2562047h3000m"] {
+            assert!(parse_duration(text).unwrap_err().contains("too long"), "{text}");
         }
     }
 
     #[test]
     fn cpus() {
-        for (text, quota) in [
-            ("0.5", 50_000),
-            ("2", 200_000),
-            ("0.01", 1_000),
-            ("0.3333333", 33_333),
-            ("65536", 6_553_600_000),
-        ] {
+        for (text, quota) in
+            [("0.5", 50_000), ("2", 200_000), ("0.01", 1_000), ("0.3333333", 33_333), ("65536", 6_553_600_000)]
+        {
             assert_eq!(parse_cpus(text), Ok((quota, 100_000)), "{text}");
         }
         for text in ["", "-1", "1.", "half", "1e3", "inf", "NaN", "2c"] {
-            assert!(
-                parse_cpus(text)
-                    .unwrap_err()
-                    .contains("not a number of CPUs"),
-                "{text}"
-            );
+            assert!(parse_cpus(text).unwrap_err().contains("not a number of CPUs"), "{text}");
         }
         assert!(parse_cpus("0").unwrap_err().contains("at least 0.01"));
         assert!(parse_cpus("0.009").unwrap_err().contains("at least 0.01"));

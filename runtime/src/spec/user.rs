@@ -61,17 +61,13 @@ fn name_or_id(what: &str, text: &str) -> Result<NameOrId, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return match id(text) {
             Some(id) => Ok(NameOrId::Id(id)),
-            None => Err(format!(
-                "{what} {text:?} is not an id: 0 to {ID_MAX}, without leading zeros"
-            )),
+            None => Err(format!("{what} {text:?} is not an id: 0 to {ID_MAX}, without leading zeros")),
         };
     }
     if is_name(text.as_bytes()) {
         return Ok(NameOrId::Name(text.to_owned()));
     }
-    Err(format!(
-        "{what} {text:?} is neither a number nor a name (letters, digits, `_`, `.`, `-`; no digit first)"
-    ))
+    Err(format!("{what} {text:?} is neither a number nor a name (letters, digits, `_`, `.`, `-`; no digit first)"))
 }
 
 /// Digits only, no leading zero, not "leave it".
@@ -91,9 +87,7 @@ fn is_name(text: &[u8]) -> bool {
     };
     text.len() <= NAME_MAX
         && (first.is_ascii_alphabetic() || *first == b'_')
-        && rest
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b))
+        && rest.iter().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b))
 }
 
 /// Look the request up in the contents of /etc/passwd and /etc/group; `None` is a container without the file.
@@ -106,40 +100,25 @@ fn is_name(text: &[u8]) -> bool {
 ///
 /// # Errors
 /// A name that is not there; the sentence names it and the file.
-pub fn resolve(
-    request: &UserRequest,
-    passwd: Option<&[u8]>,
-    group: Option<&[u8]>,
-) -> Result<Resolved, String> {
+pub fn resolve(request: &UserRequest, passwd: Option<&[u8]>, group: Option<&[u8]>) -> Result<Resolved, String> {
     let account = match &request.user {
-        NameOrId::Id(uid) => accounts(passwd)
-            .find(|account| account.uid == *uid)
-            .unwrap_or(Account::bare(*uid)),
-        NameOrId::Name(name) => {
-            match accounts(passwd).find(|account| account.name == name.as_bytes()) {
-                Some(account) => account,
-                None if name == "root" => Account::bare(0),
-                None => return Err(missing("user", name, "/etc/passwd", passwd)),
-            }
-        }
+        NameOrId::Id(uid) => accounts(passwd).find(|account| account.uid == *uid).unwrap_or(Account::bare(*uid)),
+        NameOrId::Name(name) => match accounts(passwd).find(|account| account.name == name.as_bytes()) {
+            Some(account) => account,
+            None if name == "root" => Account::bare(0),
+            None => return Err(missing("user", name, "/etc/passwd", passwd)),
+        },
     };
     let (gid, groups) = match &request.group {
         Some(NameOrId::Id(gid)) => (*gid, Vec::new()),
-        Some(NameOrId::Name(name)) => {
-            match groups(group).find(|group| group.name == name.as_bytes()) {
-                Some(group) => (group.gid, Vec::new()),
-                None if name == "root" => (0, Vec::new()),
-                None => return Err(missing("group", name, "/etc/group", group)),
-            }
-        }
+        Some(NameOrId::Name(name)) => match groups(group).find(|group| group.name == name.as_bytes()) {
+            Some(group) => (group.gid, Vec::new()),
+            None if name == "root" => (0, Vec::new()),
+            None => return Err(missing("group", name, "/etc/group", group)),
+        },
         None => (account.gid, supplementary(&account, group)?),
     };
-    Ok(Resolved {
-        uid: account.uid,
-        gid,
-        groups,
-        home: account.home,
-    })
+    Ok(Resolved { uid: account.uid, gid, groups, home: account.home })
 }
 
 fn missing(what: &str, name: &str, file: &str, content: Option<&[u8]>) -> String {
@@ -151,12 +130,7 @@ fn missing(what: &str, name: &str, file: &str, content: Option<&[u8]>) -> String
 
 fn supplementary(account: &Account<'_>, group: Option<&[u8]>) -> Result<Vec<u32>, String> {
     let mut seen = std::collections::HashSet::from([account.gid]);
-    let member = |group: &Group<'_>| {
-        group
-            .members
-            .split(|b| *b == b',')
-            .any(|member| member == account.name)
-    };
+    let member = |group: &Group<'_>| group.members.split(|b| *b == b',').any(|member| member == account.name);
     let mut gids = Vec::new();
     // An account without a line has the empty name, which is nobody's.
     for group in groups(group).filter(|group| !account.name.is_empty() && member(group)) {
@@ -165,9 +139,7 @@ fn supplementary(account: &Account<'_>, group: Option<&[u8]>) -> Result<Vec<u32>
         }
     }
     if gids.len() > GROUPS_MAX {
-        return Err(format!(
-            "the container's /etc/group gives the user more than {GROUPS_MAX} groups"
-        ));
+        return Err(format!("the container's /etc/group gives the user more than {GROUPS_MAX} groups"));
     }
     Ok(gids)
 }
@@ -183,12 +155,7 @@ struct Account<'a> {
 impl Account<'_> {
     /// Of a number without a line.
     fn bare(uid: u32) -> Self {
-        Self {
-            name: b"",
-            uid,
-            gid: uid,
-            home: None,
-        }
+        Self { name: b"", uid, gid: uid, home: None }
     }
 }
 
@@ -203,13 +170,8 @@ fn accounts(passwd: Option<&[u8]>) -> impl Iterator<Item = Account<'_>> {
     lines(passwd).filter_map(|line| {
         // name:password:uid:gid:comment:home:shell
         let [name, _, uid, gid, _, home, _] = fields(line)?;
-        Some(Account {
-            name,
-            uid: id_field(uid)?,
-            gid: id_field(gid)?,
-            home: home_field(home),
-        })
-        .filter(|account| is_name(account.name))
+        Some(Account { name, uid: id_field(uid)?, gid: id_field(gid)?, home: home_field(home) })
+            .filter(|account| is_name(account.name))
     })
 }
 
@@ -217,12 +179,7 @@ fn groups(group: Option<&[u8]>) -> impl Iterator<Item = Group<'_>> {
     lines(group).filter_map(|line| {
         // name:password:gid:members
         let [name, _, gid, members] = fields(line)?;
-        Some(Group {
-            name,
-            gid: id_field(gid)?,
-            members,
-        })
-        .filter(|group| is_name(group.name))
+        Some(Group { name, gid: id_field(gid)?, members }).filter(|group| is_name(group.name))
     })
 }
 
@@ -247,8 +204,7 @@ fn id_field(field: &[u8]) -> Option<u32> {
 /// An absolute path without control characters, since it becomes an environment variable; otherwise none.
 fn home_field(field: &[u8]) -> Option<String> {
     let home = std::str::from_utf8(field).ok()?;
-    let good =
-        home.starts_with('/') && home.len() <= HOME_MAX && !home.chars().any(char::is_control);
+    let good = home.starts_with('/') && home.len() <= HOME_MAX && !home.chars().any(char::is_control);
     good.then(|| home.to_owned())
 }
 
@@ -275,13 +231,11 @@ mod tests {
         \xff\xfe:x:60:60::/:/bin/sh\n\
         odd:x:61:61::/od\x01d:/bin/sh\n\
         last:x:70:70::/last:/bin/sh";
-    const GROUP: &[u8] =
-        b"root:x:0:\nwww:x:34:web\nlogs:x:4:root,web,last\nagain:x:4:web\nbad:x:zz:web\n\
+    const GROUP: &[u8] = b"root:x:0:\nwww:x:34:web\nlogs:x:4:root,web,last\nagain:x:4:web\nbad:x:zz:web\n\
         short:x:5\nlong:x:6:web:x\nprefix:x:7:webber,aweb\nlate:x:200:web";
 
     fn at(text: &str) -> Result<(u32, u32, Vec<u32>, Option<String>), String> {
-        resolve(&parse_user(text)?, Some(PASSWD), Some(GROUP))
-            .map(|r| (r.uid, r.gid, r.groups, r.home))
+        resolve(&parse_user(text)?, Some(PASSWD), Some(GROUP)).map(|r| (r.uid, r.gid, r.groups, r.home))
     }
 
     #[test]
@@ -344,29 +298,15 @@ mod tests {
         assert_eq!(at("web:logs"), Ok((33, 4, vec![], home("/var/www"))));
         assert_eq!(at("web:12"), Ok((33, 12, vec![], home("/var/www"))));
         assert_eq!(at("last"), Ok((70, 70, vec![4], home("/last"))));
-        assert_eq!(
-            at("1234"),
-            Ok((1234, 1234, vec![], None)),
-            "not in the file: the same group"
-        );
+        assert_eq!(at("1234"), Ok((1234, 1234, vec![], None)), "not in the file: the same group");
         assert_eq!(at("1234:www"), Ok((1234, 34, vec![], None)));
-        assert_eq!(
-            at("host$"),
-            Ok((50, 50, vec![], None)),
-            "a relative home is none"
-        );
-        assert_eq!(
-            at("61"),
-            Ok((61, 61, vec![], None)),
-            "so is one with control characters"
-        );
+        assert_eq!(at("host$"), Ok((50, 50, vec![], None)), "a relative home is none");
+        assert_eq!(at("61"), Ok((61, 61, vec![], None)), "so is one with control characters");
     }
 
     #[test]
     fn malformed_lines_are_not_there() {
-        for name in [
-            "bad", "wide", "leave", "short", "long", "octal", "nis", "nobody",
-        ] {
+        for name in ["bad", "wide", "leave", "short", "long", "octal", "nis", "nobody"] {
             assert!(at(name).unwrap_err().contains("/etc/passwd"), "{name}");
         }
         for id in [5, 7, 8, 9, 10, 60] {

@@ -45,7 +45,10 @@ impl Actor for ContainerActor {
 impl Supervised for ContainerActor {}
 
 /// Answer with an error, or come back with what to go on with.
-fn or_answer<T, R>(found: Result<T, Error>, reply: oneshot::Sender<Result<R, Error>>) -> Option<(T, oneshot::Sender<Result<R, Error>>)> {
+fn or_answer<T, R>(
+    found: Result<T, Error>,
+    reply: oneshot::Sender<Result<R, Error>>,
+) -> Option<(T, oneshot::Sender<Result<R, Error>>)> {
     match found {
         Ok(value) => Some((value, reply)),
         Err(error) => {
@@ -77,8 +80,7 @@ impl Handler<Pause> for ContainerActor {
 
     fn handle(&mut self, message: Pause, _: &mut Context<Self>) {
         self.pass("pause");
-        let (ask, done) =
-            if message.pause { (Input::Pause, Input::Paused) } else { (Input::Resume, Input::Resumed) };
+        let (ask, done) = if message.pause { (Input::Pause, Input::Paused) } else { (Input::Resume, Input::Resumed) };
         let Some((container, reply)) = or_answer(self.allowed(ask), message.reply) else { return };
         let slot = Arc::clone(&self.slot);
         actix_rt::spawn(async move {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{EndReason, Event, From as Position, PipeReader, Source, Sources, StdinWriter, SubscribeOptions, pump_pair};
+use orangery_io_stream::{
+    EndReason, Event, From as Position, PipeReader, Source, Sources, StdinWriter, SubscribeOptions, pump_pair,
+};
 use orangery_runtime::{Container, ContainerSpec, Evidence, Exit, ExitStatus, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
 
@@ -209,7 +211,8 @@ fn watch_process(
             None
         }
     };
-    let pump = pump_pair(stdout.and_then(reader), stderr.and_then(reader), slot.hub.clone(), exited, policy.drain_grace);
+    let pump =
+        pump_pair(stdout.and_then(reader), stderr.and_then(reader), slot.hub.clone(), exited, policy.drain_grace);
     let (slot, actor) = (Arc::clone(slot), actor.clone());
     let exit = async move {
         let exit = match exit.await {
@@ -355,7 +358,9 @@ fn cause(intent: Option<Cause>, exit: &Exit, oom: &OomVerdict) -> Cause {
         // It ended by itself before our signal landed.
         (ExitStatus::Code(_), Some(Cause::Limit(LimitKind::Output))) => Cause::Limit(LimitKind::Output),
         (_, Some(intent)) => intent,
-        (ExitStatus::Signal { signal: SIGKILL, .. }, None) if matches!(oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. }) => {
+        (ExitStatus::Signal { signal: SIGKILL, .. }, None)
+            if matches!(oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. }) =>
+        {
             Cause::Limit(LimitKind::Memory)
         }
         (ExitStatus::Signal { signal: SIGXCPU, .. }, None) => Cause::Limit(LimitKind::Cpu),

@@ -72,7 +72,9 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         (State::Creating, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
             (state, Refuse("the container is still being created"))
         }
-        (State::Running | State::Paused, Input::MainExited) | (State::Creating, Input::MainExited) => (State::Ending, Go),
+        (State::Running | State::Paused, Input::MainExited) | (State::Creating, Input::MainExited) => {
+            (State::Ending, Go)
+        }
         (State::Running, Input::Exec | Input::Pause | Input::Update) => (state, Go),
         (State::Paused, Input::Resume | Input::Update) => (state, Go),
         (State::Running, Input::Paused) => (State::Paused, Go),

@@ -25,11 +25,13 @@ impl Admission {
 
     /// A permit, or the refusal that says which budget is spent.
     pub(crate) fn permit(&self) -> Result<Permit, Error> {
-        let grown = self.used.try_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < self.most).then_some(used + 1));
+        let grown =
+            self.used.try_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < self.most).then_some(used + 1));
         match grown {
             Ok(_) => Ok(Permit { used: Arc::clone(&self.used) }),
             Err(used) => {
-                let what = format!("{used} containers exist or are being made; this supervisor's limit is {}", self.most);
+                let what =
+                    format!("{used} containers exist or are being made; this supervisor's limit is {}", self.most);
                 Err(Error::new(ErrorKind::Exhausted, what))
             }
         }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use orangery_runtime::cgroup::{Limits, Stats};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{
-    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Runtime, Started,
+    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Runtime,
+    Started,
 };
 use tokio::sync::{oneshot, watch};
 

@@ -8,26 +8,18 @@ fn a_life() {
         assert_eq!(cgroups.supports(&some_limits()), []);
         let group = make(&cgroups, "web.1", &some_limits());
         assert_eq!(group.birth().is_some(), cgroups.mode() != Mode::V1);
-        let mut children: Vec<Child> = (0..5)
-            .map(|_| born(&group, "sleep 1000 & sleep 1000; echo no"))
-            .collect();
+        let mut children: Vec<Child> = (0..5).map(|_| born(&group, "sleep 1000 & sleep 1000; echo no")).collect();
         until("ten sleeps", || group.stats().pids_current == Some(15));
         let stats = group.stats();
         assert_eq!(stats.pids_limit, Some(Ceiling::At(32)));
         assert_eq!(stats.memory_limit, Some(Ceiling::At(64 << 20)));
-        assert!(
-            stats.cpu_usage_ns.unwrap() > 0 && stats.memory_current.unwrap() > 0,
-            "{stats:?}"
-        );
+        assert!(stats.cpu_usage_ns.unwrap() > 0 && stats.memory_current.unwrap() > 0, "{stats:?}");
         assert_eq!((stats.pids_refused, stats.oom_kills), (Some(0), Some(0)));
         assert!(!group.is_empty().unwrap());
         assert!(group.remove().unwrap_err().is_busy());
         let again = cgroups.create("web.1", &Limits::default()).unwrap_err();
         assert!(again.is_exists(), "{again}");
-        assert!(
-            group.paths().iter().all(|p| p.is_dir()),
-            "a refused create removed what was there"
-        );
+        assert!(group.paths().iter().all(|p| p.is_dir()), "a refused create removed what was there");
         group.kill().unwrap();
         group.kill().unwrap();
         run(group.wait_empty()).unwrap(); // nobody has reaped them
@@ -42,10 +34,7 @@ fn a_life() {
         assert!(group.paths().iter().all(|p| !p.exists()));
         assert!(children.drain(..).all(|c| exit_signal(c) == Some(9)));
         assert_eq!(group.stats(), Stats::default());
-        assert!(matches!(
-            Group::verdict(&group.oom(), &group.oom()),
-            Oom::Unknown { .. }
-        ));
+        assert!(matches!(Group::verdict(&group.oom(), &group.oom()), Oom::Unknown { .. }));
     });
 }
 
@@ -65,16 +54,10 @@ fn frozen_is_killed_too() {
             run(group.wait_frozen(true)).unwrap();
             let before = group.stats().cpu_usage_ns.unwrap();
             pause(20);
-            assert_eq!(
-                group.stats().cpu_usage_ns,
-                Some(before),
-                "it ran while frozen"
-            );
+            assert_eq!(group.stats().cpu_usage_ns, Some(before), "it ran while frozen");
             group.thaw().unwrap();
             run(group.wait_frozen(false)).unwrap();
-            until("it runs again", || {
-                group.stats().cpu_usage_ns.unwrap() > before
-            });
+            until("it runs again", || group.stats().cpu_usage_ns.unwrap() > before);
         }
         group.freeze().unwrap();
         run(group.wait_frozen(true)).unwrap();
@@ -96,11 +79,7 @@ fn waiting_is_woken() {
         run(async {
             let begin = Instant::now();
             group.wait_empty().await.unwrap();
-            assert!(
-                begin.elapsed() < Duration::from_secs(2),
-                "{:?}",
-                begin.elapsed()
-            );
+            assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
         });
         child.wait().unwrap();
     }
@@ -120,15 +99,8 @@ fn those_who_fork_meanwhile_and_nested_groups_die() {
             std::fs::create_dir_all(path.join("a/b")).unwrap();
             std::fs::create_dir(path.join("c")).unwrap();
         }
-        let mut children: Vec<Child> = (0..20)
-            .map(|_| born(&group, "while :; do (:) & (:); done"))
-            .collect();
-        let inside = group
-            .paths()
-            .iter()
-            .map(|p| p.join("a/b/cgroup.procs"))
-            .find(|p| p.exists())
-            .unwrap();
+        let mut children: Vec<Child> = (0..20).map(|_| born(&group, "while :; do (:) & (:); done")).collect();
+        let inside = group.paths().iter().map(|p| p.join("a/b/cgroup.procs")).find(|p| p.exists()).unwrap();
         std::fs::write(inside, children[0].id().to_string()).unwrap();
         group.kill().unwrap();
         run(group.wait_empty()).unwrap();
@@ -145,9 +117,7 @@ fn without_cgroup_kill_each_is_killed() {
     };
     let group = make(&cgroups, "old", &Limits::default());
     for frozen in [false, true] {
-        let mut children: Vec<Child> = (0..10)
-            .map(|_| born(&group, "while :; do (:) & (:); done"))
-            .collect();
+        let mut children: Vec<Child> = (0..10).map(|_| born(&group, "while :; do (:) & (:); done")).collect();
         if frozen {
             group.freeze().unwrap();
         }
@@ -161,21 +131,10 @@ fn without_cgroup_kill_each_is_killed() {
 #[test]
 fn refused_forks_are_counted() {
     both(|cgroups| {
-        let group = make(
-            &cgroups,
-            "one",
-            &Limits {
-                pids: Some(1),
-                ..Limits::default()
-            },
-        );
+        let group = make(&cgroups, "one", &Limits { pids: Some(1), ..Limits::default() });
         let mut child = born(&group, "(:) 2>/dev/null; exit 7");
         child.wait().unwrap();
-        assert!(
-            group.stats().pids_refused.is_some_and(|n| n > 0),
-            "{:?}",
-            group.stats()
-        );
+        assert!(group.stats().pids_refused.is_some_and(|n| n > 0), "{:?}", group.stats());
     });
 }
 
@@ -198,35 +157,14 @@ fn leftovers_are_told_and_go_with_the_last_group() {
 #[test]
 fn no_cgroups_refuse_limits_and_nothing_else() {
     let none = Cgroups::none("there are none");
-    assert_eq!(
-        (none.mode(), none.why_none()),
-        (Mode::None, Some("there are none"))
-    );
-    assert_eq!(
-        none.supports(&Limits {
-            pids: Some(5),
-            ..Limits::default()
-        }),
-        [("pids", "there are none".into())]
-    );
+    assert_eq!((none.mode(), none.why_none()), (Mode::None, Some("there are none")));
+    assert_eq!(none.supports(&Limits { pids: Some(5), ..Limits::default() }), [("pids", "there are none".into())]);
     let group = make(&none, "x", &Limits::default());
-    assert!(
-        group.paths().is_empty() && group.birth().is_none() && group.tasks().unwrap().is_empty()
-    );
-    assert!(
-        group.kill().unwrap_err().is_unsupported() && group.freeze().unwrap_err().is_unsupported()
-    );
-    assert!(matches!(
-        Group::verdict(&group.oom(), &group.oom()),
-        Oom::Unknown { .. }
-    ));
+    assert!(group.paths().is_empty() && group.birth().is_none() && group.tasks().unwrap().is_empty());
+    assert!(group.kill().unwrap_err().is_unsupported() && group.freeze().unwrap_err().is_unsupported());
+    assert!(matches!(Group::verdict(&group.oom(), &group.oom()), Oom::Unknown { .. }));
     group.remove().unwrap();
-    assert!(
-        none.create("x", &some_limits())
-            .unwrap_err()
-            .field()
-            .is_some()
-    );
+    assert!(none.create("x", &some_limits()).unwrap_err().field().is_some());
 }
 
 #[test]
@@ -235,13 +173,8 @@ fn groups_are_cheap_in_descriptors() {
         let open = || std::fs::read_dir("/proc/thread-self/fd").unwrap().count();
         let held = usize::from(cgroups.mode() != Mode::V1);
         let before = open();
-        let groups: Vec<Group> = (0..200)
-            .map(|i| {
-                cgroups
-                    .create(&format!("g{i}"), &Limits::default())
-                    .unwrap()
-            })
-            .collect();
+        let groups: Vec<Group> =
+            (0..200).map(|i| cgroups.create(&format!("g{i}"), &Limits::default()).unwrap()).collect();
         // Other tests run in threads of this process: allow for theirs.
         assert!(open() <= before + 200 * held + 100, "{} {}", before, open());
         for group in groups {
@@ -255,10 +188,7 @@ fn groups_are_cheap_in_descriptors() {
 #[ignore = "prints measurements"]
 fn costs() {
     both(|cgroups| {
-        for (what, limits) in [
-            ("no limit", Limits::default()),
-            ("five limits", some_limits()),
-        ] {
+        for (what, limits) in [("no limit", Limits::default()), ("five limits", some_limits())] {
             let (mut made, mut read, mut gone) = (Vec::new(), Vec::new(), Vec::new());
             let mut dirs = 0;
             for i in 0..300 {

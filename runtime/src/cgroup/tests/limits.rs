@@ -3,11 +3,7 @@
 use super::*;
 
 fn memory_file(cgroups: &Cgroups) -> &'static str {
-    if cgroups.mode() == Mode::V2 {
-        "memory.max"
-    } else {
-        "memory.limit_in_bytes"
-    }
+    if cgroups.mode() == Mode::V2 { "memory.max" } else { "memory.limit_in_bytes" }
 }
 
 /// With and without a limit on swap: the kernel counts the two differently.
@@ -15,11 +11,7 @@ fn memory_file(cgroups: &Cgroups) -> &'static str {
 fn a_real_oom_is_told_apart_from_a_kill() {
     for memory_swap in [None, Some(0)] {
         both(|cgroups| {
-            let limits = Limits {
-                memory: Some(32 << 20),
-                memory_swap,
-                ..Limits::default()
-            };
+            let limits = Limits { memory: Some(32 << 20), memory_swap, ..Limits::default() };
             if !cgroups.supports(&limits).is_empty() {
                 println!("SKIPPED: {:?}", cgroups.supports(&limits));
                 return;
@@ -44,30 +36,20 @@ fn oom_and_kill(group: &Group) {
 }
 
 fn hog(group: &Group) -> Option<i32> {
-    exit_signal(born(
-        group,
-        "exec dd if=/dev/zero of=/dev/null bs=256M count=1 2>/dev/null",
-    ))
+    exit_signal(born(group, "exec dd if=/dev/zero of=/dev/null bs=256M count=1 2>/dev/null"))
 }
 
 #[test]
 fn an_ancestors_oom_names_the_ancestor() {
     both(|cgroups| {
         // Our own directory is the only ancestor that a test may limit.
-        let memory = cgroups
-            .parents
-            .places()
-            .find(|p| p.has(detect::Controller::Memory))
-            .unwrap();
+        let memory = cgroups.parents.places().find(|p| p.has(detect::Controller::Memory)).unwrap();
         memory.dir.write(memory_file(&cgroups), "33554432").unwrap();
         let group = make(&cgroups, "oom", &Limits::default());
         let birth = group.oom();
         assert_eq!(hog(&group), Some(9));
         let path = Some(memory.dir.path().display().to_string());
-        assert_eq!(
-            Group::verdict(&birth, &group.oom()),
-            Oom::Ancestor { kills: 1, path }
-        );
+        assert_eq!(Group::verdict(&birth, &group.oom()), Oom::Ancestor { kills: 1, path });
         run(group.wait_empty()).unwrap();
         until("removed", || group.remove().is_ok());
     });
@@ -78,18 +60,11 @@ fn updates_are_all_or_nothing() {
     both(|cgroups| {
         let group = make(&cgroups, "u", &some_limits());
         let file = |name: &str| {
-            let found = group
-                .paths()
-                .into_iter()
-                .find_map(|p| std::fs::read_to_string(p.join(name)).ok());
+            let found = group.paths().into_iter().find_map(|p| std::fs::read_to_string(p.join(name)).ok());
             found.unwrap().trim().to_string()
         };
         let child = born(&group, "sleep 1000");
-        let more = Limits {
-            memory: Some(96 << 20),
-            pids: Some(40),
-            ..Limits::default()
-        };
+        let more = Limits { memory: Some(96 << 20), pids: Some(40), ..Limits::default() };
         group.update(&more).unwrap();
         let (memory, quota_now) = (
             || file(memory_file(&cgroups)),
@@ -98,43 +73,19 @@ fn updates_are_all_or_nothing() {
                 _ => format!("{} {}", file("cpu.cfs_quota_us"), file("cpu.cfs_period_us")),
             },
         );
-        assert_eq!(
-            (file("pids.max"), memory()),
-            ("40".into(), (96 << 20).to_string())
-        );
+        assert_eq!((file("pids.max"), memory()), ("40".into(), (96 << 20).to_string()));
         assert_eq!(quota_now(), "50000 100000");
-        let quota = Some(CpuQuota {
-            quota_us: 1000,
-            period_us: 1_000_000,
-        });
+        let quota = Some(CpuQuota { quota_us: 1000, period_us: 1_000_000 });
         // No such CPU: refused by the kernel after memory and the quota were written.
-        let bad = Limits {
-            memory: Some(48 << 20),
-            cpu_quota: quota,
-            cpuset_cpus: Some("8000".into()),
-            ..Limits::default()
-        };
+        let bad =
+            Limits { memory: Some(48 << 20), cpu_quota: quota, cpuset_cpus: Some("8000".into()), ..Limits::default() };
         let error = group.update(&bad).unwrap_err();
         assert_eq!(error.field(), Some("cpuset_cpus"), "{error}");
         assert_eq!(memory(), (96 << 20).to_string());
         assert_eq!(quota_now(), "50000 100000");
-        group
-            .update(&Limits {
-                cpu_quota: quota,
-                ..Limits::default()
-            })
-            .unwrap();
+        group.update(&Limits { cpu_quota: quota, ..Limits::default() }).unwrap();
         assert_eq!(quota_now(), "1000 1000000");
-        assert_eq!(
-            group
-                .update(&Limits {
-                    pids: Some(0),
-                    ..Limits::default()
-                })
-                .unwrap_err()
-                .field(),
-            Some("pids")
-        );
+        assert_eq!(group.update(&Limits { pids: Some(0), ..Limits::default() }).unwrap_err().field(), Some("pids"));
         group.kill().unwrap();
         exit_signal(child);
         run(group.wait_empty()).unwrap();
@@ -143,16 +94,8 @@ fn updates_are_all_or_nothing() {
             return; // every group has every file there
         }
         let bare = make(&cgroups, "bare", &Limits::default());
-        let error = bare
-            .update(&Limits {
-                pids: Some(5),
-                ..Limits::default()
-            })
-            .unwrap_err();
-        assert!(
-            error.is_unsupported() && error.field() == Some("pids"),
-            "{error}"
-        );
+        let error = bare.update(&Limits { pids: Some(5), ..Limits::default() }).unwrap_err();
+        assert!(error.is_unsupported() && error.field() == Some("pids"), "{error}");
         bare.remove().unwrap();
     });
 }
@@ -160,31 +103,14 @@ fn updates_are_all_or_nothing() {
 #[test]
 fn a_failed_create_leaves_nothing() {
     both(|cgroups| {
-        let bad = Limits {
-            cpuset_cpus: Some("8000".into()),
-            ..some_limits()
-        };
+        let bad = Limits { cpuset_cpus: Some("8000".into()), ..some_limits() };
         let error = cgroups.create("x", &bad).unwrap_err();
         assert_eq!(error.field(), Some("cpuset_cpus"), "{error}");
         for root in cgroups.roots() {
             assert!(!root.path.join("x").exists());
         }
-        for id in [
-            "",
-            ".",
-            "..",
-            ".x",
-            "a/b",
-            "a b",
-            "a\n",
-            "é",
-            &"x".repeat(129),
-        ] {
-            assert_eq!(
-                cgroups.create(id, &Limits::default()).unwrap_err().field(),
-                Some("id"),
-                "{id:?}"
-            );
+        for id in ["", ".", "..", ".x", "a/b", "a b", "a\n", "é", &"x".repeat(129)] {
+            assert_eq!(cgroups.create(id, &Limits::default()).unwrap_err().field(), Some("id"), "{id:?}");
         }
     });
 }
@@ -192,21 +118,11 @@ fn a_failed_create_leaves_nothing() {
 #[test]
 fn names_and_parents_are_checked() {
     for name in ["", "A", "a/b", "..", "a_b", "é"] {
-        let config = Config {
-            parent: None,
-            instance: name.into(),
-        };
-        assert_eq!(
-            Cgroups::open(&config).unwrap_err().field(),
-            Some("instance")
-        );
+        let config = Config { parent: None, instance: name.into() };
+        assert_eq!(Cgroups::open(&config).unwrap_err().field(), Some("instance"));
     }
     for parent in ["/../x", "/no/such/group"] {
-        let error = Cgroups::open(&Config {
-            parent: Some(parent.into()),
-            instance: instance(),
-        })
-        .unwrap_err();
+        let error = Cgroups::open(&Config { parent: Some(parent.into()), instance: instance() }).unwrap_err();
         assert_eq!(error.field(), Some("parent"), "{error}");
     }
 }
@@ -214,31 +130,14 @@ fn names_and_parents_are_checked() {
 #[test]
 fn a_configured_parent_is_used_in_each_hierarchy_that_has_it() {
     both(|outer| {
-        let group = make(
-            &outer,
-            "outer",
-            &Limits {
-                pids: Some(100),
-                ..Limits::default()
-            },
-        );
+        let group = make(&outer, "outer", &Limits { pids: Some(100), ..Limits::default() });
         let parent = group.paths().pop().unwrap();
-        let inner = Cgroups::open(&Config {
-            parent: Some(parent.clone()),
-            instance: instance(),
-        });
+        let inner = Cgroups::open(&Config { parent: Some(parent.clone()), instance: instance() });
         let inner = inner.unwrap();
         assert!(inner.roots().iter().any(|r| r.path.starts_with(&parent)));
-        let refused = inner.supports(&Limits {
-            cpuset_cpus: Some("0".into()),
-            ..Limits::default()
-        });
+        let refused = inner.supports(&Limits { cpuset_cpus: Some("0".into()), ..Limits::default() });
         // v1: the outer group has no cpuset directory. v2: it has everything.
-        assert_eq!(
-            refused.len(),
-            usize::from(outer.mode() != Mode::V2),
-            "{refused:?}"
-        );
+        assert_eq!(refused.len(), usize::from(outer.mode() != Mode::V2), "{refused:?}");
         assert!(inner.close().is_empty());
         group.remove().unwrap();
     });

@@ -16,11 +16,7 @@ use std::time::{Duration, Instant};
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 fn instance() -> String {
-    format!(
-        "cgtest-{}-{}",
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("cgtest-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// `legacy`: as if no cgroup2 were mounted, so that the pure v1 ways are run on a hybrid machine.
@@ -39,11 +35,7 @@ fn cgroups(legacy: bool) -> Option<Cgroups> {
     if cgroups.mode() == want {
         return Some(cgroups);
     }
-    println!(
-        "SKIPPED: needs mode {want}, this is {} ({:?})",
-        cgroups.mode(),
-        cgroups.why_none()
-    );
+    println!("SKIPPED: needs mode {want}, this is {} ({:?})", cgroups.mode(), cgroups.why_none());
     None
 }
 
@@ -92,11 +84,7 @@ fn make(cgroups: &Cgroups, id: &str, limits: &Limits) -> Guarded {
 #[expect(clippy::disallowed_methods, reason = "a test has no keeper")]
 fn gated(script: &str) -> Child {
     let mut command = Command::new("sh");
-    command
-        .arg("-c")
-        .arg(format!("read line; {script}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    command.arg("-c").arg(format!("read line; {script}")).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().unwrap()
 }
 
@@ -104,8 +92,7 @@ fn enter(group: &Group, child: &mut Child) {
     let pid = child.id().to_string();
     if let Some(birth) = group.birth() {
         let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(birth, "cgroup.procs", flags, rustix::fs::Mode::empty()).unwrap();
+        let file = rustix::fs::openat(birth, "cgroup.procs", flags, rustix::fs::Mode::empty()).unwrap();
         rustix::io::write(file, pid.as_bytes()).unwrap();
     }
     for file in group.tasks().unwrap() {
@@ -126,10 +113,7 @@ fn exit_signal(mut child: Child) -> Option<i32> {
 }
 
 fn pause(milliseconds: u64) {
-    let span = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: (milliseconds * 1_000_000) as _,
-    };
+    let span = rustix::event::Timespec { tv_sec: 0, tv_nsec: (milliseconds * 1_000_000) as _ };
     let mut none: [PollFd<'_>; 0] = [];
     poll(&mut none, Some(&span)).unwrap();
 }
@@ -143,26 +127,15 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(20), future)
-            .await
-            .expect("timed out")
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.expect("timed out") })
 }
 
 fn some_limits() -> Limits {
     Limits {
         memory: Some(64 << 20),
         memory_swap: None,
-        cpu_quota: Some(CpuQuota {
-            quota_us: 50_000,
-            period_us: 100_000,
-        }),
+        cpu_quota: Some(CpuQuota { quota_us: 50_000, period_us: 100_000 }),
         cpu_weight: Some(100),
         cpuset_cpus: Some("0".into()),
         cpuset_mems: None,

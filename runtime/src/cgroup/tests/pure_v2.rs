@@ -8,9 +8,7 @@ use std::path::Path;
 /// Our own v2 group and the mount's top, if that is all there is.
 fn alone() -> Option<(PathBuf, Vec<std::ffi::OsString>)> {
     match detect::hierarchies().unwrap().as_slice() {
-        [only] if only.kind == Kind::V2 => {
-            Some((only.top.path().to_path_buf(), only.own.clone().unwrap()))
-        }
+        [only] if only.kind == Kind::V2 => Some((only.top.path().to_path_buf(), only.own.clone().unwrap())),
         _ => {
             println!("SKIPPED: needs pure v2");
             None
@@ -30,17 +28,10 @@ fn places_are_found_in_order() {
     let own = top.join("session");
     fs::create_dir_all(&own).unwrap();
     move_self(&own);
-    let config = Config {
-        parent: None,
-        instance: instance(),
-    };
+    let config = Config { parent: None, instance: instance() };
     let cgroups = Cgroups::open(&config).unwrap();
     assert_eq!(cgroups.mode(), Mode::V2);
-    assert_eq!(
-        cgroups.roots()[0].path,
-        top.join("orangery")
-            .join(format!("orangery-{}", config.instance))
-    );
+    assert_eq!(cgroups.roots()[0].path, top.join("orangery").join(format!("orangery-{}", config.instance)));
     assert_eq!(cgroups.supports(&some_limits()), []);
     make(&cgroups, "x", &some_limits());
     assert!(cgroups.close().is_empty());
@@ -51,32 +42,14 @@ fn places_are_found_in_order() {
     assert_eq!(enter_leaf().unwrap(), None);
     fs::write(top.join("cgroup.subtree_control"), "+memory +pids").unwrap();
     let cgroups = Cgroups::open(&config).unwrap();
-    assert_eq!(
-        cgroups.roots()[0].path,
-        own.join(format!("orangery-{}", config.instance))
-    );
-    make(
-        &cgroups,
-        "x",
-        &Limits {
-            pids: Some(5),
-            ..Limits::default()
-        },
-    );
+    assert_eq!(cgroups.roots()[0].path, own.join(format!("orangery-{}", config.instance)));
+    make(&cgroups, "x", &Limits { pids: Some(5), ..Limits::default() });
     drop(cgroups);
     // A configured parent with somebody inside is no silent fallback.
     let parent = Some(PathBuf::from("/session/orangery-self"));
-    let error = Cgroups::open(&Config {
-        parent,
-        instance: instance(),
-    })
-    .unwrap_err();
+    let error = Cgroups::open(&Config { parent, instance: instance() }).unwrap_err();
     assert_eq!(error.field(), Some("parent"), "{error}");
-    fs::write(
-        own.join("cgroup.subtree_control"),
-        "-memory -pids -cpu -cpuset -io",
-    )
-    .unwrap();
+    fs::write(own.join("cgroup.subtree_control"), "-memory -pids -cpu -cpuset -io").unwrap();
     move_self(&top);
     fs::remove_dir(leaf).unwrap();
     fs::remove_dir(own).unwrap();
@@ -89,38 +62,20 @@ fn without_rights_there_is_a_reason() {
     let Some((top, _)) = alone() else { return };
     let own = top.join("user");
     fs::create_dir_all(&own).unwrap();
-    for path in [
-        own.clone(),
-        own.join("cgroup.procs"),
-        own.join("cgroup.subtree_control"),
-    ] {
+    for path in [own.clone(), own.join("cgroup.procs"), own.join("cgroup.subtree_control")] {
         std::os::unix::fs::chown(path, Some(1000), Some(1000)).unwrap();
     }
     move_self(&own);
     become_user();
-    let config = Config {
-        parent: None,
-        instance: instance(),
-    };
+    let config = Config { parent: None, instance: instance() };
     let cgroups = Cgroups::open(&config).unwrap();
     assert_eq!(cgroups.mode(), Mode::None);
     let why = cgroups.why_none().unwrap();
-    assert!(
-        why.contains("processes of its own") && why.contains("systemd-run"),
-        "{why}"
-    );
+    assert!(why.contains("processes of its own") && why.contains("systemd-run"), "{why}");
     enter_leaf().unwrap().unwrap();
     let cgroups = Cgroups::open(&config).unwrap();
     assert_eq!(cgroups.mode(), Mode::V2, "{:?}", cgroups.why_none());
-    let group = make(
-        &cgroups,
-        "x",
-        &Limits {
-            pids: Some(5),
-            memory: Some(32 << 20),
-            ..Limits::default()
-        },
-    );
+    let group = make(&cgroups, "x", &Limits { pids: Some(5), memory: Some(32 << 20), ..Limits::default() });
     let child = born(&group, "exec sleep 100");
     group.kill().unwrap();
     assert_eq!(exit_signal(child), Some(9));
