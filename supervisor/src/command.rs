@@ -373,3 +373,19 @@ impl ExecCommand {
         self.container.clone().exec(self)
     }
 }
+
+/// A bundle as a sandbox and the command in it.
+#[cfg(feature = "oci")]
+impl Supervisor {
+    /// The command of an OCI bundle, in its sandbox, by the bundle's `config.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not valid; every field that is not supported yet, at once.
+    pub fn bundle(&self, bundle: impl AsRef<std::path::Path>) -> Result<Command, Error> {
+        let (spec, process) = orangery_runtime::spec::oci::read(bundle.as_ref())?;
+        let mut command = Command::new(Ok(self.clone()), OsStr::new(""));
+        command.sandbox = Sandbox::from_spec(spec);
+        command.process = process;
+        Ok(command)
+    }
+}

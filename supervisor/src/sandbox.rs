@@ -62,6 +62,19 @@ impl Sandbox {
         SandboxBuilder { inner: Description::default(), errors: Vec::new() }
     }
 
+    #[cfg(feature = "oci")]
+    pub(crate) fn from_spec(spec: ContainerSpec) -> Self {
+        Self { inner: Arc::new(Description { spec, ..Description::default() }) }
+    }
+
+    /// The same with another id.
+    #[must_use]
+    pub fn with_id(&self, id: impl Into<String>) -> Self {
+        let mut inner = Description::clone(&self.inner);
+        inner.spec.id = id.into();
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The id that a container of this description gets; empty: a random one for each.
     #[must_use]
     pub fn id(&self) -> &str {

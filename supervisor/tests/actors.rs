@@ -1,5 +1,7 @@
 //! The actors against the scripted runtime: what happens is the actors' doing alone.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

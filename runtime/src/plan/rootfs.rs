@@ -298,6 +298,7 @@ fn may_make(cx: &Context<'_>) -> bool {
 /// Bind each private directory over the root's. In a writable root of the user's only what must be private is.
 fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     let names: &[&str] = match cx.spec.container().rootfs {
+        _ if cx.spec.container().plain_root => &[],
         Rootfs::HostAllowList => &["tmp", "run", "var", "home", "root"],
         Rootfs::HostRoot => &["tmp", "run", "root"],
         Rootfs::Dir { access: Access::ReadOnly, .. } => &["tmp", "run"],
@@ -343,6 +344,11 @@ fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     let shm = b.open_tree(tree.scratch, "shm", false);
     b.mount_attr(shm, NOSUID | NODEV | NOEXEC, 0, false);
     b.move_mount(shm, dev, "shm");
+    if cx.spec.container().mqueue {
+        b.field("mqueue").on_path(Op::Mkdir, dev, "mqueue", 0o755);
+        let queue = b.new_mount("mqueue", &[("source", "mqueue")], NOSUID | NODEV | NOEXEC);
+        b.move_mount(queue, dev, "mqueue");
+    }
     b.mount_attr(dev, RDONLY, 0, false);
 }
 

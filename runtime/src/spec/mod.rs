@@ -14,11 +14,13 @@ pub use crate::cgroup::{CpuQuota, Limits};
 
 pub mod caps;
 pub mod check;
+#[cfg(feature = "oci")]
+pub mod oci;
 pub mod rlimit;
 pub mod size;
 pub mod user;
 
-pub use caps::Caps;
+pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
 pub use rlimit::{Resource, Rlimit};
 
@@ -162,6 +164,10 @@ pub struct ContainerSpec {
     pub readonly_paths: Vec<PathBuf>,
     /// The command is pid 1 itself, without the stub init.
     pub without_init: bool,
+    /// No private directories over a root of the user's: it is shown as it is, with /proc, /sys and /dev.
+    pub plain_root: bool,
+    /// POSIX message queues at /dev/mqueue.
+    pub mqueue: bool,
 }
 
 /// Where a standard stream of a process comes from or goes to.
