@@ -58,7 +58,13 @@ fn trace(birth: &Birth, index: u16, step: &Step, errno: Option<i32>) {
         return;
     }
     let mut line = Line::new();
-    line.text(b"child id=").number(birth.id).text(b" step=").number(u64::from(index)).text(b" ");
+    line.text(b"ns=")
+        .number(sys::now_ns())
+        .text(b" child id=")
+        .number(birth.id)
+        .text(b" step=")
+        .number(u64::from(index))
+        .text(b" ");
     line.text(step.op.name().as_bytes());
     if let Some(errno) = errno {
         line.text(b" errno=").number(errno as u64);

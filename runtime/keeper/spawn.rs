@@ -148,7 +148,14 @@ fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Result<(i
     }
     let kept = watch(keeper, birth, pid, pidfd).map_err(|errno| failed(Stage::Watch, errno))?;
     if let Some(line) = traced(keeper) {
-        Line::new().text(b"keeper id=").number(birth.id).text(b" clone pid=").number(pid as u64).end(line);
+        Line::new()
+            .text(b"ns=")
+            .number(sys::now_ns())
+            .text(b" keeper id=")
+            .number(birth.id)
+            .text(b" clone pid=")
+            .number(pid as u64)
+            .end(line);
     }
     Ok((pid, kept))
 }

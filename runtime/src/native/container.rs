@@ -52,13 +52,13 @@ impl Core {
         spec: CheckedSpec,
         joining: Joining,
         mut rests: Rests,
+        before: OomEvidence,
         born: Born,
         gate: Option<OwnedFd>,
         ends: Option<Ends>,
     ) -> Self {
         let init = Arc::new(born.pidfd);
         rests.init = Some(Arc::clone(&init));
-        let before = rests.group.as_ref().map(|group| group.oom()).unwrap_or_default();
         let waiting = gate.zip(ends).map(|(gate, ends)| Gated {
             gate,
             ends,
@@ -198,7 +198,13 @@ impl Core {
             if let Err(error) = group.wait_empty().await {
                 tracing::debug!(container = group.id(), %error, "cannot wait for the cgroup to be empty");
             }
-            Evidence { oom: Group::verdict(&self.before, &group.oom()), stats: group.stats(), cgroup_mode: self.mode() }
+            let stats = group.stats();
+            let oom = match stats.oom_kills {
+                // Nobody was killed: whose limit it was need not be asked at every level.
+                Some(0) => Oom::No,
+                _ => Group::verdict(&self.before, &group.oom()),
+            };
+            Evidence { oom, stats, cgroup_mode: self.mode() }
         });
         evidence.await.clone()
     }

@@ -192,7 +192,11 @@ pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {
 async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Result<NativeContainer, Error> {
     let Prepared { spec, ids, allotment, files, undo } = prepared;
     let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
+    // Counters at birth, read while the keeper works.
+    let for_counters = group.clone();
+    let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());
     let made = ask(&inner, &spec, &allotment, group.as_deref(), files, trees).await;
+    let before = before.await.unwrap_or_default();
     let (container, gate, ends) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -206,7 +210,7 @@ async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Res
         cgroup: allotment.cgroup,
         tasks: allotment.tasks,
     };
-    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), container, gate, ends))))
+    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), before, container, gate, ends))))
 }
 
 /// What a successful birth leaves in our hands.

@@ -127,7 +127,7 @@ pub(super) fn cgroup(b: &mut Builder, tasks: u16) {
 fn stub(b: &mut Builder, machine: &Machine) {
     b.field("");
     b.op(Op::Rlimit, 7, machine.nofile.0, machine.nofile.1);
-    b.op(Op::CapBound, 0, 0, 0);
+    // It never execs, so the bounding set has nothing to bound.
     b.op(Op::CapSet, 0, 0, 0);
     // PR_SET_NO_NEW_PRIVS; PR_SET_DUMPABLE is off since the keeper's start.
     b.op(Op::Prctl, 38, 1, 0);

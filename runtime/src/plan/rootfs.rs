@@ -1,8 +1,8 @@
 //! The steps that make a container's `/`.
 //!
 //! Two file systems are always there: the *root*, and the *scratch*, a tmpfs with the container's size limit that
-//! carries every private writable directory. Both are attached on top of the old `/`, so that `pivot_root` can take
-//! the root and one lazy unmount drops everything else. All paths below the root are reached from its descriptor;
+//! carries every private writable directory. The root is attached on top of the old `/`, so that `pivot_root` can take
+//! it, and the scratch below the old `/`, so that one lazy unmount drops everything else. All paths below the root are reached from its descriptor;
 //! targets in a tree that is not ours are opened with `RESOLVE_BENEATH` before anything is mounted on them.
 
 use std::path::{Component, Path};
@@ -78,8 +78,7 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     hidden(b, cx, &tree);
     mounts(b, cx, &tree, ours);
     b.field("").on(Op::Fchdir, root, 0);
-    // The old root and the scratch, which lies on top of it.
-    b.op(Op::PivotRoot, 2, 0, 0);
+    b.op(Op::PivotRoot, 1, 0, 0);
 }
 
 /// The tree that becomes the root, where it is not built by us.
@@ -124,7 +123,8 @@ fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
     let (size, inodes) = (disk.bytes.to_string(), disk.inodes.to_string());
     let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
     let slot = b.field("disk").new_mount("tmpfs", &options, NOSUID | NODEV);
-    b.move_mount(slot, Slot::CWD, "/");
+    // On the old /proc, where no source is looked for: one unmount of the old root then takes it along.
+    b.move_mount(slot, Slot::CWD, "/proc");
     for (name, mode) in SCRATCH {
         b.on_path(Op::Mkdir, slot, name, mode);
     }

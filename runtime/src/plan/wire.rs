@@ -456,7 +456,9 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
         && text_ok(plan, step.t, step.n, strings, uses.t)
         && match step.op {
             Op::Exec => exec_ok(plan, step, strings),
-            Op::Seccomp => step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May),
+            Op::Seccomp => {
+                step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May)
+            }
             Op::SetGroups => step.n.is_multiple_of(4),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS
             Op::Prctl => matches!(step.x, 4 | 8 | 28 | 38),

@@ -168,7 +168,8 @@ fn check_rootfs(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
         no.add("rootfs", format!("{} is not an absolute path", path.display()));
     }
     if *access == Access::ReadOnly {
-        let needed: &[&str] = if spec.plain_root { &["proc", "sys", "dev"] } else { &["proc", "sys", "dev", "tmp", "run"] };
+        let needed: &[&str] =
+            if spec.plain_root { &["proc", "sys", "dev"] } else { &["proc", "sys", "dev", "tmp", "run"] };
         for name in needed {
             let found = std::fs::symlink_metadata(path.join(name));
             if !found.is_ok_and(|meta| meta.is_dir()) {

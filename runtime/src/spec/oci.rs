@@ -37,7 +37,8 @@ impl Refusals {
 pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
     let path = bundle.join("config.json");
     let one = |error: Error| Errors(vec![error.with_field("bundle")]);
-    let text = std::fs::read(&path).map_err(|error| one(Error::system(format!("cannot read {}", path.display()), error)))?;
+    let text =
+        std::fs::read(&path).map_err(|error| one(Error::system(format!("cannot read {}", path.display()), error)))?;
     if text.len() > 16 << 20 {
         return Err(one(Error::invalid("bundle", format!("{} is larger than 16 MiB", path.display()))));
     }
@@ -142,7 +143,10 @@ fn namespaces(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSp
     no.unsupported("linux.namespaces: time", has(Type::Time));
     for (kind, name) in [(Type::Mount, "mount"), (Type::Pid, "pid"), (Type::Ipc, "ipc"), (Type::Uts, "uts")] {
         if !has(kind) {
-            no.add("linux.namespaces", format!("a container without a {name} namespace of its own is not supported yet"));
+            no.add(
+                "linux.namespaces",
+                format!("a container without a {name} namespace of its own is not supported yet"),
+            );
         }
     }
     container.network = if has(Type::Network) { Network::None } else { Network::Host };
@@ -163,7 +167,8 @@ fn resources(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpe
     if let Some(memory) = resources.memory() {
         limits.memory = positive(memory.limit());
         // OCI counts memory and swap together, we count swap alone.
-        limits.memory_swap = positive(memory.swap()).zip(limits.memory).map(|(both, memory)| both.saturating_sub(memory));
+        limits.memory_swap =
+            positive(memory.swap()).zip(limits.memory).map(|(both, memory)| both.saturating_sub(memory));
     }
     if let Some(pids) = resources.pids() {
         limits.pids = positive(Some(pids.limit())).filter(|limit| *limit > 0);
