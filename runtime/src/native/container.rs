@@ -54,12 +54,10 @@ impl Core {
         mut rests: Rests,
         before: OomEvidence,
         born: Born,
-        gate: Option<OwnedFd>,
-        ends: Option<Ends>,
     ) -> Self {
         let init = Arc::new(born.pidfd);
         rests.init = Some(Arc::clone(&init));
-        let waiting = gate.zip(ends).map(|(gate, ends)| Gated {
+        let waiting = born.waiting.map(|(gate, ends)| Gated {
             gate,
             ends,
             report: born.report,
@@ -121,8 +119,13 @@ impl Core {
 
     async fn open_gate(&self, gated: Gated) -> Result<Started, Error> {
         let Gated { gate, ends, report, plan, exit } = gated;
-        rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the start gate", error))?;
+        let opened = rustix::net::send(&gate, &[1], rustix::net::SendFlags::NOSIGNAL);
         drop(gate);
+        if let Err(error) = opened {
+            running(&report, &plan).await?;
+            let what = "the command was killed while it waited to be started";
+            return Err(Error::system(what, error).with_kind(ErrorKind::State));
+        }
         running(&report, &plan).await?;
         let Ends { stdin, stdout, stderr, .. } = ends;
         Ok(Started { pid: self.init_pid, pidfd: Arc::clone(&self.init), exit, stdin, stdout, stderr })
@@ -157,12 +160,22 @@ impl Core {
         }
         let fds = supply.all(&plan, self.group())?;
         let report = Report::new(report_read)?;
-        let spawned = self.inner.keeper.spawn(&plan, fds).await?;
+        let spawned = self.inner.keeper.spawn(&plan, fds).await.map_err(|error| self.or_ended(error))?;
         let unfinished = Unfinished(Some(spawned.pidfd));
-        running(&report, &plan).await?;
+        running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
         let pidfd = Arc::new(unfinished.done()?);
         let Ends { stdin, stdout, stderr, .. } = ends;
         Ok(Started { pid: spawned.pid, pidfd, exit: spawned.exit, stdin, stdout, stderr })
+    }
+
+    /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
+    fn or_ended(&self, error: Error) -> Error {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(&*self.init, PollFlags::IN)];
+        match poll(&mut fds, Some(&rustix::event::Timespec::default())) {
+            Ok(1) => Error::new(ErrorKind::State, "the container has ended"),
+            _ => error,
+        }
     }
 
     fn root(&self) -> Result<OwnedFd, Error> {
@@ -219,6 +232,7 @@ impl Core {
             if let Some(group) = self.group() {
                 janitor::remove_group(group).await.map_err(|error| cgroup_error(&error))?;
             }
+            self.rests.free();
             Ok::<(), Error>(())
         });
         deleted.await.copied()

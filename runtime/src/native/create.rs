@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::container::{Core, NativeContainer};
-use super::janitor::{Rests, Work};
+use super::janitor::{Name, Rests, Work};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
 use super::{Inner, cgroup_error, trees};
@@ -87,7 +87,8 @@ pub(super) async fn create(
 fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
     let (ids, range) = inner.ids(&spec)?;
     check::check_mapped(spec.main(), ids.as_ref())?;
-    let mut undo = Undo { rests: Some(Rests { _range: range, ..Rests::default() }), janitor: inner.janitor.clone() };
+    let name = Name::take(&inner.names, &spec.container().id)?;
+    let mut undo = Undo { rests: Some(Rests::new(name, range)), janitor: inner.janitor.clone() };
     let group = inner.cgroups()?.create(&spec.container().id, &spec.container().limits).map_err(|error| {
         let made = cgroup_error(&error);
         if error.is_exists() { made.with_field("id") } else { made }
@@ -197,8 +198,8 @@ async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Res
     let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());
     let made = ask(&inner, &spec, &allotment, group.as_deref(), files, trees).await;
     let before = before.await.unwrap_or_default();
-    let (container, gate, ends) = match made {
-        Ok(made) => made,
+    let born = match made {
+        Ok(born) => born,
         Err(error) => {
             undo.now().await;
             return Err(error);
@@ -210,7 +211,7 @@ async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Res
         cgroup: allotment.cgroup,
         tasks: allotment.tasks,
     };
-    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), before, container, gate, ends))))
+    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), before, born))))
 }
 
 /// What a successful birth leaves in our hands.
@@ -220,6 +221,8 @@ pub(super) struct Born {
     pub(super) exit: tokio::sync::oneshot::Receiver<crate::Exit>,
     pub(super) report: Report,
     pub(super) plan: Plan,
+    /// The start gate and the streams of a command that waits behind it.
+    pub(super) waiting: Option<(OwnedFd, Ends)>,
 }
 
 async fn ask(
@@ -229,7 +232,7 @@ async fn ask(
     group: Option<&Group>,
     files: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
-) -> Result<(Born, Option<OwnedFd>, Option<Ends>), Error> {
+) -> Result<Born, Error> {
     let mut plan = plan(&Context { spec, machine: &inner.machine, allotment });
     if let Some(step) = inner.fail_step {
         plan = plan.failing_at(step);
@@ -239,17 +242,24 @@ async fn ask(
     supply.files = some(files);
     supply.trees = some(allotment.trees.iter().copied().zip(trees).collect());
     supply.tasks = some(group.map_or_else(|| Ok(Vec::new()), Group::tasks).map_err(|error| cgroup_error(&error))?);
-    let (mut gate, mut ends) = (None, None);
+    let mut waiting = None;
     if spec.container().without_init {
-        let (gate_read, gate_write) = stdio::pipe()?;
+        let (gate_read, gate_write) = stdio::gate()?;
         let mut opened = stdio::open(spec.main().spec())?;
         supply.gate = Some(gate_read);
         supply.stdio = some(std::mem::take(&mut opened.theirs));
-        (gate, ends) = (Some(gate_write), Some(opened));
+        waiting = Some((gate_write, opened));
     }
     let fds = supply.all(&plan, group)?;
     let report = Report::new(report_read)?;
-    let spawned = inner.keeper.spawn(&plan, fds).await?;
+    let spawned = match inner.keeper.spawn(&plan, fds).await {
+        Ok(spawned) => spawned,
+        // The child's own word is nearer to the truth than what its death has led to.
+        Err(error) => match report.next().await {
+            Ok(Said::Failed(step, errno)) => return Err(step_error(&plan, step, errno)),
+            _ => return Err(error),
+        },
+    };
     match report.next().await? {
         Said::Ready => {}
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
@@ -260,8 +270,7 @@ async fn ask(
             ));
         }
     }
-    let born = Born { pid: spawned.pid, pidfd: spawned.pidfd, exit: spawned.exit, report, plan };
-    Ok((born, gate, ends))
+    Ok(Born { pid: spawned.pid, pidfd: spawned.pidfd, exit: spawned.exit, report, plan, waiting })
 }
 
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this

@@ -1,26 +1,64 @@
 //! Gives back what containers held: for those that were dropped instead of deleted, and for creations that were
 //! cancelled. One task; removing waits for the kernel's own notifications.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::cgroup::Group;
+use crate::error::{Error, ErrorKind};
 use crate::ids::Range;
+
+/// Names in use, so that two living containers never have the same, with or without cgroups.
+pub(super) type Names = Arc<Mutex<HashSet<String>>>;
+
+/// One name in use; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Name {
+    names: Names,
+    id: String,
+}
+
+impl Name {
+    pub(super) fn take(names: &Names, id: &str) -> Result<Self, Error> {
+        if !names.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned()) {
+            return Err(
+                Error::new(ErrorKind::Exists, format!("a container with the id {id:?} exists")).with_field("id")
+            );
+        }
+        Ok(Self { names: Arc::clone(names), id: id.to_owned() })
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
 
 /// What must be given back when a container is gone.
 #[derive(Debug, Default)]
 pub(super) struct Rests {
     pub(super) group: Option<Arc<Group>>,
-    /// Freed when this is dropped, after everything else is gone.
-    pub(super) _range: Option<Arc<Range>>,
     pub(super) init: Option<Arc<OwnedFd>>,
+    held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
 }
 
 impl Rests {
+    /// A name, and a range of ids where there is one: freed after everything else is gone.
+    pub(super) fn new(name: Name, range: Option<Arc<Range>>) -> Self {
+        Self { group: None, init: None, held: Mutex::new(Some((name, range))) }
+    }
+
+    /// Free name and range; the container they belonged to is gone.
+    pub(super) fn free(&self) {
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Kill what is left, wait until it is gone, remove. Idempotent.
     pub(super) async fn remove(&self) {
         if let Some(init) = &self.init {
@@ -32,6 +70,7 @@ impl Rests {
         {
             tracing::warn!(container = group.id(), %error, "a cgroup could not be removed");
         }
+        self.free();
     }
 }
 

@@ -65,6 +65,7 @@ struct Inner {
     janitor: mpsc::UnboundedSender<janitor::Work>,
     instance: Mutex<Option<Instance>>,
     fail_step: Option<u16>,
+    names: janitor::Names,
 }
 
 /// What must run on a tokio thread as long as the runtime is used: the keeper's conversation and the janitor.
@@ -121,6 +122,7 @@ impl NativeRuntime {
             janitor: sender,
             instance: Mutex::new(Some(instance)),
             fail_step: options.fail_step,
+            names: janitor::Names::default(),
         };
         Ok((NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor }))
     }

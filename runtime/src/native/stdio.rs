@@ -24,6 +24,14 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::system("cannot make a pipe", error))
 }
 
+/// The start gate, their end first. A socket, so that opening it for a command that has died raises no SIGPIPE in a
+/// host that has not ignored it.
+pub(super) fn gate() -> Result<(OwnedFd, OwnedFd), Error> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| Error::system("cannot make the start gate", error))
+}
+
 fn one(stdio: &Stdio, input: bool, field: &str) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
     match stdio {
         Stdio::Null => {

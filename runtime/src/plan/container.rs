@@ -42,6 +42,9 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     let mut b = Builder::new(&needs(cx));
     let b = &mut b;
     namespaces(b, cx);
+    if cx.spec.container().without_init {
+        process::oom_score(b, cx.spec.main());
+    }
     identity(b, cx);
     cgroup(b, cx.allotment.tasks);
     b.field("").op(Op::Unshare, NEWCGROUP, 0, 0);

@@ -40,16 +40,17 @@ pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> P
     needs_all.extend((0..joining.tasks).map(Need::Tasks));
     needs_all.extend(needs(process));
     let mut b = Builder::new(&needs_all);
-    join(&mut b, joining, machine);
+    join(&mut b, process, joining, machine);
     steps(&mut b, process, machine, joining.ids.as_ref());
     b.finish()
 }
 
-fn join(b: &mut Builder, joining: &Joining, machine: &Machine) {
+fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &Machine) {
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }
     container::cgroup(b, joining.tasks);
+    oom_score(b, process);
     let Some(init) = b.received(Need::Init) else { return };
     b.born_beside(init);
     let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
@@ -72,9 +73,6 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine
     let spec = process.spec();
     b.field("").op(Op::Setsid, 0, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
-    if let Some(score) = spec.oom_score_adj {
-        b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
-    }
     rlimits(b, process, machine);
     credentials(b, process, ids);
     b.field("umask").op(Op::Umask, spec.umask.unwrap_or(0o022).into(), 0, 0);
@@ -87,6 +85,13 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine
         b.field("seccomp").seccomp(&filter, 0);
     }
     exec(b, process);
+}
+
+/// Set while the child still has the keeper's ids: the file of an undumpable process belongs to root.
+pub(super) fn oom_score(b: &mut Builder, process: &CheckedProcess) {
+    if let Some(score) = process.spec().oom_score_adj {
+        b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
+    }
 }
 
 fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machine) {

@@ -76,7 +76,7 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     dev(b, cx, &tree);
     proc_and_sys(b, cx, &tree);
     hidden(b, cx, &tree);
-    mounts(b, cx, &tree, ours);
+    mounts(b, cx, &tree);
     b.field("").on(Op::Fchdir, root, 0);
     b.op(Op::PivotRoot, 1, 0, 0);
 }
@@ -295,17 +295,28 @@ fn may_make(cx: &Context<'_>) -> bool {
     matches!(&cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay | Access::ReadWrite, .. })
 }
 
-/// Bind each private directory over the root's. In a writable root of the user's only what must be private is.
-fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
-    let names: &[&str] = match cx.spec.container().rootfs {
+/// The directories of the root that are private and writable.
+fn private(cx: &Context<'_>) -> &'static [&'static str] {
+    match cx.spec.container().rootfs {
         _ if cx.spec.container().plain_root => &[],
         Rootfs::HostAllowList => &["tmp", "run", "var", "home", "root"],
         Rootfs::HostRoot => &["tmp", "run", "root"],
         Rootfs::Dir { access: Access::ReadOnly, .. } => &["tmp", "run"],
         Rootfs::Dir { .. } => &["run"],
-    };
+    }
+}
+
+/// `path` lies below a private directory.
+fn in_private(cx: &Context<'_>, path: &Path) -> bool {
+    scratch_path(path)
+        .and_then(|inside| inside.components().next())
+        .is_some_and(|first| private(cx).iter().any(|name| first.as_os_str() == *name))
+}
+
+/// Bind each private directory over the root's. In a writable root of the user's only what must be private is.
+fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     b.field("disk");
-    for name in names {
+    for name in private(cx) {
         let copy = b.open_tree(tree.scratch, name, false);
         let place = target(b, tree.root, name, may_make(cx));
         b.move_mount(copy, place, "");
@@ -452,10 +463,10 @@ fn make_point(b: &mut Builder, cx: &Context<'_>, root: Slot, index: usize) {
 }
 
 /// The mounts that the user asked for, in order, after everything else.
-fn mounts(b: &mut Builder, cx: &Context<'_>, tree: &Root, ours: bool) {
+fn mounts(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     b.field("mounts");
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
-        if may_make(cx) || (ours && scratch_path(&mount.target).is_some()) {
+        if may_make(cx) || in_private(cx, &mount.target) {
             make_point(b, cx, tree.root, index);
         }
         let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
