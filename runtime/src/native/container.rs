@@ -150,7 +150,7 @@ impl Core {
     async fn exec_checked(&self, process: &CheckedProcess) -> Result<Started, Error> {
         let plan = process::plan(process, &self.joining, &self.inner.machine);
         let (report_read, report_write) = stdio::pipe()?;
-        let mut ends = stdio::open(process.spec())?;
+        let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
         supply.stdio = some(std::mem::take(&mut ends.theirs));
         supply.init = Some(self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?);

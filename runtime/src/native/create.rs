@@ -245,7 +245,7 @@ async fn ask(
     let mut waiting = None;
     if spec.container().without_init {
         let (gate_read, gate_write) = stdio::gate()?;
-        let mut opened = stdio::open(spec.main().spec())?;
+        let mut opened = stdio::open(spec.main().spec(), inner.owner(spec.main(), allotment.ids.as_ref()))?;
         supply.gate = Some(gate_read);
         supply.stdio = some(std::mem::take(&mut opened.theirs));
         waiting = Some((gate_write, opened));

@@ -181,6 +181,13 @@ impl Inner {
         Ok((Some(IdMap::range(range.base(), crate::ids::COUNT)), Some(range)))
     }
 
+    /// The ids of a process outside, where we may give things away.
+    fn owner(&self, process: &check::CheckedProcess, ids: Option<&IdMap>) -> stdio::Owner {
+        let base = ids.map_or(0, |ids| ids.base);
+        let (uid, gid) = process.ids();
+        self.machine.privileged.then(|| (base.saturating_add(uid), base.saturating_add(gid)))
+    }
+
     /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists
     /// is called what the main process wants to be.
     fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {

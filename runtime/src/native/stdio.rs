@@ -8,6 +8,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::error::Error;
 use crate::spec::{ProcessSpec, Stdio};
 
+/// Who the pipes of a process belong to, outside; `None`: to us, as they are.
+pub(super) type Owner = Option<(u32, u32)>;
+
 /// Both sides of a process's standard streams.
 #[derive(Debug)]
 pub(super) struct Ends {
@@ -32,7 +35,7 @@ pub(super) fn gate() -> Result<(OwnedFd, OwnedFd), Error> {
         .map_err(|error| Error::system("cannot make the start gate", error))
 }
 
-fn one(stdio: &Stdio, input: bool, field: &str) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
+fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
     match stdio {
         Stdio::Null => {
             let flags = if input { OFlags::RDONLY } else { OFlags::WRONLY } | OFlags::CLOEXEC;
@@ -42,6 +45,11 @@ fn one(stdio: &Stdio, input: bool, field: &str) -> Result<(OwnedFd, Option<Owned
         }
         Stdio::Piped => {
             let (read, write) = pipe()?;
+            if let Some((uid, gid)) = owner {
+                // Else a program that opens /dev/stdout anew would meet a pipe of the host's root.
+                rustix::fs::fchown(&read, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
+                    .map_err(|error| Error::system("cannot give a pipe to the process", error).with_field(field))?;
+            }
             Ok(if input { (read, Some(write)) } else { (write, Some(read)) })
         }
         Stdio::Fd(fd) => Ok((duplicate(fd.as_fd(), field)?, None)),
@@ -53,10 +61,10 @@ fn duplicate(fd: std::os::fd::BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Er
 }
 
 /// Open what the spec asks for.
-pub(super) fn open(spec: &ProcessSpec) -> Result<Ends, Error> {
-    let (in_theirs, stdin) = one(&spec.stdin, true, "stdin")?;
-    let (out_theirs, stdout) = one(&spec.stdout, false, "stdout")?;
-    let (err_theirs, stderr) = one(&spec.stderr, false, "stderr")?;
+pub(super) fn open(spec: &ProcessSpec, owner: Owner) -> Result<Ends, Error> {
+    let (in_theirs, stdin) = one(&spec.stdin, true, "stdin", owner)?;
+    let (out_theirs, stdout) = one(&spec.stdout, false, "stdout", owner)?;
+    let (err_theirs, stderr) = one(&spec.stderr, false, "stderr", owner)?;
     let mut theirs = vec![in_theirs, out_theirs, err_theirs];
     for fd in &spec.preserved {
         theirs.push(duplicate(fd.as_fd(), "preserved")?);

@@ -39,6 +39,8 @@ pub struct IdMap {
     pub uid: String,
     /// Lines of `gid_map`.
     pub gid: String,
+    /// What id 0 inside is in the keeper's user namespace.
+    pub base: u32,
     /// Only this user id is mapped; `None`: the ids from 0 are.
     pub single_uid: Option<u32>,
     /// Only this group id is mapped.
@@ -52,7 +54,7 @@ impl IdMap {
     #[must_use]
     pub fn range(base: u32, count: u32) -> Self {
         let line = format!("0 {base} {count}");
-        Self { uid: line.clone(), gid: line, single_uid: None, single_gid: None, deny_setgroups: false }
+        Self { uid: line.clone(), gid: line, base, single_uid: None, single_gid: None, deny_setgroups: false }
     }
 
     /// One user and one group.
@@ -61,6 +63,7 @@ impl IdMap {
         Self {
             uid: format!("{uid} {outside_uid} 1"),
             gid: format!("{gid} {outside_gid} 1"),
+            base: outside_uid,
             single_uid: Some(uid),
             single_gid: Some(gid),
             deny_setgroups: true,

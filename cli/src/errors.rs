@@ -1,0 +1,289 @@
+//! What the user reads when it does not work: at most three lines (what and errno, where, what to do), or one JSON
+//! document. Further refusals of the same spec are one line each.
+
+use std::error::Error as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
+use orangery::{Error, ErrorKind};
+use serde::Serialize;
+
+/// Our own failure.
+const OURS: u8 = 125;
+
+/// Something that ends the command line before, or instead of, the command's own end.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failure {
+    /// What was attempted, and the kernel's reason.
+    what: String,
+    /// Class: the library's, or `usage`.
+    kind: String,
+    /// The option that it comes from.
+    option: Option<String>,
+    /// The field of the spec.
+    field: Option<String>,
+    /// The step of the creation.
+    stage: Option<String>,
+    errno: Option<i32>,
+    /// What to do.
+    hint: Option<String>,
+    /// Further refusals.
+    also: Vec<String>,
+    exit_code: u8,
+}
+
+impl Failure {
+    /// We could not.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            kind: "system".into(),
+            option: None,
+            field: None,
+            stage: None,
+            errno: None,
+            hint: None,
+            also: Vec::new(),
+            exit_code: OURS,
+        }
+    }
+
+    /// A system operation failed.
+    pub(crate) fn system(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error();
+        Self { errno, ..Self::new(format!("{what}: {}", errno_text(error))) }
+    }
+
+    /// An option is refused.
+    pub(crate) fn refused(option: &str, why: impl Into<String>) -> Self {
+        Self { option: Some(option.into()), kind: "usage".into(), ..Self::new(why) }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_option(mut self, option: &str) -> Self {
+        self.option = Some(option.into());
+        self
+    }
+
+    /// The command line itself is wrong. clap's own text takes more lines than an error should.
+    pub(crate) fn from_clap(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+        let tip = rest.iter().find_map(|line| line.strip_prefix("tip: ")).map(str::to_owned);
+        let argument = context(error, ContextKind::InvalidArg);
+        let what = match (error.kind(), error.source()) {
+            (ClapKind::ValueValidation, Some(source)) => source.to_string(),
+            (ClapKind::MissingRequiredArgument, _) => format!("{} is missing", argument.as_deref().unwrap_or("an argument")),
+            (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
+            _ => first,
+        };
+        let subcommand = std::env::args().nth(1).filter(|word| ["run", "explain", "doctor"].contains(&word.as_str()));
+        let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
+        let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
+        let hint = tip.unwrap_or(help);
+        Self { kind: "usage".into(), option, hint: Some(hint), ..Self::new(what) }
+    }
+
+    /// As one JSON document.
+    ///
+    /// # Errors
+    /// None that this type can have.
+    pub(crate) fn json(&self) -> serde_json::Result<String> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            schema: u32,
+            error: &'a Failure,
+        }
+        serde_json::to_string(&Document { schema: 1, error: self })
+    }
+
+    /// Where it comes from, as a line.
+    fn origin(&self) -> Option<String> {
+        let from = match (&self.option, &self.field) {
+            (Some(option), Some(field)) => Some(format!("in {option} ({field})")),
+            (Some(option), None) => Some(format!("in {option}")),
+            (None, Some(field)) => Some(format!("in {field}")),
+            (None, None) => None,
+        };
+        match (from, &self.stage) {
+            (Some(from), Some(stage)) => Some(format!("{from}, at {stage}")),
+            (None, Some(stage)) => Some(format!("at {stage}")),
+            (from, None) => from,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("orangery: {}\n", one_line(&self.what));
+        if let Some(origin) = self.origin() {
+            text += &format!("  {}\n", one_line(&origin));
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("  try: {}\n", one_line(hint));
+        }
+        self.also.iter().fold(text, |text, also| text + &format!("  also: {}\n", one_line(also)))
+    }
+
+    /// Say it on stderr; the exit code that goes with it.
+    pub(crate) fn tell(&self, json: bool) -> ExitCode {
+        let text = match self.json() {
+            Ok(document) if json => document + "\n",
+            _ => self.text(),
+        };
+        // Nobody to tell is no further failure.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        ExitCode::from(self.exit_code)
+    }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")),
+        _ => None,
+    }
+}
+
+/// A path or a value may contain anything; a line of ours is one line.
+fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// "No such file or directory" without "(os error 2)".
+fn errno_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Every "(os error N)" of a sentence taken out: the number is in `--json`.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(" (os error ") {
+        out.push_str(&rest[..at]);
+        rest = rest[at..].find(')').map_or("", |end| &rest[at + end + 1..]);
+    }
+    out + rest
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut messages = error.messages();
+        let mut what = messages.next().unwrap_or_else(|| error.to_string());
+        let also = messages.map(|message| without_numbers(&message)).collect();
+        if let Some(rest) = error.field().and_then(|field| what.strip_prefix(&format!("{field}: "))) {
+            what = rest.to_owned();
+        }
+        if let Some(stage) = error.stage() {
+            what = what.replacen(&format!(" ({stage})"), "", 1);
+        }
+        Self {
+            what: without_numbers(&what),
+            kind: snake_case(&format!("{:?}", error.kind())),
+            option: error.field().and_then(option_of).map(str::to_owned),
+            field: error.field().map(str::to_owned),
+            stage: error.stage().map(str::to_owned),
+            errno: error.errno(),
+            hint: error.hint().or_else(|| hint_for(&error)).map(str::to_owned),
+            also,
+            exit_code: match error.kind() {
+                ErrorKind::CommandNotFound => 127,
+                ErrorKind::CommandNotExecutable => 126,
+                _ => OURS,
+            },
+        }
+    }
+}
+
+/// What to do where the library, which knows no options, says nothing.
+fn hint_for(error: &Error) -> Option<&'static str> {
+    match (error.kind(), error.field().unwrap_or_default()) {
+        (ErrorKind::CommandNotFound, _) => {
+            Some("a program that exists inside; without --rootfs those are the host's in /usr, /bin and /sbin")
+        }
+        (ErrorKind::CommandNotExecutable, _) => Some("a program with execute permission, built for this machine"),
+        (_, "user") => Some("a number, or a name in the /etc/passwd of the root file system"),
+        _ => None,
+    }
+}
+
+/// `CommandNotFound` as `command_not_found`.
+fn snake_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// The option that fills a field of the spec.
+fn option_of(field: &str) -> Option<&'static str> {
+    let (name, _) = field.split_once(['[', '.']).filter(|(name, _)| *name != "limits").unwrap_or((field, ""));
+    Some(match name {
+        "limits.memory" => "--memory",
+        "limits.memory_swap" => "--memory-swap",
+        "limits.cpu_quota" => "--cpus",
+        "limits.cpu_weight" => "--cpu-weight",
+        "limits.cpuset_cpus" => "--cpuset-cpus",
+        "limits.pids" => "--pids",
+        "rootfs" => "--rootfs",
+        "mounts" => "--mount",
+        "user" => "--user",
+        "user_namespace" => "--userns",
+        "hostname" => "--hostname",
+        "id" => "--name",
+        "disk" => "--disk",
+        "env" => "--env",
+        "cwd" => "--workdir",
+        "rlimits" => "--rlimit",
+        "argv" => "COMMAND",
+        "wall" => "--timeout",
+        "output" => "--output-limit",
+        "cgroup_parent" => "--cgroup-parent",
+        "state_dir" => "--state-dir",
+        "network" => "--network",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_lead_to_options() {
+        for (field, option) in [
+            ("limits.memory", Some("--memory")),
+            ("mounts[3].target", Some("--mount")),
+            ("mounts", Some("--mount")),
+            ("argv[0]", Some("COMMAND")),
+            ("rlimits[1]", Some("--rlimit")),
+            ("sysctls", None),
+        ] {
+            assert_eq!(option_of(field), option, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_at_most_three_lines_whatever_it_contains() {
+        let mut failure = Failure::refused("--mount", "a\nb\u{1b}[31m").with_hint("c\r\nd");
+        failure.stage = Some("step 1\nx".into());
+        assert_eq!(failure.text().lines().count(), 3);
+        assert!(!failure.text().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn error_numbers_are_for_programs() {
+        assert_eq!(without_numbers("a: No such file (os error 2); b: Busy (os error 16)"), "a: No such file; b: Busy");
+        assert_eq!(without_numbers("a (os error 2"), "a");
+    }
+}

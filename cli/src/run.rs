@@ -1,0 +1,218 @@
+//! `orangery run`: one container from its description to its exit code.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, Report, Supervisor};
+use tokio::time::Instant;
+
+use crate::args::{RunArgs, TimeArgs};
+use crate::copy::Broken;
+use crate::errors::Failure;
+use crate::passthrough::{Copies, Streams};
+use crate::signals::{self, Signals};
+use crate::spec::Wanted;
+use crate::start::{self, Leaf};
+
+/// Between the signal of a `--timeout-signal` and the kill.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a command may go on after the reader of its output has gone.
+const UNREAD: Duration = Duration::from_secs(1);
+
+/// How it ended.
+struct Ended {
+    code: u8,
+    /// `None` when a signal came before the command had started.
+    report: Option<Arc<Report>>,
+}
+
+/// Run it; the exit code is the command's.
+///
+/// # Errors
+/// It could not be run, or its end is not known.
+pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
+    let place = args.process.report.as_deref().map(ReportPlace::open).transpose()?;
+    let ended = with_runtime(args);
+    if let Some(place) = place {
+        place.write(&ended)?;
+    }
+    let Ended { code, report } = ended?;
+    match report {
+        Some(report) if report.exit == ExitStatus::Lost || report.cause == Cause::SupervisorFault => {
+            Err(Failure::new("the container was lost: its keeper, or a part of the supervisor, failed")
+                .with_hint("the same command again; with -v for what happened"))
+        }
+        _ => Ok(code),
+    }
+}
+
+fn with_runtime(args: &RunArgs) -> Result<Ended, Failure> {
+    let wanted = Wanted::new(args)?;
+    let _leaf = Leaf::enter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
+    let ended = runtime.block_on(async {
+        let signals = Signals::listen()?;
+        let supervisor = start::supervisor(&args.place).build()?;
+        let ended = supervised(&supervisor, wanted, args, signals).await;
+        // Whatever happened: when we end nothing is left.
+        supervisor.shutdown().await;
+        ended
+    });
+    // A thread may still read a terminal; it ends with the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn supervised(supervisor: &Supervisor, wanted: Wanted, args: &RunArgs, mut signals: Signals) -> Result<Ended, Failure> {
+    tell_mode(supervisor);
+    let mut streams = Streams::choose(&args.process)?;
+    let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
+    let container = tokio::select! {
+        spawned = command.spawn() => spawned?,
+        // Dropping the future undoes what was made.
+        signal = signals.next() => return Ok(Ended { code: by_signal(signal), report: None }),
+    };
+    tracing::info!(container = container.id(), pid = container.pid(), "started");
+    let copies = streams.start(&container)?;
+    let mut watch = Watch { container, signals, args, interrupted: false, kill_at: None, unread: false };
+    watch.to_the_end(copies).await
+}
+
+fn tell_mode(supervisor: &Supervisor) {
+    if let Some((mode, why)) = supervisor.native().map(|native| native.cgroup_mode()) {
+        tracing::info!(mode, why = why.unwrap_or_default(), "cgroups");
+    }
+}
+
+fn timed(command: Command, time: &TimeArgs) -> Command {
+    let Some(limit) = time.timeout else { return command };
+    let command = command.timeout(limit);
+    match (time.timeout_signal, time.timeout_grace) {
+        (None, None) => command,
+        (signal, grace) => command.timeout_gently(signal.unwrap_or(signals::TERM), grace.unwrap_or(GRACE)),
+    }
+}
+
+fn by_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// A container that runs, and what has been done to it.
+struct Watch<'a> {
+    container: ContainerHandle,
+    signals: Signals,
+    args: &'a RunArgs,
+    /// One INT was forwarded.
+    interrupted: bool,
+    kill_at: Option<Instant>,
+    /// The reader of its output has gone.
+    unread: bool,
+}
+
+impl Watch<'_> {
+    /// Until the report is there and every byte is written.
+    async fn to_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
+        let (mut report, mut writing) = (None, true);
+        let mut end = Box::pin(self.container.wait());
+        while report.is_none() || writing {
+            let kill_at = self.kill_at;
+            tokio::select! {
+                ended = &mut end, if report.is_none() => {
+                    report = Some(ended?);
+                    copies.command_ended();
+                }
+                bad = copies.broken.recv(), if writing => match bad {
+                    Some(bad) => self.unwritten(bad)?,
+                    None => writing = false,
+                },
+                // The command has ended and its output does not get away: the user does not want to wait for it.
+                signal = self.signals.next() => match &report {
+                    Some(_) => return Ok(Ended { code: by_signal(signal), report }),
+                    None => self.forward(signal),
+                },
+                () = at(kill_at) => self.kill("--kill-after has passed"),
+            }
+        }
+        let code = report.as_ref().map_or(u8::MAX, |report| self.code(report));
+        Ok(Ended { code, report })
+    }
+
+    fn forward(&mut self, signal: i32) {
+        if signal == signals::INT && std::mem::replace(&mut self.interrupted, true) {
+            return self.kill("a second INT");
+        }
+        tracing::info!(signal = signals::name(signal), "forwarded");
+        // It may have ended meanwhile: then there is nobody to signal.
+        let _ = self.container.signal(signal);
+        if let (signals::TERM, Some(after)) = (signal, self.args.time.kill_after) {
+            self.kill_at.get_or_insert(Instant::now() + after);
+        }
+    }
+
+    fn kill(&mut self, why: &str) {
+        tracing::info!(why, "killed");
+        self.kill_at = None;
+        let _ = self.container.kill();
+    }
+
+    /// A closed pipe is what SIGPIPE is for; anything else is our failure, and the command's output is incomplete.
+    fn unwritten(&mut self, Broken { source, error }: Broken) -> Result<(), Failure> {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.unread = true;
+            self.kill_at.get_or_insert(Instant::now() + UNREAD);
+            let _ = self.container.signal(signals::PIPE);
+            return Ok(());
+        }
+        let _ = self.container.kill();
+        Err(Failure::system(format!("cannot write {source}"), &error))
+    }
+
+    fn code(&self, report: &Report) -> u8 {
+        match report.exit {
+            ExitStatus::Signal { signal: 9, .. } if self.unread => by_signal(signals::PIPE),
+            _ => u8::try_from(report.shell_code()).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where the report goes; opened before anything is made, so that a bad path is told before the command runs.
+enum ReportPlace {
+    Stdout,
+    File(File),
+}
+
+impl ReportPlace {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let failed = |error| Failure::system(format!("cannot write {}", path.display()), &error).with_option("--report");
+        File::create(path).map(Self::File).map_err(failed)
+    }
+
+    /// The report, or the failure that came instead of it.
+    fn write(self, ended: &Result<Ended, Failure>) -> Result<(), Failure> {
+        let document = match ended {
+            Ok(Ended { report: Some(report), .. }) => serde_json::to_string(&**report),
+            Ok(Ended { report: None, .. }) => Failure::new("a signal came before the command had started").json(),
+            Err(failure) => failure.json(),
+        };
+        let text = document.map_err(|error| Failure::new(format!("cannot write the report: {error}")))? + "\n";
+        let written = match self {
+            Self::Stdout => io::stdout().write_all(text.as_bytes()),
+            Self::File(mut file) => file.write_all(text.as_bytes()),
+        };
+        written.map_err(|error| Failure::system("cannot write the report", &error).with_option("--report"))
+    }
+}
