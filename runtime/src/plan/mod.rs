@@ -11,6 +11,8 @@ pub mod explain;
 pub mod machine;
 pub mod process;
 mod rootfs;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use encode::{Builder, Need, Plan};

@@ -1,0 +1,162 @@
+//! Plans as snapshots, on a machine that never changes, and the properties that every plan has.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::container::{self, Context};
+use super::machine::{Allotment, HostEntry, HostLayout, IdMap};
+use super::process::{self, Joining};
+use super::{Machine, Plan, explain, wire};
+use crate::cgroup::Cgroups;
+use crate::spec::check::{CheckedSpec, check};
+use crate::spec::{Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Rootfs, User};
+
+fn machine(enters_pidns: bool) -> Machine {
+    Machine {
+        privileged: enters_pidns,
+        enters_pidns,
+        nofile: (1024, 4096),
+        host: HostLayout {
+            entries: vec![
+                HostEntry::Directory("/usr".into()),
+                HostEntry::Link("/bin".into(), "usr/bin".into()),
+                HostEntry::File("/etc/ld.so.cache".into()),
+            ],
+            opt: false,
+            devices: vec![("null".into(), rustix::fs::makedev(1, 3)), ("zero".into(), rustix::fs::makedev(1, 5))],
+            secrets: vec![("/etc/shadow".into(), false)],
+            resolv_conf: Some(PathBuf::from("/run/resolv.conf")),
+        },
+        cgroup2: true,
+    }
+}
+
+fn spec() -> ContainerSpec {
+    ContainerSpec { id: "box".into(), ..ContainerSpec::default() }
+}
+
+fn command() -> ProcessSpec {
+    ProcessSpec {
+        argv: vec!["sh".into(), "-c".into(), "true".into()],
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        ..ProcessSpec::default()
+    }
+}
+
+fn checked(spec: ContainerSpec, main: ProcessSpec) -> CheckedSpec {
+    check(spec, main, &machine(true), &Cgroups::none("a test")).unwrap()
+}
+
+fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<u16>) -> Plan {
+    let machine = machine(true);
+    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees };
+    container::plan(&Context { spec, machine: &machine, allotment: &allotment })
+}
+
+fn text(plan: &Plan) -> String {
+    let mut text = format!("needs: {:?}\n{}\n", plan.needs(), explain::birth(plan));
+    for line in explain::lines(plan) {
+        let _ = writeln!(text, "{:3} {} [{}]: {}", line.step, line.words, line.field, line.calls.join("; "));
+    }
+    text
+}
+
+fn accepted(plan: &Plan) {
+    let header = wire::check(plan.bytes(), plan.needs().len());
+    assert!(header.is_ok(), "{header:?}");
+}
+
+#[test]
+fn the_default_container() {
+    let plan = plan(&checked(spec(), command()), Some(IdMap::range(524_288, 65_536)), Vec::new());
+    accepted(&plan);
+    insta::assert_snapshot!(text(&plan));
+}
+
+#[test]
+fn an_overlay_with_mounts_of_an_ordinary_user_and_no_init() {
+    let mut spec = spec();
+    spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::Overlay };
+    spec.network = Network::Host;
+    spec.without_init = true;
+    spec.mounts = vec![
+        Mount { source: MountSource::Bind("/usr".into()), target: "/data/in".into(), read_only: true },
+        Mount { source: MountSource::Tmpfs { size: Some(4096) }, target: "/scratch".into(), read_only: false },
+    ];
+    let plan = plan(&checked(spec, command()), Some(IdMap::single(0, 0, 0, 0)), vec![1]);
+    accepted(&plan);
+    insta::assert_snapshot!(text(&plan));
+}
+
+#[test]
+fn a_process_joins_and_becomes_its_user() {
+    let mut main = command();
+    main.user = User::Ids { uid: 1000, gid: 1000 };
+    main.oom_score_adj = Some(500);
+    let spec = checked(spec(), main);
+    for enters_pidns in [true, false] {
+        let joining = Joining { ids: Some(IdMap::range(0, 65_536)), own_network: true, cgroup: true, tasks: 1 };
+        let plan = process::plan(spec.main(), &joining, &machine(enters_pidns));
+        accepted(&plan);
+        insta::assert_snapshot!(format!("a_process_enters_itself_{enters_pidns}"), text(&plan));
+    }
+}
+
+#[test]
+fn refusals_come_all_at_once_and_name_their_fields() {
+    let mut spec = spec();
+    spec.id = "../x".into();
+    spec.hostname = Some("a b".into());
+    spec.mounts = vec![Mount { source: MountSource::Bind("/nowhere".into()), target: "/a/../b".into(), read_only: true }];
+    spec.sysctls.insert("kernel.panic".into(), "1".into());
+    let mut main = command();
+    main.argv = vec!["a\0b".into()];
+    main.cwd = Some("relative".into());
+    main.user = User::Name("4294967295".into());
+    let errors = check(spec, main, &machine(true), &Cgroups::none("a test")).unwrap_err();
+    let fields: Vec<_> = errors.0.iter().filter_map(crate::Error::field).collect();
+    let wanted = ["id", "mounts[0].target", "mounts[0].source", "hostname", "sysctls", "argv[0]", "cwd", "user"];
+    assert_eq!(fields, wanted);
+}
+
+#[test]
+fn a_plan_that_fails_at_a_step_is_still_a_plan() {
+    let plan = plan(&checked(spec(), command()), None, Vec::new());
+    let steps = plan.header().unwrap().steps;
+    for step in 0..steps {
+        accepted(&plan.failing_at(step));
+    }
+}
+
+proptest! {
+    /// Whatever bytes come: refused or in bounds, never a panic.
+    #[test]
+    fn the_check_survives_any_mutation(at in 0usize..20_000, byte: u8, cut in 0usize..20_000) {
+        let plan = plan(&checked(spec(), command()), Some(IdMap::range(1, 2)), Vec::new());
+        let mut bytes = plan.bytes().to_vec();
+        let len = bytes.len();
+        bytes[at % len] = byte;
+        let _ = wire::check(&bytes, plan.needs().len());
+        let _ = wire::check(&bytes[..cut % len], plan.needs().len());
+    }
+
+    /// Arguments and environment survive the encoding, whatever they are.
+    #[test]
+    fn the_arguments_are_those_that_were_given(args in proptest::collection::vec("[^\0]{0,40}", 1..20)) {
+        prop_assume!(!args[0].is_empty());
+        let mut main = command();
+        main.argv = args.iter().map(Into::into).collect();
+        let spec = checked(spec(), main);
+        let plan = process::plan(spec.main(), &Joining::default(), &machine(true));
+        accepted(&plan);
+        let step = plan.steps().find(|step| step.op == wire::Op::Exec).unwrap();
+        let (mut at, count) = wire::pair(step.x);
+        prop_assert_eq!(count as usize, args.len());
+        for arg in &args {
+            prop_assert_eq!(&plan.text(at), arg);
+            at = wire::list_end(plan.bytes(), at, 1).unwrap();
+        }
+    }
+}
