@@ -23,6 +23,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub mod cgroup;
+pub mod doctor;
 pub mod error;
 pub mod ids;
 pub mod keeper;

@@ -67,10 +67,13 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     let ours = matches!(cx.spec.container().rootfs, Rootfs::HostAllowList);
     let tree = Root { root, scratch, binds };
     if ours {
-        stage(b, cx, root, |path| scratch_path(path).is_none());
+        stage(b, cx, root, |path| !in_private(cx, path));
         mount_points(b, cx, root, |path| scratch_path(path).is_none());
         // Everything so far is the host's or ours and stays as it is: one recursive call.
         b.field("rootfs").mount_attr(root, RDONLY | NOSUID | NODEV, PRIVATE, true);
+    }
+    if matches!(cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay, .. }) {
+        stage(b, cx, root, |path| !in_private(cx, path));
     }
     scratch_directories(b, cx, &tree);
     dev(b, cx, &tree);
@@ -136,7 +139,7 @@ fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
     }
     b.on_paths(Op::Symlink, slot, "var/run", "/run");
     home(b, cx, slot);
-    stage(b, cx, slot, |path| scratch_path(path).is_some());
+    stage(b, cx, slot, |path| in_private(cx, path));
     b.on_path(Op::Mkdir, slot, "empty", 0o555);
     slot
 }

@@ -109,7 +109,8 @@ fn refusals_come_all_at_once_and_name_their_fields() {
     let mut spec = spec();
     spec.id = "../x".into();
     spec.hostname = Some("a b".into());
-    spec.mounts = vec![Mount { source: MountSource::Bind("/nowhere".into()), target: "/a/../b".into(), read_only: true }];
+    spec.mounts =
+        vec![Mount { source: MountSource::Bind("/nowhere".into()), target: "/a/../b".into(), read_only: true }];
     spec.sysctls.insert("kernel.panic".into(), "1".into());
     let mut main = command();
     main.argv = vec!["a\0b".into()];

@@ -24,8 +24,8 @@ pub const STEP: usize = 48;
 pub const MAX_SLOTS: usize = 512;
 /// Steps a plan may have.
 pub const MAX_STEPS: usize = 1024;
-/// Descriptors one request may carry.
-pub const MAX_FDS: usize = 100;
+/// Descriptors one request may carry: more than `check` lets a spec need, less than the kernel's 253.
+pub const MAX_FDS: usize = 200;
 /// Largest plan that travels inside a message; a larger one comes in a sealed memfd.
 pub const MAX_INLINE: usize = 64 * 1024;
 /// Largest plan at all (arguments and environment of 2 MiB fit).

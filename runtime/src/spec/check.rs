@@ -232,6 +232,16 @@ fn check_mounts(no: &mut Refusals, spec: &ContainerSpec) -> Vec<bool> {
     files
 }
 
+/// Where files can be staged; `None`: anywhere.
+fn staging(rootfs: &Rootfs) -> Option<&'static [&'static str]> {
+    match rootfs {
+        Rootfs::HostAllowList | Rootfs::Dir { access: Access::Overlay, .. } => None,
+        Rootfs::HostRoot => Some(&["/tmp", "/run", "/root"]),
+        Rootfs::Dir { access: Access::ReadOnly, .. } => Some(&["/tmp", "/run"]),
+        Rootfs::Dir { access: Access::ReadWrite, .. } => Some(&["/run"]),
+    }
+}
+
 fn check_files(no: &mut Refusals, spec: &ContainerSpec) {
     let total: usize = spec.files.iter().map(|file| file.content.len()).sum();
     if total as u64 > spec.disk.bytes {
@@ -240,18 +250,17 @@ fn check_files(no: &mut Refusals, spec: &ContainerSpec) {
     if spec.files.len() > 32 {
         no.add("files", format!("{} files are staged; 32 are possible before the start", spec.files.len()));
     }
-    let ours = matches!(spec.rootfs, Rootfs::HostAllowList);
     for (index, file) in spec.files.iter().enumerate() {
         let field = format!("files[{index}].path");
         if let Err(why) = clean(&file.path) {
             no.add(field, why);
-        } else if !ours && !["/tmp", "/run"].iter().any(|dir| file.path.starts_with(dir)) {
-            no.add(
-                field,
-                format!("{} is not below /tmp or /run, the private directories of this root", file.path.display()),
-            );
-        } else if ["/proc", "/sys", "/dev", "/usr"].iter().any(|dir| file.path.starts_with(dir)) {
+        } else if ["/proc", "/sys", "/dev"].iter().any(|dir| file.path.starts_with(dir)) {
             no.add(field, format!("{} lies in a directory that is not ours to write", file.path.display()));
+        } else if let Some(places) =
+            staging(&spec.rootfs).filter(|places| !places.iter().any(|dir| file.path.starts_with(dir)))
+        {
+            let places = places.join(", ");
+            no.add(field, format!("{} is not below {places}, where this root is private", file.path.display()));
         }
         if file.mode & !0o777 != 0 {
             no.add(format!("files[{index}].mode"), format!("{:o} has more than permission bits", file.mode));
