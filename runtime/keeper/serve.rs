@@ -53,6 +53,8 @@ pub(crate) struct Keeper {
     pub(crate) epoll: i32,
     pub(crate) proc: i32,
     pub(crate) pidns: i32,
+    /// Our own network, ipc and uts namespaces, to come back to.
+    pub(crate) own: [i32; 3],
     pub(crate) orphans: i32,
     pub(crate) trace: i32,
     /// Shared with children between clone and their first steps: see `spawn::Shared`.

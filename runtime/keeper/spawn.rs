@@ -7,7 +7,7 @@
 
 use crate::arch::nr;
 use crate::serve::{BUFFER, CLONE_NEWPID, Entry, Keeper};
-use crate::sys::{self, CStr, Errno, P_PIDFD, Received, Res, WNOHANG, WNOWAIT, lit};
+use crate::sys::{self, CStr, Errno, P_PIDFD, Received, Res, WNOHANG, WNOWAIT};
 use crate::trace::Line;
 use crate::wire::{self, Header, MESSAGE, Message, Stage, Tell};
 use crate::{child, serve};
@@ -123,13 +123,36 @@ fn start(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno
         if let Some(init) = slot(header.pidns) {
             sys::setns(init, CLONE_NEWPID).map_err(|errno| (Stage::PidNamespace, errno))?;
         }
-        let cloned = clone(birth, 0, header.clone);
-        if header.pidns >= 0 {
-            let _ = sys::setns(keeper.pidns, CLONE_NEWPID);
-        }
-        cloned.map_err(|errno| (Stage::Clone, errno))?
+        let joined = join(birth);
+        let cloned = match joined {
+            Ok(()) => clone(birth, 0, header.clone).map_err(|errno| (Stage::Clone, errno)),
+            Err(errno) => Err((Stage::Join, errno)),
+        };
+        come_back(keeper, header);
+        cloned?
     };
     settle(keeper, birth, pid, pidfd)
+}
+
+/// Enter the namespaces that the child is to be born in; [`come_back`] follows in any case.
+fn join(birth: &Birth) -> Res<()> {
+    for (slot, kind) in birth.header.join.iter().zip(wire::JOINABLE) {
+        if let Some(fd) = usize::try_from(*slot).ok().and_then(|slot| birth.fds.get(slot)) {
+            sys::setns(*fd, kind as usize)?;
+        }
+    }
+    Ok(())
+}
+
+fn come_back(keeper: &Keeper, header: &Header) {
+    if header.pidns >= 0 {
+        let _ = sys::setns(keeper.pidns, CLONE_NEWPID);
+    }
+    for ((slot, own), kind) in header.join.iter().zip(keeper.own).zip(wire::JOINABLE) {
+        if *slot >= 0 {
+            let _ = sys::setns(own, kind as usize);
+        }
+    }
 }
 
 /// Parent of a newborn: wait until it has its own table, write its maps, watch it.
@@ -379,15 +402,11 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
 /// A socket in the network namespace of the process behind the first descriptor, and back.
 pub(crate) fn socket(keeper: &mut Keeper, message: &Message, got: &Received) {
     let target = got.fds.first().copied().unwrap_or(-1);
-    let own = match sys::openat(keeper.proc, lit(c"self/ns/net"), 0, 0) {
-        Ok(own) => own,
-        Err(errno) => return keeper.refuse(message.id, Stage::Make, errno),
-    };
     let net = 0x4000_0000;
     let made = sys::setns(target, net).and_then(|()| {
         let kind = message.y as usize | sys::O_CLOEXEC;
         let made = sys::call(nr::SOCKET, [message.x as usize, kind, 0, 0, 0, 0]);
-        let back = sys::setns(own, net);
+        let back = sys::setns(keeper.own[0], net);
         back.and(made)
     });
     match made {

@@ -103,6 +103,11 @@ fn prepare() -> Res<Keeper> {
     let epoll = high(sys::call(nr::EPOLL_CREATE1, [sys::O_CLOEXEC, 0, 0, 0, 0, 0])? as i32)?;
     let proc = open_high(lit(c"/proc"), sys::O_PATH | sys::O_DIRECTORY)?;
     let pidns = open_high(lit(c"/proc/self/ns/pid"), 0)?;
+    let own = [
+        open_high(lit(c"/proc/self/ns/net"), 0)?,
+        open_high(lit(c"/proc/self/ns/ipc"), 0)?,
+        open_high(lit(c"/proc/self/ns/uts"), 0)?,
+    ];
     // Grow the table now, while it is small: later each doubling would wait for an RCU grace period.
     let _ = sys::dup3(null, (places as i32).saturating_sub(1).max(HIGH), true);
     sys::close((places as i32).saturating_sub(1).max(HIGH));
@@ -116,6 +121,7 @@ fn prepare() -> Res<Keeper> {
         epoll,
         proc,
         pidns,
+        own,
         orphans,
         trace: -1,
         page: sys::mmap(4096, true)?.cast(),

@@ -154,6 +154,12 @@ impl SandboxBuilder {
         self
     }
 
+    /// Live in this existing network, ipc or uts namespace instead of a new one.
+    pub fn join_namespace(mut self, namespace: std::os::fd::OwnedFd) -> Self {
+        self.inner.spec.join.push(Arc::new(namespace));
+        self
+    }
+
     /// Default: the id.
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
         self.inner.spec.hostname = Some(name.into());

@@ -304,6 +304,7 @@ fn failed(message: &Message) -> Error {
         x if x == Stage::Clone as u64 => "keeper: clone3",
         x if x == Stage::Birth as u64 => "keeper: birth",
         x if x == Stage::Maps as u64 => "keeper: write the id maps",
+        x if x == Stage::Join as u64 => "keeper: enter a namespace to be joined",
         x if x == Stage::Watch as u64 => "keeper: watch the process",
         _ => "keeper",
     };

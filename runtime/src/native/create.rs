@@ -138,6 +138,7 @@ pub(super) struct Supply {
     pub(super) files: Vec<Option<OwnedFd>>,
     pub(super) stdio: Vec<Option<OwnedFd>>,
     pub(super) tasks: Vec<Option<OwnedFd>>,
+    pub(super) namespaces: Vec<(usize, Option<OwnedFd>)>,
 }
 
 impl Supply {
@@ -151,6 +152,7 @@ impl Supply {
             files: none(),
             stdio: none(),
             tasks: none(),
+            namespaces: Vec::new(),
         }
     }
 
@@ -170,6 +172,10 @@ impl Supply {
                 ),
                 None => None,
             },
+            Need::Namespace(index) => {
+                let place = self.namespaces.iter_mut().find(|(kind, _)| *kind == usize::from(index));
+                place.and_then(|(_, fd)| fd.take())
+            }
             Need::Tasks(index) => at(&mut self.tasks, index),
             Need::Tree(index) => {
                 let place =
@@ -240,6 +246,10 @@ async fn ask(
     let (report_read, report_write) = stdio::pipe()?;
     let mut supply = Supply::new(report_write);
     supply.files = some(files);
+    for (kind, fd) in spec.joined() {
+        let copy = fd.try_clone().map_err(|error| Error::system("cannot duplicate a namespace", error))?;
+        supply.namespaces.push((*kind, Some(copy)));
+    }
     supply.trees = some(allotment.trees.iter().copied().zip(trees).collect());
     supply.tasks = some(group.map_or_else(|| Ok(Vec::new()), Group::tasks).map_err(|error| cgroup_error(&error))?);
     let mut waiting = None;

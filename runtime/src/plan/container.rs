@@ -2,7 +2,7 @@
 
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
-use super::wire::Op;
+use super::wire::{self, Op};
 use super::{process, rootfs};
 use crate::spec::{CheckedSpec as Spec, Network};
 
@@ -51,8 +51,10 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     b.op(Op::Keyring, 0, 0, 0);
     // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
     b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
-    b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
-    if cx.spec.container().network == Network::None {
+    if !cx.spec.joins(wire::JOINABLE[2]) {
+        b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
+    }
+    if cx.spec.own_network() {
         b.field("network").op(Op::Loopback, 0, 0, 0);
     }
     rootfs::steps(b, cx);
@@ -78,6 +80,7 @@ fn needs(cx: &Context<'_>) -> Vec<Need> {
     needs.extend(cx.allotment.trees.iter().copied().map(Need::Tree));
     let files = u16::try_from(cx.spec.container().files.len()).unwrap_or(u16::MAX);
     needs.extend((0..files).map(Need::File));
+    needs.extend(cx.spec.joined().iter().filter_map(|(kind, _)| u16::try_from(*kind).ok()).map(Need::Namespace));
     if cx.spec.container().without_init {
         needs.push(Need::Gate);
         needs.extend(process::needs(cx.spec.main()));
@@ -90,6 +93,9 @@ fn namespaces(b: &mut Builder, cx: &Context<'_>) {
     if cx.spec.container().network == Network::None {
         flags |= NEWNET;
     }
+    // What is joined is not made.
+    flags &= !cx.spec.joined().iter().fold(0, |all, (kind, _)| all | wire::JOINABLE.get(*kind).copied().unwrap_or(0));
+    b.born_joined();
     if let Some(ids) = &cx.allotment.ids {
         flags |= NEWUSER;
         b.maps(&ids.uid, &ids.gid, ids.deny_setgroups);

@@ -28,6 +28,8 @@ pub enum Need {
     Stdio(u16),
     /// A preserved descriptor.
     Preserved(u16),
+    /// An existing namespace: 0 network, 1 ipc, 2 uts.
+    Namespace(u16),
 }
 
 impl std::fmt::Display for Need {
@@ -44,6 +46,9 @@ impl std::fmt::Display for Need {
             Self::Stdio(0) => f.write_str("stdin"),
             Self::Stdio(1) => f.write_str("stdout"),
             Self::Stdio(_) => f.write_str("stderr"),
+            Self::Namespace(n) => {
+                write!(f, "{} namespace to join", ["network", "ipc", "uts"].get(usize::from(*n)).unwrap_or(&"unknown"))
+            }
             Self::Preserved(n) => write!(f, "preserved descriptor {n}"),
         }
     }
@@ -142,6 +147,7 @@ pub struct Builder {
     cgroup: i16,
     pidns: i16,
     report: i16,
+    join: [i16; 3],
 }
 
 impl Builder {
@@ -163,6 +169,7 @@ impl Builder {
             cgroup: NONE,
             pidns: NONE,
             report: 0,
+            join: [NONE; 3],
         }
     }
 
@@ -206,6 +213,18 @@ impl Builder {
     /// The child is born in the pid namespace of this pidfd's process.
     pub fn born_beside(&mut self, init: Slot) -> &mut Self {
         self.pidns = init.0;
+        self
+    }
+
+    /// The child is born in these existing namespaces, as far as their descriptors come along.
+    pub fn born_joined(&mut self) -> &mut Self {
+        for kind in 0..3u16 {
+            if let (Some(slot), Some(place)) =
+                (self.received(Need::Namespace(kind)), self.join.get_mut(usize::from(kind)))
+            {
+                *place = slot.0;
+            }
+        }
         self
     }
 
@@ -408,6 +427,9 @@ impl Builder {
         put(32, &self.cgroup.to_le_bytes());
         put(34, &self.pidns.to_le_bytes());
         put(36, &self.report.to_le_bytes());
+        for (index, slot) in self.join.iter().enumerate() {
+            put(48 + 2 * index, &slot.to_le_bytes());
+        }
         put(40, &uid.to_le_bytes());
         put(44, &gid.to_le_bytes());
         Plan { bytes, needs: self.needs, fields: self.fields }

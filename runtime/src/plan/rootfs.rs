@@ -376,7 +376,7 @@ fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     }
     b.field("");
     let place = target(b, tree.root, "sys", may_make(cx));
-    if cx.spec.container().network == Network::Host {
+    if !cx.spec.own_network() {
         // A new sysfs needs a network namespace of its own.
         let sys = b.open_tree(Slot::CWD, "/sys", true);
         b.mount_attr(sys, RDONLY | NOSUID | NODEV | NOEXEC, PRIVATE, true);
@@ -405,7 +405,7 @@ fn hidden(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     for path in MASKED {
         mask(b, tree, path, Some(matches!(path, "proc/acpi" | "proc/asound" | "proc/scsi")));
     }
-    if cx.spec.container().network != Network::Host {
+    if cx.spec.own_network() {
         mask(b, tree, "sys/firmware", Some(true));
         mask(b, tree, "sys/devices/virtual/powercap", Some(true));
     }

@@ -221,6 +221,8 @@ pub struct Header {
     pub pidns: i16,
     /// Slot of the pipe that a failing step is reported on.
     pub report: i16,
+    /// Slots of existing network, ipc and uts namespaces that the child is born in.
+    pub join: [i16; 3],
     /// Offset of the uid map, 0 for none.
     pub uid_map: u32,
     /// Offset of the gid map, 0 for none.
@@ -229,6 +231,9 @@ pub struct Header {
 
 /// Namespaces that a plan may ask `clone3` for.
 pub const CLONE_ALLOWED: u64 = 0x7e02_0000;
+
+/// Kinds of [`Header::join`], in order: CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS.
+pub const JOINABLE: [u64; 3] = [0x4000_0000, 0x0800_0000, 0x0400_0000];
 
 /// Why [`check`] refused a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,6 +276,7 @@ pub fn header(plan: &[u8]) -> Option<Header> {
         cgroup: u16_at(plan, 32)? as i16,
         pidns: u16_at(plan, 34)? as i16,
         report: u16_at(plan, 36)? as i16,
+        join: [u16_at(plan, 48)? as i16, u16_at(plan, 50)? as i16, u16_at(plan, 52)? as i16],
         uid_map: u32_at(plan, 40)?,
         gid_map: u32_at(plan, 44)?,
     })
@@ -485,6 +491,9 @@ pub fn check(plan: &[u8], fds: usize) -> Result<Header, Bad> {
         && slot_ok(header.cgroup, header.fds, Slot::May)
         && slot_ok(header.pidns, header.fds, Slot::May)
         && slot_ok(header.report, header.fds, Slot::Must)
+        && slot_ok(header.join[0], header.fds, Slot::May)
+        && slot_ok(header.join[1], header.fds, Slot::May)
+        && slot_ok(header.join[2], header.fds, Slot::May)
         && (header.uid_map == 0 || string(plan, header.uid_map).is_some())
         && (header.gid_map == 0 || string(plan, header.gid_map).is_some());
     if !sane {
@@ -609,6 +618,8 @@ pub enum Stage {
     Watch = 5,
     /// Making the object that was asked for.
     Make = 6,
+    /// Entering a namespace that is to be joined.
+    Join = 7,
 }
 
 /// Fixed head of a message in both directions. 128 bytes; unused fields are zero.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -14,6 +15,7 @@ use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Machine;
 use crate::plan::machine::IdMap;
+use crate::plan::wire::JOINABLE;
 
 /// A container spec that is known to be possible here.
 #[derive(Clone, Debug)]
@@ -21,6 +23,7 @@ pub struct CheckedSpec {
     container: ContainerSpec,
     main: CheckedProcess,
     mounts_file: Vec<bool>,
+    joined: Vec<(usize, Arc<OwnedFd>)>,
 }
 
 /// A process spec that is known to be possible in its container.
@@ -58,6 +61,24 @@ impl CheckedSpec {
             Rootfs::Dir { path, .. } => path,
             _ => Path::new("/"),
         }
+    }
+
+    /// Namespaces to join: index in [`JOINABLE`] and descriptor, at most one of each kind.
+    #[must_use]
+    pub fn joined(&self) -> &[(usize, Arc<OwnedFd>)] {
+        &self.joined
+    }
+
+    /// A namespace of this CLONE_NEW* kind is joined.
+    #[must_use]
+    pub fn joins(&self, kind: u64) -> bool {
+        self.joined.iter().any(|(index, _)| JOINABLE.get(*index) == Some(&kind))
+    }
+
+    /// The network namespace is made for this container.
+    #[must_use]
+    pub fn own_network(&self) -> bool {
+        self.container.network == Network::None && !self.joins(JOINABLE[0])
     }
 
     /// The source of mount `index` is not a directory.
@@ -141,7 +162,8 @@ pub fn check(
             None
         }
     };
-    let checked = process.map(|main| CheckedSpec { container, main, mounts_file });
+    let joined = check_joined(&mut no, &container);
+    let checked = process.map(|main| CheckedSpec { container, main, mounts_file, joined });
     no.end(checked)
 }
 
@@ -277,7 +299,7 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
     }
     for (key, value) in &spec.sysctls {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let ours = key.starts_with("net.") && spec.network == Network::None
+        let ours = key.starts_with("net.") && spec.network == Network::None && spec.join.is_empty()
             || ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
         if !key.chars().all(good) || key.contains("..") {
             no.add("sysctls", format!("{key:?} is no kernel parameter"));
@@ -313,6 +335,33 @@ fn check_limits(no: &mut Refusals, spec: &ContainerSpec, cgroups: &Cgroups) {
     if spec.disk.bytes < 64 << 10 || spec.disk.inodes < 64 {
         no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
     }
+}
+
+/// Each must be a namespace of a kind that can be joined, and the only one of its kind.
+fn check_joined(no: &mut Refusals, spec: &ContainerSpec) -> Vec<(usize, Arc<OwnedFd>)> {
+    let mut joined: Vec<(usize, Arc<OwnedFd>)> = Vec::new();
+    for (index, fd) in spec.join.iter().enumerate() {
+        let field = format!("join[{index}]");
+        let kind = match crate::sys::namespace_type(fd) {
+            Ok(kind) => JOINABLE.iter().position(|joinable| *joinable == kind),
+            Err(error) => {
+                no.0.push(
+                    Error::system("this descriptor is no namespace", error)
+                        .with_kind(ErrorKind::Invalid)
+                        .with_field(field),
+                );
+                continue;
+            }
+        };
+        match kind {
+            Some(kind) if joined.iter().any(|(have, _)| *have == kind) => {
+                no.add(field, "a second namespace of this kind")
+            }
+            Some(kind) => joined.push((kind, Arc::clone(fd))),
+            None => no.add(field, "only network, ipc and uts namespaces can be joined"),
+        }
+    }
+    joined
 }
 
 /// Check one process. `root` is the container's root directory when it runs already; before, names are looked up in

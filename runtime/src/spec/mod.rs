@@ -156,6 +156,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Private writable space.
     pub disk: Disk,
+    /// Existing network, ipc or uts namespaces to live in, by descriptor; each replaces a new one.
+    pub join: Vec<Arc<OwnedFd>>,
     /// Kernel parameters of the container's own namespaces, such as `net.ipv4.ip_forward`.
     pub sysctls: BTreeMap<String, String>,
     /// Paths hidden behind an empty file or directory, beside the default ones.

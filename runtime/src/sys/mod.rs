@@ -41,6 +41,18 @@ pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The CLONE_NEW* kind of a namespace descriptor (4.11).
+///
+/// # Errors
+/// ENOTTY for anything that is no namespace.
+pub fn namespace_type(fd: impl AsFd) -> io::Result<u64> {
+    // _IO(0xb7, 3)
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument and writes nothing.
+    let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    u64::try_from(kind).map_err(|_| io::Error::last_os_error())
+}
+
 /// How the process behind a pidfd ended, in wait(2) form, from the kernel's own record (6.15); `None` while it is not
 /// reaped yet.
 ///
