@@ -67,6 +67,33 @@ impl Group {
         stats
     }
 
+    /// What the final report tells, in as few reads as possible: processor time, the memory peak, OOM kills, refused
+    /// forks. The rest of [`Group::stats`] means nothing any more when all processes are gone.
+    pub fn final_stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(text) = self.v2_dir().ok().flatten().and_then(|dir| dir.read("cpu.stat").ok()) {
+            cpu_v2(&text, &mut stats);
+        } else if let Some(Home::V1(dir)) = self.home(Controller::Cpuacct).ok().flatten() {
+            stats.cpu_usage_ns = count(&dir, "cpuacct.usage");
+        }
+        match self.home(Controller::Memory).ok().flatten() {
+            Some(Home::V1(dir)) => {
+                stats.memory_peak = count(&dir, "memory.max_usage_in_bytes");
+                stats.oom_kills = kills_v1(&dir);
+            }
+            Some(Home::V2(dir)) => {
+                stats.memory_peak = count(&dir, "memory.peak");
+                stats.oom_kills = dir.read("memory.events").ok().and_then(|t| keyed(&t, "oom_kill"));
+            }
+            None => {}
+        }
+        if let Some(home) = self.home(Controller::Pids).ok().flatten() {
+            stats.pids_peak = count(home.dir(), "pids.peak");
+            stats.pids_refused = home.dir().read("pids.events").ok().and_then(|t| keyed(&t, "max"));
+        }
+        stats
+    }
+
     fn cpu(&self, stats: &mut Stats) {
         if let Some(text) = self.v2_dir().ok().flatten().and_then(|dir| dir.read("cpu.stat").ok()) {
             cpu_v2(&text, stats);
@@ -105,13 +132,18 @@ fn memory_v1(dir: &Dir, stats: &mut Stats) {
     stats.memory_limit = count(dir, "memory.limit_in_bytes").map(limit);
     let total = count(dir, "memory.memsw.usage_in_bytes");
     stats.swap_current = total.zip(stats.memory_current).map(|(total, memory)| total.saturating_sub(memory));
+    stats.oom_kills = kills_v1(dir);
+}
+
+/// v1 counts a group's own victims only: those of nested groups are added.
+fn kills_v1(dir: &Dir) -> Option<u64> {
     let mut kills = Some(0u64);
     let read = dir.visit(&mut |group| {
         let here = group.read("memory.oom_control").ok().and_then(|t| keyed(&t, "oom_kill"));
         kills = kills.and_then(|sum| sum.checked_add(here?));
         Ok(())
     });
-    stats.oom_kills = read.ok().and(kills);
+    read.ok().and(kills)
 }
 
 fn memory_v2(dir: &Dir, stats: &mut Stats) {

@@ -354,12 +354,7 @@ impl Driver {
     /// # Cancel safety
     /// Not cancel safe: dropped early, nobody hears the keeper any more.
     pub async fn run(self) {
-        let socket = match self
-            .shared
-            .socket
-            .try_clone()
-            .and_then(|socket| watch(socket, Interest::READABLE | Interest::WRITABLE))
-        {
+        let socket = match self.shared.socket.try_clone().and_then(|socket| watch(socket, Interest::READABLE)) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "cannot listen to the keeper");
@@ -375,7 +370,18 @@ impl Driver {
 
     /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end.
     async fn turn(&self, socket: &AsyncFd<OwnedFd>) -> bool {
+        // Only while something waits to be sent: else every request that the keeper takes would wake us.
         let full = !self.shared.lock().outbox.is_empty();
+        let writer = match full.then(|| self.shared.socket.try_clone()) {
+            Some(Ok(socket)) => watch(socket, Interest::WRITABLE).ok(),
+            _ => None,
+        };
+        let writable = async {
+            match &writer {
+                Some(writer) => writer.writable().await.map(drop),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ready = socket.readable() => match ready {
                 Ok(mut guard) => loop {
@@ -392,14 +398,9 @@ impl Driver {
                 },
                 Err(_) => false,
             },
-            ready = socket.writable(), if full => {
-                if let Ok(mut guard) = ready {
-                    self.shared.flush();
-                    if !self.shared.lock().outbox.is_empty() {
-                        guard.clear_ready();
-                    }
-                }
-                true
+            ready = writable => {
+                self.shared.flush();
+                ready.is_ok()
             }
             () = self.shared.wake.notified() => !self.shared.closing.load(Ordering::Acquire),
         }

@@ -47,7 +47,7 @@ pub struct Launched {
 /// namespaces; the hint says what to change.
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
     // CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID: otherwise the keeper gets a user namespace in which it has them.
-    let privileged = [21, 7, 6].into_iter().all(crate::sys::has_capability);
+    let privileged = crate::sys::has_all_ids() && [21, 7, 6].into_iter().all(crate::sys::has_capability);
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -208,10 +208,7 @@ impl Core {
         let evidence = self.finished.get_or_init(|| async {
             let _ = janitor::ended(&self.init).await;
             let Some(group) = self.group() else { return Evidence::default() };
-            if let Err(error) = group.wait_empty().await {
-                tracing::debug!(container = group.id(), %error, "cannot wait for the cgroup to be empty");
-            }
-            let stats = group.stats();
+            let stats = group.final_stats();
             let oom = match stats.oom_kills {
                 // Nobody was killed: whose limit it was need not be asked at every level.
                 Some(0) => Oom::No,

@@ -125,7 +125,7 @@ async fn make_trees(inner: &Inner, prepared: &Prepared) -> Result<Vec<OwnedFd>, 
     if trees::wanted(&prepared.spec).is_empty() {
         return Ok(Vec::new());
     }
-    let userns = inner.keeper.userns(&ids.uid, &ids.gid).await?;
+    let userns = inner.userns(ids).await?;
     trees::make(&prepared.spec, &userns)
 }
 

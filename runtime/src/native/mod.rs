@@ -8,6 +8,7 @@ pub mod state;
 mod stdio;
 mod trees;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -66,7 +67,13 @@ struct Inner {
     instance: Mutex<Option<Instance>>,
     fail_step: Option<u16>,
     names: janitor::Names,
+    /// User namespaces for id-mapped mounts, by the base of their range: nobody lives in them, ranges come back, and the
+    /// maps of a range never change. At most [`USERNS_KEPT`].
+    userns: Mutex<HashMap<u32, Arc<OwnedFd>>>,
 }
+
+/// Descriptors that may be spent on keeping user namespaces.
+const USERNS_KEPT: usize = 64;
 
 /// What must run on a tokio thread as long as the runtime is used: the keeper's conversation and the janitor.
 #[derive(Debug)]
@@ -123,6 +130,7 @@ impl NativeRuntime {
             instance: Mutex::new(Some(instance)),
             fail_step: options.fail_step,
             names: janitor::Names::default(),
+            userns: Mutex::default(),
         };
         Ok((NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor }))
     }
@@ -179,6 +187,20 @@ impl Inner {
             }
         };
         Ok((Some(IdMap::range(range.base(), crate::ids::COUNT)), Some(range)))
+    }
+
+    /// A user namespace with these maps, for id-mapped mounts.
+    async fn userns(&self, ids: &IdMap) -> Result<Arc<OwnedFd>, Error> {
+        let kept = self.userns.lock().unwrap_or_else(PoisonError::into_inner).get(&ids.base).cloned();
+        if let Some(userns) = kept {
+            return Ok(userns);
+        }
+        let made = Arc::new(self.keeper.userns(&ids.uid, &ids.gid).await?);
+        let mut kept = self.userns.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < USERNS_KEPT {
+            kept.insert(ids.base, Arc::clone(&made));
+        }
+        Ok(made)
     }
 
     /// The ids of a process outside, where we may give things away.

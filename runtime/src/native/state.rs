@@ -32,7 +32,9 @@ impl Instance {
             None => default_base(),
         };
         private_directory(&base).map_err(|error| {
-            Error::system(format!("cannot use the state directory {}", base.display()), error).with_field("state_dir")
+            let why = if error.raw_os_error().is_none() { format!(": {error}") } else { String::new() };
+            Error::system(format!("cannot use the state directory {}{why}", base.display()), error)
+                .with_field("state_dir")
         })?;
         let name = fresh_name()?;
         let dir = base.join(&name);
@@ -88,7 +90,8 @@ fn is_instance(name: &str) -> bool {
 
 fn default_base() -> PathBuf {
     let uid = rustix::process::geteuid();
-    if uid.is_root() {
+    // uid 0 of a user namespace is not the owner of the machine's /run.
+    if uid.is_root() && private_directory(Path::new("/run/orangery")).is_ok() {
         return "/run/orangery".into();
     }
     let runtime =

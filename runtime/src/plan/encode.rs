@@ -277,6 +277,15 @@ impl Builder {
         self
     }
 
+    /// The last step is skipped when `slot` has stayed empty.
+    pub fn only_if(&mut self, slot: Slot) -> &mut Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.b = slot.0;
+            step.flags |= wire::OPTIONAL;
+        }
+        self
+    }
+
     /// A step of numbers only.
     pub fn op(&mut self, op: Op, x: u64, y: u64, z: u64) -> &mut Self {
         self.push(Step { op, x, y, z, ..EMPTY })

@@ -431,7 +431,8 @@ fn mask(b: &mut Builder, tree: &Root, path: &str, is_dir: Option<bool>) {
         let place = b.open(tree.root, path, PATH_DIR | NOFOLLOW, STRICT);
         b.tolerate(OPTIONAL);
         let empty = b.open_tree(tree.scratch, "empty", false);
-        b.mount_attr(empty, RDONLY | NOSUID | NODEV | NOEXEC, 0, false);
+        b.only_if(place);
+        b.mount_attr(empty, RDONLY | NOSUID | NODEV | NOEXEC, 0, false).tolerate(OPTIONAL);
         b.move_mount(empty, place, "").tolerate(OPTIONAL);
     }
     if is_dir != Some(true) {
@@ -439,7 +440,8 @@ fn mask(b: &mut Builder, tree: &Root, path: &str, is_dir: Option<bool>) {
         b.tolerate(OPTIONAL);
         b.on(Op::CheckType, place, S_IFREG).tolerate(OPTIONAL);
         let null = b.open_tree(Slot::CWD, "/dev/null", false);
-        b.on(Op::CheckDevice, null, rustix::fs::makedev(1, 3));
+        b.only_if(place);
+        b.on(Op::CheckDevice, null, rustix::fs::makedev(1, 3)).tolerate(OPTIONAL);
         b.move_mount(null, place, "").tolerate(OPTIONAL);
     }
 }

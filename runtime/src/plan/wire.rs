@@ -370,7 +370,7 @@ fn uses(op: Op) -> Uses {
         Op::Propagation | Op::Hostname | Op::Domainname | Op::Chdir | Op::Name | Op::Umount => {
             Uses { s: Text::One, ..none }
         }
-        Op::OpenTree | Op::Open => Uses { dst: true, a: May, s: Text::One, ..none },
+        Op::OpenTree | Op::Open => Uses { dst: true, a: May, b: May, s: Text::One, ..none },
         Op::CloneTree => Uses { dst: true, a: Must, ..none },
         Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
