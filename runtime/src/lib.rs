@@ -212,6 +212,12 @@ pub trait Container: Send + Sync + 'static {
     /// [`ErrorKind::State`] when it is gone.
     fn root(&self) -> Result<OwnedFd, Error>;
 
+    /// What uid 0 and gid 0 of the container are outside, where files must be made under those ids: a file system of the
+    /// container's own user namespace refuses ids that are not mapped there (EOVERFLOW).
+    fn outside_ids(&self) -> Option<(u32, u32)> {
+        None
+    }
+
     /// pid 1 of the container in the supervisor's pid namespace; for display.
     fn init_pid(&self) -> i32;
 

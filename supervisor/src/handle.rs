@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -440,10 +439,9 @@ impl ContainerHandle {
         Inspect::of(&self.inner.slot)
     }
 
-    fn root(&self) -> Result<OwnedFd, Error> {
+    fn container(&self) -> Result<&Arc<dyn orangery_runtime::Container>, Error> {
         let container = self.inner.slot.container.get();
-        let container = container.ok_or_else(|| Error::new(ErrorKind::State, "the container has not started"))?;
-        container.root().map_err(Into::into)
+        container.ok_or_else(|| Error::new(ErrorKind::State, "the container has not started"))
     }
 
     /// A file of the container, at most `max` bytes of it. Links lead nowhere outside.
@@ -451,15 +449,17 @@ impl ContainerHandle {
     /// # Errors
     /// It does not exist, is no regular file, is larger, or the container has ended.
     pub fn read_file(&self, path: impl AsRef<Path>, max: u64) -> Result<Bytes, Error> {
-        files::read(&self.root()?, path.as_ref(), max)
+        files::read(&self.container()?.root()?, path.as_ref(), max)
     }
 
-    /// Write a file into the container, replacing one that is there.
+    /// Write a file into the container as its root, replacing one that is there.
     ///
     /// # Errors
     /// Its directory does not exist or cannot be written, or the container has ended.
     pub fn copy_in(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<(), Error> {
-        files::write(&self.root()?, path.as_ref(), content, mode)
+        let container = self.container()?;
+        let root = container.root()?;
+        orangery_runtime::sys::as_ids(container.outside_ids(), || files::write(&root, path.as_ref(), content, mode))
     }
 
     /// Kill it if it lives, and wait until nothing of it is left. Idempotent.

@@ -356,6 +356,11 @@ impl Container for NativeContainer {
         self.core.root()
     }
 
+    fn outside_ids(&self) -> Option<(u32, u32)> {
+        let base = self.core.joining.ids.as_ref()?.base;
+        self.core.inner.machine.privileged.then_some((base, base))
+    }
+
     fn init_pid(&self) -> i32 {
         self.core.init_pid
     }

@@ -121,7 +121,8 @@ async fn begin(order: Order) -> Option<Living> {
             return None;
         }
     };
-    let main = give_birth(&slot.main, &container, &started, create_us, micros(began), &faults);
+    let mut started = started;
+    let main = give_birth(&slot.main, &container, &mut started, create_us, micros(began), &faults);
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
@@ -144,7 +145,7 @@ fn broken(slot: &Arc<Slot>) {
 fn give_birth(
     slot: &Arc<Slot>,
     container: &Arc<dyn Container>,
-    started: &Started,
+    started: &mut Started,
     create_us: u64,
     start_us: u64,
     faults: &Faults,
@@ -159,6 +160,13 @@ fn give_birth(
         start_us,
     };
     let _ = slot.born.set(born);
+    // Before anybody has a handle: who asks for the standard input finds it.
+    if let Some(stdin) = started.stdin.take() {
+        match StdinWriter::from_fd(stdin) {
+            Ok(writer) => *slot.stdin.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(writer),
+            Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),
+        }
+    }
     let for_guard = Arc::clone(slot);
     guard::start(ProcessActor::new(Arc::clone(slot), faults.clone()), move || broken(&for_guard))
 }
@@ -193,13 +201,7 @@ fn watch_process(
     policy: &Policy,
     actor: &Addr<ProcessActor>,
 ) -> impl Future<Output = (Exit, EndReason)> + use<> {
-    let Started { exit, stdin, stdout, stderr, pidfd, .. } = started;
-    if let Some(stdin) = stdin {
-        match StdinWriter::from_fd(stdin) {
-            Ok(writer) => *slot.stdin.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(writer),
-            Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),
-        }
-    }
+    let Started { exit, stdout, stderr, pidfd, .. } = started;
     let mut seen = slot.exit.subscribe();
     let exited = async move {
         let _ = seen.wait_for(Option::is_some).await;
@@ -294,14 +296,14 @@ pub(crate) async fn exec(
         started = container.exec(spec) => started,
         () = reply.closed() => return,
     };
-    let started = match started {
+    let mut started = match started {
         Ok(started) => started,
         Err(error) => {
             let _ = reply.send(Err(error.into()));
             return;
         }
     };
-    let actor = give_birth(&slot, &container, &started, 0, micros(began), &faults);
+    let actor = give_birth(&slot, &container, &mut started, 0, micros(began), &faults);
     let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)) };
     let ended = watch_process(&slot, started, &policy, &actor);
     if reply.send(Ok((Arc::clone(&slot), actor))).is_err() {
