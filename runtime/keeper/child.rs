@@ -14,6 +14,8 @@ pub(crate) fn main(birth: &Birth) -> ! {
     if sys::close_range(HIGH as usize, usize::MAX >> 32, UNSHARE).is_err() {
         sys::exit_group(121);
     }
+    // A keeper that dies now takes us along: nobody else could write our maps. Cleared when we are on our own feet.
+    let _ = sys::prctl(sys::PDEATHSIG, 9);
     store(birth.page, shared::LEFT, birth.seq);
     let mut slots = Slots::new(birth);
     let mut index = 0;

@@ -347,6 +347,7 @@ fn install(slots: &Slots, step: &Step) -> Res<()> {
 
 /// In the child: the report pipe stays open for what may still fail behind the gate.
 fn ready(slots: &Slots, birth: &Birth) -> Res<()> {
+    sys::prctl(sys::PDEATHSIG, 0)?;
     let report = wire::report(wire::REPORT_READY, 0);
     if sys::write(slots.get(birth.header.report), &report)? == report.len() { Ok(()) } else { Err(sys::EPIPE) }
 }
@@ -380,6 +381,7 @@ fn exec(birth: &Birth, step: &Step) -> Res<()> {
     let env_table = table.wrapping_add(argc as usize + 1);
     pointers(birth, table, argv, argc);
     pointers(birth, env_table, envp, envc);
+    sys::prctl(sys::PDEATHSIG, 0)?;
     let mut verdict = sys::ENOENT;
     let mut candidate = step.s;
     let mut left = step.n;

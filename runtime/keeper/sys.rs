@@ -133,6 +133,9 @@ pub(crate) fn prctl(option: usize, a: usize) -> Res<usize> {
     call(nr::PRCTL, [option, a, 0, 0, 0, 0])
 }
 
+/// PR_SET_PDEATHSIG
+pub(crate) const PDEATHSIG: usize = 1;
+
 pub(crate) fn now_ns() -> u64 {
     let mut time = [0i64; 2];
     let _ = call(nr::CLOCK_GETTIME, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]);

@@ -93,7 +93,7 @@ impl Group {
             Err(e) if e.is_gone() => Ok(None),
             other => other,
         };
-        if self.birth.is_some() {
+        if self.v2 {
             if let Some(dir) = gone_is_none(self.v2_dir())? {
                 v2::await_event(&dir, "populated", false).await?;
             }

@@ -10,7 +10,7 @@ use super::setting::{Setting, apply};
 use super::{v1, v2};
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, CgroupError>;
 pub struct Group {
     pub(super) parents: Arc<Parents>,
     pub(super) id: String,
-    pub(super) birth: Option<OwnedFd>,
+    pub(super) v2: bool,
     /// Which of `parents.v1` this group has a directory in.
     members: Vec<usize>,
 }
@@ -47,7 +47,7 @@ impl Group {
     pub(super) fn create(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
         let wanted = |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
         let planned: Vec<usize> = parents.v1.iter().enumerate().filter_map(wanted).collect();
-        let mut group = Group { parents, id: id.into(), birth: None, members: Vec::new() };
+        let mut group = Group { parents, id: id.into(), v2: false, members: Vec::new() };
         match group.fill(&planned, limits) {
             Ok(()) => Ok(group),
             Err(error) => {
@@ -64,14 +64,7 @@ impl Group {
         let parents = Arc::clone(&self.parents);
         if let Some(place) = &parents.v2 {
             place.dir.make(&self.id)?;
-            // Ours from here on, also when the open fails.
-            match place.dir.child(&self.id) {
-                Ok(dir) => self.birth = Some(dir.into_fd()),
-                Err(e) => {
-                    let _ = place.dir.rmdir(OsStr::new(&self.id));
-                    return Err(e);
-                }
-            }
+            self.v2 = true;
         }
         for index in planned {
             let place = &parents.v1[*index];
@@ -86,15 +79,15 @@ impl Group {
 
     /// The group of that name which is there already, for a supervisor that comes back to a living container.
     pub(super) fn reopen(parents: Arc<Parents>, id: &str) -> Result<Group> {
-        let birth = match &parents.v2 {
-            Some(place) => Some(place.dir.child(id)?.into_fd()),
-            None => None,
+        let v2 = match &parents.v2 {
+            Some(place) => place.dir.child(id).map(|_| true)?,
+            None => false,
         };
         let members: Vec<usize> = (0..parents.v1.len()).filter(|i| parents.v1[*i].dir.has(id)).collect();
-        if birth.is_none() && members.is_empty() {
+        if !v2 && members.is_empty() {
             return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));
         }
-        Ok(Group { parents, id: id.into(), birth, members })
+        Ok(Group { parents, id: id.into(), v2, members })
     }
 
     /// The container's name.
@@ -102,9 +95,18 @@ impl Group {
         &self.id
     }
 
-    /// The v2 directory for `CLONE_INTO_CGROUP` (5.7), open `O_PATH`; on v2 and hybrid.
-    pub fn birth(&self) -> Option<BorrowedFd<'_>> {
-        self.birth.as_ref().map(|fd| fd.as_fd())
+    /// It has a v2 directory to be born in.
+    pub fn has_birth(&self) -> bool {
+        self.v2
+    }
+
+    /// The v2 directory for `CLONE_INTO_CGROUP` (5.7), opened `O_PATH` for each birth, so that a container costs no
+    /// descriptor while it lives; on v2 and hybrid.
+    ///
+    /// # Errors
+    /// The directory is gone, or no descriptor is left.
+    pub fn birth(&self) -> Result<Option<OwnedFd>> {
+        Ok(self.v2_dir()?.map(Dir::into_fd))
     }
 
     /// The v1 `tasks` files, open for writing: the child, still single-threaded, writes `0` to each. Never
@@ -188,7 +190,7 @@ impl Group {
     }
 
     pub(super) fn v2_dir(&self) -> Result<Option<Dir>> {
-        self.parents.v2.as_ref().filter(|_| self.birth.is_some()).map(|place| place.dir.child(&self.id)).transpose()
+        self.parents.v2.as_ref().filter(|_| self.v2).map(|place| place.dir.child(&self.id)).transpose()
     }
 
     pub(super) fn v1_places(&self) -> impl Iterator<Item = &Place> {
@@ -196,7 +198,7 @@ impl Group {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.parents.v2.iter().filter(|_| self.birth.is_some()).chain(self.v1_places())
+        self.parents.v2.iter().filter(|_| self.v2).chain(self.v1_places())
     }
 }
 

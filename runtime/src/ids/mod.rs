@@ -28,7 +28,14 @@ pub struct Ranges {
 #[derive(Debug)]
 struct Inner {
     file: File,
-    held: Mutex<BTreeSet<u32>>,
+    held: Mutex<Held>,
+}
+
+/// Which ranges are ours: those below `top` that are not `free`, and none above.
+#[derive(Debug, Default)]
+struct Held {
+    free: BTreeSet<u32>,
+    top: u32,
 }
 
 /// One range; freed when dropped.
@@ -53,7 +60,7 @@ impl Ranges {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(|error| Error::system(format!("cannot open {}", path.display()), error))?;
-        Ok(Self { inner: Arc::new(Inner { file, held: Mutex::new(BTreeSet::new()) }) })
+        Ok(Self { inner: Arc::new(Inner { file, held: Mutex::default() }) })
     }
 
     /// The lowest free range.
@@ -62,11 +69,20 @@ impl Ranges {
     /// [`ErrorKind::Exhausted`] when all are taken.
     pub fn take(&self) -> Result<Range, Error> {
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for index in 0..RANGES {
-            if !held.contains(&index) && self.inner.lock(index, libc::F_WRLCK).is_ok() {
-                held.insert(index);
+        // The lowest that came back, so that what is cached for a range is used again; else the next of the machine.
+        // A range below `top` that another supervisor holds stays among the free ones for a later try.
+        let back = held.free.iter().copied().find(|index| self.inner.lock(*index, libc::F_WRLCK).is_ok());
+        if let Some(index) = back {
+            held.free.remove(&index);
+            return Ok(Range { inner: Arc::clone(&self.inner), index });
+        }
+        while held.top < RANGES {
+            let index = held.top;
+            held.top += 1;
+            if self.inner.lock(index, libc::F_WRLCK).is_ok() {
                 return Ok(Range { inner: Arc::clone(&self.inner), index });
             }
+            held.free.insert(index);
         }
         Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken").with_field("user_namespace"))
     }
@@ -97,7 +113,7 @@ impl Drop for Range {
     fn drop(&mut self) {
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.inner.lock(self.index, libc::F_UNLCK);
-        held.remove(&self.index);
+        held.free.insert(self.index);
     }
 }
 

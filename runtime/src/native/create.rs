@@ -96,7 +96,7 @@ fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
     let allotment = Allotment {
         ids: ids.clone(),
-        cgroup: group.birth().is_some(),
+        cgroup: group.has_birth(),
         tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
         trees: Vec::new(),
     };
@@ -166,10 +166,8 @@ impl Supply {
             Need::Report => self.report.take(),
             Need::Gate => self.gate.take(),
             Need::Init => self.init.take(),
-            Need::Cgroup => match group.and_then(Group::birth) {
-                Some(fd) => Some(
-                    fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error))?,
-                ),
+            Need::Cgroup => match group.map(Group::birth) {
+                Some(birth) => birth.map_err(|error| cgroup_error(&error))?,
                 None => None,
             },
             Need::Namespace(index) => {
@@ -265,6 +263,7 @@ async fn ask(
     let spawned = match inner.keeper.spawn(&plan, fds).await {
         Ok(spawned) => spawned,
         // The child's own word is nearer to the truth than what its death has led to.
+        Err(error) if inner.keeper.is_dead() => return Err(error),
         Err(error) => match report.next().await {
             Ok(Said::Failed(step, errno)) => return Err(step_error(&plan, step, errno)),
             _ => return Err(error),

@@ -79,6 +79,8 @@ pub(super) async fn ended(pidfd: &Arc<OwnedFd>) -> std::io::Result<()> {
     let watched = crate::sys::watch(pidfd.try_clone()?, Interest::READABLE)?;
     let ready = watched.readable().await?;
     drop(ready);
+    // Ours only when the keeper is gone and this host is a subreaper; ECHILD otherwise.
+    let _ = super::reap(pidfd);
     Ok(())
 }
 

@@ -333,10 +333,7 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
 /// How the process behind a pidfd ends, for when the keeper is gone: wait until it is reaped by whoever is its parent
 /// now, then ask the kernel (6.15). Before that kernel the answer is [`ExitStatus::Lost`].
 pub async fn exit_of(pidfd: Arc<OwnedFd>) -> Exit {
-    let status = match wait_reaped(&pidfd).await {
-        Ok(Some(raw)) => from_wait(raw),
-        Ok(None) | Err(_) => ExitStatus::Lost,
-    };
+    let status = wait_reaped(&pidfd).await.ok().flatten().unwrap_or(ExitStatus::Lost);
     Exit { status, rusage: None, at_ns: now_ns() }
 }
 
@@ -350,18 +347,34 @@ pub fn now_ns() -> u64 {
         .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-async fn wait_reaped(pidfd: &Arc<OwnedFd>) -> io::Result<Option<i32>> {
+/// Reap a process that has fallen to us because the keeper is gone and this host is a subreaper, or pid 1 of its
+/// container. Never touches a child that is not the one behind `pidfd`.
+fn reap(pidfd: &OwnedFd) -> Option<ExitStatus> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), options).ok()??;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(ExitStatus::Code(code)),
+        (None, Some(signal)) => Some(ExitStatus::Signal { signal, core_dumped: status.dumped() }),
+        (None, None) => None,
+    }
+}
+
+async fn wait_reaped(pidfd: &Arc<OwnedFd>) -> io::Result<Option<ExitStatus>> {
     let watched = crate::sys::watch(pidfd.try_clone()?, tokio::io::Interest::READABLE)?;
     loop {
         let mut guard = watched.readable().await?;
+        if let Some(status) = reap(pidfd) {
+            return Ok(Some(status));
+        }
         match crate::sys::pidfd_exit_status(pidfd) {
-            Ok(Some(raw)) => return Ok(Some(raw)),
+            Ok(Some(raw)) => return Ok(Some(from_wait(raw))),
             // A zombie: its new parent reaps it in a moment and the pidfd hangs up.
             Ok(None) => {
                 let hung_up = guard.ready().is_read_closed();
                 guard.clear_ready();
                 if hung_up {
-                    return crate::sys::pidfd_exit_status(pidfd);
+                    return Ok(crate::sys::pidfd_exit_status(pidfd)?.map(from_wait));
                 }
             }
             Err(error) => return Err(error),

@@ -52,6 +52,7 @@ impl Handler<Create> for ManagerActor {
         let _ = self.faults.pass(Site::ManagerMessage, &message.spec.id);
         let Create { spec, main, policy, labels, ring_bytes, permit, reply } = message;
         if self.closed {
+            drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
@@ -59,6 +60,8 @@ impl Handler<Create> for ManagerActor {
         if !self.registry.insert(&spec.id, Arc::clone(&slot)) {
             let what = format!("a container with the id {:?} exists", spec.id);
             let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::Exists, what).with_field("id");
+            // Before the answer: who is refused may try again at once.
+            drop(permit);
             let _ = reply.send(Err(error.into()));
             return;
         }

@@ -7,7 +7,7 @@ fn a_life() {
     both(|cgroups| {
         assert_eq!(cgroups.supports(&some_limits()), []);
         let group = make(&cgroups, "web.1", &some_limits());
-        assert_eq!(group.birth().is_some(), cgroups.mode() != Mode::V1);
+        assert_eq!(group.birth().unwrap().is_some(), cgroups.mode() != Mode::V1);
         let mut children: Vec<Child> = (0..5).map(|_| born(&group, "sleep 1000 & sleep 1000; echo no")).collect();
         until("ten sleeps", || group.stats().pids_current == Some(15));
         let stats = group.stats();
@@ -160,7 +160,7 @@ fn no_cgroups_refuse_limits_and_nothing_else() {
     assert_eq!((none.mode(), none.why_none()), (Mode::None, Some("there are none")));
     assert_eq!(none.supports(&Limits { pids: Some(5), ..Limits::default() }), [("pids", "there are none".into())]);
     let group = make(&none, "x", &Limits::default());
-    assert!(group.paths().is_empty() && group.birth().is_none() && group.tasks().unwrap().is_empty());
+    assert!(group.paths().is_empty() && group.birth().unwrap().is_none() && group.tasks().unwrap().is_empty());
     assert!(group.kill().unwrap_err().is_unsupported() && group.freeze().unwrap_err().is_unsupported());
     assert!(matches!(Group::verdict(&group.oom(), &group.oom()), Oom::Unknown { .. }));
     group.remove().unwrap();

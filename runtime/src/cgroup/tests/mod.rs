@@ -90,7 +90,7 @@ fn gated(script: &str) -> Child {
 
 fn enter(group: &Group, child: &mut Child) {
     let pid = child.id().to_string();
-    if let Some(birth) = group.birth() {
+    if let Some(birth) = group.birth().unwrap() {
         let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
         let file = rustix::fs::openat(birth, "cgroup.procs", flags, rustix::fs::Mode::empty()).unwrap();
         rustix::io::write(file, pid.as_bytes()).unwrap();
