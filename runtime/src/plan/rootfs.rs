@@ -227,6 +227,8 @@ fn host_entry(b: &mut Builder, root: Slot, entry: &HostEntry) {
         HostEntry::Directory(path) => {
             b.on_path(Op::Mkdir, root, path.trim_start_matches('/'), 0o755);
             let tree = b.open_tree(Slot::CWD, path, true);
+            // From its first moment on: what is staged later must not reach the host through it.
+            b.mount_attr(tree, RDONLY | NOSUID | NODEV, PRIVATE, true);
             b.move_mount(tree, root, path.trim_start_matches('/'));
         }
         HostEntry::File(path) => {
