@@ -104,6 +104,12 @@ impl Command {
         self
     }
 
+    /// The id of the container, in place of the sandbox's.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.sandbox = self.sandbox.with_id(id);
+        self
+    }
+
     /// One more argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.process.argv.push(arg.as_ref().to_os_string());
@@ -245,6 +251,10 @@ impl Command {
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
     pub async fn spawn(self) -> Result<ContainerHandle, Error> {
+        self.start(false).await
+    }
+
+    async fn start(self, capture: bool) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, mut process, stdin, wall, gentle, .. } = self;
         let supervisor = supervisor?;
         for stdio in [&mut process.stdout, &mut process.stderr] {
@@ -255,7 +265,7 @@ impl Command {
         if !matches!(stdin, Stdin::Null) {
             process.stdin = Stdio::Piped;
         }
-        let handle = supervisor.create(&sandbox, process, wall, gentle).await?;
+        let handle = supervisor.create(&sandbox, process, wall, gentle, capture).await?;
         if let Stdin::Bytes(bytes) = stdin {
             handle.feed(bytes);
         }
@@ -271,9 +281,10 @@ impl Command {
     /// Dropping the future kills and removes the container.
     pub async fn run(self) -> Result<Output, Error> {
         let capture = self.capture;
-        let handle = self.spawn().await?;
-        let (stdout, stderr) = handle.captures(capture);
-        let (stdout, stderr, report) = futures_util::future::join3(stdout, stderr, handle.wait()).await;
+        let handle = self.start(true).await?;
+        let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;
+        let output = (stdout.collect(capture), stderr.collect(capture), handle.wait());
+        let (stdout, stderr, report) = futures_util::future::join3(output.0, output.1, output.2).await;
         Ok(Output { stdout, stderr, report: Report::clone(&*report?) })
     }
 

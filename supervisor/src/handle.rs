@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::Addr;
 use actix_rt::ArbiterHandle;
 use bytes::Bytes;
-use orangery_io_stream::{Captured, From as Position, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::{Limits, Stats};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -344,20 +344,9 @@ impl ContainerHandle {
         self.process().feed(bytes);
     }
 
-    /// Head and tail of each stream. These readers hold the workload up rather than lose a byte: they keep nothing but
-    /// what they are asked for, so they are never slow for long.
-    pub(crate) fn captures(
-        &self,
-        limit: usize,
-    ) -> (impl Future<Output = Captured> + Send + use<>, impl Future<Output = Captured> + Send + use<>) {
-        let options = |sources| SubscribeOptions {
-            sources,
-            from: Position::Start,
-            overflow: Overflow::Block { budget: Duration::from_secs(30) },
-            ..SubscribeOptions::default()
-        };
-        let (stdout, stderr) = (self.subscribe(options(Sources::Stdout)), self.subscribe(options(Sources::Stderr)));
-        (stdout.collect(limit), stderr.collect(limit))
+    /// The readers that were there before the first byte, once.
+    pub(crate) fn captures(&self) -> Option<(Subscriber, Subscriber)> {
+        self.inner.slot.captures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     /// A further process in this container.

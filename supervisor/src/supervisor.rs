@@ -230,6 +230,7 @@ impl Supervisor {
         main: ProcessSpec,
         wall: Option<Duration>,
         gentle: Option<(i32, Duration)>,
+        capture: bool,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
         async move {
@@ -248,6 +249,7 @@ impl Supervisor {
                 policy,
                 labels: description.labels.clone(),
                 ring_bytes: description.ring_bytes,
+                capture,
                 permit,
                 reply,
             });

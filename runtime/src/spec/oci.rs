@@ -252,13 +252,20 @@ fn convert_caps(no: &mut Refusals, caps: &oci::LinuxCapabilities) -> Caps {
             }
         })
     };
-    Caps {
+    let mut caps = Caps {
         bounding: set("bounding", caps.bounding()),
         effective: set("effective", caps.effective()),
         permitted: set("permitted", caps.permitted()),
         inheritable: set("inheritable", caps.inheritable()),
         ambient: set("ambient", caps.ambient()),
+    };
+    // `runc spec` writes ambient capabilities without inheritable ones, which no kernel raises; runc drops them too.
+    let possible = caps.ambient.intersection(caps.permitted).intersection(caps.inheritable);
+    if possible != caps.ambient {
+        tracing::warn!(asked = ?caps.ambient.names(), "ambient capabilities that are not inheritable are dropped");
+        caps.ambient = possible;
     }
+    caps
 }
 
 fn convert_rlimit(no: &mut Refusals, limit: &oci::PosixRlimit) -> Option<Rlimit> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use orangery_io_stream::{Overflow, Sources, SubscribeOptions, Subscriber};
 use orangery_runtime::Container;
 use orangery_runtime::cgroup::Limits;
 use tokio::sync::watch;
@@ -20,6 +22,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) ring_bytes: usize,
     pub(crate) container: OnceLock<Arc<dyn Container>>,
     pub(crate) main: Arc<Slot>,
+    /// Readers of both streams that were there before the first byte, for who asked for the whole output.
+    pub(crate) captures: Mutex<Option<(Subscriber, Subscriber)>>,
     state: Mutex<State>,
     /// Everything is removed.
     pub(crate) gone: watch::Sender<bool>,
@@ -36,10 +40,22 @@ impl ContainerSlot {
             ring_bytes,
             container: OnceLock::new(),
             main: Arc::new(Slot::new(id, true, ring_bytes)),
+            captures: Mutex::new(None),
             state: Mutex::new(State::Creating),
             gone: watch::Sender::new(false),
             detached: AtomicBool::new(false),
         }
+    }
+
+    /// Subscribe to both streams now, before anything runs. These readers hold the workload up rather than lose a byte:
+    /// they keep nothing but what they are asked for, so they are never slow for long.
+    pub(crate) fn capture(&self) {
+        let reader = |sources| {
+            let overflow = Overflow::Block { budget: Duration::from_secs(30) };
+            self.main.hub.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
+        };
+        let both = (reader(Sources::Stdout), reader(Sources::Stderr));
+        *self.captures.lock().unwrap_or_else(PoisonError::into_inner) = Some(both);
     }
 
     /// Take one step of the table.

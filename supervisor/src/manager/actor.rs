@@ -50,13 +50,16 @@ impl Handler<Create> for ManagerActor {
 
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
         let _ = self.faults.pass(Site::ManagerMessage, &message.spec.id);
-        let Create { spec, main, policy, labels, ring_bytes, permit, reply } = message;
+        let Create { spec, main, policy, labels, ring_bytes, capture, permit, reply } = message;
         if self.closed {
             drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
         let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), ring_bytes));
+        if capture {
+            slot.capture();
+        }
         if !self.registry.insert(&spec.id, Arc::clone(&slot)) {
             let what = format!("a container with the id {:?} exists", spec.id);
             let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::Exists, what).with_field("id");

@@ -21,6 +21,8 @@ pub(crate) struct Create {
     pub(crate) policy: Policy,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ring_bytes: usize,
+    /// Readers of the whole output are wanted.
+    pub(crate) capture: bool,
     pub(crate) permit: Permit,
     pub(crate) reply: oneshot::Sender<Result<Alive, Error>>,
 }
