@@ -37,11 +37,15 @@ impl Instance {
                 .with_field("state_dir")
         })?;
         let name = fresh_name()?;
-        let dir = base.join(&name);
+        // Under a name that no sweep looks at until the record is there and locked.
+        let (dir, young) = (base.join(&name), base.join(format!(".{name}")));
         let failed = |error: io::Error| Error::system(format!("cannot make {}", dir.display()), error);
-        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
-        let record = File::options().write(true).create_new(true).mode(0o600).open(dir.join(RECORD)).map_err(failed)?;
-        record.try_lock().map_err(|error| failed(error.into()))?;
+        fs::DirBuilder::new().mode(0o700).create(&young).map_err(failed)?;
+        let made = lock_record(&young).and_then(|record| fs::rename(&young, &dir).map(|()| record));
+        let record = made.map_err(|error| {
+            let _ = fs::remove_dir_all(&young);
+            failed(error)
+        })?;
         Ok(Self { base, name, record })
     }
 
@@ -82,6 +86,12 @@ impl Drop for Instance {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(self.base.join(&self.name));
     }
+}
+
+fn lock_record(dir: &Path) -> io::Result<File> {
+    let record = File::options().write(true).create_new(true).mode(0o600).open(dir.join(RECORD))?;
+    record.try_lock()?;
+    Ok(record)
 }
 
 fn is_instance(name: &str) -> bool {
