@@ -199,14 +199,18 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = cpus)]
     pub(crate) cpus: Option<CpuQuota>,
     /// Share under contention, 1 to 10000; everybody's is 100
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) cpu_weight: Option<u64>,
     /// Processors that it may use, such as 0-3,6
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_cpus: Option<String>,
     /// Processes and threads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) pids: Option<u64>,
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a whole number, such as 32"))
 }
 
 fn cpus(text: &str) -> Result<CpuQuota, String> {
@@ -264,7 +268,7 @@ pub(crate) struct TimeArgs {
     pub(crate) kill_after: Option<Duration>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Names and places")]
 pub(crate) struct PlaceArgs {
     /// The container's name; random by default

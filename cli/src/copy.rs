@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use orangery::{Event, Source, StdinWriter, Subscriber};
+use orangery::{Source, StdinWriter};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
@@ -14,11 +16,94 @@ use tokio::sync::mpsc::UnboundedSender;
 
 const BUFFER: usize = 64 << 10;
 
-/// A writer could not go on.
+/// Why a copy ended early.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) enum Trouble {
+    /// Our own end does not take it.
+    Unwritable(Source, io::Error),
+    /// Both streams together are over their limit. Its pipe, still open.
+    OverLimit(OwnedFd),
+}
+
+/// Bytes that the command wrote and we read.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    stdout: AtomicU64,
+    stderr: AtomicU64,
+    left: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn new(limit: Option<u64>) -> Self {
+        let left = AtomicU64::new(limit.unwrap_or(u64::MAX));
+        Self { stdout: AtomicU64::new(0), stderr: AtomicU64::new(0), left }
+    }
+
+    /// Standard output and standard error.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.stdout.load(Ordering::Relaxed), self.stderr.load(Ordering::Relaxed))
+    }
+
+    /// Count `len` bytes; how many of them are within the limit.
+    fn add(&self, source: Source, len: usize) -> usize {
+        let counter = if source == Source::Stdout { &self.stdout } else { &self.stderr };
+        counter.fetch_add(len as u64, Ordering::Relaxed);
+        let take = |left: u64| Some(left.saturating_sub(len as u64));
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        len.min(usize::try_from(before).unwrap_or(usize::MAX))
+    }
+}
+
+/// One pipe of the command to one stream of ours.
+#[derive(Debug)]
+pub(crate) struct Copier {
     pub(crate) source: Source,
-    pub(crate) error: io::Error,
+    pub(crate) reader: OwnedFd,
+    /// Hangs up when nobody writes any more. The other ends of `reader` may be held, unused, for longer.
+    pub(crate) stopped: Arc<OwnedFd>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) trouble: UnboundedSender<Trouble>,
+}
+
+impl Copier {
+    /// Until the end of the stream, or until we cannot go on.
+    pub(crate) fn run(self) {
+        let trouble = match self.copy() {
+            Ok(true) => return,
+            Ok(false) => Trouble::OverLimit(self.reader),
+            Err(error) => Trouble::Unwritable(self.source, error),
+        };
+        let _ = self.trouble.send(trouble);
+    }
+
+    /// `false` when the limit is passed.
+    fn copy(&self) -> io::Result<bool> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let mut fds = [PollFd::new(&self.reader, PollFlags::IN), PollFd::new(&*self.stopped, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+            // Both were looked at in one call: an empty pipe beside a closed `stopped` stays empty.
+            if fds[0].revents().is_empty() {
+                return Ok(true);
+            }
+            let len = match rustix::io::read(&self.reader, &mut buffer[..]) {
+                Ok(0) => return Ok(true),
+                Ok(len) => len,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let within = self.counts.add(self.source, len);
+            let data = buffer.get(..within).unwrap_or_default();
+            write_all(self.source, data)?;
+            if within < len {
+                return Ok(false);
+            }
+        }
+    }
 }
 
 /// Our stdin to the command's, until either ends.
@@ -40,49 +125,6 @@ pub(crate) fn feed(runtime: &Handle, mut writer: StdinWriter) {
     }
 }
 
-/// One of the supervisor's streams to ours, until it ends or we cannot.
-pub(crate) fn written(runtime: &Handle, mut reader: Subscriber, broken: &UnboundedSender<Broken>) {
-    while let Some(event) = runtime.block_on(reader.recv()) {
-        let (source, written) = match event {
-            Event::Chunk(chunk) => (chunk.source, write_all(chunk.source, &chunk.data)),
-            // Cannot happen with a budget of ten years; if it does it must not pass unseen.
-            Event::Gap(gap) => (gap.source, Err(io::Error::other(format!("{} bytes were lost", gap.bytes())))),
-            _ => continue,
-        };
-        if let Err(error) = written {
-            let _ = broken.send(Broken { source, error });
-            return;
-        }
-    }
-}
-
-/// One pipe to our stdout, which is our stderr too, until nobody writes into it any more: all writers have closed it,
-/// or `stopped` hangs up, which says that all of them are gone.
-pub(crate) fn merged(reader: &OwnedFd, stopped: &OwnedFd, broken: &UnboundedSender<Broken>) {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let mut fds = [PollFd::new(reader, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            Err(error) => return drop(broken.send(Broken { source: Source::Stdout, error: error.into() })),
-            Ok(_) => {}
-        }
-        // Both were looked at in one call: an empty pipe beside a closed `stopped` stays empty.
-        if fds[0].revents().is_empty() {
-            return;
-        }
-        let copied = match rustix::io::read(reader, &mut buffer[..]) {
-            Ok(0) => return,
-            Ok(len) => write_all(Source::Stdout, &buffer[..len]),
-            Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = copied {
-            return drop(broken.send(Broken { source: Source::Stdout, error }));
-        }
-    }
-}
-
 fn write_all(source: Source, mut data: &[u8]) -> io::Result<()> {
     let fd = if source == Source::Stdout { stdout() } else { stderr() };
     while !data.is_empty() {
@@ -100,4 +142,19 @@ fn write_all(source: Source, mut data: &[u8]) -> io::Result<()> {
 fn wait(fd: impl AsFd, flags: PollFlags) {
     // An error comes back from the next read or write.
     let _ = poll(&mut [PollFd::new(&fd, flags)], None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_for_both_streams_together_and_exact() {
+        let counts = Counts::new(Some(10));
+        assert_eq!(counts.add(Source::Stdout, 6), 6);
+        assert_eq!(counts.add(Source::Stderr, 6), 4);
+        assert_eq!(counts.add(Source::Stdout, 1), 0);
+        assert_eq!(counts.totals(), (7, 6));
+        assert_eq!(Counts::new(None).add(Source::Stdout, usize::MAX), usize::MAX);
+    }
 }

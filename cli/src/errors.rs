@@ -9,6 +9,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use orangery::{Error, ErrorKind};
 use serde::Serialize;
 
+use crate::doctor::machine;
+
+const EPERM: i32 = 1;
 /// Our own failure.
 const OURS: u8 = 125;
 
@@ -80,7 +83,9 @@ impl Failure {
         let argument = context(error, ContextKind::InvalidArg);
         let what = match (error.kind(), error.source()) {
             (ClapKind::ValueValidation, Some(source)) => source.to_string(),
-            (ClapKind::MissingRequiredArgument, _) => format!("{} is missing", argument.as_deref().unwrap_or("an argument")),
+            (ClapKind::MissingRequiredArgument, _) => {
+                format!("{} is missing", argument.as_deref().unwrap_or("an argument"))
+            }
             (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
             _ => first,
         };
@@ -162,7 +167,7 @@ fn errno_text(error: &std::io::Error) -> String {
 }
 
 /// Every "(os error N)" of a sentence taken out: the number is in `--json`.
-fn without_numbers(text: &str) -> String {
+pub(crate) fn without_numbers(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(" (os error ") {
@@ -190,7 +195,7 @@ impl From<Error> for Failure {
             field: error.field().map(str::to_owned),
             stage: error.stage().map(str::to_owned),
             errno: error.errno(),
-            hint: error.hint().or_else(|| hint_for(&error)).map(str::to_owned),
+            hint: masked(&error).or_else(|| error.hint().or_else(|| hint_for(&error)).map(str::to_owned)),
             also,
             exit_code: match error.kind() {
                 ErrorKind::CommandNotFound => 127,
@@ -201,6 +206,12 @@ impl From<Error> for Failure {
     }
 }
 
+/// A new /proc or /sys is refused where the outer one is not seen whole.
+fn masked(error: &Error) -> Option<String> {
+    let refused = error.errno() == Some(EPERM) && error.stage().is_some_and(|stage| stage.ends_with("new-mount"));
+    if refused { machine::fix_for_proc() } else { None }
+}
+
 /// What to do where the library, which knows no options, says nothing.
 fn hint_for(error: &Error) -> Option<&'static str> {
     match (error.kind(), error.field().unwrap_or_default()) {
@@ -209,6 +220,9 @@ fn hint_for(error: &Error) -> Option<&'static str> {
         }
         (ErrorKind::CommandNotExecutable, _) => Some("a program with execute permission, built for this machine"),
         (_, "user") => Some("a number, or a name in the /etc/passwd of the root file system"),
+        (ErrorKind::Unsupported | ErrorKind::Permission | ErrorKind::Exhausted | ErrorKind::Keeper, _) => {
+            Some("orangery doctor, which says what this machine allows and how to change it")
+        }
         _ => None,
     }
 }
@@ -251,6 +265,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "cgroup_parent" => "--cgroup-parent",
         "state_dir" => "--state-dir",
         "network" => "--network",
+        "bundle" => "--bundle",
         _ => return None,
     })
 }

@@ -51,7 +51,9 @@ pub(crate) fn explain(args: &RunArgs, json: bool) -> Result<u8, Failure> {
         (plan, false) => plan.text(),
     };
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::system("cannot write the plan", &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::system("cannot write the plan", &error))
+        }
         _ => Ok(0),
     }
 }

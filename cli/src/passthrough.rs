@@ -3,18 +3,18 @@
 //! An anonymous pipe, or /dev/null, is handed to the command itself: nothing is copied and nothing can be lost. Everything
 //! else is copied, because a descriptor is more than its bytes: a terminal takes ioctls (its input can be forged where
 //! TIOCSTI is allowed, its modes changed), a regular file or a named pipe can be opened anew through /proc/self/fd with
-//! other rights, a socket has a peer and options. Streams that somebody counts (`--output-limit`, `--report`) go through
-//! the supervisor's pipes and streams.
+//! other rights, a socket has a peer and options. Streams that somebody counts (`--output-limit`, `--report`) are copied
+//! too.
 //!
-//! Where stdout and stderr are one terminal or file the command gets one pipe for both, so that what it writes stays in
-//! order; two pipes could not tell.
+//! Output is copied from pipes of our own, not from the supervisor's streams: those are read from the start whether or not
+//! anybody has subscribed yet, and a command line may not lose the bytes before that. Where stdout and stderr are one
+//! terminal or file the command gets one pipe for both, so that what it writes stays in order; two pipes could not tell.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::sync::Arc;
 
-use orangery::stream::From as Position;
-use orangery::{Command, ContainerHandle, Overflow, Sources, Stdin, SubscribeOptions};
+use orangery::{Command, ContainerHandle, Source, Stdin};
 use rustix::fs::{FileType, Mode, fchmod, fstat, fstatfs};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{stderr, stdin, stdout};
@@ -22,42 +22,55 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::args::ProcessArgs;
-use crate::copy::{self, Broken};
+use crate::copy::{self, Copier, Counts, Trouble};
 use crate::errors::Failure;
 
-/// Longer than anybody looks at a pager.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// `f_type` of the kernel's own file system of anonymous pipes.
 const PIPEFS: u64 = 0x5049_5045;
+
+/// Others may write into it: `> /dev/stderr` opens it anew, as a user that is not the pipe's owner where we are root.
+const WRITES: Mode = Mode::WGRP.union(Mode::WOTH);
+/// The same for `< /dev/stdin`.
+const READS: Mode = Mode::RGRP.union(Mode::ROTH);
 
 /// Which of our streams the command gets, and which we copy.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    input: Option<Way>,
+    input: Option<Way<()>>,
     output: Output,
+    limit: Option<u64>,
 }
 
 /// How one stream reaches the command.
 #[derive(Debug)]
-enum Way {
+enum Way<P> {
     /// It gets ours.
     Handed(OwnedFd),
-    /// The supervisor makes a pipe and we copy.
-    Copied,
+    /// It gets a pipe, and we copy.
+    Copied(P),
+}
+
+/// A pipe of ours for what the command writes.
+#[derive(Debug)]
+struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
 }
 
 #[derive(Debug)]
 enum Output {
-    Apart { out: Way, err: Way },
-    Merged { reader: OwnedFd, writer: OwnedFd },
+    Apart(Way<Pipe>, Way<Pipe>),
+    Merged(Pipe),
 }
 
 /// Copies that are under way.
 #[derive(Debug)]
 pub(crate) struct Copies {
-    /// Who could not go on; closes when everything is written.
-    pub(crate) broken: mpsc::UnboundedReceiver<Broken>,
-    /// Closed: nobody writes into the merged pipe any more.
+    /// What went wrong; closes when everything is written.
+    pub(crate) trouble: mpsc::UnboundedReceiver<Trouble>,
+    /// How much was read.
+    pub(crate) counts: Arc<Counts>,
+    /// Closed: nobody writes into the pipes any more.
     stop: Option<OwnedFd>,
 }
 
@@ -68,38 +81,48 @@ impl Copies {
     }
 }
 
-impl Way {
-    /// `rights`: what the container's own user needs to open the pipe anew, as `> /dev/stderr` does. It has other ids
-    /// than the pipe's owner where we are root, and only it can reach the pipe.
-    fn of(fd: BorrowedFd<'_>, counted: bool, rights: Mode) -> io::Result<Self> {
-        let stat = fstat(fd)?;
-        let null = rustix::fs::makedev(1, 3);
-        let plain = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Fifo => u64::try_from(fstatfs(fd)?.f_type).is_ok_and(|kind| kind == PIPEFS),
-            FileType::CharacterDevice => stat.st_rdev == null,
-            _ => false,
-        };
-        if !plain || counted {
-            return Ok(Self::Copied);
-        }
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && rustix::process::geteuid().is_root() {
-            // Not being allowed to leaves the pipe as usable as it was.
-            let _ = fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o7777) | rights);
-        }
-        Ok(Self::Handed(fd.try_clone_to_owned()?))
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        fchmod(&writer, Mode::RUSR | Mode::WUSR | WRITES)?;
+        Ok(Self { reader, writer })
     }
+}
+
+/// A descriptor that the command may have, or `None`.
+fn handed(fd: BorrowedFd<'_>, rights: Mode) -> io::Result<Option<OwnedFd>> {
+    let stat = fstat(fd)?;
+    let null = rustix::fs::makedev(1, 3);
+    let pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+    let plain = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => u64::try_from(fstatfs(fd)?.f_type).is_ok_and(|kind| kind == PIPEFS),
+        FileType::CharacterDevice => stat.st_rdev == null,
+        _ => false,
+    };
+    if !plain {
+        return Ok(None);
+    }
+    if pipe && rustix::process::geteuid().is_root() {
+        // Only who has it can reach it. Not being allowed to leaves it as usable as it was.
+        let _ = fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o7777) | rights);
+    }
+    fd.try_clone_to_owned().map(Some)
 }
 
 impl Output {
     fn choose(counted: bool) -> io::Result<Self> {
-        let writes = Mode::WGRP | Mode::WOTH;
-        let (out, err) = (Way::of(stdout(), counted, writes)?, Way::of(stderr(), counted, writes)?);
-        if counted || !matches!((&out, &err), (Way::Copied, Way::Copied)) || !same_file()? {
-            return Ok(Self::Apart { out, err });
-        }
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-        fchmod(&writer, Mode::RUSR | Mode::WUSR | writes)?;
-        Ok(Self::Merged { reader, writer })
+        let way = |fd| match counted {
+            true => Ok(None),
+            false => handed(fd, WRITES),
+        };
+        let copied = || Pipe::new().map(Way::Copied);
+        Ok(match (way(stdout())?, way(stderr())?) {
+            (None, None) if !counted && same_file()? => Self::Merged(Pipe::new()?),
+            (out, err) => Self::Apart(
+                out.map_or_else(copied, |fd| Ok(Way::Handed(fd)))?,
+                err.map_or_else(copied, |fd| Ok(Way::Handed(fd)))?,
+            ),
+        })
     }
 }
 
@@ -116,75 +139,72 @@ impl Streams {
     pub(crate) fn choose(args: &ProcessArgs) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::system("cannot use a standard stream", &error);
         let counted = args.output_limit.is_some() || args.report.is_some();
-        let input = if args.interactive { Some(Way::of(stdin(), false, Mode::RGRP | Mode::ROTH)) } else { None };
-        Ok(Self { input: input.transpose().map_err(failed)?, output: Output::choose(counted).map_err(failed)? })
+        let input = if args.interactive {
+            Some(handed(stdin(), READS).map_err(failed)?.map_or(Way::Copied(()), Way::Handed))
+        } else {
+            None
+        };
+        Ok(Self { input, output: Output::choose(counted).map_err(failed)?, limit: args.output_limit })
     }
 
-    /// Tell the command; what is left is what we copy.
+    /// Tell the command what it gets.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub(crate) fn give(&mut self, mut command: Command) -> Result<Command, Failure> {
-        match &mut self.output {
-            Output::Apart { out, err } => {
-                if let Way::Handed(fd) = std::mem::replace(out, Way::Copied) {
-                    command = command.stdout_fd(fd);
-                }
-                if let Way::Handed(fd) = std::mem::replace(err, Way::Copied) {
-                    command = command.stderr_fd(fd);
-                }
+    pub(crate) fn give(&self, command: Command) -> Result<Command, Failure> {
+        let failed = |error: io::Error| Failure::system("cannot duplicate a descriptor", &error);
+        let theirs = |way: &Way<Pipe>| match way {
+            Way::Handed(fd) => fd.try_clone().map_err(failed),
+            Way::Copied(pipe) => pipe.writer.try_clone().map_err(failed),
+        };
+        let command = match &self.output {
+            Output::Apart(out, err) => command.stdout_fd(theirs(out)?).stderr_fd(theirs(err)?),
+            Output::Merged(pipe) => {
+                let copy = || pipe.writer.try_clone().map_err(failed);
+                command.stdout_fd(copy()?).stderr_fd(copy()?)
             }
-            Output::Merged { writer, .. } => {
-                let copy = || writer.try_clone().map_err(|error| Failure::system("cannot duplicate a descriptor", &error));
-                command = command.stdout_fd(copy()?).stderr_fd(copy()?);
-            }
-        }
-        Ok(match self.input.take() {
-            Some(Way::Handed(fd)) => command.stdin_fd(fd),
-            Some(Way::Copied) => command.stdin(Stdin::Piped),
+        };
+        Ok(match &self.input {
+            Some(Way::Handed(fd)) => command.stdin_fd(fd.try_clone().map_err(failed)?),
+            Some(Way::Copied(())) => command.stdin(Stdin::Piped),
             None => command,
         })
     }
 
-    /// Start copying what is to be copied.
+    /// Start copying what is to be copied. Our own ends of what the command got are closed.
     ///
     /// # Errors
     /// No thread can be started.
     pub(crate) fn start(self, container: &ContainerHandle) -> Result<Copies, Failure> {
-        let (sender, broken) = mpsc::unbounded_channel();
+        let (sender, trouble) = mpsc::unbounded_channel();
+        let pipe = pipe_with(PipeFlags::CLOEXEC);
+        let (stopped, stop) = pipe.map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
+        let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit)));
         if let Some(writer) = container.stdin() {
-            thread("stdin", move |runtime| copy::feed(runtime, writer))?;
+            let runtime = Handle::current();
+            thread("stdin", move || copy::feed(&runtime, writer))?;
         }
-        let mut copies = Copies { broken, stop: None };
-        match self.output {
-            Output::Merged { reader, writer } => {
-                drop(writer);
-                let (stopped, stop) =
-                    pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
-                copies.stop = Some(stop);
-                thread("output", move |_| copy::merged(&reader, &stopped, &sender))?;
-            }
-            // A stream that was handed over ends at once here.
-            Output::Apart { .. } => {
-                for sources in [Sources::Stdout, Sources::Stderr] {
-                    let (reader, sender) = (container.subscribe(lossless(sources)), sender.clone());
-                    thread("output", move |runtime| copy::written(runtime, reader, &sender))?;
-                }
-            }
+        let pipes = match self.output {
+            Output::Merged(pipe) => vec![(Source::Stdout, pipe)],
+            Output::Apart(out, err) => [(Source::Stdout, out), (Source::Stderr, err)]
+                .into_iter()
+                .filter_map(|(source, way)| match way {
+                    Way::Copied(pipe) => Some((source, pipe)),
+                    Way::Handed(_) => None,
+                })
+                .collect(),
+        };
+        for (source, Pipe { reader, .. }) in pipes {
+            let (stopped, counts, trouble) = (Arc::clone(&stopped), Arc::clone(&counts), sender.clone());
+            let copier = Copier { source, reader, stopped, counts, trouble };
+            thread("output", move || copier.run())?;
         }
-        Ok(copies)
+        Ok(Copies { trouble, counts, stop: Some(stop) })
     }
 }
 
-/// A reader that holds the command up rather than lose a byte.
-fn lossless(sources: Sources) -> SubscribeOptions {
-    let overflow = Overflow::Block { budget: FOR_EVER };
-    SubscribeOptions { sources, from: Position::Start, overflow, ..SubscribeOptions::default() }
-}
-
-/// A thread that may block; the futures that it waits for are driven by the supervisor's own threads.
-fn thread(name: &str, work: impl FnOnce(&Handle) + Send + 'static) -> Result<(), Failure> {
-    let runtime = Handle::current();
-    let started = std::thread::Builder::new().name(name.into()).spawn(move || work(&runtime));
+/// A thread that may block.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let started = std::thread::Builder::new().name(name.into()).spawn(work);
     started.map(drop).map_err(|error| Failure::system("cannot start a thread", &error))
 }

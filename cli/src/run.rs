@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use orangery::{Cause, Command, ContainerHandle, ExitStatus, Report, Supervisor};
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, Report, Supervisor};
 use tokio::time::Instant;
 
 use crate::args::{RunArgs, TimeArgs};
-use crate::copy::Broken;
+use crate::copy::Trouble;
 use crate::errors::Failure;
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
@@ -19,14 +19,12 @@ use crate::start::{self, Leaf};
 
 /// Between the signal of a `--timeout-signal` and the kill.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a command may go on after the reader of its output has gone.
-const UNREAD: Duration = Duration::from_secs(1);
 
 /// How it ended.
 struct Ended {
     code: u8,
     /// `None` when a signal came before the command had started.
-    report: Option<Arc<Report>>,
+    report: Option<Report>,
 }
 
 /// Run it; the exit code is the command's.
@@ -67,19 +65,47 @@ fn with_runtime(args: &RunArgs) -> Result<Ended, Failure> {
     ended
 }
 
-async fn supervised(supervisor: &Supervisor, wanted: Wanted, args: &RunArgs, mut signals: Signals) -> Result<Ended, Failure> {
+async fn supervised(
+    supervisor: &Supervisor,
+    wanted: Wanted,
+    args: &RunArgs,
+    mut signals: Signals,
+) -> Result<Ended, Failure> {
     tell_mode(supervisor);
-    let mut streams = Streams::choose(&args.process)?;
+    let streams = Streams::choose(&args.process)?;
     let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
-    let container = tokio::select! {
-        spawned = command.spawn() => spawned?,
-        // Dropping the future undoes what was made.
-        signal = signals.next() => return Ok(Ended { code: by_signal(signal), report: None }),
+    let mut early = Vec::new();
+    let Some(container) = spawned(command, &mut signals, &mut early).await? else {
+        return Ok(Ended { code: by_signal(signals::INT), report: None });
     };
     tracing::info!(container = container.id(), pid = container.pid(), "started");
     let copies = streams.start(&container)?;
-    let mut watch = Watch { container, signals, args, interrupted: false, kill_at: None, unread: false };
-    watch.to_the_end(copies).await
+    let mut watch = Watch { container, signals, args, interrupted: false, kill_at: None, over_limit: Vec::new() };
+    for signal in early {
+        watch.forward(signal);
+    }
+    watch.until_the_end(copies).await
+}
+
+/// Start it. The command may run, and have been heard of, before this returns: a signal that comes meanwhile is kept
+/// for it, and only the second INT gives up; `None` then, and dropping the future has undone what was made.
+async fn spawned(
+    command: Command,
+    signals: &mut Signals,
+    early: &mut Vec<i32>,
+) -> Result<Option<ContainerHandle>, Failure> {
+    let mut spawn = Box::pin(command.spawn());
+    loop {
+        tokio::select! {
+            spawned = &mut spawn => return Ok(Some(spawned?)),
+            signal = signals.next() => {
+                if signal == signals::INT && early.contains(&signal) {
+                    return Ok(None);
+                }
+                early.push(signal);
+            }
+        }
+    }
 }
 
 fn tell_mode(supervisor: &Supervisor) {
@@ -109,36 +135,47 @@ struct Watch<'a> {
     /// One INT was forwarded.
     interrupted: bool,
     kill_at: Option<Instant>,
-    /// The reader of its output has gone.
-    unread: bool,
+    /// What it was killed for: pipes over `--output-limit`. Open until it is dead, or SIGPIPE would be faster.
+    over_limit: Vec<OwnedFd>,
 }
 
 impl Watch<'_> {
     /// Until the report is there and every byte is written.
-    async fn to_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
-        let (mut report, mut writing) = (None, true);
+    async fn until_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
+        let (mut report, mut writing, mut given_up) = (None, true, None);
         let mut end = Box::pin(self.container.wait());
-        while report.is_none() || writing {
+        while (report.is_none() || writing) && given_up.is_none() {
             let kill_at = self.kill_at;
             tokio::select! {
                 ended = &mut end, if report.is_none() => {
                     report = Some(ended?);
                     copies.command_ended();
                 }
-                bad = copies.broken.recv(), if writing => match bad {
-                    Some(bad) => self.unwritten(bad)?,
+                trouble = copies.trouble.recv(), if writing => match trouble {
+                    Some(trouble) => self.incomplete(trouble)?,
                     None => writing = false,
                 },
-                // The command has ended and its output does not get away: the user does not want to wait for it.
                 signal = self.signals.next() => match &report {
-                    Some(_) => return Ok(Ended { code: by_signal(signal), report }),
+                    // It has ended, and its output does not get away: the user does not want to wait for that.
+                    Some(_) => given_up = Some(by_signal(signal)),
                     None => self.forward(signal),
                 },
                 () = at(kill_at) => self.kill("--kill-after has passed"),
             }
         }
-        let code = report.as_ref().map_or(u8::MAX, |report| self.code(report));
-        Ok(Ended { code, report })
+        let report = report.map(|report| self.complete(&report, copies.counts.totals()));
+        let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
+        Ok(Ended { code: given_up.unwrap_or(code), report })
+    }
+
+    /// What we know and the supervisor does not: its streams have carried nothing.
+    fn complete(&self, report: &Report, (stdout, stderr): (u64, u64)) -> Report {
+        let mut report = report.clone();
+        (report.stdout.bytes, report.stderr.bytes) = (stdout, stderr);
+        if !self.over_limit.is_empty() {
+            report.cause = Cause::Limit(LimitKind::Output);
+        }
+        report
     }
 
     fn forward(&mut self, signal: i32) {
@@ -159,22 +196,17 @@ impl Watch<'_> {
         let _ = self.container.kill();
     }
 
-    /// A closed pipe is what SIGPIPE is for; anything else is our failure, and the command's output is incomplete.
-    fn unwritten(&mut self, Broken { source, error }: Broken) -> Result<(), Failure> {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            self.unread = true;
-            self.kill_at.get_or_insert(Instant::now() + UNREAD);
-            let _ = self.container.signal(signals::PIPE);
-            return Ok(());
-        }
-        let _ = self.container.kill();
-        Err(Failure::system(format!("cannot write {source}"), &error))
-    }
-
-    fn code(&self, report: &Report) -> u8 {
-        match report.exit {
-            ExitStatus::Signal { signal: 9, .. } if self.unread => by_signal(signals::PIPE),
-            _ => u8::try_from(report.shell_code()).unwrap_or(u8::MAX),
+    /// Not all of the output gets away.
+    fn incomplete(&mut self, trouble: Trouble) -> Result<(), Failure> {
+        match trouble {
+            // The command's own pipe is closed with ours: SIGPIPE tells it, or EPIPE, as without us.
+            Trouble::Unwritable(_, error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Trouble::Unwritable(source, error) => Err(Failure::system(format!("cannot write {source}"), &error)),
+            Trouble::OverLimit(pipe) => {
+                self.over_limit.push(pipe);
+                self.kill("over --output-limit");
+                Ok(())
+            }
         }
     }
 }
@@ -197,14 +229,15 @@ impl ReportPlace {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        let failed = |error| Failure::system(format!("cannot write {}", path.display()), &error).with_option("--report");
+        let failed =
+            |error| Failure::system(format!("cannot write {}", path.display()), &error).with_option("--report");
         File::create(path).map(Self::File).map_err(failed)
     }
 
     /// The report, or the failure that came instead of it.
     fn write(self, ended: &Result<Ended, Failure>) -> Result<(), Failure> {
         let document = match ended {
-            Ok(Ended { report: Some(report), .. }) => serde_json::to_string(&**report),
+            Ok(Ended { report: Some(report), .. }) => serde_json::to_string(report),
             Ok(Ended { report: None, .. }) => Failure::new("a signal came before the command had started").json(),
             Err(failure) => failure.json(),
         };

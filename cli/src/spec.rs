@@ -39,6 +39,13 @@ impl Wanted {
     /// # Errors
     /// What the library refuses without looking at the machine.
     pub(crate) fn command(self, supervisor: &Supervisor, args: &RunArgs) -> Result<Command, Failure> {
+        if let Some(dir) = &args.root.bundle {
+            let command = supervisor.bundle(dir)?;
+            return Ok(match &args.place.name {
+                Some(name) => command.id(name),
+                None => command,
+            });
+        }
         let sandbox = sandbox(&self.container, args).map_err(|error| self.all_refusals(supervisor, error))?;
         let Self { main, .. } = self;
         let mut words = main.argv.into_iter();
@@ -65,10 +72,11 @@ impl Wanted {
     }
 }
 
-/// The seam for OCI bundles: config.json and its refusals become the two specs here.
-fn from_bundle(dir: &Path, _args: &RunArgs) -> Result<Wanted, Failure> {
-    Err(Failure::refused("--bundle", format!("OCI bundles are not read yet ({})", dir.display()))
-        .with_hint("the feature `oci` brings them; until then: --rootfs DIR with the options of `orangery run --help`"))
+/// An OCI bundle: its config.json says everything but the name.
+fn from_bundle(dir: &Path, args: &RunArgs) -> Result<Wanted, Failure> {
+    let (mut container, main) = orangery::runtime::spec::oci::read(dir).map_err(Error::from)?;
+    container.id = args.place.name.clone().unwrap_or_default();
+    Ok(Wanted { container, main })
 }
 
 fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> {
@@ -126,8 +134,9 @@ fn rootfs(root: &RootArgs) -> Result<Rootfs, Failure> {
     let Some(path) = &root.rootfs else {
         let option = if root.writable { "--writable" } else { "--rw" };
         if root.writable || root.rw {
-            return Err(Failure::refused(option, format!("{option} needs --rootfs"))
-                .with_hint("the host's own trees stay read-only; /tmp, /run, /var, /root and /home are writable anyway"));
+            return Err(Failure::refused(option, format!("{option} needs --rootfs")).with_hint(
+                "the host's own trees stay read-only; /tmp, /run, /var, /root and /home are writable anyway",
+            ));
         }
         return Ok(if root.host_root { Rootfs::HostRoot } else { Rootfs::HostAllowList });
     };

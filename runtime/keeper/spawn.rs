@@ -375,7 +375,7 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
         return keeper.refuse(message.id, Stage::Request, sys::EPROTO);
     }
     let mut pidfd: i32 = -1;
-    let args = [CLONE_PIDFD | CLONE_NEWUSER, &raw mut pidfd as u64, 0, 0, 17, 0, 0, 0];
+    let args = [CLONE_PIDFD | CLONE_FILES | CLONE_NEWUSER, &raw mut pidfd as u64, 0, 0, 17, 0, 0, 0];
     let pid = match sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0]) {
         Ok(0) => loop {
             // In the child, with nothing to do until it is killed.

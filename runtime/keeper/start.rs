@@ -66,6 +66,8 @@ fn detach_from_host() {
     let _ = sys::prctl(36, 1); // PR_SET_CHILD_SUBREAPER
     let _ = sys::prctl(15, lit(c"orangery-keeper").0 as usize); // PR_SET_NAME
     let _ = sys::prctl(4, 0); // PR_SET_DUMPABLE
+    // An empty session keyring of our own (KEYCTL_JOIN_SESSION_KEYRING): nothing of the supervisor's is inherited.
+    let _ = sys::call(nr::KEYCTL, [1, 0, 0, 0, 0, 0]);
     let _ = sys::call(nr::CHDIR, [lit(c"/").0 as usize, 0, 0, 0, 0, 0]);
     let _ = sys::call(nr::UMASK, [0, 0, 0, 0, 0, 0]);
     let _ = sys::close_range(3, usize::MAX >> 32, 0);

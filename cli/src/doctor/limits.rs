@@ -1,0 +1,79 @@
+//! Which limits can be had, and why not.
+
+use orangery::runtime::native::NativeRuntime;
+use orangery::runtime::spec::{Resource, rlimit};
+use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
+use orangery::{CpuQuota, Limits, Supervisor};
+
+use super::machine;
+use super::{Finding, State};
+
+/// Descriptors that a container takes, and those that are kept free.
+const EACH: u64 = 4;
+const RESERVED: u64 = 64;
+
+/// The cgroup mode, each limit in it, and how many containers the descriptors allow.
+pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
+    let Some(native) = supervisor.native() else { return Vec::new() };
+    let mut findings = vec![mode(native)];
+    findings.extend(asked().into_iter().map(|(option, limits)| limit(native, option, limits)));
+    findings.push(descriptors());
+    findings
+}
+
+fn mode(native: &NativeRuntime) -> Finding {
+    let (mode, why) = native.cgroup_mode();
+    let name = "cgroups";
+    match why {
+        None => Finding::ok(name).detail(format!("mode {mode}")),
+        Some(why) => Finding::new(name, State::Without)
+            .detail(format!("mode {mode}: {why}"))
+            .without("sandboxes run without limits on memory, CPU and processes; asking for one is refused")
+            .fix(machine::fix_for_cgroups()),
+    }
+}
+
+fn asked() -> [(&'static str, Limits); 6] {
+    let some = |set: fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        set(&mut limits);
+        limits
+    };
+    [
+        ("--memory", some(|limits| limits.memory = Some(64 << 20))),
+        // Version 1 knows only the sum of both.
+        ("--memory-swap", some(|limits| (limits.memory, limits.memory_swap) = (Some(64 << 20), Some(0)))),
+        ("--cpus", some(|limits| limits.cpu_quota = Some(CpuQuota { quota_us: 50_000, period_us: 100_000 }))),
+        ("--cpu-weight", some(|limits| limits.cpu_weight = Some(100))),
+        ("--cpuset-cpus", some(|limits| limits.cpuset_cpus = Some("0".into()))),
+        ("--pids", some(|limits| limits.pids = Some(64))),
+    ]
+}
+
+fn limit(native: &NativeRuntime, option: &str, limits: Limits) -> Finding {
+    let mut spec = ContainerSpec::default();
+    (spec.id, spec.limits) = ("doctor".into(), limits);
+    let mut main = ProcessSpec::default();
+    main.argv = vec!["true".into()];
+    match native.check(&spec, &main) {
+        Ok(()) => Finding::ok(option),
+        Err(why) => {
+            // The mode's own line has said why there is no cgroup at all.
+            let why = if native.cgroup_mode().1.is_some() { "no cgroup".into() } else { why.to_string() };
+            Finding::new(option, State::Without).detail(why).without("it is refused")
+        }
+    }
+}
+
+fn descriptors() -> Finding {
+    let (soft, hard) = Resource::Nofile.current();
+    let fit = |limit: u64| match limit {
+        rlimit::INFINITY => "any number".to_owned(),
+        limit => (limit.saturating_sub(RESERVED) / EACH).to_string(),
+    };
+    let mut detail = format!("{} containers in one supervisor, {EACH} each and {RESERVED} reserved", fit(soft));
+    if soft < hard {
+        detail += &format!("; {} with `ulimit -n {hard}`", fit(hard));
+    }
+    Finding::ok(format!("RLIMIT_NOFILE {soft}")).detail(detail)
+}

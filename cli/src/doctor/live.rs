@@ -1,0 +1,135 @@
+//! Containers, made and watched: what no single call can tell.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use orangery::runtime::{doctor, sys};
+use orangery::{Access, ContainerHandle, Error, ErrorKind, Rootfs, Sandbox, Stdin, Supervisor};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::machine::{self, fix_for_namespaces};
+use super::{Finding, State};
+
+/// A whole container, and what can be seen beside it while it lives and after it has ended.
+pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
+    // `cat` waits for the end of its input, which is ours to give.
+    let container = match supervisor.command("cat").stdin(Stdin::Piped).spawn_blocking() {
+        Ok(container) => container,
+        Err(error) => return vec![refused("a sandbox with the defaults", &error)],
+    };
+    let mut findings = vec![
+        Finding::ok("a sandbox with the defaults")
+            .detail("made and run: seven namespaces, id maps, tmpfs, proc, sysfs, devpts, pivot_root, seccomp"),
+    ];
+    findings.extend(version_2(&container));
+    findings.extend(idmap(&container));
+    let init = container.inspect().init_pid.and_then(Pid::from_raw);
+    let pidfd = init.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    drop(container.stdin());
+    let ended = container.wait_blocking();
+    findings.extend(pidfd.map(exit_record));
+    if let Err(error) = ended {
+        findings.push(refused("the end of a sandbox", &error));
+    }
+    findings.push(overlay(supervisor));
+    findings
+}
+
+/// A sandbox that could not be made.
+pub(super) fn refused(name: &str, error: &Error) -> Finding {
+    let masked = machine::masked_proc();
+    let proc = error.stage().is_some_and(|stage| stage.contains("mount")) && !masked.is_empty();
+    let fix = if proc {
+        machine::fix_for_proc()
+    } else if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Permission | ErrorKind::Exhausted) {
+        fix_for_namespaces()
+    } else {
+        None
+    };
+    let fix = fix.or_else(|| error.hint().map(str::to_owned));
+    let detail = match proc {
+        true => format!("{error}; /proc is masked outside, at {}", masked.join(", ")),
+        false => error.to_string(),
+    };
+    Finding::new(name, State::Broken).detail(detail).fix(fix)
+}
+
+/// What the container's cgroup of version 2 offers.
+fn version_2(container: &ContainerHandle) -> [Finding; 2] {
+    let (birth, kill) = ("CLONE_INTO_CGROUP", "cgroup.kill");
+    let mode = container.inspect().cgroup_mode.unwrap_or_default();
+    if mode != "v2" && mode != "hybrid" {
+        let absent = |name| Finding::new(name, State::Without).detail("no cgroup of version 2 is used here");
+        return [
+            absent(birth).without("a process joins its groups itself before anything of the user's runs"),
+            absent(kill).without("the kill is the pid namespace's: its init dies, and every process with it"),
+        ];
+    }
+    let dir = machine::cgroup2_of(container.pid());
+    let found = dir.is_some_and(|dir| dir.join(kill).exists());
+    let killer = match found {
+        true => Finding::ok(kill),
+        false => Finding::new(kill, State::Without)
+            .detail("Linux 5.14 has it")
+            .without("the group is frozen and each process killed by its pidfd, until none is left"),
+    };
+    // The container lives: it was born there.
+    [Finding::ok(birth), killer]
+}
+
+/// Only where there are rights over a file system: root's.
+fn idmap(container: &ContainerHandle) -> Option<Finding> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let name = "id-mapped mounts";
+    let dir = std::env::temp_dir();
+    let finding = match doctor::idmapped_mount(&dir, container.pid()) {
+        Ok(()) => Finding::ok(name).detail(format!("tried on {}", dir.display())),
+        Err(error) => Finding::new(name, State::Without)
+            .detail(format!("on {}: {error}", dir.display()))
+            .without("a --rootfs or --mount there belongs to nobody inside; --userns host shows it as it is"),
+    };
+    Some(finding)
+}
+
+/// The kernel's own record of an exit, for when the keeper is lost. It is there once the process is reaped, which the
+/// pidfd tells by hanging up.
+fn exit_record(pidfd: OwnedFd) -> Finding {
+    let name = "PIDFD_GET_INFO with the exit";
+    let patience = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::HUP)], Some(&patience));
+    let absent = match sys::pidfd_exit_status(&pidfd) {
+        Ok(Some(_)) => return Finding::ok(name),
+        Ok(None) => "no exit is told; Linux 6.15 has it".to_owned(),
+        Err(error) => format!("{error}; Linux 6.15 has it"),
+    };
+    Finding::new(name, State::Without)
+        .detail(absent)
+        .without("when the keeper is killed the exits of its containers are unknown")
+}
+
+/// An empty directory below a throw-away layer: everything works when the only thing missing is the command.
+fn overlay(supervisor: &Supervisor) -> Finding {
+    let name = "overlay (--writable)";
+    let dir = std::env::temp_dir().join(format!("orangery-doctor-{}", std::process::id()));
+    if let Err(error) = std::fs::create_dir(&dir) {
+        return Finding::new(name, State::Without).detail(format!("not tried: {}: {error}", dir.display()));
+    }
+    let tried = try_overlay(supervisor, &dir);
+    let _ = std::fs::remove_dir(&dir);
+    match tried {
+        Err(error) if error.kind() == ErrorKind::CommandNotFound => Finding::ok(name),
+        Ok(()) => Finding::ok(name),
+        Err(error) => Finding::new(name, State::Without)
+            .detail(error.to_string())
+            .without("--writable is refused; --rw writes to the directory itself, and /tmp is writable in any case"),
+    }
+}
+
+fn try_overlay(supervisor: &Supervisor, dir: &Path) -> Result<(), Error> {
+    let rootfs = Rootfs::Dir { path: dir.to_path_buf(), access: Access::Overlay };
+    let sandbox = Sandbox::builder().rootfs(rootfs).build()?;
+    supervisor.command("/none").sandbox(&sandbox).run_blocking().map(drop)
+}

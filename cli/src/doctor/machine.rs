@@ -1,0 +1,192 @@
+//! What the administrator, the distribution or an outer container has set. Read, never changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Finding, State};
+
+/// Mount points in /proc that hide nothing: the kernel keeps these directories empty for them.
+const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
+
+/// Facts beside the probes.
+pub(super) fn examine() -> Vec<Finding> {
+    let mut findings = vec![subordinate_ids()];
+    let masked = masked_proc();
+    if !masked.is_empty() {
+        findings.push(
+            Finding::new("an unmasked /proc", State::Without)
+                .detail(masked.join(", "))
+                .without("the kernel may refuse a /proc of its own to a sandbox with its own user ids"),
+        );
+    }
+    if cfg!(panic = "abort") {
+        findings.push(
+            Finding::new("panic = \"unwind\"", State::Without)
+                .without("a panic inside ends this whole process; the keeper then kills its containers"),
+        );
+    }
+    findings
+}
+
+/// A number below /proc/sys.
+pub(super) fn sysctl(name: &str) -> Option<u64> {
+    fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
+}
+
+/// Why user namespaces fail, as the command that lets them work.
+pub(super) fn fix_for_namespaces() -> Option<String> {
+    if sysctl("user/max_user_namespaces") == Some(0) {
+        return Some("sudo sysctl -w user.max_user_namespaces=15000".into());
+    }
+    if sysctl("kernel/unprivileged_userns_clone") == Some(0) {
+        return Some("sudo sysctl -w kernel.unprivileged_userns_clone=1".into());
+    }
+    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return Some("sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into());
+    }
+    let options =
+        "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined";
+    match outer() {
+        Some("kubernetes") => Some(
+            "in the pod: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}, hostUsers: false"
+                .into(),
+        ),
+        Some(engine) => Some(format!("{engine} run {options} ...")),
+        None => None,
+    }
+}
+
+/// What makes a new /proc possible, where something hides parts of ours.
+pub(crate) fn fix_for_proc() -> Option<String> {
+    let masked = masked_proc();
+    if masked.is_empty() {
+        return None;
+    }
+    Some(match outer() {
+        Some("kubernetes") => "in the pod: securityContext: {procMount: Unmasked}, hostUsers: false".into(),
+        Some("podman") => "podman run --security-opt unmask=ALL ...".into(),
+        Some(engine) => format!("{engine} run --security-opt systempaths=unconfined ..."),
+        None => format!("sudo umount {}", masked.join(" ")),
+    })
+}
+
+/// What makes limits possible.
+pub(super) fn fix_for_cgroups() -> Option<String> {
+    let read_only = mounts().any(|mount| mount.kind.starts_with("cgroup") && mount.read_only);
+    match outer() {
+        Some("kubernetes") if read_only => Some("in the pod: securityContext: {privileged: true}".into()),
+        Some(engine) if read_only => {
+            Some(format!("{engine} run --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw ..."))
+        }
+        _ if read_only => Some("sudo mount -o remount,rw /sys/fs/cgroup".into()),
+        _ if rustix::process::geteuid().is_root() => None,
+        _ if Path::new("/run/systemd/system").exists() => {
+            Some("systemd-run --user --scope -p Delegate=yes -- orangery run ...".into())
+        }
+        _ => Some(
+            "sudo orangery run ..., or --cgroup-parent with a cgroup that root has given to this user (chown)".into(),
+        ),
+    }
+}
+
+/// The container engine around us.
+fn outer() -> Option<&'static str> {
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Some("kubernetes");
+    }
+    if Path::new("/run/.containerenv").exists() {
+        return Some("podman");
+    }
+    Path::new("/.dockerenv").exists().then_some("docker")
+}
+
+/// A line of /proc/self/mountinfo, as far as it is needed.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    point: String,
+    kind: String,
+    read_only: bool,
+}
+
+fn mounts() -> impl Iterator<Item = Mount> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines().filter_map(mount).collect::<Vec<_>>().into_iter()
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    let (fixed, rest) = line.split_once(" - ")?;
+    let mut fixed = fixed.split(' ').skip(4);
+    let (point, options) = (fixed.next()?, fixed.next()?);
+    let read_only = options.split(',').any(|option| option == "ro");
+    Some(Mount { point: point.into(), kind: rest.split(' ').next()?.into(), read_only })
+}
+
+/// What is mounted over parts of /proc.
+pub(super) fn masked_proc() -> Vec<String> {
+    let below = |mount: &Mount| mount.point.starts_with("/proc/") && !HARMLESS.contains(&mount.point.as_str());
+    mounts().filter(below).map(|mount| mount.point).collect()
+}
+
+/// The cgroup of version 2 that a process is in.
+pub(super) fn cgroup2_of(pid: i32) -> Option<PathBuf> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mount = mounts().find(|mount| mount.kind == "cgroup2")?;
+    Some(Path::new(&mount.point).join(path))
+}
+
+/// More than one user id for an ordinary user.
+fn subordinate_ids() -> Finding {
+    let name = "user ids";
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Finding::ok(name).detail("root: 65,536 for each container, from 524,288 up");
+    }
+    let who = login(uid.as_raw());
+    let fix = format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}");
+    let have = |file: &str| has_range(&fs::read_to_string(file).unwrap_or_default(), &who, uid.as_raw());
+    let one = Finding::new(name, State::Without)
+        .without("one id: --user N is the only user inside, and groups cannot be set");
+    if !have("/etc/subuid") || !have("/etc/subgid") {
+        return one.detail(format!("/etc/subuid and /etc/subgid have no range for {who}")).fix(Some(fix));
+    }
+    if !Path::new("/usr/bin/newuidmap").exists() {
+        return one.detail("newuidmap is not installed").fix(Some("sudo apt-get install uidmap"));
+    }
+    Finding::ok(name).detail("a range of /etc/subuid")
+}
+
+/// The name of a user, or the number where it has none.
+fn login(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(uid)).then_some(name)
+    });
+    name.map_or_else(|| uid.to_string(), str::to_owned)
+}
+
+fn has_range(text: &str, name: &str, uid: u32) -> bool {
+    text.lines().filter_map(|line| line.split(':').next()).any(|owner| owner == name || owner.parse() == Ok(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read_with_and_without_optional_fields() {
+        let line = "35 31 0:32 / /proc/kcore ro,nosuid shared:1 - tmpfs tmpfs rw,size=64k";
+        let expected = Mount { point: "/proc/kcore".into(), kind: "tmpfs".into(), read_only: true };
+        assert_eq!(mount(line), Some(expected));
+        assert!(!mount("1 0 0:1 / /proc rw - proc proc ro").unwrap().read_only);
+        assert_eq!(mount("broken"), None);
+    }
+
+    #[test]
+    fn ranges_belong_to_a_name_or_a_number() {
+        let text = "alice:100000:65536\n1001:200000:10\n";
+        assert!(has_range(text, "alice", 7) && has_range(text, "bob", 1001) && !has_range(text, "bob", 7));
+    }
+}

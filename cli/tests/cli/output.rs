@@ -1,0 +1,214 @@
+//! What it prints and how it exits.
+
+use crate::kit::{doctor, empty_root, lacks, ran, root, sh};
+use crate::{Test, always, needs};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        always("the_command_of_the_readme", the_command_of_the_readme),
+        always("exit_codes", exit_codes),
+        always("a_timeout_is_124_also_a_gentle_one", timeouts),
+        always("the_report_is_json_also_when_the_command_fails", reports),
+        always("a_failure_is_in_the_report_file", failure_in_the_report),
+        always("the_environment_is_small", environment),
+        always("name_host_workdir_and_user", identity),
+        always("only_the_standard_descriptors", descriptors),
+        always("bind_and_tmpfs_mounts", mounts),
+        always("rlimits", rlimits),
+        needs("memory_and_pids_limits", lacks("--memory").or_else(|| lacks("--pids")), limits),
+        always("the_output_limit_kills", output_limit),
+        always("no_init_makes_it_pid_1", no_init),
+        always("doctor_is_json_and_agrees_with_its_exit_code", doctor_json),
+        always("explain_explains_and_runs_nothing", explain),
+        always("help_teaches", help),
+        needs("own_root_and_overlay", lacks("overlay (--writable)"), own_root),
+    ]
+}
+
+fn the_command_of_the_readme() {
+    let ran = sh(&[], "echo hello; echo oops >&2; exit 3");
+    assert_eq!((ran.code, ran.text(), ran.err.as_str()), (Some(3), "hello\n", "oops\n"));
+}
+
+fn exit_codes() {
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -9 $$", 137),
+        ("kill -TERM $$", 143),
+        ("kill -SEGV $$", 139),
+    ] {
+        assert_eq!(sh(&[], script).ended(code).err, "", "{script}");
+    }
+    ran(&["run", "--", "no-such-command"]).ended(127);
+    ran(&["run", "--", "/no/such/command"]).ended(127);
+    ran(&["run", "--", "/usr"]).ended(126);
+    ran(&["run", "--", "/etc/passwd"]).ended(126);
+    ran(&["run", "--no-such-option", "--", "true"]).ended(125);
+    ran(&[]).ended(125);
+}
+
+fn timeouts() {
+    sh(&["--timeout", "200ms"], "sleep 60").ended(124);
+    sh(&["-t", "1h"], "exit 4").ended(4);
+    let options = ["--timeout", "200ms", "--timeout-signal", "USR1", "--timeout-grace", "1m"];
+    let gentle = sh(&options, "trap 'echo bye; exit 9' USR1; while :; do sleep 0.05; done");
+    assert_eq!(gentle.ended(124).text(), "bye\n");
+    sh(&["--timeout", "200ms", "--timeout-grace", "100ms"], "trap '' TERM; while :; do sleep 0.05; done").ended(124);
+}
+
+fn reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let ran = sh(&["--report", file.to_str().unwrap(), "--name", "reported"], "echo four; exit 5");
+    assert_eq!(ran.ended(5).text(), "four\n");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&report["schema"], &report["id"]), (&1.into(), &"reported".into()));
+    assert_eq!((&report["exit"]["code"], &report["cause"]), (&5.into(), &"own".into()));
+    assert_eq!((&report["stdout"]["bytes"], &report["stderr"]["bytes"]), (&5.into(), &0.into()));
+    let killed = sh(&["--report", "-", "--timeout", "200ms"], "sleep 60");
+    assert_eq!(killed.ended(124).json()["cause"]["limit"], "wall");
+}
+
+fn failure_in_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    ran(&["run", "--report", file.to_str().unwrap(), "--", "no-such-command"]).ended(127);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&report["error"]["kind"], &report["error"]["exit_code"]), (&"command_not_found".into(), &127.into()));
+}
+
+fn environment() {
+    let ran = crate::kit::orangery(&["run", "--env", "A=b=c", "-e", "PASSED", "--env", "LANG=C", "--", "env"])
+        .envs([("PASSED", "on"), ("SECRET", "kept")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let mut names: Vec<&str> = text.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 6, "{text}");
+    assert_eq!((names[0], names[2], names[3]), ("A=b=c", "LANG=C", "PASSED=on"));
+    assert!(names[1] == "HOME=/root" && names[4].starts_with("PATH=/usr") && names[5].starts_with("TERM="), "{text}");
+}
+
+fn identity() {
+    let ran = sh(&["--hostname", "fruit", "--workdir", "/tmp"], "hostname; pwd; id -u");
+    assert_eq!(ran.ended(0).text(), "fruit\n/tmp\n0\n");
+    assert_eq!(sh(&["--user", "1234"], "id -u; id -g; echo $HOME").ended(0).text(), "1234\n1234\n/home/user\n");
+    assert_eq!(sh(&["--name", "pip"], "hostname").ended(0).text(), "pip\n");
+}
+
+fn descriptors() {
+    // One more is the directory that it reads.
+    assert_eq!(ran(&["run", "--", "ls", "/proc/self/fd"]).ended(0).text(), "0\n1\n2\n3\n");
+}
+
+fn mounts() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("here"), "text").unwrap();
+    let bind = format!("type=bind,src={},dst=/data,ro", dir.path().display());
+    let ran = sh(
+        &["--mount", &bind, "--mount", "type=tmpfs,dst=/scratch,size=1M"],
+        "cat /data/here; ! touch /data/x && touch /scratch/y",
+    );
+    assert_eq!(ran.ended(0).text(), "text");
+    assert!(!dir.path().join("x").exists());
+    let writable = format!("type=bind,src={},dst=/data", dir.path().display());
+    sh(&["--mount", &writable], "echo new > /data/new").ended(0);
+    assert_eq!(std::fs::read(dir.path().join("new")).unwrap(), b"new\n");
+}
+
+fn rlimits() {
+    let options = ["--nofile", "64", "--rlimit", "core=0", "--fsize", "4K", "--cpu-time", "5:6"];
+    let ran = sh(&options, "ulimit -n; ulimit -c; ulimit -t; ulimit -f");
+    assert_eq!(ran.ended(0).text(), "64\n0\n5\n8\n");
+}
+
+fn limits() {
+    let greedy = "head -c 64M /dev/zero | tail -c 64M > /dev/null; exit $?";
+    let ran = sh(
+        &["--memory", "16M", "--memory-swap", "0", "--report", "-", "--no-init"],
+        &format!("exec {}", greedy.replace("; exit $?", "")),
+    );
+    assert_eq!(ran.code, Some(137), "{ran:?}");
+    let report = sh(&["--pids", "4", "--report", "-"], "for i in 1 2 3 4 5 6; do sleep 1 & done; exit 0");
+    assert_ne!(report.code, Some(125), "{report:?}");
+}
+
+fn output_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let ran = sh(&["--output-limit", "64K", "--report", file.to_str().unwrap()], "yes");
+    assert_eq!(ran.ended(137).out.len(), 64 << 10);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(report["cause"]["limit"], "output");
+    assert_eq!(sh(&["--output-limit", "6"], "echo hello").ended(0).text(), "hello\n");
+}
+
+fn no_init() {
+    assert_eq!(sh(&["--no-init"], "echo $$").ended(0).text(), "1\n");
+    assert_ne!(sh(&["--no-init", "--init"], "echo $$").ended(0).text(), "1\n");
+}
+
+fn doctor_json() {
+    let can = doctor()["can_run"].as_bool().unwrap();
+    ran(&["doctor"]).ended(i32::from(!can));
+    assert!(can, "the other tests need a sandbox: {}", doctor());
+    let findings = doctor()["findings"].as_array().unwrap();
+    assert!(findings.len() > 15 && findings.iter().all(|finding| finding["name"].is_string()), "{findings:?}");
+    // Whoever may not use cgroups is told how to.
+    let cgroups = findings.iter().find(|finding| finding["name"] == "cgroups").unwrap();
+    assert!(cgroups["state"] == "ok" || cgroups["fix"].is_string() || root(), "{cgroups}");
+}
+
+fn explain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, shared) = (dir.path().join("state"), dir.path().join("shared"));
+    std::fs::create_dir(&shared).unwrap();
+    let mount = format!("type=bind,src={},dst=/shared", shared.display());
+    let options = ["--state-dir", state.to_str().unwrap(), "--mount", &mount, "--", "touch", "/shared/done"];
+    let text = ran(&[&["explain"], &options[..]].concat());
+    for part in
+        ["clone3(", "pivot_root(", "run touch /shared/done", "execve(\"/usr/bin/touch\")", "Nothing of this was done."]
+    {
+        assert!(text.ended(0).text().contains(part), "{part} is missing in {}", text.text());
+    }
+    let json = ran(&[&["explain", "--json"], &options[..]].concat()).json();
+    assert!(json["container"]["steps"].as_array().unwrap().len() > 50);
+    assert_eq!(json["command"]["steps"][0]["step"], 0);
+    assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 0, "it was run");
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "state is left");
+    // The same refusals as run's.
+    assert_eq!(
+        ran(&["explain", "--user", "nobody-here", "--", "true"]).ended(125).err,
+        ran(&["run", "--user", "nobody-here", "--", "true"]).err
+    );
+}
+
+fn help() {
+    for args in [&["--help"][..], &["run", "--help"], &["explain", "--help"], &["doctor", "--help"]] {
+        let help = ran(args);
+        assert!(help.ended(0).text().contains("Examples:"), "{args:?}");
+        assert!(help.text().lines().all(|line| line.chars().count() <= 120), "{args:?}");
+    }
+    assert_eq!(ran(&["--version"]).ended(0).text(), format!("orangery {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+fn own_root() {
+    let dir = empty_root();
+    let root = dir.path().to_str().unwrap();
+    // The host's programs in a root of our own: through mounts.
+    let mut options = vec!["--rootfs", root, "--writable"];
+    let binds: Vec<String> = ["/usr", "/bin", "/lib", "/lib64"]
+        .iter()
+        .filter(|path| std::path::Path::new(path).exists())
+        .map(|path| format!("type=bind,src={path},dst={path},ro"))
+        .collect();
+    options.extend(binds.iter().flat_map(|bind| ["--mount", bind.as_str()]));
+    sh(&options, "echo thrown away > /note && cat /note").ended(0);
+    assert!(!dir.path().join("note").exists());
+    options[2] = "--rw";
+    sh(&options, "echo kept > /note").ended(0);
+    assert_eq!(std::fs::read(dir.path().join("note")).unwrap(), b"kept\n");
+}

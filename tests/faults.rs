@@ -1,0 +1,235 @@
+//! Every step of a container's plan fails once: the error names the step, and nothing is left.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use orangery_runtime::native::NativeRuntime;
+use orangery_runtime::plan::Plan;
+use orangery_runtime::plan::explain::{self, Line};
+use orangery_runtime::plan::wire::Op;
+use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile, Stdio};
+use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec, Runtime as _};
+use orangery_tests::host::probe;
+use orangery_tests::{Host, Scene, trial, wait};
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[
+        trial!(each_step_of_the_default_container).long(),
+        trial!(each_step_without_init).long(),
+        trial!(each_step_of_a_rich_container).long(),
+        trial!(each_step_of_an_image_under_an_overlay, Busybox).long(),
+        trial!(each_step_with_the_hosts_root_and_network).long(),
+        trial!(steps_behind_the_gate_fail_the_start),
+        trial!(a_failure_does_not_disturb_a_neighbour),
+        trial!(the_keepers_trace_tells_the_step),
+    ])
+}
+
+/// Fail step N for every N, each with a runtime of its own; the stock is compared after each.
+fn each_step(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) {
+    let plan = {
+        let mut plan = None;
+        scene.play(async |host| {
+            let (spec, main) = what(host);
+            plan = Some(host.rt.plan(spec.clone(), main.clone()).expect("a plan").0);
+            // It works when nothing fails, or the failures below would prove nothing.
+            host.life(spec, main).await;
+        });
+        plan.expect("a plan")
+    };
+    let lines = explain::lines(&plan);
+    assert!(lines.len() > 30, "{} steps", lines.len());
+    let before = scene.stock();
+    for line in &lines {
+        let mut options = scene.options();
+        options.fail_step = Some(line.step);
+        scene.play_with(options, async |host| {
+            let (spec, main) = what(host);
+            let error = match host.create(spec, main).await {
+                Err(errors) => errors.0.into_iter().next().expect("an error"),
+                Ok(container) => match fails_late(&*container, &plan, line).await {
+                    Some(error) => error,
+                    None => return,
+                },
+            };
+            // The child may be dead before the keeper has written its maps: B3.
+            if line.op == "wait-maps" && error.stage() == Some("keeper: write the id maps") {
+                return;
+            }
+            // The replaced step is a setns on a pipe, which the system call filter refuses before the kernel does.
+            let refused = if after(&plan, Op::Seccomp, line) { libc::EPERM } else { libc::EINVAL };
+            assert_eq!(error.errno(), Some(refused), "{line:?}: {error:?}");
+            let stage = error.stage().unwrap_or_default();
+            assert!(stage.starts_with(&format!("step {} ", line.step)), "{line:?}: {error:?}");
+            assert!(matches!(error.kind(), ErrorKind::Creation | ErrorKind::Permission), "{error:?}");
+            assert_eq!(error.field().unwrap_or(""), "", "a replaced step has no field");
+        });
+        let left = before.left_over(&scene.stock());
+        assert!(left.is_empty(), "step {} {}: left {left:?}", line.step, line.words);
+    }
+}
+
+/// Behind step `op` of the plan.
+fn after(plan: &Plan, op: Op, line: &Line) -> bool {
+    plan.steps().position(|step| step.op == op).is_some_and(|place| usize::from(line.step) > place)
+}
+
+/// What comes behind "ready" fails the start. A stub init that is not there is found by whatever comes next, and a gate
+/// whose keeper is dead by the broken pipe: those say no step (B5, B6).
+async fn fails_late(container: &dyn Container, plan: &Plan, line: &Line) -> Option<Error> {
+    assert!(after(plan, Op::Ready, line), "step {} {} failed and nobody noticed", line.step, line.words);
+    let start = wait::soon("start", container.start()).await;
+    wait::soon("delete", container.delete()).await.expect("deleted");
+    match (line.op, start) {
+        ("stub-init", Ok(started)) => {
+            // It was quicker than the end of its namespace, or not.
+            wait::soon("its end", started.exit).await.expect("an exit");
+            None
+        }
+        ("stub-init", Err(error)) => {
+            assert!(
+                matches!(error.kind(), ErrorKind::State | ErrorKind::Creation | ErrorKind::Permission),
+                "{error:?}"
+            );
+            None
+        }
+        ("wait", Err(error)) if error.errno() == Some(libc::EPIPE) => None,
+        (_, start) => Some(start.expect_err("the start fails")),
+    }
+}
+
+fn each_step_of_the_default_container(scene: &Scene) {
+    each_step(scene, |host| (host.spec("plain"), probe(&["true"])));
+}
+
+fn each_step_without_init(scene: &Scene) {
+    each_step(scene, |host| {
+        let mut spec = host.spec("pid1");
+        spec.without_init = true;
+        (spec, probe(&["true"]))
+    });
+}
+
+fn each_step_of_a_rich_container(scene: &Scene) {
+    let shared = scene.dir().join("shared");
+    std::fs::create_dir(&shared).expect("a directory");
+    each_step(scene, |host| {
+        let mut spec = host.spec("rich");
+        spec.mounts.push(Mount { source: MountSource::Bind(shared.clone()), target: "/data".into(), read_only: false });
+        spec.mounts.push(Mount {
+            source: MountSource::Tmpfs { size: None },
+            target: "/scratch".into(),
+            read_only: false,
+        });
+        spec.files.push(StagedFile { path: "/in/file".into(), content: b"x".as_slice().into(), mode: 0o600 });
+        spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
+        spec.masked_paths.push("/etc/hosts".into());
+        spec.readonly_paths.push("/var".into());
+        spec.without_init = true;
+        let mut main = probe(&["true"]);
+        main.preserved.push(Arc::new(std::fs::File::open("/dev/null").expect("null").into()));
+        (spec, main)
+    });
+}
+
+fn each_step_of_an_image_under_an_overlay(scene: &Scene) {
+    let image = scene.image("image");
+    each_step(scene, |host| {
+        let mut spec = host.spec("overlay");
+        spec.mounts.clear();
+        spec.rootfs = Rootfs::Dir { path: image.clone(), access: Access::Overlay };
+        (spec, probe(&["true"]))
+    });
+}
+
+fn each_step_with_the_hosts_root_and_network(scene: &Scene) {
+    each_step(scene, |host| {
+        let mut spec = host.spec("host");
+        spec.rootfs = Rootfs::HostRoot;
+        spec.network = Network::Host;
+        spec.mounts[0].target = "/usr/bin/false".into();
+        let mut main = probe(&["true"]);
+        main.argv[0] = "/usr/bin/false".into();
+        (spec, main)
+    });
+}
+
+fn steps_behind_the_gate_fail_the_start(scene: &Scene) {
+    scene.play(async |host| {
+        let mut main = probe(&["true"]);
+        main.cwd = Some("/no/such".into());
+        main.stdin = Stdio::Piped;
+        for without_init in [false, true] {
+            let mut spec = host.spec("late");
+            spec.without_init = without_init;
+            let container = host.create(spec, main.clone()).await.expect("created");
+            let error = container.start().await.expect_err("no such directory");
+            assert_eq!((error.field(), error.errno()), (Some("cwd"), Some(libc::ENOENT)), "{error:?}");
+            assert!(error.stage().is_some_and(|stage| stage.ends_with(" chdir")), "{error:?}");
+            container.delete().await.expect("deleted");
+        }
+    });
+}
+
+fn a_failure_does_not_disturb_a_neighbour(scene: &Scene) {
+    scene.play(async |host| {
+        let mut main = probe(&["cat"]);
+        main.stdin = Stdio::Piped;
+        let neighbour = host.create(host.spec("neighbour"), main).await.expect("created");
+        let mut started = neighbour.start().await.expect("started");
+        for n in 0..20 {
+            let mut spec = host.spec(&format!("fails{n}"));
+            spec.mounts.push(Mount {
+                source: MountSource::Bind("/usr".into()),
+                target: "/proc/1/cwd".into(),
+                read_only: true,
+            });
+            let errors = host.refused(spec, probe(&["true"])).await;
+            assert_eq!(errors.0[0].field(), Some("mounts"), "{errors:?}");
+        }
+        drop(started.stdin.take());
+        assert_eq!(orangery_tests::host::outcome(started).await.code(), 0);
+        neighbour.delete().await.expect("deleted");
+    });
+}
+
+/// `ORANGERY_KEEPER_TRACE=FD`: each step of the child, and the errno of the one that failed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the variable must be there when the runtime starts: a process of its own"
+)]
+fn the_keepers_trace_tells_the_step(scene: &Scene) {
+    const ROLE: &str = "ORANGERY_TEST_TRACED";
+    if std::env::var_os(ROLE).is_none() {
+        let file = scene.dir().join("trace");
+        let out = std::fs::File::create(&file).expect("a file");
+        let mut child = std::process::Command::new(std::env::current_exe().expect("us"))
+            .env(ROLE, "1")
+            .env("ORANGERY_KEEPER_TRACE", "0")
+            .stdin(out)
+            .spawn()
+            .expect("started");
+        let status = wait::child(&mut child, wait::PATIENCE).expect("waited");
+        assert!(status.is_some_and(|status| status.success()));
+        let text = std::fs::read_to_string(&file).expect("a trace");
+        let steps: Vec<u64> = text
+            .lines()
+            .filter(|line| !line.contains("errno="))
+            .filter_map(|line| line.split("step=").nth(1)?.split(' ').next()?.parse().ok())
+            .collect();
+        assert_eq!(steps, (0..=20).collect::<Vec<u64>>(), "{text}");
+        assert!(text.lines().any(|line| line.contains("step=20") && line.ends_with("errno=22")), "{text}");
+        return;
+    }
+    let mut options = scene.options();
+    options.fail_step = Some(20);
+    scene.block_on(async {
+        let (rt, driver) = NativeRuntime::start(options).expect("a runtime");
+        let driver = tokio::spawn(driver.run());
+        let host = Host::new(rt, scene);
+        host.refused(host.spec("traced"), probe(&["true"])).await;
+        host.rt.shutdown().await;
+        driver.await.expect("no panic");
+    });
+}

@@ -1,0 +1,192 @@
+//! Things that a workload does: end in some way, eat something, spawn, ignore signals.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+
+use crate::json::{object, string};
+use crate::raw::{self, call, nr};
+
+pub fn act(name: &str, rest: &[String]) {
+    let number = |index: usize| rest.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    match name {
+        "true" => {}
+        "exit" => std::process::exit(i32::try_from(number(0)).unwrap_or(1)),
+        "raise" => raise(number(0) as i32),
+        "cat" => {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::stdout().lock());
+        }
+        "wait" => wait(),
+        "deaf" => deaf(),
+        "both" => {
+            println!("{}", rest.first().map_or("", String::as_str));
+            eprintln!("{}", rest.get(1).map_or("", String::as_str));
+        }
+        "size" => size(),
+        "read-fd" => read_fd(number(0)),
+        "alloc" => alloc(number(0)),
+        "forks" => forks(number(0)),
+        "orphan" => orphan(),
+        "burn" => burn(number(0)),
+        "fill" => fill(rest.first().map_or("/tmp/fill", String::as_str)),
+        "inodes" => inodes(rest.first().map_or("/tmp", String::as_str)),
+        "create" => create(rest),
+        "touch" => say(
+            "errno",
+            rest.first().map_or(0, |path| fs::write(path, "x").err().and_then(|e| e.raw_os_error()).unwrap_or(0)),
+        ),
+        "status" => print!("{}", fs::read_to_string(format!("/proc/{}/status", number(0))).unwrap_or_default()),
+        _ => {
+            eprintln!("the probe does not know {name:?}");
+            std::process::exit(99);
+        }
+    }
+}
+
+fn say(key: &str, value: impl std::fmt::Display) {
+    println!("{}", object([(key.to_owned(), value.to_string())]));
+}
+
+fn raise(number: i32) {
+    raw::default(number);
+    call(nr::KILL, [call(nr::GETPID, [0; 6]) as usize, number as usize, 0, 0, 0, 0]);
+    println!("survived");
+}
+
+/// Say "ready", end when standard input does.
+fn wait() {
+    println!("ready");
+    let mut nothing = Vec::new();
+    let _ = std::io::stdin().lock().read_to_end(&mut nothing);
+}
+
+/// Ignore all that can be ignored, say "ready", stay.
+fn deaf() {
+    (1..=64).filter(|number| ![9, 19, 32, 33].contains(number)).for_each(raw::ignore);
+    println!("ready");
+    raw::pause();
+}
+
+fn size() {
+    let argv: usize = std::env::args_os().map(|arg| arg.len()).sum();
+    let env: usize = std::env::vars_os().map(|(key, value)| key.len() + value.len() + 1).sum();
+    let items =
+        [("argc", std::env::args_os().count()), ("argv", argv), ("envc", std::env::vars_os().count()), ("env", env)];
+    println!("{}", object(items.into_iter().map(|(key, value)| (key.to_owned(), value.to_string()))));
+}
+
+fn read_fd(number: u64) {
+    let text = fs::read_to_string(format!("/proc/self/fd/{number}"));
+    println!("{}", text.map_or_else(|error| error.to_string(), string));
+}
+
+/// Touch so many MiB.
+fn alloc(mib: u64) {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..mib {
+        let mut block = vec![0u8; 1 << 20];
+        block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        kept.push(std::hint::black_box(block));
+    }
+    say("touched_mib", kept.len());
+}
+
+/// Fork children that stay, until the kernel refuses or there are `most`.
+fn forks(most: u64) {
+    let mut made = 0;
+    let mut refused = 0;
+    while made < most {
+        match raw::clone_process() {
+            0 => {
+                (0..3).for_each(drop_fd);
+                raw::pause();
+            }
+            pid if pid < 0 => {
+                refused = -pid;
+                break;
+            }
+            _ => made += 1,
+        }
+    }
+    println!("{}", object([("made".to_owned(), made.to_string()), ("errno".to_owned(), refused.to_string())]));
+}
+
+/// Leave a grandchild behind that nobody waits for and that holds no standard stream.
+fn orphan() {
+    if raw::clone_process() == 0 {
+        call(nr::SETSID, [0; 6]);
+        if raw::clone_process() == 0 {
+            (0..3).for_each(drop_fd);
+            raw::pause();
+        }
+        std::process::exit(0);
+    }
+    println!("left");
+}
+
+fn drop_fd(fd: usize) {
+    // close: 3 on x86-64, 57 on aarch64
+    call(if cfg!(target_arch = "x86_64") { 3 } else { 57 }, [fd, 0, 0, 0, 0, 0]);
+}
+
+/// Compute for so many milliseconds of wall time; say how many of CPU time it got.
+fn burn(ms: u64) {
+    let start = std::time::Instant::now();
+    let mut x = 1u64;
+    while start.elapsed().as_millis() < u128::from(ms) {
+        for _ in 0..10_000 {
+            x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|t| t.parse::<u64>().ok())
+        .sum();
+    say("cpu_ms", ticks * 10);
+}
+
+/// Write until there is no room.
+fn fill(path: &str) {
+    let mut bytes = 0usize;
+    let block = [7u8; 64 << 10];
+    let mut errno = 0;
+    match fs::File::create(path) {
+        Ok(mut file) => {
+            while bytes < 1 << 30 {
+                match file.write(&block) {
+                    Ok(wrote) => bytes += wrote,
+                    Err(error) => {
+                        errno = error.raw_os_error().unwrap_or(0);
+                        break;
+                    }
+                }
+            }
+        }
+        Err(error) => errno = error.raw_os_error().unwrap_or(0),
+    }
+    println!("{}", object([("bytes".to_owned(), bytes.to_string()), ("errno".to_owned(), errno.to_string())]));
+}
+
+/// Make empty files until there is no room.
+fn inodes(dir: &str) {
+    let mut made = 0;
+    let errno = loop {
+        match fs::File::create(format!("{dir}/inode-{made}")) {
+            Ok(_) if made < 100_000 => made += 1,
+            Ok(_) => break 0,
+            Err(error) => break error.raw_os_error().unwrap_or(0),
+        }
+    };
+    println!("{}", object([("made".to_owned(), made.to_string()), ("errno".to_owned(), errno.to_string())]));
+}
+
+/// Write "x" to each path; minus the errno, or 0, for each.
+fn create(paths: &[String]) {
+    let one = |path: &String| fs::write(path, "x").err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+    println!("{}", object(paths.iter().map(|path| (path.clone(), one(path).to_string()))));
+}

@@ -1,0 +1,207 @@
+//! The plan that `explain` prints is what the keeper's children do: a run under strace, compared step by step.
+//!
+//! Expected is each step's list of calls, decoded from the plan's bytes; seen is what the child called. Nothing may be
+//! missing and nothing may come in between but what stands in [`BETWEEN`] with its reason.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode};
+
+use orangery_runtime::plan::Plan;
+use orangery_runtime::plan::explain;
+use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL};
+use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile};
+use orangery_runtime::{ContainerSpec, ProcessSpec};
+use orangery_tests::host::probe;
+use orangery_tests::{Host, Scene, trial, wait};
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[
+        trial!(the_default_container, Strace),
+        trial!(a_container_without_init, Strace),
+        trial!(a_rich_container, Strace),
+        trial!(an_image_under_an_overlay, Strace, Busybox),
+        trial!(the_hosts_root_and_network, Strace),
+    ])
+}
+
+/// Calls of a child that are no step: leaving the keeper's table and saying so; the keeper's death is its own, until it
+/// execs.
+const BETWEEN: [&str; 4] = ["close_range(", "futex(", "prctl(PR_SET_PDEATHSIG", "getppid("];
+
+/// Names the process that runs under strace.
+const ROLE: &str = "ORANGERY_TEST_STRACED";
+
+fn the_default_container(scene: &Scene) {
+    compare(scene, |host| (host.spec("plain"), probe(&["true"])));
+}
+
+fn a_container_without_init(scene: &Scene) {
+    compare(scene, |host| {
+        let mut spec = host.spec("pid1");
+        spec.without_init = true;
+        (spec, probe(&["true"]))
+    });
+}
+
+fn a_rich_container(scene: &Scene) {
+    compare(scene, |host| {
+        let mut spec = host.spec("rich");
+        spec.mounts.push(Mount {
+            source: MountSource::Bind("/usr".into()),
+            target: "/data/deep".into(),
+            read_only: true,
+        });
+        spec.mounts.push(Mount {
+            source: MountSource::Tmpfs { size: None },
+            target: "/scratch".into(),
+            read_only: false,
+        });
+        spec.files.push(StagedFile { path: "/in/file".into(), content: b"content".as_slice().into(), mode: 0o600 });
+        spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
+        spec.masked_paths.push("/etc/hosts".into());
+        spec.readonly_paths.push("/var".into());
+        let mut main = probe(&["true"]);
+        main.umask = Some(0o077);
+        main.cwd = Some("/tmp".into());
+        (spec, main)
+    });
+}
+
+fn an_image_under_an_overlay(scene: &Scene) {
+    let image = if std::env::var_os(ROLE).is_some() { scene.dir().join("image") } else { scene.image("image") };
+    compare(scene, |host| {
+        let mut spec = host.spec("image");
+        spec.mounts.clear();
+        spec.rootfs = Rootfs::Dir { path: image.clone(), access: Access::Overlay };
+        (spec, probe(&["true"]))
+    });
+}
+
+fn the_hosts_root_and_network(scene: &Scene) {
+    compare(scene, |host| {
+        let mut spec = host.spec("host");
+        spec.rootfs = Rootfs::HostRoot;
+        spec.network = Network::Host;
+        spec.mounts[0].target = "/usr/bin/false".into();
+        let mut main = probe(&["true"]);
+        main.argv[0] = "/usr/bin/false".into();
+        (spec, main)
+    });
+}
+
+/// Under strace: run it. Outside: start that, then compare.
+fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) {
+    if std::env::var_os(ROLE).is_some() {
+        return scene.play(async |host| {
+            let (spec, main) = what(host);
+            assert_eq!(host.once(spec, main).await.code(), 0);
+        });
+    }
+    let mut plans = Vec::new();
+    scene.play(async |host| {
+        let (spec, main) = what(host);
+        let (container, main) = host.rt.plan(spec, main).expect("a plan");
+        plans.extend([Some(container), main].into_iter().flatten());
+    });
+    let calls = trace(scene);
+    let of = |marks: &[&str]| {
+        let child =
+            calls.values().find(|calls| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark))));
+        child.unwrap_or_else(|| panic!("nobody called {marks:?}"))
+    };
+    follow(&plans[0], of(&["sethostname("]));
+    if let Some(main) = plans.get(1) {
+        follow(main, of(&["setsid(", "getcwd(", "execve("]));
+    }
+}
+
+/// The calls of each process of a run, in order, a call that was interrupted in the listing once.
+#[expect(clippy::disallowed_methods, reason = "runs strace")]
+fn trace(scene: &Scene) -> BTreeMap<u32, Vec<String>> {
+    let listing = scene.dir().join("strace");
+    let mut command = Command::new("strace");
+    let command = scene.share(&mut command).env(ROLE, "1").args(["-f", "-s", "4096", "-o"]).arg(&listing);
+    let mut strace = command.arg(std::env::current_exe().expect("us")).spawn().expect("strace");
+    let status = wait::child(&mut strace, wait::PATIENCE).expect("waited").expect("in time");
+    assert!(status.success(), "{status:?}");
+    let mut calls: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for line in std::fs::read_to_string(&listing).expect("a listing").lines() {
+        let Some((pid, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if call.starts_with("<...") || call.starts_with("---") || call.starts_with("+++") {
+            continue;
+        }
+        calls.entry(pid.parse().expect("a pid")).or_default().push(call.to_owned());
+    }
+    calls
+}
+
+/// The name in `#3 = fsmount(ro)` or `mkdirat(...)`; the shown text in quotes, if there is one.
+fn expected(call: &str) -> (&str, Option<&str>) {
+    let call = call.split_once(" = ").filter(|(slot, _)| slot.starts_with('#')).map_or(call, |(_, call)| call);
+    let name = call.split('(').next().unwrap_or(call);
+    (name, call.split('"').nth(1).filter(|text| !text.is_empty()))
+}
+
+fn matches(seen: &str, call: &str) -> bool {
+    let (name, text) = expected(call);
+    let has = |text: &str| seen.contains(&format!("\"{text}\"")) || seen.contains(&format!("\"{text}\\0"));
+    seen.split('(').next() == Some(name) && text.is_none_or(has)
+}
+
+fn failed(seen: &str) -> bool {
+    seen.contains(" = -1 ")
+}
+
+fn follow(plan: &Plan, seen: &[String]) {
+    let mut at = 0;
+    let lines = explain::lines(plan);
+    for (line, step) in lines.iter().zip(plan.steps()) {
+        // What comes from the exec'd program is not ours any more.
+        for (index, call) in line.calls.iter().enumerate() {
+            if line.op == "stub-init" && index > 1 {
+                return;
+            }
+            let between = |seen: &&String| BETWEEN.iter().any(|name| seen.starts_with(name)) && !matches(seen, call);
+            while seen.get(at).is_some_and(|seen| between(&seen)) {
+                at += 1;
+            }
+            let here = seen.get(at).map_or("", String::as_str);
+            let may_miss = step.flags & OPTIONAL != 0 || line.op == "wait-maps";
+            if !matches(here, call) && may_miss {
+                break;
+            }
+            assert!(
+                matches(here, call),
+                "step {} {} ({}): expected {call}, seen {here}\nbefore: {:#?}",
+                line.step,
+                line.op,
+                line.words,
+                &seen[at.saturating_sub(3)..at]
+            );
+            at += 1;
+            if failed(here) {
+                assert!(
+                    step.flags & (OPTIONAL | EXIST_OK) != 0 || line.op == "execve" || line.op == "cap-bound",
+                    "step {}: {here}",
+                    line.step
+                );
+                break;
+            }
+            // One line stands for as many calls as there are capabilities or pieces.
+            while matches!(line.op, "cap-bound" | "cap-ambient") || call.contains("until the end") {
+                let more = seen.get(at).is_some_and(|next| matches(next, call) && same_kind(next, here));
+                if !more {
+                    break;
+                }
+                at += 1;
+            }
+        }
+    }
+}
+
+/// The same first argument: `prctl(PR_CAPBSET_DROP, ...)`.
+fn same_kind(one: &str, two: &str) -> bool {
+    one.split(',').next() == two.split(',').next()
+}

@@ -1,0 +1,276 @@
+//! The host's side: is everything there, build, pack, boot, and one trial for each line of the console.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use orangery_tests::wait;
+
+use crate::archive::Archive;
+use crate::kernel::Kernel;
+use crate::suites::{self, BEGIN, DONE, END, MORE, RUNTIME};
+
+/// Set to 1 to run at all.
+const WANTED: &str = "ORANGERY_VM";
+/// The machine is shut off after so many seconds, whatever it does; each suite of [`MORE`] adds as many.
+const LIMIT: &str = "ORANGERY_VM_LIMIT";
+const SECONDS: u64 = 120;
+/// Such as `kvm`. Emulated by default: nested KVM asserted or hung where this was written, and emulation takes 30 s.
+const ACCELERATOR: &str = "ORANGERY_VM_ACCEL";
+/// When emulated: without the page table level and the checks that cost an emulator much.
+const CPU: &str = "max,la57=off,smap=off,smep=off";
+/// RCU in a hurry: each change of cgroup controllers waits for it, tens of milliseconds otherwise.
+const KERNEL: &str =
+    "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr mitigations=off rcupdate.rcu_expedited=1 rdinit=/init";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const BUSYBOX: &str = "/usr/bin/busybox";
+/// What images and scenarios call.
+const APPLETS: [&str; 10] = ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount"];
+/// Of the kernel's modules: overlayfs, and the loop device for the ext4 image.
+const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", "drivers/block/loop.ko"];
+
+/// What one trial in the machine came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// Boot, then report; or say why not.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let found = if arguments.list { Err("only listed".into()) } else { Tools::find() };
+    let trials = match found {
+        Ok(tools) => tools.run(),
+        Err(why) => {
+            println!("skipped: vm: {why}");
+            vec![Trial::test("vm", || Ok(())).with_kind("skipped").with_ignored_flag(true)]
+        }
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
+    conclusion.exit_code()
+}
+
+/// All that is needed, found.
+struct Tools {
+    work: PathBuf,
+    kernel: Kernel,
+}
+
+impl Tools {
+    fn find() -> Result<Self, String> {
+        if std::env::var_os(WANTED).is_none_or(|value| value != "1") {
+            return Err(format!("not asked for ({WANTED}=1)"));
+        }
+        if !cfg!(target_arch = "x86_64") {
+            return Err("written for x86-64".into());
+        }
+        let runs =
+            |program: &str| command(program).arg("--version").output().is_ok_and(|output| output.status.success());
+        if !runs("qemu-system-x86_64") {
+            return Err("needs qemu-system-x86_64 (Debian: qemu-system-x86)".into());
+        }
+        if !is_static(Path::new(BUSYBOX)) {
+            return Err(format!("needs a static {BUSYBOX} (Debian: busybox-static)"));
+        }
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
+        fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+        Ok(Self { kernel: Kernel::find(&work)?, work })
+    }
+
+    /// Every line of every suite, and how the machine as a whole did.
+    fn run(&self) -> Vec<Trial> {
+        let start = Instant::now();
+        let outcome = self.initramfs().and_then(|initramfs| {
+            println!("vm: {}, built in {} s", self.kernel.image.display(), start.elapsed().as_secs());
+            let boot = Instant::now();
+            let console = self.boot(&initramfs)?;
+            println!("vm: ran {:.1} s", boot.elapsed().as_secs_f64());
+            Ok(console)
+        });
+        match outcome {
+            Ok(console) => trials(&console),
+            Err(why) => vec![Trial::test("vm", move || Err(why.into()))],
+        }
+    }
+
+    fn initramfs(&self) -> Result<PathBuf, String> {
+        let failed = |error: std::io::Error| format!("cannot pack the initramfs: {error}");
+        let mut archive = Archive::default();
+        for dir in [
+            "dev", "proc", "sys", "tmp", "run", "new", "ext4", "etc", "root", "home", "var", "opt", "usr", "usr/bin",
+            "usr/lib", "suites", "modules",
+        ] {
+            archive.directory(dir);
+        }
+        archive.device("dev/console", (5, 1));
+        archive.device("dev/null", (1, 3));
+        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("init", "suites/vm")] {
+            archive.link(link, target);
+        }
+        archive.program("usr/bin/busybox", Path::new(BUSYBOX)).map_err(failed)?;
+        APPLETS.iter().for_each(|applet| archive.link(&format!("usr/bin/{applet}"), "busybox"));
+        archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n");
+        archive.file("etc/group", b"root:x:0:\nuser:x:1000:\n");
+        for module in MODULES.iter().filter_map(|module| self.kernel.module(module)) {
+            let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            archive.program(&format!("modules/{name}"), &module).map_err(failed)?;
+        }
+        if let Some(image) = self.ext4() {
+            archive.program("ext4.img", &image).map_err(failed)?;
+        }
+        for (name, program) in self.suites()? {
+            archive.program(&format!("suites/{name}"), &program).map_err(failed)?;
+        }
+        archive.finish(self.work.join("initramfs")).map_err(failed)
+    }
+
+    /// An empty ext4 file system; without mke2fs the trials that need it are skipped in the machine.
+    fn ext4(&self) -> Option<PathBuf> {
+        let image = self.work.join("ext4.img");
+        let _ = fs::remove_file(&image);
+        let mut make = command("mke2fs");
+        make.stdout(Stdio::null()).args(["-q", "-t", "ext4", "-O", "^has_journal"]).arg(&image).arg("48M");
+        make.status().is_ok_and(|status| status.success()).then_some(image)
+    }
+
+    /// Static programs, in a target directory of their own so that nobody else's artifacts are thrown away.
+    fn suites(&self) -> Result<Vec<(String, PathBuf)>, String> {
+        let mut cargo = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+        cargo
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["test", "--no-run", "--message-format=json-render-diagnostics", "--target", TARGET])
+            .args(["-p", "orangery-tests", "-p", "orangery-runtime", "--lib"])
+            .arg("--target-dir")
+            .arg(std::env::var_os("ORANGERY_VM_TARGET_DIR").map_or_else(|| self.work.join("target"), PathBuf::from))
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_PROFILE_TEST_STRIP", "symbols")
+            .stderr(Stdio::inherit());
+        let targets: BTreeSet<String> = suites::all().into_iter().map(|suite| suite.target).collect();
+        for target in targets.iter().filter(|target| *target != RUNTIME) {
+            cargo.args(["--test", target]);
+        }
+        let output = cargo.output().map_err(|error| format!("cannot run cargo: {error}"))?;
+        if !output.status.success() {
+            return Err("building the static programs failed; cargo said why above".into());
+        }
+        let built: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect();
+        Ok(built)
+    }
+
+    fn boot(&self, initramfs: &Path) -> Result<String, String> {
+        let (console, log) = (self.work.join("console.txt"), self.work.join("log.txt"));
+        let mut qemu = command("qemu-system-x86_64");
+        let more = std::env::var(MORE).map(|more| format!(" {MORE}={more}")).unwrap_or_default();
+        let seconds = std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
+        let limit =
+            Duration::from_secs(seconds) * u32::try_from(1 + more.split(',').count().min(more.len())).unwrap_or(1);
+        let accelerator = std::env::var(ACCELERATOR).ok();
+        let (accelerator, cpu) = accelerator.as_deref().map_or(("tcg,thread=multi", CPU), |name| (name, "max"));
+        qemu.args(["-accel", accelerator, "-cpu", cpu, "-smp", "2", "-m", "1024", "-no-reboot"])
+            .args(["-display", "none", "-monitor", "none", "-nic", "none", "-append"])
+            .arg(format!("{KERNEL}{more}"))
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", log.display())]);
+        qemu.stdin(Stdio::null());
+        let said = self.work.join("qemu.txt");
+        qemu.stderr(File::create(&said).map_err(|error| format!("{}: {error}", said.display()))?);
+        let mut child = qemu.spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
+        let ended = wait::child(&mut child, limit).map_err(|error| format!("cannot wait for qemu: {error}"))?;
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\r', "");
+        match ended {
+            None => println!("vm: shut off after {} s", limit.as_secs()),
+            Some(status) if !status.success() => println!("vm: qemu: {status}: {}", read(&said)),
+            Some(_) => {}
+        }
+        Ok(read(&console))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "qemu, cargo and mke2fs: nothing of the product")]
+fn command(program: &str) -> Command {
+    Command::new(program)
+}
+
+fn is_static(program: &Path) -> bool {
+    let elf = fs::read(program).unwrap_or_default();
+    !elf.is_empty() && !elf.windows(6).any(|bytes| bytes == b"/ld-li" || bytes == b"ld-mus")
+}
+
+/// Name and file of a test program, from a line of cargo's JSON.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    let path = value["executable"].as_str()?;
+    value["profile"]["test"].as_bool().filter(|test| *test)?;
+    Some((value["target"]["name"].as_str()?.to_owned(), path.into()))
+}
+
+/// One trial a line; and one, `machine`, for what the lines do not say: it came up, each suite ended as its lines say,
+/// it went down by itself.
+fn trials(console: &str) -> Vec<Trial> {
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let mut parts = console.split(BEGIN);
+    let release = parts.next().and_then(|head| head.lines().find_map(|line| line.strip_prefix("kernel ")));
+    println!("vm: Linux {}", release.unwrap_or("did not come up"));
+    for part in parts {
+        let suite = part.lines().next().unwrap_or("").trim();
+        let results: Vec<_> = part.lines().filter_map(result).collect();
+        let failed = results.iter().any(|(_, verdict)| *verdict == Verdict::Failed);
+        match part.lines().find_map(|line| line.strip_prefix(END)) {
+            Some(end) if end.ends_with(" 0") || failed => {}
+            end => wrong.push(format!("{suite} ended without a failed trial: {}", end.unwrap_or("not at all"))),
+        }
+        if results.is_empty() {
+            wrong.push(format!("{suite} ran nothing"));
+        }
+        let one = |(name, verdict): &(&str, Verdict)| trial(format!("{suite}::{name}"), verdict, said_by(part, name));
+        found.extend(results.iter().map(one));
+    }
+    if !console.contains(DONE) {
+        let tail: Vec<&str> = console.lines().rev().take(30).collect();
+        wrong.push(format!("it did not finish:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
+    }
+    let whole = if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed };
+    found.push(trial("machine".into(), &whole, wrong.join("\n")));
+    found
+}
+
+fn trial(name: String, verdict: &Verdict, said: String) -> Trial {
+    match verdict {
+        Verdict::Passed => Trial::test(name, || Ok(())),
+        Verdict::Failed => Trial::test(name, move || Err(said.into())),
+        Verdict::Skipped => Trial::test(name, || Ok(())).with_ignored_flag(true),
+    }
+}
+
+/// `test [kind] NAME ... ok`
+fn result(line: &str) -> Option<(&str, Verdict)> {
+    let (head, verdict) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let verdict = match verdict.trim().split([',', ' ']).next()? {
+        "ok" => Verdict::Passed,
+        "FAILED" => Verdict::Failed,
+        "ignored" => Verdict::Skipped,
+        _ => return None,
+    };
+    let head = head.trim();
+    let head = if head.starts_with('[') { head.split_once("] ")?.1 } else { head };
+    Some((head.trim(), verdict))
+}
+
+/// What a harness printed about one failed trial: libtest's and libtest-mimic's `---- NAME ----` blocks.
+fn said_by(console: &str, name: &str) -> String {
+    let block =
+        console.lines().skip_while(|line| !(line.starts_with("---- ") && line.split(' ').nth(1) == Some(name))).skip(1);
+    let block: Vec<&str> =
+        block.take_while(|line| !line.starts_with("---- ") && !line.starts_with("failures:")).collect();
+    block.join("\n")
+}
