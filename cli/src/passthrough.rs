@@ -6,9 +6,9 @@
 //! other rights, a socket has a peer and options. Streams that somebody counts (`--output-limit`, `--report`) are copied
 //! too.
 //!
-//! Output is copied from pipes of our own, not from the supervisor's streams: those are read from the start whether or not
-//! anybody has subscribed yet, and a command line may not lose the bytes before that. Where stdout and stderr are one
-//! terminal or file the command gets one pipe for both, so that what it writes stays in order; two pipes could not tell.
+//! Output is copied from pipes of our own, not from the supervisor's streams: one copy less, an exact limit, and where
+//! stdout and stderr are one terminal or file the command gets one pipe for both, so that what it writes stays in order;
+//! two pipes could not tell.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -104,7 +104,7 @@ pub struct Started {
     pub pid: i32,
     /// Its pidfd. Shared with handles, so that a kill needs no mailbox.
     pub pidfd: Arc<OwnedFd>,
-    /// How it ends. Resolves once; a closed channel means that the keeper is gone: use [`exit_of`].
+    /// How it ends. Resolves once; a closed channel means that the keeper is gone: use [`native::exit_of`].
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
     /// Our end of its standard input, where [`spec::Stdio::Piped`] was asked for.
     pub stdin: Option<OwnedFd>,

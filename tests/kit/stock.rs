@@ -25,6 +25,10 @@ impl Stock {
     /// Look around.
     #[must_use]
     pub fn take(cgroup_parents: &[PathBuf], state_dir: &Path) -> Self {
+        // Where tokio is built with signals (another package may ask for that), its first runtime of a process makes a
+        // socket pair that stays: it belongs to the stock from the beginning.
+        static WARM: std::sync::Once = std::sync::Once::new();
+        WARM.call_once(|| drop(tokio::runtime::Builder::new_current_thread().enable_all().build()));
         let mut stock = Self {
             processes: descendants(std::process::id()).into_iter().map(|process| process.to_string()).collect(),
             mounts: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().map(str::to_owned).collect(),

@@ -135,7 +135,7 @@ impl Tools {
         let image = self.work.join("ext4.img");
         let _ = fs::remove_file(&image);
         let mut make = command("mke2fs");
-        make.stdout(Stdio::null()).args(["-q", "-t", "ext4", "-O", "^has_journal"]).arg(&image).arg("48M");
+        make.stdout(Stdio::null()).args(["-q", "-t", "ext4", "-O", "^has_journal"]).arg(&image).arg("96M");
         make.status().is_ok_and(|status| status.success()).then_some(image)
     }
 

@@ -126,14 +126,12 @@ fn rlimits() {
 }
 
 fn limits() {
-    let greedy = "head -c 64M /dev/zero | tail -c 64M > /dev/null; exit $?";
-    let ran = sh(
-        &["--memory", "16M", "--memory-swap", "0", "--report", "-", "--no-init"],
-        &format!("exec {}", greedy.replace("; exit $?", "")),
-    );
-    assert_eq!(ran.code, Some(137), "{ran:?}");
-    let report = sh(&["--pids", "4", "--report", "-"], "for i in 1 2 3 4 5 6; do sleep 1 & done; exit 0");
-    assert_ne!(report.code, Some(125), "{report:?}");
+    let memory = ["--memory", "16M", "--memory-swap", "0"];
+    // It keeps the last 64 MiB of an endless input.
+    let killed = ran(&[&["run", "--report", "-"], &memory[..], &["--", "tail", "-c", "64M", "/dev/zero"]].concat());
+    assert_eq!(killed.ended(137).json()["cause"]["limit"], "memory", "{killed:?}");
+    let refused = sh(&["--pids", "4"], "for i in 1 2 3 4 5 6; do sleep 60 & done; echo forked");
+    assert!(refused.err.contains("fork") && !refused.text().contains("forked"), "{refused:?}");
 }
 
 fn output_limit() {

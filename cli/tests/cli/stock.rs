@@ -70,7 +70,9 @@ fn descendants(of: i32) -> Vec<i32> {
 fn nothing_is_left(end: End) {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let running = Running::start(&["--state-dir", state.to_str().unwrap()], "sleep 60 & echo ready; exec sleep 0.3");
+    // It ends with its input.
+    let options = ["-i", "--state-dir", state.to_str().unwrap()];
+    let running = Running::start(&options, "sleep 60 & echo ready; exec cat");
     let stock = Stock::take(running.pid(), &state);
     match end {
         End::Own => {}

@@ -118,7 +118,7 @@ impl Plan {
     }
 }
 
-/// A slot number, made by [`Builder::receive`] and [`Builder::slot`].
+/// A slot number, made by [`Builder::received`] and [`Builder::slot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(i16);
 
