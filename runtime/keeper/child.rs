@@ -76,13 +76,18 @@ fn trace(birth: &Birth, index: u16, step: &Step, errno: Option<i32>) {
 
 /// In the child: block until the keeper has written this child's maps. It writes them or kills the child.
 pub(crate) fn wait_maps(birth: &Birth) {
-    loop {
+    let mut left = 50;
+    while left > 0 {
         let seen = load(birth.page, shared::MAPPED);
         // Sequence numbers wrap; a later child's maps are written after ours.
         if seen.wrapping_sub(birth.seq) < 1 << 31 {
             return;
         }
         // SAFETY: the word lies in the shared page.
-        let _ = sys::futex_wait(unsafe { birth.page.add(shared::MAPPED) }, seen, 0);
+        if sys::futex_wait(unsafe { birth.page.add(shared::MAPPED) }, seen, 100_000_000) == Err(sys::ETIMEDOUT) {
+            left -= 1;
+        }
     }
+    // Five seconds: the keeper died between our birth and our request to die with it.
+    sys::exit_group(120)
 }
