@@ -127,8 +127,13 @@ fn rlimits() {
 
 fn limits() {
     let memory = ["--memory", "16M", "--memory-swap", "0"];
-    // It keeps the last 64 MiB of an endless input.
-    let killed = ran(&[&["run", "--report", "-"], &memory[..], &["--", "tail", "-c", "64M", "/dev/zero"]].concat());
+    // Its one buffer has 64 MiB.
+    let killed = ran(&[
+        &["run", "--report", "-"],
+        &memory[..],
+        &["--", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"],
+    ]
+    .concat());
     assert_eq!(killed.ended(137).json()["cause"]["limit"], "memory", "{killed:?}");
     let refused = sh(&["--pids", "4"], "for i in 1 2 3 4 5 6; do sleep 60 & done; echo forked");
     assert!(refused.err.contains("fork") && !refused.text().contains("forked"), "{refused:?}");
