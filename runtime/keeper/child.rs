@@ -76,18 +76,30 @@ fn trace(birth: &Birth, index: u16, step: &Step, errno: Option<i32>) {
 
 /// In the child: block until the keeper has written this child's maps. It writes them or kills the child.
 pub(crate) fn wait_maps(birth: &Birth) {
-    let mut left = 50;
+    wait_for(birth, shared::MAPPED, 50);
+}
+
+/// In the child: block until the supervisor has been told of this child. Only then may it outlive the keeper: somebody
+/// holds its pidfd. Told long before as a rule, so that nothing waits; five minutes are for a supervisor that does not
+/// read, such as one that is being debugged.
+pub(crate) fn wait_told(birth: &Birth) {
+    wait_for(birth, shared::TOLD, 3000);
+}
+
+/// In the child: block until `word` of the shared page has come to this child's number, for `left` tenths of a second at
+/// the most.
+fn wait_for(birth: &Birth, word: usize, mut left: u32) {
     while left > 0 {
-        let seen = load(birth.page, shared::MAPPED);
-        // Sequence numbers wrap; a later child's maps are written after ours.
+        let seen = load(birth.page, word);
+        // Sequence numbers wrap; what a later child waits for comes after ours.
         if seen.wrapping_sub(birth.seq) < 1 << 31 {
             return;
         }
         // SAFETY: the word lies in the shared page.
-        if sys::futex_wait(unsafe { birth.page.add(shared::MAPPED) }, seen, 100_000_000) == Err(sys::ETIMEDOUT) {
+        if sys::futex_wait(unsafe { birth.page.add(word) }, seen, 100_000_000) == Err(sys::ETIMEDOUT) {
             left -= 1;
         }
     }
-    // Five seconds: the keeper died between our birth and our request to die with it.
+    // The keeper died between our birth, or a change of our ids, and our request to die with it.
     sys::exit_group(120)
 }

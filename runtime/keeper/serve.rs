@@ -95,7 +95,11 @@ impl Keeper {
         if sent == Err(sys::EAGAIN) {
             self.reply = Some((message, fd));
             self.block();
-        } else if fd >= 0 && fd < sys::HIGH {
+            return;
+        }
+        // An answer comes before the next request is read, so this is of the newest child at the latest.
+        spawn::store(self.page, spawn::shared::TOLD, self.seq);
+        if fd >= 0 && fd < sys::HIGH {
             sys::close(fd);
         }
     }

@@ -32,6 +32,8 @@ pub(crate) mod shared {
     pub(crate) const MIDDLE_PIDFD: usize = 2;
     /// errno of the middle process.
     pub(crate) const MIDDLE_ERRNO: usize = 3;
+    /// The newest child whose pidfd the supervisor has been sent.
+    pub(crate) const TOLD: usize = 4;
 }
 
 /// A plan as the child sees it.

@@ -170,7 +170,9 @@ fn wait(fd: i32) -> Res<()> {
 /// In the child. Group first: afterwards the right to change it is gone.
 fn set_ids(uid: usize, gid: usize) -> Res<()> {
     call(nr::SETRESGID, [gid, gid, gid, 0, 0, 0])?;
-    call(nr::SETRESUID, [uid, uid, uid, 0, 0, 0]).map(drop)
+    call(nr::SETRESUID, [uid, uid, uid, 0, 0, 0])?;
+    // A change of ids clears the request to die with the keeper (`commit_creds`).
+    sys::prctl(sys::PDEATHSIG, 9).map(drop)
 }
 
 /// In the child: `fsopen`, one `fsconfig` for each option, create, `fsmount`.
@@ -348,6 +350,7 @@ fn install(slots: &Slots, step: &Step) -> Res<()> {
 
 /// In the child: the report pipe stays open for what may still fail behind the gate.
 fn ready(slots: &Slots, birth: &Birth) -> Res<()> {
+    child::wait_told(birth);
     sys::prctl(sys::PDEATHSIG, 0)?;
     let report = wire::report(wire::REPORT_READY, 0);
     if sys::write(slots.get(birth.header.report), &report)? == report.len() { Ok(()) } else { Err(sys::EPIPE) }
