@@ -1,0 +1,13 @@
+//! The library on the real runtime, as a service meets it. Trials of the kit (`tests/kit`): each in a process of its own,
+//! with a cgroup parent, a state directory and a stock of its own before and after; what the machine lacks is counted as
+//! skipped, with the reason.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+mod life;
+mod stage;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[life::trials()].concat())
+}

@@ -1,0 +1,23 @@
+//! A supervisor in a trial's scene.
+
+use orangery::{Supervisor, SupervisorBuilder};
+use orangery_tests::{Scene, wait};
+
+/// Configured for the scene: its state directory and its cgroup parent.
+pub(crate) fn builder(scene: &Scene) -> SupervisorBuilder {
+    let options = scene.options();
+    let builder = Supervisor::builder().state_dir(scene.state_dir());
+    match options.cgroup_parent {
+        Some(parent) => builder.cgroup_parent(parent),
+        None => builder,
+    }
+}
+
+/// Start a supervisor, play, shut it down.
+pub(crate) fn play(scene: &Scene, play: impl AsyncFnOnce(&Supervisor)) {
+    scene.block_on(async {
+        let supervisor = builder(scene).build().expect("a supervisor");
+        play(&supervisor).await;
+        wait::soon("shutdown", supervisor.shutdown()).await;
+    });
+}
