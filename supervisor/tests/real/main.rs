@@ -3,11 +3,13 @@
 //! skipped, with the reason.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod guest;
+mod hosts;
 mod life;
 mod stage;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orangery_tests::main(&[life::trials()].concat())
+    orangery_tests::main(&[life::trials(), hosts::trials(), guest::trials()].concat())
 }

@@ -1,6 +1,7 @@
 //! A supervisor in a trial's scene.
 
 use orangery::{Supervisor, SupervisorBuilder};
+use orangery_tests::stock::Stock;
 use orangery_tests::{Scene, wait};
 
 /// Configured for the scene: its state directory and its cgroup parent.
@@ -20,4 +21,17 @@ pub(crate) fn play(scene: &Scene, play: impl AsyncFnOnce(&Supervisor)) {
         play(&supervisor).await;
         wait::soon("shutdown", supervisor.shutdown()).await;
     });
+}
+
+/// Everything that a supervisor without a shutdown has left behind goes by itself, its threads included.
+pub(crate) fn settled(scene: &Scene, before: &Stock) {
+    let until = std::time::Instant::now() + wait::PATIENCE;
+    loop {
+        let left = before.left_over(&scene.stock());
+        if left.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "left behind: {left:?}");
+        std::thread::yield_now();
+    }
 }
