@@ -9,6 +9,7 @@ fn main() {
     println!("cargo::rerun-if-changed=guest");
     println!("cargo::rerun-if-changed=bare");
     println!("cargo::rerun-if-changed=../runtime/src/plan/wire.rs");
+    println!("cargo::rerun-if-changed=../runtime/src/plan/wire");
     let freestanding = [
         "-Cpanic=abort",
         "-Crelocation-model=static",

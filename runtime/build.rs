@@ -10,6 +10,7 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-changed=keeper");
     println!("cargo::rerun-if-changed=src/plan/wire.rs");
+    println!("cargo::rerun-if-changed=src/plan/wire");
     println!("cargo::rerun-if-env-changed=ORANGERY_KEEPER_PANIC_CHECK");
     println!("cargo::rustc-check-cfg=cfg(orangery_panic_check)");
     let out = PathBuf::from(var("OUT_DIR")).join("orangery-keeper");

@@ -2,16 +2,14 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use orangery_runtime::keeper::launch;
-use orangery_runtime::plan::wire::{self, Ask, MESSAGE, Message, Tell};
+use orangery_runtime::plan::wire::{self, Ask, MESSAGE, Message, Purpose, Tell};
 use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
 use orangery_tests::host::{outcome, probe};
+use orangery_tests::raw::{Raw, framed};
 use orangery_tests::{Scene, trial, wait};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -172,7 +170,7 @@ impl Seeded {
     }
 }
 
-fn plans(scene: &Scene) -> Vec<(Vec<u8>, usize)> {
+fn plans(scene: &Scene) -> Vec<(Vec<u8>, Vec<Purpose>)> {
     let mut plans = Vec::new();
     scene.play(async |host| {
         let mut spec = host.spec("plan");
@@ -182,7 +180,7 @@ fn plans(scene: &Scene) -> Vec<(Vec<u8>, usize)> {
         let (gated, _) = host.rt.plan(spec, probe(&["true"])).expect("a plan");
         for plan in [Some(container), main, Some(gated)].into_iter().flatten() {
             assert!(wire::check(plan.bytes(), plan.needs().len()).is_ok());
-            plans.push((plan.bytes().to_vec(), plan.needs().len()));
+            plans.push((plan.bytes().to_vec(), plan.needs().iter().map(|need| need.purpose()).collect()));
         }
     });
     plans
@@ -195,7 +193,7 @@ fn mutants_of_a_plan_never_panic_the_check(scene: &Scene) {
     for _ in 0..12_000 {
         let (plan, fds) = &plans[seeded.below(plans.len())];
         let mutant = seeded.mutate(plan);
-        match wire::check(&mutant, *fds) {
+        match wire::check(&mutant, fds.len()) {
             Ok(header) => {
                 accepted += 1;
                 // What is accepted can be walked: every string and list of every step.
@@ -214,67 +212,6 @@ fn mutants_of_a_plan_never_panic_the_check(scene: &Scene) {
         let _ = wire::read_report(&mutant);
     }
     assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
-}
-
-/// A keeper that we speak to ourselves.
-struct Raw {
-    socket: OwnedFd,
-    pidfd: OwnedFd,
-    pid: u32,
-}
-
-impl Raw {
-    fn start() -> Self {
-        let launched = launch(None).expect("a keeper");
-        Self { socket: launched.socket, pidfd: launched.pidfd, pid: launched.pid }
-    }
-
-    fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
-        }
-        rustix::net::sendmsg(&self.socket, &[std::io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
-            .expect("sent");
-    }
-
-    fn next(&self) -> Message {
-        assert!(wait::readable(&self.socket, wait::PATIENCE), "the keeper says nothing");
-        let mut bytes = [0; MESSAGE];
-        let (len, _) = rustix::net::recv(&self.socket, &mut bytes, rustix::net::RecvFlags::empty()).expect("received");
-        assert_eq!(len, MESSAGE, "the keeper is gone");
-        Message::decode(&bytes).expect("our protocol")
-    }
-
-    fn refused(&self) -> i32 {
-        let message = self.next();
-        assert_eq!(Tell::from_u16(message.kind), Some(Tell::Failed), "{message:?}");
-        message.errno
-    }
-
-    /// It answers a good question.
-    fn lives(&self) {
-        let head = Message { kind: Ask::Hello as u16, id: 77, ..Message::default() };
-        self.send(&head.encode(), &[]);
-        loop {
-            let message = self.next();
-            if message.id == 77 && Tell::from_u16(message.kind) == Some(Tell::Done) {
-                return;
-            }
-        }
-    }
-
-    fn descriptors(&self) -> Option<usize> {
-        fs::read_dir(format!("/proc/{}/fd", self.pid)).ok().map(Iterator::count).filter(|count| *count > 0)
-    }
-
-    fn end(self) {
-        drop(self.socket);
-        wait::gone(&self.pidfd, "the keeper");
-        let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
-        rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED).expect("reaped");
-    }
 }
 
 fn garbage_is_refused_and_it_lives(_: &Scene) {
@@ -300,16 +237,15 @@ fn garbage_is_refused_and_it_lives(_: &Scene) {
     for (x, file) in [(100, "/dev/null"), (0, "/dev/null"), (u64::MAX, "/proc/self/exe"), (100, "/proc/self/exe")] {
         let head = Message { kind: Ask::Spawn as u16, id: 6, flags: 1, x, ..Message::default() };
         let file = fs::File::open(file).expect("a file");
-        keeper.send(&head.encode(), &[file.as_fd()]);
+        keeper.send(&framed(head, &[Purpose::Plan], &[]), &[file.as_fd()]);
         keeper.refused();
     }
     let head = Message { kind: Ask::Spawn as u16, id: 6, flags: 1, x: 100, ..Message::default() };
     keeper.send(&head.encode(), &[]);
     keeper.refused();
     for name in [&b""[..], b"\0", b".\0", b"..\0", b"a/b\0", b"no end", &[b'a'; 200]] {
-        let mut bytes = Message { kind: Ask::Register as u16, id: 8, ..Message::default() }.encode().to_vec();
-        bytes.extend_from_slice(name);
-        keeper.send(&bytes, &[null.as_fd()]);
+        let head = Message { kind: Ask::Register as u16, id: 8, ..Message::default() };
+        keeper.send(&framed(head, &[Purpose::TreeRoot], name), &[null.as_fd()]);
         assert_eq!(keeper.refused(), libc::EINVAL, "{name:?}");
     }
     let mut head = Message { kind: Ask::Hello as u16, id: 9, x: 1, ..Message::default() };
@@ -328,7 +264,7 @@ fn garbage_is_refused_and_it_lives(_: &Scene) {
     let head = Message { kind: Ask::Socket as u16, id: 11, x: 99, y: 99, ..Message::default() };
     keeper.send(&head.encode(), &[]);
     keeper.refused();
-    keeper.send(&head.encode(), &[null.as_fd()]);
+    keeper.send(&framed(head, &[Purpose::Pidfd], &[]), &[null.as_fd()]);
     keeper.refused();
     keeper.lives();
     keeper.end();
@@ -347,16 +283,15 @@ fn hostile_plans_are_refused_and_it_lives(scene: &Scene) {
         mutant.truncate(wire::MAX_INLINE);
         // What would be a plan that makes mounts and processes with rights stays out: only its refusal is wanted here,
         // so each one that the check accepts is made to fail at its first step.
-        if wire::check(&mutant, *fds).is_ok() {
+        if wire::check(&mutant, fds.len()).is_ok() {
             let at = wire::HEADER;
             mutant[at..at + 2].copy_from_slice(&(wire::Op::SetNs as u16).to_le_bytes());
             mutant[at + 6..at + 8].copy_from_slice(&0i16.to_le_bytes());
             mutant[at + 2..at + 4].copy_from_slice(&0u16.to_le_bytes());
         }
         sent += 1;
-        let mut bytes = Message { kind: Ask::Spawn as u16, id: 1000 + sent, ..Message::default() }.encode().to_vec();
-        bytes.extend_from_slice(&mutant);
-        keeper.send(&bytes, &vec![null.as_fd(); *fds]);
+        let head = Message { kind: Ask::Spawn as u16, id: 1000 + sent, ..Message::default() };
+        keeper.send(&framed(head, fds, &mutant), &vec![null.as_fd(); fds.len()]);
         loop {
             let message = keeper.next();
             if Tell::from_u16(message.kind) == Some(Tell::Exited) {

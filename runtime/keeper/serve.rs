@@ -5,7 +5,7 @@
 
 use crate::arch::EpollEvent;
 use crate::sys::{self, Res};
-use crate::wire::{self, Ask, End, MESSAGE, Message, Stage, Tell};
+use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
 use crate::{exits, spawn, sweep};
 
 pub(crate) const IN: u32 = 1;
@@ -18,8 +18,8 @@ pub(crate) const CLONE_NEWPID: usize = 0x2000_0000;
 pub(crate) const PLACES: usize = 1 << 20;
 /// Trees that are removed when the supervisor goes: one a cgroup hierarchy and the state directory.
 pub(crate) const ROOTS: usize = 24;
-/// One message: its head, and the plan or the names behind it.
-pub(crate) const BUFFER: usize = MESSAGE + wire::MAX_INLINE;
+/// One message: its head, the purposes of its descriptors, and the plan or the names behind them.
+pub(crate) const BUFFER: usize = MESSAGE + wire::MAX_FDS + wire::MAX_INLINE;
 
 /// What the keeper remembers of a child, at the index of its pidfd.
 #[derive(Clone, Copy)]
@@ -45,6 +45,15 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) const NONE: Root = Root { parent: -1, kind: 0, name: [0; 128] };
+}
+
+/// A descriptor that goes out with an answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Brought {
+    pub(crate) purpose: Purpose,
+    pub(crate) fd: i32,
+    /// Made for this answer alone: closed when it has gone out.
+    pub(crate) ours: bool,
 }
 
 /// All that the keeper has.
@@ -74,7 +83,7 @@ pub(crate) struct Keeper {
     /// Children whose orphans would come to us.
     pub(crate) without_pidns: u32,
     /// An answer that did not fit into the socket, with its descriptor.
-    pub(crate) reply: Option<(Message, i32)>,
+    pub(crate) reply: Option<(Message, Option<Brought>)>,
     pub(crate) blocked: bool,
 }
 
@@ -89,24 +98,57 @@ impl Keeper {
         unsafe { self.table.add(index).as_mut() }
     }
 
+    /// What stands behind the head and the purposes of the message that was just received. Nobody writes to it before
+    /// the next one.
+    pub(crate) fn body(&self, message: &Message, got: &sys::Received) -> &'static [u8] {
+        // SAFETY: `buf` has BUFFER bytes, lives as long as the keeper, and `len` of them were just received.
+        let bytes: &'static [u8] = unsafe { core::slice::from_raw_parts(self.buf, got.len.min(BUFFER)) };
+        bytes.get(wire::body_at(message.fds)..).unwrap_or(&[])
+    }
+
+    /// The purposes of the descriptors of the message that was just received.
+    pub(crate) fn purposes(&self, message: &Message, got: &sys::Received) -> &'static [u8] {
+        // SAFETY: as above.
+        let bytes: &'static [u8] = unsafe { core::slice::from_raw_parts(self.buf, got.len.min(BUFFER)) };
+        wire::listed(bytes, message.fds).unwrap_or(&[])
+    }
+
     /// Send an answer; what does not fit now is kept and holds up the next request, not the exits of others.
-    pub(crate) fn answer(&mut self, message: Message, fd: i32) {
-        let sent = sys::send(self.socket, &message.encode(), if fd >= 0 { Some(fd) } else { None });
-        if sent == Err(sys::EAGAIN) {
-            self.reply = Some((message, fd));
+    pub(crate) fn answer(&mut self, message: Message, brought: Option<Brought>) {
+        let mut brought = brought;
+        if transmit(self.socket, message, brought) == Err(sys::EAGAIN) {
+            // What a request has made lies below HIGH and would be closed with the rest of it.
+            if let Some(made) = brought.as_mut().filter(|made| made.fd < sys::HIGH) {
+                match sys::dup_high(made.fd) {
+                    Ok(fd) => made.fd = fd,
+                    Err(errno) => return self.refuse(message.id, Stage::Make, errno),
+                }
+            }
+            self.reply = Some((message, brought));
             self.block();
             return;
         }
         // An answer comes before the next request is read, so this is of the newest child at the latest.
         spawn::store(self.page, spawn::shared::TOLD, self.seq);
-        if fd >= 0 && fd < sys::HIGH {
-            sys::close(fd);
+        if let Some(made) = brought.filter(|made| made.ours) {
+            sys::close(made.fd);
         }
+    }
+
+    /// The request has been carried out; there is nothing to bring.
+    pub(crate) fn done(&mut self, id: u64) {
+        self.answer(Message { kind: Tell::Done as u16, id, ..Message::default() }, None);
+    }
+
+    /// What was asked for, made for the asker alone.
+    pub(crate) fn bring(&mut self, id: u64, purpose: Purpose, fd: i32) {
+        let message = Message { kind: Tell::Done as u16, id, ..Message::default() };
+        self.answer(message, Some(Brought { purpose, fd, ours: true }));
     }
 
     pub(crate) fn refuse(&mut self, id: u64, stage: Stage, errno: i32) {
         let message = Message { kind: Tell::Failed as u16, id, errno, x: stage as u64, ..Message::default() };
-        self.answer(message, -1);
+        self.answer(message, None);
     }
 
     pub(crate) fn block(&mut self) {
@@ -118,8 +160,8 @@ impl Keeper {
 
     fn unblock(&mut self) {
         self.blocked = false;
-        if let Some((message, fd)) = self.reply.take() {
-            self.answer(message, fd);
+        if let Some((message, brought)) = self.reply.take() {
+            self.answer(message, brought);
         }
         if !self.blocked {
             exits::drain(self);
@@ -130,6 +172,19 @@ impl Keeper {
     }
 }
 
+/// One system call: the head and, behind it, the purpose of the descriptor that goes along.
+fn transmit(socket: i32, message: Message, brought: Option<Brought>) -> Res<()> {
+    let Some(brought) = brought else { return sys::send(socket, &message.encode(), None) };
+    let mut bytes = [0u8; MESSAGE + 8];
+    for (to, from) in bytes.iter_mut().zip(Message { fds: 1, ..message }.encode()) {
+        *to = from;
+    }
+    if let Some(purpose) = bytes.get_mut(MESSAGE) {
+        *purpose = brought.purpose as u8;
+    }
+    sys::send(socket, &bytes, Some(brought.fd))
+}
+
 pub(crate) fn run(keeper: &mut Keeper) -> ! {
     let hello = Message {
         kind: Tell::Ready as u16,
@@ -137,7 +192,7 @@ pub(crate) fn run(keeper: &mut Keeper) -> ! {
         y: keeper.places as u64,
         ..Message::default()
     };
-    keeper.answer(hello, -1);
+    keeper.answer(hello, None);
     let mut events = [EpollEvent { events: 0, data: 0 }; 64];
     loop {
         let count = sys::epoll_wait(keeper.epoll, &mut events, -1).unwrap_or(0);
@@ -184,9 +239,12 @@ fn request(keeper: &mut Keeper) -> Res<bool> {
     if got.len == 0 {
         return Ok(false);
     }
-    let message = buf.get(..got.len).and_then(Message::decode);
-    match message {
-        Some(message) if !got.truncated => dispatch(keeper, &message, &got),
+    let bytes = buf.get(..got.len).unwrap_or(&[]);
+    match Message::decode(bytes) {
+        Some(message) if !got.truncated => match message.asks_with(bytes, got.count) {
+            Some(_) => dispatch(keeper, &message, &got),
+            None => keeper.refuse(message.id, Stage::Purpose, sys::EPROTO),
+        },
         _ => keeper.refuse(0, Stage::Request, sys::EPROTO),
     }
     // What a request brought stays below HIGH and is gone after it; what the keeper keeps, it has moved up.
@@ -207,10 +265,6 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
     }
 }
 
-fn done(keeper: &mut Keeper, id: u64) {
-    keeper.answer(Message { kind: Tell::Done as u16, id, ..Message::default() }, -1);
-}
-
 /// How the supervisor wants its end to be understood; a descriptor that comes along receives the trace.
 fn hello(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
     keeper.end = match message.x {
@@ -221,15 +275,13 @@ fn hello(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
     if got.count == 1 && (got.fds[0] == 3 || sys::dup3(got.fds[0], 3, true).is_ok()) {
         keeper.trace = 3;
     }
-    done(keeper, message.id);
+    keeper.done(message.id);
 }
 
 fn register(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
-    // SAFETY: `buf` has BUFFER bytes; `len` of them were just received.
-    let buf = unsafe { core::slice::from_raw_parts(keeper.buf, got.len) };
-    let name = wire::string(buf, MESSAGE as u32).unwrap_or(&[]);
+    let name = wire::string(keeper.body(message, got), 0).unwrap_or(&[]);
     let bad = name.is_empty() || name.len() > 127 || name == b"." || name == b".." || name.contains(&b'/');
-    if bad || got.count != 1 {
+    if bad {
         return keeper.refuse(message.id, Stage::Request, sys::EINVAL);
     }
     let parent = match sys::dup_high(got.fds[0]) {
@@ -244,7 +296,7 @@ fn register(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
             for (to, from) in root.name.iter_mut().zip(name) {
                 *to = *from;
             }
-            return done(keeper, message.id);
+            return keeper.done(message.id);
         }
     }
     sys::close(parent);
@@ -258,5 +310,5 @@ fn forget(keeper: &mut Keeper, message: &Message) {
             *root = Root::NONE;
         }
     }
-    done(keeper, message.id);
+    keeper.done(message.id);
 }

@@ -6,10 +6,10 @@
 //! that is noticed by its pidfd, and one that is stopped or frozen is killed after a bounded wait.
 
 use crate::arch::nr;
-use crate::serve::{BUFFER, CLONE_NEWPID, Entry, Keeper};
+use crate::serve::{Brought, CLONE_NEWPID, Entry, Keeper};
 use crate::sys::{self, CStr, Errno, P_PIDFD, Received, Res, WNOHANG, WNOWAIT};
 use crate::trace::Line;
-use crate::wire::{self, Header, MESSAGE, Message, Stage, Tell};
+use crate::wire::{self, Header, Message, Purpose, Stage, Tell};
 use crate::{child, serve};
 
 const CLONE_PIDFD: u64 = 0x1000;
@@ -78,10 +78,12 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             Err(errno) => return keeper.refuse(message.id, Stage::Request, errno),
         }
     } else {
-        // SAFETY: `buf` has BUFFER bytes of which `len` were received; nobody writes to it before the next receive.
-        unsafe { core::slice::from_raw_parts(keeper.buf.add(MESSAGE), got.len.min(BUFFER) - MESSAGE) }
+        keeper.body(message, got)
     };
     match wire::check(plan, count) {
+        Ok(header) if !wire::fit(&header, keeper.purposes(message, got)) => {
+            keeper.refuse(message.id, Stage::Purpose, sys::EPROTO);
+        }
         Ok(header) => {
             let seq = keeper.seq.wrapping_add(1);
             keeper.seq = seq;
@@ -90,7 +92,7 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, ..Message::default() };
-                    keeper.answer(done, pidfd);
+                    keeper.answer(done, Some(Brought { purpose: Purpose::Pidfd, fd: pidfd, ours: false }));
                 }
                 Err((stage, errno)) => keeper.refuse(message.id, stage, errno),
             }
@@ -367,9 +369,8 @@ fn write_maps(proc: i32, pid: i32, text: &[u8], uid: u32, gid: u32, deny: bool) 
 /// A user namespace that nobody lives in, for id-mapped mounts: made by a child that waits, mapped, opened, kept by
 /// its descriptor alone.
 pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
-    // SAFETY: `len` bytes of `buf` were just received.
-    let text = unsafe { core::slice::from_raw_parts(keeper.buf, got.len.min(BUFFER)) };
-    let uid = MESSAGE as u32;
+    let text = keeper.body(message, got);
+    let uid = 0;
     let Some(gid) = wire::list_end(text, uid, 1) else {
         return keeper.refuse(message.id, Stage::Request, sys::EPROTO);
     };
@@ -396,7 +397,7 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
     let _ = sys::pidfd_kill(pidfd);
     let _ = sys::waitid(P_PIDFD, pidfd, 0);
     match made {
-        Ok(fd) => keeper.answer(Message { kind: Tell::Done as u16, id: message.id, ..Message::default() }, fd),
+        Ok(fd) => keeper.bring(message.id, Purpose::User, fd),
         Err(errno) => keeper.refuse(message.id, Stage::Maps, errno),
     }
 }
@@ -412,10 +413,7 @@ pub(crate) fn socket(keeper: &mut Keeper, message: &Message, got: &Received) {
         back.and(made)
     });
     match made {
-        Ok(fd) => {
-            let done = Message { kind: Tell::Done as u16, id: message.id, ..Message::default() };
-            keeper.answer(done, fd as i32);
-        }
+        Ok(fd) => keeper.bring(message.id, Purpose::Socket, fd as i32),
         Err(errno) => keeper.refuse(message.id, Stage::Make, errno),
     }
 }

@@ -8,6 +8,7 @@
 //!                  │ stock.rs     processes, cgroups, mounts, descriptors, threads, files: before and after
 //!                  ▼
 //!                host.rs      a runtime and its driver; containers with the probe in them
+//!                  raw.rs       a keeper without a runtime, to be spoken to by hand
 //!                  wait.rs      pidfds and pipes: level-triggered, no sleeps
 //!                  image.rs     a root file system of busybox
 //! ```
@@ -20,6 +21,7 @@ pub mod harness;
 pub mod host;
 pub mod image;
 pub mod machine;
+pub mod raw;
 pub mod scene;
 pub mod stock;
 pub mod wait;

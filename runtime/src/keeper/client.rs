@@ -5,28 +5,24 @@
 //! to the waiter that was registered *before* the request went out, so that none can come too early.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
+use super::frame::{Heard, frame, receive, sealed, transmit};
 use super::launch::Launched;
 use crate::error::{Error, ErrorKind};
-use crate::plan::wire::{Ask, MAX_FDS, MAX_INLINE, MESSAGE, Message, Stage, Tell};
+use crate::plan::wire::{Ask, MAX_FDS, MAX_INLINE, Message, Purpose, Stage, Tell};
 use crate::plan::{Plan, wire};
 use crate::sys::watch;
 use crate::{Exit, ExitStatus, Rusage};
 
-/// What the keeper answers to one request.
-type Answer = Result<(i32, Option<OwnedFd>), Error>;
+/// What the keeper answers to one request: a process id, and what it has sent along.
+type Answer = Result<(i32, Option<(Purpose, OwnedFd)>), Error>;
 
 struct Waiting {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
@@ -98,24 +94,24 @@ impl Client {
     /// # Cancel safety
     /// When the future is dropped after the request has gone out, the process is killed as soon as it is known.
     pub async fn spawn(&self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.id();
         let (exit_sender, exit) = oneshot::channel();
         self.shared.lock().exits.insert(id, exit_sender);
         let asked = self.ask_spawn(id, plan, fds).await;
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
         }
-        let (pid, pidfd) = asked?;
-        let pidfd = pidfd.ok_or_else(|| Error::new(ErrorKind::Keeper, "the keeper answered without a pidfd"))?;
-        Ok(Spawned { pid, pidfd, exit })
+        let (pid, brought) = asked?;
+        Ok(Spawned { pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 
-    async fn ask_spawn(&self, id: u64, plan: &Plan, mut fds: Vec<OwnedFd>) -> Answer {
+    async fn ask_spawn(&self, id: u64, plan: &Plan, fds: Vec<OwnedFd>) -> Answer {
+        let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
         let head = Message { kind: Ask::Spawn as u16, id, ..Message::default() };
         if plan.bytes().len() <= MAX_INLINE {
             return self.ask(head, plan.bytes(), fds).await;
         }
-        fds.push(sealed(plan.bytes())?);
+        fds.push((Purpose::Plan, sealed(plan.bytes())?));
         let head = Message { flags: 1, x: plan.bytes().len() as u64, ..head };
         self.ask(head, &[], fds).await
     }
@@ -129,7 +125,9 @@ impl Client {
         text.push(0);
         text.extend_from_slice(gid_map.as_bytes());
         text.push(0);
-        self.fd_of(Ask::Userns, &text, Vec::new(), 0, 0).await
+        let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
+        let (_, brought) = self.ask(head, &text, Vec::new()).await?;
+        expect(brought, Purpose::User)
     }
 
     /// A socket in the network namespace of the process behind `pidfd`.
@@ -137,14 +135,14 @@ impl Client {
     /// # Errors
     /// The stage and the errno.
     pub async fn socket(&self, pidfd: OwnedFd, family: u32, kind: u32) -> Result<OwnedFd, Error> {
-        self.fd_of(Ask::Socket, &[], vec![pidfd], family.into(), kind.into()).await
+        let (x, y) = (family.into(), kind.into());
+        let head = Message { kind: Ask::Socket as u16, id: self.id(), x, y, ..Message::default() };
+        let (_, brought) = self.ask(head, &[], vec![(Purpose::Pidfd, pidfd)]).await?;
+        expect(brought, Purpose::Socket)
     }
 
-    async fn fd_of(&self, ask: Ask, text: &[u8], fds: Vec<OwnedFd>, x: u64, y: u64) -> Result<OwnedFd, Error> {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let head = Message { kind: ask as u16, id, x, y, ..Message::default() };
-        let (_, fd) = self.ask(head, text, fds).await?;
-        fd.ok_or_else(|| Error::new(ErrorKind::Keeper, "the keeper answered without a descriptor"))
+    fn id(&self) -> u64 {
+        self.shared.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Tell the keeper what our end means, and where traces go. Not awaited: order on the socket is kept.
@@ -152,9 +150,8 @@ impl Client {
     /// # Errors
     /// The keeper is gone.
     pub fn hello(&self, end: wire::End, trace: Option<OwnedFd>) -> Result<(), Error> {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let head = Message { kind: Ask::Hello as u16, id, x: end as u64, ..Message::default() };
-        self.post(head, &[], trace.into_iter().collect())
+        let head = Message { kind: Ask::Hello as u16, id: self.id(), x: end as u64, ..Message::default() };
+        self.post(head, &[], trace.into_iter().map(|fd| (Purpose::Trace, fd)).collect())
     }
 
     /// Let the keeper remove `name` below `parent` when we go.
@@ -162,11 +159,10 @@ impl Client {
     /// # Errors
     /// The keeper is gone.
     pub fn register(&self, tree: wire::Tree, parent: OwnedFd, name: &str) -> Result<(), Error> {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let head = Message { kind: Ask::Register as u16, id, x: tree as u64, ..Message::default() };
+        let head = Message { kind: Ask::Register as u16, id: self.id(), x: tree as u64, ..Message::default() };
         let mut text = name.as_bytes().to_vec();
         text.push(0);
-        self.post(head, &text, vec![parent])
+        self.post(head, &text, vec![(Purpose::TreeRoot, parent)])
     }
 
     /// End the conversation: the keeper does what [`Client::hello`] said.
@@ -176,7 +172,7 @@ impl Client {
         self.shared.wake.notify_one();
     }
 
-    async fn ask(&self, head: Message, body: &[u8], fds: Vec<OwnedFd>) -> Answer {
+    async fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Answer {
         let (sender, receiver) = oneshot::channel();
         self.shared.lock().answers.insert(head.id, sender);
         if let Err(error) = self.post(head, body, fds) {
@@ -186,7 +182,7 @@ impl Client {
         receiver.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    fn post(&self, head: Message, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Error> {
+    fn post(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<(), Error> {
         if self.is_dead() {
             return Err(gone());
         }
@@ -196,8 +192,7 @@ impl Client {
                 format!("{} descriptors in one request; {MAX_FDS} are possible", fds.len()),
             ));
         }
-        let mut bytes = head.encode().to_vec();
-        bytes.extend_from_slice(body);
+        let (bytes, fds) = frame(head, body, fds);
         let mut waiting = self.shared.lock();
         if waiting.outbox.is_empty() {
             match transmit(&self.shared.socket, &bytes, &fds) {
@@ -218,29 +213,20 @@ fn gone() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper is gone")
 }
 
-/// A memfd that cannot change any more.
-fn sealed(bytes: &[u8]) -> Result<OwnedFd, Error> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    use std::io::Write as _;
-    let failed = |error: std::io::Error| Error::system("cannot make a memfd for a large plan", error);
-    let fd = rustix::fs::memfd_create("orangery-plan", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(bytes).map_err(failed)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&file, seals).map_err(|error| failed(error.into()))?;
-    Ok(file.into())
+fn confused() -> Error {
+    Error::new(ErrorKind::Keeper, "the keeper's answer came with other descriptors than it names")
 }
 
-fn transmit(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Result<(), rustix::io::Errno> {
-    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !borrowed.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&borrowed));
+/// The descriptor of an answer, when it is there for this.
+fn expect(brought: Option<(Purpose, OwnedFd)>, purpose: Purpose) -> Result<OwnedFd, Error> {
+    match brought {
+        Some((found, fd)) if found == purpose => Ok(fd),
+        Some((found, _)) => {
+            let what = format!("the keeper answered with a {} instead of a {}", found.name(), purpose.name());
+            Err(Error::new(ErrorKind::Keeper, what))
+        }
+        None => Err(Error::new(ErrorKind::Keeper, format!("the keeper answered without a {}", purpose.name()))),
     }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags).map(drop)
 }
 
 impl Shared {
@@ -248,10 +234,13 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hand one message to whoever waits for it.
-    fn deliver(&self, message: &Message, fd: Option<OwnedFd>) {
+    /// Hand one message to whoever waits for it. What came along with one that is not what it says is closed.
+    fn deliver(&self, heard: Heard) {
+        let Heard { message, brought } = heard;
+        let message = &message;
         match Tell::from_u16(message.kind) {
-            Some(Tell::Done) => self.answer(message.id, Ok((message.pid, fd))),
+            Some(Tell::Done | Tell::Failed) if brought.is_none() => self.answer(message.id, Err(confused())),
+            Some(Tell::Done) => self.answer(message.id, Ok((message.pid, brought.flatten()))),
             Some(Tell::Failed) => self.answer(message.id, Err(failed(message))),
             Some(Tell::Exited) => {
                 let waiter = self.lock().exits.remove(&message.id);
@@ -272,7 +261,7 @@ impl Shared {
             None => Some(answer),
         };
         // Whoever asked has gone meanwhile: what was started for it must not live on.
-        if let Some(Ok((_, Some(fd)))) = unheard {
+        if let Some(Ok((_, Some((Purpose::Pidfd, fd))))) = unheard {
             let _ = rustix::process::pidfd_send_signal(&fd, rustix::process::Signal::KILL);
         }
     }
@@ -306,6 +295,7 @@ fn failed(message: &Message) -> Error {
         x if x == Stage::Maps as u64 => "keeper: write the id maps",
         x if x == Stage::Join as u64 => "keeper: enter a namespace to be joined",
         x if x == Stage::Watch as u64 => "keeper: watch the process",
+        x if x == Stage::Purpose as u64 => "keeper: purposes of the descriptors",
         _ => "keeper",
     };
     let kind = match message.errno {
@@ -386,7 +376,7 @@ impl Driver {
             ready = socket.readable() => match ready {
                 Ok(mut guard) => loop {
                     match receive(socket.get_ref()) {
-                        Ok(Some((message, fd))) => self.shared.deliver(&message, fd),
+                        Ok(Some(heard)) => self.shared.deliver(heard),
                         Ok(None) => return false,
                         Err(rustix::io::Errno::AGAIN) => {
                             guard.clear_ready();
@@ -417,21 +407,4 @@ impl Driver {
             rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
         );
     }
-}
-
-/// One message and at most one descriptor; `None` at the end.
-fn receive(socket: &OwnedFd) -> Result<Option<(Message, Option<OwnedFd>)>, rustix::io::Errno> {
-    let mut buffer = [0; MESSAGE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
-    if got.bytes == 0 {
-        return Ok(None);
-    }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(Some((Message::decode(&buffer).unwrap_or_default(), fd)))
 }

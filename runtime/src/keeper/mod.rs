@@ -2,6 +2,7 @@
 //! `runtime/keeper/`.
 
 mod client;
+mod frame;
 mod launch;
 pub mod maps;
 

@@ -32,6 +32,28 @@ pub enum Need {
     Namespace(u16),
 }
 
+impl Need {
+    /// What it is called on the keeper's socket.
+    #[must_use]
+    pub fn purpose(self) -> wire::Purpose {
+        use wire::Purpose;
+        match self {
+            Self::Report => Purpose::Report,
+            Self::Gate => Purpose::Gate,
+            Self::Cgroup => Purpose::Cgroup,
+            Self::Tasks(_) => Purpose::Tasks,
+            Self::Init => Purpose::Pidfd,
+            Self::Tree(_) => Purpose::Tree,
+            Self::File(_) => Purpose::File,
+            Self::Stdio(_) => Purpose::Stdio,
+            Self::Preserved(_) => Purpose::Preserved,
+            Self::Namespace(0) => Purpose::Network,
+            Self::Namespace(1) => Purpose::Ipc,
+            Self::Namespace(_) => Purpose::Uts,
+        }
+    }
+}
+
 impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -1,0 +1,265 @@
+//! Messages on the keeper's socket: what the supervisor asks, what the keeper tells, and what a child reports.
+//!
+//! ```text
+//! 0      128                   128 + descriptors, up to a multiple of 8
+//! | head | purpose of each descriptor | plan, names, maps |
+//! ```
+
+use super::{MAGIC, VERSION, u16_at, u32_at, u64_at};
+
+/// Size of each message's head.
+pub const MESSAGE: usize = 128;
+
+/// What the supervisor asks of the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Ask {
+    /// First message: the end of the supervisor means [`End`] `x`.
+    Hello = 1,
+    /// A plan follows the head (or comes as the last descriptor, `x` bytes, when bit 0 of `flags` is set).
+    Spawn = 2,
+    /// Remove the tree `name` (behind the head) below descriptor 0 when the supervisor goes; `x` is a [`Tree`].
+    Register = 3,
+    /// Forget all registered trees: the supervisor has removed them itself.
+    Forget = 4,
+    /// Make a user namespace with the maps that follow the head (two strings) and send it back.
+    Userns = 5,
+    /// A socket of family `x`, type `y` in the network namespace of the process behind descriptor 0.
+    Socket = 6,
+}
+
+impl Ask {
+    /// The request with this number.
+    #[must_use]
+    pub fn from_u16(number: u16) -> Option<Ask> {
+        Some(match number {
+            1 => Ask::Hello,
+            2 => Ask::Spawn,
+            3 => Ask::Register,
+            4 => Ask::Forget,
+            5 => Ask::Userns,
+            6 => Ask::Socket,
+            _ => return None,
+        })
+    }
+}
+
+/// What the keeper says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Tell {
+    /// The keeper is ready; `x` is 1 when it can enter pid namespaces itself.
+    Ready = 1,
+    /// The request succeeded; `pid` is the process, descriptors come along.
+    Done = 2,
+    /// The request failed: `errno`, at [`Stage`] `x`.
+    Failed = 3,
+    /// A process ended: see [`ExitRecord`].
+    Exited = 4,
+    /// The keeper has entered a user namespace and waits for its maps.
+    NeedsMaps = 5,
+}
+
+impl Tell {
+    /// The message with this number.
+    #[must_use]
+    pub fn from_u16(number: u16) -> Option<Tell> {
+        Some(match number {
+            1 => Tell::Ready,
+            2 => Tell::Done,
+            3 => Tell::Failed,
+            4 => Tell::Exited,
+            5 => Tell::NeedsMaps,
+            _ => return None,
+        })
+    }
+}
+
+/// What the keeper does when its supervisor goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum End {
+    /// Kill and remove everything (embedded mode).
+    Kill = 0,
+    /// Go on without it (durable mode, a later issue; refused today).
+    Keep = 1,
+    /// Exit and kill nothing: the children fall to the next subreaper (OCI).
+    Release = 2,
+}
+
+/// What kind of tree [`Ask::Register`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Tree {
+    /// A cgroup: killed, thawed, then its directories removed.
+    Cgroup = 0,
+    /// Plain files and directories.
+    Files = 1,
+}
+
+/// Where in the keeper a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Stage {
+    /// The message or the plan is malformed.
+    Request = 0,
+    /// Entering the container's pid namespace.
+    PidNamespace = 1,
+    /// `clone3`.
+    Clone = 2,
+    /// The child died or was stopped before it had its own descriptor table.
+    Birth = 3,
+    /// Writing `setgroups`, `uid_map` or `gid_map`.
+    Maps = 4,
+    /// Keeping the pidfd (descriptor table or epoll full).
+    Watch = 5,
+    /// Making the object that was asked for.
+    Make = 6,
+    /// Entering a namespace that is to be joined.
+    Join = 7,
+    /// The descriptors are not those that the message names, or not those that this request takes.
+    Purpose = 8,
+}
+
+/// Fixed head of a message in both directions. 128 bytes; unused fields are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// [`Ask`] or [`Tell`].
+    pub kind: u16,
+    /// Bit 0: the plan is in a memfd.
+    pub flags: u16,
+    /// How many descriptors come with it; their purposes stand behind the head.
+    pub fds: u16,
+    /// Chosen by the supervisor, repeated in the answer and in the exit record.
+    pub id: u64,
+    /// Process id, where there is one.
+    pub pid: i32,
+    /// Error number, where there is one.
+    pub errno: i32,
+    /// First number.
+    pub x: u64,
+    /// Second number.
+    pub y: u64,
+    /// How a process ended.
+    pub exit: ExitRecord,
+}
+
+/// How a process ended, as its parent saw it: the only source of rusage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// `si_code`: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3.
+    pub code: i32,
+    /// Exit code or signal number.
+    pub status: i32,
+    /// User time in microseconds.
+    pub user_us: u64,
+    /// System time in microseconds.
+    pub system_us: u64,
+    /// Largest resident set in KiB.
+    pub max_rss_kib: u64,
+    /// Minor faults.
+    pub minor_faults: u64,
+    /// Major faults.
+    pub major_faults: u64,
+    /// Voluntary context switches.
+    pub voluntary: u64,
+    /// Involuntary context switches.
+    pub involuntary: u64,
+    /// CLOCK_MONOTONIC in nanoseconds when the exit was seen.
+    pub at_ns: u64,
+}
+
+fn put<const N: usize>(out: &mut [u8; MESSAGE], at: usize, bytes: [u8; N]) {
+    let mut index = 0;
+    while index < N {
+        if let (Some(to), Some(from)) = (out.get_mut(at + index), bytes.get(index)) {
+            *to = *from;
+        }
+        index += 1;
+    }
+}
+
+impl Message {
+    /// The message as it travels.
+    #[must_use]
+    pub fn encode(&self) -> [u8; MESSAGE] {
+        let mut out = [0; MESSAGE];
+        put(&mut out, 0, MAGIC.to_le_bytes());
+        put(&mut out, 4, VERSION.to_le_bytes());
+        put(&mut out, 6, self.kind.to_le_bytes());
+        put(&mut out, 8, self.id.to_le_bytes());
+        put(&mut out, 16, self.pid.to_le_bytes());
+        put(&mut out, 20, self.errno.to_le_bytes());
+        put(&mut out, 24, self.x.to_le_bytes());
+        put(&mut out, 32, self.y.to_le_bytes());
+        put(&mut out, 40, self.flags.to_le_bytes());
+        put(&mut out, 42, self.fds.to_le_bytes());
+        let exit = &self.exit;
+        put(&mut out, 48, exit.code.to_le_bytes());
+        put(&mut out, 52, exit.status.to_le_bytes());
+        let words = [
+            exit.user_us,
+            exit.system_us,
+            exit.max_rss_kib,
+            exit.minor_faults,
+            exit.major_faults,
+            exit.voluntary,
+            exit.involuntary,
+            exit.at_ns,
+        ];
+        let mut at = 56;
+        for word in words {
+            put(&mut out, at, word.to_le_bytes());
+            at += 8;
+        }
+        out
+    }
+
+    /// Decode a head; `None` for a short one, a wrong magic or another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Message> {
+        if bytes.len() < MESSAGE || u32_at(bytes, 0)? != MAGIC || u16_at(bytes, 4)? != VERSION {
+            return None;
+        }
+        Some(Message {
+            kind: u16_at(bytes, 6)?,
+            flags: u16_at(bytes, 40)?,
+            fds: u16_at(bytes, 42)?,
+            id: u64_at(bytes, 8)?,
+            pid: u32_at(bytes, 16)? as i32,
+            errno: u32_at(bytes, 20)? as i32,
+            x: u64_at(bytes, 24)?,
+            y: u64_at(bytes, 32)?,
+            exit: ExitRecord {
+                code: u32_at(bytes, 48)? as i32,
+                status: u32_at(bytes, 52)? as i32,
+                user_us: u64_at(bytes, 56)?,
+                system_us: u64_at(bytes, 64)?,
+                max_rss_kib: u64_at(bytes, 72)?,
+                minor_faults: u64_at(bytes, 80)?,
+                major_faults: u64_at(bytes, 88)?,
+                voluntary: u64_at(bytes, 96)?,
+                involuntary: u64_at(bytes, 104)?,
+                at_ns: u64_at(bytes, 112)?,
+            },
+        })
+    }
+}
+
+/// Size of what the child writes to its report pipe.
+pub const REPORT: usize = 8;
+/// Step number in a report that says: ready, waiting behind the start gate or as stub init.
+pub const REPORT_READY: u16 = u16::MAX;
+
+/// What the child reports: the step and errno that stopped it, or [`REPORT_READY`].
+#[must_use]
+pub fn report(step: u16, errno: i32) -> [u8; REPORT] {
+    let (s, e) = (step.to_le_bytes(), errno.to_le_bytes());
+    [s[0], s[1], 0, 0, e[0], e[1], e[2], e[3]]
+}
+
+/// Decode a report.
+#[must_use]
+pub fn read_report(bytes: &[u8]) -> Option<(u16, i32)> {
+    Some((u16_at(bytes, 0)?, u32_at(bytes, 4)? as i32))
+}
