@@ -1,5 +1,7 @@
 //! Handles: what a service holds of a container or a process. They reach the slot directly and the actors by messages.
 
+mod attach;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -20,10 +22,11 @@ use crate::command::{self, ExecCommand, Stdin};
 use crate::container::actor::ContainerActor;
 use crate::container::life::{self, Alive};
 use crate::container::msg::{Exec, Pause, Update};
-use crate::container::slot::ContainerSlot;
+use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::files;
+use crate::ids::ProcessId;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
 use crate::process::slot::Slot;
@@ -31,23 +34,18 @@ use crate::report::{Cause, ExitStatus, Report};
 
 /// A container and its main process.
 ///
-/// Clones are the same container. When the last one is dropped the container is killed and removed, without blocking,
-/// unless [`ContainerHandle::detach`] was called.
+/// Clones are the same container, and so are handles from [`Supervisor::container`](crate::Supervisor::container). When
+/// the last of all of them is dropped the container is killed and removed, without blocking, unless
+/// [`ContainerHandle::detach`] was called on any of them: of a detached container handles come and go and it lives on.
 #[derive(Clone)]
 pub struct ContainerHandle {
     inner: Arc<Owner>,
 }
 
 struct Owner {
-    slot: Arc<ContainerSlot>,
+    slot: Owned,
     actor: Addr<ContainerActor>,
     main: ProcessHandle,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.slot.abandoned();
-    }
 }
 
 /// One process of a container. Clones are the same process; dropping them does nothing to it.
@@ -90,8 +88,22 @@ pub struct Inspect {
     pub limits: Limits,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
+    /// Its processes that live or are not reported yet, the main one first.
+    pub processes: Vec<ProcessSummary>,
     /// The report, once there is one.
     pub report: Option<Report>,
+}
+
+/// A process as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ProcessSummary {
+    /// Its number in the container.
+    pub id: ProcessId,
+    /// Its process id outside; for display.
+    pub pid: i32,
+    /// It has ended and its report is being written.
+    pub ended: bool,
 }
 
 impl Inspect {
@@ -106,6 +118,7 @@ impl Inspect {
             labels: slot.labels.clone(),
             limits: slot.limits.clone(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
+            processes: attach::present(slot).iter().map(|slot| attach::summary(slot)).collect(),
             report: slot.main.report.borrow().as_deref().cloned(),
         }
     }
@@ -466,7 +479,8 @@ impl ContainerHandle {
         }
     }
 
-    /// Let it live when all handles are gone; it ends by itself or with the supervisor.
+    /// Let it live when all handles are gone, for good; it ends by itself or with the supervisor, and
+    /// [`Supervisor::container`](crate::Supervisor::container) gives a handle of it again.
     pub fn detach(self) {
         self.inner.slot.detached.store(true, Ordering::Release);
     }

@@ -21,7 +21,7 @@ use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
 use crate::manager::admission::Admission;
-use crate::manager::msg::{Create, List, ShutDown};
+use crate::manager::msg::{Create, Find, List, ShutDown};
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
@@ -267,6 +267,42 @@ impl Supervisor {
         let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
         *names += 1;
         format!("{}-{}", self.inner.prefix, *names)
+    }
+
+    /// A handle of the container with this id, also of a detached one; `None` when there is none or it has not started
+    /// yet. Processes of it: [`ContainerHandle::process_by_id`].
+    ///
+    /// The handle is one of the container's handles like that of `spawn`: the container is killed when the last of all of
+    /// them is dropped, unless it was detached, then dropping it does nothing. A container is found until it is removed
+    /// and its report is written.
+    ///
+    /// ```
+    /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+    /// supervisor.command("sleep").arg("100").id("job-7").spawn().await?.detach();
+    /// // Later, elsewhere:
+    /// if let Some(job) = supervisor.container("job-7").await? {
+    ///     job.kill()?;
+    ///     println!("{:?}", job.wait().await?.exit);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The supervisor is shut down.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any moment: as if the handle had been dropped.
+    pub fn container(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<ContainerHandle>, Error>> + Send + 'static + use<> {
+        let (supervisor, id) = (self.clone(), id.to_owned());
+        async move {
+            let (reply, answer) = oneshot::channel();
+            supervisor.inner.manager.do_send(Find { id, reply });
+            let found = answer.await.map_err(|_| supervisor.lost())?;
+            Ok(found.and_then(|slot| ContainerHandle::attach(slot, supervisor.inner.system.clone())))
+        }
     }
 
     /// Everything that exists, in order of ids.

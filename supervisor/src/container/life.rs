@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::actor::ContainerActor;
 use super::msg::{Process, Removed};
-use super::slot::ContainerSlot;
+use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
@@ -56,7 +56,7 @@ pub(crate) struct Order {
 }
 
 /// What the caller gets.
-pub(crate) type Alive = (Arc<ContainerSlot>, Addr<ContainerActor>, Addr<ProcessActor>);
+pub(crate) type Alive = (Owned, Addr<ContainerActor>, Addr<ProcessActor>);
 
 /// Run a container from its creation to its removal; `ended` is told when nothing of it is left.
 pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) {
@@ -130,9 +130,8 @@ async fn begin(order: Order) -> Option<Living> {
     }
     let for_actor = Arc::clone(&slot);
     let actor = guard::start(ContainerActor::new(Arc::clone(&slot), faults.clone()), move || broken(&for_actor.main));
-    if reply.send(Ok((Arc::clone(&slot), actor.clone(), main.clone()))).is_err() {
-        let _ = slot.main.kill(Cause::Stop { escalated: true });
-    }
+    let _ = slot.actor.set(actor.clone());
+    let _ = reply.send(Ok((Owned::new(&slot), actor.clone(), main.clone())));
     Some(Living { slot, container, started, policy, faults, actor, main })
 }
 
@@ -168,7 +167,9 @@ fn give_birth(
         }
     }
     let for_guard = Arc::clone(slot);
-    guard::start(ProcessActor::new(Arc::clone(slot), faults.clone()), move || broken(&for_guard))
+    let actor = guard::start(ProcessActor::new(Arc::clone(slot), faults.clone()), move || broken(&for_guard));
+    let _ = slot.actor.set(actor.clone());
+    actor
 }
 
 impl Living {
@@ -290,7 +291,7 @@ pub(crate) async fn exec(
     faults: Faults,
     mut reply: oneshot::Sender<Result<Process, Error>>,
 ) {
-    let slot = Arc::new(Slot::new(&owner.id, false, owner.ring_bytes));
+    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes));
     let began = Instant::now();
     let started = tokio::select! {
         started = container.exec(spec) => started,
@@ -304,6 +305,7 @@ pub(crate) async fn exec(
         }
     };
     let actor = give_birth(&slot, &container, &mut started, 0, micros(began), &faults);
+    let _listed = owner.processes.list(&slot);
     let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)) };
     let ended = watch_process(&slot, started, &policy, &actor);
     if reply.send(Ok((Arc::clone(&slot), actor))).is_err() {

@@ -13,5 +13,6 @@
 pub(crate) mod actor;
 pub(crate) mod life;
 pub(crate) mod msg;
+pub(crate) mod processes;
 pub(crate) mod slot;
 pub(crate) mod state;

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use actix::Addr;
 use orangery_io_stream::{Overflow, Sources, SubscribeOptions, Subscriber};
 use orangery_runtime::Container;
 use orangery_runtime::cgroup::Limits;
 use tokio::sync::watch;
 
+use super::actor::ContainerActor;
+use super::processes::Processes;
 use super::state::{Input, State, Verdict, next};
+use crate::ids::ProcessId;
 use crate::process::slot::Slot;
 use crate::report::Cause;
 
@@ -22,6 +26,9 @@ pub(crate) struct ContainerSlot {
     pub(crate) ring_bytes: usize,
     pub(crate) container: OnceLock<Arc<dyn Container>>,
     pub(crate) main: Arc<Slot>,
+    pub(crate) processes: Processes,
+    /// Who decides about it, once it has started.
+    pub(crate) actor: OnceLock<Addr<ContainerActor>>,
     /// Readers of both streams that were there before the first byte, for who asked for the whole output.
     pub(crate) captures: Mutex<Option<(Subscriber, Subscriber)>>,
     state: Mutex<State>,
@@ -29,6 +36,40 @@ pub(crate) struct ContainerSlot {
     pub(crate) gone: watch::Sender<bool>,
     /// Somebody took it out of the hands of its handles.
     pub(crate) detached: AtomicBool,
+    /// How many attend to it: handles, and answers on their way to one.
+    pub(crate) attended: watch::Sender<usize>,
+}
+
+/// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
+/// is dropped, the container is killed and removed.
+pub(crate) struct Owned(Arc<ContainerSlot>);
+
+impl Owned {
+    pub(crate) fn new(slot: &Arc<ContainerSlot>) -> Self {
+        slot.attended.send_modify(|count| *count += 1);
+        Self(Arc::clone(slot))
+    }
+}
+
+impl std::ops::Deref for Owned {
+    type Target = Arc<ContainerSlot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let mut last = false;
+        self.0.attended.send_modify(|count| {
+            *count -= 1;
+            last = *count == 0;
+        });
+        if last {
+            self.0.abandoned();
+        }
+    }
 }
 
 impl ContainerSlot {
@@ -39,11 +80,14 @@ impl ContainerSlot {
             limits,
             ring_bytes,
             container: OnceLock::new(),
-            main: Arc::new(Slot::new(id, true, ring_bytes)),
+            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes)),
+            processes: Processes::default(),
+            actor: OnceLock::new(),
             captures: Mutex::new(None),
             state: Mutex::new(State::Creating),
             gone: watch::Sender::new(false),
             detached: AtomicBool::new(false),
+            attended: watch::Sender::new(0),
         }
     }
 
@@ -77,7 +121,7 @@ impl ContainerSlot {
     }
 
     /// The last handle has gone.
-    pub(crate) fn abandoned(&self) {
+    fn abandoned(&self) {
         if !self.detached.load(Ordering::Acquire) {
             let _ = self.main.kill(Cause::Stop { escalated: true });
         }

@@ -6,10 +6,10 @@ use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use orangery_runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::msg::{Create, Gone, List, ShutDown};
+use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
 use crate::container::life::{self, Order};
-use crate::container::slot::ContainerSlot;
+use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
 use crate::report::Cause;
@@ -99,6 +99,15 @@ impl Handler<List> for ManagerActor {
 
     fn handle(&mut self, message: List, _: &mut Context<Self>) {
         let _ = message.reply.send(self.registry.values().cloned().collect());
+    }
+}
+
+impl Handler<Find> for ManagerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Find, _: &mut Context<Self>) {
+        let started = self.registry.get(&message.id).filter(|slot| slot.actor.get().is_some());
+        let _ = message.reply.send(started.map(Owned::new));
     }
 }
 

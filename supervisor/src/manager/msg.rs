@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::admission::Permit;
 use crate::container::life::{Alive, Policy};
-use crate::container::slot::ContainerSlot;
+use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
 
 /// Make and start a container.
@@ -34,11 +34,19 @@ pub(crate) struct Gone {
     pub(crate) slot: Arc<ContainerSlot>,
 }
 
-/// The container of that name.
+/// All containers.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct List {
     pub(crate) reply: oneshot::Sender<Vec<Arc<ContainerSlot>>>,
+}
+
+/// The started container of that name.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Find {
+    pub(crate) id: String,
+    pub(crate) reply: oneshot::Sender<Option<Owned>>,
 }
 
 /// Kill everything; answered when nothing is left. Nothing new is accepted from now on.

@@ -31,8 +31,7 @@ impl<T> Registry<T> {
         }
     }
 
-    #[cfg(test)]
-    fn get(&self, id: &str) -> Option<&T> {
+    pub(crate) fn get(&self, id: &str) -> Option<&T> {
         self.entries.get(id)
     }
 

@@ -5,20 +5,26 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use actix::Addr;
 use orangery_io_stream::{Hub, HubOptions, StdinWriter};
 use orangery_runtime::{Container, Exit};
 use tokio::sync::watch;
 
+use super::actor::ProcessActor;
 use crate::error::{Error, ErrorKind};
+use crate::ids::ProcessId;
 use crate::report::{Cause, Report};
 
 /// One process as everybody sees it.
 pub(crate) struct Slot {
     /// The container's id.
     pub(crate) id: String,
+    pub(crate) number: ProcessId,
     pub(crate) generation: u32,
     /// The main process; its end ends the container.
     pub(crate) main: bool,
+    /// Who decides about it, once it is born.
+    pub(crate) actor: OnceLock<Addr<ProcessActor>>,
     pub(crate) hub: Hub,
     pub(crate) born: OnceLock<Born>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
@@ -40,13 +46,15 @@ pub(crate) struct Born {
 }
 
 impl Slot {
-    pub(crate) fn new(id: &str, main: bool, ring_bytes: usize) -> Self {
+    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize) -> Self {
         let generation = 1;
         let options = HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation) };
         Self {
             id: id.to_owned(),
+            number,
             generation,
-            main,
+            main: number == ProcessId::MAIN,
+            actor: OnceLock::new(),
             hub: Hub::new(options),
             born: OnceLock::new(),
             stdin: Mutex::new(None),

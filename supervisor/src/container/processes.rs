@@ -1,0 +1,69 @@
+//! The further processes of one container: numbered when they are asked for, listed from the exec to the report.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ids::ProcessId;
+use crate::process::slot::Slot;
+
+/// Those that live or are not reported yet. The main process is not among them: it has a place of its own.
+#[derive(Default)]
+pub(crate) struct Processes {
+    last: AtomicU32,
+    listed: Mutex<BTreeMap<ProcessId, Arc<Slot>>>,
+}
+
+/// A process is in the list while this exists.
+pub(crate) struct Listed<'a> {
+    processes: &'a Processes,
+    id: ProcessId,
+}
+
+impl Processes {
+    /// A number that no process of this container has had.
+    pub(crate) fn number(&self) -> ProcessId {
+        ProcessId(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn list(&self, slot: &Arc<Slot>) -> Listed<'_> {
+        self.listed().insert(slot.number, Arc::clone(slot));
+        Listed { processes: self, id: slot.number }
+    }
+
+    pub(crate) fn get(&self, id: ProcessId) -> Option<Arc<Slot>> {
+        self.listed().get(&id).cloned()
+    }
+
+    /// All of them, in the order in which they were asked for.
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
+        self.listed().values().cloned().collect()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, BTreeMap<ProcessId, Arc<Slot>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.processes.listed().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_once_and_a_process_is_listed_as_long_as_it_says() {
+        let processes = Processes::default();
+        let slots: Vec<_> = (0..3).map(|_| Arc::new(Slot::new("a", processes.number(), 0))).collect();
+        let mut listed: Vec<_> = slots.iter().map(|slot| processes.list(slot)).collect();
+        assert_eq!(processes.all().iter().map(|slot| slot.number.0).collect::<Vec<_>>(), [1, 2, 3]);
+        drop(listed.remove(1));
+        assert!(processes.get(ProcessId(2)).is_none());
+        assert!(processes.get(ProcessId(3)).is_some());
+        assert_eq!(processes.number(), ProcessId(4));
+    }
+}

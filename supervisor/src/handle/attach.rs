@@ -1,0 +1,61 @@
+//! Attaching: handles of what runs already, found by id.
+
+use std::sync::Arc;
+
+use actix_rt::ArbiterHandle;
+
+use super::{ContainerHandle, Owner, ProcessHandle, ProcessSummary};
+use crate::container::slot::{ContainerSlot, Owned};
+use crate::ids::ProcessId;
+use crate::process::slot::Slot;
+
+/// The processes that live or are not reported yet, the main one first.
+pub(super) fn present(container: &ContainerSlot) -> Vec<Arc<Slot>> {
+    let main = Some(&container.main).filter(|main| main.born.get().is_some() && main.report.borrow().is_none());
+    main.cloned().into_iter().chain(container.processes.all()).collect()
+}
+
+pub(super) fn summary(slot: &Slot) -> ProcessSummary {
+    ProcessSummary { id: slot.number, pid: slot.born.get().map_or(0, |born| born.pid), ended: slot.ended() }
+}
+
+impl ContainerHandle {
+    /// `None`: it has not started.
+    pub(crate) fn attach(slot: Owned, system: ArbiterHandle) -> Option<Self> {
+        let actor = slot.actor.get()?.clone();
+        let main = ProcessHandle::attach(&slot.main, system)?;
+        Some(Self { inner: Arc::new(Owner { slot, actor, main }) })
+    }
+
+    /// Its processes that live or are not reported yet: the main one, then further ones in the order of their numbers.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcessHandle> {
+        present(&self.inner.slot).iter().filter_map(|slot| self.of(slot)).collect()
+    }
+
+    /// One of [`ContainerHandle::processes`] by its number; the main process also after its report.
+    #[must_use]
+    pub fn process_by_id(&self, id: ProcessId) -> Option<ProcessHandle> {
+        match id {
+            ProcessId::MAIN => Some(self.process().clone()),
+            id => self.inner.slot.processes.get(id).and_then(|slot| self.of(&slot)),
+        }
+    }
+
+    fn of(&self, slot: &Arc<Slot>) -> Option<ProcessHandle> {
+        ProcessHandle::attach(slot, self.process().system.clone())
+    }
+}
+
+impl ProcessHandle {
+    /// `None`: it has not started.
+    fn attach(slot: &Arc<Slot>, system: ArbiterHandle) -> Option<Self> {
+        Some(Self::new(Arc::clone(slot), slot.actor.get()?.clone(), system))
+    }
+
+    /// Its number in its container.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        self.slot.number
+    }
+}

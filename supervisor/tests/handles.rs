@@ -1,0 +1,116 @@
+//! What a handle can do, against the scripted runtime.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+use std::sync::Arc;
+
+use orangery::testing::FakeRuntime;
+use orangery::{Cause, ContainerHandle, ExitStatus, ProcessId, Sandbox, Supervisor};
+
+fn supervisor(fake: &FakeRuntime) -> Supervisor {
+    Supervisor::builder().shards(1).build_on(Arc::new(fake.clone())).unwrap()
+}
+
+async fn spawn(supervisor: &Supervisor, id: &str) -> ContainerHandle {
+    let sandbox = Sandbox::builder().id(id).build().unwrap();
+    supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap()
+}
+
+fn numbers(handle: &ContainerHandle) -> Vec<u32> {
+    handle.processes().iter().map(|process| process.id().0).collect()
+}
+
+#[tokio::test]
+async fn a_detached_container_is_attached_to_again_and_again() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    spawn(&supervisor, "a").await.detach();
+    let mut main = fake.actor().await;
+    for _ in 0..3 {
+        let attached = supervisor.container("a").await.unwrap().unwrap();
+        assert_eq!(attached.id(), "a");
+        drop(attached);
+    }
+    let attached = supervisor.container("a").await.unwrap().unwrap();
+    let waiting = attached.wait();
+    main.say(b"still here");
+    main.exit(4);
+    let report = waiting.await.unwrap();
+    assert_eq!((report.exit, report.cause.clone(), report.stdout.bytes), (ExitStatus::Code(4), Cause::Own, 10));
+    assert_eq!(attached.stdout().collect(100).await.to_vec(), b"still here", "the ring holds it for late readers");
+    assert!(!fake.log().contains(&"kill a".to_owned()));
+    while supervisor.container("a").await.unwrap().is_some() {}
+    assert!(supervisor.container("b").await.unwrap().is_none());
+    supervisor.shutdown().await;
+    assert!(supervisor.container("a").await.is_err(), "shut down");
+}
+
+#[tokio::test]
+async fn the_last_handle_of_all_kills_whichever_it_is() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let first = spawn(&supervisor, "a").await;
+    let attached = supervisor.container("a").await.unwrap().unwrap();
+    drop(first);
+    // A round trip through the manager: a kill would have come before it.
+    assert!(supervisor.container("a").await.unwrap().is_some());
+    assert!(!fake.log().contains(&"kill a".to_owned()), "an attached handle holds it");
+    drop(attached);
+    fake.saw("kill a").await;
+    fake.empty().await;
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_dropped_attach_leaves_no_claim() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    for polls in 0..4 {
+        let mut attaching = Box::pin(supervisor.container("a"));
+        for _ in 0..polls {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(attaching.as_mut().poll(cx))).await;
+            if polled.is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(handle);
+    fake.empty().await;
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn processes_are_numbered_listed_and_found_until_they_are_reported() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let main = fake.actor().await;
+    assert_eq!((handle.process().id(), numbers(&handle)), (ProcessId::MAIN, vec![0]));
+    let one = handle.command("one").spawn().await.unwrap();
+    let mut first = fake.actor().await;
+    let two = handle.command("two").spawn().await.unwrap();
+    let second = fake.actor().await;
+    assert_eq!((one.id(), two.id(), numbers(&handle)), (ProcessId(1), ProcessId(2), vec![0, 1, 2]));
+    let elsewhere = supervisor.container("a").await.unwrap().unwrap().process_by_id(ProcessId(1)).unwrap();
+    let waiting = elsewhere.wait();
+    first.say(b"one");
+    first.exit(5);
+    let report = waiting.await.unwrap();
+    assert_eq!((report.exit, report.stdout.bytes), (ExitStatus::Code(5), 3));
+    while handle.process_by_id(ProcessId(1)).is_some() {
+        std::thread::yield_now();
+    }
+    assert_eq!(numbers(&handle), [0, 2]);
+    assert_eq!(handle.inspect().processes.iter().map(|process| process.id.0).collect::<Vec<_>>(), [0, 2]);
+    second.exit(0);
+    two.wait().await.unwrap();
+    main.exit(0);
+    handle.wait().await.unwrap();
+    assert!(handle.process_by_id(ProcessId::MAIN).is_some(), "its report can still be asked for");
+    assert!(!numbers(&handle).contains(&0));
+    let json = serde_json::to_value(handle.inspect()).unwrap();
+    assert!(json["processes"].is_array());
+    supervisor.shutdown().await;
+}
