@@ -1,5 +1,5 @@
-//! Id ranges for containers started by root: 65,536 ids each, from 524288 up, apart for every supervisor of the
-//! machine. A range is held by an open-file-description lock on one byte of one file, so that a crash frees it and
+//! Id ranges for containers started by root: 65,536 ids each, from 524288 up, one [`STRIDE`] from each other, apart for
+//! every supervisor of the machine. A range is held by an open-file-description lock on one byte of one file, so that a crash frees it and
 //! holding thousands costs one descriptor.
 
 use std::collections::BTreeSet;
@@ -16,8 +16,12 @@ use crate::error::{Error, ErrorKind};
 pub const FIRST: u32 = 524_288;
 /// Ids in a range.
 pub const COUNT: u32 = 65_536;
+/// From the beginning of a range to that of the next. Not [`COUNT`]: the kernel finds the users of processes in 128
+/// lists by `uid + (uid >> 7)` modulo 128, and multiples of 65,536 would all lie in one of them, which each `setuid` of
+/// the machine to a new id walks under a spinlock. One id is left out between two ranges, and they spread.
+pub const STRIDE: u32 = COUNT + 1;
 /// How many ranges there are below 2^32 - 2.
-const RANGES: u32 = (u32::MAX - FIRST) / COUNT - 1;
+const RANGES: u32 = (u32::MAX - FIRST) / STRIDE - 1;
 
 /// Gives out ranges.
 #[derive(Clone, Debug)]
@@ -105,7 +109,7 @@ impl Range {
     /// The first id outside.
     #[must_use]
     pub fn base(&self) -> u32 {
-        FIRST + self.index * COUNT
+        FIRST + self.index * STRIDE
     }
 }
 
@@ -127,9 +131,31 @@ mod tests {
         let path = dir.path().join("ids");
         let (one, two) = (Ranges::open(&path).unwrap(), Ranges::open(&path).unwrap());
         let (a, b, c) = (one.take().unwrap(), two.take().unwrap(), one.take().unwrap());
-        assert_eq!([a.base(), b.base(), c.base()], [524_288, 589_824, 655_360]);
+        assert_eq!([a.base(), b.base(), c.base()], [524_288, 589_825, 655_362]);
         drop(b);
-        assert_eq!(one.take().unwrap().base(), 589_824);
+        assert_eq!(one.take().unwrap().base(), 589_825);
         drop((a, c));
+    }
+
+    /// `__uidhashfn` of the kernel's kernel/user.c, with 128 lists.
+    fn bucket(uid: u32) -> usize {
+        usize::try_from((uid >> 7).wrapping_add(uid) & 127).unwrap()
+    }
+
+    #[test]
+    fn the_same_id_of_many_containers_lies_in_all_lists_of_the_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let ranges = Ranges::open(&dir.path().join("ids")).unwrap();
+        let held: Vec<Range> = (0..1280).map(|_| ranges.take().unwrap()).collect();
+        for inside in [0, 1000, 65_534] {
+            let mut lists = [0; 128];
+            for range in &held {
+                lists[bucket(range.base() + inside)] += 1;
+            }
+            let longest = lists.iter().max().unwrap();
+            assert!(*longest <= 20, "id {inside}: {longest} of 1280 containers in one list");
+        }
+        let last = FIRST + (RANGES - 1) * STRIDE;
+        assert!(last.checked_add(COUNT).is_some_and(|end| end < u32::MAX - 1));
     }
 }
