@@ -49,7 +49,7 @@ impl ByteStream {
             Event::Chunk(chunk) => Some(Ok(chunk.data)),
             Event::Gap(gap) if !self.lossy => Some(Err(StreamError::from_gap(gap))),
             Event::Gap(_) => None,
-            Event::Lagged { seq } => Some(Err(StreamError::lagged(seq))),
+            Event::Lagged { seq, cursor } => Some(Err(StreamError::lagged(seq, cursor))),
             Event::End(end) => failure(end.reason).map(Err),
         }
     }

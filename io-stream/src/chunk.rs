@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cursor::{Cursor, StreamId};
+
 /// Which of the two output streams of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -79,12 +81,16 @@ pub struct Generation(pub u32);
 /// bytes were *written*; who needs that gives the process one pipe for both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
+    /// The stream's random identity.
+    pub stream: StreamId,
     /// The stream that the bytes came from.
     pub source: Source,
     /// The incarnation that wrote them.
     pub generation: Generation,
     /// Offset of the first byte in its stream, counted from 0 for each source and generation.
     pub offset: u64,
+    /// How many bytes of the *other* source had been read before this chunk.
+    pub other_offset: u64,
     /// One counter over both sources, plus one for each chunk, from 0.
     pub seq: u64,
     /// Wall-clock time of the read.
@@ -99,6 +105,17 @@ impl Chunk {
     /// Offset of the first byte after this chunk.
     pub fn end(&self) -> u64 {
         self.offset + self.len()
+    }
+
+    /// The place before its first byte.
+    pub const fn cursor(&self) -> Cursor {
+        Cursor::new(self.stream, self.generation, self.source, self.offset, self.other_offset)
+    }
+
+    /// The place after its first `bytes` bytes, or after its last one if it has fewer.
+    pub fn cursor_after(&self, bytes: usize) -> Cursor {
+        let bytes = bytes.min(self.data.len()) as u64;
+        self.cursor().with(self.source, self.offset + bytes)
     }
 
     /// How many bytes the chunk holds, as a stream length.
@@ -206,9 +223,11 @@ pub(crate) mod testing {
     /// A chunk of a test stream.
     pub(crate) fn chunk(source: Source, seq: u64, offset: u64, len: u64) -> Chunk {
         Chunk {
+            stream: StreamId::from_bytes([0; 16]),
             source,
             generation: Generation(0),
             offset,
+            other_offset: 0,
             seq,
             wall: SystemTime::UNIX_EPOCH,
             mono: Duration::ZERO,

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use crate::cursor::Cursor;
 use crate::event::Gap;
 
 /// What kind of failure a [`StreamError`] is.
@@ -50,7 +51,7 @@ pub struct StreamError {
     kind: StreamErrorKind,
     source: Option<io::Error>,
     gap: Option<Gap>,
-    resume: Option<u64>,
+    resume: Option<(u64, Cursor)>,
 }
 
 impl StreamError {
@@ -70,8 +71,8 @@ impl StreamError {
     }
 
     /// A reader of plain bytes that was disconnected.
-    pub(crate) fn lagged(seq: u64) -> Self {
-        Self { resume: Some(seq), ..Self::new("read a stream", StreamErrorKind::Lagged) }
+    pub(crate) fn lagged(seq: u64, cursor: Cursor) -> Self {
+        Self { resume: Some((seq, cursor)), ..Self::new("read a stream", StreamErrorKind::Lagged) }
     }
 
     /// What kind of failure it was.
@@ -95,8 +96,13 @@ impl StreamError {
     }
 
     /// Where to subscribe again, of a [`StreamErrorKind::Lagged`].
-    pub const fn resume_seq(&self) -> Option<u64> {
-        self.resume
+    pub fn resume_seq(&self) -> Option<u64> {
+        self.resume.map(|(seq, _)| seq)
+    }
+
+    /// Where to resume, of a [`StreamErrorKind::Lagged`].
+    pub fn resume_cursor(&self) -> Option<Cursor> {
+        self.resume.map(|(_, cursor)| cursor)
     }
 }
 

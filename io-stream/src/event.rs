@@ -3,6 +3,7 @@
 //! Plain values. The queue makes gaps, the hub makes ends, subscribers hand both out.
 
 use crate::chunk::{Chunk, PerSource, Source, Totals};
+use crate::cursor::Cursor;
 use crate::error::StreamErrorKind;
 
 /// One event of a subscription.
@@ -21,8 +22,10 @@ pub enum Event {
     /// This subscriber was too slow and had chosen [`Overflow::Disconnect`](crate::Overflow::Disconnect);
     /// the stream goes on without it.
     Lagged {
-        /// Where to go on: subscribe again with [`From::Seq`](crate::From::Seq) of this number.
+        /// The first chunk that it did not get: what [`From::Seq`](crate::From::Seq) goes on with.
         seq: u64,
+        /// The same place, for [`Hub::resume`](crate::Hub::resume).
+        cursor: Cursor,
     },
 }
 

@@ -13,13 +13,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::chunk::{Chunk, Generation, PerSource, Source, Stamp, Totals};
+use crate::cursor::{Cursor, Extent, Gone, StreamId};
 use crate::event::{End, EndReason};
 use crate::options::{EndInfo, HubOptions, SubscribeOptions};
 use crate::overflow::Bound;
 use crate::queue::Queue;
-use crate::ring::Ring;
+use crate::ring::{Replay, Ring};
 use crate::slot::{Slot, Wakers, lock};
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Opening, Subscriber};
 
 /// Fans the output of one incarnation out to any number of subscribers.
 ///
@@ -59,6 +60,7 @@ pub(crate) struct Core {
 
 #[derive(Debug)]
 struct State {
+    stream: StreamId,
     generation: Generation,
     ring: Ring,
     dropped: PerSource<u64>,
@@ -79,6 +81,7 @@ impl Hub {
     /// A hub without bytes and subscribers.
     pub fn new(options: HubOptions) -> Self {
         let state = State {
+            stream: options.stream.unwrap_or_else(StreamId::random),
             generation: options.generation,
             ring: Ring::new(options.ring_bytes),
             dropped: PerSource::default(),
@@ -132,6 +135,27 @@ impl Hub {
     pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
         let mut state = lock(&self.core.state);
         let replay = state.ring.replay(options.sources, options.from);
+        self.join(&mut state, options, replay)
+    }
+
+    /// Adds a subscriber that has everything before `cursor`; `options.from` is not looked at. No byte
+    /// is missing and none comes twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], with the oldest place there is, when the cursor belongs to another stream or another
+    /// generation, when the bytes behind it are no longer retained, or when this stream has never been
+    /// there.
+    pub fn resume(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
+        let mut state = lock(&self.core.state);
+        state.extent().check(&cursor, |source| options.sources.contains(source))?;
+        let replay = state.ring.resume(options.sources, &cursor);
+        Ok(self.join(&mut state, options, replay))
+    }
+
+    /// Adds a subscriber that opens with `replay`; under the same lock, so that nothing is between.
+    fn join(&self, state: &mut State, options: SubscribeOptions, replay: Replay) -> Subscriber {
+        let opening = Opening { oldest: state.extent().oldest, start: state.cursor(|source| replay.start[source]) };
         let bound = Bound::of_bytes(options.queue_bytes);
         let queue = Queue::new(bound, options.overflow, replay.gaps, replay.chunks);
         let id = state.next_id;
@@ -143,7 +167,7 @@ impl Hub {
             Some(end) => drop(slot.end(end)),
             None => drop(state.slots.insert(id, Arc::clone(&slot))),
         }
-        Subscriber::new(slot, Arc::downgrade(&self.core))
+        Subscriber::new(slot, Arc::downgrade(&self.core), opening)
     }
 
     /// Ends the stream for everybody: each subscriber reads what it has queued, then the
@@ -176,6 +200,16 @@ impl Hub {
     /// The incarnation whose bytes these are.
     pub fn generation(&self) -> Generation {
         lock(&self.core.state).generation
+    }
+
+    /// The identity that cursors of this stream carry.
+    pub fn stream(&self) -> StreamId {
+        lock(&self.core.state).stream
+    }
+
+    /// The place after the last byte that was read so far.
+    pub fn cursor(&self) -> Cursor {
+        lock(&self.core.state).extent().newest
     }
 
     /// The end, if there was one.
@@ -239,6 +273,15 @@ impl State {
         Totals { bytes: self.ring.total(source), dropped: self.dropped[source] }
     }
 
+    /// The place that `offset` tells for each source.
+    fn cursor(&self, offset: impl Fn(Source) -> u64) -> Cursor {
+        Cursor::new(self.stream, self.generation, Source::Stdout, offset(Source::Stdout), offset(Source::Stderr))
+    }
+
+    fn extent(&self) -> Extent {
+        Extent { oldest: self.cursor(|s| self.ring.oldest(s)), newest: self.cursor(|s| self.ring.total(s)) }
+    }
+
     fn attempt(&mut self, source: Source, data: &Bytes, waited: Duration, wakers: &mut Wakers) -> Attempt {
         if self.end.is_some() {
             return Attempt::Closed;
@@ -262,9 +305,11 @@ impl State {
     fn chunk(&self, source: Source, data: Bytes) -> Chunk {
         let Stamp { wall, mono } = Stamp::now();
         Chunk {
+            stream: self.stream,
             source,
             generation: self.generation,
             offset: self.ring.total(source),
+            other_offset: self.ring.total(source.other()),
             seq: self.ring.next_seq(),
             wall,
             mono,

@@ -71,11 +71,14 @@
 
 #![forbid(unsafe_code)]
 
+mod base64;
 mod byte_stream;
 mod capture;
 mod chunk;
+mod cursor;
 mod error;
 mod event;
+mod from;
 mod hub;
 mod options;
 mod overflow;
@@ -91,13 +94,14 @@ mod subscriber;
 pub use byte_stream::{ByteReader, ByteStream};
 pub use capture::{Capture, Captured, DEFAULT_CAPTURE};
 pub use chunk::{Chunk, Generation, Source, Sources, Totals};
+pub use cursor::{Cursor, CursorError, Gone, GoneReason, StreamId};
 pub use error::{StreamError, StreamErrorKind};
 pub use event::{End, EndReason, Event, Gap, GapCause};
+pub use from::From;
 pub use hub::Hub;
 pub use options::{EndInfo, HubOptions, SubscribeOptions};
 pub use overflow::Overflow;
 pub use pipe::{PipeReader, PipeWriter};
 pub use pump::{PumpEnd, pump, pump_pair};
-pub use ring::From;
 pub use stdin::StdinWriter;
-pub use subscriber::Subscriber;
+pub use subscriber::{Opening, Subscriber};

@@ -1,10 +1,11 @@
 //! What a hub, a subscriber and a close are asked for: plain values with their defaults.
 
 use crate::chunk::{Generation, Sources};
+use crate::cursor::StreamId;
 use crate::error::StreamErrorKind;
 use crate::event::EndReason;
+use crate::from::From;
 use crate::overflow::Overflow;
-use crate::ring::From;
 
 /// How a hub is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,11 +14,14 @@ pub struct HubOptions {
     pub ring_bytes: usize,
     /// The incarnation whose bytes these are: each chunk carries it.
     pub generation: Generation,
+    /// The identity that cursors name this stream by. Default a new random one; give one that was kept
+    /// when the stream goes on where another hub of it ended.
+    pub stream: Option<StreamId>,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { ring_bytes: 256 * 1024, generation: Generation::default() }
+        Self { ring_bytes: 256 * 1024, generation: Generation::default(), stream: None }
     }
 }
 

@@ -4,40 +4,21 @@
 //! the newest of both sources without a hole, so that a position is found by subtraction.
 
 use std::collections::VecDeque;
+use std::time::SystemTime;
 
 use crate::chunk::{Chunk, PerSource, Source, Sources};
+use crate::cursor::Cursor;
 use crate::event::{Gap, GapCause};
+use crate::from::From;
 use crate::overflow::Bound;
-
-/// Where a subscription starts.
-///
-/// A position that does not exist yet means [`From::Now`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum From {
-    /// The first byte of the stream.
-    #[default]
-    Start,
-    /// The next byte that is read.
-    Now,
-    /// The last so many bytes of *each* chosen source, then what follows.
-    TailBytes(u64),
-    /// The chunk of this sequence number: what [`Event::Lagged`](crate::Event::Lagged) gives, or one
-    /// more than the last [`Chunk::seq`] seen.
-    Seq(u64),
-    /// A byte of one source; the other source starts with what was read after the chunk of that byte.
-    Offset {
-        /// The source that `offset` counts.
-        source: Source,
-        /// Offset of the first wanted byte.
-        offset: u64,
-    },
-}
 
 /// What a new subscriber is given from the past: gaps first, then chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Replay {
     pub(crate) gaps: Vec<Gap>,
     pub(crate) chunks: Vec<Chunk>,
+    /// The offset of the first byte it gets, past or future.
+    pub(crate) start: PerSource<u64>,
 }
 
 /// The first wanted offset of a source, and whether it is known or only a lower bound.
@@ -63,6 +44,8 @@ pub(crate) struct Ring {
     next_seq: u64,
     oldest: PerSource<u64>,
     total: PerSource<u64>,
+    /// When the newest chunk that has left was read.
+    evicted: Option<SystemTime>,
 }
 
 impl Ring {
@@ -75,6 +58,7 @@ impl Ring {
             next_seq: 0,
             oldest: PerSource::default(),
             total: PerSource::default(),
+            evicted: None,
         }
     }
 
@@ -105,12 +89,21 @@ impl Ring {
             };
             self.bytes -= old.len();
             self.oldest[old.source] = old.end();
+            self.evicted = Some(old.wall);
         }
     }
 
     /// What a subscriber that wants `sources` from `from` gets of the past.
     pub(crate) fn replay(&self, sources: Sources, from: From) -> Replay {
-        let start = self.start(from);
+        self.replay_since(sources, self.start(from))
+    }
+
+    /// What a subscriber gets that has everything before `cursor`, a place that is retained.
+    pub(crate) fn resume(&self, sources: Sources, cursor: &Cursor) -> Replay {
+        self.replay_since(sources, PerSource::from_fn(|source| Start::at(cursor.offset(source))))
+    }
+
+    fn replay_since(&self, sources: Sources, start: PerSource<Start>) -> Replay {
         let wanted = Source::ALL.into_iter().filter(|s| sources.contains(*s));
         Replay {
             gaps: wanted.filter_map(|s| self.gap(s, start[s])).collect(),
@@ -120,6 +113,7 @@ impl Ring {
                 .filter(|chunk| sources.contains(chunk.source))
                 .filter_map(|chunk| chunk.since(start[chunk.source].offset))
                 .collect(),
+            start: PerSource::from_fn(|source| start[source].offset.max(self.oldest(source))),
         }
     }
 
@@ -133,9 +127,40 @@ impl Ring {
             From::Start => PerSource::from_fn(|_| Start::at(0)),
             From::Now => PerSource::from_fn(|source| Start::at(self.total(source))),
             From::TailBytes(bytes) => PerSource::from_fn(|source| Start::at(self.total(source).saturating_sub(bytes))),
+            From::TailLines(lines) => PerSource::from_fn(|source| self.start_of_lines(source, lines)),
+            From::Time(time) => self.start_at_time(time),
             From::Seq(seq) => PerSource::from_fn(|source| self.start_at_seq(source, seq)),
             From::Offset { source, offset } => self.start_at_offset(source, offset),
         }
+    }
+
+    /// Where the last `lines` lines of `source` begin.
+    fn start_of_lines(&self, source: Source, lines: u64) -> Start {
+        let total = self.total(source);
+        let mut left = lines;
+        if left == 0 {
+            return Start::at(total);
+        }
+        for chunk in self.chunks.iter().rev().filter(|chunk| chunk.source == source) {
+            for (at, _) in chunk.data.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                let next = chunk.offset + at as u64 + 1;
+                // The newline at the very end closes the last line and begins none.
+                left -= u64::from(next != total);
+                if left == 0 {
+                    return Start::at(next);
+                }
+            }
+        }
+        self.forgotten(source)
+    }
+
+    fn start_at_time(&self, time: SystemTime) -> PerSource<Start> {
+        if self.evicted.is_some_and(|evicted| evicted >= time) {
+            return PerSource::from_fn(|source| self.forgotten(source));
+        }
+        let first = self.chunks.iter().find(|chunk| chunk.wall >= time);
+        let seq = first.map_or(self.next_seq, |chunk| chunk.seq);
+        PerSource::from_fn(|source| self.start_at_seq(source, seq))
     }
 
     /// Where `source` stood when chunk `seq` was read.
@@ -176,99 +201,4 @@ impl Ring {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chunk::Source::{Stderr, Stdout};
-    use crate::chunk::testing::chunk;
-
-    /// Five chunks of 10 bytes: out, err, out, err, out.
-    fn ring(bytes: usize) -> Ring {
-        let mut ring = Ring::new(bytes);
-        for (seq, source, offset) in [(0, Stdout, 0), (1, Stderr, 0), (2, Stdout, 10), (3, Stderr, 10), (4, Stdout, 20)]
-        {
-            assert_eq!((ring.next_seq(), ring.total(source)), (seq, offset));
-            ring.push(chunk(source, seq, offset, 10));
-        }
-        ring
-    }
-
-    fn gap(source: Source, from: u64, to: u64, cause: GapCause) -> Gap {
-        Gap { source, from, to, cause }
-    }
-
-    fn missing(source: Source, from: u64, to: u64) -> Gap {
-        gap(source, from, to, GapCause::NotRetained)
-    }
-
-    fn places(replay: &Replay) -> Vec<(u64, u64, u64)> {
-        let place = |chunk: &Chunk| (chunk.seq, chunk.offset, chunk.len());
-        replay.chunks.iter().map(place).collect()
-    }
-
-    #[test]
-    fn the_oldest_whole_chunks_leave() {
-        let ring = ring(25);
-        assert_eq!((ring.oldest(Stdout), ring.oldest(Stderr)), (20, 10));
-        let replay = ring.replay(Sources::Both, From::Start);
-        assert_eq!(replay.gaps, [missing(Stdout, 0, 20), missing(Stderr, 0, 10)]);
-        assert_eq!(places(&replay), [(3, 10, 10), (4, 20, 10)]);
-    }
-
-    #[test]
-    fn without_room_everything_is_a_gap() {
-        let replay = ring(0).replay(Sources::Stdout, From::Start);
-        assert_eq!(replay.gaps, [missing(Stdout, 0, 30)]);
-        assert_eq!(replay.chunks, []);
-        assert_eq!(ring(0).replay(Sources::Both, From::Now), Replay::default());
-    }
-
-    #[test]
-    fn now_is_after_everything() {
-        assert_eq!(ring(100).replay(Sources::Both, From::Now), Replay::default());
-    }
-
-    #[test]
-    fn a_tail_is_exact_for_each_source() {
-        let replay = ring(100).replay(Sources::Both, From::TailBytes(13));
-        assert_eq!(replay.gaps, []);
-        assert_eq!(places(&replay), [(1, 7, 3), (2, 17, 3), (3, 10, 10), (4, 20, 10)]);
-        let replay = ring(25).replay(Sources::Stdout, From::TailBytes(13));
-        assert_eq!(replay.gaps, [missing(Stdout, 17, 20)]);
-        let all = ring(100).replay(Sources::Stdout, From::TailBytes(u64::MAX));
-        assert_eq!(places(&all), [(0, 0, 10), (2, 10, 10), (4, 20, 10)]);
-    }
-
-    #[test]
-    fn a_retained_seq_is_exact() {
-        let replay = ring(100).replay(Sources::Both, From::Seq(3));
-        assert_eq!(replay.gaps, []);
-        assert_eq!(places(&replay), [(3, 10, 10), (4, 20, 10)]);
-        for seq in [5, 6, u64::MAX] {
-            assert_eq!(ring(100).replay(Sources::Both, From::Seq(seq)), Replay::default());
-        }
-    }
-
-    #[test]
-    fn a_forgotten_seq_says_that_it_is_a_bound() {
-        let replay = ring(25).replay(Sources::Both, From::Seq(1));
-        let cause = GapCause::PositionForgotten;
-        assert_eq!(replay.gaps, [gap(Stdout, 0, 20, cause), gap(Stderr, 0, 10, cause)]);
-        // Only the first chunk has gone: stderr is whole, its position known.
-        let replay = ring(45).replay(Sources::Both, From::Seq(0));
-        assert_eq!(replay.gaps, [missing(Stdout, 0, 10)]);
-    }
-
-    #[test]
-    fn an_offset_cuts_its_source_and_places_the_other() {
-        let from = |source, offset| From::Offset { source, offset };
-        let replay = ring(100).replay(Sources::Both, from(Stdout, 14));
-        assert_eq!(replay.gaps, []);
-        assert_eq!(places(&replay), [(2, 14, 6), (3, 10, 10), (4, 20, 10)]);
-        let replay = ring(25).replay(Sources::Both, from(Stderr, 4));
-        assert_eq!(replay.gaps, [gap(Stdout, 0, 20, GapCause::PositionForgotten), missing(Stderr, 4, 10)]);
-        for offset in [30, 31, u64::MAX] {
-            let replay = ring(100).replay(Sources::Both, from(Stdout, offset));
-            assert_eq!(replay, Replay::default());
-        }
-    }
-}
+mod tests;

@@ -83,10 +83,10 @@ impl Slot {
     /// Queues a chunk, by the subscriber's policy.
     pub(crate) fn deliver(&self, chunk: Chunk) -> Delivered {
         let mut inbox = lock(&self.inbox);
-        let seq = chunk.seq;
+        let (seq, cursor) = (chunk.seq, chunk.cursor());
         let offered = inbox.queue.offer(chunk);
         if offered.disconnected {
-            inbox.last = Last::Waiting(Event::Lagged { seq });
+            inbox.last = Last::Waiting(Event::Lagged { seq, cursor });
         }
         Delivered { lost: offered.lost, disconnected: offered.disconnected, waker: inbox.reader.take() }
     }

@@ -11,6 +11,8 @@ use futures_core::Stream;
 
 use crate::byte_stream::{ByteReader, ByteStream};
 use crate::capture::{Capture, Captured};
+use crate::chunk::Source;
+use crate::cursor::Cursor;
 use crate::event::Event;
 use crate::hub::HubRef;
 use crate::slot::Slot;
@@ -24,11 +26,35 @@ use crate::slot::Slot;
 pub struct Subscriber {
     slot: Arc<Slot>,
     hub: HubRef,
+    opening: Opening,
+    /// After the last event that was handed out.
+    place: Cursor,
+}
+
+/// What a subscription found when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Opening {
+    /// The oldest place that could have been read from.
+    pub oldest: Cursor,
+    /// The place of the first byte that the subscription gets. What is missing before it is told as a
+    /// [`Gap`](crate::Gap).
+    pub start: Cursor,
 }
 
 impl Subscriber {
-    pub(crate) const fn new(slot: Arc<Slot>, hub: HubRef) -> Self {
-        Self { slot, hub }
+    pub(crate) const fn new(slot: Arc<Slot>, hub: HubRef, opening: Opening) -> Self {
+        Self { slot, hub, opening, place: opening.start }
+    }
+
+    /// What the subscription found when it began.
+    pub const fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    /// The place after the last event that was handed out: [`Hub::resume`](crate::Hub::resume) goes on
+    /// there.
+    pub const fn cursor(&self) -> Cursor {
+        self.place
     }
 
     /// The next event; `None` after the last one.
@@ -37,7 +63,23 @@ impl Subscriber {
     ///
     /// May be dropped and called again: no event is lost.
     pub async fn recv(&mut self) -> Option<Event> {
-        std::future::poll_fn(|cx| self.slot.poll(cx)).await
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        let event = std::task::ready!(self.slot.poll(cx));
+        match &event {
+            Some(Event::Chunk(chunk)) => self.place = chunk.cursor_after(chunk.data.len()),
+            Some(Event::Gap(gap)) => self.place = self.place.with(gap.source, gap.to),
+            Some(Event::Lagged { cursor, .. }) => self.place = *cursor,
+            Some(Event::End(end)) => {
+                for source in Source::ALL {
+                    self.place = self.place.with(source, end.totals(source).bytes);
+                }
+            }
+            None => {}
+        }
+        Poll::Ready(event)
     }
 
     /// Bytes that the overflow policy has taken from this subscriber so far.
@@ -81,8 +123,8 @@ impl Subscriber {
 impl Stream for Subscriber {
     type Item = Event;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.slot.poll(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
     }
 }
 

@@ -187,11 +187,13 @@ async fn a_disconnected_reader_resumes_where_it_was_cut() {
     }
     assert_eq!(hub.subscribers(), 0);
     assert_eq!(data(&mut reader).await, "aaaa");
-    assert_eq!(reader.recv().await, Some(Event::Lagged { seq: 1 }));
+    let Some(Event::Lagged { seq: 1, cursor }) = reader.recv().await else { panic!("not told where") };
     assert_eq!(reader.recv().await, None);
     let mut again = hub.subscribe(SubscribeOptions { from: From::Seq(1), ..SubscribeOptions::default() });
     assert_eq!(data(&mut again).await, "bbbb");
     assert_eq!(data(&mut again).await, "cccc");
+    let mut by_cursor = hub.resume(cursor, SubscribeOptions::default()).unwrap();
+    assert_eq!(data(&mut by_cursor).await, "bbbb");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    Chunk, End, EndInfo, EndReason, Event, From, Gap, GapCause, Hub, HubOptions, Overflow, Source, Sources,
-    SubscribeOptions, Subscriber,
+    Chunk, Cursor, End, EndInfo, EndReason, Event, From, Gap, GapCause, GoneReason, Hub, HubOptions, Overflow, Source,
+    Sources, SubscribeOptions, Subscriber,
 };
 use proptest::prelude::*;
 
@@ -18,6 +18,8 @@ enum Op {
     Subscribe(SubscribeOptions),
     Read(usize, usize),
     Leave(usize),
+    /// Cut off, and resumed by the text of its cursor.
+    Resume(usize),
     Close,
     LoseHandles,
 }
@@ -31,6 +33,7 @@ fn from() -> impl Strategy<Value = From> {
         Just(From::Start),
         Just(From::Now),
         (0..200_u64).prop_map(From::TailBytes),
+        (0..5_u64).prop_map(From::TailLines),
         (0..40_u64).prop_map(From::Seq),
         (source(), 0..300_u64).prop_map(|(source, offset)| From::Offset { source, offset }),
     ]
@@ -59,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => options().prop_map(Op::Subscribe),
         8 => (0..8_usize, 1..6_usize).prop_map(|(who, count)| Op::Read(who, count)),
         1 => (0..8_usize).prop_map(Op::Leave),
+        4 => (0..8_usize).prop_map(Op::Resume),
         1 => prop_oneof![3 => Just(Op::Close), 1 => Just(Op::LoseHandles)],
     ]
 }
@@ -89,6 +93,7 @@ impl History {
         match from {
             From::Start => 0,
             From::Now => self.total(source),
+            From::TailLines(lines) => self.start_of_lines(source, lines),
             From::TailBytes(bytes) => self.total(source).saturating_sub(bytes),
             From::Seq(seq) => self.place(source, seq),
             From::Offset { source: of, offset } if of == source => offset.min(self.total(source)),
@@ -97,7 +102,19 @@ impl History {
                 let seq = self.0.iter().position(holds);
                 self.place(source, seq.map_or(u64::MAX, |seq| seq as u64))
             }
+            From::Time(_) => panic!("no clock here"),
         }
+    }
+}
+
+impl History {
+    fn start_of_lines(&self, source: Source, lines: u64) -> u64 {
+        let total = self.total(source);
+        let all = bytes_at(source, 0, total);
+        let begins = |at: &u64| *at == 0 || all[*at as usize - 1] == b'\n';
+        let starts: Vec<u64> = (0..total).filter(begins).collect();
+        let first = starts.len().saturating_sub(lines as usize);
+        starts.get(first).copied().unwrap_or(total)
     }
 }
 
@@ -137,7 +154,7 @@ impl Reader {
             Event::Chunk(chunk) => self.chunk(&chunk, history),
             Event::Gap(gap) => self.gap(gap, history),
             Event::End(found) => self.end(found, history, end),
-            Event::Lagged { seq } => self.lagged(seq, history),
+            Event::Lagged { seq, cursor } => self.lagged(seq, cursor, history),
             other => panic!("unknown event {other:?}"),
         }
         true
@@ -196,11 +213,12 @@ impl Reader {
         self.over = true;
     }
 
-    fn lagged(&mut self, seq: u64, history: &History) {
+    fn lagged(&mut self, seq: u64, cursor: Cursor, history: &History) {
         assert_eq!(self.options.overflow, Overflow::Disconnect);
         for source in Source::ALL {
             if self.options.sources.contains(source) {
                 assert_eq!(self.position[source as usize], history.place(source, seq));
+                assert_eq!(cursor.offset(source), history.place(source, seq));
             }
         }
         self.over = true;
@@ -238,6 +256,8 @@ impl World {
                 self.left_dropped += self.readers.remove(who).subscriber.dropped();
             }
             Op::Leave(_) => {}
+            Op::Resume(who) if who < self.readers.len() => self.resume(who),
+            Op::Resume(_) => {}
             Op::Close => self.close(),
             Op::LoseHandles => {
                 self.hub = None;
@@ -271,6 +291,33 @@ impl World {
         let Some(hub) = &self.hub else { return };
         let subscriber = hub.subscribe(options);
         self.readers.push(Reader::new(subscriber, options, &self.history));
+    }
+
+    fn resume(&mut self, who: usize) {
+        let Some(hub) = &self.hub else { return };
+        let old = self.readers.remove(who);
+        self.left_dropped += old.subscriber.dropped();
+        let cursor: Cursor = old.subscriber.cursor().to_string().parse().unwrap();
+        let wanted = |source| old.options.sources.contains(source);
+        let opening = old.subscriber.opening();
+        drop(old.subscriber);
+        match hub.resume(cursor, old.options) {
+            Ok(subscriber) => {
+                let start = subscriber.opening().start;
+                assert!(Source::ALL.into_iter().all(|s| !wanted(s) || start.offset(s) == cursor.offset(s)));
+                let mut reader = Reader::new(subscriber, old.options, &self.history);
+                reader.position = Source::ALL.map(|source| cursor.offset(source));
+                self.readers.push(reader);
+            }
+            Err(gone) => {
+                assert_eq!(gone.reason, GoneReason::Expired);
+                let lost = |source| wanted(source) && cursor.offset(source) < hub.oldest(source);
+                assert!(Source::ALL.into_iter().any(lost));
+                assert!(Source::ALL.into_iter().all(|s| gone.oldest.offset(s) == hub.oldest(s)));
+                assert!(hub.resume(gone.oldest, old.options).is_ok());
+            }
+        }
+        assert!(Source::ALL.into_iter().all(|s| opening.oldest.offset(s) <= opening.start.offset(s)));
     }
 
     fn close(&mut self) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix::Addr;
 use actix_rt::ArbiterHandle;
 use bytes::Bytes;
-use orangery_io_stream::{Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{Cursor, Gone, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::{Limits, Stats};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -244,6 +244,16 @@ impl ProcessHandle {
         self.slot.hub.subscribe(options)
     }
 
+    /// A reader that has everything before `cursor`: no byte is missing and none comes twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], with the oldest place there is, when the cursor is none of this process or its bytes are no longer
+    /// retained.
+    pub fn resume_from(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
+        self.slot.hub.resume(cursor, options)
+    }
+
     /// Write `bytes` to the standard input in the background, then close it.
     fn feed(&self, bytes: Bytes) {
         let Some(mut stdin) = self.stdin() else { return };
@@ -351,6 +361,11 @@ impl ContainerHandle {
     #[must_use]
     pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
         self.process().subscribe(options)
+    }
+
+    /// See [`ProcessHandle::resume_from`].
+    pub fn resume_from(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
+        self.process().resume_from(cursor, options)
     }
 
     pub(crate) fn feed(&self, bytes: Bytes) {

@@ -44,7 +44,9 @@ pub use error::{Error, ErrorKind};
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary};
 pub use ids::ProcessId;
 pub use orangery_io_stream as stream;
-pub use orangery_io_stream::{Captured, Event, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber};
+pub use orangery_io_stream::{
+    Captured, Cursor, Event, Gone, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,
+};
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
 pub use orangery_runtime::spec::{

@@ -48,7 +48,8 @@ pub(crate) struct Born {
 impl Slot {
     pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize) -> Self {
         let generation = 1;
-        let options = HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation) };
+        let options =
+            HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
         Self {
             id: id.to_owned(),
             number,
