@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use orangery_runtime::spec::{Resource, Rlimit, StagedFile, Stdio, User};
-use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
-use orangery_tests::host::{command, outcome, probe, see};
+use orangery_runtime::{Container, ErrorKind, ExitStatus, Runtime as _, Started};
+use orangery_tests::host::{Host, command, outcome, probe, see};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Scene, trial};
 
@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         trial!(a_session_and_clean_signals),
         trial!(the_oom_score_without_init),
         trial!(an_orphan_is_reaped_by_the_stub),
+        trial!(a_traced_end_is_told_when_the_tracer_goes),
+        trial!(a_traced_end_does_not_hold_up_the_kill),
         trial!(kill_reaches_a_process_that_ignores_everything),
         trial!(a_signal_is_felt),
         trial!(the_id_is_taken_while_the_container_lives),
@@ -576,6 +578,45 @@ fn an_orphan_is_reaped_by_the_stub(scene: &Scene) {
     });
 }
 
+/// A main process that has ended with 7 while a child of its own traces it, as a debugger would. The keeper has seen the
+/// end, and was told that nobody is there to be waited for.
+async fn traced(host: &Host, name: &str) -> (Box<dyn Container>, Started) {
+    let mut main = probe(&["traced", "7"]);
+    main.stdin = Stdio::Piped;
+    let container = host.create(host.spec(name), main).await.expect("created");
+    let mut started = container.start().await.expect("started");
+    let mut out = Lines::of(started.stdout.take().expect("stdout"));
+    assert_eq!(out.next().await, r#"{"errno":0}"#, "it may trace");
+    wait::gone(&*started.pidfd, "the main process");
+    // A round trip through the keeper, behind its wake-up for the main process.
+    let other = container.exec(probe(&["true"])).await.expect("exec");
+    assert_eq!(outcome(other).await.exit.status, ExitStatus::Code(0));
+    assert!(started.exit.try_recv().is_err(), "told before it could be waited for");
+    (container, started)
+}
+
+fn a_traced_end_is_told_when_the_tracer_goes(scene: &Scene) {
+    scene.play(async |host| {
+        let (container, mut started) = traced(host, "traced").await;
+        drop(started.stdin.take());
+        let exit = wait::soon("its end", started.exit).await.expect("an exit");
+        assert_eq!(exit.status, ExitStatus::Code(7));
+        wait::soon("finish", container.finish()).await;
+        wait::soon("delete", container.delete()).await.expect("deleted");
+    });
+}
+
+fn a_traced_end_does_not_hold_up_the_kill(scene: &Scene) {
+    scene.play(async |host| {
+        let (container, started) = traced(host, "killed").await;
+        container.kill().expect("killed");
+        let exit = wait::soon("its end", started.exit).await.expect("an exit");
+        assert_eq!(exit.status, ExitStatus::Code(7));
+        wait::soon("finish", container.finish()).await;
+        wait::soon("delete", container.delete()).await.expect("deleted");
+    });
+}
+
 fn kill_reaches_a_process_that_ignores_everything(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("deaf"), probe(&["deaf"])).await.expect("created");
@@ -646,7 +687,7 @@ fn two_supervisors_side_by_side(scene: &Scene) {
     scene.play(async |one| {
         let (rt, driver) = orangery_runtime::native::NativeRuntime::start(scene.options()).expect("a second runtime");
         let driver = tokio::spawn(driver.run());
-        let two = orangery_tests::Host::new(rt, scene);
+        let two = Host::new(rt, scene);
         let (a, b) = tokio::join!(one.see(&[], |_, _| ()), two.see(&[], |_, _| ()));
         assert_ne!(a["ns"]["pid"], b["ns"]["pid"]);
         assert_ne!(one.rt.keeper_pid(), two.rt.keeper_pid());

@@ -1,4 +1,8 @@
 //! Peek, record, reap: an exit is told before it is reaped, so that a keeper killed in between loses nothing.
+//!
+//! A readable pidfd says that the process has ended, not that it is ours to wait for: while somebody in the container
+//! traces the zombie, `waitid` says "nobody" to us, its parent. It stays watched; the kernel wakes us again when the
+//! tracer lets go of it or ends.
 
 use crate::serve::Keeper;
 use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
@@ -25,29 +29,44 @@ pub(crate) fn drain(keeper: &mut Keeper) {
     while keeper.pending != 0 {
         let fd = keeper.pending;
         let Some(entry) = keeper.entry(fd).copied() else { return };
-        if !tell(keeper, fd, entry.id) {
+        let came = tell(keeper, fd, entry.id);
+        if let Came::Full = came {
             return;
         }
         keeper.pending = entry.next;
-        release(keeper, fd);
+        match keeper.entry(fd) {
+            Some(entry) if matches!(came, Came::Traced) => entry.state = 1,
+            _ => release(keeper, fd),
+        }
     }
 }
 
-/// Send the record of the zombie behind `fd`, then reap it. `false`: the socket is full, try again later.
-fn tell(keeper: &mut Keeper, fd: i32, id: u64) -> bool {
+/// What came of telling an exit.
+enum Came {
+    /// Told and reaped.
+    Reaped,
+    /// Somebody traces the zombie: not ours yet, and nothing is told.
+    Traced,
+    /// The socket is full: try again later.
+    Full,
+}
+
+/// Send the record of the zombie behind `fd`, then reap it.
+fn tell(keeper: &mut Keeper, fd: i32, id: u64) -> Came {
     match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
         Ok(Some(waited)) => {
             let message =
                 Message { kind: Tell::Exited as u16, id, pid: waited.pid, exit: record(&waited), ..Message::default() };
             if sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
                 keeper.block();
-                return false;
+                return Came::Full;
             }
             let _ = sys::waitid(P_PIDFD, fd, WNOHANG);
-            true
+            Came::Reaped
         }
-        // Somebody else reaped it (ECHILD cannot happen to us, who alone wait): forget it.
-        Ok(None) | Err(_) => true,
+        Ok(None) => Came::Traced,
+        // ECHILD, which cannot happen to us, who alone wait: nothing is left to be told.
+        Err(_) => Came::Reaped,
     }
 }
 

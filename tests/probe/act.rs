@@ -26,6 +26,7 @@ pub fn act(name: &str, rest: &[String]) {
         "alloc" => alloc(number(0)),
         "forks" => forks(number(0)),
         "orphan" => orphan(),
+        "traced" => traced(number(0) as i32),
         "burn" => burn(number(0)),
         "fill" => fill(rest.first().map_or("/tmp/fill", String::as_str)),
         "inodes" => inodes(rest.first().map_or("/tmp", String::as_str)),
@@ -121,6 +122,27 @@ fn orphan() {
         std::process::exit(0);
     }
     println!("left");
+}
+
+/// End with `code` while a child of ours traces us; the child lives until standard input ends.
+fn traced(code: i32) {
+    const ANYBODY: usize = usize::MAX;
+    const PTRACE_SEIZE: usize = 0x4206;
+    let parent = call(nr::GETPID, [0; 6]) as usize;
+    // PR_SET_PTRACER: where Yama would not let a child trace its parent.
+    call(nr::PRCTL, [0x5961_6d61, ANYBODY, 0, 0, 0, 0]);
+    let Ok((mut told, mut tell)) = std::io::pipe() else { return };
+    if raw::clone_process() == 0 {
+        drop(told);
+        say("errno", -call(nr::PTRACE, [PTRACE_SEIZE, parent, 0, 0, 0, 0]));
+        let _ = tell.write_all(b"x");
+        drop(tell);
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    }
+    drop(tell);
+    let _ = told.read(&mut [0]);
+    std::process::exit(code);
 }
 
 fn drop_fd(fd: usize) {
