@@ -435,7 +435,7 @@ impl Lives {
         ensure!(report.success(), "the guest failed in the library's container: {:?}", report.exit);
         if warm {
             self.library.add(took);
-            self.create.push(report.create_us * 1000);
+            self.create.push(report.create_us.known().copied().unwrap_or(0) * 1000);
             self.start.push(report.start_us * 1000);
         }
         Ok(())

@@ -16,7 +16,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let report = container.wait().await?;
-    println!("ended with {:?} after {} us", report.exit, report.wall_us);
+    println!("ended with {:?} after {:?}", report.exit, report.wall().unwrap_or_default());
     supervisor.shutdown().await;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, Report, Supervisor};
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, Measured, Report, Supervisor};
 use tokio::time::Instant;
 
 use crate::args::{RunArgs, TimeArgs};
@@ -171,7 +171,7 @@ impl Watch<'_> {
     /// What we know and the supervisor does not: its streams have carried nothing.
     fn complete(&self, report: &Report, (stdout, stderr): (u64, u64)) -> Report {
         let mut report = report.clone();
-        (report.stdout.bytes, report.stderr.bytes) = (stdout, stderr);
+        (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(stdout), Measured::Known(stderr));
         if !self.over_limit.is_empty() {
             report.cause = Cause::Limit(LimitKind::Output);
         }

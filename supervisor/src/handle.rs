@@ -182,10 +182,13 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// As for [`ProcessHandle::signal`], or [`ErrorKind::SupervisorFault`] when the actor failed with it in hand.
-    pub async fn signal_in_order(&self, signal: i32) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    /// Asked for when called: the signal is sent even if the future is dropped.
+    pub fn signal_in_order(&self, signal: i32) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         self.actor.do_send(Signal { signal, reply });
-        answer.await.map_err(|_| Error::lost_request())?
+        async move { answer.await.map_err(|_| Error::lost_request())? }
     }
 
     /// End it: `signal` (and CONT), and the kill when it has not ended after `grace`. A second call joins the first and
@@ -264,6 +267,11 @@ impl ProcessHandle {
             }
         });
     }
+}
+
+/// Why an answer of a container's actor did not come.
+fn lost(main: &Slot) -> Error {
+    if main.ended() { Error::new(ErrorKind::State, "the container has ended") } else { Error::lost_request() }
 }
 
 impl ContainerHandle {
@@ -395,7 +403,8 @@ impl ContainerHandle {
             }
             let (reply, answer) = oneshot::channel();
             self.inner.actor.do_send(Exec { spec: process, reply });
-            let (slot, actor) = answer.await.map_err(|_| self.lost())??;
+            let (slot, actor) = answer.await.map_err(|_| lost(&self.inner.slot.main))??;
+            let slot = slot.take().ok_or_else(Error::lost_request)?;
             let handle = ProcessHandle::new(slot, actor, self.process().system.clone());
             if let Stdin::Bytes(bytes) = stdin {
                 handle.feed(bytes);
@@ -404,44 +413,47 @@ impl ContainerHandle {
         }
     }
 
-    /// Why an answer did not come.
-    fn lost(&self) -> Error {
-        if self.inner.slot.main.ended() {
-            return Error::new(ErrorKind::State, "the container has ended");
-        }
-        Error::lost_request()
-    }
-
-    async fn freeze(&self, pause: bool) -> Result<(), Error> {
+    fn freeze(&self, pause: bool) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         self.inner.actor.do_send(Pause { pause, reply });
-        answer.await.map_err(|_| self.lost())?
+        let main = Arc::clone(&self.inner.slot.main);
+        async move { answer.await.map_err(|_| lost(&main))? }
     }
 
     /// Freeze every process of it.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] without a freezer, [`ErrorKind::State`] after the end.
-    pub async fn pause(&self) -> Result<(), Error> {
-        self.freeze(true).await
+    ///
+    /// # Cancel safety
+    /// Asked for when called: it goes on when the future is dropped. The future does not keep the container alive.
+    pub fn pause(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.freeze(true)
     }
 
     /// Let it go on.
     ///
     /// # Errors
     /// As for [`ContainerHandle::pause`].
-    pub async fn resume(&self) -> Result<(), Error> {
-        self.freeze(false).await
+    ///
+    /// # Cancel safety
+    /// As for [`ContainerHandle::pause`].
+    pub fn resume(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.freeze(false)
     }
 
     /// Change limits; those that are `None` stay.
     ///
     /// # Errors
     /// The field and the kernel's reason; the old limits hold then.
-    pub async fn update(&self, limits: Limits) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    /// As for [`ContainerHandle::pause`].
+    pub fn update(&self, limits: Limits) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         self.inner.actor.do_send(Update { limits, reply });
-        answer.await.map_err(|_| self.lost())?
+        let main = Arc::clone(&self.inner.slot.main);
+        async move { answer.await.map_err(|_| lost(&main))? }
     }
 
     /// Its counters now, or the last ones.
@@ -483,6 +495,9 @@ impl ContainerHandle {
     ///
     /// # Errors
     /// What could not be removed.
+    ///
+    /// # Cancel safety
+    /// Begun when first polled; it goes on when the future is dropped.
     pub fn delete(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let handle = self.clone();
         async move {

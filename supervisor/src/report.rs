@@ -1,6 +1,6 @@
 //! The report: the one true account of an end. It exists once, may be asked for by many, and is kept after the end.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,8 +86,12 @@ impl From<orangery_runtime::ExitStatus> for ExitStatus {
 pub enum LimitKind {
     /// Wall clock.
     Wall,
-    /// Memory: the OOM killer took the main process for the container's own limit.
+    /// Memory: the OOM killer took the process for the container's own limit, or for one that cannot be told.
     Memory,
+    /// Processes and threads. Reserved: a refused fork ends nobody by itself, see [`CgroupUsage::pids_refused`].
+    Pids,
+    /// Private writable space. Reserved: a full file system ends nobody by itself.
+    Disk,
     /// CPU time (RLIMIT_CPU).
     Cpu,
     /// Size of a file (RLIMIT_FSIZE).
@@ -96,6 +100,9 @@ pub enum LimitKind {
     Output,
     /// A forbidden system call ended it.
     Seccomp,
+    /// A kind that this version does not know: the report was written by a newer one.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Why a container ended.
@@ -107,13 +114,34 @@ pub enum Cause {
     Own,
     /// A limit.
     Limit(LimitKind),
-    /// Somebody asked for it: `stop`, `kill`, or the last handle was dropped.
+    /// Somebody asked for it: `stop`, `kill`, the last handle was dropped, or, for a further process, its container has
+    /// ended.
     Stop {
-        /// It had to be killed after the grace.
+        /// It had to be killed: at once, or after the grace.
         escalated: bool,
     },
-    /// Our own failure: an actor of ours spent its budget of panics, or the keeper was lost.
+    /// Our own failure: an actor of ours spent its budget of panics, or the keeper was lost and with it the exit.
     SupervisorFault,
+    /// A health check failed. Reserved.
+    Unhealthy,
+    /// It did not give a sign of life in time. Reserved.
+    Watchdog,
+    /// A fault that was injected. Reserved.
+    Injected {
+        /// Its id.
+        fault: String,
+    },
+    /// A kind that this version does not know: the report was written by a newer one.
+    #[serde(untagged, serialize_with = "unknown", deserialize_with = "anything")]
+    Unknown,
+}
+
+fn unknown<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("unknown")
+}
+
+fn anything<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(drop)
 }
 
 /// What the OOM killer did.
@@ -171,8 +199,14 @@ pub struct Usage {
     pub system_us: u64,
     /// Largest resident set in KiB.
     pub max_rss_kib: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
     /// Page faults with I/O.
     pub major_faults: u64,
+    /// Voluntary context switches.
+    pub voluntary_switches: u64,
+    /// Involuntary context switches.
+    pub involuntary_switches: u64,
 }
 
 impl From<orangery_runtime::Rusage> for Usage {
@@ -181,17 +215,20 @@ impl From<orangery_runtime::Rusage> for Usage {
             user_us: usage.user_us,
             system_us: usage.system_us,
             max_rss_kib: usage.max_rss_kib,
+            minor_faults: usage.minor_faults,
             major_faults: usage.major_faults,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
         }
     }
 }
 
 /// What one output stream carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamTotals {
-    /// Bytes that the process wrote and we read.
-    pub bytes: u64,
+    /// Bytes that the process wrote and we read; unknown where it wrote to a descriptor of its own.
+    pub bytes: Measured<u64>,
     /// Bytes that subscribers lost, summed over all of them.
     pub lost: u64,
 }
@@ -233,14 +270,15 @@ pub struct Report {
     /// What the process itself used.
     pub usage: Measured<Usage>,
     /// From its start to its exit, in microseconds.
-    pub wall_us: u64,
+    pub wall_us: Measured<u64>,
     /// Making the container took this long, in microseconds.
-    pub create_us: u64,
+    pub create_us: Measured<u64>,
     /// Starting the process in it took this long, in microseconds.
     pub start_us: u64,
     /// When it started, in milliseconds since 1970.
     pub started_at_ms: u64,
-    /// When it ended, in milliseconds since 1970.
+    /// When it ended, in milliseconds since 1970: its start and `wall_us`, so that a clock that is set meanwhile moves
+    /// neither against the other.
     pub ended_at_ms: u64,
     /// Standard output.
     pub stdout: StreamTotals,
@@ -259,6 +297,12 @@ impl Report {
         self.exit.success() && self.cause == Cause::Own
     }
 
+    /// How long it ran, where that is known.
+    #[must_use]
+    pub fn wall(&self) -> Option<Duration> {
+        self.wall_us.known().copied().map(Duration::from_micros)
+    }
+
     /// The exit code of a command line: 124 when the wall limit ended it, else as [`ExitStatus::shell_code`].
     #[must_use]
     pub fn shell_code(&self) -> i32 {
@@ -272,4 +316,24 @@ impl Report {
 pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_a_newer_version_is_skipped() {
+        for (text, want) in [
+            (r#""own""#, Cause::Own),
+            (r#"{"limit":"wall"}"#, Cause::Limit(LimitKind::Wall)),
+            (r#"{"limit":"moonlight"}"#, Cause::Limit(LimitKind::Unknown)),
+            (r#"{"injected":{"fault":"f1"}}"#, Cause::Injected { fault: "f1".into() }),
+            (r#""eclipse""#, Cause::Unknown),
+            (r#"{"eclipse":{"of":["sun"]}}"#, Cause::Unknown),
+        ] {
+            assert_eq!(serde_json::from_str::<Cause>(text).unwrap(), want, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&Cause::Unknown).unwrap(), r#""unknown""#);
+    }
 }

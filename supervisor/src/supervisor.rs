@@ -205,7 +205,8 @@ impl Supervisor {
         SupervisorBuilder { options: Options::default(), shards: None, max_containers: 4096, faults: Faults::default() }
     }
 
-    /// The process's own supervisor, started on first use.
+    /// The process's own supervisor, started on first use, and anew when the last one was shut down or has lost its
+    /// keeper.
     ///
     /// # Errors
     /// As for [`Supervisor::new`], each time until it succeeds.
@@ -214,9 +215,14 @@ impl Supervisor {
         let shared = SHARED.get_or_init(Mutex::default);
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         match &*shared {
-            Some(supervisor) if !*supervisor.inner.ended.borrow() => Ok(supervisor.clone()),
+            Some(supervisor) if supervisor.is_usable() => Ok(supervisor.clone()),
             _ => Ok(shared.insert(Self::new()?).clone()),
         }
+    }
+
+    /// Neither shut down nor without its keeper.
+    fn is_usable(&self) -> bool {
+        !*self.inner.ended.borrow() && self.native().is_none_or(|native| !native.keeper_is_dead())
     }
 
     /// A command, to be run in a sandbox.
@@ -309,11 +315,17 @@ impl Supervisor {
     ///
     /// # Errors
     /// The supervisor is shut down.
-    pub async fn list(&self) -> Result<Vec<Inspect>, Error> {
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub fn list(&self) -> impl Future<Output = Result<Vec<Inspect>, Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         self.inner.manager.do_send(List { reply });
-        let slots = answer.await.map_err(|_| self.lost())?;
-        Ok(slots.iter().map(|slot| Inspect::of(slot)).collect())
+        let supervisor = self.clone();
+        async move {
+            let slots = answer.await.map_err(|_| supervisor.lost())?;
+            Ok(slots.iter().map(|slot| Inspect::of(slot)).collect())
+        }
     }
 
     /// The runtime underneath: its plan, its keeper, its cgroup mode. `None` on a fake.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use orangery::faults::{Fault, FaultPolicy, Site};
 use orangery::testing::FakeRuntime;
-use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Sandbox, State, Supervisor};
+use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Measured, Sandbox, State, Supervisor};
 
 /// Panics at sites of this name, this often.
 struct PanicAt {
@@ -56,7 +56,7 @@ async fn output_exit_and_report_arrive_and_the_container_is_deleted_before_the_r
     actor.exit(3);
     let report = handle.wait().await.unwrap();
     assert_eq!((report.exit, report.cause.clone()), (ExitStatus::Code(3), Cause::Own));
-    assert_eq!(report.stdout.bytes, 5);
+    assert_eq!(report.stdout.bytes, Measured::Known(5));
     assert_eq!(fake.alive(), 0);
     assert_eq!(fake.log(), ["create a", "start a", "finish a", "delete a"]);
     assert_eq!(handle.wait_exit().await.unwrap(), ExitStatus::Code(3), "and again, after the end");
@@ -149,6 +149,36 @@ async fn dropping_spawn_at_every_poll_leaves_nothing() {
     assert_eq!(fake.alive(), 0);
 }
 
+/// Poll once, wait until the answer has been given, and drop the future without looking at it.
+fn answered_and_dropped<T>(future: impl Future<Output = T>) {
+    struct Woken(std::sync::mpsc::Sender<()>);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+    let (sender, woken) = std::sync::mpsc::channel();
+    let waker = Arc::new(Woken(sender)).into();
+    let mut future = Box::pin(future);
+    assert!(future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    woken.recv().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_ends_what_it_speaks_of() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    answered_and_dropped(supervisor.command("prog").spawn());
+    fake.saw("start ").await;
+    fake.saw("kill ").await;
+    fake.empty().await;
+    let handle = spawn(&supervisor, "a").await;
+    answered_and_dropped(handle.command("more").spawn());
+    fake.saw("signal a 9").await;
+    assert!(!fake.log().contains(&"kill a".to_owned()), "the container itself is held");
+    supervisor.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_panic_in_each_handler_of_a_process_loses_neither_bytes_nor_exit_nor_kill() {
     for message in ["signal", "stop", "exited"] {
@@ -172,7 +202,7 @@ async fn a_panic_in_each_handler_of_a_process_loses_neither_bytes_nor_exit_nor_k
         actor.say(b" and after");
         actor.exit(7);
         let report = handle.wait().await.unwrap();
-        assert_eq!((report.exit, report.stdout.bytes), (ExitStatus::Code(7), 16), "{message}");
+        assert_eq!((report.exit, report.stdout.bytes.clone()), (ExitStatus::Code(7), Measured::Known(16)), "{message}");
         supervisor.shutdown().await;
         assert_eq!(fake.alive(), 0);
     }
@@ -229,7 +259,7 @@ async fn a_flooded_mailbox_delays_neither_bytes_nor_exit_nor_kill() {
     handle.kill().unwrap();
     drop(actor);
     let report = handle.wait().await.unwrap();
-    assert_eq!(report.stdout.bytes, 1000);
+    assert_eq!(report.stdout.bytes, Measured::Known(1000));
     assert!(matches!(report.exit, ExitStatus::Signal { signal: 9, .. }));
     drop(flood);
     supervisor.shutdown().await;
@@ -321,6 +351,22 @@ fn handles_are_send_and_sync() {
     send(&supervisor.command("prog").spawn());
     send(&supervisor.command("prog").run());
     send(&supervisor.shutdown());
+    send(&supervisor.list());
+    send_sync::<Sandbox>();
+    send_sync::<orangery::Command>();
+    send_sync::<orangery::ExecCommand>();
+    send_sync::<orangery::Subscriber>();
+    send_sync::<orangery::StdinWriter>();
+    let handle = supervisor.command("prog").spawn_blocking().unwrap();
+    send(&handle.wait());
+    send(&handle.wait_exit());
+    send(&handle.pause());
+    send(&handle.resume());
+    send(&handle.update(orangery::Limits::default()));
+    send(&handle.stop(15, Duration::ZERO));
+    send(&handle.process().signal_in_order(15));
+    send(&handle.command("more").spawn());
+    send(&handle.delete());
     supervisor.shutdown_blocking();
 }
 

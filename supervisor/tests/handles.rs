@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use orangery::testing::FakeRuntime;
-use orangery::{Cause, ContainerHandle, ExitStatus, ProcessId, Sandbox, Supervisor};
+use orangery::{Cause, ContainerHandle, ExitStatus, Measured, ProcessId, Sandbox, Supervisor};
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
     Supervisor::builder().shards(1).build_on(Arc::new(fake.clone())).unwrap()
@@ -36,7 +36,10 @@ async fn a_detached_container_is_attached_to_again_and_again() {
     main.say(b"still here");
     main.exit(4);
     let report = waiting.await.unwrap();
-    assert_eq!((report.exit, report.cause.clone(), report.stdout.bytes), (ExitStatus::Code(4), Cause::Own, 10));
+    assert_eq!(
+        (report.exit, report.cause.clone(), report.stdout.bytes.clone()),
+        (ExitStatus::Code(4), Cause::Own, Measured::Known(10))
+    );
     assert_eq!(attached.stdout().collect(100).await.to_vec(), b"still here", "the ring holds it for late readers");
     assert!(!fake.log().contains(&"kill a".to_owned()));
     while supervisor.container("a").await.unwrap().is_some() {}
@@ -98,7 +101,7 @@ async fn processes_are_numbered_listed_and_found_until_they_are_reported() {
     first.say(b"one");
     first.exit(5);
     let report = waiting.await.unwrap();
-    assert_eq!((report.exit, report.stdout.bytes), (ExitStatus::Code(5), 3));
+    assert_eq!((report.exit, report.stdout.bytes.clone()), (ExitStatus::Code(5), Measured::Known(3)));
     while handle.process_by_id(ProcessId(1)).is_some() {
         std::thread::yield_now();
     }

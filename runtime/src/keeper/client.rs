@@ -22,7 +22,31 @@ use crate::sys::watch;
 use crate::{Exit, ExitStatus, Rusage};
 
 /// What the keeper answers to one request: a process id, and what it has sent along.
-type Answer = Result<(i32, Option<(Purpose, OwnedFd)>), Error>;
+type Answer = Result<(i32, Option<(Purpose, Unclaimed)>), Error>;
+
+/// A descriptor on its way from the keeper to whoever asked for it. Dropped before it is claimed, wherever on that way,
+/// the process behind it is killed: it was started for somebody who has gone. (A socket or a namespace is just closed.)
+#[derive(Debug)]
+pub struct Unclaimed(Option<OwnedFd>);
+
+impl Unclaimed {
+    /// Take it over, with the duty to end what is behind it.
+    ///
+    /// # Errors
+    /// Never for one that came from the keeper.
+    pub fn claim(mut self) -> Result<OwnedFd, Error> {
+        self.0.take().ok_or_else(|| Error::new(ErrorKind::Keeper, "a descriptor was claimed twice"))
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(fd) = &self.0 {
+            // EBADF for what is no pidfd.
+            let _ = rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL);
+        }
+    }
+}
 
 struct Waiting {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
@@ -57,8 +81,8 @@ impl std::fmt::Debug for Client {
 pub struct Spawned {
     /// Its process id, for display.
     pub pid: i32,
-    /// Its pidfd.
-    pub pidfd: OwnedFd,
+    /// Its pidfd; the process is killed when nobody claims it.
+    pub pidfd: Unclaimed,
     /// Its end.
     pub exit: oneshot::Receiver<Exit>,
 }
@@ -127,7 +151,7 @@ impl Client {
         text.push(0);
         let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
         let (_, brought) = self.ask(head, &text, Vec::new()).await?;
-        expect(brought, Purpose::User)
+        expect(brought, Purpose::User)?.claim()
     }
 
     /// A socket in the network namespace of the process behind `pidfd`.
@@ -138,7 +162,7 @@ impl Client {
         let (x, y) = (family.into(), kind.into());
         let head = Message { kind: Ask::Socket as u16, id: self.id(), x, y, ..Message::default() };
         let (_, brought) = self.ask(head, &[], vec![(Purpose::Pidfd, pidfd)]).await?;
-        expect(brought, Purpose::Socket)
+        expect(brought, Purpose::Socket)?.claim()
     }
 
     fn id(&self) -> u64 {
@@ -218,7 +242,7 @@ fn confused() -> Error {
 }
 
 /// The descriptor of an answer, when it is there for this.
-fn expect(brought: Option<(Purpose, OwnedFd)>, purpose: Purpose) -> Result<OwnedFd, Error> {
+fn expect(brought: Option<(Purpose, Unclaimed)>, purpose: Purpose) -> Result<Unclaimed, Error> {
     match brought {
         Some((found, fd)) if found == purpose => Ok(fd),
         Some((found, _)) => {
@@ -240,7 +264,10 @@ impl Shared {
         let message = &message;
         match Tell::from_u16(message.kind) {
             Some(Tell::Done | Tell::Failed) if brought.is_none() => self.answer(message.id, Err(confused())),
-            Some(Tell::Done) => self.answer(message.id, Ok((message.pid, brought.flatten()))),
+            Some(Tell::Done) => self.answer(
+                message.id,
+                Ok((message.pid, brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd)))))),
+            ),
             Some(Tell::Failed) => self.answer(message.id, Err(failed(message))),
             Some(Tell::Exited) => {
                 let waiter = self.lock().exits.remove(&message.id);
@@ -256,13 +283,8 @@ impl Shared {
 
     fn answer(&self, id: u64, answer: Answer) {
         let waiter = self.lock().answers.remove(&id);
-        let unheard = match waiter {
-            Some(waiter) => waiter.send(answer).err(),
-            None => Some(answer),
-        };
-        // Whoever asked has gone meanwhile: what was started for it must not live on.
-        if let Some(Ok((_, Some((Purpose::Pidfd, fd))))) = unheard {
-            let _ = rustix::process::pidfd_send_signal(&fd, rustix::process::Signal::KILL);
+        if let Some(waiter) = waiter {
+            let _ = waiter.send(answer);
         }
     }
 

@@ -6,5 +6,5 @@ mod frame;
 mod launch;
 pub mod maps;
 
-pub use client::{Client, Driver, Spawned};
+pub use client::{Client, Driver, Spawned, Unclaimed};
 pub use launch::{Launched, launch};

@@ -161,9 +161,8 @@ impl Core {
         let fds = supply.all(&plan, self.group())?;
         let report = Report::new(report_read)?;
         let spawned = self.inner.keeper.spawn(&plan, fds).await.map_err(|error| self.or_ended(error))?;
-        let unfinished = Unfinished(Some(spawned.pidfd));
         running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
-        let pidfd = Arc::new(unfinished.done()?);
+        let pidfd = Arc::new(spawned.pidfd.claim()?);
         let Ends { stdin, stdout, stderr, .. } = ends;
         Ok(Started { pid: spawned.pid, pidfd, exit: spawned.exit, stdin, stdout, stderr })
     }
@@ -265,23 +264,6 @@ impl Drop for Core {
         let _ = self.kill();
         let rests = std::mem::take(&mut self.rests);
         let _ = self.inner.janitor.send(Work::Remove(rests));
-    }
-}
-
-/// A process between its clone and its exec: killed when nobody waits for it any more.
-struct Unfinished(Option<OwnedFd>);
-
-impl Unfinished {
-    fn done(mut self) -> Result<OwnedFd, Error> {
-        self.0.take().ok_or_else(|| Error::new(ErrorKind::System, "a pidfd was taken twice"))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(pidfd) = &self.0 {
-            let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
-        }
     }
 }
 

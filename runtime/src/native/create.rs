@@ -279,7 +279,7 @@ async fn ask(
             ));
         }
     }
-    Ok(Born { pid: spawned.pid, pidfd: spawned.pidfd, exit: spawned.exit, report, plan, waiting })
+    Ok(Born { pid: spawned.pid, pidfd: spawned.pidfd.claim()?, exit: spawned.exit, report, plan, waiting })
 }
 
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this

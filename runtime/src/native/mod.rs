@@ -149,6 +149,12 @@ impl NativeRuntime {
         self.inner.keeper_pid
     }
 
+    /// The keeper is gone: what runs goes on, nothing new can be started.
+    #[must_use]
+    pub fn keeper_is_dead(&self) -> bool {
+        self.inner.keeper.is_dead()
+    }
+
     /// `v2`, `v1`, `hybrid`, or `none` and why.
     #[must_use]
     pub fn cgroup_mode(&self) -> (String, Option<String>) {

@@ -10,11 +10,12 @@ use actix::Addr;
 use orangery_io_stream::{
     EndReason, Event, From as Position, PipeReader, Source, Sources, StdinWriter, SubscribeOptions, pump_pair,
 };
-use orangery_runtime::{Container, ContainerSpec, Evidence, Exit, ExitStatus, ProcessSpec, Runtime, Started};
+use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
 
 use super::actor::ContainerActor;
 use super::msg::{Process, Removed};
+use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
 use crate::error::{Error, ErrorKind};
@@ -22,8 +23,8 @@ use crate::faults::{Faults, Site};
 use crate::guard;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
-use crate::process::slot::{Born, Slot};
-use crate::report::{Cause, CgroupUsage, LimitKind, Measured, OomVerdict, Report, StreamTotals, unix_ms};
+use crate::process::slot::{Born, Slot, Untaken};
+use crate::report::{Cause, LimitKind};
 
 /// What the supervisor itself watches over.
 #[derive(Clone, Debug)]
@@ -122,7 +123,7 @@ async fn begin(order: Order) -> Option<Living> {
         }
     };
     let mut started = started;
-    let main = give_birth(&slot.main, &container, &mut started, create_us, micros(began), &faults);
+    let main = give_birth(&slot.main, &container, &mut started, Some(create_us), micros(began), &faults);
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
@@ -145,7 +146,7 @@ fn give_birth(
     slot: &Arc<Slot>,
     container: &Arc<dyn Container>,
     started: &mut Started,
-    create_us: u64,
+    create_us: Option<u64>,
     start_us: u64,
     faults: &Faults,
 ) -> Addr<ProcessActor> {
@@ -153,10 +154,11 @@ fn give_birth(
         pid: started.pid,
         pidfd: Arc::clone(&started.pidfd),
         container: Arc::clone(container),
-        at: Instant::now(),
+        at_ns: orangery_runtime::native::now_ns(),
         wall_clock: SystemTime::now(),
         create_us,
         start_us,
+        piped: (started.stdout.is_some(), started.stderr.is_some()),
     };
     let _ = slot.born.set(born);
     // Before anybody has a handle: who asks for the standard input finds it.
@@ -176,6 +178,9 @@ impl Living {
     async fn watch(self) {
         let Living { slot, container, started, policy, faults, actor, main } = self;
         let exit = watch_process(&slot.main, started, &policy, &main);
+        if let Some(wall) = policy.wall {
+            slot.wall_begins(wall.limit);
+        }
         let limits = watch_limits(Arc::clone(&slot.main), policy.clone());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
@@ -184,7 +189,7 @@ impl Living {
         slot.step(Input::MainExited);
         let evidence = container.finish().await;
         let _ = faults.pass(Site::ReportDelivery, &slot.id);
-        let report = report(&slot.main, &exit, &evidence, reason);
+        let report = report::of_main(&slot, &exit, &evidence, reason);
         // Removed before it is told: who has the report in hand finds nothing left.
         if let Err(error) = container.delete().await {
             tracing::error!(container = %slot.id, %error, "the container could not be removed");
@@ -252,7 +257,7 @@ async fn watch_limits(slot: Arc<Slot>, policy: Policy) -> Never {
 
 async fn enforce_wall(slot: &Arc<Slot>, wall: Wall) {
     tokio::time::sleep(wall.limit).await;
-    slot.intend(Cause::Limit(LimitKind::Wall));
+    slot.intend(Cause::Limit(LimitKind::Wall), wall.gentle.is_some());
     if let Some((signal, grace)) = wall.gentle {
         let _ = slot.signal(signal);
         let _ = slot.signal(18);
@@ -304,74 +309,14 @@ pub(crate) async fn exec(
             return;
         }
     };
-    let actor = give_birth(&slot, &container, &mut started, 0, micros(began), &faults);
+    let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
     let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)) };
     let ended = watch_process(&slot, started, &policy, &actor);
-    if reply.send(Ok((Arc::clone(&slot), actor))).is_err() {
-        let _ = slot.kill(Cause::Stop { escalated: true });
-    }
+    let _ = reply.send(Ok((Untaken::new(&slot), actor)));
     let (exit, reason) = ended.await;
-    let report = report(&slot, &exit, &Evidence::default(), reason);
+    let report = report::of_further(&owner, &slot, &exit, reason);
     slot.report.send_replace(Some(Arc::new(report)));
-}
-
-/// Everything that is known, in one place.
-fn report(slot: &Slot, exit: &Exit, evidence: &Evidence, reason: EndReason) -> Report {
-    let born = slot.born.get();
-    let oom = OomVerdict::from(evidence.oom.clone());
-    let totals = |source| {
-        let totals = slot.hub.totals(source);
-        StreamTotals { bytes: totals.bytes, lost: totals.dropped }
-    };
-    let stats = &evidence.stats;
-    let no_counter = "this cgroup mode or kernel does not count it";
-    Report {
-        schema: 1,
-        id: slot.id.clone(),
-        generation: slot.generation,
-        pid: born.map_or(0, |born| born.pid),
-        exit: exit.status.into(),
-        cause: cause(slot.intent(), exit, &oom),
-        oom,
-        usage: Measured::from_option(exit.rusage.map(Into::into), "only the pidfd told this exit"),
-        wall_us: born.map_or(0, |born| micros(born.at)),
-        create_us: born.map_or(0, |born| born.create_us),
-        start_us: born.map_or(0, |born| born.start_us),
-        started_at_ms: born.map_or(0, |born| unix_ms(born.wall_clock)),
-        ended_at_ms: unix_ms(SystemTime::now()),
-        stdout: totals(Source::Stdout),
-        stderr: totals(Source::Stderr),
-        leaked_writers: reason == EndReason::Leaked,
-        cgroup: CgroupUsage {
-            mode: evidence.cgroup_mode.clone(),
-            cpu_ns: Measured::from_option(stats.cpu_usage_ns, no_counter),
-            memory_peak: Measured::from_option(stats.memory_peak, no_counter),
-            pids_refused: Measured::from_option(stats.pids_refused, no_counter),
-        },
-    }
-}
-
-/// Ours if we meant it before it happened; else what the kernel's evidence says; else its own.
-fn cause(intent: Option<Cause>, exit: &Exit, oom: &OomVerdict) -> Cause {
-    const SIGXCPU: i32 = 24;
-    const SIGXFSZ: i32 = 25;
-    const SIGSYS: i32 = 31;
-    const SIGKILL: i32 = 9;
-    match (exit.status, intent) {
-        // It ended by itself before our signal landed.
-        (ExitStatus::Code(_), Some(Cause::Limit(LimitKind::Output))) => Cause::Limit(LimitKind::Output),
-        (_, Some(intent)) => intent,
-        (ExitStatus::Signal { signal: SIGKILL, .. }, None)
-            if matches!(oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. }) =>
-        {
-            Cause::Limit(LimitKind::Memory)
-        }
-        (ExitStatus::Signal { signal: SIGXCPU, .. }, None) => Cause::Limit(LimitKind::Cpu),
-        (ExitStatus::Signal { signal: SIGXFSZ, .. }, None) => Cause::Limit(LimitKind::FileSize),
-        (ExitStatus::Signal { signal: SIGSYS, .. }, None) => Cause::Limit(LimitKind::Seccomp),
-        _ => Cause::Own,
-    }
 }
 
 /// A report or an exit that may come later.

@@ -8,11 +8,12 @@
 //! ```
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
-//! an actor holds it up. The actor answers what is asked meanwhile.
+//! an actor holds it up. The actor answers what is asked meanwhile. [`report`] puts together what is known at the end.
 
 pub(crate) mod actor;
 pub(crate) mod life;
 pub(crate) mod msg;
 pub(crate) mod processes;
+mod report;
 pub(crate) mod slot;
 pub(crate) mod state;

@@ -1,7 +1,5 @@
 //! What a container actor accepts.
 
-use std::sync::Arc;
-
 use actix::{Addr, Message};
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::cgroup::Limits;
@@ -9,10 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::process::actor::ProcessActor;
-use crate::process::slot::Slot;
+use crate::process::slot::Untaken;
 
 /// A process and the actor that decides about it.
-pub(crate) type Process = (Arc<Slot>, Addr<ProcessActor>);
+pub(crate) type Process = (Untaken, Addr<ProcessActor>);
 
 /// Start another process.
 #[derive(Message)]

@@ -1,7 +1,7 @@
 //! What handles and actors share of a container.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ pub(crate) struct ContainerSlot {
     pub(crate) detached: AtomicBool,
     /// How many attend to it: handles, and answers on their way to one.
     pub(crate) attended: watch::Sender<usize>,
+    /// When the wall limit is over (CLOCK_MONOTONIC in nanoseconds), where there is one.
+    wall_ns: OnceLock<u64>,
+    /// How many of the OOM killer's victims have been found among our processes.
+    pub(crate) oom_claimed: AtomicU64,
 }
 
 /// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
@@ -88,6 +92,8 @@ impl ContainerSlot {
             gone: watch::Sender::new(false),
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
+            wall_ns: OnceLock::new(),
+            oom_claimed: AtomicU64::new(0),
         }
     }
 
@@ -118,6 +124,26 @@ impl ContainerSlot {
 
     pub(crate) fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The main process has this long from now.
+    pub(crate) fn wall_begins(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let _ = self.wall_ns.set(orangery_runtime::native::now_ns().saturating_add(limit));
+    }
+
+    /// When the wall limit is over, where there is one.
+    pub(crate) fn wall_ns(&self) -> Option<u64> {
+        self.wall_ns.get().copied()
+    }
+
+    /// Whether the OOM killer, which has taken `kills` processes of this container so far, took one that nobody of ours
+    /// has claimed yet. Each process that dies of a SIGKILL that was not ours asks once.
+    pub(crate) fn claim_oom(&self, kills: u64) -> bool {
+        let claimed = self
+            .oom_claimed
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |claimed| (claimed < kills).then_some(claimed + 1));
+        claimed.is_ok()
     }
 
     /// The last handle has gone.

@@ -102,7 +102,7 @@ impl Handler<Stop> for ProcessActor {
         self.waiting.push(message.reply);
         match self.step(Input::Stop { signal: message.signal, grace: message.grace }) {
             Effect::BeginStop { signal, grace } => {
-                self.slot.intend(Cause::Stop { escalated: false });
+                self.slot.intend(Cause::Stop { escalated: false }, true);
                 let _ = self.send(signal).and_then(|()| self.send(CONT));
                 self.arm(grace, ctx);
             }

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use actix::Addr;
 use orangery_io_stream::{Hub, HubOptions, StdinWriter};
@@ -31,7 +31,36 @@ pub(crate) struct Slot {
     pub(crate) exit: watch::Sender<Option<Exit>>,
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
     /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
-    intent: Mutex<Option<Cause>>,
+    intent: Mutex<Option<Intent>>,
+}
+
+/// Why we set out to end a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Intent {
+    pub(crate) cause: Cause,
+    /// It was told by a signal that it can handle, so that an exit code of its own may be its answer.
+    pub(crate) gently: bool,
+}
+
+/// A process on its way to whoever asked for it. Dropped before it is taken, wherever on that way, the process is killed.
+pub(crate) struct Untaken(Option<Arc<Slot>>);
+
+impl Untaken {
+    pub(crate) fn new(slot: &Arc<Slot>) -> Self {
+        Self(Some(Arc::clone(slot)))
+    }
+
+    pub(crate) fn take(mut self) -> Option<Arc<Slot>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.0 {
+            let _ = slot.kill(Cause::Stop { escalated: true });
+        }
+    }
 }
 
 /// What exists from the exec on.
@@ -39,10 +68,14 @@ pub(crate) struct Born {
     pub(crate) pid: i32,
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) container: Arc<dyn Container>,
-    pub(crate) at: Instant,
+    /// CLOCK_MONOTONIC in nanoseconds, as the keeper stamps exits.
+    pub(crate) at_ns: u64,
     pub(crate) wall_clock: SystemTime,
-    pub(crate) create_us: u64,
+    /// `None`: it was started in a container that was there.
+    pub(crate) create_us: Option<u64>,
     pub(crate) start_us: u64,
+    /// Its standard output and error are pipes to us.
+    pub(crate) piped: (bool, bool),
 }
 
 impl Slot {
@@ -74,29 +107,30 @@ impl Slot {
         self.exit.borrow().is_some()
     }
 
-    /// Note why we are about to end it; the first reason stands, and none is noted after the end.
-    pub(crate) fn intend(&self, cause: Cause) {
+    /// Note why we are about to end it; the first reason stands, and none is noted after the end. `gently`: by a signal
+    /// that it can handle.
+    pub(crate) fn intend(&self, cause: Cause, gently: bool) {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         if intent.is_none() && !self.ended() {
-            *intent = Some(cause);
+            *intent = Some(Intent { cause, gently });
         }
     }
 
     /// The stop that was noted has needed a kill.
     pub(crate) fn escalated(&self) {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Cause::Stop { escalated }) = &mut *intent {
+        if let Some(Intent { cause: Cause::Stop { escalated }, .. }) = &mut *intent {
             *escalated = true;
         }
     }
 
-    pub(crate) fn intent(&self) -> Option<Cause> {
+    pub(crate) fn intent(&self) -> Option<Intent> {
         self.intent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Kill it, with its whole container when it is the main process. Never blocks on an actor.
     pub(crate) fn kill(&self, cause: Cause) -> Result<(), Error> {
-        self.intend(cause);
+        self.intend(cause, false);
         let born = self.born()?;
         if self.main {
             return born.container.kill().map_err(Into::into);

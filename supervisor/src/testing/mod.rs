@@ -55,7 +55,7 @@ impl Actor {
     fn end(&mut self, status: ExitStatus) {
         self.stdout = None;
         if let Some(exit) = self.exit.take() {
-            let _ = exit.send(Exit::new(status, None, 0));
+            let _ = exit.send(Exit::new(status, None, orangery_runtime::native::now_ns()));
         }
     }
 }
@@ -111,10 +111,10 @@ impl FakeRuntime {
         }
     }
 
-    /// Wait until `line` was asked of it.
+    /// Wait until something that begins with `line` was asked of it.
     pub async fn saw(&self, line: &str) {
         let mut changes = self.changed.subscribe();
-        while !self.scene().log.iter().any(|seen| seen == line) {
+        while !self.scene().log.iter().any(|seen| seen.starts_with(line)) {
             let _ = changes.changed().await;
         }
     }
@@ -175,7 +175,7 @@ impl FakeContainer {
                 Ok(exit) = told => { let _ = sender.send(exit); }
                 _ = killed.wait_for(|killed| *killed) => {
                     let signal = ExitStatus::Signal { signal: 9, core_dumped: false };
-                    let _ = sender.send(Exit::new(signal, None, 0));
+                    let _ = sender.send(Exit::new(signal, None, orangery_runtime::native::now_ns()));
                 }
             }
         });

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use orangery::{Cause, ErrorKind, Event, ExitStatus, LimitKind, OomVerdict, Sandbox, Source, State, Stdin, User};
+use orangery::{
+    Cause, ErrorKind, Event, ExitStatus, LimitKind, Measured, OomVerdict, Sandbox, Source, State, Stdin, User,
+};
 use orangery_tests::{Scene, Trial, trial};
 use tokio::io::AsyncWriteExt as _;
 
@@ -18,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(the_wall_limit_takes_descendants_along),
         trial!(a_grandchild_that_holds_the_output_is_told_as_a_leak_or_dies_with_the_container),
         trial!(the_memory_limit_is_the_cause, Memory),
+        trial!(the_oom_killers_victim_says_so_and_nobody_else, Memory),
         trial!(pause_holds_it_and_a_paused_container_can_be_killed, Freezer),
         trial!(files_go_in_and_come_out),
         trial!(a_user_by_number_has_a_home_and_no_capabilities),
@@ -33,7 +36,7 @@ fn output_code_and_report(scene: &Scene) {
         assert_eq!((output.stdout.to_vec(), output.stderr.to_vec()), (b"hello\n".to_vec(), b"oops\n".to_vec()));
         assert_eq!((output.report.exit, output.report.cause.clone()), (ExitStatus::Code(3), Cause::Own));
         assert!(output.report.usage.known().is_some());
-        assert_eq!((output.report.stdout.bytes, output.report.stderr.bytes), (6, 5));
+        assert_eq!((output.report.stdout.bytes, output.report.stderr.bytes), (Measured::Known(6), Measured::Known(5)));
     });
 }
 
@@ -59,7 +62,7 @@ fn standard_input_is_whole_and_half_closed(scene: &Scene) {
         assert!(container.stdin().is_none(), "once");
         stdin.write_all(b"abc").await.unwrap();
         stdin.shutdown().await.unwrap();
-        assert_eq!(container.wait().await.unwrap().stdout.bytes, 3);
+        assert_eq!(container.wait().await.unwrap().stdout.bytes, Measured::Known(3));
     });
 }
 
@@ -76,7 +79,10 @@ fn further_processes_share_the_container_and_die_with_it(scene: &Scene) {
         let missing = container.command("no-such-program").spawn().await.unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::CommandNotFound);
         container.kill().unwrap();
-        assert!(matches!(output.wait().await.unwrap().exit, ExitStatus::Signal { signal: 9, .. }));
+        let along = output.wait().await.unwrap();
+        assert!(matches!(along.exit, ExitStatus::Signal { signal: 9, .. }));
+        assert_eq!((along.cause.clone(), along.oom.clone()), (Cause::Stop { escalated: true }, OomVerdict::No));
+        assert_eq!(along.cgroup.mode, container.inspect().cgroup_mode.unwrap());
         assert_eq!(container.wait().await.unwrap().cause, Cause::Stop { escalated: true });
         assert_eq!(container.command("true").spawn().await.unwrap_err().kind(), ErrorKind::State);
     });
@@ -95,11 +101,14 @@ fn the_wall_limit_takes_descendants_along(scene: &Scene) {
 
 fn a_grandchild_that_holds_the_output_is_told_as_a_leak_or_dies_with_the_container(scene: &Scene) {
     play(scene, async |supervisor| {
+        let began = std::time::Instant::now();
         let container = supervisor.command("sh").arg("-c").arg("sleep 1000 & echo done").spawn().await.unwrap();
         assert_eq!(container.wait_exit().await.unwrap(), ExitStatus::Code(0));
+        let exited = began.elapsed();
         let report = container.wait().await.unwrap();
+        assert!(report.wall().unwrap() <= exited, "the drain grace is not the command's time: {report:?}");
         assert!(report.leaked_writers);
-        assert_eq!(report.stdout.bytes, 5);
+        assert_eq!(report.stdout.bytes, Measured::Known(5));
     });
 }
 
@@ -110,6 +119,22 @@ fn the_memory_limit_is_the_cause(scene: &Scene) {
         let output = supervisor.command("sh").arg("-c").arg(script).sandbox(&sandbox).run().await.unwrap();
         assert_eq!(output.report.cause, Cause::Limit(LimitKind::Memory), "{:?}", output.report);
         assert!(matches!(output.report.oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. }));
+    });
+}
+
+fn the_oom_killers_victim_says_so_and_nobody_else(scene: &Scene) {
+    play(scene, async |supervisor| {
+        let sandbox = Sandbox::builder().memory(32 << 20).build().unwrap();
+        let container = supervisor.command("sleep").arg("1000").sandbox(&sandbox).spawn().await.unwrap();
+        let hog = container.command("sh").arg("-c").arg("x=a; while :; do x=$x$x; done").spawn().await.unwrap();
+        let report = hog.wait().await.unwrap();
+        assert_eq!(report.cause, Cause::Limit(LimitKind::Memory), "{report:?}");
+        assert_eq!(report.oom, OomVerdict::Killed { kills: 1 });
+        // A SIGKILL that is nobody's limit: the victim above has been claimed.
+        container.process().signal(9).unwrap();
+        let report = container.wait().await.unwrap();
+        assert_eq!(report.cause, Cause::Own, "{report:?}");
+        assert!(matches!(report.oom, OomVerdict::Own { kills: 1 } | OomVerdict::Killed { kills: 1 }), "{report:?}");
     });
 }
 
