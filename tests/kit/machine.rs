@@ -32,6 +32,8 @@ pub enum Need {
     Strace,
     /// A static busybox, for images.
     Busybox,
+    /// /etc/subuid and /etc/subgid, to lay others over them.
+    SubordinateFiles,
 }
 
 /// What is there; a reason for what is not.
@@ -59,6 +61,9 @@ impl Machine {
         );
         if !Path::new("/usr/bin/busybox").exists() || std::fs::read("/usr/bin/busybox").is_ok_and(|elf| dynamic(&elf)) {
             no(Need::Busybox, "needs a static /usr/bin/busybox (Debian: busybox-static)".into());
+        }
+        if !["/etc/subuid", "/etc/subgid"].iter().all(|file| Path::new(file).is_file()) {
+            no(Need::SubordinateFiles, "needs /etc/subuid and /etc/subgid, empty ones do (Debian: uidmap)".into());
         }
         if let Err(why) = strace() {
             no(Need::Strace, why);

@@ -1,10 +1,11 @@
-//! Id ranges for containers started by root: 65,536 ids each, from 524288 up, one [`STRIDE`] from each other, apart for
-//! every supervisor of the machine. A range is held by an open-file-description lock on one byte of one file, so that a crash frees it and
-//! holding thousands costs one descriptor.
+//! Id ranges for containers started by root: 65,536 ids each, apart for every supervisor of the machine. Entries for
+//! root in `/etc/subuid` and `/etc/subgid` say which; without any they go from 524288 up, one [`STRIDE`] from each other. A range is held by
+//! open-file-description locks on as many bytes of one file as it has ids, one place a id, so that a crash frees it,
+//! holding thousands costs one descriptor, and supervisors that cut the ids differently never meet.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, ErrorKind};
 
-/// First id of the first range.
+mod subordinate;
+
+/// First id of the first built-in range.
 pub const FIRST: u32 = 524_288;
 /// Ids in a range.
 pub const COUNT: u32 = 65_536;
@@ -22,6 +25,29 @@ pub const COUNT: u32 = 65_536;
 pub const STRIDE: u32 = COUNT + 1;
 /// How many ranges there are below 2^32 - 2.
 const RANGES: u32 = (u32::MAX - FIRST) / STRIDE - 1;
+/// Where the locks of group ids begin in the lock file: behind those of all user ids.
+const GROUPS: i64 = 1 << 32;
+
+/// Where the nth range begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    first: u32,
+    stride: u32,
+}
+
+impl Row {
+    fn at(self, index: u32) -> u32 {
+        self.first + index * self.stride
+    }
+}
+
+/// Ranges that follow each other, of users and of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    uid: Row,
+    gid: Row,
+    blocks: u32,
+}
 
 /// Gives out ranges.
 #[derive(Clone, Debug)]
@@ -32,6 +58,7 @@ pub struct Ranges {
 #[derive(Debug)]
 struct Inner {
     file: File,
+    segments: Result<Vec<Segment>, Error>,
     held: Mutex<Held>,
 }
 
@@ -47,14 +74,24 @@ struct Held {
 pub struct Range {
     inner: Arc<Inner>,
     index: u32,
+    ids: (u32, u32),
 }
 
 impl Ranges {
-    /// Use the lock file `path`, making it if needed.
+    /// Use the lock file `path`, making it if needed, and the ranges that `/etc/subuid` and `/etc/subgid` give root.
+    /// Wrong entries there are no error yet: [`take`](Self::take) names file and line, and containers without a range
+    /// of their own still run.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The lock file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::with(path, subordinate::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
+    }
+
+    fn with(path: &Path, given: Result<Option<Vec<Segment>>, Error>) -> Result<Self, Error> {
+        let row = Row { first: FIRST, stride: STRIDE };
+        let built_in = || vec![Segment { uid: row, gid: row, blocks: RANGES }];
+        let segments = given.map(|given| given.unwrap_or_else(built_in));
         let file = File::options()
             .read(true)
             .write(true)
@@ -64,41 +101,68 @@ impl Ranges {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(|error| Error::system(format!("cannot open {}", path.display()), error))?;
-        Ok(Self { inner: Arc::new(Inner { file, held: Mutex::default() }) })
+        // The next supervisor opens it too, whatever this one's umask was.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
+        Ok(Self { inner: Arc::new(Inner { file, segments, held: Mutex::default() }) })
     }
 
-    /// The lowest free range.
+    /// The first free range.
     ///
     /// # Errors
-    /// [`ErrorKind::Exhausted`] when all are taken.
+    /// [`ErrorKind::Exhausted`] when all are taken; [`ErrorKind::Invalid`] when root's entries in `/etc/subuid` or
+    /// `/etc/subgid` cannot be used, with file and line.
     pub fn take(&self) -> Result<Range, Error> {
+        let segments = self.inner.segments.as_ref().map_err(Clone::clone)?;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         // The lowest that came back, so that what is cached for a range is used again; else the next of the machine.
         // A range below `top` that another supervisor holds stays among the free ones for a later try.
-        let back = held.free.iter().copied().find(|index| self.inner.lock(*index, libc::F_WRLCK).is_ok());
-        if let Some(index) = back {
+        let back = held.free.iter().copied().find_map(|index| Some((index, self.inner.hold(at(segments, index)?)?)));
+        if let Some((index, ids)) = back {
             held.free.remove(&index);
-            return Ok(Range { inner: Arc::clone(&self.inner), index });
+            return Ok(Range { inner: Arc::clone(&self.inner), index, ids });
         }
-        while held.top < RANGES {
+        while let Some(ids) = at(segments, held.top) {
             let index = held.top;
             held.top += 1;
-            if self.inner.lock(index, libc::F_WRLCK).is_ok() {
-                return Ok(Range { inner: Arc::clone(&self.inner), index });
+            if self.inner.hold(ids).is_some() {
+                return Ok(Range { inner: Arc::clone(&self.inner), index, ids });
             }
             held.free.insert(index);
         }
-        Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken").with_field("user_namespace"))
+        Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken")
+            .with_field("user_namespace")
+            .with_hint("give root more ids in /etc/subuid and /etc/subgid, 65536 a container, or share one range"))
     }
 }
 
+/// First user and group id of the range with this number.
+fn at(segments: &[Segment], mut index: u32) -> Option<(u32, u32)> {
+    for segment in segments {
+        if index < segment.blocks {
+            return Some((segment.uid.at(index), segment.gid.at(index)));
+        }
+        index -= segment.blocks;
+    }
+    None
+}
+
 impl Inner {
-    fn lock(&self, index: u32, kind: i32) -> nix::Result<()> {
+    /// Lock both halves of a range, or none.
+    fn hold(&self, ids: (u32, u32)) -> Option<(u32, u32)> {
+        self.lock(ids.0.into(), libc::F_WRLCK).ok()?;
+        if self.lock(GROUPS + i64::from(ids.1), libc::F_WRLCK).is_err() {
+            let _ = self.lock(ids.0.into(), libc::F_UNLCK);
+            return None;
+        }
+        Some(ids)
+    }
+
+    fn lock(&self, first: i64, kind: i32) -> nix::Result<()> {
         let lock = libc::flock {
             l_type: i16::try_from(kind).unwrap_or(0),
             l_whence: 0,
-            l_start: index.into(),
-            l_len: 1,
+            l_start: first,
+            l_len: COUNT.into(),
             l_pid: 0,
         };
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
@@ -106,17 +170,18 @@ impl Inner {
 }
 
 impl Range {
-    /// The first id outside.
+    /// The first user and group id outside.
     #[must_use]
-    pub fn base(&self) -> u32 {
-        FIRST + self.index * STRIDE
+    pub fn base(&self) -> (u32, u32) {
+        self.ids
     }
 }
 
 impl Drop for Range {
     fn drop(&mut self) {
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.inner.lock(self.index, libc::F_UNLCK);
+        let _ = self.inner.lock(self.ids.0.into(), libc::F_UNLCK);
+        let _ = self.inner.lock(GROUPS + i64::from(self.ids.1), libc::F_UNLCK);
         held.free.insert(self.index);
     }
 }
@@ -125,16 +190,54 @@ impl Drop for Range {
 mod tests {
     use super::*;
 
+    fn ranges(path: &Path, given: Option<Vec<Segment>>) -> Ranges {
+        Ranges::with(path, Ok(given)).unwrap()
+    }
+
+    fn segment(uid: u32, gid: u32) -> Segment {
+        let row = |first| Row { first, stride: COUNT };
+        Segment { uid: row(uid), gid: row(gid), blocks: 1 }
+    }
+
     #[test]
     fn two_supervisors_never_get_the_same_range_and_a_dropped_one_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ids");
-        let (one, two) = (Ranges::open(&path).unwrap(), Ranges::open(&path).unwrap());
+        let (one, two) = (ranges(&path, None), ranges(&path, None));
         let (a, b, c) = (one.take().unwrap(), two.take().unwrap(), one.take().unwrap());
-        assert_eq!([a.base(), b.base(), c.base()], [524_288, 589_825, 655_362]);
+        assert_eq!([a.base().0, b.base().0, c.base().1], [524_288, 589_825, 655_362]);
         drop(b);
-        assert_eq!(one.take().unwrap().base(), 589_825);
+        assert_eq!(one.take().unwrap().base(), (589_825, 589_825));
         drop((a, c));
+    }
+
+    #[test]
+    fn ranges_of_another_cut_are_kept_apart_and_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        // Shifted by half a range: it overlaps two of the built-in ones. The group ids do not.
+        let segments = vec![segment(FIRST + COUNT / 2, 1 << 24), segment(9, 9)];
+        let (built_in, given) = (ranges(&path, None), ranges(&path, Some(segments)));
+        let first = given.take().unwrap();
+        assert_eq!(first.base(), (FIRST + COUNT / 2, 1 << 24));
+        assert_eq!(built_in.take().unwrap().base().0, FIRST + 2 * STRIDE);
+        let second = given.take().unwrap();
+        assert_eq!(second.base(), (9, 9));
+        let error = given.take().unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Exhausted, Some("user_namespace")));
+        drop((first, second));
+        assert_eq!(given.take().unwrap().base().0, FIRST + COUNT / 2);
+    }
+
+    #[test]
+    fn groups_that_are_taken_free_the_users_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let given = |uid, gid| ranges(&path, Some(vec![segment(uid, gid)]));
+        let (one, two, three) = (given(FIRST, 7), given(1, 7), given(1, 1 << 20));
+        let _held = one.take().unwrap();
+        assert!(two.take().is_err());
+        assert_eq!(three.take().unwrap().base(), (1, 1 << 20));
     }
 
     /// `__uidhashfn` of the kernel's kernel/user.c, with 128 lists.
@@ -145,12 +248,12 @@ mod tests {
     #[test]
     fn the_same_id_of_many_containers_lies_in_all_lists_of_the_kernel() {
         let dir = tempfile::tempdir().unwrap();
-        let ranges = Ranges::open(&dir.path().join("ids")).unwrap();
+        let ranges = ranges(&dir.path().join("ids"), None);
         let held: Vec<Range> = (0..1280).map(|_| ranges.take().unwrap()).collect();
         for inside in [0, 1000, 65_534] {
             let mut lists = [0; 128];
             for range in &held {
-                lists[bucket(range.base() + inside)] += 1;
+                lists[bucket(range.base().0 + inside)] += 1;
             }
             let longest = lists.iter().max().unwrap();
             assert!(*longest <= 20, "id {inside}: {longest} of 1280 containers in one list");

@@ -340,7 +340,7 @@ impl Container for NativeContainer {
 
     fn outside_ids(&self) -> Option<(u32, u32)> {
         let base = self.core.joining.ids.as_ref()?.base;
-        self.core.inner.machine.privileged.then_some((base, base))
+        self.core.inner.machine.privileged.then_some(base)
     }
 
     fn init_pid(&self) -> i32 {

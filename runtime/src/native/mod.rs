@@ -69,7 +69,7 @@ struct Inner {
     names: janitor::Names,
     /// User namespaces for id-mapped mounts, by the base of their range: nobody lives in them, ranges come back, and the
     /// maps of a range never change. At most [`USERNS_KEPT`].
-    userns: Mutex<HashMap<u32, Arc<OwnedFd>>>,
+    userns: Mutex<HashMap<(u32, u32), Arc<OwnedFd>>>,
 }
 
 /// Descriptors that may be spent on keeping user namespaces.
@@ -211,16 +211,16 @@ impl Inner {
 
     /// The ids of a process outside, where we may give things away.
     fn owner(&self, process: &check::CheckedProcess, ids: Option<&IdMap>) -> stdio::Owner {
-        let base = ids.map_or(0, |ids| ids.base);
+        let base = ids.map_or((0, 0), |ids| ids.base);
         let (uid, gid) = process.ids();
-        self.machine.privileged.then(|| (base.saturating_add(uid), base.saturating_add(gid)))
+        self.machine.privileged.then(|| (base.0.saturating_add(uid), base.1.saturating_add(gid)))
     }
 
     /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists
     /// is called what the main process wants to be.
     fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {
         match self.subordinate {
-            Some(range) => IdMap::range(0, range.count.saturating_add(1)),
+            Some(range) => IdMap::range((0, 0), range.count.saturating_add(1)),
             None => {
                 let (uid, gid) = spec.main().ids();
                 IdMap::single(uid, gid, 0, 0)

@@ -39,8 +39,8 @@ pub struct IdMap {
     pub uid: String,
     /// Lines of `gid_map`.
     pub gid: String,
-    /// What id 0 inside is in the keeper's user namespace.
-    pub base: u32,
+    /// What user and group 0 inside are in the keeper's user namespace.
+    pub base: (u32, u32),
     /// Only this user id is mapped; `None`: the ids from 0 are.
     pub single_uid: Option<u32>,
     /// Only this group id is mapped.
@@ -50,11 +50,12 @@ pub struct IdMap {
 }
 
 impl IdMap {
-    /// `count` ids from 0 inside to `base` outside.
+    /// `count` ids from 0 inside to `base` (user, group) outside.
     #[must_use]
-    pub fn range(base: u32, count: u32) -> Self {
-        let line = format!("0 {base} {count}");
-        Self { uid: line.clone(), gid: line, base, single_uid: None, single_gid: None, deny_setgroups: false }
+    pub fn range(base: (u32, u32), count: u32) -> Self {
+        let line = |first: u32| format!("0 {first} {count}");
+        let (uid, gid) = (line(base.0), line(base.1));
+        Self { uid, gid, base, single_uid: None, single_gid: None, deny_setgroups: false }
     }
 
     /// One user and one group.
@@ -63,7 +64,7 @@ impl IdMap {
         Self {
             uid: format!("{uid} {outside_uid} 1"),
             gid: format!("{gid} {outside_gid} 1"),
-            base: outside_uid,
+            base: (outside_uid, outside_gid),
             single_uid: Some(uid),
             single_gid: Some(gid),
             deny_setgroups: true,

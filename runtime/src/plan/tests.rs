@@ -70,7 +70,7 @@ fn accepted(plan: &Plan) {
 
 #[test]
 fn the_default_container() {
-    let plan = plan(&checked(spec(), command()), Some(IdMap::range(524_288, 65_536)), Vec::new());
+    let plan = plan(&checked(spec(), command()), Some(IdMap::range((524_288, 524_288), 65_536)), Vec::new());
     accepted(&plan);
     insta::assert_snapshot!(text(&plan));
 }
@@ -97,7 +97,7 @@ fn a_process_joins_and_becomes_its_user() {
     main.oom_score_adj = Some(500);
     let spec = checked(spec(), main);
     for enters_pidns in [true, false] {
-        let joining = Joining { ids: Some(IdMap::range(0, 65_536)), own_network: true, cgroup: true, tasks: 1 };
+        let joining = Joining { ids: Some(IdMap::range((0, 0), 65_536)), own_network: true, cgroup: true, tasks: 1 };
         let plan = process::plan(spec.main(), &joining, &machine(enters_pidns));
         accepted(&plan);
         insta::assert_snapshot!(format!("a_process_enters_itself_{enters_pidns}"), text(&plan));
@@ -135,7 +135,7 @@ proptest! {
     /// Whatever bytes come: refused or in bounds, never a panic.
     #[test]
     fn the_check_survives_any_mutation(at in 0usize..20_000, byte: u8, cut in 0usize..20_000) {
-        let plan = plan(&checked(spec(), command()), Some(IdMap::range(1, 2)), Vec::new());
+        let plan = plan(&checked(spec(), command()), Some(IdMap::range((1, 1), 2)), Vec::new());
         let mut bytes = plan.bytes().to_vec();
         let len = bytes.len();
         bytes[at % len] = byte;

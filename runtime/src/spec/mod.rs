@@ -60,7 +60,8 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserNamespace {
-    /// A range of its own (root), or the user's own id (anybody else).
+    /// A range of its own (root: from root's entries in /etc/subuid and /etc/subgid, from 524288 up without any), or the
+    /// user's own id (anybody else).
     #[default]
     Own,
     /// One range for all containers of this supervisor that ask for it.
