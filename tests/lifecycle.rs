@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         trial!(the_working_directory),
         trial!(a_missing_working_directory_is_told),
         trial!(the_umask),
+        trial!(a_host_whose_umask_takes_everything),
         trial!(resource_limits),
         trial!(host_name),
         trial!(kernel_parameters),
@@ -454,6 +457,31 @@ fn a_missing_working_directory_is_told(scene: &Scene) {
         assert_eq!((error.field(), error.errno()), (Some("cwd"), Some(libc::ENOENT)), "{error:?}");
         container.delete().await.expect("deleted");
     });
+}
+
+/// What we make on the host has its own modes; the state directory is swept by the next start all the same.
+fn a_host_whose_umask_takes_everything(scene: &Scene) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+    let mut options = scene.options();
+    let state = scene.dir().join("made/below");
+    options.state_dir = Some(state.clone());
+    options.keeper_path = Some(scene.dir().join("keeper"));
+    scene.play_with(options, async |host| {
+        let container = host.create(host.spec("u"), probe(&["true"])).await.expect("created");
+        let mode = |path: &Path| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o7777;
+        let groups = scene.cgroups();
+        assert!(!host.root() || groups.iter().any(|group| group.ends_with("u")), "{groups:?}");
+        for group in groups {
+            assert_eq!(mode(&group), 0o755, "{}", group.display());
+        }
+        let instance =
+            std::fs::read_dir(&state).expect("a directory").next().expect("an instance").expect("one").path();
+        assert_eq!((mode(&state), mode(&instance), mode(&instance.join("record"))), (0o700, 0o700, 0o600));
+        assert_eq!(mode(&scene.dir().join("keeper")), 0o755);
+        assert_eq!(outcome(container.start().await.expect("started")).await.code(), 0);
+        container.delete().await.expect("deleted");
+    });
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
 fn the_umask(scene: &Scene) {

@@ -49,7 +49,7 @@ fn trials() -> ExitCode {
         trial!(own_view_of_cgroups_and_proc),
         trial!(keeper_killed_exit_is_lost),
         trial!(keeper_killed_exit_is_known_to_a_subreaper),
-        trial!(a_supervisor_with_umask_077).known_failure_if(!kernel(6, 15), "B14: cgroups are made by the umask"),
+        trial!(a_supervisor_with_umask_077),
         trial!(supervisor_killed_keeper_cleans_up),
         trial!(overlay_on_tmpfs),
         trial!(id_mapped_tmpfs_is_refused_before_6_3),

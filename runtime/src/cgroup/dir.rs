@@ -70,10 +70,21 @@ impl Dir {
         Ok(Dir { fd, path: self.path.clone() })
     }
 
-    /// Makes a child group (mode 0755).
+    /// Makes a child group, mode 0755 whatever the host's umask: a container's own cgroup2 mount shows this directory as
+    /// its root to users that are not its owner.
     pub(super) fn make(&self, name: &str) -> Result<()> {
-        rfs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
-            .map_err(|e| CgroupError::sys("make", self.path.join(name), e))
+        let fail = |e: Errno| CgroupError::sys("make", self.path.join(name), e);
+        let mode = Mode::from_raw_mode(0o755);
+        rfs::mkdirat(&self.fd, name, mode).map_err(fail)?;
+        // Looked at first, because a changed mode costs the kernel memory for as long as the group lives.
+        let made = rfs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        let right = |stat: rfs::Stat| Mode::from_raw_mode(stat.st_mode) == mode;
+        let set = |stat| if right(stat) { Ok(()) } else { rfs::chmodat(&self.fd, name, mode, AtFlags::empty()) };
+        made.and_then(set).map_err(|e| {
+            // Nobody else knows of it yet.
+            let _ = self.rmdir(OsStr::new(name));
+            fail(e)
+        })
     }
 
     /// Removes an empty child group; one that is gone is a success.

@@ -115,12 +115,13 @@ fn start(path: Option<&Path>, socket: OwnedFd, privileged: bool) -> Result<Child
 
 /// Write the program to `path` unless it is there already.
 fn install(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     if std::fs::read(path).is_ok_and(|have| have == KEEPER) {
         return Ok(());
     }
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
     file.write_all(KEEPER)?;
     drop(file);
     std::fs::rename(&temporary, path)

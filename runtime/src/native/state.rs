@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
@@ -40,7 +40,7 @@ impl Instance {
         // Under a name that no sweep looks at until the record is there and locked.
         let (dir, young) = (base.join(&name), base.join(format!(".{name}")));
         let failed = |error: io::Error| Error::system(format!("cannot make {}", dir.display()), error);
-        fs::DirBuilder::new().mode(0o700).create(&young).map_err(failed)?;
+        make_private(&young).map_err(failed)?;
         let made = lock_record(&young).and_then(|record| fs::rename(&young, &dir).map(|()| record));
         let record = made.map_err(|error| {
             let _ = fs::remove_dir_all(&young);
@@ -90,6 +90,8 @@ impl Drop for Instance {
 
 fn lock_record(dir: &Path) -> io::Result<File> {
     let record = File::options().write(true).create_new(true).mode(0o600).open(dir.join(RECORD))?;
+    // Whoever sweeps after us opens it by its name.
+    record.set_permissions(fs::Permissions::from_mode(0o600))?;
     record.try_lock()?;
     Ok(record)
 }
@@ -112,9 +114,23 @@ fn default_base() -> PathBuf {
     }
 }
 
-/// Make `dir` with mode 0700, or accept it when it is ours and nobody else's.
+/// Make `dir` with mode 0700 whatever the host's umask.
+fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).inspect_err(|_| {
+        let _ = fs::remove_dir(dir);
+    })
+}
+
+/// Make `dir` and what is missing above it with mode 0700, or accept it when it is ours and nobody else's.
 fn private_directory(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match make_private(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
     let meta = fs::symlink_metadata(dir)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(io::Error::new(
