@@ -10,7 +10,7 @@ use super::create::{Born, Supply, some};
 use super::janitor::{self, Rests, Work};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
-use super::{Inner, cgroup_error};
+use super::{Inner, Point, cgroup_error};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
@@ -148,7 +148,9 @@ impl Core {
     }
 
     async fn exec_checked(&self, process: &CheckedProcess) -> Result<Started, Error> {
+        let (id, faults) = (self.spec.container().id.as_str(), &self.inner.faults);
         let plan = process::plan(process, &self.joining, &self.inner.machine);
+        let plan = faults.plan(id, plan, Point::ProcessStep);
         let (report_read, report_write) = stdio::pipe()?;
         let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
@@ -159,8 +161,10 @@ impl Core {
             supply.tasks = some(tasks.map_err(|error| cgroup_error(&error))?);
         }
         let fds = supply.all(&plan, self.group())?;
+        faults.pass(id, Point::ProcessDescriptors)?;
         let report = Report::new(report_read)?;
         let spawned = self.inner.keeper.spawn(&plan, fds).await.map_err(|error| self.or_ended(error))?;
+        faults.pass(id, Point::ProcessBorn)?;
         running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
         let pidfd = Arc::new(spawned.pidfd.claim()?);
         let Ends { stdin, stdout, stderr, .. } = ends;

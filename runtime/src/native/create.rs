@@ -10,7 +10,7 @@ use super::container::{Core, NativeContainer};
 use super::janitor::{Name, Rests, Work};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
-use super::{Inner, cgroup_error, trees};
+use super::{Inner, Point, cgroup_error, trees};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
@@ -69,10 +69,18 @@ pub(super) async fn create(
     // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
     let prepared = tokio::task::spawn_blocking(move || {
         let checked = for_thread.check(spec, main)?;
-        prepare(&for_thread, checked).map_err(one)
+        let (ids, undo) = begin(&for_thread, &checked).map_err(one)?;
+        Ok::<_, Errors>(prepare(&for_thread, checked, ids, undo))
     });
-    let mut prepared =
+    let prepared =
         prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
+    let mut prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err((error, undo)) => {
+            undo.now().await;
+            return Err(one(error));
+        }
+    };
     let trees = match make_trees(&inner, &prepared).await {
         Ok(trees) => trees,
         Err(error) => {
@@ -84,28 +92,48 @@ pub(super) async fn create(
     born(inner, prepared, trees).await.map_err(one)
 }
 
-fn prepare(inner: &Inner, spec: CheckedSpec) -> Result<Prepared, Error> {
-    let (ids, range) = inner.ids(&spec)?;
+/// What is given back by being dropped: ids and name.
+fn begin(inner: &Inner, spec: &CheckedSpec) -> Result<(Option<IdMap>, Undo), Error> {
+    let id = spec.container().id.as_str();
+    let (ids, range) = inner.ids(spec)?;
+    inner.faults.pass(id, Point::IdRange)?;
     check::check_mapped(spec.main(), ids.as_ref())?;
-    let name = Name::take(&inner.names, &spec.container().id)?;
-    let mut undo = Undo { rests: Some(Rests::new(name, range)), janitor: inner.janitor.clone() };
-    let group = inner.cgroups()?.create(&spec.container().id, &spec.container().limits).map_err(|error| {
+    let name = Name::take(&inner.names, id)?;
+    Ok((ids, Undo { rests: Some(Rests::new(name, range)), janitor: inner.janitor.clone() }))
+}
+
+/// With an error comes what has to be undone, which is not for this thread to wait for.
+fn prepare(inner: &Inner, spec: CheckedSpec, ids: Option<IdMap>, mut undo: Undo) -> Result<Prepared, (Error, Undo)> {
+    match allot(inner, &spec, ids.clone(), &mut undo).and_then(|allotment| Ok((allotment, stage(inner, &spec)?))) {
+        Ok((allotment, files)) => Ok(Prepared { spec, ids, allotment, files, undo }),
+        Err(error) => Err((error, undo)),
+    }
+}
+
+/// The container's cgroup, and what the plan must know of it.
+fn allot(inner: &Inner, spec: &CheckedSpec, ids: Option<IdMap>, undo: &mut Undo) -> Result<Allotment, Error> {
+    let id = spec.container().id.as_str();
+    let group = inner.cgroups()?.create(id, &spec.container().limits).map_err(|error| {
         let made = cgroup_error(&error);
         if error.is_exists() { made.with_field("id") } else { made }
     })?;
-    let tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
-    let allotment = Allotment {
-        ids: ids.clone(),
-        cgroup: group.has_birth(),
-        tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
-        trees: Vec::new(),
-    };
-    drop(tasks);
+    let group = Arc::new(group);
     if let Some(rests) = &mut undo.rests {
-        rests.group = Some(Arc::new(group));
+        rests.group = Some(Arc::clone(&group));
     }
-    let files = spec.container().files.iter().map(|file| content(&file.content)).collect::<Result<_, _>>()?;
-    Ok(Prepared { spec, ids, allotment, files, undo })
+    inner.faults.pass(id, Point::Cgroup)?;
+    let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
+    let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
+    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new() })
+}
+
+/// The staged files' contents.
+fn stage(inner: &Inner, spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
+    let files = (0u16..).zip(&spec.container().files).map(|(index, file)| {
+        let made = content(&file.content)?;
+        inner.faults.pass(&spec.container().id, Point::StagedFile(index)).map(|()| made)
+    });
+    files.collect()
 }
 
 /// A staged file's content as a memfd: it never travels through a message.
@@ -126,7 +154,9 @@ async fn make_trees(inner: &Inner, prepared: &Prepared) -> Result<Vec<OwnedFd>, 
         return Ok(Vec::new());
     }
     let userns = inner.userns(ids).await?;
-    trees::make(&prepared.spec, &userns)
+    let pass = |point| inner.faults.pass(&prepared.spec.container().id, point);
+    pass(Point::UserNamespace)?;
+    trees::make(&prepared.spec, &userns, |index| pass(Point::Tree(index)))
 }
 
 /// Hands out the descriptors of a plan's needs, in order.
@@ -237,10 +267,9 @@ async fn ask(
     files: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
 ) -> Result<Born, Error> {
-    let mut plan = plan(&Context { spec, machine: &inner.machine, allotment });
-    if let Some(step) = inner.fail_step {
-        plan = plan.failing_at(step);
-    }
+    let id = spec.container().id.as_str();
+    let plan = plan(&Context { spec, machine: &inner.machine, allotment });
+    let plan = inner.faults.plan(id, plan, Point::ContainerStep);
     let (report_read, report_write) = stdio::pipe()?;
     let mut supply = Supply::new(report_write);
     supply.files = some(files);
@@ -259,6 +288,7 @@ async fn ask(
         waiting = Some((gate_write, opened));
     }
     let fds = supply.all(&plan, group)?;
+    inner.faults.pass(id, Point::ContainerDescriptors)?;
     let report = Report::new(report_read)?;
     let spawned = match inner.keeper.spawn(&plan, fds).await {
         Ok(spawned) => spawned,
@@ -269,6 +299,7 @@ async fn ask(
             _ => return Err(error),
         },
     };
+    inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
         Said::Ready => {}
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),

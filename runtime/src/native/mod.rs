@@ -2,6 +2,7 @@
 
 mod container;
 mod create;
+mod fault;
 mod janitor;
 mod report;
 pub mod state;
@@ -27,6 +28,7 @@ use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
 use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
 
+pub use fault::{Faults, Point};
 use janitor::Janitor;
 use state::Instance;
 
@@ -42,9 +44,8 @@ pub struct Options {
     pub keeper_path: Option<PathBuf>,
     /// Use no cgroups at all.
     pub no_cgroups: bool,
-    /// Fail this step of each container's plan with EINVAL: for tests of the clean-up.
-    #[doc(hidden)]
-    pub fail_step: Option<u16>,
+    /// Where to fail: for tests of the clean-up.
+    pub faults: Faults,
 }
 
 /// Namespaces, cgroups and a keeper. Cheap to clone.
@@ -65,7 +66,7 @@ struct Inner {
     subordinate: Option<keeper::maps::Range>,
     janitor: mpsc::UnboundedSender<janitor::Work>,
     instance: Mutex<Option<Instance>>,
-    fail_step: Option<u16>,
+    faults: Faults,
     names: janitor::Names,
     /// User namespaces for id-mapped mounts, by the base of their range: nobody lives in them, ranges come back, and the
     /// maps of a range never change. At most [`USERNS_KEPT`].
@@ -128,7 +129,7 @@ impl NativeRuntime {
             subordinate,
             janitor: sender,
             instance: Mutex::new(Some(instance)),
-            fail_step: options.fail_step,
+            faults: options.faults,
             names: janitor::Names::default(),
             userns: Mutex::default(),
         };

@@ -17,9 +17,17 @@ pub(super) fn wanted(spec: &CheckedSpec) -> Vec<u16> {
     root.into_iter().chain(binds.filter_map(|(index, _)| u16::try_from(index + 1).ok())).collect()
 }
 
-/// Make them, in the order of [`wanted`].
-pub(super) fn make(spec: &CheckedSpec, userns: &OwnedFd) -> Result<Vec<OwnedFd>, Error> {
-    wanted(spec).into_iter().map(|index| one(spec, index, userns)).collect()
+/// Make them, in the order of [`wanted`]; `pass` is asked after each.
+pub(super) fn make(
+    spec: &CheckedSpec,
+    userns: &OwnedFd,
+    pass: impl Fn(u16) -> Result<(), Error>,
+) -> Result<Vec<OwnedFd>, Error> {
+    let make = |index| {
+        let tree = one(spec, index, userns)?;
+        pass(index).map(|()| tree)
+    };
+    wanted(spec).into_iter().map(make).collect()
 }
 
 fn one(spec: &CheckedSpec, index: u16, userns: &OwnedFd) -> Result<OwnedFd, Error> {

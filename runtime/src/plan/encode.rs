@@ -126,13 +126,15 @@ impl Plan {
         String::from_utf8_lossy(wire::string(&self.bytes, offset).unwrap_or_default()).into_owned()
     }
 
-    /// The same plan with step `index` replaced by one that cannot succeed: for tests that fail each step in turn.
+    /// The same plan with step `index` replaced by one of the same field that cannot succeed: for tests that fail each
+    /// step in turn.
     #[must_use]
     pub fn failing_at(&self, index: u16) -> Plan {
         let mut plan = self.clone();
         let at = HEADER + usize::from(index) * STEP;
+        let field = self.step(index).map_or(0, |step| step.field);
         // setns on the report pipe: EINVAL.
-        let step = Step { op: Op::SetNs, a: wire::header(&self.bytes).map_or(0, |h| h.report), ..EMPTY };
+        let step = Step { op: Op::SetNs, field, a: wire::header(&self.bytes).map_or(0, |h| h.report), ..EMPTY };
         if let Some(place) = plan.bytes.get_mut(at..at + STEP) {
             place.copy_from_slice(&encode_step(&step));
         }

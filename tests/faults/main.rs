@@ -1,10 +1,13 @@
-//! Every step of a container's plan fails once: the error names the step, and nothing is left.
+//! Every step of a container's plan fails once, and (`stages.rs`) every step of a process's plan and every stage of the
+//! supervisor's side: the error names it, and nothing is left.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+mod stages;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use orangery_runtime::native::NativeRuntime;
+use orangery_runtime::native::{Faults, NativeRuntime, Point};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain::{self, Line};
 use orangery_runtime::plan::wire::Op;
@@ -12,6 +15,10 @@ use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, Staged
 use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec, Runtime as _};
 use orangery_tests::host::probe;
 use orangery_tests::{Host, Scene, trial, wait};
+use stages::{
+    each_stage_of_a_creation, each_stage_of_a_process, each_stage_of_an_image_under_an_overlay,
+    each_step_of_a_rich_exec, each_step_of_the_main_process,
+};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -20,6 +27,11 @@ fn main() -> ExitCode {
         trial!(each_step_of_a_rich_container).long(),
         trial!(each_step_of_an_image_under_an_overlay, Busybox).long(),
         trial!(each_step_with_the_hosts_root_and_network).long(),
+        trial!(each_step_of_the_main_process).long(),
+        trial!(each_step_of_a_rich_exec).long(),
+        trial!(each_stage_of_a_creation),
+        trial!(each_stage_of_an_image_under_an_overlay, Busybox),
+        trial!(each_stage_of_a_process),
         trial!(steps_behind_the_gate_fail_the_start),
         trial!(a_failure_does_not_disturb_a_neighbour),
         trial!(the_keepers_trace_tells_the_step),
@@ -43,7 +55,8 @@ fn each_step(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)
     let before = scene.stock();
     for line in &lines {
         let mut options = scene.options();
-        options.fail_step = Some(line.step);
+        let step = line.step;
+        options.faults = Faults::new(move |_, point| point == Point::ContainerStep(step));
         scene.play_with(options, async |host| {
             let (spec, main) = what(host);
             let error = match host.create(spec, main).await {
@@ -63,15 +76,21 @@ fn each_step(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)
             let stage = error.stage().unwrap_or_default();
             assert!(stage.starts_with(&format!("step {} ", line.step)), "{line:?}: {error:?}");
             assert!(matches!(error.kind(), ErrorKind::Creation | ErrorKind::Permission), "{error:?}");
-            assert_eq!(error.field().unwrap_or(""), "", "a replaced step has no field");
+            field_of(&error, &plan, line.step);
         });
         let left = before.left_over(&scene.stock());
         assert!(left.is_empty(), "step {} {}: left {left:?}", line.step, line.words);
     }
 }
 
+/// The error names the field of the spec that the step comes from.
+pub(crate) fn field_of(error: &Error, plan: &Plan, step: u16) {
+    let field = plan.step(step).map(|step| plan.field(&step)).expect("a step");
+    assert_eq!(error.field().unwrap_or(""), field, "step {step}: {error:?}");
+}
+
 /// Behind step `op` of the plan.
-fn after(plan: &Plan, op: Op, line: &Line) -> bool {
+pub(crate) fn after(plan: &Plan, op: Op, line: &Line) -> bool {
     plan.steps().position(|step| step.op == op).is_some_and(|place| usize::from(line.step) > place)
 }
 
@@ -223,7 +242,7 @@ fn the_keepers_trace_tells_the_step(scene: &Scene) {
         return;
     }
     let mut options = scene.options();
-    options.fail_step = Some(20);
+    options.faults = Faults::new(|_, point| point == Point::ContainerStep(20));
     scene.block_on(async {
         let (rt, driver) = NativeRuntime::start(options).expect("a runtime");
         let driver = tokio::spawn(driver.run());
