@@ -63,10 +63,8 @@ fn main() -> anyhow::Result<()> {
 async fn once(readers: usize, write: usize, total: usize) -> anyhow::Result<f64> {
     let (ours, mut theirs) = std::io::pipe()?;
     let hub = Hub::new(HubOptions::default());
-    let options = SubscribeOptions {
-        overflow: Overflow::Block { budget: Duration::from_secs(60) },
-        ..SubscribeOptions::default()
-    };
+    let options =
+        SubscribeOptions { overflow: Overflow::block(Duration::from_secs(60)), ..SubscribeOptions::default() };
     let began = Instant::now();
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..readers {

@@ -141,10 +141,12 @@ impl Chunk {
 pub struct Totals {
     /// Bytes read from the pipe.
     pub bytes: u64,
-    /// Bytes that subscribers lost, summed over all of them.
+    /// Bytes that overflow policies took from subscribers, summed over all of them.
     ///
     /// Bytes that left the replay history unread are not in it: nobody was there to lose them.
     pub dropped: u64,
+    /// Bytes that rate limits took from subscribers, summed over all of them.
+    pub suppressed: u64,
 }
 
 /// One value for each source.

@@ -66,9 +66,58 @@ pub enum GapCause {
     DroppedOldest,
     /// The queue was full and the newest chunks were turned away.
     DroppedNewest,
-    /// The queue stayed full for the whole budget of [`Overflow::Block`](crate::Overflow::Block);
-    /// since then this subscriber loses its oldest chunks.
+    /// The queue stayed full for the whole budget of [`Overflow::Block`](crate::Overflow::Block); since
+    /// then this subscriber loses chunks as its fallback says.
     StallBudgetSpent,
+    /// More came than the subscriber's [`RateLimit`](crate::RateLimit) lets pass.
+    Suppressed,
+    /// The file of [`Overflow::Spill`](crate::Overflow::Spill) was full, or could not be written.
+    SpillFull,
+    /// What had been spilled could not be read back.
+    SpillFailed,
+}
+
+impl GapCause {
+    const ALL: [Self; 8] = [
+        Self::NotRetained,
+        Self::PositionForgotten,
+        Self::DroppedOldest,
+        Self::DroppedNewest,
+        Self::StallBudgetSpent,
+        Self::Suppressed,
+        Self::SpillFull,
+        Self::SpillFailed,
+    ];
+
+    /// The cause in lower case, words joined by hyphens: `"dropped-oldest"`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRetained => "not-retained",
+            Self::PositionForgotten => "position-forgotten",
+            Self::DroppedOldest => "dropped-oldest",
+            Self::DroppedNewest => "dropped-newest",
+            Self::StallBudgetSpent => "stall-budget-spent",
+            Self::Suppressed => "suppressed",
+            Self::SpillFull => "spill-full",
+            Self::SpillFailed => "spill-failed",
+        }
+    }
+
+    /// A number for it, never 0.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The cause of that number.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+}
+
+impl std::fmt::Display for GapCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// The end of the stream.
@@ -117,9 +166,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn causes_have_numbers() {
+        for cause in GapCause::ALL {
+            assert_eq!(GapCause::from_code(cause.code()), Some(cause));
+        }
+        assert_eq!((GapCause::from_code(0), GapCause::from_code(200)), (None, None));
+    }
+
+    #[test]
     fn an_end_keeps_the_sources_apart() {
-        let totals =
-            PerSource::from_fn(|source| Totals { bytes: if source == Source::Stdout { 3 } else { 5 }, dropped: 0 });
+        let totals = PerSource::from_fn(|source| Totals {
+            bytes: if source == Source::Stdout { 3 } else { 5 },
+            ..Totals::default()
+        });
         let end = End::new(totals, EndReason::Eof);
         assert_eq!((end.stdout.bytes, end.stderr.bytes), (3, 5));
         assert_eq!(end.totals(Source::Stderr), end.stderr);

@@ -4,7 +4,7 @@
 //! counters and the replay history. It never reads a descriptor and never spawns a task; its lock is
 //! never held across an await or while user code runs.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -12,15 +12,22 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::chunk::{Chunk, Generation, PerSource, Source, Stamp, Totals};
-use crate::cursor::{Cursor, Extent, Gone, StreamId};
+use crate::chunk::{Generation, Source, Totals};
+use crate::cursor::{Cursor, Gone, StreamId};
 use crate::event::{End, EndReason};
+use crate::metrics::Metrics;
 use crate::options::{EndInfo, HubOptions, SubscribeOptions};
-use crate::overflow::Bound;
-use crate::queue::Queue;
+use crate::overflow::{Bound, Overflow};
+use crate::queue::{Queue, Rules};
+use crate::rate::Bucket;
 use crate::ring::{Replay, Ring};
-use crate::slot::{Slot, Wakers, lock};
+use crate::slot::{Shared, Slot, Wakers, lock};
+use crate::spill::Spill;
 use crate::subscriber::{Opening, Subscriber};
+
+use state::{Attempt, State};
+
+mod state;
 
 /// Fans the output of one incarnation out to any number of subscribers.
 ///
@@ -52,46 +59,25 @@ pub struct Hub {
 #[derive(Debug)]
 pub(crate) struct Core {
     state: Mutex<State>,
-    /// Publishers that wait for room in a blocking subscriber's queue.
-    space: Arc<Notify>,
+    /// Where publishers wait for room in a blocking subscriber's queue; what readers count.
+    shared: Arc<Shared>,
+    spill_dir: PathBuf,
     /// Those who wait for the end.
     closed: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    stream: StreamId,
-    generation: Generation,
-    ring: Ring,
-    dropped: PerSource<u64>,
-    slots: BTreeMap<u64, Arc<Slot>>,
-    next_id: u64,
-    end: Option<End>,
-}
-
-/// What came of an attempt to publish.
-enum Attempt {
-    Published,
-    Closed,
-    /// A blocking subscriber has no room; ask again when there is some, at the latest after this.
-    Full(Duration),
 }
 
 impl Hub {
     /// A hub without bytes and subscribers.
     pub fn new(options: HubOptions) -> Self {
-        let state = State {
-            stream: options.stream.unwrap_or_else(StreamId::random),
-            generation: options.generation,
-            ring: Ring::new(options.ring_bytes),
-            dropped: PerSource::default(),
-            slots: BTreeMap::new(),
-            next_id: 0,
-            end: None,
+        let stream = options.stream.unwrap_or_else(StreamId::random);
+        let state = State::new(stream, options.generation, Ring::new(options.ring_bytes));
+        let core = Core {
+            state: Mutex::new(state),
+            shared: Arc::default(),
+            spill_dir: options.spill_dir,
+            closed: Notify::new(),
         };
-        Self {
-            core: Arc::new(Core { state: Mutex::new(state), space: Arc::new(Notify::new()), closed: Notify::new() }),
-        }
+        Self { core: Arc::new(core) }
     }
 
     /// Gives the next bytes of `source` to the history and to every subscriber.
@@ -115,9 +101,10 @@ impl Hub {
             Attempt::Full(_) => {}
         }
         let began = Instant::now();
+        let _blocked = core.shared.meters.blocked_since(began);
         loop {
             // Registered before the look: room made in between wakes this wait.
-            let mut space = std::pin::pin!(core.space.notified());
+            let mut space = std::pin::pin!(core.shared.space.notified());
             space.as_mut().enable();
             match core.attempt(source, &data, began.elapsed()) {
                 Attempt::Published => return true,
@@ -156,11 +143,10 @@ impl Hub {
     /// Adds a subscriber that opens with `replay`; under the same lock, so that nothing is between.
     fn join(&self, state: &mut State, options: SubscribeOptions, replay: Replay) -> Subscriber {
         let opening = Opening { oldest: state.extent().oldest, start: state.cursor(|source| replay.start[source]) };
-        let bound = Bound::of_bytes(options.queue_bytes);
-        let queue = Queue::new(bound, options.overflow, replay.gaps, replay.chunks);
+        let queue = Queue::new(self.core.rules(options), replay.gaps, replay.chunks);
         let id = state.next_id;
         state.next_id += 1;
-        let slot = Slot::new(id, options.sources, Arc::clone(&self.core.space), queue);
+        let slot = Slot::new(id, options.sources, Arc::clone(&self.core.shared), queue);
         let slot = Arc::new(slot);
         match state.end {
             // A new slot has no reader yet: nobody to wake.
@@ -184,7 +170,20 @@ impl Hub {
 
     /// What was counted for `source` so far.
     pub fn totals(&self, source: Source) -> Totals {
-        lock(&self.core.state).totals(source)
+        lock(&self.core.state).totals(source, &self.core.shared.meters)
+    }
+
+    /// What can be measured now. Takes each subscriber's lock once, shortly.
+    pub fn metrics(&self) -> Metrics {
+        let state = lock(&self.core.state);
+        let (ring_bytes, ring_capacity) = state.ring.occupancy();
+        Metrics {
+            bytes_in: Source::ALL.into_iter().map(|source| state.ring.total(source)).sum(),
+            ring_bytes,
+            ring_capacity,
+            subscribers: state.slots.values().map(|slot| slot.metrics()).collect(),
+            ..self.core.shared.meters.look()
+        }
     }
 
     /// The oldest offset of `source` that a new subscriber can still get; the total if none.
@@ -236,6 +235,20 @@ impl Hub {
 }
 
 impl Core {
+    /// How a subscriber's queue is bounded.
+    fn rules(&self, options: SubscribeOptions) -> Rules {
+        let spill = match options.overflow {
+            Overflow::Spill { limit } => Some(Spill::new(self.spill_dir.clone(), limit)),
+            _ => None,
+        };
+        Rules {
+            bound: Bound::of_bytes(options.queue_bytes),
+            overflow: options.overflow,
+            rate: options.rate.map(Bucket::new),
+            spill,
+        }
+    }
+
     /// Removes a subscriber that was dropped.
     pub(crate) fn remove(&self, id: u64) {
         let slot = lock(&self.state).slots.remove(&id);
@@ -252,10 +265,10 @@ impl Core {
 
     fn finish(&self, reason: EndReason) -> bool {
         let mut wakers = Wakers::default();
-        let ended = lock(&self.state).finish(reason, &mut wakers);
+        let ended = lock(&self.state).finish(reason, &self.shared.meters, &mut wakers);
         wakers.wake();
         if ended {
-            self.space.notify_waiters();
+            self.shared.space.notify_waiters();
             self.closed.notify_waiters();
         }
         ended
@@ -265,84 +278,6 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         self.finish(EndReason::Abandoned);
-    }
-}
-
-impl State {
-    fn totals(&self, source: Source) -> Totals {
-        Totals { bytes: self.ring.total(source), dropped: self.dropped[source] }
-    }
-
-    /// The place that `offset` tells for each source.
-    fn cursor(&self, offset: impl Fn(Source) -> u64) -> Cursor {
-        Cursor::new(self.stream, self.generation, Source::Stdout, offset(Source::Stdout), offset(Source::Stderr))
-    }
-
-    fn extent(&self) -> Extent {
-        Extent { oldest: self.cursor(|s| self.ring.oldest(s)), newest: self.cursor(|s| self.ring.total(s)) }
-    }
-
-    fn attempt(&mut self, source: Source, data: &Bytes, waited: Duration, wakers: &mut Wakers) -> Attempt {
-        if self.end.is_some() {
-            return Attempt::Closed;
-        }
-        if data.is_empty() {
-            return Attempt::Published;
-        }
-        if let Some(left) = self.stall(source, data.len() as u64, waited) {
-            return Attempt::Full(left);
-        }
-        self.commit(self.chunk(source, data.clone()), wakers);
-        Attempt::Published
-    }
-
-    /// The shortest time until a full blocking subscriber gives up, if there is one.
-    fn stall(&self, source: Source, len: u64, waited: Duration) -> Option<Duration> {
-        let wanting = self.slots.values().filter(|slot| slot.sources.contains(source));
-        wanting.filter_map(|slot| slot.stall(len, waited)).min()
-    }
-
-    fn chunk(&self, source: Source, data: Bytes) -> Chunk {
-        let Stamp { wall, mono } = Stamp::now();
-        Chunk {
-            stream: self.stream,
-            source,
-            generation: self.generation,
-            offset: self.ring.total(source),
-            other_offset: self.ring.total(source.other()),
-            seq: self.ring.next_seq(),
-            wall,
-            mono,
-            data,
-        }
-    }
-
-    fn commit(&mut self, chunk: Chunk, wakers: &mut Wakers) {
-        let dropped = &mut self.dropped;
-        self.slots.retain(|_, slot| {
-            if !slot.sources.contains(chunk.source) {
-                return true;
-            }
-            let delivered = slot.deliver(chunk.clone());
-            for source in Source::ALL {
-                dropped[source] += delivered.lost[source];
-            }
-            wakers.add(delivered.waker);
-            !delivered.disconnected
-        });
-        self.ring.push(chunk);
-    }
-
-    fn finish(&mut self, reason: EndReason, wakers: &mut Wakers) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        let end = End::new(PerSource::from_fn(|source| self.totals(source)), reason);
-        self.end = Some(end);
-        for slot in std::mem::take(&mut self.slots).into_values() {
-            wakers.add(slot.end(end));
-        }
-        true
     }
 }
 

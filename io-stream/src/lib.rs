@@ -19,7 +19,7 @@
 //!   Dropping it is leaving.
 //!
 //! This crate knows no containers, no processes and no actors. It spawns no task and no thread, starts
-//! no process and writes no file. Subscribers work on any executor or none; pumps and pipe ends need a
+//! no process, and writes no file but those it is asked for. Subscribers work on any executor or none; pumps and pipe ends need a
 //! tokio runtime.
 //!
 //! # What a slow reader sees
@@ -57,7 +57,11 @@
 //! | [`DropOldest`](Overflow::DropOldest) | a [`Gap`], then the newest bytes | untouched |
 //! | [`DropNewest`](Overflow::DropNewest) | what it had queued, then a [`Gap`] | untouched |
 //! | [`Disconnect`](Overflow::Disconnect) | what it had queued, then [`Event::Lagged`] | untouched |
-//! | [`Block`](Overflow::Block) | everything, or after the budget a [`Gap`] that says so | waits up to the budget |
+//! | [`Spill`](Overflow::Spill) | everything, from disk; a [`Gap`] when that is full | untouched |
+//! | [`Block`](Overflow::Block) | everything; after the budget what its [`Fallback`] says | waits up to the budget |
+//!
+//! A [`RateLimit`] in front of any of them lets so many bytes a second pass and tells what it suppressed
+//! as a [`Gap`]. [`Hub::metrics`] counts all of it.
 //!
 //! # Order
 //!
@@ -80,14 +84,17 @@ mod error;
 mod event;
 mod from;
 mod hub;
+mod metrics;
 mod options;
 mod overflow;
 mod pipe;
 mod pump;
 mod queue;
+mod rate;
 mod read_buffer;
 mod ring;
 mod slot;
+mod spill;
 mod stdin;
 mod subscriber;
 
@@ -99,9 +106,11 @@ pub use error::{StreamError, StreamErrorKind};
 pub use event::{End, EndReason, Event, Gap, GapCause};
 pub use from::From;
 pub use hub::Hub;
+pub use metrics::{Metrics, SubscriberMetrics};
 pub use options::{EndInfo, HubOptions, SubscribeOptions};
-pub use overflow::Overflow;
+pub use overflow::{Fallback, Overflow};
 pub use pipe::{PipeReader, PipeWriter};
 pub use pump::{PumpEnd, pump, pump_pair};
+pub use rate::RateLimit;
 pub use stdin::StdinWriter;
 pub use subscriber::{Opening, Subscriber};

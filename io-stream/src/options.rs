@@ -1,14 +1,17 @@
 //! What a hub, a subscriber and a close are asked for: plain values with their defaults.
 
+use std::path::PathBuf;
+
 use crate::chunk::{Generation, Sources};
 use crate::cursor::StreamId;
 use crate::error::StreamErrorKind;
 use crate::event::EndReason;
 use crate::from::From;
 use crate::overflow::Overflow;
+use crate::rate::RateLimit;
 
 /// How a hub is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubOptions {
     /// Bytes of replay history, over both sources; 0 keeps none. Default 256 KiB.
     pub ring_bytes: usize,
@@ -17,11 +20,19 @@ pub struct HubOptions {
     /// The identity that cursors name this stream by. Default a new random one; give one that was kept
     /// when the stream goes on where another hub of it ended.
     pub stream: Option<StreamId>,
+    /// Where subscribers with [`Overflow::Spill`] put what waits for them. Default the system's directory
+    /// for temporary files. A tmpfs there never makes the publisher wait.
+    pub spill_dir: PathBuf,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { ring_bytes: 256 * 1024, generation: Generation::default(), stream: None }
+        Self {
+            ring_bytes: 256 * 1024,
+            generation: Generation::default(),
+            stream: None,
+            spill_dir: std::env::temp_dir(),
+        }
     }
 }
 
@@ -34,6 +45,8 @@ pub struct SubscribeOptions {
     pub from: From,
     /// What happens when the queue is full. Default [`Overflow::DropOldest`].
     pub overflow: Overflow,
+    /// How many bytes a second at most. Default no limit.
+    pub rate: Option<RateLimit>,
     /// Bytes that may wait for this subscriber. Default 1 MiB. One chunk always fits, and so does the
     /// history with which the subscription opens.
     pub queue_bytes: usize,
@@ -45,6 +58,7 @@ impl Default for SubscribeOptions {
             sources: Sources::default(),
             from: From::default(),
             overflow: Overflow::default(),
+            rate: None,
             queue_bytes: 1024 * 1024,
         }
     }

@@ -19,13 +19,45 @@ pub enum Overflow {
     /// [`Event::Lagged`](crate::Event::Lagged) tells where to resume. The workload notices nothing.
     Disconnect,
     /// The publisher waits for room, and with it every reader of this hub and, once its pipe is full,
-    /// the workload. If there is none when `budget` has passed, the subscriber falls back to
-    /// [`Overflow::DropOldest`] for the rest of its life, and its gaps say
-    /// [`GapCause::StallBudgetSpent`](crate::GapCause::StallBudgetSpent).
+    /// the workload. If there is none when `budget` has passed, the fallback holds for the rest of the
+    /// subscriber's life; its gaps say
+    /// [`GapCause::StallBudgetSpent`](crate::GapCause::StallBudgetSpent), and the log names it.
     Block {
         /// The longest wait for one chunk.
         budget: Duration,
+        /// What happens when it is spent.
+        then: Fallback,
     },
+    /// Chunks wait in a file without a name, in the hub's
+    /// [`spill_dir`](crate::HubOptions::spill_dir), until the reader comes for them. When the file is
+    /// full, or cannot be written, new chunks are turned away until there is room. The workload notices
+    /// nothing, as long as that directory takes writes without waiting.
+    Spill {
+        /// The most that the file may hold, in bytes; 64 bytes a chunk come on top of its data.
+        limit: u64,
+    },
+}
+
+/// What a blocking subscriber falls back to when its stall budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Fallback {
+    /// As [`Overflow::DropOldest`].
+    #[default]
+    DropOldest,
+    /// As [`Overflow::DropNewest`].
+    DropNewest,
+    /// As [`Overflow::Disconnect`].
+    Disconnect,
+}
+
+impl From<Fallback> for Overflow {
+    fn from(fallback: Fallback) -> Self {
+        match fallback {
+            Fallback::DropOldest => Self::DropOldest,
+            Fallback::DropNewest => Self::DropNewest,
+            Fallback::Disconnect => Self::Disconnect,
+        }
+    }
 }
 
 /// What to do with one chunk.
@@ -41,9 +73,18 @@ pub(crate) enum Verdict {
     Disconnect,
     /// Ask again when there is room, at the latest after this long.
     Wait(Duration),
+    /// The budget is spent: the fallback holds from now on.
+    GiveUp,
+    /// Put it on disk.
+    Spill,
 }
 
 impl Overflow {
+    /// Blocks for at most `budget`, then drops the oldest.
+    pub const fn block(budget: Duration) -> Self {
+        Self::Block { budget, then: Fallback::DropOldest }
+    }
+
     /// The fate of a chunk for a queue in which it `fits` or not, whose publisher has `waited` so far.
     pub(crate) fn decide(self, fits: bool, waited: Duration) -> Verdict {
         match self {
@@ -51,9 +92,10 @@ impl Overflow {
             Self::DropOldest => Verdict::EvictThenTake,
             Self::DropNewest => Verdict::Refuse,
             Self::Disconnect => Verdict::Disconnect,
-            Self::Block { budget } => match budget.checked_sub(waited) {
+            Self::Spill { .. } => Verdict::Spill,
+            Self::Block { budget, .. } => match budget.checked_sub(waited) {
                 Some(left) if !left.is_zero() => Verdict::Wait(left),
-                _ => Verdict::EvictThenTake,
+                _ => Verdict::GiveUp,
             },
         }
     }
@@ -84,6 +126,11 @@ impl Bound {
         Self { bytes: self.bytes.max(held), chunks: self.chunks.max(count) }
     }
 
+    /// The most bytes.
+    pub(crate) const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
     /// Whether so much is within the bound.
     pub(crate) const fn allows(self, bytes: u64, chunks: usize) -> bool {
         bytes <= self.bytes && chunks <= self.chunks
@@ -98,9 +145,7 @@ mod tests {
 
     #[test]
     fn what_fits_is_always_taken() {
-        for policy in
-            [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect, Overflow::Block { budget: BUDGET }]
-        {
+        for policy in [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect, Overflow::block(BUDGET)] {
             assert_eq!(policy.decide(true, Duration::MAX), Verdict::Take);
         }
     }
@@ -116,12 +161,12 @@ mod tests {
 
     #[test]
     fn blocking_waits_for_what_is_left_of_the_budget() {
-        let block = Overflow::Block { budget: BUDGET };
+        let block = Overflow::block(BUDGET);
         assert_eq!(block.decide(false, Duration::ZERO), Verdict::Wait(BUDGET));
         let second = Duration::from_secs(1);
         assert_eq!(block.decide(false, second), Verdict::Wait(second));
-        assert_eq!(block.decide(false, BUDGET), Verdict::EvictThenTake);
-        assert_eq!(block.decide(false, Duration::MAX), Verdict::EvictThenTake);
+        assert_eq!(block.decide(false, BUDGET), Verdict::GiveUp);
+        assert_eq!(block.decide(false, Duration::MAX), Verdict::GiveUp);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Ring {
         self.oldest[source]
     }
 
+    /// How many bytes are retained, and how many may be.
+    pub(crate) const fn occupancy(&self) -> (u64, u64) {
+        (self.bytes, self.bound.bytes())
+    }
+
     /// Appends the next chunk: its `seq` is [`Ring::next_seq`], its offset the source's total.
     pub(crate) fn push(&mut self, chunk: Chunk) {
         self.next_seq = chunk.seq + 1;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::chunk::{Chunk, PerSource, Sources};
 use crate::event::{End, Event};
+use crate::metrics::{Meters, SubscriberMetrics};
 use crate::overflow::Verdict;
 use crate::queue::{Item, Queue};
 
@@ -22,8 +23,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a published chunk did to one subscriber.
 #[derive(Debug)]
 pub(crate) struct Delivered {
-    /// Bytes that this subscriber lost by it.
-    pub(crate) lost: PerSource<u64>,
     /// Set when the subscriber is to be removed.
     pub(crate) disconnected: bool,
     /// To be woken once no lock is held.
@@ -35,14 +34,22 @@ pub(crate) struct Delivered {
 pub(crate) struct Slot {
     pub(crate) id: u64,
     pub(crate) sources: Sources,
-    /// Told whenever a reader makes room; shared by the slots of a hub.
-    space: Arc<Notify>,
+    shared: Arc<Shared>,
     inbox: Mutex<Inbox>,
+}
+
+/// What the slots of a hub share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Told whenever a reader makes room: publishers wait for it.
+    pub(crate) space: Notify,
+    pub(crate) meters: Meters,
 }
 
 #[derive(Debug)]
 struct Inbox {
     queue: Queue,
+    delivered: u64,
     /// The last event, delivered when the queue is empty.
     last: Last,
     reader: Option<Waker>,
@@ -56,8 +63,8 @@ enum Last {
 }
 
 impl Slot {
-    pub(crate) fn new(id: u64, sources: Sources, space: Arc<Notify>, queue: Queue) -> Self {
-        Self { id, sources, space, inbox: Mutex::new(Inbox { queue, last: Last::Open, reader: None }) }
+    pub(crate) fn new(id: u64, sources: Sources, shared: Arc<Shared>, queue: Queue) -> Self {
+        Self { id, sources, shared, inbox: Mutex::new(Inbox { queue, delivered: 0, last: Last::Open, reader: None }) }
     }
 
     /// How long a publisher of `len` bytes, which has `waited` so far, may still wait for room here;
@@ -71,11 +78,11 @@ impl Slot {
         }
         match inbox.queue.verdict(len, waited) {
             Verdict::Wait(left) => return Some(left),
-            Verdict::EvictThenTake => {
+            Verdict::GiveUp => {
                 inbox.queue.stop_blocking();
-                tracing::warn!(subscriber = self.id, "stall budget spent: the oldest bytes are dropped");
+                tracing::warn!(subscriber = self.id, "stall budget spent: the fallback holds from now on");
             }
-            Verdict::Take | Verdict::Refuse | Verdict::Disconnect => {}
+            Verdict::Take | Verdict::EvictThenTake | Verdict::Refuse | Verdict::Disconnect | Verdict::Spill => {}
         }
         None
     }
@@ -88,12 +95,15 @@ impl Slot {
         if offered.disconnected {
             inbox.last = Last::Waiting(Event::Lagged { seq, cursor });
         }
-        Delivered { lost: offered.lost, disconnected: offered.disconnected, waker: inbox.reader.take() }
+        self.shared.meters.add_dropped(&offered.lost);
+        self.shared.meters.add_suppressed(&offered.suppressed);
+        Delivered { disconnected: offered.disconnected, waker: inbox.reader.take() }
     }
 
     /// Sets the last event.
     pub(crate) fn end(&self, end: End) -> Option<Waker> {
         let mut inbox = lock(&self.inbox);
+        inbox.queue.settle();
         inbox.last = Last::Waiting(Event::End(end));
         inbox.reader.take()
     }
@@ -101,13 +111,19 @@ impl Slot {
     /// The next event of the reader; keeps its waker if there is none yet.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
         let mut inbox = lock(&self.inbox);
-        let Some(item) = inbox.queue.pop() else {
+        let mut lost = PerSource::default();
+        let Some(item) = inbox.queue.pop(&mut lost) else {
             return inbox.poll_last(cx);
         };
         let room_is_wanted = inbox.queue.blocks();
+        if let Item::Chunk(chunk) = &item {
+            inbox.delivered += chunk.len();
+            self.shared.meters.add_delivered(chunk.len());
+        }
         drop(inbox);
+        self.shared.meters.add_dropped(&lost);
         if room_is_wanted {
-            self.space.notify_waiters();
+            self.shared.space.notify_waiters();
         }
         Poll::Ready(Some(match item {
             Item::Chunk(chunk) => Event::Chunk(chunk),
@@ -117,12 +133,22 @@ impl Slot {
 
     /// The reader is gone: what is queued will not be read, and nobody waits for room.
     pub(crate) fn leave(&self) {
-        self.space.notify_waiters();
+        self.shared.space.notify_waiters();
     }
 
-    /// Bytes that the policy took from this subscriber so far.
-    pub(crate) fn lost(&self) -> u64 {
-        lock(&self.inbox).queue.lost()
+    /// What can be measured of this subscriber.
+    pub(crate) fn metrics(&self) -> SubscriberMetrics {
+        let inbox = lock(&self.inbox);
+        let (queued, spilled) = inbox.queue.waiting();
+        SubscriberMetrics {
+            id: self.id,
+            delivered: inbox.delivered,
+            queued,
+            spilled,
+            dropped: inbox.queue.lost(),
+            suppressed: inbox.queue.suppressed(),
+            gave_up: inbox.queue.gave_up(),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::chunk::Source;
 use crate::cursor::Cursor;
 use crate::event::Event;
 use crate::hub::HubRef;
+use crate::metrics::SubscriberMetrics;
 use crate::slot::Slot;
 
 /// One reader's view of a hub.
@@ -84,7 +85,12 @@ impl Subscriber {
 
     /// Bytes that the overflow policy has taken from this subscriber so far.
     pub fn dropped(&self) -> u64 {
-        self.slot.lost()
+        self.metrics().dropped
+    }
+
+    /// What can be measured of this subscription.
+    pub fn metrics(&self) -> SubscriberMetrics {
+        self.slot.metrics()
     }
 
     /// The payload alone, in order of reading. A gap is an error there, unless

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use orangery_io_stream::{
-    EndInfo, EndReason, Event, From, Gap, GapCause, Generation, Hub, HubOptions, Overflow, Source, Sources,
-    StreamErrorKind, SubscribeOptions, Subscriber,
+    EndInfo, EndReason, Event, Fallback, From, Gap, GapCause, Generation, Hub, HubOptions, Overflow, RateLimit, Source,
+    Sources, StreamErrorKind, SubscribeOptions, Subscriber,
 };
 use tokio::time::Instant;
 
@@ -199,7 +199,7 @@ async fn a_disconnected_reader_resumes_where_it_was_cut() {
 #[tokio::test(start_paused = true)]
 async fn a_blocking_reader_gets_everything() {
     let hub = hub();
-    let mut reader = hub.subscribe(small(Overflow::Block { budget: BUDGET }));
+    let mut reader = hub.subscribe(small(Overflow::block(BUDGET)));
     let feeder = tokio::spawn(async move {
         for at in 0..100_u8 {
             hub.publish(Source::Stdout, vec![at; 3].into()).await;
@@ -220,7 +220,7 @@ async fn a_blocking_reader_gets_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_spent_budget_names_itself_and_is_spent_once() {
     let hub = hub();
-    let mut stuck = hub.subscribe(small(Overflow::Block { budget: BUDGET }));
+    let mut stuck = hub.subscribe(small(Overflow::block(BUDGET)));
     let began = Instant::now();
     for text in ["aaaa", "bbbb", "cccc"] {
         hub.publish(Source::Stdout, text.into()).await;
@@ -233,7 +233,7 @@ async fn a_spent_budget_names_itself_and_is_spent_once() {
 #[tokio::test(start_paused = true)]
 async fn the_leaving_of_a_blocking_reader_frees_the_publisher() {
     let hub = hub();
-    let stuck = hub.subscribe(small(Overflow::Block { budget: Duration::MAX }));
+    let stuck = hub.subscribe(small(Overflow::block(Duration::MAX)));
     hub.publish(Source::Stdout, "aaaa".into()).await;
     let other = hub.clone();
     let feeder = tokio::spawn(async move { other.publish(Source::Stdout, "bbbb".into()).await });
@@ -246,7 +246,7 @@ async fn the_leaving_of_a_blocking_reader_frees_the_publisher() {
 #[tokio::test(start_paused = true)]
 async fn a_close_frees_the_publisher() {
     let hub = hub();
-    let _stuck = hub.subscribe(small(Overflow::Block { budget: Duration::MAX }));
+    let _stuck = hub.subscribe(small(Overflow::block(Duration::MAX)));
     hub.publish(Source::Stdout, "aaaa".into()).await;
     let other = hub.clone();
     let feeder = tokio::spawn(async move { other.publish(Source::Stdout, "bbbb".into()).await });
@@ -258,8 +258,7 @@ async fn a_close_frees_the_publisher() {
 #[tokio::test]
 async fn a_blocking_reader_of_one_source_does_not_hold_the_other() {
     let hub = hub();
-    let _stuck = hub
-        .subscribe(SubscribeOptions { sources: Sources::Stderr, ..small(Overflow::Block { budget: Duration::MAX }) });
+    let _stuck = hub.subscribe(SubscribeOptions { sources: Sources::Stderr, ..small(Overflow::block(Duration::MAX)) });
     hub.publish(Source::Stderr, "aaaa".into()).await;
     assert!(hub.publish(Source::Stdout, "bbbb".into()).now_or_never().is_some());
     assert!(hub.publish(Source::Stderr, "cccc".into()).now_or_never().is_none());
@@ -274,4 +273,54 @@ async fn a_subscriber_is_a_stream() {
     let event = Pin::new(&mut subscriber).next().await;
     assert!(matches!(event, Some(Event::End(_))));
     assert_eq!(subscriber.next().await, None);
+}
+
+#[tokio::test]
+async fn a_fallback_that_disconnects_tells_where_to_resume() {
+    let hub = hub();
+    let mut stuck = hub.subscribe(small(Overflow::Block { budget: Duration::ZERO, then: Fallback::Disconnect }));
+    for text in ["aaaa", "bbbb"] {
+        hub.publish(Source::Stdout, text.into()).await;
+    }
+    assert_eq!(data(&mut stuck).await, "aaaa");
+    let Some(Event::Lagged { cursor, .. }) = stuck.recv().await else { panic!("not told where") };
+    let mut again = hub.resume(cursor, SubscribeOptions::default()).unwrap();
+    assert_eq!(data(&mut again).await, "bbbb");
+}
+
+#[tokio::test]
+async fn a_rate_limit_says_what_it_suppressed() {
+    let hub = hub();
+    let rate = Some(RateLimit { bytes_per_second: 0, burst: 4 });
+    let mut reader = hub.subscribe(SubscribeOptions { rate, ..SubscribeOptions::default() });
+    for text in ["aaaa", "bbbb", "cccc"] {
+        hub.publish(Source::Stdout, text.into()).await;
+    }
+    assert_eq!(data(&mut reader).await, "aaaa");
+    assert!(reader.recv().now_or_never().is_none());
+    hub.close(EndInfo::default());
+    assert_eq!(gap(&mut reader).await, (4, 12, GapCause::Suppressed));
+    let Some(Event::End(end)) = reader.recv().await else { panic!("no end") };
+    assert_eq!((end.stdout.suppressed, end.stdout.dropped), (8, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_measured() {
+    let hub = Hub::new(HubOptions { ring_bytes: 10, ..HubOptions::default() });
+    let mut fast = hub.subscribe(SubscribeOptions::default());
+    let _stuck = hub.subscribe(small(Overflow::block(BUDGET)));
+    let rate = Some(RateLimit { bytes_per_second: 0, burst: 1 });
+    let _limited = hub.subscribe(SubscribeOptions { rate, ..SubscribeOptions::default() });
+    for text in ["aaaa", "bbbb", "cccc"] {
+        hub.publish(Source::Stdout, text.into()).await;
+    }
+    data(&mut fast).await;
+    let metrics = hub.metrics();
+    assert_eq!((metrics.bytes_in, metrics.bytes_out), (12, 4));
+    assert_eq!((metrics.ring_bytes, metrics.ring_capacity), (8, 10));
+    assert_eq!((metrics.dropped, metrics.suppressed, metrics.blocked), (8, 8, BUDGET));
+    let [fast, stuck, limited] = &metrics.subscribers[..] else { panic!("three readers") };
+    assert_eq!((fast.lag(), fast.delivered, fast.gave_up), (8, 4, false));
+    assert_eq!((stuck.lag(), stuck.dropped, stuck.gave_up), (4, 8, true));
+    assert_eq!((limited.lag(), limited.suppressed), (4, 8));
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    Chunk, Cursor, End, EndInfo, EndReason, Event, From, Gap, GapCause, GoneReason, Hub, HubOptions, Overflow, Source,
-    Sources, SubscribeOptions, Subscriber,
+    Chunk, Cursor, End, EndInfo, EndReason, Event, Fallback, From, Gap, GapCause, GoneReason, Hub, HubOptions,
+    Overflow, RateLimit, Source, Sources, SubscribeOptions, Subscriber,
 };
 use proptest::prelude::*;
 
@@ -39,20 +39,28 @@ fn from() -> impl Strategy<Value = From> {
     ]
 }
 
+fn fallback() -> impl Strategy<Value = Fallback> {
+    prop_oneof![Just(Fallback::DropOldest), Just(Fallback::DropNewest), Just(Fallback::Disconnect)]
+}
+
+/// With no rate the clock does not matter: the burst passes, in debt by one chunk, and then nothing.
+fn rate() -> impl Strategy<Value = Option<RateLimit>> {
+    let limit = (0..200_u64).prop_map(|burst| Some(RateLimit { bytes_per_second: 0, burst }));
+    prop_oneof![4 => Just(None), 1 => limit]
+}
+
 fn options() -> impl Strategy<Value = SubscribeOptions> {
     let sources = prop_oneof![Just(Sources::Stdout), Just(Sources::Stderr), Just(Sources::Both)];
     let overflow = prop_oneof![
         3 => Just(Overflow::DropOldest),
         3 => Just(Overflow::DropNewest),
         2 => Just(Overflow::Disconnect),
-        1 => Just(Overflow::Block { budget: Duration::from_secs(1) }),
-        1 => Just(Overflow::Block { budget: Duration::ZERO }),
+        1 => Just(Overflow::block(Duration::from_secs(1))),
+        1 => fallback().prop_map(|then| Overflow::Block { budget: Duration::ZERO, then }),
+        2 => (0..2000_u64).prop_map(|limit| Overflow::Spill { limit }),
     ];
-    (sources, from(), overflow, 0..100_usize).prop_map(|(sources, from, overflow, queue_bytes)| SubscribeOptions {
-        sources,
-        from,
-        overflow,
-        queue_bytes,
+    (sources, from(), overflow, rate(), 0..100_usize).prop_map(|(sources, from, overflow, rate, queue_bytes)| {
+        SubscribeOptions { sources, from, overflow, rate, queue_bytes }
     })
 }
 
@@ -124,6 +132,7 @@ struct Reader {
     position: [u64; 2],
     last_seq: Option<u64>,
     missed: u64,
+    suppressed: u64,
     over: bool,
 }
 
@@ -135,6 +144,7 @@ impl Reader {
             position: Source::ALL.map(|source| history.start(source, options.from)),
             last_seq: None,
             missed: 0,
+            suppressed: 0,
             over: false,
         }
     }
@@ -184,7 +194,9 @@ impl Reader {
             GapCause::NotRetained | GapCause::PositionForgotten => {
                 assert_eq!(self.last_seq, None, "history is missing at the start only");
             }
+            GapCause::Suppressed => self.suppressed += gap.bytes(),
             cause => {
+                // Many losses between two chunks may be told as one, under the cause of the first.
                 assert_eq!(cause, self.cause());
                 self.missed += gap.bytes();
             }
@@ -197,6 +209,7 @@ impl Reader {
             Overflow::DropOldest => GapCause::DroppedOldest,
             Overflow::DropNewest => GapCause::DroppedNewest,
             Overflow::Block { .. } => GapCause::StallBudgetSpent,
+            Overflow::Spill { .. } => GapCause::SpillFull,
             Overflow::Disconnect => panic!("a disconnecting reader loses nothing"),
         }
     }
@@ -209,12 +222,15 @@ impl Reader {
                 assert_eq!(self.position[source as usize], history.total(source));
             }
         }
-        assert_eq!(self.missed, self.subscriber.dropped());
+        let metrics = self.subscriber.metrics();
+        assert_eq!((self.missed, self.suppressed), (metrics.dropped, metrics.suppressed));
+        assert_eq!((metrics.lag(), metrics.queued), (0, 0));
         self.over = true;
     }
 
     fn lagged(&mut self, seq: u64, cursor: Cursor, history: &History) {
-        assert_eq!(self.options.overflow, Overflow::Disconnect);
+        let named = [Overflow::Disconnect, Overflow::Block { budget: Duration::ZERO, then: Fallback::Disconnect }];
+        assert!(named.contains(&self.options.overflow));
         for source in Source::ALL {
             if self.options.sources.contains(source) {
                 assert_eq!(self.position[source as usize], history.place(source, seq));
@@ -281,7 +297,7 @@ impl World {
             // Dropped while it waits: nothing was published.
             None => {
                 assert!(self.readers.iter().any(|reader| {
-                    matches!(reader.options.overflow, Overflow::Block { budget } if !budget.is_zero())
+                    matches!(reader.options.overflow, Overflow::Block { budget, .. } if !budget.is_zero())
                 }))
             }
         }

@@ -6,7 +6,9 @@ mod workload;
 use std::future::pending;
 use std::time::Duration;
 
-use orangery_io_stream::{EndReason, Event, Hub, HubOptions, Overflow, SubscribeOptions, Subscriber, pump_pair};
+use orangery_io_stream::{
+    EndReason, Event, Hub, HubOptions, Overflow, RateLimit, SubscribeOptions, Subscriber, pump_pair,
+};
 use workload::{MIB, check_all, pipe, writer};
 
 #[tokio::test]
@@ -28,14 +30,18 @@ async fn a_slow_reader_of_each_kind_can_add_up() {
     let total = 8 * MIB as u64;
     let hub = Hub::new(HubOptions::default());
     let budget = Duration::from_secs(600);
-    let readers: Vec<_> = [Overflow::DropOldest, Overflow::DropNewest]
-        .map(|overflow| {
-            let options = SubscribeOptions { overflow, queue_bytes: 100_000, ..SubscribeOptions::default() };
+    let rate = RateLimit { bytes_per_second: 1_000_000, burst: 1_000_000 };
+    let small_spill = Overflow::Spill { limit: total / 8 };
+    let readers: Vec<_> = [Overflow::DropOldest, Overflow::DropNewest, small_spill]
+        .into_iter()
+        .flat_map(|overflow| [(overflow, None), (overflow, Some(rate))])
+        .map(|(overflow, rate)| {
+            let options = SubscribeOptions { overflow, rate, queue_bytes: 100_000, ..SubscribeOptions::default() };
             tokio::spawn(read_sum(hub.subscribe(options)))
         })
-        .into();
+        .collect();
     let patient = tokio::spawn(read_sum(hub.subscribe(SubscribeOptions {
-        overflow: Overflow::Block { budget },
+        overflow: Overflow::block(budget),
         queue_bytes: 100_000,
         ..SubscribeOptions::default()
     })));
@@ -99,7 +105,7 @@ async fn a_spent_stall_budget_lets_the_workload_go_on() {
     let hub = Hub::new(HubOptions::default());
     let budget = Duration::from_secs(5);
     let stuck = hub.subscribe(SubscribeOptions {
-        overflow: Overflow::Block { budget },
+        overflow: Overflow::block(budget),
         queue_bytes: 1000,
         ..SubscribeOptions::default()
     });
@@ -109,4 +115,23 @@ async fn a_spent_stall_budget_lets_the_workload_go_on() {
     workload.join().unwrap();
     let (received, missed, _) = check_all(stuck, 4 * MIB as u64).await;
     assert!(missed > 0 && received > 0);
+}
+
+#[tokio::test]
+async fn a_spilling_reader_that_comes_late_gets_everything() {
+    let total = 20 * MIB as u64;
+    let hub = Hub::new(HubOptions::default());
+    let late = hub.subscribe(SubscribeOptions {
+        overflow: Overflow::Spill { limit: 2 * total },
+        queue_bytes: MIB,
+        ..SubscribeOptions::default()
+    });
+    let (out, file) = pipe();
+    let workload = writer(file, total as usize);
+    assert_eq!(pump_pair(Some(out), None, hub, pending(), None).await, EndReason::Eof);
+    workload.join().unwrap();
+    let metrics = late.metrics();
+    assert_eq!((metrics.lag(), metrics.dropped), (total, 0));
+    assert!(metrics.queued <= MIB as u64 && metrics.spilled >= 19 * MIB as u64);
+    assert_eq!(check_all(late, total).await, (total, 0, EndReason::Eof));
 }

@@ -101,7 +101,7 @@ impl ContainerSlot {
     /// they keep nothing but what they are asked for, so they are never slow for long.
     pub(crate) fn capture(&self) {
         let reader = |sources| {
-            let overflow = Overflow::Block { budget: Duration::from_secs(30) };
+            let overflow = Overflow::block(Duration::from_secs(30));
             self.main.hub.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
         };
         let both = (reader(Sources::Stdout), reader(Sources::Stderr));
