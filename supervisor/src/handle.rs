@@ -1,6 +1,7 @@
 //! Handles: what a service holds of a container or a process. They reach the slot directly and the actors by messages.
 
 mod attach;
+mod properties;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -84,7 +85,9 @@ pub struct Inspect {
     pub generation: u32,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its limits when it was made.
+    /// Its mutable properties.
+    pub properties: BTreeMap<String, String>,
+    /// Its limits, as last updated.
     pub limits: Limits,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
@@ -116,7 +119,8 @@ impl Inspect {
             init_pid: container.map(|container| container.init_pid()),
             generation: slot.main.generation,
             labels: slot.labels.clone(),
-            limits: slot.limits.clone(),
+            properties: slot.properties().all().clone(),
+            limits: slot.limits(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
             processes: attach::present(slot).iter().map(|slot| attach::summary(slot)).collect(),
             report: slot.main.report.borrow().as_deref().cloned(),

@@ -17,6 +17,7 @@ use crate::command::Command;
 use crate::container::life::{Policy, Wall};
 use crate::error::{Error, ErrorKind};
 use crate::faults::Faults;
+use crate::filter::Filter;
 use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
@@ -325,6 +326,25 @@ impl Supervisor {
         async move {
             let slots = answer.await.map_err(|_| supervisor.lost())?;
             Ok(slots.iter().map(|slot| Inspect::of(slot)).collect())
+        }
+    }
+
+    /// [`Supervisor::list`], of those that `filter` wants.
+    ///
+    /// # Errors
+    /// The supervisor is shut down.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed; may be dropped and called again.
+    pub fn list_matching(
+        &self,
+        filter: &Filter,
+    ) -> impl Future<Output = Result<Vec<Inspect>, Error>> + Send + 'static + use<> {
+        let (supervisor, filter) = (self.clone(), filter.clone());
+        async move {
+            let mut found = supervisor.list().await?;
+            found.retain(|container| filter.matches(container));
+            Ok(found)
         }
     }
 

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use orangery::testing::FakeRuntime;
-use orangery::{Cause, ContainerHandle, ExitStatus, Measured, ProcessId, Sandbox, Supervisor};
+use orangery::{
+    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, ProcessId, Sandbox, State, Supervisor,
+};
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
     Supervisor::builder().shards(1).build_on(Arc::new(fake.clone())).unwrap()
@@ -115,5 +117,48 @@ async fn processes_are_numbered_listed_and_found_until_they_are_reported() {
     assert!(!numbers(&handle).contains(&0));
     let json = serde_json::to_value(handle.inspect()).unwrap();
     assert!(json["processes"].is_array());
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn properties_change_labels_do_not_and_both_are_filtered_by() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let mut handles = Vec::new();
+    for (id, tenant) in [("job-1", "7"), ("job-2", "7"), ("job-3", "8"), ("web-1", "7")] {
+        let sandbox = Sandbox::builder().id(id).label("tenant", tenant).build().unwrap();
+        handles.push(supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap());
+    }
+    assert_eq!(handles[0].set_property("stage", "built").unwrap(), None);
+    assert_eq!(handles[0].set_property("stage", "tested").unwrap().as_deref(), Some("built"));
+    handles[3].set_property("stage", "tested").unwrap();
+    handles[1].pause().await.unwrap();
+    let found = async |filter: Filter| {
+        let found = supervisor.list_matching(&filter).await.unwrap();
+        found.into_iter().map(|container| container.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Filter::new()).await, ["job-1", "job-2", "job-3", "web-1"]);
+    assert_eq!(found(Filter::new().label("tenant", "7").id_prefix("job-")).await, ["job-1", "job-2"]);
+    assert_eq!(found(Filter::new().property("stage", "tested")).await, ["job-1", "web-1"]);
+    assert_eq!(found(Filter::new().property("stage", "tested").label("tenant", "8")).await, [""; 0]);
+    assert_eq!(found(Filter::new().state(State::Paused)).await, ["job-2"]);
+    assert_eq!(found(Filter::new().state(State::Paused).state(State::Running)).await.len(), 4);
+    assert_eq!(handles[0].inspect().properties["stage"], "tested");
+    assert_eq!(handles[0].remove_property("stage").as_deref(), Some("tested"));
+    assert!(handles[0].property("stage").is_none() && handles[0].properties().is_empty());
+    let refused = handles[0].set_property("", "x").unwrap_err();
+    assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("property")));
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn inspect_shows_the_limits_after_an_update() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let sandbox = Sandbox::builder().memory(64 << 20).pids(10).build().unwrap();
+    let handle = supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap();
+    handle.update(Limits { pids: Some(20), cpu_weight: Some(50), ..Limits::default() }).await.unwrap();
+    let limits = handle.inspect().limits;
+    assert_eq!((limits.memory, limits.pids, limits.cpu_weight), (Some(64 << 20), Some(20), Some(50)));
     supervisor.shutdown().await;
 }

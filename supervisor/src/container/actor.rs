@@ -103,7 +103,10 @@ impl Handler<Update> for ContainerActor {
     fn handle(&mut self, message: Update, _: &mut Context<Self>) {
         self.pass("update");
         let Some((container, reply)) = or_answer(self.allowed(Input::Update), message.reply) else { return };
-        let answer = container.map_or(Ok(()), |container| container.update(message.limits));
+        let answer = container.map_or(Ok(()), |container| container.update(message.limits.clone()));
+        if answer.is_ok() {
+            self.slot.updated(message.limits);
+        }
         let _ = reply.send(answer.map_err(Into::into));
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod actor;
 pub(crate) mod life;
 pub(crate) mod msg;
 pub(crate) mod processes;
+pub(crate) mod properties;
 mod report;
 pub(crate) mod slot;
 pub(crate) mod state;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::actor::ContainerActor;
 use super::processes::Processes;
+use super::properties::Properties;
 use super::state::{Input, State, Verdict, next};
 use crate::ids::ProcessId;
 use crate::process::slot::Slot;
@@ -22,7 +23,8 @@ use crate::report::Cause;
 pub(crate) struct ContainerSlot {
     pub(crate) id: String,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) limits: Limits,
+    limits: Mutex<Limits>,
+    properties: Mutex<Properties>,
     pub(crate) ring_bytes: usize,
     pub(crate) container: OnceLock<Arc<dyn Container>>,
     pub(crate) main: Arc<Slot>,
@@ -81,7 +83,8 @@ impl ContainerSlot {
         Self {
             id: id.to_owned(),
             labels,
-            limits,
+            limits: Mutex::new(limits),
+            properties: Mutex::default(),
             ring_bytes,
             container: OnceLock::new(),
             main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes)),
@@ -120,6 +123,31 @@ impl ContainerSlot {
             self.gone.send_replace(true);
         }
         verdict
+    }
+
+    /// Its limits as they are now.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These limits hold from now on; those that were not asked for stay.
+    pub(crate) fn updated(&self, to: Limits) {
+        let mut now = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut *now);
+        let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids } = to;
+        *now = Limits {
+            memory: memory.or(old.memory),
+            memory_swap: memory_swap.or(old.memory_swap),
+            cpu_quota: cpu_quota.or(old.cpu_quota),
+            cpu_weight: cpu_weight.or(old.cpu_weight),
+            cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
+            cpuset_mems: cpuset_mems.or(old.cpuset_mems),
+            pids: pids.or(old.pids),
+        };
+    }
+
+    pub(crate) fn properties(&self) -> MutexGuard<'_, Properties> {
+        self.properties.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn state(&self) -> State {

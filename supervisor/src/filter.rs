@@ -1,0 +1,68 @@
+//! Which containers of a list are wanted. Pure.
+
+use crate::container::state::State;
+use crate::handle::Inspect;
+
+/// What a container must have to be listed: everything that was asked for; without any call, each one.
+///
+/// ```
+/// use orangery::{Filter, State};
+/// let filter = Filter::new().label("tenant", "7").state(State::Running).state(State::Paused).id_prefix("job-");
+/// # async fn f(supervisor: orangery::Supervisor, filter: Filter) -> Result<(), orangery::Error> {
+/// for container in supervisor.list_matching(&filter).await? {
+///     println!("{} {:?}", container.id, container.properties);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    labels: Vec<(String, String)>,
+    properties: Vec<(String, String)>,
+    states: Vec<State>,
+    id_prefix: String,
+}
+
+impl Filter {
+    /// Everything matches.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It has this label with this value; of several, all.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// It has this property with this value at the moment; of several, all.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// It is in this state; of several, in one of them.
+    #[must_use]
+    pub fn state(mut self, state: State) -> Self {
+        self.states.push(state);
+        self
+    }
+
+    /// Its id begins with this; the last call counts.
+    #[must_use]
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.id_prefix = prefix.into();
+        self
+    }
+
+    /// Whether `container` is wanted.
+    #[must_use]
+    pub fn matches(&self, container: &Inspect) -> bool {
+        let state = self.states.is_empty() || self.states.contains(&container.state);
+        let labels = self.labels.iter().all(|(name, value)| container.labels.get(name) == Some(value));
+        let properties = self.properties.iter().all(|(name, value)| container.properties.get(name) == Some(value));
+        state && labels && properties && container.id.starts_with(&self.id_prefix)
+    }
+}
