@@ -14,8 +14,23 @@ impl Wake for Unpark {
     }
 }
 
-/// Run `future` to its end on this thread. Works inside any runtime too: nothing of it is entered or left.
-pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+/// Run `future` to its end on this thread: the whole library for programs without a runtime.
+///
+/// Every future and stream of this library can be waited for with it, since what they wait for happens on the
+/// supervisor's own threads. It may be called inside any runtime too, of which nothing is entered or left; it blocks that
+/// thread.
+///
+/// ```no_run
+/// use orangery::{Stdin, Supervisor, block_on};
+/// let supervisor = Supervisor::new()?;
+/// let container = supervisor.command("sleep").arg("1000").spawn_blocking()?;
+/// let listing = block_on(container.command("ls").arg("/").spawn())?;
+/// println!("{:?}", block_on(listing.stdout().collect(4096)));
+/// block_on(container.stop(15, std::time::Duration::from_secs(2)))?;
+/// supervisor.shutdown_blocking();
+/// # Ok::<(), orangery::Error>(())
+/// ```
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

@@ -293,7 +293,7 @@ impl Command {
     /// # Errors
     /// As for [`Command::run`].
     pub fn run_blocking(self) -> Result<Output, Error> {
-        blocking::wait(self.run())
+        blocking::block_on(self.run())
     }
 
     /// [`Command::spawn`] for programs without a runtime.
@@ -301,7 +301,7 @@ impl Command {
     /// # Errors
     /// As for [`Command::spawn`].
     pub fn spawn_blocking(self) -> Result<ContainerHandle, Error> {
-        blocking::wait(self.spawn())
+        blocking::block_on(self.spawn())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod properties;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,7 +15,7 @@ use actix::Addr;
 use actix_rt::ArbiterHandle;
 use bytes::Bytes;
 use orangery_io_stream::{Cursor, Gone, Sources, StdinWriter, SubscribeOptions, Subscriber};
-use orangery_runtime::cgroup::{Limits, Stats};
+use orangery_runtime::cgroup::Limits;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -32,6 +33,8 @@ use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
 use crate::process::slot::Slot;
 use crate::report::{Cause, ExitStatus, Report};
+
+pub use stats::StatsStream;
 
 /// A container and its main process.
 ///
@@ -317,7 +320,7 @@ impl ContainerHandle {
     /// # Errors
     /// As for [`ProcessHandle::wait`].
     pub fn wait_blocking(&self) -> Result<Arc<Report>, Error> {
-        blocking::wait(self.wait())
+        blocking::block_on(self.wait())
     }
 
     /// See [`ProcessHandle::kill`].
@@ -458,12 +461,6 @@ impl ContainerHandle {
         self.inner.actor.do_send(Update { limits, reply });
         let main = Arc::clone(&self.inner.slot.main);
         async move { answer.await.map_err(|_| lost(&main))? }
-    }
-
-    /// Its counters now, or the last ones.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.inner.slot.container.get().map(|container| container.stats()).unwrap_or_default()
     }
 
     /// As it is now.

@@ -39,11 +39,12 @@ pub mod testing;
 
 use std::ffi::OsStr;
 
+pub use blocking::block_on;
 pub use command::{Command, ExecCommand, Output, Stdin};
 pub use container::state::State;
 pub use error::{Error, ErrorKind};
 pub use filter::Filter;
-pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary};
+pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{

@@ -179,7 +179,7 @@ async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
 fn follow(ended: oneshot::Receiver<()>) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     let follower = std::thread::Builder::new().name("orangery-end".into()).spawn(move || {
-        let _ = blocking::wait(ended);
+        let _ = blocking::block_on(ended);
         sender.send_replace(true);
     });
     drop(follower);
@@ -368,7 +368,7 @@ impl Supervisor {
 
     /// [`Supervisor::shutdown`] for programs without a runtime.
     pub fn shutdown_blocking(&self) {
-        blocking::wait(self.shutdown());
+        blocking::block_on(self.shutdown());
     }
 }
 

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_core::Stream as _;
 use orangery::testing::FakeRuntime;
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, ProcessId, Sandbox, State, Supervisor,
+    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, ProcessId, Sandbox, State, StatsStream,
+    Supervisor, block_on,
 };
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
@@ -161,4 +164,30 @@ async fn inspect_shows_the_limits_after_an_update() {
     let limits = handle.inspect().limits;
     assert_eq!((limits.memory, limits.pids, limits.cpu_weight), (Some(64 << 20), Some(20), Some(50)));
     supervisor.shutdown().await;
+}
+
+#[test]
+fn stats_are_pushed_without_a_runtime_and_end_with_the_last_ones() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = supervisor.command("prog").spawn_blocking().unwrap();
+    let mut stats = handle.stats_stream(Duration::ZERO);
+    let next =
+        |stats: &mut StatsStream| block_on(std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stats).poll_next(cx)));
+    let first = next(&mut stats).unwrap().cpu_usage_ns.unwrap();
+    let second = next(&mut stats).unwrap().cpu_usage_ns.unwrap();
+    assert!(second > first);
+    // Readings go on while nobody looks; then only the newest is there.
+    while fake.readings() < second + 5 {
+        std::thread::yield_now();
+    }
+    assert!(next(&mut stats).unwrap().cpu_usage_ns.unwrap() > second + 3, "a slow reader gets the newest");
+    handle.kill().unwrap();
+    let mut rest = Vec::new();
+    while let Some(stats) = next(&mut stats) {
+        rest.push(stats.cpu_usage_ns.unwrap());
+    }
+    assert_eq!(rest.last(), Some(&fake.readings()), "the last ones were read at the end");
+    assert!(next(&mut handle.stats_stream(Duration::from_secs(1))).is_some(), "an ended container has its last ones");
+    supervisor.shutdown_blocking();
 }

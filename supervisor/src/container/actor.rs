@@ -7,9 +7,10 @@ use orangery_runtime::Container;
 use tokio::sync::oneshot;
 
 use super::life;
-use super::msg::{Exec, Pause, Removed, Update};
+use super::msg::{Exec, Pause, PushStats, Removed, Update};
 use super::slot::ContainerSlot;
 use super::state::{Input, Verdict};
+use super::stats;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
 
@@ -108,6 +109,15 @@ impl Handler<Update> for ContainerActor {
             self.slot.updated(message.limits);
         }
         let _ = reply.send(answer.map_err(Into::into));
+    }
+}
+
+impl Handler<PushStats> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: PushStats, _: &mut Context<Self>) {
+        self.pass("stats");
+        actix_rt::spawn(stats::push(Arc::clone(&self.slot), message.every, message.sender));
     }
 }
 

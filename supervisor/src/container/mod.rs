@@ -18,3 +18,4 @@ pub(crate) mod properties;
 mod report;
 pub(crate) mod slot;
 pub(crate) mod state;
+pub(crate) mod stats;

@@ -1,9 +1,11 @@
 //! What a container actor accepts.
 
+use std::time::Duration;
+
 use actix::{Addr, Message};
 use orangery_runtime::ProcessSpec;
-use orangery_runtime::cgroup::Limits;
-use tokio::sync::oneshot;
+use orangery_runtime::cgroup::{Limits, Stats};
+use tokio::sync::{oneshot, watch};
 
 use crate::error::Error;
 use crate::process::actor::ProcessActor;
@@ -34,6 +36,14 @@ pub(crate) struct Pause {
 pub(crate) struct Update {
     pub(crate) limits: Limits,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Push counters until the container is gone or nobody listens.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PushStats {
+    pub(crate) every: Duration,
+    pub(crate) sender: watch::Sender<Stats>,
 }
 
 /// The container is gone: stop.

@@ -22,6 +22,7 @@ struct Scene {
     log: Vec<String>,
     started: VecDeque<Actor>,
     alive: usize,
+    readings: u64,
     refuse: Option<Error>,
 }
 
@@ -98,6 +99,12 @@ impl FakeRuntime {
     #[must_use]
     pub fn alive(&self) -> usize {
         self.scene().alive
+    }
+
+    /// How often counters were read; each reading has this number, from 1, as its `cpu_usage_ns`.
+    #[must_use]
+    pub fn readings(&self) -> u64 {
+        self.scene().readings
     }
 
     /// The next process that was started and not yet taken.
@@ -226,7 +233,11 @@ impl Container for FakeContainer {
     }
 
     fn stats(&self) -> Stats {
-        Stats::default()
+        let mut scene = self.fake.scene();
+        scene.readings += 1;
+        let mut stats = Stats::default();
+        stats.cpu_usage_ns = Some(scene.readings);
+        stats
     }
 
     fn signal(&self, _: &OwnedFd, signal: i32) -> Result<(), Error> {
