@@ -1,8 +1,20 @@
-//! Base64 (RFC 4648) as cursors use it: the URL alphabet without padding; pure.
+//! Base64 (RFC 4648), the two alphabets that this crate writes; pure.
 //!
-//! Not a general decoder: it reads only what it writes.
+//! Used by the cursor (URL alphabet, no padding) and by the views (standard alphabet, padded). Not a
+//! general decoder: it reads only what the cursor writes.
 
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Appends `data` in the standard alphabet with padding.
+pub(crate) fn push_standard(data: &[u8], out: &mut Vec<u8>) {
+    for group in data.chunks(3) {
+        let digits = digits(group);
+        let used = group.len() + 1;
+        out.extend(digits[..used].iter().map(|digit| STANDARD[usize::from(*digit)]));
+        out.extend(std::iter::repeat_n(b'=', 4 - used));
+    }
+}
 
 /// `data` in the URL alphabet. Its length is a multiple of 3, so that no padding is needed.
 pub(crate) fn url(data: &[u8]) -> String {
@@ -39,6 +51,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_vectors_of_the_rfc() {
+        for (data, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            let mut out = Vec::new();
+            push_standard(data.as_bytes(), &mut out);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
 
     #[test]
     fn only_our_own_text_is_read() {

@@ -63,6 +63,11 @@
 //! A [`RateLimit`] in front of any of them lets so many bytes a second pass and tells what it suppressed
 //! as a [`Gap`]. [`Hub::metrics`] counts all of it.
 //!
+//! # Lines and formats
+//!
+//! [`view`] makes lines, plain text without terminal sequences, and the log formats of CRI, Docker and
+//! newline-delimited JSON out of the same bytes.
+//!
 //! # Order
 //!
 //! The order is that of the reads. Two pipes cannot tell in which order their bytes were written.
@@ -97,6 +102,7 @@ mod slot;
 mod spill;
 mod stdin;
 mod subscriber;
+pub mod view;
 
 pub use byte_stream::{ByteReader, ByteStream};
 pub use capture::{Capture, Captured, DEFAULT_CAPTURE};

@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::hub::HubRef;
 use crate::metrics::SubscriberMetrics;
 use crate::slot::Slot;
+use crate::view::{LineOptions, LineStream};
 
 /// One reader's view of a hub.
 ///
@@ -97,6 +98,11 @@ impl Subscriber {
     /// [`ByteStream::lossy`] is asked for.
     pub const fn bytes(self) -> ByteStream {
         ByteStream::new(self)
+    }
+
+    /// The payload as lines, for the eyes; the bytes stay what they are.
+    pub fn lines(self, options: LineOptions) -> LineStream {
+        LineStream::new(self, options)
     }
 
     /// The payload as an [`AsyncRead`](tokio::io::AsyncRead). A gap is an error there, unless
