@@ -267,7 +267,7 @@ fn subordinate_ids_of_root_win(scene: &Scene) {
             let map = seen["paths"][format!("/proc/self/{file}")]["content"].as_str().expect("a map");
             assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", first, "65536"], "{file}");
         }
-        assert_eq!(container.outside_ids(), Some((300_000_000, 400_000_000)));
+        assert_eq!(container.identities(), [(300_000_000, 400_000_000)]);
         let errors = host.refused(host.spec("second"), probe(&["true"])).await;
         assert_eq!((errors.0[0].kind(), errors.0[0].field()), (ErrorKind::Exhausted, Some("user_namespace")));
         container.delete().await.expect("deleted");

@@ -16,7 +16,7 @@
 compile_error!("orangery runs on Linux: it is made of namespaces, cgroups and pidfds");
 
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -126,6 +126,29 @@ pub struct Evidence {
     pub cgroup_mode: String,
 }
 
+/// The root directory of a container, and what keeps its mounts: once the last process of a mount namespace is gone, the
+/// kernel takes the mounts apart unless somebody holds the namespace itself.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    /// Never read: held.
+    _mounts: OwnedFd,
+}
+
+impl Root {
+    /// A directory (O_PATH) and the mount namespace that it lies in.
+    #[must_use]
+    pub fn new(dir: OwnedFd, mounts: OwnedFd) -> Self {
+        Self { dir, _mounts: mounts }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
 /// Makes containers. The actors know this trait only.
 pub trait Runtime: Send + Sync + 'static {
     /// Check the spec, make namespaces, cgroup and root file system, and pid 1: the stub init, or `main` waiting
@@ -206,16 +229,20 @@ pub trait Container: Send + Sync + 'static {
     /// What could not be removed.
     fn delete(&self) -> BoxFuture<Result<(), Error>>;
 
-    /// The container's root directory for file copies (O_PATH), while it lives.
+    /// The container's root directory for file copies. Opened while it lives, it stays usable after its end.
     ///
     /// # Errors
     /// [`ErrorKind::State`] when it is gone.
-    fn root(&self) -> Result<OwnedFd, Error>;
+    fn root(&self) -> Result<Root, Error>;
 
-    /// What uid 0 and gid 0 of the container are outside, where files must be made under those ids: a file system of the
-    /// container's own user namespace refuses ids that are not mapped there (EOVERFLOW).
-    fn outside_ids(&self) -> Option<(u32, u32)> {
-        None
+    /// In whose name the container's files are touched: pairs of uid and gid outside, to be tried in this order. First its
+    /// root, then the user of its main process, where the two differ. Empty: with our own rights, because they are no
+    /// more than the container's.
+    ///
+    /// Whatever a hostile container makes us open by a link, it could have opened itself; and a file system of its own
+    /// user namespace refuses ids that are not mapped there (EOVERFLOW).
+    fn identities(&self) -> Vec<(u32, u32)> {
+        Vec::new()
     }
 
     /// pid 1 of the container in the supervisor's pid namespace; for display.

@@ -6,7 +6,6 @@ mod stats;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,7 +26,6 @@ use crate::container::msg::{Exec, Pause, Update};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
-use crate::files;
 use crate::ids::ProcessId;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
@@ -469,30 +467,15 @@ impl ContainerHandle {
         Inspect::of(&self.inner.slot)
     }
 
-    fn container(&self) -> Result<&Arc<dyn orangery_runtime::Container>, Error> {
-        let container = self.inner.slot.container.get();
-        container.ok_or_else(|| Error::new(ErrorKind::State, "the container has not started"))
+    pub(crate) fn slot(&self) -> &Arc<ContainerSlot> {
+        &self.inner.slot
     }
 
-    /// A file of the container, at most `max` bytes of it. Links lead nowhere outside.
-    ///
-    /// # Errors
-    /// It does not exist, is no regular file, is larger, or the container has ended.
-    pub fn read_file(&self, path: impl AsRef<Path>, max: u64) -> Result<Bytes, Error> {
-        files::read(&self.container()?.root()?, path.as_ref(), max)
+    pub(crate) fn system(&self) -> &ArbiterHandle {
+        &self.inner.main.system
     }
 
-    /// Write a file into the container as its root, replacing one that is there.
-    ///
-    /// # Errors
-    /// Its directory does not exist or cannot be written, or the container has ended.
-    pub fn copy_in(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<(), Error> {
-        let container = self.container()?;
-        let root = container.root()?;
-        orangery_runtime::sys::as_ids(container.outside_ids(), || files::write(&root, path.as_ref(), content, mode))
-    }
-
-    /// Kill it if it lives, and wait until nothing of it is left. Idempotent.
+    /// Kill it if it lives, let go of its files, and wait until nothing of it is left. Idempotent.
     ///
     /// # Errors
     /// What could not be removed.
@@ -504,6 +487,7 @@ impl ContainerHandle {
         async move {
             let slot = &handle.inner.slot;
             let _ = slot.main.kill(Cause::Stop { escalated: true });
+            slot.let_files_go();
             let mut gone = slot.gone.subscribe();
             let _ = gone.wait_for(|gone| *gone).await;
             Ok(())

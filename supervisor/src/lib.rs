@@ -43,6 +43,7 @@ pub use blocking::block_on;
 pub use command::{Command, ExecCommand, Output, Stdin};
 pub use container::state::State;
 pub use error::{Error, ErrorKind};
+pub use files::{Copied, CopyOptions, SkipReason, Skipped};
 pub use filter::Filter;
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;

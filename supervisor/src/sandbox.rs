@@ -40,6 +40,7 @@ pub(crate) struct Description {
     pub(crate) output: Option<u64>,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) ring_bytes: usize,
+    pub(crate) keep_files: bool,
 }
 
 impl Default for Description {
@@ -51,6 +52,7 @@ impl Default for Description {
             output: None,
             drain_grace: Some(Duration::from_secs(2)),
             ring_bytes: 256 << 10,
+            keep_files: false,
         }
     }
 }
@@ -251,6 +253,15 @@ impl SandboxBuilder {
     /// Bytes of output kept for readers that come later. Default: 256 KiB.
     pub fn ring(mut self, bytes: usize) -> Self {
         self.inner.ring_bytes = bytes;
+        self
+    }
+
+    /// Keep the container's files after its exit, until it is deleted, its last handle goes or the supervisor is shut
+    /// down: for [`copy_out`](crate::ContainerHandle::copy_out) of what it has made. Until then it keeps its id, its place
+    /// among the supervisor's containers, two descriptors, and the memory of its private directories; nothing of it runs
+    /// and its cgroup is gone. Default: the files go with it, before its report is told.
+    pub fn keep_files(mut self, keep: bool) -> Self {
+        self.inner.keep_files = keep;
         self
     }
 

@@ -248,7 +248,12 @@ impl Supervisor {
                 spec.id = supervisor.name();
             }
             let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
-            let policy = Policy { wall, output: description.output, drain_grace: description.drain_grace };
+            let policy = Policy {
+                wall,
+                output: description.output,
+                drain_grace: description.drain_grace,
+                keep_files: description.keep_files,
+            };
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {
                 spec,

@@ -1,6 +1,6 @@
 //! A container of ours: what is done to it, and what it leaves as evidence.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ProcessSpec, User};
-use crate::{BoxFuture, Container, Evidence, Started};
+use crate::{BoxFuture, Container, Evidence, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Core {
             User::Name(_) => Some(self.root()?),
             _ => None,
         };
-        let checked = check::check_process(spec, self.spec.container(), root.as_ref());
+        let checked = check::check_process(spec, self.spec.container(), root.as_ref().map(AsFd::as_fd));
         let checked = checked.map_err(|mut errors| errors.0.swap_remove(0))?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
         self.exec_checked(&checked).await
@@ -173,37 +173,29 @@ impl Core {
 
     /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
     fn or_ended(&self, error: Error) -> Error {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut fds = [PollFd::new(&*self.init, PollFlags::IN)];
-        match poll(&mut fds, Some(&rustix::event::Timespec::default())) {
-            Ok(1) => Error::new(ErrorKind::State, "the container has ended"),
-            _ => error,
-        }
+        if self.init_ended() { Error::new(ErrorKind::State, "the container has ended") } else { error }
     }
 
-    fn root(&self) -> Result<OwnedFd, Error> {
+    fn root(&self) -> Result<Root, Error> {
         use rustix::fs::{Mode, OFlags};
         self.alive()?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(format!("/proc/{}/root", self.init_pid), flags, Mode::empty());
+        let open = |what: &str, flags| {
+            rustix::fs::open(format!("/proc/{}/{what}", self.init_pid), flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        let opened = open("root", OFlags::PATH | OFlags::DIRECTORY)
+            .and_then(|dir| Ok(Root::new(dir, open("ns/mnt", OFlags::RDONLY)?)));
         // The number was the container's if its process still lives after it was used.
-        let lives = rustix::process::test_kill_process(self.init_process()?);
-        match (root, lives) {
-            (Ok(root), Ok(())) if self.unreaped() => Ok(root),
-            (Err(error), _) if self.unreaped() => Err(Error::system("cannot open the container's root", error)),
-            _ => Err(Error::new(ErrorKind::State, "the container has ended")),
+        match opened {
+            _ if self.init_ended() => Err(Error::new(ErrorKind::State, "the container has ended")),
+            Ok(root) => Ok(root),
+            Err(error) => Err(Error::system("cannot open the container's root", error)),
         }
     }
 
-    fn init_process(&self) -> Result<rustix::process::Pid, Error> {
-        rustix::process::Pid::from_raw(self.init_pid)
-            .ok_or_else(|| Error::new(ErrorKind::State, "the container has no init"))
-    }
-
-    /// The pidfd still names a process, so that its number is not another's.
-    fn unreaped(&self) -> bool {
-        // CONT is what a running init ignores; signal 0 has no name here.
-        rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::CONT).is_ok()
+    /// pid 1 has ended.
+    fn init_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        poll(&mut [PollFd::new(&*self.init, PollFlags::IN)], Some(&Timespec::default())) == Ok(1)
     }
 
     async fn finish(&self) -> Evidence {
@@ -338,13 +330,25 @@ impl Container for NativeContainer {
         Box::pin(async move { core.delete().await })
     }
 
-    fn root(&self) -> Result<OwnedFd, Error> {
+    fn root(&self) -> Result<Root, Error> {
         self.core.root()
     }
 
-    fn outside_ids(&self) -> Option<(u32, u32)> {
-        let base = self.core.joining.ids.as_ref()?.base;
-        self.core.inner.machine.privileged.then_some(base)
+    fn identities(&self) -> Vec<(u32, u32)> {
+        let main = self.core.spec.main().ids();
+        match self.core.joining.ids.as_ref().map(|ids| ids.base) {
+            // An ordinary user has no rights that the container lacks.
+            _ if !self.core.inner.machine.privileged => Vec::new(),
+            // Its root is the host's.
+            None if main.0 == 0 => Vec::new(),
+            None => vec![main],
+            Some(base) => {
+                let outside = |(uid, gid): (u32, u32)| (base.0.saturating_add(uid), base.1.saturating_add(gid));
+                let mut all = vec![outside((0, 0)), outside(main)];
+                all.dedup();
+                all
+            }
+        }
     }
 
     fn init_pid(&self) -> i32 {

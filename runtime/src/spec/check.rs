@@ -2,7 +2,7 @@
 //! any work starts. Looks at the host (does the root exist? who is `www-data`?) but changes nothing.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -372,7 +372,7 @@ fn check_joined(no: &mut Refusals, spec: &ContainerSpec) -> Vec<(usize, Arc<Owne
 pub fn check_process(
     spec: ProcessSpec,
     container: &ContainerSpec,
-    root: Option<&OwnedFd>,
+    root: Option<BorrowedFd<'_>>,
 ) -> Result<CheckedProcess, Errors> {
     let mut no = Refusals(Vec::new());
     check_strings(&mut no, &spec);
@@ -494,7 +494,7 @@ fn check_caps(no: &mut Refusals, spec: &ProcessSpec, user: Option<&Resolved>) ->
 }
 
 /// Who a process runs as: numbers as they are, names from the container's own /etc.
-fn resolve_user(user: &User, container: &ContainerSpec, root: Option<&OwnedFd>) -> Result<Resolved, String> {
+fn resolve_user(user: &User, container: &ContainerSpec, root: Option<BorrowedFd<'_>>) -> Result<Resolved, String> {
     let name = match user {
         User::Root => return Ok(Resolved { uid: 0, gid: 0, groups: Vec::new(), home: None }),
         User::Ids { uid, gid } if *uid == u32::MAX || *gid == u32::MAX => {

@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+mod identity;
+
+pub use identity::as_ids;
+
 /// Effective capability `number` of this process, from /proc.
 #[must_use]
 pub fn has_capability(number: u32) -> bool {
@@ -23,29 +27,6 @@ pub fn has_all_ids() -> bool {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         text.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>() == Ok(vec![0, 0, u32::MAX])
     })
-}
-
-/// Run `act` with these ids for file access, on this thread only, without the capabilities that override permissions.
-/// Back again when it returns or unwinds.
-pub fn as_ids<T>(ids: Option<(u32, u32)>, act: impl FnOnce() -> T) -> T {
-    struct Back(u32, u32);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            set_fs_ids(self.0, self.1);
-        }
-    }
-    let Some((uid, gid)) = ids else { return act() };
-    let _back = Back(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    set_fs_ids(uid, gid);
-    act()
-}
-
-/// setfsgid first: it needs a right that setfsuid may take.
-fn set_fs_ids(uid: u32, gid: u32) {
-    // SAFETY: takes a number, changes this thread's credentials for file access only.
-    let _ = unsafe { libc::setfsgid(gid) };
-    // SAFETY: as above.
-    let _ = unsafe { libc::setfsuid(uid) };
 }
 
 /// Map the ids of a detached mount tree by a user namespace (5.12).

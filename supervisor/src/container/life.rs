@@ -35,6 +35,8 @@ pub(crate) struct Policy {
     pub(crate) output: Option<u64>,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
+    /// Its files stay after the exit until they are let go.
+    pub(crate) keep_files: bool,
 }
 
 /// A wall limit and how gently it is carried out.
@@ -65,6 +67,7 @@ pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) 
     if let Some(alive) = begin(order).await {
         alive.watch().await;
     }
+    slot.give_files_up().await;
     slot.step(Input::Removed);
     ended(&slot);
 }
@@ -102,11 +105,15 @@ async fn begin(order: Order) -> Option<Living> {
     };
     let create_us = micros(began);
     let _ = slot.container.set(Arc::clone(&container));
+    let kept = match policy.keep_files {
+        true => container.root().map(|root| slot.keep_root(root)).map_err(Error::from),
+        false => Ok(()),
+    };
     let gate = faults.pass(Site::StartGate, &slot.id).map_err(|errno| {
         orangery_runtime::Error::new(orangery_runtime::ErrorKind::Creation, "injected").with_errno(Some(errno)).into()
     });
     let began = Instant::now();
-    let started = match gate {
+    let started = match kept.and(gate) {
         Err(error) => Err(error),
         Ok(()) => tokio::select! {
             started = container.start() => started.map_err(Error::from),
@@ -194,9 +201,10 @@ impl Living {
         if let Err(error) = container.delete().await {
             tracing::error!(container = %slot.id, %error, "the container could not be removed");
         }
-        slot.step(Input::Removed);
+        slot.step(if policy.keep_files { Input::Kept } else { Input::Removed });
         slot.main.report.send_replace(Some(Arc::new(report)));
         actor.do_send(Removed);
+        slot.until_let_go().await;
     }
 }
 
@@ -311,7 +319,7 @@ pub(crate) async fn exec(
     };
     let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
-    let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)) };
+    let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)), keep_files: false };
     let ended = watch_process(&slot, started, &policy, &actor);
     let _ = reply.send(Ok((Untaken::new(&slot), actor)));
     let (exit, reason) = ended.await;

@@ -5,6 +5,8 @@
 //!      | Failed              |  MainExited                | MainExited
 //!      v                     v                            v
 //!    Gone  <--Removed---   Ending  <----------------------+
+//!      ^                     | Kept
+//!      +------Removed----  Kept: only its files are left
 //! ```
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of

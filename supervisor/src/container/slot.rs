@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use actix::Addr;
 use orangery_io_stream::{Overflow, Sources, SubscribeOptions, Subscriber};
-use orangery_runtime::Container;
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::{Container, Root};
 use tokio::sync::watch;
 
 use super::actor::ContainerActor;
@@ -36,6 +36,10 @@ pub(crate) struct ContainerSlot {
     state: Mutex<State>,
     /// Everything is removed.
     pub(crate) gone: watch::Sender<bool>,
+    /// The root directory, where its files are to be kept after the exit.
+    kept: Mutex<Option<Arc<Root>>>,
+    /// Nobody may use its files any more: it is deleted, its last handle has gone, or the supervisor ends.
+    let_go: watch::Sender<bool>,
     /// Somebody took it out of the hands of its handles.
     pub(crate) detached: AtomicBool,
     /// How many attend to it: handles, and answers on their way to one.
@@ -93,6 +97,8 @@ impl ContainerSlot {
             captures: Mutex::new(None),
             state: Mutex::new(State::Creating),
             gone: watch::Sender::new(false),
+            kept: Mutex::new(None),
+            let_go: watch::Sender::new(false),
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
             wall_ns: OnceLock::new(),
@@ -174,9 +180,50 @@ impl ContainerSlot {
         claimed.is_ok()
     }
 
+    /// Keep its files after the exit, until they are let go.
+    pub(crate) fn keep_root(&self, root: Root) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(root));
+    }
+
+    pub(crate) fn kept_root(&self) -> Option<Arc<Root>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// End what still works on its files; its life then gives them up.
+    pub(crate) fn let_files_go(&self) {
+        self.let_go.send_replace(true);
+    }
+
+    /// Give them up. The last descriptor of a mount namespace takes its mounts apart, which may block.
+    pub(crate) async fn give_files_up(&self) {
+        self.let_files_go();
+        let root = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(root) = root {
+            let _ = tokio::task::spawn_blocking(move || drop(root)).await;
+        }
+    }
+
+    /// Its files were let go.
+    pub(crate) fn let_go(&self) -> bool {
+        *self.let_go.borrow()
+    }
+
+    /// Wait for that, or until nobody is left to let them go, where they are kept at all.
+    pub(crate) async fn until_let_go(&self) {
+        if self.kept_root().is_none() {
+            return;
+        }
+        let (mut let_go, mut attended) = (self.let_go.subscribe(), self.attended.subscribe());
+        tokio::select! {
+            _ = let_go.wait_for(|gone| *gone) => {}
+            _ = attended.wait_for(|count| *count == 0) => {}
+        }
+    }
+
     /// The last handle has gone.
     fn abandoned(&self) {
         if !self.detached.load(Ordering::Acquire) {
+            self.let_files_go();
             let _ = self.main.kill(Cause::Stop { escalated: true });
         }
     }

@@ -15,6 +15,8 @@ pub enum State {
     Paused,
     /// Its main process has ended; what is left is being removed.
     Ending,
+    /// Removed but for its files, which are kept until it is deleted.
+    Kept,
     /// Removed.
     Gone,
 }
@@ -31,12 +33,13 @@ pub(crate) enum Input {
     Resumed,
     Update,
     MainExited,
+    Kept,
     Removed,
 }
 
 impl Input {
     #[cfg(test)]
-    pub(crate) const ALL: [Input; 10] = [
+    pub(crate) const ALL: [Input; 11] = [
         Input::Started,
         Input::Failed,
         Input::Exec,
@@ -46,6 +49,7 @@ impl Input {
         Input::Resumed,
         Input::Update,
         Input::MainExited,
+        Input::Kept,
         Input::Removed,
     ];
 }
@@ -82,13 +86,15 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         (State::Running, Input::Resume) | (State::Paused, Input::Pause) => (state, Already),
         (State::Running, Input::Resumed) | (State::Paused, Input::Paused) => (state, Ignore("it is so already")),
         (State::Paused, Input::Exec) => (state, Refuse("the container is paused")),
-        (State::Ending | State::Gone, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
+        (State::Ending, Input::Kept) => (State::Kept, Go),
+        (State::Ending | State::Kept | State::Gone, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
             (state, Refuse("the container has ended"))
         }
         (_, Input::Removed) => (State::Gone, Go),
         (State::Creating, Input::Paused | Input::Resumed) => (state, Ignore("nothing to freeze yet")),
+        (State::Creating | State::Running | State::Paused, Input::Kept) => (state, Ignore("it has not ended")),
         (State::Running | State::Paused, Input::Started | Input::Failed) => (state, Ignore("it runs already")),
-        (State::Ending | State::Gone, _) => (state, Ignore("late news of an ended container")),
+        (State::Ending | State::Kept | State::Gone, _) => (state, Ignore("late news of an ended container")),
     }
 }
 
@@ -96,7 +102,8 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
 mod tests {
     use super::*;
 
-    const STATES: [State; 5] = [State::Creating, State::Running, State::Paused, State::Ending, State::Gone];
+    const STATES: [State; 6] =
+        [State::Creating, State::Running, State::Paused, State::Ending, State::Kept, State::Gone];
 
     #[test]
     fn nothing_comes_back_from_gone_and_nothing_is_accepted_after_the_end() {

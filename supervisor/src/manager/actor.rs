@@ -118,6 +118,7 @@ impl Handler<ShutDown> for ManagerActor {
         self.closed = true;
         self.shutting_down.push(message.reply);
         for slot in self.registry.values() {
+            slot.let_files_go();
             if let Err(error) = slot.main.kill(Cause::Stop { escalated: true }) {
                 // Still being made: its life sees the kill that follows its start.
                 if error.kind() != ErrorKind::State {

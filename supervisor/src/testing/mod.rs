@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use orangery_runtime::cgroup::{Limits, Stats};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{
-    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Runtime,
-    Started,
+    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Root,
+    Runtime, Started,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -260,7 +260,7 @@ impl Container for FakeContainer {
         ready(Ok(()))
     }
 
-    fn root(&self) -> Result<OwnedFd, Error> {
+    fn root(&self) -> Result<Root, Error> {
         Err(Error::new(ErrorKind::State, "a fake has no root"))
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use orangery::{
     Cause, ErrorKind, Event, ExitStatus, LimitKind, Measured, OomVerdict, Sandbox, Source, State, Stdin, User,
 };
@@ -22,7 +21,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(the_memory_limit_is_the_cause, Memory),
         trial!(the_oom_killers_victim_says_so_and_nobody_else, Memory),
         trial!(pause_holds_it_and_a_paused_container_can_be_killed, Freezer),
-        trial!(files_go_in_and_come_out),
         trial!(a_user_by_number_has_a_home_and_no_capabilities),
         trial!(dropping_run_at_every_poll_leaves_nothing),
         trial!(the_blocking_form_works_without_a_runtime),
@@ -148,25 +146,6 @@ fn pause_holds_it_and_a_paused_container_can_be_killed(scene: &Scene) {
         container.pause().await.unwrap();
         container.kill().unwrap();
         container.wait().await.unwrap();
-    });
-}
-
-fn files_go_in_and_come_out(scene: &Scene) {
-    play(scene, async |supervisor| {
-        let sandbox = Sandbox::builder().file("/in/a", "staged").build().unwrap();
-        let script = "cat /in/a > /tmp/b; ln -s /etc/passwd /tmp/link; ln -s / /tmp/root; sleep 1000";
-        let container = supervisor.command("sh").arg("-c").arg(script).sandbox(&sandbox).spawn().await.unwrap();
-        container.copy_in("/tmp/c", b"copied", 0o600).unwrap();
-        let listing = container.command("sh").arg("-c").arg("until [ -L /tmp/root ]; do :; done; cat /tmp/b /tmp/c");
-        let process = listing.spawn().await.unwrap();
-        assert_eq!(process.stdout().collect(100).await.to_vec(), b"stagedcopied");
-        assert_eq!(container.read_file("/tmp/b", 100).unwrap(), Bytes::from_static(b"staged"));
-        assert_eq!(container.read_file("/tmp/b", 3).unwrap_err().field(), Some("max"));
-        let passwd = container.read_file("/tmp/link", 4096).unwrap();
-        assert!(passwd.starts_with(b"root:x:0:0:root:/root:/bin/sh\nnobody"), "the container's, not the host's");
-        assert!(container.read_file("/dev/zero", 10).is_err());
-        supervisor.shutdown().await;
-        assert!(container.read_file("/tmp/b", 100).is_err());
     });
 }
 

@@ -3,6 +3,7 @@
 //! skipped, with the reason.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod files;
 mod guest;
 mod hosts;
 mod life;
@@ -11,5 +12,5 @@ mod stage;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orangery_tests::main(&[life::trials(), hosts::trials(), guest::trials()].concat())
+    orangery_tests::main(&[files::trials(), life::trials(), hosts::trials(), guest::trials()].concat())
 }
