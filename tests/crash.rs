@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use orangery_runtime::native::NativeRuntime;
-use orangery_runtime::{ErrorKind, ExitStatus};
+use orangery_runtime::{ErrorKind, ExitStatus, Pause};
 use orangery_tests::host::probe;
 use orangery_tests::stock::{Process, descendants};
 use orangery_tests::wait::{self, Lines};
@@ -110,7 +110,7 @@ fn be_victim(scene: &Scene) -> bool {
             let mut lines = Lines::of(started.stdout.take().expect("stdout"));
             assert_eq!(lines.next().await, "ready");
             if does == "pauses" {
-                container.pause().await.expect("paused");
+                container.pause(Pause::Freeze).await.expect("paused");
             }
             if does == "creates" && n % 8 == 7 {
                 kept.clear();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use orangery_runtime::cgroup::{CpuQuota, Limits, Oom};
 use orangery_runtime::spec::{Disk, Stdio};
-use orangery_runtime::{ErrorKind, ExitStatus};
+use orangery_runtime::{ErrorKind, ExitStatus, Pause};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Scene, trial};
@@ -203,13 +203,13 @@ fn pause_and_resume(scene: &Scene) {
         let container = host.create(host.spec("pause"), main).await.expect("created");
         let mut started = container.start().await.expect("started");
         for _ in 0..3 {
-            wait::soon("pause", container.pause()).await.expect("paused");
-            wait::soon("pause", container.pause()).await.expect("paused already");
+            wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
+            wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused already");
             wait::soon("resume", container.resume()).await.expect("resumed");
             wait::soon("resume", container.resume()).await.expect("resumed already");
         }
         // Paused it does not answer; resumed it does.
-        wait::soon("pause", container.pause()).await.expect("paused");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
         let stdin = started.stdin.take().expect("stdin");
         rustix::io::write(&stdin, b"hello\n").expect("written");
         let stdout = started.stdout.take().expect("stdout");
@@ -226,7 +226,7 @@ fn killed_and_deleted_while_paused(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("paused"), probe(&["deaf"])).await.expect("created");
         let started = container.start().await.expect("started");
-        wait::soon("pause", container.pause()).await.expect("paused");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
         container.kill().expect("killed");
         let exit = wait::soon("its end", started.exit).await.expect("an exit");
         assert_eq!(exit.status, ExitStatus::Signal { signal: 9, core_dumped: false });
@@ -238,7 +238,7 @@ fn dropped_while_paused(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("dropped"), probe(&["deaf"])).await.expect("created");
         let started = container.start().await.expect("started");
-        wait::soon("pause", container.pause()).await.expect("paused");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
         drop(container);
         wait::soon("its end", started.exit).await.expect("an exit");
     });
@@ -247,7 +247,7 @@ fn dropped_while_paused(scene: &Scene) {
 fn exec_while_paused_is_refused(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("paused"), probe(&["true"])).await.expect("created");
-        wait::soon("pause", container.pause()).await.expect("paused");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
         assert_eq!(container.exec(probe(&["true"])).await.expect_err("paused").kind(), ErrorKind::State);
         // Not started yet, and paused: the same refusal, or a start that waits; never a hang.
         wait::soon("resume", container.resume()).await.expect("resumed");
@@ -316,7 +316,7 @@ fn no_cgroups_at_all(scene: &Scene) {
         let container = host.create(host.spec("bare"), probe(&["forks", "20"])).await.expect("created");
         outcome(container.start().await.expect("started")).await;
         assert!(scene.cgroups().is_empty());
-        assert_eq!(container.pause().await.expect_err("no freezer").kind(), ErrorKind::Unsupported);
+        assert_eq!(container.pause(Pause::Freeze).await.expect_err("no freezer").kind(), ErrorKind::Unsupported);
         let evidence = container.finish().await;
         assert!(matches!(evidence.oom, Oom::Unknown { .. }), "{evidence:?}");
         container.delete().await.expect("deleted");

@@ -149,6 +149,18 @@ impl AsFd for Root {
     }
 }
 
+/// How the processes of a container are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pause {
+    /// By the cgroup's freezer: all at once, unseen by the processes.
+    #[default]
+    Freeze,
+    /// By SIGSTOP to each of them, which needs no cgroup. Weaker: their parents can see it, SIGCONT (also ours, in a
+    /// stop) lets one of them go on, and while they are being stopped, one after the other, those that still run notice.
+    Stop,
+}
+
 /// Makes containers. The actors know this trait only.
 pub trait Runtime: Send + Sync + 'static {
     /// Check the spec, make namespaces, cgroup and root file system, and pid 1: the stub init, or `main` waiting
@@ -191,13 +203,14 @@ pub trait Container: Send + Sync + 'static {
     /// Only when neither the cgroup nor the pidfd can be used.
     fn kill(&self) -> Result<(), Error>;
 
-    /// Freeze all processes; resolves when they are frozen.
+    /// Hold all processes; resolves when they are held. Held already, one way or the other: nothing to do.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] without a freezer.
-    fn pause(&self) -> BoxFuture<Result<(), Error>>;
+    /// [`ErrorKind::Unsupported`] for [`Pause::Freeze`] without a freezer; [`ErrorKind::Exhausted`] for [`Pause::Stop`]
+    /// when processes go on forking faster than they are stopped: all run again then.
+    fn pause(&self, how: Pause) -> BoxFuture<Result<(), Error>>;
 
-    /// Undo [`Container::pause`].
+    /// Undo [`Container::pause`], the way it was done.
     ///
     /// # Errors
     /// As for pause.

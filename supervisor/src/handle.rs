@@ -1,6 +1,7 @@
 //! Handles: what a service holds of a container or a process. They reach the slot directly and the actors by messages.
 
 mod attach;
+mod control;
 mod properties;
 mod stats;
 
@@ -22,7 +23,7 @@ use crate::blocking;
 use crate::command::{self, ExecCommand, Stdin};
 use crate::container::actor::ContainerActor;
 use crate::container::life::{self, Alive};
-use crate::container::msg::{Exec, Pause, Update};
+use crate::container::msg::Exec;
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
@@ -416,49 +417,6 @@ impl ContainerHandle {
             }
             Ok(handle)
         }
-    }
-
-    fn freeze(&self, pause: bool) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
-        let (reply, answer) = oneshot::channel();
-        self.inner.actor.do_send(Pause { pause, reply });
-        let main = Arc::clone(&self.inner.slot.main);
-        async move { answer.await.map_err(|_| lost(&main))? }
-    }
-
-    /// Freeze every process of it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] without a freezer, [`ErrorKind::State`] after the end.
-    ///
-    /// # Cancel safety
-    /// Asked for when called: it goes on when the future is dropped. The future does not keep the container alive.
-    pub fn pause(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
-        self.freeze(true)
-    }
-
-    /// Let it go on.
-    ///
-    /// # Errors
-    /// As for [`ContainerHandle::pause`].
-    ///
-    /// # Cancel safety
-    /// As for [`ContainerHandle::pause`].
-    pub fn resume(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
-        self.freeze(false)
-    }
-
-    /// Change limits; those that are `None` stay.
-    ///
-    /// # Errors
-    /// The field and the kernel's reason; the old limits hold then.
-    ///
-    /// # Cancel safety
-    /// As for [`ContainerHandle::pause`].
-    pub fn update(&self, limits: Limits) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
-        let (reply, answer) = oneshot::channel();
-        self.inner.actor.do_send(Update { limits, reply });
-        let main = Arc::clone(&self.inner.slot.main);
-        async move { answer.await.map_err(|_| lost(&main))? }
     }
 
     /// As it is now.

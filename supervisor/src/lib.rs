@@ -52,6 +52,7 @@ pub use orangery_io_stream::{
     Captured, Cursor, Event, Gone, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,
 };
 pub use orangery_runtime as runtime;
+pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use orangery::testing::FakeRuntime;
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, ProcessId, Sandbox, State, StatsStream,
-    Supervisor, block_on,
+    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, Pause, ProcessId, Sandbox, State,
+    StatsStream, Supervisor, block_on,
 };
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
@@ -190,4 +190,23 @@ fn stats_are_pushed_without_a_runtime_and_end_with_the_last_ones() {
     assert_eq!(rest.last(), Some(&fake.readings()), "the last ones were read at the end");
     assert!(next(&mut handle.stats_stream(Duration::from_secs(1))).is_some(), "an ended container has its last ones");
     supervisor.shutdown_blocking();
+}
+
+#[tokio::test]
+async fn without_a_freezer_a_pause_is_refused_unless_a_stop_is_asked_for() {
+    let fake = FakeRuntime::default();
+    fake.without_freezer();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    let refused = handle.pause().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.field()), (ErrorKind::Unsupported, Some("pause")));
+    assert_eq!(handle.inspect().state, State::Running);
+    handle.pause_with(Pause::Stop).await.unwrap();
+    handle.pause_with(Pause::Stop).await.unwrap();
+    assert_eq!(handle.inspect().state, State::Paused);
+    assert_eq!(handle.command("more").spawn().await.unwrap_err().kind(), ErrorKind::State);
+    handle.resume().await.unwrap();
+    assert_eq!(handle.inspect().state, State::Running);
+    assert_eq!(fake.log(), ["create a", "start a", "stop a", "resume a"], "the second pause joined the first");
+    supervisor.shutdown().await;
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use orangery_runtime::cgroup::{Ceiling, CpuQuota, Limits, Oom};
 use orangery_runtime::native::exit_of;
 use orangery_runtime::spec::{Access, Mount, MountSource, Rootfs, Stdio, UserNamespace};
-use orangery_runtime::{Container, ErrorKind, Evidence, ExitStatus, ProcessSpec, Started};
+use orangery_runtime::{Container, ErrorKind, Evidence, ExitStatus, Pause, ProcessSpec, Started};
 use orangery_tests::host::{command, outcome, probe};
 use orangery_tests::{Host, Outcome, Scene, main, trial, wait};
 
@@ -311,7 +311,7 @@ fn limits_change_while_it_runs(scene: &Scene) {
 fn frozen_and_thawed(scene: &Scene) {
     scene.play(async |host| {
         let (container, started) = begin(host, Limits::default(), probe(&["burn", "300"])).await;
-        wait::soon("pause", container.pause()).await.expect("frozen");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("frozen");
         let dir = group(scene, "c");
         assert!(read(&dir, "cgroup.events").contains("frozen 1"));
         let before = container.stats().cpu_usage_ns;
@@ -330,12 +330,12 @@ fn killed_while_frozen(scene: &Scene) {
     scene.play(async |host| {
         let (container, mut started) = begin(host, Limits::default(), probe(&["deaf"])).await;
         let _lines = ready(&mut started).await;
-        wait::soon("pause", container.pause()).await.expect("frozen");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("frozen");
         container.kill().expect("killed");
         assert_eq!(signal(&outcome(started).await), 9);
         end(&*container).await;
         let (container, _started) = begin(host, Limits::default(), probe(&["deaf"])).await;
-        wait::soon("pause", container.pause()).await.expect("frozen");
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("frozen");
         // Deleting is enough.
         end(&*container).await;
     });

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
@@ -10,14 +10,15 @@ use super::create::{Born, Supply, some};
 use super::janitor::{self, Rests, Work};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
-use super::{Inner, Point, cgroup_error};
+use super::stop::{self, Stopped};
+use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ProcessSpec, User};
-use crate::{BoxFuture, Container, Evidence, Root, Started};
+use crate::{BoxFuture, Container, Evidence, Pause, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
@@ -29,12 +30,23 @@ pub(super) struct Core {
     init_pid: i32,
     init: Arc<OwnedFd>,
     before: OomEvidence,
-    paused: AtomicBool,
+    paused: Mutex<Paused>,
+    /// Written by who changes `paused`; read by who starts a process, so that none is missed.
+    pausing: tokio::sync::RwLock<()>,
     /// The command behind the start gate, where it is pid 1 itself.
     waiting: Mutex<Option<Gated>>,
     started: AtomicBool,
     finished: OnceCell<Evidence>,
     deleted: OnceCell<()>,
+}
+
+/// How it is held.
+#[derive(Clone, Debug, Default)]
+enum Paused {
+    #[default]
+    No,
+    Frozen,
+    Stopped(Stopped),
 }
 
 #[derive(Debug)]
@@ -72,7 +84,8 @@ impl Core {
             init_pid: born.pid,
             init,
             before,
-            paused: AtomicBool::new(false),
+            paused: Mutex::default(),
+            pausing: tokio::sync::RwLock::default(),
             waiting: Mutex::new(waiting),
             started: AtomicBool::new(false),
             finished: OnceCell::new(),
@@ -94,7 +107,7 @@ impl Core {
     fn kill(&self) -> Result<(), Error> {
         // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
         let sent = rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::KILL);
-        if self.paused.load(Ordering::Acquire)
+        if matches!(*self.paused(), Paused::Frozen)
             && let Some(group) = self.group()
         {
             return group.kill().map_err(|error| cgroup_error(&error));
@@ -133,7 +146,8 @@ impl Core {
 
     async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
         self.alive()?;
-        if self.paused.load(Ordering::Acquire) {
+        let _none_missed = self.pausing.read().await;
+        if !matches!(*self.paused(), Paused::No) {
             return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
         }
         // Names are looked up in the container as it is now.
@@ -173,7 +187,7 @@ impl Core {
 
     /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
     fn or_ended(&self, error: Error) -> Error {
-        if self.init_ended() { Error::new(ErrorKind::State, "the container has ended") } else { error }
+        if lives(&self.init) { error } else { Error::new(ErrorKind::State, "the container has ended") }
     }
 
     fn root(&self) -> Result<Root, Error> {
@@ -186,16 +200,10 @@ impl Core {
             .and_then(|dir| Ok(Root::new(dir, open("ns/mnt", OFlags::RDONLY)?)));
         // The number was the container's if its process still lives after it was used.
         match opened {
-            _ if self.init_ended() => Err(Error::new(ErrorKind::State, "the container has ended")),
+            _ if !lives(&self.init) => Err(Error::new(ErrorKind::State, "the container has ended")),
             Ok(root) => Ok(root),
             Err(error) => Err(Error::system("cannot open the container's root", error)),
         }
-    }
-
-    /// pid 1 has ended.
-    fn init_ended(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        poll(&mut [PollFd::new(&*self.init, PollFlags::IN)], Some(&Timespec::default())) == Ok(1)
     }
 
     async fn finish(&self) -> Evidence {
@@ -230,26 +238,78 @@ impl Core {
         deleted.await.copied()
     }
 
-    async fn pause(&self, pause: bool) -> Result<(), Error> {
+    fn paused(&self) -> MutexGuard<'_, Paused> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pause(self: Arc<Self>, how: Pause) -> Result<(), Error> {
         self.alive()?;
-        let none = || Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
-        let group = self.group().ok_or_else(none)?;
-        let failed = |error: crate::cgroup::CgroupError| {
-            if error.is_unsupported() { none() } else { cgroup_error(&error) }
-        };
-        if pause {
-            self.paused.store(true, Ordering::Release);
-            group.freeze().map_err(|error| {
-                self.paused.store(false, Ordering::Release);
-                failed(error)
-            })?;
-        } else {
-            group.thaw().map_err(failed)?;
+        let _alone = self.pausing.write().await;
+        if !matches!(*self.paused(), Paused::No) {
+            return Ok(());
         }
-        group.wait_frozen(pause).await.map_err(failed)?;
-        self.paused.store(pause, Ordering::Release);
+        match how {
+            Pause::Freeze => self.freeze().await,
+            Pause::Stop => {
+                let core = Arc::clone(&self);
+                let stopped = blocking(move || stop::stop(core.init_pid, &core.init)).await?;
+                *self.paused() = Paused::Stopped(stopped);
+                Ok(())
+            }
+        }
+    }
+
+    async fn resume(self: Arc<Self>) -> Result<(), Error> {
+        self.alive()?;
+        let _alone = self.pausing.write().await;
+        let how = self.paused().clone();
+        match how {
+            Paused::No => return Ok(()),
+            Paused::Frozen => self.thaw().await?,
+            Paused::Stopped(before) => {
+                let core = Arc::clone(&self);
+                blocking(move || stop::resume(core.init_pid, &core.init, &before)).await?;
+            }
+        }
+        *self.paused() = Paused::No;
         Ok(())
     }
+
+    async fn freeze(&self) -> Result<(), Error> {
+        let group = self.group().ok_or_else(no_freezer)?;
+        // Before it is so: a kill that comes now must thaw.
+        *self.paused() = Paused::Frozen;
+        group.freeze().map_err(|error| {
+            *self.paused() = Paused::No;
+            freezer_error(&error)
+        })?;
+        group.wait_frozen(true).await.map_err(|error| {
+            let _ = group.thaw();
+            *self.paused() = Paused::No;
+            freezer_error(&error)
+        })
+    }
+
+    async fn thaw(&self) -> Result<(), Error> {
+        let group = self.group().ok_or_else(no_freezer)?;
+        group.thaw().map_err(|error| freezer_error(&error))?;
+        group.wait_frozen(false).await.map_err(|error| freezer_error(&error))
+    }
+}
+
+fn no_freezer() -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
+    error.with_hint("a pause by SIGSTOP (Pause::Stop) needs none")
+}
+
+fn freezer_error(error: &crate::cgroup::CgroupError) -> Error {
+    if error.is_unsupported() { no_freezer() } else { cgroup_error(error) }
+}
+
+/// Off the loop that everything else runs on.
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::System, error.to_string())))
 }
 
 impl Drop for Core {
@@ -297,14 +357,12 @@ impl Container for NativeContainer {
         self.core.kill()
     }
 
-    fn pause(&self) -> BoxFuture<Result<(), Error>> {
-        let core = Arc::clone(&self.core);
-        Box::pin(async move { core.pause(true).await })
+    fn pause(&self, how: Pause) -> BoxFuture<Result<(), Error>> {
+        Box::pin(Arc::clone(&self.core).pause(how))
     }
 
     fn resume(&self) -> BoxFuture<Result<(), Error>> {
-        let core = Arc::clone(&self.core);
-        Box::pin(async move { core.pause(false).await })
+        Box::pin(Arc::clone(&self.core).resume())
     }
 
     fn update(&self, limits: Limits) -> Result<(), Error> {

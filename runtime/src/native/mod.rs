@@ -7,6 +7,7 @@ mod janitor;
 mod report;
 pub mod state;
 mod stdio;
+mod stop;
 mod trees;
 
 use std::collections::HashMap;
@@ -320,6 +321,12 @@ fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
         Some(field) => made.with_field(format!("limits.{field}")),
         None => made,
     }
+}
+
+/// The process behind a pidfd has not ended, so that its number has been its own up to now.
+fn lives(pidfd: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())), Ok(0))
 }
 
 /// Send a signal through a pidfd.

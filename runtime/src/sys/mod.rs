@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -64,6 +64,22 @@ pub fn namespace_type(fd: impl AsFd) -> io::Result<u64> {
     // SAFETY: the request takes no argument and writes nothing.
     let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
     u64::try_from(kind).map_err(|_| io::Error::last_os_error())
+}
+
+/// The namespace that a pid or user namespace lies in (4.9).
+///
+/// # Errors
+/// EPERM when that is above the caller's own.
+pub fn parent_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
+    // _IO(0xb7, 2)
+    const NS_GET_PARENT: libc::c_ulong = 0xb702;
+    // SAFETY: the request takes no argument and writes nothing.
+    let parent = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_PARENT) };
+    if parent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent) })
 }
 
 /// How the process behind a pidfd ended, in wait(2) form, from the kernel's own record (6.15); `None` while it is not

@@ -81,14 +81,17 @@ impl Handler<Pause> for ContainerActor {
 
     fn handle(&mut self, message: Pause, _: &mut Context<Self>) {
         self.pass("pause");
-        let (ask, done) = if message.pause { (Input::Pause, Input::Paused) } else { (Input::Resume, Input::Resumed) };
+        let (ask, done) = match message.pause {
+            Some(_) => (Input::Pause, Input::Paused),
+            None => (Input::Resume, Input::Resumed),
+        };
         let Some((container, reply)) = or_answer(self.allowed(ask), message.reply) else { return };
         let slot = Arc::clone(&self.slot);
         actix_rt::spawn(async move {
-            let answer = match container {
-                None => Ok(()),
-                Some(container) if message.pause => container.pause().await,
-                Some(container) => container.resume().await,
+            let answer = match (container, message.pause) {
+                (None, _) => Ok(()),
+                (Some(container), Some(how)) => container.pause(how).await,
+                (Some(container), None) => container.resume().await,
             };
             if answer.is_ok() {
                 slot.step(done);

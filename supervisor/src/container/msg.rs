@@ -22,11 +22,11 @@ pub(crate) struct Exec {
     pub(crate) reply: oneshot::Sender<Result<Process, Error>>,
 }
 
-/// Freeze or thaw.
+/// Hold its processes in this way, or let them go on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Pause {
-    pub(crate) pause: bool,
+    pub(crate) pause: Option<orangery_runtime::Pause>,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 

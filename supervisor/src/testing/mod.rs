@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use orangery_runtime::cgroup::{Limits, Stats};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{
-    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Root,
-    Runtime, Started,
+    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, Pause, ProcessSpec,
+    Root, Runtime, Started,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -23,6 +23,7 @@ struct Scene {
     started: VecDeque<Actor>,
     alive: usize,
     readings: u64,
+    no_freezer: bool,
     refuse: Option<Error>,
 }
 
@@ -87,6 +88,11 @@ impl FakeRuntime {
     /// The next creation fails with this.
     pub fn refuse(&self, error: Error) {
         self.scene().refuse = Some(error);
+    }
+
+    /// From now on there is no freezer.
+    pub fn without_freezer(&self) {
+        self.scene().no_freezer = true;
     }
 
     /// What was asked of it, in order.
@@ -217,8 +223,11 @@ impl Container for FakeContainer {
         Ok(())
     }
 
-    fn pause(&self) -> BoxFuture<Result<(), Error>> {
-        self.fake.note(format!("pause {}", self.id));
+    fn pause(&self, how: Pause) -> BoxFuture<Result<(), Error>> {
+        if how == Pause::Freeze && self.fake.scene().no_freezer {
+            return ready(Err(Error::new(ErrorKind::Unsupported, "there is no freezer").with_field("pause")));
+        }
+        self.fake.note(format!("{} {}", if how == Pause::Freeze { "pause" } else { "stop" }, self.id));
         ready(Ok(()))
     }
 

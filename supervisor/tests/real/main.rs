@@ -5,6 +5,7 @@
 
 mod files;
 mod guest;
+mod handles;
 mod hosts;
 mod life;
 mod stage;
@@ -12,5 +13,7 @@ mod stage;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orangery_tests::main(&[files::trials(), life::trials(), hosts::trials(), guest::trials()].concat())
+    orangery_tests::main(
+        &[files::trials(), handles::trials(), life::trials(), hosts::trials(), guest::trials()].concat(),
+    )
 }

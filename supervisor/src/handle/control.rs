@@ -1,0 +1,82 @@
+//! Pause, resume and limits of a running container: through its actor, by its table.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use orangery_runtime::Pause;
+use orangery_runtime::cgroup::Limits;
+use tokio::sync::oneshot;
+
+use super::{ContainerHandle, lost};
+use crate::container::msg::{Pause as PauseMessage, Update};
+use crate::error::Error;
+
+impl ContainerHandle {
+    fn hold(&self, pause: Option<Pause>) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.actor.do_send(PauseMessage { pause, reply });
+        let main = Arc::clone(&self.inner.slot.main);
+        async move { answer.await.map_err(|_| lost(&main))? }
+    }
+
+    /// Freeze every process of it: [`Pause::Freeze`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without a freezer,
+    /// [`ErrorKind::State`](crate::ErrorKind::State) after the end.
+    ///
+    /// # Cancel safety
+    /// Asked for when called: it goes on when the future is dropped. The future does not keep the container alive.
+    pub fn pause(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.pause_with(Pause::Freeze)
+    }
+
+    /// Hold every process of it in this way. [`Pause::Stop`] needs no freezer and is weaker: see there. A container that
+    /// is paused stays so in the way it was paused first. Nothing can be started in it meanwhile; it can be killed.
+    ///
+    /// ```
+    /// use orangery::{ErrorKind, Pause};
+    /// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+    /// match container.pause().await {
+    ///     Err(error) if error.kind() == ErrorKind::Unsupported => container.pause_with(Pause::Stop).await?,
+    ///     done => done?,
+    /// }
+    /// container.resume().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`ContainerHandle::pause`]; [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) for [`Pause::Stop`] when
+    /// processes were still running after five seconds: all run again then.
+    ///
+    /// # Cancel safety
+    /// As for [`ContainerHandle::pause`].
+    pub fn pause_with(&self, how: Pause) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.hold(Some(how))
+    }
+
+    /// Let it go on, in whichever way it was paused.
+    ///
+    /// # Errors
+    /// As for [`ContainerHandle::pause`].
+    ///
+    /// # Cancel safety
+    /// As for [`ContainerHandle::pause`].
+    pub fn resume(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.hold(None)
+    }
+
+    /// Change limits; those that are `None` stay.
+    ///
+    /// # Errors
+    /// The field and the kernel's reason; the old limits hold then.
+    ///
+    /// # Cancel safety
+    /// As for [`ContainerHandle::pause`].
+    pub fn update(&self, limits: Limits) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.actor.do_send(Update { limits, reply });
+        let main = Arc::clone(&self.inner.slot.main);
+        async move { answer.await.map_err(|_| lost(&main))? }
+    }
+}
