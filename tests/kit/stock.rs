@@ -49,18 +49,23 @@ impl Stock {
         left.extend(after.cgroups.difference(&self.cgroups).map(|dir| format!("cgroup {}", dir.display())));
         left.extend(after.mounts.difference(&self.mounts).map(|mount| format!("mount {mount}")));
         left.extend(after.files.difference(&self.files).map(|file| format!("file {}", file.display())));
-        let known = |fd: &u32, what: &String| self.descriptors.get(fd) == Some(what);
-        left.extend(
-            after
-                .descriptors
-                .iter()
-                .filter(|(fd, what)| !known(fd, what))
-                .map(|(fd, what)| format!("descriptor {fd} -> {what}")),
-        );
-        if after.threads > self.threads && !fewer_threads(self.threads) {
+        if after.threads > self.threads && !soon(|| threads() <= self.threads) {
             left.push(format!("threads: {} before, {} after", self.threads, after.threads));
         }
+        let mut more = self.more(&after.descriptors);
+        if !more.is_empty() {
+            soon(|| {
+                more = self.more(&descriptors());
+                more.is_empty()
+            });
+        }
+        left.extend(more);
         left
+    }
+
+    fn more(&self, descriptors: &BTreeMap<u32, String>) -> Vec<String> {
+        let new = descriptors.iter().filter(|(fd, what)| self.descriptors.get(fd) != Some(what));
+        new.map(|(fd, what)| format!("descriptor {fd} -> {what}")).collect()
     }
 }
 
@@ -68,11 +73,13 @@ fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// A thread that has been joined, or has said that it ends, is seen in /proc for a moment longer: look again, bounded.
-fn fewer_threads(wanted: usize) -> bool {
+/// A thread that has been joined, or has said that it ends, is seen in /proc for a moment longer; and one that has just
+/// woken a task of another runtime holds that runtime, with its descriptors, until it lets go of the waker. Neither can
+/// be waited for: look again, bounded.
+fn soon(mut settled: impl FnMut() -> bool) -> bool {
     (0..200).any(|_| {
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        threads() <= wanted || rustix::event::poll(&mut [], Some(&pause)).is_err()
+        settled() || rustix::event::poll(&mut [], Some(&pause)).is_err()
     })
 }
 
