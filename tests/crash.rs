@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         trial!(the_supervisor_is_killed_with_paused_containers, Freezer),
         trial!(the_supervisor_drops_everything_without_a_shutdown),
         trial!(the_keeper_is_killed),
+        trial!(dropped_after_the_keepers_death),
         trial!(the_keeper_is_killed_while_containers_are_made),
         trial!(both_are_killed_and_the_next_start_sweeps),
         trial!(both_are_killed_while_paused_and_the_next_start_sweeps, Freezer),
@@ -220,6 +221,24 @@ fn the_keeper_is_killed(scene: &Scene) {
             assert_eq!(status & 0x7f, 9, "{status:#x}");
         }
     });
+    reaper.expect("a reaper").join().expect("no panic");
+}
+
+/// What nobody deletes is given back by the janitor, with or without a keeper.
+fn dropped_after_the_keepers_death(scene: &Scene) {
+    let mut reaper = None;
+    scene.play(async |host| {
+        let container = host.create(host.spec("dropped"), probe(&["deaf"])).await.expect("created");
+        let init = wait::pidfd(container.init_pid().cast_unsigned());
+        let keeper = wait::pidfd(host.rt.keeper_pid());
+        wait::kill(&keeper);
+        wait::gone(&keeper, "the keeper");
+        reaper = Some(reap_in_background());
+        drop(container);
+        wait::gone(&init, "the container");
+    });
+    // The shutdown is answered when everything that was ordered before is done.
+    assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
     reaper.expect("a reaper").join().expect("no panic");
 }
 

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         trial!(disk_and_inodes),
         trial!(the_private_directories_share_one_budget),
         trial!(pause_and_resume, Freezer),
+        trial!(a_pause_a_resume_and_an_exec_at_once, Freezer),
         trial!(killed_and_deleted_while_paused, Freezer),
         trial!(dropped_while_paused, Freezer),
         trial!(exec_while_paused_is_refused, Freezer),
@@ -219,6 +220,26 @@ fn pause_and_resume(scene: &Scene) {
         drop(stdin);
         outcome(started).await;
         container.delete().await.expect("deleted");
+    });
+}
+
+/// One after the other, in the order in which they were asked for: nothing is born frozen, and nothing waits for ever.
+fn a_pause_a_resume_and_an_exec_at_once(scene: &Scene) {
+    scene.play(async |host| {
+        let container = host.create(host.spec("races"), probe(&["deaf"])).await.expect("created");
+        let started = container.start().await.expect("started");
+        for _ in 0..50 {
+            let all = async { tokio::join!(container.pause(), container.exec(probe(&["true"])), container.resume()) };
+            let (paused, executed, resumed) = wait::soon("all three", all).await;
+            paused.expect("paused");
+            resumed.expect("resumed");
+            match executed {
+                Ok(executed) => assert_eq!(outcome(executed).await.code(), 0),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::State, "{error:?}"),
+            }
+        }
+        container.delete().await.expect("deleted");
+        drop(started);
     });
 }
 

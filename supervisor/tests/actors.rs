@@ -276,6 +276,7 @@ async fn pause_exec_and_update_are_answered_by_the_table() {
     assert_eq!(error.kind(), ErrorKind::State);
     handle.pause().await.unwrap();
     handle.resume().await.unwrap();
+    handle.resume().await.unwrap();
     handle.update(orangery::Limits::default()).await.unwrap();
     fake.actor().await.exit(0);
     handle.wait().await.unwrap();

@@ -37,6 +37,8 @@ pub(super) struct Core {
     waiting: Mutex<Option<Gated>>,
     started: AtomicBool,
     finished: OnceCell<Evidence>,
+    /// The cgroup went at the first attempt.
+    removed: AtomicBool,
     deleted: OnceCell<()>,
 }
 
@@ -67,7 +69,7 @@ impl Core {
         before: OomEvidence,
         born: Born,
     ) -> Self {
-        let init = Arc::new(born.pidfd);
+        let init = born.pidfd;
         rests.init = Some(Arc::clone(&init));
         let waiting = born.waiting.map(|(gate, ends)| Gated {
             gate,
@@ -89,6 +91,7 @@ impl Core {
             waiting: Mutex::new(waiting),
             started: AtomicBool::new(false),
             finished: OnceCell::new(),
+            removed: AtomicBool::new(false),
             deleted: OnceCell::new(),
         }
     }
@@ -110,7 +113,8 @@ impl Core {
         if matches!(*self.paused(), Paused::Frozen)
             && let Some(group) = self.group()
         {
-            return group.kill().map_err(|error| cgroup_error(&error));
+            // The signal is pending: thawed, they die of it. Quick, unlike a kill of each.
+            return group.thaw().or_else(|error| if error.is_gone() { Ok(()) } else { Err(cgroup_error(&error)) });
         }
         match sent {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -210,14 +214,24 @@ impl Core {
         let _ = self.kill();
         let evidence = self.finished.get_or_init(|| async {
             let _ = janitor::ended(&self.init).await;
-            let Some(group) = self.group() else { return Evidence::default() };
-            let stats = group.final_stats();
-            let oom = match stats.oom_kills {
-                // Nobody was killed: whose limit it was need not be asked at every level.
-                Some(0) => Oom::No,
-                _ => Group::verdict(&self.before, &group.oom()),
-            };
-            Evidence { oom, stats, cgroup_mode: self.mode() }
+            let Some(group) = self.rests.group.clone() else { return Evidence::default() };
+            let (before, cgroup_mode) = (self.before.clone(), self.mode());
+            // One trip to a thread that may wait for the kernel's locks: read, and remove what is empty now.
+            let read = tokio::task::spawn_blocking(move || {
+                let stats = group.final_stats();
+                let oom = match stats.oom_kills {
+                    // Nobody was killed: whose limit it was need not be asked at every level.
+                    Some(0) => Oom::No,
+                    _ => Group::verdict(&before, &group.oom()),
+                };
+                (Evidence { oom, stats, cgroup_mode }, group.remove().is_ok())
+            });
+            let (evidence, removed) = read.await.unwrap_or_else(|_| {
+                let oom = Oom::Unknown { why: "the thread that reads the counters has failed".into() };
+                (Evidence { oom, ..Evidence::default() }, false)
+            });
+            self.removed.store(removed, Ordering::Release);
+            evidence
         });
         evidence.await.clone()
     }
@@ -229,7 +243,7 @@ impl Core {
     async fn delete(&self) -> Result<(), Error> {
         self.finish().await;
         let deleted = self.deleted.get_or_try_init(|| async {
-            if let Some(group) = self.group() {
+            if let Some(group) = self.rests.group.as_ref().filter(|_| !self.removed.load(Ordering::Acquire)) {
                 janitor::remove_group(group).await.map_err(|error| cgroup_error(&error))?;
             }
             self.rests.free();

@@ -27,10 +27,18 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    /// Give it back now and wait for it.
+    /// Give it back now and wait for it. Dropped meanwhile, the janitor goes on.
     async fn now(mut self) {
-        if let Some(rests) = self.rests.take() {
+        if let Some(rests) = &self.rests {
             rests.remove().await;
+        }
+        self.rests = None;
+    }
+
+    /// The container's pid 1 exists: from now on giving back means to end it first.
+    fn born(&mut self, init: &Arc<OwnedFd>) {
+        if let Some(rests) = &mut self.rests {
+            rests.init = Some(Arc::clone(init));
         }
     }
 
@@ -74,17 +82,14 @@ pub(super) async fn create(
     });
     let prepared =
         prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
-    let mut prepared = match prepared {
-        Ok(prepared) => prepared,
+    let made = match prepared {
+        Ok(prepared) => make_trees(&inner, prepared).await,
+        Err(failed) => Err(failed),
+    };
+    let (mut prepared, trees) = match made {
+        Ok(made) => made,
         Err((error, undo)) => {
             undo.now().await;
-            return Err(one(error));
-        }
-    };
-    let trees = match make_trees(&inner, &prepared).await {
-        Ok(trees) => trees,
-        Err(error) => {
-            prepared.undo.now().await;
             return Err(one(error));
         }
     };
@@ -148,15 +153,34 @@ fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
 }
 
 /// Id-mapped trees, where we have the rights and the container has its own ids.
-async fn make_trees(inner: &Inner, prepared: &Prepared) -> Result<Vec<OwnedFd>, Error> {
-    let Some(ids) = prepared.ids.as_ref().filter(|_| inner.machine.privileged) else { return Ok(Vec::new()) };
-    if trees::wanted(&prepared.spec).is_empty() {
-        return Ok(Vec::new());
+async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<(Prepared, Vec<OwnedFd>), (Error, Undo)> {
+    let ids = prepared.ids.as_ref().filter(|_| inner.machine.privileged);
+    let Some(ids) = ids.filter(|_| !trees::wanted(&prepared.spec).is_empty()) else {
+        return Ok((prepared, Vec::new()));
+    };
+    let userns = match inner.userns(ids).await {
+        Ok(userns) => userns,
+        Err(error) => return Err((error, prepared.undo)),
+    };
+    let for_thread = Arc::clone(inner);
+    // The sources are the user's: a path to them may lead over a network, or to a file system that does not answer.
+    let made = tokio::task::spawn_blocking(move || {
+        let pass = |point| for_thread.faults.pass(&prepared.spec.container().id, point);
+        let made = pass(Point::UserNamespace)
+            .and_then(|()| trees::make(&prepared.spec, &userns, |index| pass(Point::Tree(index))));
+        match made {
+            Ok(trees) => Ok((prepared, trees)),
+            Err(error) => Err((error, prepared.undo)),
+        }
+    });
+    match made.await {
+        Ok(made) => made,
+        // What was prepared went with the panic, to the janitor.
+        Err(_) => {
+            let error = Error::new(ErrorKind::System, "the thread that copies mounts panicked");
+            Err((error, Undo { rests: None, janitor: inner.janitor.clone() }))
+        }
     }
-    let userns = inner.userns(ids).await?;
-    let pass = |point| inner.faults.pass(&prepared.spec.container().id, point);
-    pass(Point::UserNamespace)?;
-    trees::make(&prepared.spec, &userns, |index| pass(Point::Tree(index)))
 }
 
 /// Hands out the descriptors of a plan's needs, in order.
@@ -225,12 +249,12 @@ pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {
 }
 
 async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Result<NativeContainer, Error> {
-    let Prepared { spec, ids, allotment, files, undo } = prepared;
+    let Prepared { spec, ids, allotment, files, mut undo } = prepared;
     let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
     // Counters at birth, read while the keeper works.
     let for_counters = group.clone();
     let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());
-    let made = ask(&inner, &spec, &allotment, group.as_deref(), files, trees).await;
+    let made = ask(&inner, &spec, &allotment, &mut undo, files, trees).await;
     let before = before.await.unwrap_or_default();
     let born = match made {
         Ok(born) => born,
@@ -251,7 +275,7 @@ async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Res
 /// What a successful birth leaves in our hands.
 pub(super) struct Born {
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
     pub(super) exit: tokio::sync::oneshot::Receiver<crate::Exit>,
     pub(super) report: Report,
     pub(super) plan: Plan,
@@ -263,10 +287,12 @@ async fn ask(
     inner: &Inner,
     spec: &CheckedSpec,
     allotment: &Allotment,
-    group: Option<&Group>,
+    undo: &mut Undo,
     files: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
 ) -> Result<Born, Error> {
+    let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
+    let group = group.as_deref();
     let id = spec.container().id.as_str();
     let plan = plan(&Context { spec, machine: &inner.machine, allotment });
     let plan = inner.faults.plan(id, plan, Point::ContainerStep);
@@ -299,6 +325,8 @@ async fn ask(
             _ => return Err(error),
         },
     };
+    let pidfd = Arc::new(spawned.pidfd.claim()?);
+    undo.born(&pidfd);
     inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
         Said::Ready => {}
@@ -310,7 +338,7 @@ async fn ask(
             ));
         }
     }
-    Ok(Born { pid: spawned.pid, pidfd: spawned.pidfd.claim()?, exit: spawned.exit, report, plan, waiting })
+    Ok(Born { pid: spawned.pid, pidfd, exit: spawned.exit, report, plan, waiting })
 }
 
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this

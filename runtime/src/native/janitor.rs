@@ -86,8 +86,8 @@ pub(super) async fn ended(pidfd: &Arc<OwnedFd>) -> std::io::Result<()> {
 
 /// With its init gone a container's group is empty, so the first attempt is nearly always the last; a group without
 /// one is killed first. A process that is born into it meanwhile is caught by the next round.
-pub(super) async fn remove_group(group: &Group) -> Result<(), crate::cgroup::CgroupError> {
-    let mut last = match group.remove() {
+pub(super) async fn remove_group(group: &Arc<Group>) -> Result<(), crate::cgroup::CgroupError> {
+    let mut last = match blocking(group, Group::remove).await {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
@@ -95,15 +95,27 @@ pub(super) async fn remove_group(group: &Group) -> Result<(), crate::cgroup::Cgr
         if !last.is_busy() {
             return Err(last);
         }
-        group.kill()?;
+        blocking(group, Group::kill).await?;
         group.wait_empty().await?;
-        match group.remove() {
+        match blocking(group, Group::remove).await {
             Ok(()) => return Ok(()),
             Err(error) => last = error,
         }
-        tokio::task::yield_now().await;
     }
     Err(last)
+}
+
+/// A cgroup file may wait for the kernel's locks, and a kill on v1 for processes: not on the thread that reads exits.
+async fn blocking(
+    group: &Arc<Group>,
+    act: fn(&Group) -> Result<(), crate::cgroup::CgroupError>,
+) -> Result<(), crate::cgroup::CgroupError> {
+    let for_thread = Arc::clone(group);
+    match tokio::task::spawn_blocking(move || act(&for_thread)).await {
+        Ok(done) => done,
+        // The runtime is being torn down and takes no more work.
+        Err(_) => act(group),
+    }
 }
 
 /// What the janitor is told.
@@ -111,7 +123,7 @@ pub(super) async fn remove_group(group: &Group) -> Result<(), crate::cgroup::Cgr
 pub(super) enum Work {
     /// Give these back.
     Remove(Rests),
-    /// Say when everything so far is done.
+    /// Say when everything so far is done, and end: nothing can be made any more.
     Finish(oneshot::Sender<()>),
 }
 
@@ -139,6 +151,7 @@ impl Janitor {
                     Some(Work::Finish(done)) => {
                         while removing.join_next().await.is_some() {}
                         let _ = done.send(());
+                        return;
                     }
                     None => {
                         while removing.join_next().await.is_some() {}

@@ -85,12 +85,13 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Ends when the keeper has ended.
+    /// Ends when the keeper has ended and the runtime was shut down, or is used by nobody any more. What must be given
+    /// back is given back without a keeper too.
     pub async fn run(self) {
         let Driver { keeper, janitor } = self;
         let janitor = tokio::spawn(janitor.run());
         keeper.run().await;
-        janitor.abort();
+        let _ = janitor.await;
     }
 }
 

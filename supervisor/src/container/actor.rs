@@ -107,11 +107,18 @@ impl Handler<Update> for ContainerActor {
     fn handle(&mut self, message: Update, _: &mut Context<Self>) {
         self.pass("update");
         let Some((container, reply)) = or_answer(self.allowed(Input::Update), message.reply) else { return };
-        let answer = container.map_or(Ok(()), |container| container.update(message.limits.clone()));
-        if answer.is_ok() {
-            self.slot.updated(message.limits);
-        }
-        let _ = reply.send(answer.map_err(Into::into));
+        let Some(container) = container else { return drop(reply.send(Ok(()))) };
+        let (slot, limits) = (Arc::clone(&self.slot), message.limits);
+        // A lower memory limit makes the kernel reclaim, and perhaps kill, before the write returns.
+        actix_rt::spawn(async move {
+            let wanted = limits.clone();
+            let written = tokio::task::spawn_blocking(move || container.update(wanted)).await;
+            let answer = written.map_err(|_| Error::lost_request()).and_then(|done| done.map_err(Into::into));
+            if answer.is_ok() {
+                slot.updated(limits);
+            }
+            let _ = reply.send(answer);
+        });
     }
 }
 

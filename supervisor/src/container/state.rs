@@ -83,7 +83,10 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         (State::Paused, Input::Resume | Input::Update) => (state, Go),
         (State::Running, Input::Paused) => (State::Paused, Go),
         (State::Paused, Input::Resumed) => (State::Running, Go),
-        (State::Running, Input::Resume) | (State::Paused, Input::Pause) => (state, Already),
+        // A pause may be under way, or have failed half way: the runtime takes one after the other, and a thaw of what
+        // runs does nothing.
+        (State::Running, Input::Resume) => (state, Go),
+        (State::Paused, Input::Pause) => (state, Already),
         (State::Running, Input::Resumed) | (State::Paused, Input::Paused) => (state, Ignore("it is so already")),
         (State::Paused, Input::Exec) => (state, Refuse("the container is paused")),
         (State::Ending, Input::Kept) => (State::Kept, Go),
