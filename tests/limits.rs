@@ -229,7 +229,9 @@ fn a_pause_a_resume_and_an_exec_at_once(scene: &Scene) {
         let container = host.create(host.spec("races"), probe(&["deaf"])).await.expect("created");
         let started = container.start().await.expect("started");
         for _ in 0..50 {
-            let all = async { tokio::join!(container.pause(), container.exec(probe(&["true"])), container.resume()) };
+            let all = async {
+                tokio::join!(container.pause(Pause::Freeze), container.exec(probe(&["true"])), container.resume())
+            };
             let (paused, executed, resumed) = wait::soon("all three", all).await;
             paused.expect("paused");
             resumed.expect("resumed");
