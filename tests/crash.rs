@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use orangery_runtime::native::NativeRuntime;
 use orangery_runtime::{ErrorKind, ExitStatus, Pause};
+use orangery_tests::cold::Cold;
 use orangery_tests::host::probe;
 use orangery_tests::stock::{Process, descendants};
 use orangery_tests::wait::{self, Lines};
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         trial!(the_supervisor_drops_everything_without_a_shutdown),
         trial!(the_keeper_is_killed),
         trial!(dropped_after_the_keepers_death),
+        trial!(the_keeper_is_killed_beside_a_newborn_that_does_not_run, Freezer),
         trial!(the_keeper_is_killed_while_containers_are_made),
         trial!(both_are_killed_and_the_next_start_sweeps),
         trial!(both_are_killed_while_paused_and_the_next_start_sweeps, Freezer),
@@ -240,6 +242,34 @@ fn dropped_after_the_keepers_death(scene: &Scene) {
     // The shutdown is answered when everything that was ordered before is done.
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
     reaper.expect("a reaper").join().expect("no panic");
+}
+
+/// A newborn that has not run yet holds all that the keeper held, its end of the socket too: its death is known by itself.
+fn the_keeper_is_killed_beside_a_newborn_that_does_not_run(scene: &Scene) {
+    let mut reaper = None;
+    scene.play(async |host| {
+        let container = host.create(host.spec("cold"), probe(&["deaf"])).await.expect("created");
+        let Some(cold) = Cold::of(scene, "cold") else { return container.delete().await.expect("deleted") };
+        cold.freeze(true);
+        let exec = tokio::spawn(container.exec(probe(&["true"])));
+        cold.holds(2).await;
+        // The keeper answers in turn: it has left the newborn alone.
+        host.once(host.spec("behind"), probe(&["true"])).await;
+        let keeper = wait::pidfd(host.rt.keeper_pid());
+        wait::kill(&keeper);
+        wait::gone(&keeper, "the keeper");
+        reaper = Some(reap_in_background());
+        let error = wait::soon("a refusal", container.exec(probe(&["true"]))).await.expect_err("no keeper");
+        assert_eq!(error.kind(), ErrorKind::Keeper, "{error:?}");
+        container.kill().expect("killed");
+        // Killed before it could say anything: as good as started, and nobody is left to tell its end.
+        let newborn = wait::soon("the newborn", exec).await.expect("no panic").expect("started");
+        assert!(wait::soon("the channel's end", newborn.exit).await.is_err());
+        wait::soon("delete", container.delete()).await.expect("deleted");
+    });
+    if let Some(reaper) = reaper {
+        reaper.join().expect("no panic");
+    }
 }
 
 fn the_keeper_is_killed_while_containers_are_made(scene: &Scene) {

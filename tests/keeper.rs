@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use orangery_runtime::plan::wire::{self, Ask, MESSAGE, Message, Purpose, Tell};
 use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
-use orangery_tests::host::{outcome, probe};
+use orangery_tests::cold::Cold;
+use orangery_tests::host::{outcome, probe, see};
 use orangery_tests::raw::{Raw, framed};
 use orangery_tests::{Scene, trial, wait};
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         trial!(a_host_that_ignores_its_children),
         trial!(a_host_with_blocked_signals_and_odd_limits),
         trial!(a_full_socket_loses_no_exit),
+        trial!(newborns_that_do_not_run_hold_up_nobody, Freezer),
     ])
 }
 
@@ -425,5 +427,31 @@ fn a_full_socket_loses_no_exit(scene: &Scene) {
         }
         container.delete().await.expect("deleted");
         host.rt.shutdown().await;
+    });
+}
+
+/// Processes are born into a frozen group (out of CPU time would be the same): other requests go on, and each of the
+/// newborns is what it should be when it runs at last.
+fn newborns_that_do_not_run_hold_up_nobody(scene: &Scene) {
+    scene.play(async |host| {
+        let container = host.create(host.spec("cold"), probe(&["true"])).await.expect("created");
+        let Some(cold) = Cold::of(scene, "cold") else { return container.delete().await.expect("deleted") };
+        cold.freeze(true);
+        let (held, mut execs) = (16, tokio::task::JoinSet::new());
+        for _ in 0..held {
+            execs.spawn(container.exec(see(&[])));
+        }
+        // Its init and all newborns: none of them waits for the one before it.
+        cold.holds(1 + held).await;
+        // Everything that a request can be, meanwhile.
+        host.once(host.spec("warm"), probe(&["true"])).await;
+        cold.freeze(false);
+        while let Some(started) = wait::soon("an exec", execs.join_next()).await {
+            let seen = outcome(started.expect("no panic").expect("exec")).await.json();
+            let fds: Vec<_> = seen["fds"].as_object().expect("fds").keys().collect();
+            assert_eq!(fds, ["0", "1", "2"], "{}", seen["fds"]);
+        }
+        host.once(host.spec("after"), probe(&["true"])).await;
+        container.delete().await.expect("deleted");
     });
 }

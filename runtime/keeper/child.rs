@@ -7,16 +7,20 @@ use crate::trace::Line;
 use crate::wire::{self, OPTIONAL, Step};
 
 /// CLOSE_RANGE_UNSHARE
-const UNSHARE: usize = 2;
+pub(crate) const UNSHARE: usize = 2;
 
-/// In the newborn child: still with the keeper's rights and sharing its descriptor table.
+/// In the newborn child: still with the keeper's rights and sharing its descriptor table, or the only one in it where
+/// the keeper did not wait.
 pub(crate) fn main(birth: &Birth) -> ! {
     if sys::close_range(HIGH as usize, usize::MAX >> 32, UNSHARE).is_err() {
         sys::exit_group(121);
     }
     // A keeper that dies now takes us along: nobody else could write our maps. Cleared when we are on our own feet.
     let _ = sys::prctl(sys::PDEATHSIG, 9);
-    store(birth.page, shared::LEFT, birth.seq);
+    // Of one that comes too late nobody wants to know, and it must not hide a later one.
+    if birth.seq.wrapping_sub(load(birth.page, shared::LEFT)) < 1 << 31 {
+        store(birth.page, shared::LEFT, birth.seq);
+    }
     let mut slots = Slots::new(birth);
     let mut index = 0;
     while index < birth.header.steps {

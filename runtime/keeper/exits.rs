@@ -4,7 +4,7 @@
 //! traces the zombie, `waitid` says "nobody" to us, its parent. It stays watched; the kernel wakes us again when the
 //! tracer lets go of it or ends.
 
-use crate::serve::Keeper;
+use crate::serve::{Entry, Keeper};
 use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
 use crate::wire::{ExitRecord, Message, Tell};
 
@@ -29,7 +29,7 @@ pub(crate) fn drain(keeper: &mut Keeper) {
     while keeper.pending != 0 {
         let fd = keeper.pending;
         let Some(entry) = keeper.entry(fd).copied() else { return };
-        let came = tell(keeper, fd, entry.id);
+        let came = tell(keeper, fd, &entry);
         if let Came::Full = came {
             return;
         }
@@ -52,12 +52,12 @@ enum Came {
 }
 
 /// Send the record of the zombie behind `fd`, then reap it.
-fn tell(keeper: &mut Keeper, fd: i32, id: u64) -> Came {
+fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
     match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
         Ok(Some(waited)) => {
             let message =
-                Message { kind: Tell::Exited as u16, id, pid: waited.pid, exit: record(&waited), ..Message::default() };
-            if sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
+                Message { kind: Tell::Exited as u16, id: entry.id, pid: waited.pid, exit: record(&waited), ..Message::default() };
+            if entry.told && sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
                 keeper.block();
                 return Came::Full;
             }
@@ -107,12 +107,13 @@ fn release(keeper: &mut Keeper, fd: i32) {
     sys::close(fd);
 }
 
-/// SIGCHLD: a child that we did not start may have been handed to us, the subreaper. Only processes without a pid
-/// namespace of their own leave such orphans, so with none of them this costs one read.
+/// SIGCHLD: a child that we do not watch may have ended. Either it could not be watched, or it is an orphan that was
+/// handed to us, the subreaper: only processes without a pid namespace of their own leave such. With neither this costs
+/// one read.
 pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     let mut info = [0u8; 128];
     while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
-    if keeper.without_pidns == 0 {
+    if keeper.without_pidns == 0 && keeper.unwatched == 0 {
         return;
     }
     loop {
@@ -123,8 +124,11 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
             if keeper.entry(fd).is_some_and(|entry| entry.state != 0) {
                 return;
             }
-        } else if sys::waitid(1, waited.pid, WNOHANG).is_err() {
-            return;
+        } else {
+            keeper.unwatched = keeper.unwatched.saturating_sub(1);
+            if sys::waitid(1, waited.pid, WNOHANG).is_err() {
+                return;
+            }
         }
     }
 }

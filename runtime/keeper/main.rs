@@ -6,11 +6,11 @@
 //! - no panic: an index is a `get`, arithmetic that could overflow is checked; CI links this program with a panic
 //!   handler that does not exist, so a reachable panic fails the build;
 //! - no policy and no parsing beyond the bounded, checked plan: the keeper never decides;
-//! - nothing here blocks on one request: waiting is the loop's, bounded waits say what bounds them;
+//! - nothing here waits for what a container does: waiting is the loop's; the few bounded waits say what bounds them;
 //! - the first line of each function that runs in a child says so.
 //!
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
-//! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request) -> `child` -> `steps`;
+//! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request) -> `birth` -> `child` -> `steps`;
 //! `exits` (peek, record, reap) and `sweep` (the supervisor is gone).
 #![no_std]
 #![no_main]
@@ -20,6 +20,7 @@
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
 mod arch;
+mod birth;
 mod child;
 mod exits;
 mod memory;

@@ -1,6 +1,6 @@
 //! The loop: one epoll over the supervisor's socket, the pidfds and SIGCHLD.
 //!
-//! Nothing waits for one request. When the socket to the supervisor is full the keeper stops reading requests and
+//! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `spawn.rs`). When the socket to the supervisor is full the keeper stops reading requests and
 //! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
 
 use crate::arch::EpollEvent;
@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) state: u32,
     /// Has its own pid namespace, so that its orphans stay there.
     pub(crate) own_pidns: bool,
+    /// The supervisor is told of its end: it knows of its birth.
+    pub(crate) told: bool,
 }
 
 /// A tree to remove at the end.
@@ -82,6 +84,8 @@ pub(crate) struct Keeper {
     pub(crate) pending: i32,
     /// Children whose orphans would come to us.
     pub(crate) without_pidns: u32,
+    /// Children that were killed because they could not be watched, and are not yet reaped.
+    pub(crate) unwatched: u32,
     /// An answer that did not fit into the socket, with its descriptor.
     pub(crate) reply: Option<(Message, Option<Brought>)>,
     pub(crate) blocked: bool,
@@ -248,9 +252,13 @@ fn request(keeper: &mut Keeper) -> Res<bool> {
         _ => keeper.refuse(0, Stage::Request, sys::EPROTO),
     }
     // What a request brought stays below HIGH and is gone after it; what the keeper keeps, it has moved up.
-    let first = if keeper.trace >= 0 { 4 } else { 3 };
-    let _ = sys::close_range(first, sys::HIGH as usize - 1, 0);
+    let _ = sys::close_range(first_of_request(keeper), sys::HIGH as usize - 1, 0);
     Ok(true)
+}
+
+/// The lowest descriptor that may belong to a request.
+pub(crate) fn first_of_request(keeper: &Keeper) -> usize {
+    if keeper.trace >= 0 { 4 } else { 3 }
 }
 
 fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {

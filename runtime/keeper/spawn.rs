@@ -2,15 +2,13 @@
 //!
 //! The child is cloned *sharing* the descriptor table and leaves it with its first call (`close_range` with UNSHARE
 //! from [`HIGH`] on): so neither the clone nor the exec costs anything for the thousands of pidfds that the keeper
-//! holds. Until the child says that it has left, the keeper does not touch the table; a child that is killed before
-//! that is noticed by its pidfd, and one that is stopped or frozen is killed after a bounded wait.
+//! holds. Until one of the two has left the table (`birth.rs`), no descriptor of the request may be closed.
 
 use crate::arch::nr;
-use crate::serve::{Brought, CLONE_NEWPID, Entry, Keeper};
+use crate::serve::{Brought, CLONE_NEWPID, Keeper};
 use crate::sys::{self, CStr, Errno, P_PIDFD, Received, Res, WNOHANG, WNOWAIT};
-use crate::trace::Line;
 use crate::wire::{self, Header, Message, Purpose, Stage, Tell};
-use crate::{child, serve};
+use crate::{birth, child};
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_FILES: u64 = 0x400;
@@ -18,9 +16,13 @@ const CLONE_PARENT: u64 = 0x8000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
+const SIGCHLD: u64 = 17;
 
-/// How long a newborn may take to leave the shared table: 50 waits of 10 ms, then it is killed.
+/// How long a middle process may take: 50 waits of 10 ms, then it is killed.
 const PATIENCE: u32 = 50;
+
+/// No answer of the middle process yet.
+const NOT_YET: u32 = u32::MAX;
 
 /// Words of the page that keeper and newborn share.
 pub(crate) mod shared {
@@ -28,9 +30,9 @@ pub(crate) mod shared {
     pub(crate) const LEFT: usize = 0;
     /// The newest child whose maps are written.
     pub(crate) const MAPPED: usize = 1;
-    /// pid in the keeper's namespace and pidfd that a middle process got from its clone.
+    /// pidfd that a middle process got from its clone; -1 before. The kernel writes it.
     pub(crate) const MIDDLE_PIDFD: usize = 2;
-    /// errno of the middle process.
+    /// errno of the middle process; `NOT_YET` before.
     pub(crate) const MIDDLE_ERRNO: usize = 3;
     /// The newest child whose pidfd the supervisor has been sent.
     pub(crate) const TOLD: usize = 4;
@@ -129,13 +131,13 @@ fn start(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno
         }
         let joined = join(birth);
         let cloned = match joined {
-            Ok(()) => clone(birth, 0, header.clone).map_err(|errno| (Stage::Clone, errno)),
+            Ok(()) => clone(birth, 0, header.clone, &mut -1).map_err(|errno| (Stage::Clone, errno)),
             Err(errno) => Err((Stage::Join, errno)),
         };
         come_back(keeper, header);
         cloned?
     };
-    settle(keeper, birth, pid, pidfd)
+    birth::settle(keeper, birth, pid, pidfd).map(|kept| (pid, kept))
 }
 
 /// Enter the namespaces that the child is to be born in; [`come_back`] follows in any case.
@@ -159,133 +161,86 @@ fn come_back(keeper: &Keeper, header: &Header) {
     }
 }
 
-/// Parent of a newborn: wait until it has its own table, write its maps, watch it.
-fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Result<(i32, i32), (Stage, Errno)> {
-    let failed = |stage: Stage, errno: Errno| {
-        let _ = sys::pidfd_kill(pidfd);
-        let _ = sys::waitid(P_PIDFD, pidfd, 0);
-        (stage, errno)
-    };
-    wait_left(birth.page, birth.seq, pidfd).map_err(|errno| failed(Stage::Birth, errno))?;
-    if birth.header.flags & wire::NEEDS_MAPS != 0 {
-        let (uid, gid) = (birth.header.uid_map, birth.header.gid_map);
-        let deny = birth.header.flags & wire::DENY_SETGROUPS != 0;
-        write_maps(keeper.proc, pid, birth.plan, uid, gid, deny).map_err(|errno| failed(Stage::Maps, errno))?;
-        store(birth.page, shared::MAPPED, birth.seq);
-    }
-    let kept = watch(keeper, birth, pid, pidfd).map_err(|errno| failed(Stage::Watch, errno))?;
-    if let Some(line) = traced(keeper) {
-        Line::new()
-            .text(b"ns=")
-            .number(sys::now_ns())
-            .text(b" keeper id=")
-            .number(birth.id)
-            .text(b" clone pid=")
-            .number(pid as u64)
-            .end(line);
-    }
-    Ok((pid, kept))
-}
-
-fn traced(keeper: &Keeper) -> Option<i32> {
-    if keeper.trace >= 0 { Some(keeper.trace) } else { None }
-}
-
-/// Bounded by the child's own death (its table is gone then) or by PATIENCE.
-fn wait_left(page: *mut u32, seq: u32, pidfd: i32) -> Res<()> {
-    let mut waited = 0;
-    loop {
-        let seen = load(page, shared::LEFT);
-        if seen == seq {
-            return Ok(());
-        }
-        // SAFETY: the word lies in the page.
-        let late = sys::futex_wait(unsafe { page.add(shared::LEFT) }, seen, 10_000_000) == Err(sys::ETIMEDOUT);
-        if late {
-            if sys::waitid(P_PIDFD, pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some()) {
-                // Killed before its first instruction: its exit is told like any other.
-                return Ok(());
-            }
-            waited += 1;
-            if waited > PATIENCE {
-                return Err(sys::ETIMEDOUT);
-            }
-        }
-    }
-}
-
-fn watch(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Res<i32> {
-    let kept = sys::dup_high(pidfd)?;
-    let own_pidns = birth.header.pidns >= 0 || birth.header.clone & CLONE_NEWPID as u64 != 0;
-    match keeper.entry(kept) {
-        Some(entry) => *entry = Entry { id: birth.id, pid, next: 0, state: 1, own_pidns },
-        None => {
-            sys::close(kept);
-            return Err(24); // EMFILE
-        }
-    }
-    if let Err(errno) = sys::epoll_add(keeper.epoll, kept, serve::IN | serve::ET, kept as u64) {
-        if let Some(entry) = keeper.entry(kept) {
-            entry.state = 0;
-        }
-        sys::close(kept);
-        return Err(errno);
-    }
-    keeper.top = keeper.top.max(kept);
-    keeper.without_pidns += u32::from(!own_pidns);
-    Ok(kept)
-}
-
-/// `clone3`, fork-style. Returns in the parent; the child goes into `child::main` and never comes back.
-fn clone(birth: &Birth, extra: u64, namespaces: u64) -> Res<(i32, i32)> {
-    let mut pidfd: i32 = -1;
+/// `clone3`, fork-style. Returns in the parent, with the pidfd at `place`; the child goes into `child::main` and never
+/// comes back.
+fn clone(birth: &Birth, extra: u64, namespaces: u64, place: *mut i32) -> Res<(i32, i32)> {
     let cgroup = usize::try_from(birth.header.cgroup).ok().and_then(|slot| birth.fds.get(slot)).copied();
     let mut flags = CLONE_PIDFD | CLONE_FILES | CLONE_CLEAR_SIGHAND | namespaces | extra;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
-    let exit_signal = if extra & CLONE_PARENT != 0 { 0 } else { 17 };
+    // A sibling's exit signal is that of whoever clones it.
+    let exit_signal = if extra & CLONE_PARENT != 0 { 0 } else { SIGCHLD };
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup
-    let args = [flags, &raw mut pidfd as u64, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
+    let args = [flags, place as u64, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
     if pid == 0 {
         child::main(birth);
     }
-    // The kernel wrote it before the clone returned.
-    let pidfd = unsafe_read(&pidfd);
-    Ok((pid as i32, pidfd))
+    // SAFETY: the callers' word; the kernel wrote it before the clone returned, which the compiler does not know.
+    Ok((pid as i32, unsafe { core::ptr::read_volatile(place) }))
 }
 
-/// The compiler does not know that the kernel writes to the word whose address is in `clone_args`.
-fn unsafe_read(word: &i32) -> i32 {
-    // SAFETY: a live reference.
-    unsafe { core::ptr::read_volatile(word) }
+/// A clone that shares the table, without a plan: in the child it returns pid 0.
+fn helper(extra: u64) -> Res<(i32, i32)> {
+    let mut pidfd: i32 = -1;
+    let args = [CLONE_PIDFD | CLONE_FILES | extra, &raw mut pidfd as u64, 0, 0, SIGCHLD, 0, 0, 0];
+    let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
+    // SAFETY: our own word; see `clone`.
+    Ok((pid as i32, unsafe { core::ptr::read_volatile(&raw const pidfd) }))
 }
 
 /// An unprivileged keeper may not come back from another pid namespace: a middle process enters it, clones the child
 /// as its sibling (CLONE_PARENT, so that the keeper is the parent) into the shared table, and ends.
 fn through_middle(keeper: &mut Keeper, birth: &Birth, init: i32) -> Result<(i32, i32), (Stage, Errno)> {
-    store(keeper.page, shared::MIDDLE_ERRNO, 0);
-    let mut middle_pidfd: i32 = -1;
-    let flags = CLONE_PIDFD | CLONE_FILES;
-    let args = [flags, &raw mut middle_pidfd as u64, 0, 0, 0, 0, 0, 0];
-    let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])
-        .map_err(|errno| (Stage::Clone, errno))?;
+    store(keeper.page, shared::MIDDLE_PIDFD, -1i32 as u32);
+    store(keeper.page, shared::MIDDLE_ERRNO, NOT_YET);
+    let (pid, middle_pidfd) = helper(0).map_err(|errno| (Stage::Clone, errno))?;
     if pid == 0 {
         middle(birth, init);
     }
-    let middle_pidfd = unsafe_read(&middle_pidfd);
-    // It does three system calls and ends; nothing outside can hold it up but a signal from the same user.
+    // It does three system calls and ends, in our own cgroup: nothing but a signal of our own user, or the end of the
+    // memory, can hold it up.
+    let answer = wait_middle(keeper.page, middle_pidfd);
+    let _ = sys::pidfd_kill(middle_pidfd);
     let _ = sys::waitid(P_PIDFD, middle_pidfd, 0);
-    match load(keeper.page, shared::MIDDLE_ERRNO) as i32 {
-        0 => {
-            let pidfd = load(keeper.page, shared::MIDDLE_PIDFD) as i32;
-            let pid = pid_of(keeper.proc, pidfd).map_err(|errno| (Stage::Birth, errno))?;
-            Ok((pid, pidfd))
+    let pidfd = load(keeper.page, shared::MIDDLE_PIDFD) as i32;
+    match answer {
+        0 => match pid_of(keeper.proc, pidfd) {
+            Ok(pid) => Ok((pid, pidfd)),
+            Err(errno) => {
+                birth::give_up(keeper, pidfd);
+                Err((Stage::Birth, errno))
+            }
+        },
+        NOT_YET => {
+            if pidfd >= 0 {
+                birth::give_up(keeper, pidfd);
+            }
+            Err((Stage::Birth, sys::ETIMEDOUT))
         }
-        errno if errno >= 0x1000 => Err((Stage::PidNamespace, errno - 0x1000)),
-        errno => Err((Stage::Clone, errno)),
+        errno if errno >= 0x1000 => Err((Stage::PidNamespace, errno as i32 - 0x1000)),
+        errno => Err((Stage::Clone, errno as i32)),
+    }
+}
+
+/// Bounded by the middle process's end or by [`PATIENCE`].
+fn wait_middle(page: *mut u32, middle_pidfd: i32) -> u32 {
+    let mut waited = 0;
+    loop {
+        let answer = load(page, shared::MIDDLE_ERRNO);
+        if answer != NOT_YET || waited >= PATIENCE {
+            return answer;
+        }
+        // SAFETY: the word lies in the page.
+        let word = unsafe { page.add(shared::MIDDLE_ERRNO) };
+        if sys::futex_wait(word, NOT_YET, 10_000_000) == Err(sys::ETIMEDOUT) {
+            waited += 1;
+            if sys::waitid(P_PIDFD, middle_pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some()) {
+                return load(page, shared::MIDDLE_ERRNO);
+            }
+        }
     }
 }
 
@@ -295,10 +250,10 @@ fn middle(birth: &Birth, init: i32) -> ! {
         store(birth.page, shared::MIDDLE_ERRNO, errno as u32 + 0x1000);
         sys::exit_group(1);
     }
-    match clone(birth, CLONE_PARENT, 0) {
-        Ok((_, pidfd)) => store(birth.page, shared::MIDDLE_PIDFD, pidfd as u32),
-        Err(errno) => store(birth.page, shared::MIDDLE_ERRNO, errno as u32),
-    }
+    // SAFETY: the word lies in the page. In there, so that a child can never be without a pidfd that the keeper knows.
+    let place = unsafe { birth.page.add(shared::MIDDLE_PIDFD) };
+    let errno = clone(birth, CLONE_PARENT, 0, place.cast()).map_or_else(|errno| errno as u32, |_| 0);
+    store(birth.page, shared::MIDDLE_ERRNO, errno);
     sys::exit_group(0)
 }
 
@@ -358,7 +313,7 @@ fn write_proc(proc: i32, pid: i32, file: &[u8], content: &[u8]) -> Res<()> {
     wrote.map(drop)
 }
 
-fn write_maps(proc: i32, pid: i32, text: &[u8], uid: u32, gid: u32, deny: bool) -> Res<()> {
+pub(crate) fn write_maps(proc: i32, pid: i32, text: &[u8], uid: u32, gid: u32, deny: bool) -> Res<()> {
     if deny {
         write_proc(proc, pid, b"/setgroups", b"deny")?;
     }
@@ -377,25 +332,21 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
     if wire::string(text, gid).is_none() {
         return keeper.refuse(message.id, Stage::Request, sys::EPROTO);
     }
-    let mut pidfd: i32 = -1;
-    let args = [CLONE_PIDFD | CLONE_FILES | CLONE_NEWUSER, &raw mut pidfd as u64, 0, 0, 17, 0, 0, 0];
-    let pid = match sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0]) {
-        Ok(0) => loop {
+    let (pid, pidfd) = match helper(CLONE_NEWUSER) {
+        Ok((0, _)) => loop {
             // In the child, with nothing to do until it is killed.
             let word = 0u32;
             let _ = sys::futex_wait(&raw const word, 0, 0);
         },
-        Ok(pid) => pid as i32,
+        Ok(made) => made,
         Err(errno) => return keeper.refuse(message.id, Stage::Clone, errno),
     };
-    let pidfd = unsafe_read(&pidfd);
     let made = write_maps(keeper.proc, pid, text, uid, gid, message.x != 0).and_then(|()| {
         let mut path = [0u8; 40];
         fill(&mut path, b"", pid as u64, b"/ns/user");
         sys::openat(keeper.proc, CStr(path.as_ptr()), 0, 0)
     });
-    let _ = sys::pidfd_kill(pidfd);
-    let _ = sys::waitid(P_PIDFD, pidfd, 0);
+    birth::dismiss(keeper, pid, pidfd);
     match made {
         Ok(fd) => keeper.bring(message.id, Purpose::User, fd),
         Err(errno) => keeper.refuse(message.id, Stage::Maps, errno),

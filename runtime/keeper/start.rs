@@ -95,6 +95,15 @@ fn raise_descriptor_limit() -> usize {
     limit[0] as usize
 }
 
+/// Grow our descriptor table while nobody shares it: then each doubling would wait for an RCU grace period. `any` is a
+/// descriptor.
+pub(crate) fn grow(any: i32, places: usize) {
+    let last = (places as i32).saturating_sub(1).max(HIGH);
+    if sys::dup3(any, last, true).is_ok() {
+        sys::close(last);
+    }
+}
+
 fn prepare() -> Res<Keeper> {
     let places = raise_descriptor_limit().min(PLACES);
     let socket = high(SOCKET)?;
@@ -110,9 +119,7 @@ fn prepare() -> Res<Keeper> {
         open_high(lit(c"/proc/self/ns/ipc"), 0)?,
         open_high(lit(c"/proc/self/ns/uts"), 0)?,
     ];
-    // Grow the table now, while it is small: later each doubling would wait for an RCU grace period.
-    let _ = sys::dup3(null, (places as i32).saturating_sub(1).max(HIGH), true);
-    sys::close((places as i32).saturating_sub(1).max(HIGH));
+    grow(null, places);
     sys::epoll_add(epoll, socket, serve::IN, u64::MAX)?;
     let chld: u64 = 1 << 16; // SIGCHLD is 17
     let orphans = sys::call(nr::SIGNALFD4, [usize::MAX, &raw const chld as usize, 8, 0o2_004_000, 0, 0])?;
@@ -137,6 +144,7 @@ fn prepare() -> Res<Keeper> {
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,
         without_pidns: 0,
+        unwatched: 0,
         reply: None,
         blocked: false,
     })

@@ -17,6 +17,7 @@
 //! descriptors, the working directory, subreaping and mount namespaces belong to the process.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+pub mod cold;
 pub mod harness;
 pub mod host;
 pub mod image;

@@ -374,14 +374,16 @@ impl Driver {
                 return;
             }
         };
-        while self.turn(&socket).await {}
+        // Its end of the socket alone does not tell: a newborn that has not run yet may hold a copy for long.
+        let keeper = self.keeper.try_clone().and_then(|keeper| watch(keeper, Interest::READABLE)).ok();
+        while self.turn(&socket, keeper.as_ref()).await {}
         self.shared.bury();
         drop(socket);
-        self.reap().await;
+        self.reap(keeper).await;
     }
 
-    /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end.
-    async fn turn(&self, socket: &AsyncFd<OwnedFd>) -> bool {
+    /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end, or is gone.
+    async fn turn(&self, socket: &AsyncFd<OwnedFd>, keeper: Option<&AsyncFd<OwnedFd>>) -> bool {
         // Only while something waits to be sent: else every request that the keeper takes would wake us.
         let full = !self.shared.lock().outbox.is_empty();
         let writer = match full.then(|| self.shared.socket.try_clone()) {
@@ -394,22 +396,26 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let ended = async {
+            match keeper {
+                Some(keeper) => keeper.readable().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ready = socket.readable() => match ready {
-                Ok(mut guard) => loop {
-                    match receive(socket.get_ref()) {
-                        Ok(Some(heard)) => self.shared.deliver(heard),
-                        Ok(None) => return false,
-                        Err(rustix::io::Errno::AGAIN) => {
-                            guard.clear_ready();
-                            return true;
-                        }
-                        Err(rustix::io::Errno::INTR) => {}
-                        Err(_) => return false,
-                    }
-                },
+                Ok(mut guard) => {
+                    let open = self.hear(socket.get_ref());
+                    guard.clear_ready();
+                    open
+                }
                 Err(_) => false,
             },
+            // What it had said before is in the socket.
+            _ = ended => {
+                self.hear(socket.get_ref());
+                false
+            }
             ready = writable => {
                 self.shared.flush();
                 ready.is_ok()
@@ -418,10 +424,22 @@ impl Driver {
         }
     }
 
+    /// Take all that is there. `false`: there will be no more.
+    fn hear(&self, socket: &OwnedFd) -> bool {
+        loop {
+            match receive(socket) {
+                Ok(Some(heard)) => self.shared.deliver(heard),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return true,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
     /// The keeper is our child: wait for it, unless the host has done so.
-    async fn reap(&self) {
-        if let Ok(pidfd) = self.keeper.try_clone().and_then(|keeper| watch(keeper, Interest::READABLE)) {
-            let _ = pidfd.readable().await;
+    async fn reap(&self, keeper: Option<AsyncFd<OwnedFd>>) {
+        if let Some(keeper) = keeper {
+            let _ = keeper.readable().await;
         }
         let id = rustix::process::WaitId::PidFd(self.keeper.as_fd());
         let _ = rustix::process::waitid(
