@@ -5,6 +5,7 @@
 //! directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why by panicking")]
+mod bundle;
 mod kit;
 mod output;
 mod refusals;
@@ -15,7 +16,8 @@ mod streams;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
-    let tests = [output::tests(), streams::tests(), signals::tests(), refusals::tests(), stock::tests()];
+    let tests =
+        [output::tests(), streams::tests(), signals::tests(), refusals::tests(), bundle::tests(), stock::tests()];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

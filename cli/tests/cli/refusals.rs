@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// At most three lines, the first of which is ours.
 #[track_caller]
-fn short(ran: &Ran) -> &str {
+pub(crate) fn short(ran: &Ran) -> &str {
     let text = ran.ended(125).err.as_str();
     assert!(text.starts_with("orangery: ") && text.lines().count() <= 3, "{text}");
     text

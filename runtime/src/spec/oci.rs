@@ -42,8 +42,23 @@ pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
     if text.len() > 16 << 20 {
         return Err(one(Error::invalid("bundle", format!("{} is larger than 16 MiB", path.display()))));
     }
-    let spec: oci::Spec = serde_json::from_slice(&text)
-        .map_err(|error| one(Error::invalid("bundle", format!("{} is not a config.json: {error}", path.display()))))?;
+    parse(bundle, &text)
+}
+
+/// [`read`], of a text that is at hand; `bundle` is what its paths are relative to.
+///
+/// # Errors
+/// As for [`read`].
+pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    let path = bundle.join("config.json");
+    let refused = |why: &dyn std::fmt::Display| {
+        Errors(vec![Error::invalid("bundle", format!("{} is not a config.json: {why}", path.display()))])
+    };
+    // serde takes a list for a structure whose fields are all optional.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused(&"it does not begin as a JSON object"));
+    }
+    let spec: oci::Spec = serde_json::from_slice(text).map_err(|error| refused(&error))?;
     convert(bundle, &spec)
 }
 
