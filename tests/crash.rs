@@ -1,15 +1,14 @@
 //! Sudden ends: of the supervisor, of the keeper, of both. Nothing of a container may be left.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
-use std::io::{BufRead as _, BufReader};
-use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use orangery_runtime::native::NativeRuntime;
 use orangery_runtime::{ErrorKind, ExitStatus, Pause};
 use orangery_tests::cold::Cold;
 use orangery_tests::host::probe;
-use orangery_tests::stock::{Process, descendants};
+use orangery_tests::stock::descendants;
+use orangery_tests::victim::{self, Victim, keeper, reap_adopted};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Host, Scene, trial};
 
@@ -31,61 +30,6 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Tells the process that it is the supervisor to be killed, and what it does.
-const VICTIM: &str = "ORANGERY_TEST_VICTIM";
-
-/// A supervisor in a process of its own, in this trial's cgroup parent and state directory.
-struct Victim {
-    process: Child,
-    said: BufReader<std::process::ChildStdout>,
-}
-
-impl Victim {
-    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
-    fn start(scene: &Scene, does: &str) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("us"));
-        let mut process = scene
-            .share(&mut process)
-            .env(VICTIM, does)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a victim");
-        let said = BufReader::new(process.stdout.take().expect("stdout"));
-        Self { process, said }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    /// SIGKILL, reaped.
-    fn kill(&mut self) {
-        self.process.kill().expect("killed");
-        self.process.wait().expect("reaped");
-    }
-}
-
-/// All that the victim has started, held by pidfds so that numbers cannot be confused.
-fn family(victim: &Victim) -> Vec<(Process, OwnedFd)> {
-    descendants(victim.process.id())
-        .into_iter()
-        .filter_map(|process| Some((process.clone(), wait::try_pidfd(process.pid)?)))
-        .collect()
-}
-
-fn keeper(family: &[(Process, OwnedFd)]) -> &(Process, OwnedFd) {
-    family.iter().find(|(process, _)| process.name == "orangery-keeper").expect("a keeper")
-}
-
-/// Reap what fell to us, the subreaper.
-fn reap_adopted() {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    while waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
-}
-
 /// What pid 1 does on a machine: reap whatever falls to us, until nothing of ours is left. Without it an init's pidfd
 /// stays silent as long as a dead process of its namespace is unreaped (`kernel.md`, rule 5).
 fn reap_in_background() -> std::thread::JoinHandle<()> {
@@ -95,7 +39,7 @@ fn reap_in_background() -> std::thread::JoinHandle<()> {
 
 /// The victim's process: make containers for ever, or make some and wait to be killed.
 fn be_victim(scene: &Scene) -> bool {
-    let Some(does) = std::env::var(VICTIM).ok() else { return false };
+    let Some(does) = victim::role() else { return false };
     scene.block_on(async {
         let (rt, driver) = NativeRuntime::start(scene.options()).expect("a runtime");
         let _driver = tokio::spawn(driver.run());
@@ -139,11 +83,11 @@ fn killed(scene: &Scene, does: &str) {
         assert_eq!(victim.line(), "ready");
         if does == "creates" {
             // Somewhere in the middle of things: when a few directories are there.
-            while family(&victim).len() < 8 {
+            while victim.family().len() < 8 {
                 std::thread::yield_now();
             }
         }
-        let family = family(&victim);
+        let family = victim.family();
         victim.kill();
         for (process, pidfd) in &family {
             wait::gone(pidfd, &process.to_string());
@@ -180,15 +124,12 @@ fn the_supervisor_drops_everything_without_a_shutdown(scene: &Scene) {
         // Its end is not ours to time: take the keeper as soon as it is there.
         let mut found = None;
         while found.is_none() {
-            found = family(&victim).into_iter().find(|(process, _)| process.name == "orangery-keeper");
-            assert!(
-                found.is_some() || victim.process.try_wait().expect("waited").is_none(),
-                "it ended without a keeper"
-            );
+            found = victim.family().into_iter().find(|(process, _)| process.name == "orangery-keeper");
+            assert!(found.is_some() || !victim.ended(), "it ended without a keeper");
         }
         found.expect("a keeper")
     };
-    victim.process.wait().expect("its end");
+    victim.end();
     wait::gone(&keeper.1, "the keeper");
     reap_adopted();
     let stock = scene.stock();
@@ -327,7 +268,7 @@ fn swept(scene: &Scene, does: &str) {
     }
     let mut victim = Victim::start(scene, does);
     assert_eq!(victim.line(), "ready");
-    let family = family(&victim);
+    let family = victim.family();
     // Stopped first, so that neither sees the other go.
     let (_, pidfd) = keeper(&family);
     rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::STOP).expect("stopped");
@@ -352,7 +293,7 @@ fn swept(scene: &Scene, does: &str) {
 }
 
 fn both_are_killed_and_the_next_start_sweeps(scene: &Scene) {
-    if scene.cgroup_parents().is_empty() && std::env::var_os(VICTIM).is_none() {
+    if scene.cgroup_parents().is_empty() && victim::role().is_none() {
         // Without cgroups nothing says which processes were a dead supervisor's: the files are swept, and that is all.
         return files_are_swept(scene);
     }
@@ -362,7 +303,7 @@ fn both_are_killed_and_the_next_start_sweeps(scene: &Scene) {
 fn files_are_swept(scene: &Scene) {
     let mut victim = Victim::start(scene, "waits");
     assert_eq!(victim.line(), "ready");
-    let family = family(&victim);
+    let family = victim.family();
     let (_, pidfd) = keeper(&family);
     rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::STOP).expect("stopped");
     victim.kill();
@@ -390,7 +331,7 @@ fn a_living_supervisor_is_not_swept(scene: &Scene) {
     }
     let mut victim = Victim::start(scene, "waits");
     assert_eq!(victim.line(), "ready");
-    let family = family(&victim);
+    let family = victim.family();
     scene.play(async |host| {
         host.once(host.spec("neighbour"), probe(&["true"])).await;
         for (process, pidfd) in &family {

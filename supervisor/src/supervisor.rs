@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -29,6 +29,9 @@ use crate::shard::{Shards, run_system};
 /// Starts containers and watches over them, on threads of its own. Cheap to clone; works from any runtime or none.
 ///
 /// Dropping the last clone kills and removes everything without blocking; [`Supervisor::shutdown`] also waits.
+///
+/// A panic of one of its actors harms nobody in a host that unwinds. With `panic = "abort"` in the host's profile it is
+/// the end of the host, as every panic is, and the keeper removes all containers; the library warns of it once.
 #[derive(Clone)]
 pub struct Supervisor {
     inner: Arc<Inner>,
@@ -132,9 +135,12 @@ impl SupervisorBuilder {
         driver: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
-            tracing::warn!(
-                "built with panic=abort: a panic of an actor ends the whole process, and the keeper cleans up"
-            );
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                tracing::warn!(
+                    "built with panic=abort: a panic of an actor ends the whole process, and the keeper cleans up"
+                );
+            });
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)));

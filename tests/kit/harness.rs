@@ -22,6 +22,7 @@ pub struct Trial {
     needs: &'static [Need],
     run: fn(&Scene),
     known: Option<&'static str>,
+    skip: Option<&'static str>,
     limit: Duration,
 }
 
@@ -29,7 +30,7 @@ impl Trial {
     /// A trial that needs more than what every trial does (containers at all).
     #[must_use]
     pub fn new(name: &'static str, needs: &'static [Need], run: fn(&Scene)) -> Self {
-        Self { name, needs, run, known: None, limit: LIMIT }
+        Self { name, needs, run, known: None, skip: None, limit: LIMIT }
     }
 
     /// It fails today for a reason that is written down: counted as skipped while it does, and as failed when it
@@ -44,6 +45,13 @@ impl Trial {
     #[must_use]
     pub fn long(mut self) -> Self {
         self.limit = LIMIT * 3;
+        self
+    }
+
+    /// It needs something that only it knows of; the reason why that is not there.
+    #[must_use]
+    pub fn skip_if(mut self, why: Option<&'static str>) -> Self {
+        self.skip = why;
         self
     }
 
@@ -76,8 +84,12 @@ pub fn main(trials: &[Trial]) -> ExitCode {
 }
 
 fn test(trial: Trial, machine: &Machine, skipped: &mut Vec<(&'static str, String)>) -> libtest_mimic::Trial {
-    if let Some(why) =
-        trial.needs.iter().find_map(|need| machine.lacks(*need)).or_else(|| machine.lacks(Need::Containers))
+    if let Some(why) = trial
+        .needs
+        .iter()
+        .find_map(|need| machine.lacks(*need))
+        .or_else(|| machine.lacks(Need::Containers))
+        .or_else(|| trial.skip.map(str::to_owned))
     {
         skipped.push((trial.name, why.clone()));
         return libtest_mimic::Trial::test(trial.name, || Ok(())).with_kind(brief(&why)).with_ignored_flag(true);

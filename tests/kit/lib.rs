@@ -11,6 +11,7 @@
 //!                  raw.rs       a keeper without a runtime, to be spoken to by hand
 //!                  wait.rs      pidfds and pipes: level-triggered, no sleeps
 //!                  image.rs     a root file system of busybox
+//!                  victim.rs    a supervisor in a process of its own, to be killed
 //! ```
 //!
 //! Nothing here is part of the product, and no trial sees another one: threads of one process could not, because
@@ -25,6 +26,7 @@ pub mod machine;
 pub mod raw;
 pub mod scene;
 pub mod stock;
+pub mod victim;
 pub mod wait;
 
 pub use harness::{Trial, main};

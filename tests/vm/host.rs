@@ -17,7 +17,7 @@ use crate::suites::{self, BEGIN, DONE, END, MORE, RUNTIME};
 const WANTED: &str = "ORANGERY_VM";
 /// The machine is shut off after so many seconds, whatever it does; each suite of [`MORE`] adds as many.
 const LIMIT: &str = "ORANGERY_VM_LIMIT";
-const SECONDS: u64 = 120;
+const SECONDS: u64 = 300;
 /// Such as `kvm`. Emulated by default: nested KVM asserted or hung where this was written, and emulation takes 30 s.
 const ACCELERATOR: &str = "ORANGERY_VM_ACCEL";
 /// When emulated: without the page table level and the checks that cost an emulator much.

@@ -3,17 +3,28 @@
 //! skipped, with the reason.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod abort;
 mod files;
 mod guest;
 mod handles;
 mod hosts;
+mod leaks;
 mod life;
+mod memory;
 mod stage;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orangery_tests::main(
-        &[files::trials(), handles::trials(), life::trials(), hosts::trials(), guest::trials()].concat(),
-    )
+    let trials = [
+        life::trials(),
+        hosts::trials(),
+        guest::trials(),
+        leaks::trials(),
+        memory::trials(),
+        abort::trials(),
+        files::trials(),
+        handles::trials(),
+    ];
+    orangery_tests::main(&trials.concat())
 }

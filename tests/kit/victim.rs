@@ -1,0 +1,86 @@
+//! A supervisor in a process of its own, to be killed: the trial's program again, in the trial's scene.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::stock::{Process, descendants};
+use crate::{Scene, wait};
+
+/// Tells the process that it is the victim, and what it does.
+const VICTIM: &str = "ORANGERY_TEST_VICTIM";
+
+/// What this process is to do, if it is a victim.
+#[must_use]
+pub fn role() -> Option<String> {
+    std::env::var(VICTIM).ok()
+}
+
+/// The killed-to-be, and what it says.
+#[derive(Debug)]
+pub struct Victim {
+    process: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Victim {
+    /// Start this trial once more, as the victim.
+    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
+    #[must_use]
+    pub fn start(scene: &Scene, does: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("us"));
+        let mut process = scene
+            .share(&mut process)
+            .env(VICTIM, does)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a victim");
+        let said = BufReader::new(process.stdout.take().expect("stdout"));
+        Self { process, said }
+    }
+
+    /// The next line that it says.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    /// SIGKILL, reaped.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("killed");
+        self.process.wait().expect("reaped");
+    }
+
+    /// It ends by itself.
+    pub fn end(&mut self) {
+        self.process.wait().expect("its end");
+    }
+
+    /// It has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.process.try_wait().expect("waited").is_some()
+    }
+
+    /// All that it has started, held by pidfds so that numbers cannot be confused.
+    #[must_use]
+    pub fn family(&self) -> Vec<(Process, OwnedFd)> {
+        descendants(self.process.id())
+            .into_iter()
+            .filter_map(|process| Some((process.clone(), wait::try_pidfd(process.pid)?)))
+            .collect()
+    }
+}
+
+/// The keeper of a family.
+#[must_use]
+pub fn keeper(family: &[(Process, OwnedFd)]) -> &(Process, OwnedFd) {
+    family.iter().find(|(process, _)| process.name == "orangery-keeper").expect("a keeper")
+}
+
+/// Reap what fell to us, the subreaper.
+pub fn reap_adopted() {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    while waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
+}
