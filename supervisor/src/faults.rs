@@ -10,8 +10,8 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Site {
-    /// The manager handles a message.
-    ManagerMessage,
+    /// The manager handles a message of this name.
+    ManagerMessage(&'static str),
     /// A container actor handles a message of this name.
     ContainerMessage(&'static str),
     /// A process actor handles a message of this name.

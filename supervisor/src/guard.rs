@@ -16,7 +16,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Supervised};
 use tokio::time::Instant;
 
 /// More panics than this within [`WITHIN`] break an actor.
-const BUDGET: usize = 5;
+pub(crate) const BUDGET: usize = 5;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Which panics still count.

@@ -175,9 +175,14 @@ impl SupervisorBuilder {
 
 /// Kill everything, wait until nothing is left, end the runtime.
 async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
-    let (reply, done) = oneshot::channel();
-    manager.do_send(ShutDown { reply });
-    let _ = done.await;
+    // A panic loses the message in hand: asked again, until there is an answer or the manager is broken.
+    for _ in 0..=guard::BUDGET {
+        let (reply, done) = oneshot::channel();
+        manager.do_send(ShutDown { reply });
+        if done.await.is_ok() {
+            break;
+        }
+    }
     runtime.shutdown().await;
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::life;
 use super::msg::{Exec, Pause, PushStats, Removed, Update};
 use super::slot::ContainerSlot;
-use super::state::{Input, Verdict};
+use super::state::{Input, State, Verdict};
 use super::stats;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
@@ -43,7 +43,14 @@ impl Actor for ContainerActor {
     type Context = Context<Self>;
 }
 
-impl Supervised for ContainerActor {}
+impl Supervised for ContainerActor {
+    /// A handler panicked. If the message that is lost was the last one, the slot still says so.
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        if self.slot.state() == State::Gone {
+            ctx.stop();
+        }
+    }
+}
 
 /// Answer with an error, or come back with what to go on with.
 fn or_answer<T, R>(
@@ -135,6 +142,7 @@ impl Handler<Removed> for ContainerActor {
     type Result = ();
 
     fn handle(&mut self, _: Removed, ctx: &mut Context<Self>) {
+        self.pass("removed");
         ctx.stop();
     }
 }

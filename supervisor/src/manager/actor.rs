@@ -10,6 +10,7 @@ use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
 use crate::container::life::{self, Order};
 use crate::container::slot::{ContainerSlot, Owned};
+use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
 use crate::report::Cause;
@@ -30,6 +31,10 @@ impl ManagerActor {
         Self { runtime, shards, faults, registry: Registry::default(), shutting_down: Vec::new(), closed: false }
     }
 
+    fn pass(&self, message: &'static str, id: &str) {
+        let _ = self.faults.pass(Site::ManagerMessage(message), id);
+    }
+
     fn answer_if_empty(&mut self) {
         if self.closed && self.registry.is_empty() {
             for waiter in self.shutting_down.drain(..) {
@@ -43,13 +48,19 @@ impl Actor for ManagerActor {
     type Context = Context<Self>;
 }
 
-impl Supervised for ManagerActor {}
+impl Supervised for ManagerActor {
+    /// A handler panicked. If the message that is lost was the news of an end, the slot still says so.
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.registry.forget(|slot| slot.state() == State::Gone);
+        self.answer_if_empty();
+    }
+}
 
 impl Handler<Create> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
-        let _ = self.faults.pass(Site::ManagerMessage, &message.spec.id);
+        self.pass("create", &message.spec.id);
         let Create { spec, main, policy, labels, ring_bytes, capture, permit, reply } = message;
         if self.closed {
             drop(permit);
@@ -89,6 +100,7 @@ impl Handler<Gone> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: Gone, _: &mut Context<Self>) {
+        self.pass("gone", &message.slot.id);
         self.registry.remove(&message.slot.id, |have| Arc::ptr_eq(have, &message.slot));
         self.answer_if_empty();
     }
@@ -98,6 +110,7 @@ impl Handler<List> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: List, _: &mut Context<Self>) {
+        self.pass("list", "");
         let _ = message.reply.send(self.registry.values().cloned().collect());
     }
 }
@@ -106,6 +119,7 @@ impl Handler<Find> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: Find, _: &mut Context<Self>) {
+        self.pass("find", &message.id);
         let started = self.registry.get(&message.id).filter(|slot| slot.actor.get().is_some());
         let _ = message.reply.send(started.map(Owned::new));
     }
@@ -115,6 +129,7 @@ impl Handler<ShutDown> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: ShutDown, _: &mut Context<Self>) {
+        self.pass("shut down", "");
         self.closed = true;
         self.shutting_down.push(message.reply);
         for slot in self.registry.values() {

@@ -31,6 +31,11 @@ impl<T> Registry<T> {
         }
     }
 
+    /// Give back all names whose owners are `gone`.
+    pub(crate) fn forget(&mut self, gone: impl Fn(&T) -> bool) {
+        self.entries.retain(|_, entry| !gone(entry));
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&T> {
         self.entries.get(id)
     }
@@ -56,6 +61,8 @@ mod tests {
         registry.remove("a", |entry| *entry == 2);
         assert_eq!(registry.get("a"), Some(&1));
         registry.remove("a", |entry| *entry == 1);
-        assert!(registry.is_empty());
+        assert!(registry.is_empty() && registry.insert("b", 3) && registry.insert("c", 4));
+        registry.forget(|entry| *entry == 3);
+        assert_eq!((registry.get("b"), registry.get("c")), (None, Some(&4)));
     }
 }

@@ -71,7 +71,8 @@ fn killed_halfway_through_a_thousand_runs(scene: &Scene) {
     if victim::role().is_some() {
         return scene.block_on(async {
             let supervisor = builder(scene).build().expect("a supervisor");
-            runs(&supervisor, RUNS, |done| println!("{done}")).await;
+            // More than it will live to see.
+            runs(&supervisor, 100 * RUNS, |done| println!("{done}")).await;
         });
     }
     let mounts = scene.stock().mounts;
@@ -79,8 +80,13 @@ fn killed_halfway_through_a_thousand_runs(scene: &Scene) {
     for done in 1..=RUNS / 2 {
         assert_eq!(victim.line(), done.to_string());
     }
-    let family = victim.family();
-    assert!(family.len() > 1, "more than a keeper: {family:?}");
+    // In the middle of things: a keeper and some of the eight that are under way.
+    let family = loop {
+        let family = victim.family();
+        if family.len() > 2 {
+            break family;
+        }
+    };
     victim.kill();
     for (process, pidfd) in &family {
         wait::gone(pidfd, &process.to_string());

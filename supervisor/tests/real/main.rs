@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 mod abort;
+mod actors;
 mod files;
 mod guest;
 mod handles;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         leaks::trials(),
         memory::trials(),
         abort::trials(),
+        actors::trials(),
         files::trials(),
         handles::trials(),
     ];
