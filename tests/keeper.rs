@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use orangery_fuzz::Seeded;
 use orangery_runtime::plan::wire::{self, Ask, MESSAGE, Message, Purpose, Tell};
 use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
 use orangery_tests::cold::Cold;
@@ -131,47 +132,6 @@ fn a_wrong_keeper_path_is_told(scene: &Scene) {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// SplitMix64: the same mutants every time.
-struct Seeded(u64);
-
-impl Seeded {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    /// A few bytes changed, words replaced by edges, cut or grown.
-    fn mutate(&mut self, plan: &[u8]) -> Vec<u8> {
-        let mut bytes = plan.to_vec();
-        for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len());
-            match self.below(5) {
-                0 => bytes[at] = self.next() as u8,
-                1 => bytes[at] ^= 1 << self.below(8),
-                2 => {
-                    let edge =
-                        [0u32, 1, 0xffff, 0x7fff_ffff, u32::MAX, bytes.len() as u32][self.below(6)].to_le_bytes();
-                    let end = (at + 4).min(bytes.len());
-                    bytes[at..end].copy_from_slice(&edge[..end - at]);
-                }
-                3 => bytes.truncate(at),
-                _ => bytes.extend((0..self.below(64)).map(|_| 0)),
-            }
-            if bytes.is_empty() {
-                bytes.push(0);
-            }
-        }
-        bytes
-    }
-}
-
 fn plans(scene: &Scene) -> Vec<(Vec<u8>, Vec<Purpose>)> {
     let mut plans = Vec::new();
     scene.play(async |host| {
@@ -190,7 +150,7 @@ fn plans(scene: &Scene) -> Vec<(Vec<u8>, Vec<Purpose>)> {
 
 fn mutants_of_a_plan_never_panic_the_check(scene: &Scene) {
     let plans = plans(scene);
-    let mut seeded = Seeded(1);
+    let mut seeded = Seeded::new(1);
     let (mut accepted, mut refused) = (0u32, 0u32);
     for _ in 0..12_000 {
         let (plan, fds) = &plans[seeded.below(plans.len())];
@@ -276,7 +236,7 @@ fn garbage_is_refused_and_it_lives(_: &Scene) {
 fn hostile_plans_are_refused_and_it_lives(scene: &Scene) {
     let plans = plans(scene);
     let keeper = Raw::start();
-    let mut seeded = Seeded(2);
+    let mut seeded = Seeded::new(2);
     let null = fs::File::options().read(true).write(true).open("/dev/null").expect("null");
     let (mut sent, mut children) = (0, 0);
     while sent < 300 {

@@ -57,6 +57,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Read a text as mountinfo and as a list of own groups: for fuzz targets, because users name what stands in them.
+#[doc(hidden)]
+pub fn read_kernel_text(text: &[u8]) {
+    let _ = (detect::parse_mountinfo(text), detect::parse_self_cgroup(text));
+}
+
 /// Which hierarchies are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

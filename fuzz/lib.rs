@@ -1,0 +1,82 @@
+//! Everything of ours that reads bytes of others, as functions that must neither panic nor contradict themselves.
+//!
+//! Each target is a plain `fn(&[u8])`. `tests/mutants.rs` runs all of them on stable, over the corpus and seeded mutants
+//! of it; `libfuzzer/` gives the same functions to `cargo fuzz` (nightly):
+//! `cargo +nightly fuzz run --fuzz-dir fuzz/libfuzzer plan fuzz/corpus/plan`.
+#![allow(clippy::panic, clippy::expect_used, reason = "a panic is what a fuzz target says")]
+
+mod mutate;
+
+use std::path::Path;
+
+use orangery_runtime::cgroup;
+use orangery_runtime::plan::wire::{self, Message};
+use orangery_runtime::spec::{oci, size, user};
+
+pub use mutate::Seeded;
+
+/// What a fuzzer calls.
+pub type Target = fn(&[u8]);
+
+/// Each with its name, which is also its corpus.
+pub const TARGETS: [(&str, Target); 6] = [
+    ("plan", plan),
+    ("message", message),
+    ("bundle", bundle),
+    ("users", users),
+    ("kernel_text", kernel_text),
+    ("sizes", sizes),
+];
+
+/// The keeper's check of a plan: what is accepted can be walked to the last string.
+pub fn plan(data: &[u8]) {
+    let Some((fds, plan)) = data.split_first() else { return };
+    let Ok(header) = wire::check(plan, usize::from(*fds % 32)) else { return };
+    for index in 0..header.steps {
+        let step = wire::step(plan, index).expect("a step of a checked plan");
+        for offset in [step.s, step.t] {
+            let _ = wire::string(plan, offset);
+        }
+        let _ = wire::list_end(plan, step.s, step.n.min(4096));
+    }
+    let _ = wire::read_report(plan);
+}
+
+/// The head of a message: what is decoded survives its encoding.
+pub fn message(data: &[u8]) {
+    let Some(message) = Message::decode(data) else { return };
+    assert_eq!(Message::decode(&message.encode()), Some(message));
+}
+
+/// A `config.json`: understood, or refused with a reason for each refusal.
+pub fn bundle(data: &[u8]) {
+    if let Err(errors) = oci::parse(Path::new("/bundle"), data) {
+        assert!(!errors.0.is_empty(), "refused without a reason");
+        assert!(errors.0.iter().all(|error| error.field().is_some()), "a refusal names its field");
+    }
+}
+
+/// A container's passwd and group, which its image wrote: request, passwd and group, with a NUL in between.
+pub fn users(data: &[u8]) {
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    let asked = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let Ok(request) = user::parse_user(&asked) else { return };
+    if let Ok(found) = user::resolve(&request, parts.next(), parts.next()) {
+        assert!(found.home.is_none_or(|home| home.starts_with('/')), "a home is an absolute path");
+        assert!(!found.groups.contains(&found.gid), "the group itself is no supplementary one");
+    }
+}
+
+/// mountinfo and cgroup of /proc: paths in them are what users have called their directories.
+pub fn kernel_text(data: &[u8]) {
+    cgroup::read_kernel_text(data);
+}
+
+/// `64M`, `0.5` and their like.
+pub fn sizes(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = size::parse_size(&text);
+    if let Ok((quota, period)) = size::parse_cpus(&text) {
+        assert!(quota > 0 && period > 0, "{text:?}: {quota} of {period}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Every target over its corpus and seeded mutants of it, on stable, in seconds.
+#![allow(clippy::expect_used, clippy::panic, reason = "test code: a panic is a failed test")]
+
+use std::panic::catch_unwind;
+use std::path::PathBuf;
+
+use orangery_fuzz::{Seeded, TARGETS};
+use orangery_runtime::plan::wire::{self, ExitRecord, Message, Op};
+use orangery_runtime::plan::{Builder, Need};
+
+const MUTANTS: usize = 20_000;
+
+/// The files of a target's corpus, and what is better made than kept: the encodings are of this version.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let mut seeds: Vec<Vec<u8>> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| std::fs::read(entry.path()).expect("a file of the corpus"))
+        .collect();
+    seeds.sort_unstable();
+    match target {
+        "plan" => seeds.push(plan()),
+        "message" => seeds.push(message()),
+        _ => {}
+    }
+    seeds
+}
+
+fn plan() -> Vec<u8> {
+    let mut builder = Builder::new(&[Need::Tree(0)]);
+    let root = builder.received(Need::Tree(0)).expect("the root");
+    builder.clone_flags(0x0002_0000).maps("0 1000 1", "0 1000 1", true);
+    let tree = builder.clone_tree(root);
+    builder.move_mount(tree, root, "mnt").chown(root, "x", 1, 2).set_groups(&[1, 2, 3]);
+    builder.exec(&["/bin/true".as_ref()], &["true".as_ref(), "x".as_ref()], &["A=b".as_ref()]);
+    let plan = builder.finish();
+    let fds = u8::try_from(plan.needs().len()).expect("few");
+    assert!(wire::check(plan.bytes(), fds.into()).is_ok() && plan.steps().any(|step| step.op == Op::Exec));
+    [&[fds], plan.bytes()].concat()
+}
+
+fn message() -> Vec<u8> {
+    let exit = ExitRecord { code: 1, status: 3, user_us: 5, at_ns: u64::MAX, ..ExitRecord::default() };
+    Message { kind: 2, id: 7, pid: 42, exit, ..Message::default() }.encode().to_vec()
+}
+
+#[test]
+fn no_mutant_makes_a_target_panic() {
+    for (name, target) in TARGETS {
+        let seeds = seeds(name);
+        assert!(!seeds.is_empty(), "{name} has no corpus");
+        let mut seeded = Seeded::new(1);
+        for round in 0..MUTANTS {
+            let seed = &seeds[round % seeds.len()];
+            let input = if round < seeds.len() { seed.clone() } else { seeded.mutate(seed) };
+            if catch_unwind(|| target(&input)).is_err() {
+                panic!("{name} fails, round {round}: {}", input.escape_ascii());
+            }
+        }
+    }
+}
+
+/// libFuzzer's glue and the corpus are of the same targets.
+#[test]
+fn every_target_has_its_glue() {
+    let glue = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("libfuzzer/fuzz_targets");
+    for (name, _) in TARGETS {
+        let text = std::fs::read_to_string(glue.join(format!("{name}.rs"))).expect("its glue");
+        assert!(text.contains(&format!("orangery_fuzz::{name}(")), "{name}");
+    }
+}
