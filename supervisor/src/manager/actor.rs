@@ -71,6 +71,8 @@ impl Handler<Create> for ManagerActor {
         if capture {
             slot.capture();
         }
+        // Who has seen the end may use the name again, whether its news has come here or not.
+        self.registry.remove(&spec.id, |slot| slot.state() == State::Gone);
         if !self.registry.insert(&spec.id, Arc::clone(&slot)) {
             let what = format!("a container with the id {:?} exists", spec.id);
             let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::Exists, what).with_field("id");
