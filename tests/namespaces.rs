@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         trial!(a_mount_below_a_private_directory_of_any_root, Busybox),
         trial!(a_missing_mount_point_in_a_read_only_image_is_told, Busybox),
         trial!(masked_and_read_only_paths),
+        trial!(masked_and_read_only_paths_of_mounts),
+        trial!(whatever_it_is_it_can_be_masked),
+        trial!(as_many_paths_as_there_are),
         trial!(kernel_paths_are_masked),
         trial!(nothing_below_the_root_is_suid_or_a_device),
     ])
@@ -155,8 +158,28 @@ fn loopback_is_up_and_alone(scene: &Scene) {
 
 fn the_hosts_network(scene: &Scene) {
     scene.play(async |host| {
-        let seen = host.see(&["/etc/resolv.conf"], |spec, _| spec.network = Network::Host).await;
+        let kernels = [
+            "/sys/firmware",
+            "/sys/devices/virtual/powercap",
+            "/sys/fs/bpf",
+            "/sys/fs/pstore",
+            "/sys/kernel/debug",
+            "/sys/kernel/security",
+            "/sys/kernel/tracing",
+        ];
+        let paths = [&["/etc/resolv.conf", "/sys/fs/cgroup"][..], &kernels].concat();
+        let seen = host.see(&paths, |spec, _| spec.network = Network::Host).await;
         assert_eq!(seen["ns"]["net"], ours("net"));
+        for path in kernels {
+            let seen = &seen["paths"][path];
+            assert!(
+                seen["content"] == serde_json::json!([]) || seen["missing"] == -libc::ENOENT,
+                "{path} is the host's: {seen}"
+            );
+        }
+        // The container's own control groups, or none; never the host's.
+        let groups = names(&seen["paths"]["/sys/fs/cgroup"]["content"]);
+        assert!(groups.iter().all(|name| name.contains('.')), "{groups:?}");
         let mut outside: Vec<String> = fs::read_dir("/sys/class/net")
             .expect("interfaces")
             .flatten()
@@ -743,6 +766,86 @@ fn masked_and_read_only_paths(scene: &Scene) {
             spec.masked_paths = vec![path.into()];
             assert_eq!(host.refused(spec, probe(&["true"])).await.0[0].field(), Some("masked_paths"), "{path}");
         }
+    });
+}
+
+fn masked_and_read_only_paths_of_mounts(scene: &Scene) {
+    let shared = scene.dir().join("shared");
+    for dir in ["secret-dir", "ro", "rw"] {
+        fs::create_dir_all(shared.join(dir)).expect("a directory");
+        fs::write(shared.join(dir).join("file"), "x").expect("a file");
+    }
+    fs::write(shared.join("secret"), "x").expect("a file");
+    scene.play(async |host| {
+        let mut spec = host.spec("mounted");
+        spec.mounts.push(bind(&shared, "/data", false));
+        spec.masked_paths = vec!["/data/secret".into(), "/data/secret-dir".into()];
+        spec.readonly_paths = vec!["/data/ro".into()];
+        let seen = host.once(spec.clone(), see(&["/data/secret", "/data/secret-dir", "/data/ro/file"])).await.json();
+        assert_eq!(seen["paths"]["/data/secret"]["content"], "1:3");
+        assert_eq!(seen["paths"]["/data/secret-dir"]["content"], serde_json::json!([]));
+        assert_eq!(seen["paths"]["/data/ro/file"]["content"], "x");
+        let said = host.once(spec, probe(&["create", "/data/ro/y", "/data/rw/y"])).await.json();
+        assert_eq!(said, serde_json::json!({"/data/ro/y": libc::EROFS, "/data/rw/y": 0}));
+    });
+}
+
+fn whatever_it_is_it_can_be_masked(scene: &Scene) {
+    let shared = scene.dir().join("shared");
+    fs::create_dir(&shared).expect("a directory");
+    nix::unistd::mkfifo(&shared.join("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a fifo");
+    let _socket = std::os::unix::net::UnixListener::bind(shared.join("socket")).expect("a socket");
+    fs::write(shared.join("file"), "x").expect("a file");
+    std::os::unix::fs::symlink("file", shared.join("link")).expect("a link");
+    scene.play(async |host| {
+        let mut spec = host.spec("kinds");
+        spec.mounts.push(bind(&shared, "/data", true));
+        let mut linked = spec.clone();
+        spec.masked_paths = vec!["/data/fifo".into(), "/data/socket".into()];
+        let seen = host.once(spec, see(&["/data/fifo", "/data/socket"])).await.json();
+        for path in ["/data/fifo", "/data/socket"] {
+            assert_eq!(seen["paths"][path]["content"], "1:3", "{path}");
+        }
+        // What a link leads to would stay where it is.
+        linked.masked_paths = vec!["/data/link".into()];
+        let errors = host.refused(linked.clone(), probe(&["true"])).await;
+        assert_eq!((errors.0[0].field(), errors.0[0].errno()), (Some("masked_paths"), Some(libc::ELOOP)), "{errors:?}");
+        linked.readonly_paths = std::mem::take(&mut linked.masked_paths);
+        let errors = host.refused(linked, probe(&["true"])).await;
+        assert_eq!(
+            (errors.0[0].field(), errors.0[0].errno()),
+            (Some("readonly_paths"), Some(libc::ELOOP)),
+            "{errors:?}"
+        );
+    });
+}
+
+fn as_many_paths_as_there_are(scene: &Scene) {
+    scene.play(async |host| {
+        let mut spec = host.spec("many");
+        let deep: PathBuf = std::iter::once("/tmp").chain((0..300).map(|_| "d")).chain(["file"]).collect();
+        let file = |n: i32, at: &Path| orangery_runtime::spec::StagedFile {
+            path: at.with_file_name(format!("file-{n}")),
+            content: b"x".as_slice().into(),
+            mode: 0o644,
+        };
+        spec.files = (0..4).map(|n| file(n, &deep)).collect();
+        spec.masked_paths = (0..140).map(|n| format!("/no/such/{n}").into()).collect();
+        spec.masked_paths.extend(["/etc/passwd".into(), "/usr/bin".into()]);
+        spec.readonly_paths = (0..140).map(|n| format!("/no/such/{n}").into()).collect();
+        let seen = deep.with_file_name("file-3").display().to_string();
+        let said = host.once(spec, see(&[&seen, "/etc/passwd", "/usr/bin"])).await.json();
+        assert_eq!(said["paths"][&seen]["content"], "x");
+        assert_eq!(said["paths"]["/etc/passwd"]["content"], "1:3");
+        assert_eq!(said["paths"]["/usr/bin"]["content"], serde_json::json!([]));
+        let mut spec = host.spec("too-many");
+        spec.readonly_paths = (0..3000).map(|n| format!("/no/such/{n}").into()).collect();
+        let errors = host.refused(spec, probe(&["true"])).await;
+        assert_eq!(
+            (errors.0[0].kind(), errors.0[0].field()),
+            (ErrorKind::Invalid, Some("readonly_paths")),
+            "{errors:?}"
+        );
     });
 }
 

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         trial!(setgroups_is_denied_with_one_id, User),
         trial!(cgroup_files_cannot_be_written, Cgroups),
         trial!(a_mount_target_swapped_during_the_creation, Busybox),
+        trial!(a_read_only_path_swapped_during_the_creation, Busybox),
         trial!(a_mount_target_that_leads_outside, Busybox),
         trial!(a_mount_point_is_not_made_outside, Busybox),
         trial!(proc_sys_and_dev_as_links_files_and_loops, Busybox),
@@ -392,6 +393,43 @@ fn a_mount_target_swapped_during_the_creation(scene: &Scene) {
             }
             assert!(swapper.stop() > 100);
         }
+    });
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused: the race was not run");
+}
+
+/// The copy that becomes read-only is of what was opened: a name that is a link by then would lead to the host's files.
+fn a_read_only_path_swapped_during_the_creation(scene: &Scene) {
+    let (image, outside) = (scene.image("image"), scene.dir().join("outside"));
+    fs::create_dir(&outside).expect("outside");
+    fs::write(outside.join("mark"), "of the host").expect("mark");
+    let (mut made, mut refused) = (0, 0);
+    scene.play(async |host| {
+        let swapper = Swapper::start(image.clone(), "target", outside.clone());
+        for _ in 0..150 {
+            let mut spec = imaged(host, &image, Access::ReadWrite);
+            spec.readonly_paths = vec!["/target".into()];
+            // Wherever the directory is by now, what lies on it came along.
+            match host.create(spec, see(&["/target/mark", "/the-link/mark"])).await {
+                Ok(container) => {
+                    let seen = outcome(container.start().await.expect("started")).await.json();
+                    for path in ["/target/mark", "/the-link/mark"] {
+                        assert_ne!(seen["paths"][path]["content"], "of the host", "{path}");
+                    }
+                    container.delete().await.expect("deleted");
+                    made += 1;
+                }
+                Err(errors) => {
+                    let error = &errors.0[0];
+                    assert_eq!(
+                        (error.field(), error.errno()),
+                        (Some("readonly_paths"), Some(libc::ELOOP)),
+                        "{error:?}"
+                    );
+                    refused += 1;
+                }
+            }
+        }
+        assert!(swapper.stop() > 100);
     });
     assert!(made > 0 && refused > 0, "{made} made, {refused} refused: the race was not run");
 }

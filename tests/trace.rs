@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain;
-use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL};
+use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL, PRESENT};
 use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile};
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use orangery_tests::host::probe;
@@ -168,7 +168,7 @@ fn follow(plan: &Plan, seen: &[String]) {
                 at += 1;
             }
             let here = seen.get(at).map_or("", String::as_str);
-            let may_miss = step.flags & OPTIONAL != 0 || line.op == "wait-maps";
+            let may_miss = step.flags & (OPTIONAL | PRESENT) != 0 || line.op == "wait-maps";
             if !matches(here, call) && may_miss {
                 break;
             }

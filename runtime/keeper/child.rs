@@ -4,7 +4,7 @@ use crate::spawn::{Birth, load, shared, store};
 use crate::steps::{self, Slots};
 use crate::sys::{self, HIGH};
 use crate::trace::Line;
-use crate::wire::{self, OPTIONAL, Step};
+use crate::wire::{self, OPTIONAL, PRESENT, Step};
 
 /// CLOSE_RANGE_UNSHARE
 pub(crate) const UNSHARE: usize = 2;
@@ -35,7 +35,7 @@ pub(crate) fn main(birth: &Birth) -> ! {
 
 /// In the child.
 fn run(slots: &mut Slots, birth: &Birth, index: u16, step: &Step) -> sys::Res<()> {
-    if step.flags & OPTIONAL != 0 && (slots.is_empty(step.a) || slots.is_empty(step.b)) {
+    if step.flags & (OPTIONAL | PRESENT) != 0 && (slots.is_empty(step.a) || slots.is_empty(step.b)) {
         return Ok(());
     }
     trace(birth, index, step, None);

@@ -122,8 +122,9 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         }
         Op::CheckDevice => check_device(a, step.x),
         Op::CheckType => {
-            let right = u64::from(stat(a)?.0 & 0o170_000) == step.x;
+            let right = (u64::from(stat(a)?.0 & 0o170_000) == step.x) != (step.y == 1);
             if !right && step.flags & wire::OPTIONAL != 0 {
+                sys::close(a);
                 slots.set(step.a, -1);
             }
             if right { Ok(()) } else { Err(sys::ENOTDIR) }

@@ -168,6 +168,7 @@ impl Core {
     async fn exec_checked(&self, process: &CheckedProcess) -> Result<Started, Error> {
         let (id, faults) = (self.spec.container().id.as_str(), &self.inner.faults);
         let plan = process::plan(process, &self.joining, &self.inner.machine);
+        plan.fits()?;
         let plan = faults.plan(id, plan, Point::ProcessStep);
         let (report_read, report_write) = stdio::pipe()?;
         let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;

@@ -295,6 +295,7 @@ async fn ask(
     let group = group.as_deref();
     let id = spec.container().id.as_str();
     let plan = plan(&Context { spec, machine: &inner.machine, allotment });
+    plan.fits()?;
     let plan = inner.faults.plan(id, plan, Point::ContainerStep);
     let (report_read, report_write) = stdio::pipe()?;
     let mut supply = Supply::new(report_write);
@@ -352,6 +353,7 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let trees = if inner.machine.privileged && ids.is_some() { trees::wanted(&spec) } else { Vec::new() };
     let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
+    container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;
     let joining = Joining { ids, own_network, cgroup, tasks };
     let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::wire::{self, HEADER, NONE, Op, STEP, Step};
+use crate::error::Error;
 
 /// What a received descriptor of a plan is. The runtime opens them in this order; the number in a variant is an index
 /// into the list of that kind.
@@ -126,6 +127,30 @@ impl Plan {
         String::from_utf8_lossy(wire::string(&self.bytes, offset).unwrap_or_default()).into_owned()
     }
 
+    /// The keeper will take it.
+    ///
+    /// # Errors
+    /// It is too large; the error names the field that most of its steps come from.
+    pub fn fits(&self) -> Result<(), Error> {
+        if wire::check(&self.bytes, self.needs.len()).is_ok() {
+            return Ok(());
+        }
+        let mut counts = vec![0usize; self.fields.len()];
+        for step in self.steps() {
+            if let Some(count) = counts.get_mut(usize::from(step.field)) {
+                *count += 1;
+            }
+        }
+        let most = counts.iter().zip(&self.fields).max_by_key(|(count, _)| **count).map_or("", |(_, field)| field);
+        let (steps, bytes) = (counts.iter().sum::<usize>(), self.bytes.len());
+        let why = format!(
+            "this needs a plan of {steps} steps and {bytes} bytes; {} and {} are possible",
+            wire::MAX_STEPS,
+            wire::MAX_PLAN
+        );
+        Err(Error::invalid(most, why))
+    }
+
     /// The same plan with step `index` replaced by one of the same field that cannot succeed: for tests that fail each
     /// step in turn.
     #[must_use]
@@ -163,6 +188,8 @@ pub struct Builder {
     blob: Vec<u8>,
     needs: Vec<Need>,
     opened: i16,
+    /// Slots that were opened and closed again.
+    free: Vec<Slot>,
     fields: Vec<&'static str>,
     field: u16,
     clone: u64,
@@ -184,6 +211,7 @@ impl Builder {
             steps: Vec::new(),
             blob: Vec::new(),
             opened: 0,
+            free: Vec::new(),
             needs: all,
             fields: vec![""],
             field: 0,
@@ -204,8 +232,11 @@ impl Builder {
         i16::try_from(at).ok().map(Slot)
     }
 
-    /// A fresh slot for a step to open into.
+    /// An empty slot for a step to open into.
     pub fn slot(&mut self) -> Slot {
+        if let Some(slot) = self.free.pop() {
+            return slot;
+        }
         let slot = Slot(i16::try_from(self.needs.len()).unwrap_or(i16::MAX).saturating_add(self.opened));
         self.opened = self.opened.saturating_add(1);
         slot
@@ -293,7 +324,7 @@ impl Builder {
         self
     }
 
-    /// Let the last step tolerate what `flags` says ([`wire::OPTIONAL`], [`wire::EXIST_OK`]).
+    /// Let the last step tolerate what `flags` says ([`wire::OPTIONAL`], [`wire::EXIST_OK`], [`wire::PRESENT`]).
     pub fn tolerate(&mut self, flags: u16) -> &mut Self {
         if let Some(step) = self.steps.last_mut() {
             step.flags |= flags;
@@ -305,9 +336,21 @@ impl Builder {
     pub fn only_if(&mut self, slot: Slot) -> &mut Self {
         if let Some(step) = self.steps.last_mut() {
             step.b = slot.0;
-            step.flags |= wire::OPTIONAL;
+            step.flags |= wire::PRESENT;
         }
         self
+    }
+
+    /// Close what a step has opened into `slot`, if anything; the slot may be used again.
+    pub fn close(&mut self, slot: Slot) {
+        self.on(Op::Close, slot, 0).tolerate(wire::PRESENT);
+        self.free.push(slot);
+    }
+
+    /// `slot` is emptied if it is a directory.
+    pub fn not_a_directory(&mut self, slot: Slot) -> &mut Self {
+        let step = Step { op: Op::CheckType, a: slot.0, x: libc::S_IFDIR.into(), y: 1, ..EMPTY };
+        self.push(step).tolerate(wire::OPTIONAL)
     }
 
     /// A step of numbers only.
@@ -341,10 +384,11 @@ impl Builder {
         dst
     }
 
-    /// A copy of an open tree.
+    /// A copy of everything below what is open.
     pub fn clone_tree(&mut self, tree: Slot) -> Slot {
         let dst = self.slot();
-        let flags = 1 | u64::from(libc::O_CLOEXEC.unsigned_abs());
+        // OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+        let flags = 1 | u64::from(libc::O_CLOEXEC.unsigned_abs()) | 0x8000;
         self.push(Step { op: Op::CloneTree, dst: dst.0, a: tree.0, x: flags, ..EMPTY });
         dst
     }

@@ -154,8 +154,12 @@ impl HostLayout {
             .filter(|(name, ..)| Path::new("/dev").join(name).exists())
             .map(|(name, major, minor)| ((*name).to_owned(), rustix::fs::makedev(*major, *minor)))
             .collect();
-        let secrets =
-            SECRETS.iter().filter_map(|path| Some(((*path).to_owned(), fs::metadata(path).ok()?.is_dir()))).collect();
+        // Where a link leads is what must be hidden.
+        let secret = |path: &&str| {
+            let path = fs::canonicalize(path).ok()?;
+            Some((path.to_str()?.to_owned(), fs::metadata(&path).ok()?.is_dir()))
+        };
+        let secrets = SECRETS.iter().filter_map(secret).collect();
         let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok();
         Self { entries, opt: Path::new("/opt").is_dir(), devices, secrets, resolv_conf }
     }

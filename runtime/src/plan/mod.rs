@@ -8,6 +8,8 @@
 pub mod container;
 pub mod encode;
 pub mod explain;
+mod hidden;
+mod kernel;
 pub mod machine;
 pub mod process;
 mod rootfs;

@@ -10,45 +10,32 @@ use std::path::{Component, Path};
 use super::container::Context;
 use super::encode::{Builder, Need, Slot};
 use super::machine::HostEntry;
-use super::wire::{EXIST_OK, OPTIONAL, Op};
+use super::wire::{EXIST_OK, Op};
+use super::{hidden, kernel};
 use crate::spec::{Access, MountSource, Network, Rootfs, UserNamespace};
 
-const RDONLY: u64 = 0x1;
-const NOSUID: u64 = 0x2;
-const NODEV: u64 = 0x4;
-const NOEXEC: u64 = 0x8;
-const PRIVATE: u64 = 1 << 18;
+pub(super) const RDONLY: u64 = 0x1;
+pub(super) const NOSUID: u64 = 0x2;
+pub(super) const NODEV: u64 = 0x4;
+pub(super) const NOEXEC: u64 = 0x8;
+pub(super) const PRIVATE: u64 = 1 << 18;
 /// O_PATH | O_DIRECTORY
-const PATH_DIR: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
-const S_IFREG: u64 = libc::S_IFREG as u64;
-const O_PATH: u64 = libc::O_PATH as u64;
-const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
+pub(super) const PATH_DIR: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
+pub(super) const O_PATH: u64 = libc::O_PATH as u64;
+pub(super) const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 /// RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 const BENEATH: u64 = 0x08 | 0x02;
 /// The same without following any link.
-const STRICT: u64 = BENEATH | 0x04;
+pub(super) const STRICT: u64 = BENEATH | 0x04;
 
 /// Private writable directories: name, mode.
 const SCRATCH: [(&str, u64); 6] =
     [("tmp", 0o1777), ("run", 0o755), ("var", 0o755), ("home", 0o755), ("root", 0o700), ("shm", 0o1777)];
 
-/// Paths of /proc that tell about or act on the host.
-const MASKED: [&str; 8] = [
-    "proc/acpi",
-    "proc/asound",
-    "proc/kcore",
-    "proc/keys",
-    "proc/latency_stats",
-    "proc/timer_list",
-    "proc/scsi",
-    "proc/interrupts",
-];
-const PROC_READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
-
 /// The file systems under construction.
-struct Root {
-    root: Slot,
-    scratch: Slot,
+pub(super) struct Root {
+    pub(super) root: Slot,
+    pub(super) scratch: Slot,
     /// Source trees of bind mounts, in the order of `mounts`.
     binds: Vec<Option<Slot>>,
 }
@@ -76,10 +63,12 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
         stage(b, cx, root, |path| !in_private(cx, path));
     }
     scratch_directories(b, cx, &tree);
-    dev(b, cx, &tree);
-    proc_and_sys(b, cx, &tree);
-    hidden(b, cx, &tree);
+    kernel::dev(b, cx, &tree);
+    let kernel = kernel::proc_and_sys(b, cx, &tree);
+    hidden::always(b, cx, &tree, &kernel);
     mounts(b, cx, &tree);
+    // What the user wants hidden may lie in what the user has mounted.
+    hidden::asked(b, cx, &tree);
     b.field("").on(Op::Fchdir, root, 0);
     b.op(Op::PivotRoot, 1, 0, 0);
 }
@@ -140,7 +129,8 @@ fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
     b.on_paths(Op::Symlink, slot, "var/run", "/run");
     home(b, cx, slot);
     stage(b, cx, slot, |path| in_private(cx, path));
-    b.on_path(Op::Mkdir, slot, "empty", 0o555);
+    b.field("");
+    hidden::covers(b, slot);
     slot
 }
 
@@ -169,9 +159,18 @@ fn make_parents<'p>(b: &mut Builder, root: Slot, path: &'p Path) -> (Slot, &'p s
     let mut dir = root;
     for name in parents {
         b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
-        dir = b.open(dir, name, PATH_DIR, BENEATH);
+        let next = b.open(dir, name, PATH_DIR, BENEATH);
+        left(b, root, dir);
+        dir = next;
     }
     (dir, last)
+}
+
+/// Let go of what [`make_parents`] has opened.
+fn left(b: &mut Builder, root: Slot, dir: Slot) {
+    if dir != root {
+        b.close(dir);
+    }
 }
 
 fn scratch_path(path: &Path) -> Option<&Path> {
@@ -187,6 +186,7 @@ fn stage(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> 
         b.field("files");
         let (dir, name) = make_parents(b, root, file.path.strip_prefix("/").unwrap_or(&file.path));
         b.make_file(dir, name, file.mode.into(), None, content);
+        left(b, root, dir);
     }
 }
 
@@ -289,14 +289,14 @@ fn overlay(b: &mut Builder, cx: &Context<'_>, lower: Slot, scratch: Slot) -> Slo
 }
 
 /// The target of a mount, opened without leaving the root; in a tree that may be written it is made first.
-fn target(b: &mut Builder, root: Slot, path: &str, make: bool) -> Slot {
+pub(super) fn target(b: &mut Builder, root: Slot, path: &str, make: bool) -> Slot {
     if make {
         b.on_path(Op::Mkdir, root, path, 0o755).tolerate(EXIST_OK);
     }
     b.open(root, path, PATH_DIR | NOFOLLOW, STRICT)
 }
 
-fn may_make(cx: &Context<'_>) -> bool {
+pub(super) fn may_make(cx: &Context<'_>) -> bool {
     matches!(&cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay | Access::ReadWrite, .. })
 }
 
@@ -328,126 +328,6 @@ fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     }
 }
 
-/// A small /dev of our own: host nodes bound one by one, each checked to be the device that it claims to be.
-fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
-    b.field("");
-    let place = target(b, tree.root, "dev", may_make(cx));
-    let dev = b.new_mount("tmpfs", &[("size", "64k"), ("nr_inodes", "64"), ("mode", "0755")], NOSUID | NOEXEC);
-    b.move_mount(dev, place, "");
-    for (name, rdev) in &cx.machine.host.devices {
-        b.make_file(dev, name, 0o666, None, Slot::CWD);
-        let node = b.open_tree(Slot::CWD, format!("/dev/{name}"), false);
-        b.on(Op::CheckDevice, node, *rdev);
-        b.move_mount(node, dev, name);
-    }
-    for (name, text) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
-    ] {
-        b.on_paths(Op::Symlink, dev, name, text);
-    }
-    b.on_path(Op::Mkdir, dev, "pts", 0o755);
-    b.on_path(Op::Mkdir, dev, "shm", 0o755);
-    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    if cx.maps_gid(5) {
-        options.push(("gid", "5"));
-    }
-    let pts = b.new_mount("devpts", &options, NOSUID | NOEXEC);
-    b.move_mount(pts, dev, "pts");
-    let shm = b.open_tree(tree.scratch, "shm", false);
-    b.mount_attr(shm, NOSUID | NODEV | NOEXEC, 0, false);
-    b.move_mount(shm, dev, "shm");
-    if cx.spec.container().mqueue {
-        b.field("mqueue").on_path(Op::Mkdir, dev, "mqueue", 0o755);
-        let queue = b.new_mount("mqueue", &[("source", "mqueue")], NOSUID | NODEV | NOEXEC);
-        b.move_mount(queue, dev, "mqueue");
-    }
-    b.mount_attr(dev, RDONLY, 0, false);
-}
-
-fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
-    b.field("");
-    let place = target(b, tree.root, "proc", may_make(cx));
-    let proc = b.new_mount("proc", &[("source", "proc")], NOSUID | NODEV | NOEXEC);
-    b.move_mount(proc, place, "");
-    for (key, value) in &cx.spec.container().sysctls {
-        b.field("sysctls").on_paths(Op::WriteFile, tree.root, format!("proc/sys/{}", key.replace('.', "/")), value);
-    }
-    b.field("");
-    let place = target(b, tree.root, "sys", may_make(cx));
-    if !cx.spec.own_network() {
-        // A new sysfs needs a network namespace of its own.
-        let sys = b.open_tree(Slot::CWD, "/sys", true);
-        b.mount_attr(sys, RDONLY | NOSUID | NODEV | NOEXEC, PRIVATE, true);
-        b.move_mount(sys, place, "");
-        return;
-    }
-    let sys = b.new_mount("sysfs", &[("source", "sysfs")], RDONLY | NOSUID | NODEV | NOEXEC);
-    b.move_mount(sys, place, "");
-    if cx.machine.cgroup2 {
-        let place = b.open(tree.root, "sys/fs/cgroup", PATH_DIR | NOFOLLOW, STRICT);
-        let cgroup = b.new_mount("cgroup2", &[("source", "cgroup2")], RDONLY | NOSUID | NODEV | NOEXEC);
-        b.move_mount(cgroup, place, "");
-    }
-}
-
-/// What is hidden and what is made read-only inside. A masked file becomes the host's /dev/null, checked to be it.
-fn hidden(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
-    b.field("masked_paths");
-    let secrets: &[(String, bool)] = match cx.spec.container().rootfs {
-        Rootfs::HostRoot => &cx.machine.host.secrets,
-        _ => &[],
-    };
-    for (path, is_dir) in secrets {
-        mask(b, tree, path.trim_start_matches('/'), Some(*is_dir));
-    }
-    for path in MASKED {
-        mask(b, tree, path, Some(matches!(path, "proc/acpi" | "proc/asound" | "proc/scsi")));
-    }
-    if cx.spec.own_network() {
-        mask(b, tree, "sys/firmware", Some(true));
-        mask(b, tree, "sys/devices/virtual/powercap", Some(true));
-    }
-    for path in &cx.spec.container().masked_paths {
-        mask(b, tree, &path.to_string_lossy()[1..], None);
-    }
-    b.field("readonly_paths");
-    let asked = cx.spec.container().readonly_paths.iter().map(|path| path.to_string_lossy()[1..].to_owned());
-    for path in PROC_READ_ONLY.iter().map(|path| (*path).to_owned()).chain(asked) {
-        let place = b.open(tree.root, &path, O_PATH | NOFOLLOW, STRICT);
-        b.tolerate(OPTIONAL);
-        let copy = b.open_tree(tree.root, &path, true);
-        b.tolerate(OPTIONAL);
-        b.mount_attr(copy, RDONLY, 0, true).tolerate(OPTIONAL);
-        b.move_mount(copy, place, "").tolerate(OPTIONAL);
-    }
-}
-
-/// Hide `path`, if it is there: a directory behind an empty one, a file behind /dev/null. What it is, is asked only
-/// where nobody knows it.
-fn mask(b: &mut Builder, tree: &Root, path: &str, is_dir: Option<bool>) {
-    if is_dir != Some(false) {
-        let place = b.open(tree.root, path, PATH_DIR | NOFOLLOW, STRICT);
-        b.tolerate(OPTIONAL);
-        let empty = b.open_tree(tree.scratch, "empty", false);
-        b.only_if(place);
-        b.mount_attr(empty, RDONLY | NOSUID | NODEV | NOEXEC, 0, false).tolerate(OPTIONAL);
-        b.move_mount(empty, place, "").tolerate(OPTIONAL);
-    }
-    if is_dir != Some(true) {
-        let place = b.open(tree.root, path, O_PATH | NOFOLLOW, STRICT);
-        b.tolerate(OPTIONAL);
-        b.on(Op::CheckType, place, S_IFREG).tolerate(OPTIONAL);
-        let null = b.open_tree(Slot::CWD, "/dev/null", false);
-        b.only_if(place);
-        b.on(Op::CheckDevice, null, rustix::fs::makedev(1, 3)).tolerate(OPTIONAL);
-        b.move_mount(null, place, "").tolerate(OPTIONAL);
-    }
-}
-
 /// Mount points of the user's mounts that lie `here`: needed before a root becomes read-only.
 fn mount_points(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> bool) {
     b.field("mounts");
@@ -467,6 +347,7 @@ fn make_point(b: &mut Builder, cx: &Context<'_>, root: Slot, index: usize) {
     } else {
         b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
     }
+    left(b, root, dir);
 }
 
 /// The mounts that the user asked for, in order, after everything else.

@@ -122,6 +122,41 @@ fn refusals_come_all_at_once_and_name_their_fields() {
     assert_eq!(fields, wanted);
 }
 
+/// /proc and /sys lie in a tree that others may write: below them nothing is named from its root.
+#[test]
+fn what_is_in_proc_and_sys_is_reached_from_their_own_descriptors() {
+    for network in [Network::None, Network::Host] {
+        let mut spec = spec();
+        spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::ReadWrite };
+        spec.network = network;
+        spec.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
+        let plan = plan(&checked(spec, command()), Some(IdMap::range((524_288, 524_288), 65_536)), vec![0]);
+        accepted(&plan);
+        let proc = plan.steps().find(|step| step.op == wire::Op::NewMount && plan.text(step.s) == "proc").unwrap();
+        for step in plan.steps() {
+            let name = if step.op == wire::Op::Exec { String::new() } else { plan.text(step.s) };
+            let in_proc = step.op == wire::Op::WriteFile && step.a == proc.dst;
+            let below = |dir: &str| name.trim_start_matches('/').starts_with(dir);
+            assert!(!below("proc/") && (!below("sys/") || in_proc), "{name}: {step:?}");
+        }
+        assert!(plan.steps().any(|step| plan.text(step.s) == "sys/kernel/shm_rmid_forced"));
+    }
+}
+
+/// Slots are used again, and what is too much for the keeper is told by field before it is asked.
+#[test]
+fn many_paths_fit_and_too_many_are_refused_by_their_field() {
+    let many = |count: usize| {
+        let mut spec = spec();
+        spec.masked_paths = (0..count).map(|n| format!("/no/such/{n}").into()).collect();
+        plan(&checked(spec, command()), Some(IdMap::range((524_288, 524_288), 65_536)), Vec::new())
+    };
+    accepted(&many(600));
+    many(600).fits().unwrap();
+    let error = many(2000).fits().unwrap_err();
+    assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Invalid, Some("masked_paths")));
+}
+
 #[test]
 fn a_plan_that_fails_at_a_step_is_still_a_plan() {
     let plan = plan(&checked(spec(), command()), None, Vec::new());

@@ -30,10 +30,11 @@ pub const VERSION: u16 = 2;
 pub const HEADER: usize = 64;
 /// Size of one step.
 pub const STEP: usize = 48;
-/// Slots a plan may name: descriptors received with it first, those that steps open after them.
+/// Slots a plan may name: descriptors received with it first, those that steps open after them. A step may open into a
+/// slot that was closed.
 pub const MAX_SLOTS: usize = 512;
 /// Steps a plan may have.
-pub const MAX_STEPS: usize = 1024;
+pub const MAX_STEPS: usize = 8192;
 /// Descriptors one request may carry: more than `check` lets a spec need, less than the kernel's 253.
 pub const MAX_FDS: usize = 200;
 /// Largest plan that travels inside a message; a larger one comes in a sealed memfd.
@@ -53,6 +54,8 @@ pub const DENY_SETGROUPS: u16 = 2;
 pub const OPTIONAL: u16 = 1;
 /// Step flag of [`Op::Mkdir`], [`Op::Symlink`], [`Op::MakeFile`]: what exists already is left as it is.
 pub const EXIST_OK: u16 = 2;
+/// Step flag: the step is skipped when its slot is empty; its errors are errors.
+pub const PRESENT: u16 = 4;
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -173,7 +176,8 @@ ops! {
     WaitMaps = 45, "wait-maps";
     /// `open_tree(a, "", x | AT_EMPTY_PATH)` into `dst`: a copy of a tree.
     CloneTree = 46, "clone-tree";
-    /// Slot `a` must be of file type `x` (S_IFMT bits); with [`OPTIONAL`] another type empties the slot.
+    /// Slot `a` must be of file type `x` (S_IFMT bits), or must not when `y` is 1; with [`OPTIONAL`] the slot is emptied
+    /// where that is not so.
     CheckType = 47, "check-type";
     /// Move slot `a` to a number at or above `x`, out of the way of what is installed for the process.
     Lift = 48, "lift-fd";
@@ -186,7 +190,7 @@ ops! {
 pub struct Step {
     /// What to do.
     pub op: Op,
-    /// [`OPTIONAL`], [`EXIST_OK`].
+    /// [`OPTIONAL`], [`EXIST_OK`], [`PRESENT`].
     pub flags: u16,
     /// Slot that receives a descriptor.
     pub dst: i16,
