@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use orangery_runtime::spec::{Resource, Rlimit, StagedFile, Stdio, User};
+use orangery_runtime::spec::{Resource, Rlimit, StagedFile, Stdio, User, UserNamespace};
 use orangery_runtime::{Container, ErrorKind, ExitStatus, Runtime as _, Started};
 use orangery_tests::host::{Host, command, outcome, probe, see};
 use orangery_tests::wait::{self, Lines};
@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         trial!(the_umask),
         trial!(a_host_whose_umask_takes_everything),
         trial!(resource_limits),
+        trial!(few_descriptors_beside_preserved_ones),
+        trial!(a_hard_limit_is_raised, Root),
         trial!(host_name),
         trial!(kernel_parameters),
         trial!(a_session_and_clean_signals),
@@ -492,17 +494,11 @@ fn the_umask(scene: &Scene) {
 }
 
 fn resource_limits(scene: &Scene) {
-    let line = |seen: &serde_json::Value, name: &str| -> Vec<String> {
-        let lines = seen["limits"].as_array().expect("limits");
-        let line =
-            lines.iter().filter_map(|line| line.as_str()).find_map(|line| line.strip_prefix(name)).expect("a limit");
-        line.split_whitespace().take(2).map(str::to_owned).collect()
-    };
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     scene.play(async |host| {
         let seen = host.see(&[], |_, _| ()).await;
         // The keeper raises its own; a process gets the caller's back.
-        assert_eq!(line(&seen, "Max open files")[0], own.current.map_or("unlimited".into(), |n| n.to_string()));
+        assert_eq!(limit_of(&seen, "Max open files")[0], own.current.map_or("unlimited".into(), |n| n.to_string()));
         let seen = host
             .see(&[], |_, main| {
                 main.rlimits = vec![
@@ -512,9 +508,66 @@ fn resource_limits(scene: &Scene) {
                 ];
             })
             .await;
-        assert_eq!(line(&seen, "Max open files"), ["100", "200"]);
-        assert_eq!(line(&seen, "Max core file size"), ["0", "0"]);
-        assert_eq!(line(&seen, "Max file size"), ["1048576", "2097152"]);
+        assert_eq!(limit_of(&seen, "Max open files"), ["100", "200"]);
+        assert_eq!(limit_of(&seen, "Max core file size"), ["0", "0"]);
+        assert_eq!(limit_of(&seen, "Max file size"), ["1048576", "2097152"]);
+    });
+}
+
+fn limit_of(seen: &serde_json::Value, name: &str) -> Vec<String> {
+    let lines = seen["limits"].as_array().expect("limits");
+    let line = lines.iter().filter_map(|line| line.as_str()).find_map(|line| line.strip_prefix(name)).expect("a limit");
+    line.split_whitespace().take(2).map(str::to_owned).collect()
+}
+
+fn few_descriptors_beside_preserved_ones(scene: &Scene) {
+    scene.play(async |host| {
+        for without_init in [false, true] {
+            let seen = host
+                .see(&[], |spec, main| {
+                    spec.without_init = without_init;
+                    main.preserved.push(Arc::new(std::fs::File::open("/dev/null").expect("null").into()));
+                    main.rlimits = vec![Rlimit::new(Resource::Nofile, 16, 32).expect("a limit")];
+                })
+                .await;
+            assert_eq!(limit_of(&seen, "Max open files"), ["16", "32"]);
+            assert_eq!(seen["fds"].as_object().expect("fds").len(), 4, "{}", seen["fds"]);
+        }
+    });
+}
+
+/// With CAP_SYS_RESOURCE what is above our own hard limit is allowed, and so it must work.
+fn a_hard_limit_is_raised(scene: &Scene) {
+    use rustix::process::{Resource as Theirs, Rlimit as Limit, setrlimit};
+    let of = |n: u64| Limit { current: Some(n), maximum: Some(n) };
+    setrlimit(Theirs::Core, of(1000)).expect("a limit of our own");
+    setrlimit(Theirs::Nofile, of(4096)).expect("a limit of our own");
+    let may = setrlimit(Theirs::Core, of(1001)).is_ok();
+    scene.play(async |host| {
+        let limits = || {
+            vec![
+                Rlimit::new(Resource::Core, 1500, 2000).expect("a limit"),
+                Rlimit::new(Resource::Nofile, 64, 5000).expect("a limit"),
+            ]
+        };
+        for ids in [UserNamespace::Own, UserNamespace::Host].into_iter().filter(|_| may) {
+            let seen = host
+                .see(&[], |spec, main| {
+                    spec.user_namespace = ids;
+                    main.rlimits = limits();
+                })
+                .await;
+            assert_eq!(limit_of(&seen, "Max core file size"), ["1500", "2000"], "{ids:?}");
+            assert_eq!(limit_of(&seen, "Max open files"), ["64", "5000"], "{ids:?}");
+        }
+        // Born into its user namespace, the command has nobody who could; neither has a root without that capability.
+        let (mut spec, mut main) = (host.spec("first"), probe(&["true"]));
+        spec.without_init = true;
+        main.rlimits = limits();
+        let errors = host.refused(spec, main).await;
+        let fields: Vec<_> = errors.0.iter().map(|error| (error.kind(), error.field())).collect();
+        let refused = |field| (ErrorKind::Invalid, Some(field));
+        assert_eq!(fields, [refused("rlimits[0]"), refused("rlimits[1]")], "{errors:?}");
     });
 }
 

@@ -63,6 +63,7 @@ pub fn plan(cx: &Context<'_>) -> Plan {
         if let Some(gate) = b.received(Need::Gate) {
             b.on(Op::Wait, gate, 0);
         }
+        process::rlimits(b, cx.spec.main(), cx.machine);
         process::steps(b, cx.spec.main(), cx.machine, cx.allotment.ids.as_ref());
     } else {
         stub(b, cx.machine);

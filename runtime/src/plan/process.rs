@@ -11,6 +11,9 @@ use crate::seccomp;
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Resource, Seccomp};
 
+/// RLIMIT_NOFILE.
+const NOFILE: u64 = 7;
+
 /// What a process plan depends on beside the process.
 #[derive(Clone, Debug, Default)]
 pub struct Joining {
@@ -51,6 +54,8 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     }
     container::cgroup(b, joining.tasks);
     oom_score(b, process);
+    // A hard limit is raised with the keeper's rights or not at all.
+    rlimits(b, process, machine);
     let Some(init) = b.received(Need::Init) else { return };
     b.born_beside(init);
     let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
@@ -68,17 +73,19 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     }
 }
 
-/// From inside the namespaces to `execve`.
+/// From inside the namespaces to `execve`, for a process whose [`rlimits`] are set.
 pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine, ids: Option<&IdMap>) {
     let spec = process.spec();
     b.field("").op(Op::Setsid, 0, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
-    rlimits(b, process, machine);
     credentials(b, process, ids);
     b.field("umask").op(Op::Umask, spec.umask.unwrap_or(0o022).into(), 0, 0);
     let cwd = spec.cwd.as_deref().map_or(OsStr::new("/"), |cwd| cwd.as_os_str());
     b.field("cwd").on_path(Op::Chdir, Slot::CWD, cwd, 0);
     descriptors(b, process);
+    // Last: moving descriptors out of the way needs numbers above what the process may be allowed.
+    let (soft, hard) = nofile(process, machine);
+    b.field("rlimits").op(Op::Rlimit, NOFILE, soft, hard);
     b.field("").op(Op::Signals, 0, 0, 0);
     if spec.seccomp == Seccomp::Default {
         let filter = seccomp::compile_default(process.caps().bounding);
@@ -94,15 +101,22 @@ pub(super) fn oom_score(b: &mut Builder, process: &CheckedProcess) {
     }
 }
 
-fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machine) {
+/// All but the number of descriptors, of which only the hard limit is raised here.
+pub(super) fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machine) {
     b.field("rlimits");
-    let limits = &process.spec().rlimits;
-    if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
-        b.op(Op::Rlimit, 7, machine.nofile.0, machine.nofile.1);
-    }
-    for limit in limits {
+    for limit in process.spec().rlimits.iter().filter(|limit| limit.resource != Resource::Nofile) {
         b.op(Op::Rlimit, limit.resource.number().into(), limit.soft, limit.hard);
     }
+    let (_, hard) = nofile(process, machine);
+    if hard > machine.nofile.1 {
+        b.op(Op::Rlimit, NOFILE, hard, hard);
+    }
+}
+
+/// What is asked for (the last word counts), or what the caller has.
+fn nofile(process: &CheckedProcess, machine: &Machine) -> (u64, u64) {
+    let asked = process.spec().rlimits.iter().rev().find(|limit| limit.resource == Resource::Nofile);
+    asked.map_or(machine.nofile, |limit| (limit.soft, limit.hard))
 }
 
 /// Groups and bounding set while the rights for it are there, then the ids, then exactly the capabilities asked for.

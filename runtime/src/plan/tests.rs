@@ -11,7 +11,7 @@ use super::process::{self, Joining};
 use super::{Machine, Plan, explain, wire};
 use crate::cgroup::Cgroups;
 use crate::spec::check::{CheckedSpec, check};
-use crate::spec::{Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Rootfs, User};
+use crate::spec::{Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Resource, Rootfs, User};
 
 fn machine(enters_pidns: bool) -> Machine {
     Machine {
@@ -141,6 +141,25 @@ fn what_is_in_proc_and_sys_is_reached_from_their_own_descriptors() {
         }
         assert!(plan.steps().any(|step| plan.text(step.s) == "sys/kernel/shm_rmid_forced"));
     }
+}
+
+/// A hard limit is raised while the keeper's rights are there, and descriptors are moved while there may be many.
+#[test]
+fn limits_are_raised_before_the_user_namespace_and_lowered_last() {
+    let mut main = command();
+    let limit = |resource, soft, hard| crate::spec::Rlimit::new(resource, soft, hard).unwrap();
+    main.rlimits = vec![limit(Resource::Nofile, 64, 3000), limit(Resource::Core, 0, 0)];
+    let spec = checked(spec(), main);
+    let joining = Joining { ids: Some(IdMap::range((0, 0), 65_536)), own_network: true, cgroup: true, tasks: 1 };
+    // The machine's own hard limit is below what is asked for.
+    let machine = Machine { nofile: (1024, 2048), ..machine(true) };
+    let plan = process::plan(spec.main(), &joining, &machine);
+    accepted(&plan);
+    let at = |what: &dyn Fn(&wire::Step) -> bool| plan.steps().position(|step| what(&step)).unwrap();
+    let limit = |x, y, z| move |step: &wire::Step| step.op == wire::Op::Rlimit && (step.x, step.y, step.z) == (x, y, z);
+    let joined = at(&|step| step.op == wire::Op::SetNs);
+    assert!(at(&limit(7, 3000, 3000)) < joined && at(&limit(4, 0, 0)) < joined);
+    assert!(at(&limit(7, 64, 3000)) > at(&|step| step.op == wire::Op::CloseRange));
 }
 
 /// Slots are used again, and what is too much for the keeper is told by field before it is asked.

@@ -155,6 +155,7 @@ pub fn check(
     if container.user_namespace == UserNamespace::Host && !machine.privileged {
         no.add("user_namespace", "only root can run a container with the host's user ids");
     }
+    check_first_limits(&mut no, &container, &main);
     let process = match check_process(main, &container, None) {
         Ok(process) => Some(process),
         Err(mut errors) => {
@@ -463,6 +464,28 @@ fn may_raise(limit: &super::Rlimit) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// A command that is pid 1 itself is born into its user namespace, in which nobody may raise a hard limit. Every other
+/// process gets its limits before it enters.
+fn check_first_limits(no: &mut Refusals, container: &ContainerSpec, main: &ProcessSpec) {
+    let able = crate::sys::has_capability(24);
+    if !container.without_init || container.user_namespace == UserNamespace::Host || !able {
+        // Without the capability the limits are refused one by one, whoever asks.
+        return;
+    }
+    for (index, limit) in main.rlimits.iter().enumerate() {
+        let now = limit.resource.current().1;
+        if limit.hard > now {
+            no.0.push(
+                Error::invalid(
+                    format!("rlimits[{index}]"),
+                    format!("{}: {} is above the hard limit {now}", limit.resource.name(), limit.hard),
+                )
+                .with_hint("run the command under the init, or with the host's user ids"),
+            );
+        }
+    }
 }
 
 fn check_oom_score(no: &mut Refusals, score: i32) {
