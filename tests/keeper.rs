@@ -223,11 +223,28 @@ fn garbage_is_refused_and_it_lives(_: &Scene) {
         keeper.send(&bytes, &[]);
         keeper.refused();
     }
-    let head = Message { kind: Ask::Socket as u16, id: 11, x: 99, y: 99, ..Message::default() };
-    keeper.send(&head.encode(), &[]);
-    keeper.refused();
-    keeper.send(&framed(head, &[Purpose::Pidfd], &[]), &[null.as_fd()]);
-    keeper.refused();
+    // Deadlines: a signal without a process, no signal, bytes for nobody, none for somebody, too many, no file.
+    let arm = |y: u64| Message { kind: Ask::Arm as u16, id: 11, x: u64::MAX, y, ..Message::default() };
+    let file = tempfile::tempfile().expect("a file");
+    let (pidfd, control) = (Purpose::Pidfd, Purpose::Control);
+    for (y, purpose, body) in [
+        (0, pidfd, &b""[..]),
+        (65, pidfd, b""),
+        (u64::MAX, pidfd, b""),
+        (9, pidfd, b"x"),
+        (0, control, b""),
+        (0, control, &[b'x'; 65]),
+        (9, control, b"x"),
+    ] {
+        keeper.send(&framed(arm(y), &[purpose], body), &[file.as_fd()]);
+        assert_eq!(keeper.refused(), libc::EINVAL, "{y} {purpose:?} {body:?}");
+    }
+    keeper.send(&framed(arm(0), &[control], b"x"), &[null.as_fd()]);
+    assert_eq!(keeper.refused(), libc::EINVAL, "a device could block");
+    // Nobody's slot, and a slot of nobody: no answer at all.
+    for x in [0, 7, u64::MAX] {
+        keeper.send(&Message { kind: Ask::Cancel as u16, id: 11, x, ..Message::default() }.encode(), &[]);
+    }
     keeper.lives();
     keeper.end();
 }

@@ -45,12 +45,21 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
     let takes = |ask: Ask, purpose: Purpose| match ask {
         Ask::Hello => purpose == Purpose::Trace,
         Ask::Register => purpose == Purpose::TreeRoot,
-        Ask::Socket => purpose == Purpose::Pidfd,
-        Ask::Forget | Ask::Userns => false,
+        Ask::Arm => matches!(purpose, Purpose::Pidfd | Purpose::Control),
+        Ask::Forget | Ask::Userns | Ask::Cancel => false,
         // Each of a plan's own purposes alone is a matter of the plan.
-        Ask::Spawn => !matches!(purpose, Purpose::Trace | Purpose::TreeRoot | Purpose::User | Purpose::Socket),
+        Ask::Spawn => !matches!(
+            purpose,
+            Purpose::Trace
+                | Purpose::TreeRoot
+                | Purpose::User
+                | Purpose::Socket
+                | Purpose::Control
+                | Purpose::PtyMaster
+                | Purpose::Listener
+        ),
     };
-    for ask in (1..100).map_while(Ask::from_u16) {
+    for ask in (1..100).filter_map(Ask::from_u16) {
         for purpose in Purpose::ALL.iter().copied().filter(|purpose| !takes(ask, *purpose)) {
             if (ask, purpose) == (Ask::Spawn, Purpose::Plan) {
                 continue;

@@ -11,7 +11,7 @@
 //!
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
 //! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request) -> `birth` -> `child` -> `steps`;
-//! `exits` (peek, record, reap) and `sweep` (the supervisor is gone).
+//! `exits` (peek, record, reap), `deadline` (what is to be done at a time) and `sweep` (the supervisor is gone).
 #![no_std]
 #![no_main]
 #![no_builtins]
@@ -22,6 +22,7 @@
 mod arch;
 mod birth;
 mod child;
+mod deadline;
 mod exits;
 mod memory;
 mod serve;

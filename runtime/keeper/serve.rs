@@ -6,7 +6,7 @@
 use crate::arch::EpollEvent;
 use crate::sys::{self, Res};
 use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
-use crate::{exits, spawn, sweep};
+use crate::{deadline, exits, spawn, sweep};
 
 pub(crate) const IN: u32 = 1;
 pub(crate) const OUT: u32 = 4;
@@ -89,6 +89,7 @@ pub(crate) struct Keeper {
     /// An answer that did not fit into the socket, with its descriptor.
     pub(crate) reply: Option<(Message, Option<Brought>)>,
     pub(crate) blocked: bool,
+    pub(crate) deadlines: deadline::Deadlines,
 }
 
 impl Keeper {
@@ -167,6 +168,10 @@ impl Keeper {
         if let Some((message, brought)) = self.reply.take() {
             self.answer(message, brought);
         }
+        // What was done at a deadline is told before the exit that has come of it.
+        if !self.blocked {
+            deadline::tell(self);
+        }
         if !self.blocked {
             exits::drain(self);
         }
@@ -176,17 +181,11 @@ impl Keeper {
     }
 }
 
-/// One system call: the head and, behind it, the purpose of the descriptor that goes along.
 fn transmit(socket: i32, message: Message, brought: Option<Brought>) -> Res<()> {
-    let Some(brought) = brought else { return sys::send(socket, &message.encode(), None) };
-    let mut bytes = [0u8; MESSAGE + 8];
-    for (to, from) in bytes.iter_mut().zip(Message { fds: 1, ..message }.encode()) {
-        *to = from;
+    match brought {
+        Some(brought) => sys::send(socket, &message.encode_with(brought.purpose), Some(brought.fd)),
+        None => sys::send(socket, &message.encode(), None),
     }
-    if let Some(purpose) = bytes.get_mut(MESSAGE) {
-        *purpose = brought.purpose as u8;
-    }
-    sys::send(socket, &bytes, Some(brought.fd))
 }
 
 pub(crate) fn run(keeper: &mut Keeper) -> ! {
@@ -205,6 +204,7 @@ pub(crate) fn run(keeper: &mut Keeper) -> ! {
             match data {
                 u64::MAX => on_socket(keeper, bits),
                 data if data == u64::MAX - 1 => exits::sweep_orphans(keeper),
+                deadline::EVENT => deadline::expired(keeper),
                 fd => exits::ended(keeper, fd as i32),
             }
         }
@@ -268,7 +268,8 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Register) => register(keeper, message, got),
         Some(Ask::Forget) => forget(keeper, message),
         Some(Ask::Userns) => spawn::userns(keeper, message, got),
-        Some(Ask::Socket) => spawn::socket(keeper, message, got),
+        Some(Ask::Arm) => deadline::arm(keeper, message, got),
+        Some(Ask::Cancel) => deadline::cancel(keeper, message),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }

@@ -352,19 +352,3 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
         Err(errno) => keeper.refuse(message.id, Stage::Maps, errno),
     }
 }
-
-/// A socket in the network namespace of the process behind the first descriptor, and back.
-pub(crate) fn socket(keeper: &mut Keeper, message: &Message, got: &Received) {
-    let target = got.fds.first().copied().unwrap_or(-1);
-    let net = 0x4000_0000;
-    let made = sys::setns(target, net).and_then(|()| {
-        let kind = message.y as usize | sys::O_CLOEXEC;
-        let made = sys::call(nr::SOCKET, [message.x as usize, kind, 0, 0, 0, 0]);
-        let back = sys::setns(keeper.own[0], net);
-        back.and(made)
-    });
-    match made {
-        Ok(fd) => keeper.bring(message.id, Purpose::Socket, fd as i32),
-        Err(errno) => keeper.refuse(message.id, Stage::Make, errno),
-    }
-}

@@ -147,5 +147,6 @@ fn prepare() -> Res<Keeper> {
         unwatched: 0,
         reply: None,
         blocked: false,
+        deadlines: crate::deadline::Deadlines::NONE,
     })
 }

@@ -137,9 +137,16 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             other => other.map(drop),
         },
         Op::SendFd => {
-            let message = wire::Message { x: step.x, ..wire::Message::default() };
-            sys::send(a, &message.encode(), Some(b))
+            // `wire::check` has seen that it is one.
+            let purpose = wire::Purpose::from_u8(step.x as u8).unwrap_or(wire::Purpose::Socket);
+            let message = wire::Message { kind: wire::Tell::Sent as u16, ..wire::Message::default() };
+            sys::send(a, &message.encode_with(purpose), Some(b))
         }
+        Op::Socket => {
+            let kind = step.y as usize | sys::O_CLOEXEC;
+            fill(slots, step.dst, call(nr::SOCKET, [step.x as usize, kind, 0, 0, 0, 0]))
+        }
+        Op::Quit => sys::exit_group(0),
         Op::Lift => {
             // F_DUPFD_CLOEXEC; the old number is left for the final CloseRange.
             fill(slots, step.a, call(nr::FCNTL, [a as usize, 1030, step.x as usize, 0, 0, 0]))
@@ -357,7 +364,8 @@ fn ready(slots: &Slots, birth: &Birth) -> Res<()> {
     if sys::write(slots.get(birth.header.report), &report)? == report.len() { Ok(()) } else { Err(sys::EPIPE) }
 }
 
-fn stat(fd: i32) -> Res<(u32, u64)> {
+/// Mode and device number.
+pub(crate) fn stat(fd: i32) -> Res<(u32, u64)> {
     let mut stat = [0u64; 24];
     call(nr::FSTAT, [fd as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0])?;
     // struct stat: x86-64 has mode at byte 24 and rdev at 40, aarch64 at 16 and 32.

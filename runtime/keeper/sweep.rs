@@ -1,6 +1,7 @@
 //! The supervisor is gone: kill and remove all that was its own, then end.
 
 use crate::arch::EpollEvent;
+use crate::deadline;
 use crate::serve::{Keeper, ROOTS, Root};
 use crate::sys::{self, CStr, P_ALL, WNOHANG, lit};
 use crate::wire::{End, Tree};
@@ -9,6 +10,7 @@ use crate::wire::{End, Tree};
 const PATIENCE: u32 = 200;
 
 pub(crate) fn supervisor_gone(keeper: &mut Keeper) -> ! {
+    deadline::holder_gone(keeper);
     if keeper.end == End::Release {
         sys::exit_group(0);
     }

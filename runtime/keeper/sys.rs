@@ -19,6 +19,7 @@ pub(crate) const ENODEV: Errno = 19;
 pub(crate) const ENOTDIR: Errno = 20;
 pub(crate) const EINVAL: Errno = 22;
 pub(crate) const EMFILE: Errno = 24;
+pub(crate) const ENOSPC: Errno = 28;
 pub(crate) const EPIPE: Errno = 32;
 pub(crate) const ENOSYS: Errno = 38;
 pub(crate) const EPROTO: Errno = 71;

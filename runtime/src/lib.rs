@@ -34,6 +34,7 @@ pub mod spec;
 pub mod sys;
 
 pub use error::{Error, ErrorKind, Errors};
+pub use keeper::{Deadline, Lease};
 pub use spec::{ContainerSpec, ProcessSpec};
 
 /// A future that an actor can hold.
@@ -112,6 +113,29 @@ pub struct Started {
     pub stdout: Option<OwnedFd>,
     /// Our end of its standard error.
     pub stderr: Option<OwnedFd>,
+}
+
+/// What is done to a container at a [`Deadline`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Act {
+    /// Kill every process of it, frozen or not.
+    Kill,
+    /// Let it go on after a [`Container::pause`].
+    Thaw,
+    /// Send this signal to the process behind this pidfd.
+    Signal(Arc<OwnedFd>, i32),
+    /// Write these bytes, at most 64, to this file: a limit, a frequency, whatever a file of the kernel takes.
+    Write(Arc<OwnedFd>, Vec<u8>),
+}
+
+/// A pseudoterminal of a container.
+#[derive(Debug)]
+pub struct Pty {
+    /// The end that reads what is printed and writes what is typed.
+    pub master: OwnedFd,
+    /// The end that processes have; it belongs to the user of the main process.
+    pub slave: OwnedFd,
 }
 
 /// What a container's cgroup says after its last process is gone, before the cgroup is removed.
@@ -215,6 +239,47 @@ pub trait Container: Send + Sync + 'static {
     /// # Errors
     /// As for pause.
     fn resume(&self) -> BoxFuture<Result<(), Error>>;
+
+    /// Have something done to it at a time, by the keeper: whether this process is still able to or not. Dropping the
+    /// lease cancels. A pause with a lease on [`Act::Thaw`] and [`Deadline::at_end`] does not outlive its holder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the runtime has no keeper or the container no freezer, [`ErrorKind::Exhausted`] when
+    /// no further deadline can be held, [`ErrorKind::Invalid`] for what is no signal or no file.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing armed.
+    fn lease(&self, when: Deadline, act: Act) -> BoxFuture<Result<Lease, Error>> {
+        let _ = (when, act);
+        Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime holds no deadlines")) })
+    }
+
+    /// A socket in its network namespace (`socket(family, kind)`; flags such as SOCK_NONBLOCK may be in `kind`, close on
+    /// exec always is). It stays there wherever it is used.
+    ///
+    /// # Errors
+    /// The kernel's, [`ErrorKind::State`] when the container has ended, [`ErrorKind::Unsupported`] without a keeper.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind.
+    fn socket(&self, family: u32, kind: u32) -> BoxFuture<Result<OwnedFd, Error>> {
+        let _ = (family, kind);
+        Box::pin(async {
+            Err(Error::new(ErrorKind::Unsupported, "this runtime makes no sockets").with_field("socket"))
+        })
+    }
+
+    /// A new pseudoterminal in its devpts.
+    ///
+    /// # Errors
+    /// The step that failed, with the field `pty`: there is no devpts at /dev/pts, or it has no terminal left;
+    /// [`ErrorKind::State`] when the container has ended, [`ErrorKind::Unsupported`] without a keeper.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind.
+    fn pty(&self) -> BoxFuture<Result<Pty, Error>> {
+        Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime makes no terminals").with_field("pty")) })
+    }
 
     /// Change limits of the running container; on an error the old ones hold.
     ///

@@ -3,6 +3,7 @@
 mod attach;
 mod control;
 mod properties;
+mod reach;
 mod stats;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,7 @@ pub fn act(name: &str, rest: &[String]) {
             eprintln!("{}", rest.get(1).map_or("", String::as_str));
         }
         "size" => size(),
+        "connect" => connect(number(0)),
         "read-fd" => read_fd(number(0)),
         "alloc" => alloc(number(0)),
         "forks" => forks(number(0)),
@@ -65,6 +66,15 @@ fn deaf() {
     (1..=64).filter(|number| ![9, 19, 32, 33].contains(number)).for_each(raw::ignore);
     println!("ready");
     raw::pause();
+}
+
+/// Say "hello" to a port of this network's own address, then whatever comes back.
+fn connect(port: u64) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port as u16)).expect("connected");
+    stream.write_all(b"hello").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    println!("{answer}");
 }
 
 fn size() {

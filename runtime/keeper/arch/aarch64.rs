@@ -68,6 +68,8 @@ pub(crate) mod nr {
     pub(crate) const SENDFILE: usize = 71;
     pub(crate) const SIGNALFD4: usize = 74;
     pub(crate) const FSTAT: usize = 80;
+    pub(crate) const TIMERFD_CREATE: usize = 85;
+    pub(crate) const TIMERFD_SETTIME: usize = 86;
     pub(crate) const CAPSET: usize = 91;
     pub(crate) const EXIT_GROUP: usize = 94;
     pub(crate) const WAITID: usize = 95;

@@ -87,6 +87,8 @@ pub(crate) mod nr {
     pub(crate) const SYMLINKAT: usize = 266;
     pub(crate) const UNSHARE: usize = 272;
     pub(crate) const EPOLL_PWAIT: usize = 281;
+    pub(crate) const TIMERFD_CREATE: usize = 283;
+    pub(crate) const TIMERFD_SETTIME: usize = 286;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const EPOLL_CREATE1: usize = 291;
     pub(crate) const DUP3: usize = 292;

@@ -5,6 +5,8 @@ use super::dir::Dir;
 use super::error::{CgroupError, timed_out, unsupported};
 use super::group::Group;
 use super::{v1, v2};
+use rustix::fs::OFlags;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, CgroupError>;
@@ -47,6 +49,36 @@ impl Group {
     /// As `freeze`.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false)
+    }
+
+    /// The file that kills the group, or lets a frozen one feel a SIGKILL that was sent to its processes, and what is to be
+    /// written to it: for somebody who carries it out later. `None` without `cgroup.kill` (5.14) and without a v1 freezer:
+    /// then the end of a pid namespace's init is the kill.
+    ///
+    /// # Errors
+    /// The group is gone, or no descriptor is left.
+    pub fn kill_file(&self) -> Result<Option<(OwnedFd, Vec<u8>)>> {
+        if let Some(dir) = self.v2_dir()? {
+            return match dir.file("cgroup.kill", OFlags::WRONLY) {
+                Ok(file) => Ok(Some((file, b"1".to_vec()))),
+                Err(error) if error.is_gone() && dir.has("cgroup.procs") => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let thaw = |dir: Dir| Ok((dir.file("freezer.state", OFlags::WRONLY)?, b"THAWED".to_vec()));
+        self.freezer()?.map(thaw).transpose()
+    }
+
+    /// The file that thaws the group, and what is to be written to it: for somebody who carries it out later.
+    ///
+    /// # Errors
+    /// As [`freeze`](Group::freeze).
+    pub fn thaw_file(&self) -> Result<(OwnedFd, Vec<u8>)> {
+        if let Some(dir) = self.v2_dir()? {
+            return Ok((dir.file("cgroup.freeze", OFlags::WRONLY)?, b"0".to_vec()));
+        }
+        let dir = self.freezer()?.ok_or_else(|| self.no_freezer())?;
+        Ok((dir.file("freezer.state", OFlags::WRONLY)?, b"THAWED".to_vec()))
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {

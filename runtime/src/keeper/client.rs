@@ -4,21 +4,21 @@
 //! directly; only when the socket is full do they wait in an outbox that the driver empties. Exit records are handed
 //! to the waiter that was registered *before* the request went out, so that none can come too early.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::frame::{Heard, frame, receive, sealed, transmit};
 use super::launch::Launched;
+use super::lease::{Deadline, Lease, Lever};
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_FDS, MAX_INLINE, Message, Purpose, Stage, Tell};
 use crate::plan::{Plan, wire};
-use crate::sys::watch;
 use crate::{Exit, ExitStatus, Rusage};
 
 /// What the keeper answers to one request: a process id, and what it has sent along.
@@ -48,9 +48,21 @@ impl Drop for Unclaimed {
     }
 }
 
+/// A deadline of ours in the keeper.
+struct Held {
+    /// Where it is there, once that is known.
+    slot: Option<u64>,
+    fired: watch::Sender<Option<i32>>,
+}
+
+#[derive(Default)]
 struct Waiting {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     exits: HashMap<u64, oneshot::Sender<Exit>>,
+    /// What is armed, and who hears of it.
+    leases: HashMap<u64, Held>,
+    /// Given up before the keeper has said where it is: cancelled as soon as it says so.
+    forgotten: HashSet<u64>,
     outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
 
@@ -91,10 +103,9 @@ impl Client {
     /// Take over the conversation with a keeper that was just started.
     #[must_use]
     pub fn new(launched: Launched) -> (Client, Driver) {
-        let waiting = Waiting { answers: HashMap::new(), exits: HashMap::new(), outbox: VecDeque::new() };
         let shared = Arc::new(Shared {
             socket: launched.socket,
-            waiting: Mutex::new(waiting),
+            waiting: Mutex::default(),
             next: AtomicU64::new(1),
             dead: AtomicBool::new(false),
             wake: Notify::new(),
@@ -154,15 +165,61 @@ impl Client {
         expect(brought, Purpose::User)?.claim()
     }
 
-    /// A socket in the network namespace of the process behind `pidfd`.
+    /// Let the keeper do something at a time, or when we go.
     ///
     /// # Errors
-    /// The stage and the errno.
-    pub async fn socket(&self, pidfd: OwnedFd, family: u32, kind: u32) -> Result<OwnedFd, Error> {
-        let (x, y) = (family.into(), kind.into());
-        let head = Message { kind: Ask::Socket as u16, id: self.id(), x, y, ..Message::default() };
-        let (_, brought) = self.ask(head, &[], vec![(Purpose::Pidfd, pidfd)]).await?;
-        expect(brought, Purpose::Socket)?.claim()
+    /// [`ErrorKind::Exhausted`] when it holds [`wire::MAX_LEASES`] already or has no descriptor left,
+    /// [`ErrorKind::Invalid`] for something that is no signal, no file, or too long to be written.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing armed.
+    pub async fn arm(&self, when: Deadline, lever: Lever) -> Result<Lease, Error> {
+        let id = self.id();
+        let (sender, fired) = watch::channel(None);
+        self.shared.lock().leases.insert(id, Held { slot: None, fired: sender });
+        // From here on its drop cancels, before the answer and after it.
+        let lease = Lease::new(self.clone(), id, fired);
+        let flags = if when.at_end { wire::AT_END } else { 0 };
+        let mut fds = Vec::new();
+        let mut y = 0;
+        if let Some((pidfd, signal)) = lever.signal {
+            fds.push((Purpose::Pidfd, pidfd));
+            y = u64::try_from(signal).unwrap_or(0);
+        }
+        let bytes = lever.write.map(|(file, bytes)| {
+            fds.push((Purpose::Control, file));
+            bytes
+        });
+        let head = Message { kind: Ask::Arm as u16, id, flags, x: when.at_ns, y, ..Message::default() };
+        match self.ask(head, &bytes.unwrap_or_default(), fds).await {
+            Ok(_) => Ok(lease),
+            Err(error) => {
+                self.shared.lock().leases.remove(&id);
+                Err(refused_lease(&error))
+            }
+        }
+    }
+
+    /// Forget a deadline; it may have been carried out already.
+    pub(super) fn disarm(&self, id: u64) {
+        let slot = {
+            let mut waiting = self.shared.lock();
+            match waiting.leases.remove(&id) {
+                Some(Held { slot: Some(slot), .. }) => slot,
+                Some(_) => {
+                    waiting.forgotten.insert(id);
+                    return;
+                }
+                None => return,
+            }
+        };
+        self.cancel(id, slot);
+    }
+
+    fn cancel(&self, id: u64, slot: u64) {
+        let head = Message { kind: Ask::Cancel as u16, id, x: slot, ..Message::default() };
+        // Without a keeper there is nothing to cancel.
+        let _ = self.post(head, &[], Vec::new());
     }
 
     fn id(&self) -> u64 {
@@ -241,8 +298,17 @@ fn confused() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper's answer came with other descriptors than it names")
 }
 
-/// The descriptor of an answer, when it is there for this.
-fn expect(brought: Option<(Purpose, Unclaimed)>, purpose: Purpose) -> Result<Unclaimed, Error> {
+/// [`failed`] speaks of processes.
+fn refused_lease(error: &Error) -> Error {
+    let kind = match error.errno() {
+        Some(libc::EINVAL) => ErrorKind::Invalid,
+        _ => error.kind(),
+    };
+    Error::new(kind, "the keeper does not take the deadline").with_stage("keeper: deadline").with_errno(error.errno())
+}
+
+/// The descriptor, when it is there for this.
+pub(crate) fn expect<T>(brought: Option<(Purpose, T)>, purpose: Purpose) -> Result<T, Error> {
     match brought {
         Some((found, fd)) if found == purpose => Ok(fd),
         Some((found, _)) => {
@@ -259,23 +325,32 @@ impl Shared {
     }
 
     /// Hand one message to whoever waits for it. What came along with one that is not what it says is closed.
-    fn deliver(&self, heard: Heard) {
+    fn deliver(self: &Arc<Self>, heard: Heard) {
         let Heard { message, brought } = heard;
         let message = &message;
         match Tell::from_u16(message.kind) {
             Some(Tell::Done | Tell::Failed) if brought.is_none() => self.answer(message.id, Err(confused())),
-            Some(Tell::Done) => self.answer(
-                message.id,
-                Ok((message.pid, brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd)))))),
-            ),
-            Some(Tell::Failed) => self.answer(message.id, Err(failed(message))),
+            Some(Tell::Done) => {
+                self.placed(message);
+                let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
+                self.answer(message.id, Ok((message.pid, brought)));
+            }
+            Some(Tell::Failed) => {
+                self.lock().forgotten.remove(&message.id);
+                self.answer(message.id, Err(failed(message)));
+            }
             Some(Tell::Exited) => {
                 let waiter = self.lock().exits.remove(&message.id);
                 if let Some(waiter) = waiter {
                     let _ = waiter.send(exit_of(message));
                 }
             }
-            Some(Tell::Ready | Tell::NeedsMaps) | None => {
+            Some(Tell::Fired) => {
+                if let Some(held) = self.lock().leases.get(&message.id) {
+                    held.fired.send_replace(Some(message.errno));
+                }
+            }
+            Some(Tell::Ready | Tell::NeedsMaps | Tell::Sent) | None => {
                 tracing::warn!(kind = message.kind, "the keeper said something unexpected");
             }
         }
@@ -285,6 +360,20 @@ impl Shared {
         let waiter = self.lock().answers.remove(&id);
         if let Some(waiter) = waiter {
             let _ = waiter.send(answer);
+        }
+    }
+
+    /// If it is a deadline that was armed, its slot is known now.
+    fn placed(self: &Arc<Self>, message: &Message) {
+        let forgotten = {
+            let mut waiting = self.lock();
+            if let Some(held) = waiting.leases.get_mut(&message.id) {
+                held.slot = Some(message.x);
+            }
+            waiting.forgotten.remove(&message.id)
+        };
+        if forgotten {
+            Client { shared: Arc::clone(self) }.cancel(message.id, message.x);
         }
     }
 
@@ -304,6 +393,8 @@ impl Shared {
         let mut waiting = self.lock();
         waiting.answers.clear();
         waiting.exits.clear();
+        waiting.leases.clear();
+        waiting.forgotten.clear();
         waiting.outbox.clear();
     }
 }
@@ -366,16 +457,17 @@ impl Driver {
     /// # Cancel safety
     /// Not cancel safe: dropped early, nobody hears the keeper any more.
     pub async fn run(self) {
-        let socket = match self.shared.socket.try_clone().and_then(|socket| watch(socket, Interest::READABLE)) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(%error, "cannot listen to the keeper");
-                self.shared.bury();
-                return;
-            }
-        };
+        let socket =
+            match self.shared.socket.try_clone().and_then(|socket| crate::sys::watch(socket, Interest::READABLE)) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    tracing::error!(%error, "cannot listen to the keeper");
+                    self.shared.bury();
+                    return;
+                }
+            };
         // Its end of the socket alone does not tell: a newborn that has not run yet may hold a copy for long.
-        let keeper = self.keeper.try_clone().and_then(|keeper| watch(keeper, Interest::READABLE)).ok();
+        let keeper = self.keeper.try_clone().and_then(|keeper| crate::sys::watch(keeper, Interest::READABLE)).ok();
         while self.turn(&socket, keeper.as_ref()).await {}
         self.shared.bury();
         drop(socket);
@@ -387,7 +479,7 @@ impl Driver {
         // Only while something waits to be sent: else every request that the keeper takes would wake us.
         let full = !self.shared.lock().outbox.is_empty();
         let writer = match full.then(|| self.shared.socket.try_clone()) {
-            Some(Ok(socket)) => watch(socket, Interest::WRITABLE).ok(),
+            Some(Ok(socket)) => crate::sys::watch(socket, Interest::WRITABLE).ok(),
             _ => None,
         };
         let writable = async {

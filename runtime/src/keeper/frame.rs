@@ -16,10 +16,10 @@ use crate::plan::wire::{MAX_FDS, MESSAGE, Message, Purpose, body_at};
 const MOST: usize = 4;
 
 /// One message from the keeper.
-pub(super) struct Heard {
-    pub(super) message: Message,
+pub(crate) struct Heard {
+    pub(crate) message: Message,
     /// `None`: the descriptors were not what the message says, and are closed.
-    pub(super) brought: Option<Option<(Purpose, OwnedFd)>>,
+    pub(crate) brought: Option<Option<(Purpose, OwnedFd)>>,
 }
 
 /// The bytes of a request, and its descriptors in the order of their purposes.
@@ -59,7 +59,7 @@ pub(super) fn transmit(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Resul
 }
 
 /// One message; `None` at the end.
-pub(super) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Errno> {
+pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Errno> {
     let mut buffer = [0; MESSAGE + 8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -4,7 +4,11 @@
 mod client;
 mod frame;
 mod launch;
+mod lease;
 pub mod maps;
 
+pub(crate) use client::expect;
 pub use client::{Client, Driver, Spawned, Unclaimed};
+pub(crate) use frame::receive;
 pub use launch::{Launched, launch};
+pub use lease::{Deadline, Lease, Lever};

@@ -14,11 +14,12 @@ use super::stop::{self, Stopped};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::error::{Error, ErrorKind};
+use crate::keeper::{Deadline, Lease};
 use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ProcessSpec, User};
-use crate::{BoxFuture, Container, Evidence, Pause, Root, Started};
+use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
@@ -96,11 +97,28 @@ impl Core {
         }
     }
 
-    fn group(&self) -> Option<&Group> {
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(super) fn joining(&self) -> &Joining {
+        &self.joining
+    }
+
+    /// Ids of the main process in the container.
+    pub(super) fn main_ids(&self) -> (u32, u32) {
+        self.spec.main().ids()
+    }
+
+    pub(super) fn init_pidfd(&self) -> Result<OwnedFd, Error> {
+        self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))
+    }
+
+    pub(super) fn group(&self) -> Option<&Group> {
         self.rests.group.as_deref()
     }
 
-    fn alive(&self) -> Result<(), Error> {
+    pub(super) fn alive(&self) -> Result<(), Error> {
         if self.finished.initialized() {
             return Err(Error::new(ErrorKind::State, "the container has ended"));
         }
@@ -174,7 +192,7 @@ impl Core {
         let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
         supply.stdio = some(std::mem::take(&mut ends.theirs));
-        supply.init = Some(self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
+        supply.init = Some(self.init_pidfd()?);
         if self.joining.tasks > 0 {
             let tasks = self.group().map_or_else(|| Ok(Vec::new()), Group::tasks);
             supply.tasks = some(tasks.map_err(|error| cgroup_error(&error))?);
@@ -191,7 +209,7 @@ impl Core {
     }
 
     /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
-    fn or_ended(&self, error: Error) -> Error {
+    pub(super) fn or_ended(&self, error: Error) -> Error {
         if lives(&self.init) { error } else { Error::new(ErrorKind::State, "the container has ended") }
     }
 
@@ -339,7 +357,7 @@ impl Drop for Core {
 }
 
 /// End of file on the report pipe means: exec'd.
-async fn running(report: &Report, plan: &Plan) -> Result<(), Error> {
+pub(super) async fn running(report: &Report, plan: &Plan) -> Result<(), Error> {
     match report.next().await? {
         Said::End => Ok(()),
         Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
@@ -378,6 +396,21 @@ impl Container for NativeContainer {
 
     fn resume(&self) -> BoxFuture<Result<(), Error>> {
         Box::pin(Arc::clone(&self.core).resume())
+    }
+
+    fn lease(&self, when: Deadline, act: Act) -> BoxFuture<Result<Lease, Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.lease(when, act).await })
+    }
+
+    fn socket(&self, family: u32, kind: u32) -> BoxFuture<Result<OwnedFd, Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.socket(family, kind).await })
+    }
+
+    fn pty(&self) -> BoxFuture<Result<Pty, Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.pty().await })
     }
 
     fn update(&self, limits: Limits) -> Result<(), Error> {

@@ -193,6 +193,7 @@ pub(super) struct Supply {
     pub(super) stdio: Vec<Option<OwnedFd>>,
     pub(super) tasks: Vec<Option<OwnedFd>>,
     pub(super) namespaces: Vec<(usize, Option<OwnedFd>)>,
+    pub(super) channel: Option<OwnedFd>,
 }
 
 impl Supply {
@@ -207,6 +208,7 @@ impl Supply {
             stdio: none(),
             tasks: none(),
             namespaces: Vec::new(),
+            channel: None,
         }
     }
 
@@ -237,6 +239,7 @@ impl Supply {
             Need::File(index) => at(&mut self.files, index),
             Need::Stdio(index) => at(&mut self.stdio, index),
             Need::Preserved(index) => at(&mut self.stdio, index + 3),
+            Need::Channel => self.channel.take(),
         };
         found.ok_or_else(|| {
             Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))

@@ -4,6 +4,7 @@ mod container;
 mod create;
 mod fault;
 mod janitor;
+mod reach;
 mod report;
 pub mod state;
 mod stdio;

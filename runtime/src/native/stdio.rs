@@ -35,6 +35,14 @@ pub(super) fn gate() -> Result<(OwnedFd, OwnedFd), Error> {
         .map_err(|error| Error::system("cannot make the start gate", error))
 }
 
+/// Where a plan sends a descriptor that it has made, our end first: ours never blocks.
+pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|error| Error::system("cannot make a channel", error))
+}
+
 fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
     match stdio {
         Stdio::Null => {

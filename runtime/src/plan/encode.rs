@@ -31,6 +31,8 @@ pub enum Need {
     Preserved(u16),
     /// An existing namespace: 0 network, 1 ipc, 2 uts.
     Namespace(u16),
+    /// Socket on which the plan sends a descriptor that it has made.
+    Channel,
 }
 
 impl Need {
@@ -51,6 +53,7 @@ impl Need {
             Self::Namespace(0) => Purpose::Network,
             Self::Namespace(1) => Purpose::Ipc,
             Self::Namespace(_) => Purpose::Uts,
+            Self::Channel => Purpose::Channel,
         }
     }
 }
@@ -73,6 +76,7 @@ impl std::fmt::Display for Need {
                 write!(f, "{} namespace to join", ["network", "ipc", "uts"].get(usize::from(*n)).unwrap_or(&"unknown"))
             }
             Self::Preserved(n) => write!(f, "preserved descriptor {n}"),
+            Self::Channel => f.write_str("channel"),
         }
     }
 }
@@ -448,6 +452,18 @@ impl Builder {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_le_bytes()).collect();
         let s = self.bytes8(&bytes);
         self.push(Step { op: Op::SetGroups, s, n: u32::try_from(bytes.len()).unwrap_or(0), ..EMPTY })
+    }
+
+    /// `socket(family, kind)`.
+    pub fn socket(&mut self, family: u32, kind: u32) -> Slot {
+        let dst = self.slot();
+        self.push(Step { op: Op::Socket, dst: dst.0, x: family.into(), y: kind.into(), ..EMPTY });
+        dst
+    }
+
+    /// Send a descriptor over the channel.
+    pub fn send(&mut self, channel: Slot, fd: Slot, purpose: wire::Purpose) -> &mut Self {
+        self.push(Step { op: Op::SendFd, a: channel.0, b: fd.0, x: u64::from(purpose as u8), ..EMPTY })
     }
 
     /// A seccomp filter, as `struct sock_filter` records.

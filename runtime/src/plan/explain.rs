@@ -157,7 +157,9 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::CheckType => format!("it must be of type {:#o}", step.x),
         Op::CheckFs => format!("it must be file system {:#x}", step.x),
         Op::Keyring => "a session keyring of its own".into(),
-        Op::SendFd => format!("send {b} over {a}"),
+        Op::SendFd => format!("send {b} over {a}, as a {}", purpose(step.x)),
+        Op::Socket => format!("make a socket of family {}, type {}", step.x, step.y),
+        Op::Quit => "end: this is all that it was for".into(),
         Op::Umount => format!("unmount {s}"),
         Op::Chown => format!("give {s} to {}:{}", step.x, step.y),
     }
@@ -170,6 +172,10 @@ fn limit(value: u64) -> String {
 fn caps(set: u64) -> String {
     let names = crate::spec::caps::CapSet(set).names();
     if names.is_empty() { "none".into() } else { names.join(",") }
+}
+
+fn purpose(number: u64) -> &'static str {
+    u8::try_from(number).ok().and_then(wire::Purpose::from_u8).map_or("?", wire::Purpose::name)
 }
 
 fn device(rdev: u64) -> String {
@@ -244,6 +250,8 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Keyring => one("keyctl(KEYCTL_JOIN_SESSION_KEYRING)".into()),
         Op::SendFd => one(format!("sendmsg({a}, SCM_RIGHTS {b})")),
         Op::Umount => one(format!("umount2({s:?}, {})", step.x)),
+        Op::Socket => one(format!("{dst} = socket({}, {})", step.x, step.y)),
+        Op::Quit => one("exit_group(0)".into()),
         Op::Chown => one(format!("fchownat({a}, {s:?}, {}, {})", step.x, step.y)),
     }
 }

@@ -12,6 +12,7 @@ mod hidden;
 mod kernel;
 pub mod machine;
 pub mod process;
+pub mod reach;
 mod rootfs;
 #[cfg(test)]
 mod tests;

@@ -185,6 +185,24 @@ fn a_plan_that_fails_at_a_step_is_still_a_plan() {
     }
 }
 
+#[test]
+fn reaching_in_is_a_plan() {
+    use super::reach;
+    let joining =
+        Joining { ids: Some(IdMap::range((524_288, 524_288), 65_536)), own_network: true, ..Joining::default() };
+    for plan in [reach::socket(true, 2, 1), reach::socket(false, 1, 2), reach::pty(&joining, (7, 8))] {
+        accepted(&plan);
+        let last: Vec<wire::Op> = plan.steps().map(|step| step.op).collect();
+        assert!(last.ends_with(&[wire::Op::SendFd, wire::Op::Quit]), "{last:?}");
+        // A purpose that does not exist is refused before anything is sent.
+        let mut bytes = plan.bytes().to_vec();
+        let at = wire::HEADER + (last.len() - 2) * wire::STEP + 24;
+        bytes[at] = 99;
+        assert!(wire::check(&bytes, plan.needs().len()).is_err());
+    }
+    insta::assert_snapshot!(text(&reach::pty(&joining, (7, 8))));
+}
+
 proptest! {
     /// Whatever bytes come: refused or in bounds, never a panic.
     #[test]

@@ -17,10 +17,8 @@ mod message;
 #[path = "wire/purpose.rs"]
 mod purpose;
 
-pub use message::{
-    Ask, End, ExitRecord, MESSAGE, Message, REPORT, REPORT_READY, Stage, Tell, Tree, read_report, report,
-};
-pub use purpose::{Purpose, body_at, fit, listed};
+pub use message::*;
+pub use purpose::*;
 
 /// First four bytes of each plan and message.
 pub const MAGIC: u32 = 0x4e52_474f;
@@ -168,7 +166,7 @@ ops! {
     CheckFs = 41, "check-fs";
     /// A new session keyring, so that nothing of the supervisor's is inherited.
     Keyring = 42, "session-keyring";
-    /// Send slot `b` over socket `a` (SCM_RIGHTS), with purpose `x`.
+    /// Send slot `b` over socket `a` (SCM_RIGHTS), with [`Purpose`] `x`.
     SendFd = 43, "send-fd";
     /// `umount2(s, x)`.
     Umount = 44, "umount";
@@ -183,6 +181,10 @@ ops! {
     Lift = 48, "lift-fd";
     /// `fchownat(a, s, x, y, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)`.
     Chown = 49, "chown";
+    /// `socket(x, y, 0)` into `dst`.
+    Socket = 50, "socket";
+    /// `exit_group(0)`: a plan that runs nothing has done what it was for.
+    Quit = 51, "quit";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -410,7 +412,9 @@ fn uses(op: Op) -> Uses {
         | Op::Ready
         | Op::Stub
         | Op::Keyring
+        | Op::Quit
         | Op::WaitMaps => none,
+        Op::Socket => Uses { dst: true, ..none },
     }
 }
 
@@ -480,6 +484,7 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
                 step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May)
             }
             Op::SetGroups => step.n.is_multiple_of(4),
+            Op::SendFd => u8::try_from(step.x).is_ok_and(|number| Purpose::from_u8(number).is_some()),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS
             Op::Prctl => matches!(step.x, 4 | 8 | 28 | 38),
             _ => true,

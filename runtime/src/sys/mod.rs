@@ -1,6 +1,8 @@
 //! System calls that no library offers. The only unsafe code outside the keeper; one operation a block.
 #![allow(unsafe_code)]
 
+pub mod pty;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 

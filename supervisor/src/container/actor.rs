@@ -7,7 +7,7 @@ use orangery_runtime::Container;
 use tokio::sync::oneshot;
 
 use super::life;
-use super::msg::{Exec, Pause, PushStats, Removed, Update};
+use super::msg::{Exec, MakeSocket, Pause, PushStats, Removed, Update};
 use super::slot::ContainerSlot;
 use super::state::{Input, State, Verdict};
 use super::stats;
@@ -104,6 +104,26 @@ impl Handler<Pause> for ContainerActor {
                 slot.step(done);
             }
             let _ = reply.send(answer.map_err(Into::into));
+        });
+    }
+}
+
+impl Handler<MakeSocket> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: MakeSocket, _: &mut Context<Self>) {
+        self.pass("socket");
+        let found = self.allowed(Input::Exec).and_then(|container| {
+            container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no network yet"))
+        });
+        let Some((container, mut reply)) = or_answer(found, message.reply) else { return };
+        actix_rt::spawn(async move {
+            tokio::select! {
+                made = container.socket(message.family, message.kind) => {
+                    let _ = reply.send(made.map_err(Into::into));
+                }
+                () = reply.closed() => {}
+            }
         });
     }
 }

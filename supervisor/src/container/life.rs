@@ -18,6 +18,7 @@ use super::msg::{Process, Removed};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
+use super::wall;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
 use crate::guard;
@@ -188,7 +189,7 @@ impl Living {
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
         }
-        let limits = watch_limits(Arc::clone(&slot.main), policy.clone());
+        let limits = watch_limits(Arc::clone(&slot.main), policy.clone(), slot.wall_ns());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
@@ -236,6 +237,7 @@ fn watch_process(
             // The keeper is gone: the kernel still tells, where it is new enough.
             Err(_) => orangery_runtime::native::exit_of(pidfd).await,
         };
+        slot.settle_deadline(&exit);
         slot.exit.send_replace(Some(exit));
         actor.do_send(Exited);
         exit
@@ -246,10 +248,10 @@ fn watch_process(
 enum Never {}
 
 /// Carry out the wall and the output limit; never ends by itself.
-async fn watch_limits(slot: Arc<Slot>, policy: Policy) -> Never {
+async fn watch_limits(slot: Arc<Slot>, policy: Policy, over_ns: Option<u64>) -> Never {
     let wall = async {
-        match policy.wall {
-            Some(wall) => enforce_wall(&slot, wall).await,
+        match policy.wall.zip(over_ns) {
+            Some((limit, over_ns)) => wall::enforce(&slot, limit, over_ns).await,
             None => std::future::pending().await,
         }
     };
@@ -261,17 +263,6 @@ async fn watch_limits(slot: Arc<Slot>, policy: Policy) -> Never {
     };
     tokio::join!(wall, output);
     std::future::pending().await
-}
-
-async fn enforce_wall(slot: &Arc<Slot>, wall: Wall) {
-    tokio::time::sleep(wall.limit).await;
-    slot.intend(Cause::Limit(LimitKind::Wall), wall.gentle.is_some());
-    if let Some((signal, grace)) = wall.gentle {
-        let _ = slot.signal(signal);
-        let _ = slot.signal(18);
-        tokio::time::sleep(grace).await;
-    }
-    let _ = slot.kill(Cause::Limit(LimitKind::Wall));
 }
 
 /// Count both streams as a reader that keeps nothing.

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
-//! an actor holds it up. The actor answers what is asked meanwhile. [`report`] puts together what is known at the end.
+//! an actor holds it up; [`wall`] is carried out by it and by the keeper. The actor answers what is asked meanwhile.
+//! [`report`] puts together what is known at the end.
 
 pub(crate) mod actor;
 pub(crate) mod life;
@@ -21,3 +22,4 @@ mod report;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;
+mod wall;

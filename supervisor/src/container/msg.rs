@@ -1,5 +1,6 @@
 //! What a container actor accepts.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use actix::{Addr, Message};
@@ -28,6 +29,15 @@ pub(crate) struct Exec {
 pub(crate) struct Pause {
     pub(crate) pause: Option<orangery_runtime::Pause>,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Make a socket in its network.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct MakeSocket {
+    pub(crate) family: u32,
+    pub(crate) kind: u32,
+    pub(crate) reply: oneshot::Sender<Result<OwnedFd, Error>>,
 }
 
 /// Change limits.

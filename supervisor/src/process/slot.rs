@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use actix::Addr;
 use orangery_io_stream::{Hub, HubOptions, StdinWriter};
-use orangery_runtime::{Container, Exit};
+use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
 
 use super::actor::ProcessActor;
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProcessId;
-use crate::report::{Cause, Report};
+use crate::report::{Cause, LimitKind, Report};
 
 /// One process as everybody sees it.
 pub(crate) struct Slot {
@@ -30,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    /// The keeper's copy of its wall limit, while it lives.
+    pub(crate) deadline: Mutex<Option<Lease>>,
     /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
     intent: Mutex<Option<Intent>>,
 }
@@ -94,6 +96,7 @@ impl Slot {
             stdin: Mutex::new(None),
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
+            deadline: Mutex::new(None),
             intent: Mutex::new(None),
         }
     }
@@ -113,6 +116,16 @@ impl Slot {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         if intent.is_none() && !self.ended() {
             *intent = Some(Intent { cause, gently });
+        }
+    }
+
+    /// With its exit in hand and before anybody is told: the keeper's copy of the wall limit is not needed any more, or it
+    /// was what has ended the process while we could not.
+    pub(crate) fn settle_deadline(&self, exit: &Exit) {
+        let lease = self.deadline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let killed = matches!(exit.status, ExitStatus::Signal { signal: 9, .. });
+        if killed && lease.is_some_and(|lease| lease.fired().is_some()) {
+            self.intend(Cause::Limit(LimitKind::Wall), false);
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(dropping_run_at_every_poll_leaves_nothing),
         trial!(the_blocking_form_works_without_a_runtime),
         trial!(sixteen_in_flight_from_a_multi_threaded_runtime),
+        trial!(a_socket_of_the_container_is_not_the_hosts),
     ]
 }
 
@@ -197,5 +198,22 @@ fn sixteen_in_flight_from_a_multi_threaded_runtime(scene: &Scene) {
             assert_eq!(output.unwrap().report.exit, ExitStatus::Code(n.cast_signed()));
         }
         supervisor.shutdown().await;
+    });
+}
+
+fn a_socket_of_the_container_is_not_the_hosts(scene: &Scene) {
+    use rustix::net::{bind, listen};
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+    play(scene, async |supervisor| {
+        let container = supervisor.command("sleep").arg("1000").spawn().await.unwrap();
+        // AF_INET, SOCK_STREAM
+        let socket = container.socket(2, 1).await.unwrap();
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listen(&socket, 1).unwrap();
+        let port = TcpListener::from(socket).local_addr().unwrap().port();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "it listens in the host's network");
+        assert_eq!(container.socket(9999, 1).await.unwrap_err().field(), Some("socket"));
+        container.delete().await.unwrap();
+        assert_eq!(container.socket(2, 1).await.unwrap_err().kind(), ErrorKind::State);
     });
 }

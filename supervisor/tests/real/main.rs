@@ -13,6 +13,7 @@ mod leaks;
 mod life;
 mod memory;
 mod stage;
+mod stopped;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         actors::trials(),
         files::trials(),
         handles::trials(),
+        stopped::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }

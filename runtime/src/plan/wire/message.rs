@@ -5,10 +5,19 @@
 //! | head | purpose of each descriptor | plan, names, maps |
 //! ```
 
-use super::{MAGIC, VERSION, u16_at, u32_at, u64_at};
+use super::{MAGIC, Purpose, VERSION, u16_at, u32_at, u64_at};
 
 /// Size of each message's head.
 pub const MESSAGE: usize = 128;
+/// Size of a message with one descriptor and no body.
+pub const WITH_ONE: usize = MESSAGE + 8;
+
+/// Flag of [`Ask::Arm`]: also carried out when the supervisor goes before its time.
+pub const AT_END: u16 = 2;
+/// Deadlines that a keeper holds at the most; one more is refused with ENOSPC.
+pub const MAX_LEASES: u32 = 16_384;
+/// Bytes that a deadline writes at the most.
+pub const LEASE_BYTES: usize = 64;
 
 /// What the supervisor asks of the keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +33,12 @@ pub enum Ask {
     Forget = 4,
     /// Make a user namespace with the maps that follow the head (two strings) and send it back.
     Userns = 5,
-    /// A socket of family `x`, type `y` in the network namespace of the process behind descriptor 0.
-    Socket = 6,
+    /// At CLOCK_MONOTONIC `x` (nanoseconds) send signal `y` to the pidfd, if there is one, then write what is behind the
+    /// head to the control file, if there is one. With [`AT_END`] in `flags` also when the supervisor goes first. The
+    /// answer says in `x` which slot it has.
+    Arm = 7,
+    /// Forget what `id` has armed in slot `x`. There is no answer.
+    Cancel = 8,
 }
 
 impl Ask {
@@ -38,7 +51,8 @@ impl Ask {
             3 => Ask::Register,
             4 => Ask::Forget,
             5 => Ask::Userns,
-            6 => Ask::Socket,
+            7 => Ask::Arm,
+            8 => Ask::Cancel,
             _ => return None,
         })
     }
@@ -58,6 +72,10 @@ pub enum Tell {
     Exited = 4,
     /// The keeper has entered a user namespace and waits for its maps.
     NeedsMaps = 5,
+    /// What `id` has armed was carried out; the first `errno` of it.
+    Fired = 6,
+    /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for.
+    Sent = 7,
 }
 
 impl Tell {
@@ -70,6 +88,8 @@ impl Tell {
             3 => Tell::Failed,
             4 => Tell::Exited,
             5 => Tell::NeedsMaps,
+            6 => Tell::Fired,
+            7 => Tell::Sent,
             _ => return None,
         })
     }
@@ -126,7 +146,7 @@ pub enum Stage {
 pub struct Message {
     /// [`Ask`] or [`Tell`].
     pub kind: u16,
-    /// Bit 0: the plan is in a memfd.
+    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`].
     pub flags: u16,
     /// How many descriptors come with it; their purposes stand behind the head.
     pub fds: u16,
@@ -211,6 +231,19 @@ impl Message {
         for word in words {
             put(&mut out, at, word.to_le_bytes());
             at += 8;
+        }
+        out
+    }
+
+    /// The message with one descriptor of this purpose, as it travels.
+    #[must_use]
+    pub fn encode_with(self, purpose: Purpose) -> [u8; WITH_ONE] {
+        let mut out = [0; WITH_ONE];
+        for (to, from) in out.iter_mut().zip(Message { fds: 1, ..self }.encode()) {
+            *to = from;
+        }
+        if let Some(place) = out.get_mut(MESSAGE) {
+            *place = purpose as u8;
         }
         out
     }

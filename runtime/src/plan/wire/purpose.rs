@@ -65,6 +65,14 @@ purposes! {
     TreeRoot = 16, "directory of a tree";
     /// Socket of a family and type that was asked for, in a network namespace that was asked for.
     Socket = 17, "socket";
+    /// File that a deadline writes to.
+    Control = 18, "control file";
+    /// Socket on which a plan sends what it was for.
+    Channel = 19, "channel";
+    /// Master end of a pseudoterminal of a container.
+    PtyMaster = 20, "pty master";
+    /// Listener of a system call filter.
+    Listener = 21, "seccomp listener";
 }
 
 /// The purposes behind the head of a message; `None` when the message is shorter than its list.
@@ -89,8 +97,11 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
     match ask {
         Ask::Hello => others.is_empty() || only(Purpose::Trace),
         Ask::Register => only(Purpose::TreeRoot),
-        Ask::Socket => only(Purpose::Pidfd),
-        Ask::Forget | Ask::Userns => others.is_empty(),
+        Ask::Arm => {
+            let both = [Purpose::Pidfd as u8, Purpose::Control as u8];
+            only(Purpose::Pidfd) || only(Purpose::Control) || others == both
+        }
+        Ask::Forget | Ask::Userns | Ask::Cancel => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
@@ -111,8 +122,16 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Preserved
         | Purpose::Network
         | Purpose::Ipc
-        | Purpose::Uts => true,
-        Purpose::User | Purpose::Plan | Purpose::Trace | Purpose::TreeRoot | Purpose::Socket => false,
+        | Purpose::Uts
+        | Purpose::Channel => true,
+        Purpose::User
+        | Purpose::Plan
+        | Purpose::Trace
+        | Purpose::TreeRoot
+        | Purpose::Socket
+        | Purpose::Control
+        | Purpose::PtyMaster
+        | Purpose::Listener => false,
     }
 }
 
@@ -133,9 +152,12 @@ impl Message {
         let list = listed(bytes, self.fds).filter(|list| list.len() == received)?;
         let Some((number, more)) = list.split_first() else { return Some(None) };
         let purpose = Purpose::from_u8(*number)?;
-        let may = matches!(purpose, Purpose::Pidfd | Purpose::User | Purpose::Socket);
-        let good = more.is_empty() && may && Tell::from_u16(self.kind) == Some(Tell::Done);
-        if good { Some(Some(purpose)) } else { None }
+        let may = match Tell::from_u16(self.kind) {
+            Some(Tell::Done) => matches!(purpose, Purpose::Pidfd | Purpose::User),
+            Some(Tell::Sent) => matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener),
+            _ => false,
+        };
+        if may && more.is_empty() { Some(Some(purpose)) } else { None }
     }
 }
 

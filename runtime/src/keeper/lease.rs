@@ -1,0 +1,68 @@
+//! Deadlines that the keeper holds: carried out at their time even when this process is stopped, wedged or gone.
+
+use std::os::fd::OwnedFd;
+
+use tokio::sync::watch;
+
+use super::client::Client;
+use crate::error::{Error, ErrorKind};
+
+/// When a deadline is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// CLOCK_MONOTONIC in nanoseconds, as [`native::now_ns`](crate::native::now_ns) tells it. A time that has passed is now;
+    /// `u64::MAX` is never.
+    pub at_ns: u64,
+    /// Also when this supervisor goes before that, however it goes.
+    pub at_end: bool,
+}
+
+/// What the keeper does: the signal first, then the bytes.
+#[derive(Debug, Default)]
+pub struct Lever {
+    /// Send this signal to this process.
+    pub signal: Option<(OwnedFd, i32)>,
+    /// Write these bytes, at most [`LEASE_BYTES`](crate::plan::wire::LEASE_BYTES), to this file (regular files only, which
+    /// those of cgroups are).
+    pub write: Option<(OwnedFd, Vec<u8>)>,
+}
+
+/// A deadline that is armed in the keeper. Dropped, it is cancelled: what it would have done is not done.
+#[derive(Debug)]
+pub struct Lease {
+    client: Client,
+    id: u64,
+    fired: watch::Receiver<Option<i32>>,
+}
+
+impl Lease {
+    pub(super) fn new(client: Client, id: u64, fired: watch::Receiver<Option<i32>>) -> Self {
+        Self { client, id, fired }
+    }
+
+    /// It was carried out: 0, or the first error number of it. The keeper tells this before any exit that has come of
+    /// it.
+    #[must_use]
+    pub fn fired(&self) -> Option<i32> {
+        *self.fired.borrow()
+    }
+
+    /// Wait until it is carried out: 0, or the first error number of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Keeper`] when the keeper is gone, and the deadline with it.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again; the deadline stays armed.
+    pub async fn wait(&self) -> Result<i32, Error> {
+        let mut fired = self.fired.clone();
+        let told = fired.wait_for(Option::is_some).await.map(|errno| errno.unwrap_or(0));
+        told.map_err(|_| Error::new(ErrorKind::Keeper, "the keeper is gone"))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.client.disarm(self.id);
+    }
+}

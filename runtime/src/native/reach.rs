@@ -1,0 +1,83 @@
+//! Descriptors out of a container: sockets of its network, terminals of its devpts, levers on its cgroup. What needs the
+//! inside is made by a child of the keeper (`plan/reach.rs`); what needs the cgroup is opened here.
+
+use std::os::fd::OwnedFd;
+
+use super::container::{Core, running};
+use super::create::Supply;
+use super::report::Report;
+use super::{cgroup_error, stdio};
+use crate::error::{Error, ErrorKind};
+use crate::keeper::{self, Deadline, Lease, Lever};
+use crate::plan::wire::Purpose;
+use crate::plan::{Plan, reach};
+use crate::{Act, Pty};
+
+impl Core {
+    /// Carry out a plan that sends a descriptor.
+    async fn fetch(&self, plan: &Plan, purpose: Purpose) -> Result<OwnedFd, Error> {
+        self.alive()?;
+        let (report_read, report_write) = stdio::pipe()?;
+        let (ours, theirs) = stdio::channel()?;
+        let mut supply = Supply::new(report_write);
+        supply.channel = Some(theirs);
+        supply.init = Some(self.init_pidfd()?);
+        let fds = supply.all(plan, None)?;
+        let report = Report::new(report_read)?;
+        let _child = self.inner().keeper.spawn(plan, fds).await.map_err(|error| self.or_ended(error))?;
+        // The child is killed when this is dropped before it has ended.
+        running(&report, plan).await.map_err(|error| self.or_ended(error))?;
+        received(&ours, purpose)
+    }
+
+    pub(super) async fn socket(&self, family: u32, kind: u32) -> Result<OwnedFd, Error> {
+        // Without rights over the host's network the keeper is in it already, and so is such a container.
+        let enter = self.joining().own_network || self.inner().machine.privileged;
+        self.fetch(&reach::socket(enter, family, kind), Purpose::Socket).await
+    }
+
+    pub(super) async fn pty(&self) -> Result<Pty, Error> {
+        let plan = reach::pty(self.joining(), self.main_ids());
+        let master = self.fetch(&plan, Purpose::PtyMaster).await?;
+        let failed = |error| Error::system("cannot open the slave of a pseudoterminal", error).with_field("pty");
+        let slave = crate::sys::pty::slave(&master).map_err(failed)?;
+        Ok(Pty { master, slave })
+    }
+
+    pub(super) async fn lease(&self, when: Deadline, act: Act) -> Result<Lease, Error> {
+        self.alive()?;
+        let lever = self.lever(act)?;
+        self.inner().keeper.arm(when, lever).await
+    }
+
+    fn lever(&self, act: Act) -> Result<Lever, Error> {
+        let clone =
+            |fd: &OwnedFd| fd.try_clone().map_err(|error| Error::system("cannot duplicate a descriptor", error));
+        Ok(match act {
+            Act::Kill => {
+                let write = self.group().map(crate::cgroup::Group::kill_file).transpose();
+                let write = write.map_err(|error| cgroup_error(&error))?.flatten();
+                Lever { signal: Some((self.init_pidfd()?, libc::SIGKILL)), write }
+            }
+            Act::Thaw => {
+                let file = self.group().map(crate::cgroup::Group::thaw_file).transpose();
+                let none =
+                    || Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
+                let write = file.map_err(|error| if error.is_unsupported() { none() } else { cgroup_error(&error) })?;
+                Lever { signal: None, write: Some(write.ok_or_else(none)?) }
+            }
+            Act::Signal(pidfd, signal) => Lever { signal: Some((clone(&pidfd)?, signal)), write: None },
+            Act::Write(file, bytes) => Lever { signal: None, write: Some((clone(&file)?, bytes)) },
+        })
+    }
+}
+
+/// What came over a channel whose sender has ended.
+pub(super) fn received(channel: &OwnedFd, purpose: Purpose) -> Result<OwnedFd, Error> {
+    let lost = || Error::new(ErrorKind::Keeper, format!("a plan ended without sending its {}", purpose.name()));
+    match keeper::receive(channel) {
+        Ok(Some(heard)) => keeper::expect(heard.brought.flatten(), purpose),
+        Ok(None) => Err(lost()),
+        Err(error) => Err(lost().with_errno(Some(error.raw_os_error()))),
+    }
+}

@@ -1,0 +1,326 @@
+//! Deadlines that the keeper holds: in their order, at their time, whatever has become of their holder.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use orangery_runtime::native::{NativeRuntime, now_ns};
+use orangery_runtime::spec::Stdio as SpecStdio;
+use orangery_runtime::{Act, Container, Deadline, ErrorKind, ExitStatus, Lease, Pause};
+use orangery_tests::host::{outcome, probe};
+use orangery_tests::wait::{self, Lines};
+use orangery_tests::{Host, Scene, trial};
+use rustix::process::Signal;
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[
+        trial!(they_are_carried_out_in_the_order_of_their_times),
+        trial!(a_dropped_one_is_not_carried_out),
+        trial!(a_container_dies_at_its_deadline, Containers),
+        trial!(a_frozen_container_dies_at_its_deadline, Freezer),
+        trial!(a_pause_ends_at_its_deadline, Freezer),
+        trial!(a_signal_reaches_one_process),
+        trial!(wrong_ones_are_refused_and_too_many),
+        trial!(a_stopped_holder_does_not_lengthen_a_life),
+        trial!(a_dead_holder_has_done_what_it_left_to_be_done),
+    ])
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn at(at_ns: u64) -> Deadline {
+    Deadline { at_ns, at_end: false }
+}
+
+async fn container(host: &Host) -> Box<dyn Container> {
+    host.create(host.spec("held"), probe(&["deaf"])).await.expect("created")
+}
+
+async fn arm(container: &dyn Container, when: Deadline, act: Act) -> Lease {
+    wait::soon("a lease", container.lease(when, act)).await.expect("armed")
+}
+
+fn keeper_descriptors(host: &Host) -> Option<usize> {
+    fs::read_dir(format!("/proc/{}/fd", host.rt.keeper_pid())).ok().map(Iterator::count).filter(|count| *count > 0)
+}
+
+/// A file, and a descriptor of it that all deadlines share.
+fn file(scene: &Scene) -> (PathBuf, Arc<OwnedFd>) {
+    let path = scene.dir().join("written");
+    let file = File::create(&path).expect("a file");
+    (path, Arc::new(file.into()))
+}
+
+/// Times that lie behind all that `make` does to arm them: later and later ones, until they do.
+async fn in_time<T>(make: impl AsyncFn(u64) -> T) -> T {
+    let mut distance = 100_000_000;
+    loop {
+        let begin = now_ns() + distance;
+        let made = make(begin).await;
+        if now_ns() < begin {
+            return made;
+        }
+        distance *= 2;
+    }
+}
+
+/// Three hundred in a scrambled order, every third of them cancelled: what is written is the rest, sorted.
+fn they_are_carried_out_in_the_order_of_their_times(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let before = keeper_descriptors(host);
+        let (path, leases) = in_time(async |begin| {
+            let (path, fd) = file(scene);
+            let mut leases = Vec::new();
+            for n in 0..300u64 {
+                let rank = n * 211 % 300;
+                // The times differ by a microsecond.
+                let write = Act::Write(Arc::clone(&fd), format!("{rank:03} ").into_bytes());
+                leases.push((rank, arm(&*container, at(begin + rank * 1000), write).await));
+            }
+            leases.retain(|(rank, _)| rank % 3 != 0);
+            // Its answer comes after the cancellations.
+            drop(arm(&*container, at(NEVER), Act::Write(fd, b"fence".to_vec())).await);
+            (path, leases)
+        })
+        .await;
+        for (_, lease) in &leases {
+            assert_eq!(wait::soon("its time", lease.wait()).await.expect("told"), 0);
+        }
+        let written = fs::read_to_string(path).expect("written");
+        let ranks: Vec<u64> = written.split_whitespace().map(|rank| rank.parse().expect("a rank")).collect();
+        let expected: Vec<u64> = (0..300).filter(|rank| rank % 3 != 0).collect();
+        assert_eq!(ranks, expected);
+        assert!(leases.iter().all(|(_, lease)| lease.fired() == Some(0)));
+        // Only its timer has come.
+        assert!(keeper_descriptors(host) <= before.map(|count| count + 1), "descriptors of deadlines");
+        container.delete().await.expect("deleted");
+    });
+}
+
+fn a_dropped_one_is_not_carried_out(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let (path, last) = in_time(async |begin| {
+            let (path, fd) = file(scene);
+            let write = |text: &str| Act::Write(Arc::clone(&fd), text.into());
+            drop(arm(&*container, at(begin), write("dropped ")).await);
+            // Dropped before the keeper has answered, at whatever poll.
+            for polls in 0..4 {
+                let mut unfinished = container.lease(at(begin), write("unfinished "));
+                for _ in 0..polls {
+                    if futures_poll(&mut unfinished).await {
+                        break;
+                    }
+                }
+            }
+            // The first answer has brought the others' places, which are cancelled then; the second comes after that.
+            drop(arm(&*container, at(NEVER), write("fence ")).await);
+            (path, arm(&*container, at(begin + 1), write("kept")).await)
+        })
+        .await;
+        assert_eq!(wait::soon("its time", last.wait()).await.expect("told"), 0);
+        assert_eq!(fs::read_to_string(path).expect("written"), "kept");
+        container.delete().await.expect("deleted");
+    });
+}
+
+/// Poll once; `true` when it is done.
+async fn futures_poll<T>(future: &mut orangery_runtime::BoxFuture<T>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+}
+
+/// A time that has passed is now; what has done it is known before the exit is.
+fn a_container_dies_at_its_deadline(scene: &Scene) {
+    scene.play(async |host| {
+        for without_init in [false, true] {
+            let mut spec = host.spec("held");
+            spec.without_init = without_init;
+            let container = host.create(spec, probe(&["deaf"])).await.expect("created");
+            let started = container.start().await.expect("started");
+            let lease = arm(&*container, at(0), Act::Kill).await;
+            let outcome = outcome(started).await;
+            assert_eq!(outcome.exit.status, ExitStatus::Signal { signal: 9, core_dumped: false });
+            assert_eq!(lease.fired(), Some(0), "told before the exit");
+            container.delete().await.expect("deleted");
+            let error = container.lease(at(0), Act::Kill).await.expect_err("it has ended");
+            assert_eq!(error.kind(), ErrorKind::State);
+        }
+    });
+}
+
+fn a_frozen_container_dies_at_its_deadline(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let started = container.start().await.expect("started");
+        container.pause(Pause::Freeze).await.expect("paused");
+        let lease = arm(&*container, at(now_ns()), Act::Kill).await;
+        let exit = wait::soon("an exit", started.exit).await.expect("told");
+        assert_eq!(exit.status, ExitStatus::Signal { signal: 9, core_dumped: false });
+        assert_eq!(lease.fired(), Some(0));
+        container.delete().await.expect("deleted");
+    });
+}
+
+fn a_pause_ends_at_its_deadline(scene: &Scene) {
+    scene.play(async |host| {
+        let mut main = probe(&["wait"]);
+        main.stdin = SpecStdio::Piped;
+        let container = host.create(host.spec("held"), main).await.expect("created");
+        let mut started = container.start().await.expect("started");
+        container.pause(Pause::Freeze).await.expect("paused");
+        // It ends as soon as it runs.
+        drop(started.stdin.take());
+        let lease = arm(&*container, at(now_ns() + 20_000_000), Act::Thaw).await;
+        assert_eq!(wait::soon("its time", lease.wait()).await.expect("told"), 0);
+        assert_eq!(outcome(started).await.code(), 0);
+        container.delete().await.expect("deleted");
+    });
+}
+
+fn a_signal_reaches_one_process(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let mut waits = probe(&["wait"]);
+        waits.stdin = SpecStdio::Piped;
+        let (one, two) = (container.exec(waits).await, container.exec(probe(&["true"])).await);
+        let (mut one, two) = (one.expect("started"), two.expect("started"));
+        let mut lines = Lines::of(one.stdout.take().expect("stdout"));
+        assert_eq!(lines.next().await, "ready");
+        let usr1 = Act::Signal(Arc::clone(&one.pidfd), Signal::USR1.as_raw());
+        let lease = arm(&*container, at(0), usr1).await;
+        let exit = wait::soon("an exit", one.exit).await.expect("told");
+        assert_eq!(exit.status, ExitStatus::Signal { signal: Signal::USR1.as_raw(), core_dumped: false });
+        assert_eq!((lease.fired(), outcome(two).await.code()), (Some(0), 0));
+        // It is gone: the keeper says so.
+        let late = arm(&*container, at(0), Act::Signal(one.pidfd, 9)).await;
+        assert_eq!(wait::soon("its time", late.wait()).await.expect("told"), libc::ESRCH);
+        container.delete().await.expect("deleted");
+    });
+}
+
+/// A typed refusal when the table or the descriptors are used up; afterwards everything is as it was.
+fn wrong_ones_are_refused_and_too_many(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let (_, fd) = file(scene);
+        let write = |bytes: &[u8]| Act::Write(Arc::clone(&fd), bytes.to_vec());
+        let (pipe, _other) = rustix::pipe::pipe().expect("a pipe");
+        let wrong = [write(b""), write(&[b'x'; 65]), Act::Write(Arc::new(pipe), b"x".to_vec())];
+        let signals = [0, -1, 65].map(|signal| Act::Signal(Arc::clone(&fd), signal));
+        for act in wrong.into_iter().chain(signals) {
+            let error = container.lease(at(NEVER), act.clone()).await.expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{act:?}: {error:?}");
+        }
+        let before = keeper_descriptors(host);
+        let mut held = Vec::new();
+        let error = loop {
+            match wait::soon("an answer", container.lease(at(NEVER), write(b"never"))).await {
+                Ok(lease) => held.push(lease),
+                Err(error) => break error,
+            }
+            assert!(held.len() <= 16_384);
+        };
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}");
+        assert!(held.len() > 500, "{} fit", held.len());
+        drop(held);
+        // The answer comes after all cancellations.
+        let one = arm(&*container, at(0), write(b"now")).await;
+        assert_eq!(wait::soon("its time", one.wait()).await.expect("told"), 0);
+        // Only its timer has come.
+        assert!(keeper_descriptors(host) <= before.map(|count| count + 1), "descriptors of deadlines");
+        container.delete().await.expect("deleted");
+    });
+}
+
+/// Tells the process what kind of holder it is.
+const HOLDER: &str = "ORANGERY_TEST_HOLDER";
+
+struct Holder {
+    process: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Holder {
+    #[expect(clippy::disallowed_methods, reason = "a holder that can be stopped and killed")]
+    fn start(scene: &Scene) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("us"));
+        let process = scene.share(&mut process).env(HOLDER, "1").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = process.spawn().expect("a holder");
+        let said = BufReader::new(process.stdout.take().expect("stdout"));
+        Self { process, said }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::pidfd_send_signal(wait::pidfd(self.process.id()), signal).expect("signalled");
+    }
+}
+
+fn is_holder() -> bool {
+    std::env::var_os(HOLDER).is_some()
+}
+
+fn a_stopped_holder_does_not_lengthen_a_life(scene: &Scene) {
+    if is_holder() {
+        return scene.play(async |host| {
+            let container = container(host).await;
+            let mut started = container.start().await.expect("started");
+            let mut lines = Lines::of(started.stdout.take().expect("stdout"));
+            assert_eq!(lines.next().await, "ready");
+            let lease = arm(&*container, at(now_ns() + 1_000_000_000), Act::Kill).await;
+            println!("{}", started.pid);
+            let exit = wait::soon("an exit", started.exit).await.expect("told");
+            assert_eq!(exit.status, ExitStatus::Signal { signal: 9, core_dumped: false });
+            assert_eq!(lease.fired(), Some(0));
+            container.delete().await.expect("deleted");
+        });
+    }
+    let mut holder = Holder::start(scene);
+    let pidfd = wait::pidfd(holder.line().parse().expect("a pid"));
+    holder.signal(Signal::STOP);
+    wait::gone(&pidfd, "the container of a stopped supervisor");
+    let status = fs::read_to_string(format!("/proc/{}/status", holder.process.id())).expect("status");
+    assert!(status.contains("State:\tT"), "it is stopped all the while: {status}");
+    holder.signal(Signal::CONT);
+    let status = wait::child(&mut holder.process, wait::PATIENCE).expect("waited").expect("in time");
+    assert!(status.success(), "{status:?}");
+}
+
+/// Killed without a word: what was to be done then is done, what was to be done at another time is not.
+fn a_dead_holder_has_done_what_it_left_to_be_done(scene: &Scene) {
+    if is_holder() {
+        return scene.block_on(async {
+            let (rt, driver) = NativeRuntime::start(scene.options()).expect("a runtime");
+            let _driver = tokio::spawn(driver.run());
+            let host = Host::new(rt, scene);
+            let container = container(&host).await;
+            let (_, fd) = file(scene);
+            let write = |text: &str| Act::Write(Arc::clone(&fd), text.into());
+            let _no = arm(&*container, at(NEVER), write("no ")).await;
+            let _yes = arm(&*container, Deadline { at_ns: NEVER, at_end: true }, write("reverted")).await;
+            drop(arm(&*container, Deadline { at_ns: NEVER, at_end: true }, write("dropped ")).await);
+            println!("{}", host.rt.keeper_pid());
+            std::future::pending().await
+        });
+    }
+    let mut holder = Holder::start(scene);
+    let keeper = wait::pidfd(holder.line().parse().expect("a pid"));
+    holder.process.kill().expect("killed");
+    holder.process.wait().expect("reaped");
+    wait::gone(&keeper, "the keeper");
+    let _ = rustix::process::waitid(
+        rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&keeper)),
+        rustix::process::WaitIdOptions::EXITED,
+    );
+    assert_eq!(fs::read_to_string(scene.dir().join("written")).expect("written"), "reverted");
+}
