@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         trial!(a_host_that_reaps_everything),
         trial!(a_host_that_ignores_its_children),
         trial!(a_host_with_blocked_signals_and_odd_limits),
+        trial!(a_host_with_few_descriptors),
+        trial!(too_few_descriptors_are_told),
         trial!(a_full_socket_loses_no_exit),
         trial!(newborns_that_do_not_run_hold_up_nobody, Freezer),
     ])
@@ -385,6 +387,29 @@ fn a_host_with_blocked_signals_and_odd_limits(scene: &Scene) {
             .to_owned();
         assert_eq!(limit.split_whitespace().nth(3), Some("300"), "{limit}");
     });
+}
+
+fn limit_descriptors(most: u64) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) }).expect("lowered");
+}
+
+/// A hard limit of 1024, as some services are given.
+fn a_host_with_few_descriptors(scene: &Scene) {
+    limit_descriptors(1024);
+    scene.play(async |host| {
+        host.once(host.spec("x"), probe(&["true"])).await;
+    });
+}
+
+/// What the keeper says before it can serve arrives.
+fn too_few_descriptors_are_told(scene: &Scene) {
+    limit_descriptors(300);
+    let error = scene
+        .block_on(async { orangery_runtime::native::NativeRuntime::start(scene.options()).map(drop) })
+        .expect_err("refused");
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Exhausted, Some(libc::EMFILE)), "{error:?}");
+    assert!(error.to_string().contains("300"), "{error}");
 }
 
 /// Nobody reads the exits for a while: zombies are the queue, and all arrive.

@@ -8,21 +8,32 @@ use crate::wire::{self, Message, Stage, Tell};
 /// The supervisor's socket arrives as standard input.
 const SOCKET: i32 = 0;
 
+/// Descriptors that the hard limit must allow: a request's below [`HIGH`], then our own, then a few children.
+const LEAST: usize = HIGH as usize + 64;
+
 /// `argc` is 1, or 2 when a user namespace of the keeper's own comes first (the supervisor is unprivileged).
 pub(crate) fn run(argc: usize) -> ! {
     if argc > 1 {
         enter_user_namespace();
     }
     detach_from_host();
-    match prepare() {
+    let places = raise_descriptor_limit().min(PLACES);
+    if places < LEAST {
+        fail(SOCKET, sys::EMFILE);
+    }
+    let socket = match sys::dup_high(SOCKET) {
+        Ok(socket) => socket,
+        Err(errno) => fail(SOCKET, errno),
+    };
+    match prepare(socket, places) {
         Ok(mut keeper) => serve::run(&mut keeper),
-        Err(errno) => fail(errno),
+        Err(errno) => fail(socket, errno),
     }
 }
 
-fn fail(errno: i32) -> ! {
+fn fail(socket: i32, errno: i32) -> ! {
     let message = Message { kind: Tell::Failed as u16, errno, x: Stage::Make as u64, ..Message::default() };
-    let _ = sys::send(SOCKET, &message.encode(), None);
+    let _ = sys::send(socket, &message.encode(), None);
     sys::exit_group(1)
 }
 
@@ -31,12 +42,12 @@ fn fail(errno: i32) -> ! {
 /// own undumpable children.
 fn enter_user_namespace() {
     if let Err(errno) = sys::unshare(0x1000_0000) {
-        fail(errno);
+        fail(SOCKET, errno);
     }
     let ask = Message { kind: Tell::NeedsMaps as u16, ..Message::default() };
     let mut answer = [0u8; wire::MESSAGE];
     if let Err(errno) = sys::send(SOCKET, &ask.encode(), None) {
-        fail(errno);
+        fail(SOCKET, errno);
     }
     match sys::read(SOCKET, &mut answer) {
         Ok(0) | Err(_) => sys::exit_group(0),
@@ -47,7 +58,7 @@ fn enter_user_namespace() {
     let path = lit(c"/proc/self/exe");
     let args = [path.0 as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, 0, 0, 0];
     if let Err(errno) = sys::call(nr::EXECVE, args) {
-        fail(errno);
+        fail(SOCKET, errno);
     }
 }
 
@@ -104,9 +115,8 @@ pub(crate) fn grow(any: i32, places: usize) {
     }
 }
 
-fn prepare() -> Res<Keeper> {
-    let places = raise_descriptor_limit().min(PLACES);
-    let socket = high(SOCKET)?;
+/// The socket has been moved up: its old number becomes /dev/null.
+fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     let null = open_high(lit(c"/dev/null"), 2)?;
     for fd in 0..3 {
         sys::dup3(null, fd, false)?;

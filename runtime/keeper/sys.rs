@@ -113,7 +113,9 @@ pub(crate) fn dup_high(fd: i32) -> Res<i32> {
 }
 
 /// The keeper's own descriptors live at and above this number; a request's, and the child's, below.
-pub(crate) const HIGH: i32 = 1024;
+pub(crate) const HIGH: i32 = 256;
+
+const _: () = assert!(HIGH as usize >= FDS + 16, "a request's descriptors and what is opened for it lie below HIGH");
 
 pub(crate) fn dup3(from: i32, to: i32, cloexec: bool) -> Res<()> {
     call(nr::DUP3, [from as usize, to as usize, if cloexec { O_CLOEXEC } else { 0 }, 0, 0, 0]).map(drop)

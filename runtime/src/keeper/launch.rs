@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, getrlimit};
 
 use super::maps::{self, Range};
 use crate::error::{Error, ErrorKind};
@@ -146,6 +147,13 @@ fn greet(socket: &OwnedFd, pid: u32, privileged: bool) -> Result<(bool, Option<R
 }
 
 fn start_failed(message: &Message, privileged: bool) -> Error {
+    if message.errno == libc::EMFILE {
+        let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let what = format!("the hard limit of open files, {hard}, is too low for the keeper");
+        return Error::new(ErrorKind::Exhausted, what).with_errno(Some(message.errno)).with_hint(
+            "raise it where this service is started (LimitNOFILE=, ulimit -Hn); each container takes two or three",
+        );
+    }
     if privileged {
         return Error::new(ErrorKind::Keeper, "the keeper could not start").with_errno(Some(message.errno));
     }
