@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         trial!(it_maps_its_own_image_and_no_library),
         trial!(it_is_sealed_and_hidden),
         trial!(its_memory_stays_small),
+        trial!(its_descriptor_table_stays_small),
         trial!(it_starts_from_a_file, Root),
         trial!(a_wrong_keeper_path_is_told),
         trial!(mutants_of_a_plan_never_panic_the_check),
@@ -72,6 +73,16 @@ fn it_is_sealed_and_hidden(scene: &Scene) {
             assert!(matches!(error.raw_os_error(), Some(libc::ETXTBSY | libc::EPERM)), "{error}");
             assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).expect("cwd"), std::path::Path::new("/"));
         }
+    });
+}
+
+/// The kernel's share: a descriptor table for the processes that there are, not for all that the limit allows.
+fn its_descriptor_table_stays_small(scene: &Scene) {
+    scene.play(async |host| {
+        let status = fs::read_to_string(format!("/proc/{}/status", host.rt.keeper_pid())).expect("status");
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:\t")).expect("a size");
+        let size: usize = size.trim().parse().expect("a number");
+        assert!((256..=8192).contains(&size), "{size} descriptors of eight bytes");
     });
 }
 

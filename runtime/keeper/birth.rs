@@ -32,6 +32,7 @@ pub(crate) fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -
             return Err(failed);
         }
     }
+    make_room(keeper, kept);
     if keeper.trace >= 0 {
         Line::new()
             .text(b"ns=")
@@ -43,6 +44,14 @@ pub(crate) fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -
             .end(keeper.trace);
     }
     Ok(kept)
+}
+
+/// Double the descriptor table before it is full, as long as nobody shares it.
+fn make_room(keeper: &mut Keeper, kept: i32) {
+    if kept as usize + HIGH as usize > keeper.size && keeper.size < keeper.places {
+        keeper.size = keeper.size.saturating_mul(2).min(keeper.places);
+        start::grow(keeper.proc, keeper.size);
+    }
 }
 
 /// Kill a child that could not be watched; its SIGCHLD says when it can be reaped.
@@ -103,7 +112,7 @@ fn apart(keeper: &mut Keeper, birth: &Birth) -> Result<(), (Stage, Errno)> {
     // without a request's descriptors.
     let first = serve::first_of_request(keeper);
     sys::close_range(first, HIGH as usize - 1, child::UNSHARE).map_err(|errno| (Stage::Birth, errno))?;
-    start::grow(keeper.proc, keeper.places);
+    start::grow(keeper.proc, keeper.size);
     Ok(())
 }
 

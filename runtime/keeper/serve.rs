@@ -16,6 +16,8 @@ pub(crate) const CLONE_NEWPID: usize = 0x2000_0000;
 
 /// The table is indexed by descriptor number; this many at the most (NORESERVE, touched as used).
 pub(crate) const PLACES: usize = 1 << 20;
+/// Size of the keeper's descriptor table at first, 64 KiB of kernel memory; it is doubled as needed.
+pub(crate) const TABLE: usize = 8192;
 /// Trees that are removed when the supervisor goes: one a cgroup hierarchy and the state directory.
 pub(crate) const ROOTS: usize = 24;
 /// One message: its head, the purposes of its descriptors, and the plan or the names behind them.
@@ -72,6 +74,8 @@ pub(crate) struct Keeper {
     pub(crate) page: *mut u32,
     pub(crate) table: *mut Entry,
     pub(crate) places: usize,
+    /// What our descriptor table has grown to.
+    pub(crate) size: usize,
     /// Highest pidfd ever watched.
     pub(crate) top: i32,
     pub(crate) buf: *mut u8,

@@ -106,10 +106,10 @@ fn raise_descriptor_limit() -> usize {
     limit[0] as usize
 }
 
-/// Grow our descriptor table while nobody shares it: then each doubling would wait for an RCU grace period. `any` is a
-/// descriptor.
-pub(crate) fn grow(any: i32, places: usize) {
-    let last = (places as i32).saturating_sub(1).max(HIGH);
+/// Grow our descriptor table to `size` while nobody shares it: a shared one would wait for an RCU grace period. `any` is
+/// a descriptor.
+pub(crate) fn grow(any: i32, size: usize) {
+    let last = (size as i32).saturating_sub(1).max(HIGH);
     if sys::dup3(any, last, true).is_ok() {
         sys::close(last);
     }
@@ -129,7 +129,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         open_high(lit(c"/proc/self/ns/ipc"), 0)?,
         open_high(lit(c"/proc/self/ns/uts"), 0)?,
     ];
-    grow(null, places);
+    grow(null, serve::TABLE.min(places));
     sys::epoll_add(epoll, socket, serve::IN, u64::MAX)?;
     let chld: u64 = 1 << 16; // SIGCHLD is 17
     let orphans = sys::call(nr::SIGNALFD4, [usize::MAX, &raw const chld as usize, 8, 0o2_004_000, 0, 0])?;
@@ -146,6 +146,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         page: sys::mmap(4096, true)?.cast(),
         table: sys::mmap(places * size_of::<Entry>(), false)?.cast(),
         places,
+        size: serve::TABLE.min(places),
         top: HIGH,
         buf: sys::mmap(serve::BUFFER, false)?,
         seq: 0,
