@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         trial!(the_supervisor_is_killed_with_containers_running),
         trial!(the_supervisor_is_killed_while_it_creates),
         trial!(the_supervisor_is_killed_with_paused_containers, Freezer),
+        trial!(the_supervisor_is_killed_and_a_fork_of_it_holds_its_sockets, Root),
         trial!(the_supervisor_drops_everything_without_a_shutdown),
         trial!(the_keeper_is_killed),
         trial!(dropped_after_the_keepers_death),
@@ -71,6 +72,26 @@ fn be_victim(scene: &Scene) -> bool {
         std::future::pending::<()>().await;
     });
     true
+}
+
+fn the_supervisor_is_killed_and_a_fork_of_it_holds_its_sockets(scene: &Scene) {
+    if be_victim(scene) {
+        return;
+    }
+    let mut victim = Victim::start(scene, "waits");
+    assert_eq!(victim.line(), "ready");
+    let family = victim.family();
+    let held = victim.sockets();
+    assert!(!held.is_empty());
+    victim.kill();
+    for (process, pidfd) in &family {
+        wait::gone(pidfd, &process.to_string());
+    }
+    reap_adopted();
+    let stock = scene.stock();
+    assert!(stock.cgroups.is_empty() && stock.files.is_empty(), "{stock:?}");
+    drop(held);
+    let _ = std::fs::remove_dir(scene.state_dir());
 }
 
 /// Kill the supervisor when it is ready; the keeper must clean up alone, to the last file.

@@ -12,11 +12,13 @@ pub(crate) const UNSHARE: usize = 2;
 /// In the newborn child: still with the keeper's rights and sharing its descriptor table, or the only one in it where
 /// the keeper did not wait.
 pub(crate) fn main(birth: &Birth) -> ! {
+    // Nobody else could write our maps. Undone when we are on our own feet; one that the supervisor knows already is.
+    if !come(birth, shared::TOLD) {
+        die_with(birth.keeper);
+    }
     if sys::close_range(HIGH as usize, usize::MAX >> 32, UNSHARE).is_err() {
         sys::exit_group(121);
     }
-    // A keeper that dies now takes us along: nobody else could write our maps. Cleared when we are on our own feet.
-    let _ = sys::prctl(sys::PDEATHSIG, 9);
     // Of one that comes too late nobody wants to know, and it must not hide a later one.
     if birth.seq.wrapping_sub(load(birth.page, shared::LEFT)) < 1 << 31 {
         store(birth.page, shared::LEFT, birth.seq);
@@ -31,6 +33,14 @@ pub(crate) fn main(birth: &Birth) -> ! {
         index += 1;
     }
     give_up(&slots, birth, index, sys::ECANCELED)
+}
+
+/// In a child: a keeper that dies from now on takes us along, and so does one that has died before.
+pub(crate) fn die_with(keeper: i32) {
+    let _ = sys::prctl(sys::PDEATHSIG, 9);
+    if sys::readable(keeper) {
+        sys::exit_group(120);
+    }
 }
 
 /// In the child.
@@ -90,13 +100,18 @@ pub(crate) fn wait_told(birth: &Birth) {
     wait_for(birth, shared::TOLD, 3000);
 }
 
+/// In the child: `word` of the shared page has come to this child's number. Numbers wrap; what a later child waits for
+/// comes after ours.
+fn come(birth: &Birth, word: usize) -> bool {
+    load(birth.page, word).wrapping_sub(birth.seq) < 1 << 31
+}
+
 /// In the child: block until `word` of the shared page has come to this child's number, for `left` tenths of a second at
 /// the most.
 fn wait_for(birth: &Birth, word: usize, mut left: u32) {
     while left > 0 {
         let seen = load(birth.page, word);
-        // Sequence numbers wrap; what a later child waits for comes after ours.
-        if seen.wrapping_sub(birth.seq) < 1 << 31 {
+        if come(birth, word) {
             return;
         }
         // SAFETY: the word lies in the shared page.

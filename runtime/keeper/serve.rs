@@ -1,4 +1,4 @@
-//! The loop: one epoll over the supervisor's socket, the pidfds and SIGCHLD.
+//! The loop: one epoll over the supervisor's socket and pidfd, the children's pidfds and SIGCHLD.
 //!
 //! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `spawn.rs`). When the socket to the supervisor is full the keeper stops reading requests and
 //! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
@@ -16,6 +16,8 @@ pub(crate) const CLONE_NEWPID: usize = 0x2000_0000;
 
 /// The table is indexed by descriptor number; this many at the most (NORESERVE, touched as used).
 pub(crate) const PLACES: usize = 1 << 20;
+/// Mark of the supervisor's pidfd in the epoll set.
+pub(crate) const SUPERVISOR: u64 = u64::MAX - 8;
 /// Size of the keeper's descriptor table at first, 64 KiB of kernel memory; it is doubled as needed.
 pub(crate) const TABLE: usize = 8192;
 /// Trees that are removed when the supervisor goes: one a cgroup hierarchy and the state directory.
@@ -64,6 +66,8 @@ pub(crate) struct Brought {
 pub(crate) struct Keeper {
     pub(crate) socket: i32,
     pub(crate) epoll: i32,
+    /// Our own pidfd: how a newborn sees that we are there.
+    pub(crate) me: i32,
     pub(crate) proc: i32,
     pub(crate) pidns: i32,
     /// Our own network, ipc and uts namespaces, to come back to.
@@ -209,6 +213,7 @@ pub(crate) fn run(keeper: &mut Keeper) -> ! {
                 u64::MAX => on_socket(keeper, bits),
                 data if data == u64::MAX - 1 => exits::sweep_orphans(keeper),
                 deadline::EVENT => deadline::expired(keeper),
+                SUPERVISOR => on_supervisor_end(keeper),
                 fd => exits::ended(keeper, fd as i32),
             }
         }
@@ -232,6 +237,12 @@ fn on_socket(keeper: &mut Keeper, bits: u32) {
     if bits & HUP != 0 && keeper.blocked {
         sweep::supervisor_gone(keeper);
     }
+}
+
+/// What it asked before its end counts, a tree to be removed above all.
+fn on_supervisor_end(keeper: &mut Keeper) -> ! {
+    while !keeper.blocked && request(keeper) == Ok(true) {}
+    sweep::supervisor_gone(keeper)
 }
 
 /// Read and carry out one request. `Ok(false)`: the supervisor has closed its end.

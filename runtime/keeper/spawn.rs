@@ -46,6 +46,8 @@ pub(crate) struct Birth {
     /// This child's number in the shared page.
     pub(crate) seq: u32,
     pub(crate) page: *mut u32,
+    /// The keeper's pidfd.
+    pub(crate) keeper: i32,
     pub(crate) trace: i32,
     pub(crate) id: u64,
     pub(crate) fds: [i32; wire::MAX_FDS],
@@ -89,8 +91,8 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
         Ok(header) => {
             let seq = keeper.seq.wrapping_add(1);
             keeper.seq = seq;
-            let birth =
-                Birth { plan, header, seq, page: keeper.page, trace: keeper.trace, id: message.id, fds: got.fds };
+            let (page, trace) = (keeper.page, keeper.trace);
+            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id: message.id, fds: got.fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, ..Message::default() };
@@ -335,6 +337,7 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
     let (pid, pidfd) = match helper(CLONE_NEWUSER) {
         Ok((0, _)) => loop {
             // In the child, with nothing to do until it is killed.
+            child::die_with(keeper.me);
             let word = 0u32;
             let _ = sys::futex_wait(&raw const word, 0, 0);
         },

@@ -115,6 +115,20 @@ pub(crate) fn grow(any: i32, size: usize) {
     }
 }
 
+/// A pidfd of the supervisor, which is our parent. The socket alone does not tell that it has gone: a process that it has
+/// forked without an exec may hold its end. `None` where it is outside our pid namespace, or gone already.
+fn supervisor() -> Option<i32> {
+    let parent = || sys::call(nr::GETPPID, [0; 6]);
+    let pid = parent().ok().filter(|pid| *pid > 0)?;
+    let pidfd = sys::call(nr::PIDFD_OPEN, [pid, 0, 0, 0, 0, 0]).ok()? as i32;
+    if parent() == Ok(pid) {
+        return Some(pidfd);
+    }
+    // The number may be somebody else's by now.
+    sys::close(pidfd);
+    None
+}
+
 /// The socket has been moved up: its old number becomes /dev/null.
 fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     let null = open_high(lit(c"/dev/null"), 2)?;
@@ -135,9 +149,16 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     let orphans = sys::call(nr::SIGNALFD4, [usize::MAX, &raw const chld as usize, 8, 0o2_004_000, 0, 0])?;
     let orphans = high(orphans as i32)?;
     sys::epoll_add(epoll, orphans, serve::IN, u64::MAX - 1)?;
+    let me = sys::call(nr::PIDFD_OPEN, [sys::call(nr::GETPID, [0; 6])?, 0, 0, 0, 0, 0])?;
+    let me = high(me as i32)?;
+    if let Some(supervisor) = supervisor() {
+        let supervisor = high(supervisor)?;
+        sys::epoll_add(epoll, supervisor, serve::IN | serve::ET, serve::SUPERVISOR)?;
+    }
     Ok(Keeper {
         socket,
         epoll,
+        me,
         proc,
         pidns,
         own,

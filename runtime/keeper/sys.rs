@@ -234,6 +234,15 @@ pub(crate) fn pidfd_kill(pidfd: i32) -> Res<()> {
     call(nr::PIDFD_SEND_SIGNAL, [pidfd as usize, 9, 0, 0, 0, 0]).map(drop)
 }
 
+/// Whether a descriptor is readable now; a pidfd: its process has ended.
+pub(crate) fn readable(fd: i32) -> bool {
+    // struct pollfd: fd (4), events (2), revents (2); POLLIN is 1.
+    let mut poll = fd as u32 as u64 | 1 << 32;
+    let now = [0i64; 2];
+    let args = [&raw mut poll as usize, 1, now.as_ptr() as usize, 0, 8, 0];
+    call(nr::PPOLL, args).is_ok_and(|ready| ready > 0)
+}
+
 pub(crate) fn unlinkat(dir: i32, path: CStr, directory: bool) -> Res<()> {
     // AT_REMOVEDIR
     call(nr::UNLINKAT, [dir as usize, path.0 as usize, if directory { 0x200 } else { 0 }, 0, 0, 0]).map(drop)

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+
 use crate::stock::{Process, descendants};
 use crate::{Scene, wait};
 
@@ -70,6 +72,18 @@ impl Victim {
             .into_iter()
             .filter_map(|process| Some((process.clone(), wait::try_pidfd(process.pid)?)))
             .collect()
+    }
+
+    /// Copies of all its sockets, as a process holds them that it has forked without an exec.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<OwnedFd> {
+        let pidfd = wait::pidfd(self.process.id());
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("its descriptors").flatten();
+        let sockets = fds.filter(|fd| {
+            std::fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        });
+        let numbers = sockets.filter_map(|fd| fd.file_name().to_str()?.parse().ok());
+        numbers.map(|number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).expect("a copy")).collect()
     }
 }
 

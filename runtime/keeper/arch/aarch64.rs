@@ -97,6 +97,10 @@ pub(crate) mod nr {
     pub(crate) const SETNS: usize = 268;
     pub(crate) const SECCOMP: usize = 277;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const PIDFD_OPEN: usize = 434;
+    pub(crate) const PPOLL: usize = 73;
+    pub(crate) const GETPID: usize = 172;
+    pub(crate) const GETPPID: usize = 173;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;
     pub(crate) const FSOPEN: usize = 430;

@@ -97,6 +97,10 @@ pub(crate) mod nr {
     pub(crate) const SECCOMP: usize = 317;
     pub(crate) const EXECVE: usize = 59;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const PIDFD_OPEN: usize = 434;
+    pub(crate) const PPOLL: usize = 271;
+    pub(crate) const GETPID: usize = 39;
+    pub(crate) const GETPPID: usize = 110;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;
     pub(crate) const FSOPEN: usize = 430;
