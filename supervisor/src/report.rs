@@ -98,6 +98,8 @@ pub enum LimitKind {
     FileSize,
     /// Bytes of output.
     Output,
+    /// Nobody has attended to it for longer than it may be left alone.
+    Unattended,
     /// A forbidden system call ended it.
     Seccomp,
     /// A kind that this version does not know: the report was written by a newer one.

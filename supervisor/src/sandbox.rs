@@ -39,6 +39,7 @@ pub(crate) struct Description {
     pub(crate) wall: Option<Duration>,
     pub(crate) output: Option<u64>,
     pub(crate) drain_grace: Option<Duration>,
+    pub(crate) unattended: Option<Duration>,
     pub(crate) ring_bytes: usize,
     pub(crate) keep_files: bool,
 }
@@ -51,6 +52,7 @@ impl Default for Description {
             wall: None,
             output: None,
             drain_grace: Some(Duration::from_secs(2)),
+            unattended: None,
             ring_bytes: 256 << 10,
             keep_files: false,
         }
@@ -237,6 +239,15 @@ impl SandboxBuilder {
         self
     }
 
+    /// How long it may live without any handle, once it was detached: it is killed when the last handle has been gone for
+    /// that long ([`LimitKind::Unattended`](crate::LimitKind::Unattended)). A handle from
+    /// [`Supervisor::container`](crate::Supervisor::container) stops the clock; it begins anew when that is dropped.
+    /// Default: for ever.
+    pub fn unattended(mut self, limit: Duration) -> Self {
+        self.inner.unattended = Some(limit);
+        self
+    }
+
     /// It is killed when both output streams together exceed this many bytes.
     pub fn output(mut self, bytes: u64) -> Self {
         self.inner.output = Some(bytes);
@@ -275,9 +286,11 @@ impl SandboxBuilder {
         for (field, why) in self.inner.spec.limits.validate() {
             errors.push(RuntimeError::invalid(format!("limits.{field}"), why));
         }
-        for (field, zero) in
-            [("wall", self.inner.wall == Some(Duration::ZERO)), ("output", self.inner.output == Some(0))]
-        {
+        for (field, zero) in [
+            ("wall", self.inner.wall == Some(Duration::ZERO)),
+            ("output", self.inner.output == Some(0)),
+            ("unattended", self.inner.unattended == Some(Duration::ZERO)),
+        ] {
             if zero {
                 errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
             }

@@ -9,16 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix_rt::{Arbiter, System};
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
+
 /// The shards of one supervisor.
 #[derive(Clone)]
 pub(crate) struct Shards {
+    clock: Clock,
     arbiters: Arc<Mutex<Vec<Option<Arbiter>>>>,
 }
 
 impl Shards {
-    pub(crate) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize, clock: Clock) -> Self {
         let arbiters = (0..count.max(1)).map(|_| None).collect();
-        Self { arbiters: Arc::new(Mutex::new(arbiters)) }
+        Self { clock, arbiters: Arc::new(Mutex::new(arbiters)) }
     }
 
     /// Run `start` on the shard of container `id`. Must be called within the system. `false`: the shard is gone.
@@ -27,7 +30,17 @@ impl Shards {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
         let index = usize::try_from(hash % arbiters.len() as u64).unwrap_or(0);
         let Some(place) = arbiters.get_mut(index) else { return false };
-        place.get_or_insert_with(Arbiter::new).spawn_fn(start)
+        if place.is_none() {
+            let clock = self.clock.clone();
+            match Arbiter::try_with_tokio_rt(move || clock.runtime()) {
+                Ok(arbiter) => *place = Some(arbiter),
+                Err(error) => {
+                    tracing::error!(%error, "a shard cannot be started");
+                    return false;
+                }
+            }
+        }
+        place.as_ref().is_some_and(|arbiter| arbiter.spawn_fn(start))
     }
 
     /// Stop and join all; blocks until their threads have ended.
@@ -56,7 +69,15 @@ where
 {
     let (ended, receiver) = oneshot::channel();
     std::thread::Builder::new().name("orangery".into()).spawn(move || {
-        System::new().block_on(async move { main().await });
+        let clock = shards.clock.clone();
+        match clock.runtime() {
+            Ok(runtime) => System::with_tokio_rt(|| runtime).block_on(async move {
+                main().await;
+                clock.release();
+            }),
+            // `main` is dropped: whoever waits for its first word sees it.
+            Err(error) => tracing::error!(%error, "the supervisor's thread has no runtime"),
+        }
         shards.join();
         let _ = ended.send(());
     })?;

@@ -13,6 +13,7 @@ use orangery_runtime::{ProcessSpec, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::blocking;
+use crate::clock::Clock;
 use crate::command::Command;
 use crate::container::life::{Policy, Wall};
 use crate::error::{Error, ErrorKind};
@@ -62,6 +63,7 @@ pub struct SupervisorBuilder {
     shards: Option<usize>,
     max_containers: usize,
     faults: Faults,
+    clock: Clock,
 }
 
 impl SupervisorBuilder {
@@ -109,6 +111,13 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Live in a time that the test moves: for [`SupervisorBuilder::build_on`]. One clock for each supervisor.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn clock(mut self, clock: &crate::testing::VirtualClock) -> Self {
+        self.clock.told = Some(clock.clone());
+        self
+    }
+
     /// Start it.
     ///
     /// # Errors
@@ -143,7 +152,7 @@ impl SupervisorBuilder {
             });
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = Shards::new(self.shards.unwrap_or(cores.min(4)));
+        let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock);
         let stop = Arc::new(Notify::new());
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults);
@@ -214,7 +223,13 @@ impl Supervisor {
 
     /// Configure one.
     pub fn builder() -> SupervisorBuilder {
-        SupervisorBuilder { options: Options::default(), shards: None, max_containers: 4096, faults: Faults::default() }
+        SupervisorBuilder {
+            options: Options::default(),
+            shards: None,
+            max_containers: 4096,
+            faults: Faults::default(),
+            clock: Clock::default(),
+        }
     }
 
     /// The process's own supervisor, started on first use, and anew when the last one was shut down or has lost its
@@ -263,6 +278,7 @@ impl Supervisor {
                 wall,
                 output: description.output,
                 drain_grace: description.drain_grace,
+                unattended: description.unattended,
                 keep_files: description.keep_files,
             };
             let (reply, answer) = oneshot::channel();

@@ -14,6 +14,7 @@ use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Sta
 use tokio::sync::{oneshot, watch};
 
 use super::actor::ContainerActor;
+use super::attend;
 use super::msg::{Process, Removed};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
@@ -36,6 +37,8 @@ pub(crate) struct Policy {
     pub(crate) output: Option<u64>,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
+    /// How long it may be without a handle; `None`: for ever.
+    pub(crate) unattended: Option<Duration>,
     /// Its files stay after the exit until they are let go.
     pub(crate) keep_files: bool,
 }
@@ -189,7 +192,7 @@ impl Living {
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
         }
-        let limits = watch_limits(Arc::clone(&slot.main), policy.clone(), slot.wall_ns());
+        let limits = watch_limits(Arc::clone(&slot), policy.clone());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
@@ -247,21 +250,22 @@ fn watch_process(
 
 enum Never {}
 
-/// Carry out the wall and the output limit; never ends by itself.
-async fn watch_limits(slot: Arc<Slot>, policy: Policy, over_ns: Option<u64>) -> Never {
+/// Carry out the wall limit, the output limit and the lifetime without a handle; never ends by itself.
+async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
+    let slot = &container.main;
     let wall = async {
-        match policy.wall.zip(over_ns) {
-            Some((limit, over_ns)) => wall::enforce(&slot, limit, over_ns).await,
+        match policy.wall.zip(container.wall_ns()) {
+            Some((limit, over_ns)) => wall::enforce(slot, limit, over_ns).await,
             None => std::future::pending().await,
         }
     };
     let output = async {
         match policy.output {
-            Some(cap) => enforce_output(&slot, cap).await,
+            Some(cap) => enforce_output(slot, cap).await,
             None => std::future::pending().await,
         }
     };
-    tokio::join!(wall, output);
+    tokio::join!(wall, output, attend::enforce(&container, policy.unattended));
     std::future::pending().await
 }
 
@@ -310,7 +314,13 @@ pub(crate) async fn exec(
     };
     let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
-    let policy = Policy { wall: None, output: None, drain_grace: Some(Duration::from_secs(2)), keep_files: false };
+    let policy = Policy {
+        wall: None,
+        output: None,
+        drain_grace: Some(Duration::from_secs(2)),
+        unattended: None,
+        keep_files: false,
+    };
     let ended = watch_process(&slot, started, &policy, &actor);
     let _ = reply.send(Ok((Untaken::new(&slot), actor)));
     let (exit, reason) = ended.await;

@@ -14,6 +14,7 @@
 //! [`report`] puts together what is known at the end.
 
 pub(crate) mod actor;
+mod attend;
 pub(crate) mod life;
 pub(crate) mod msg;
 pub(crate) mod processes;

@@ -15,12 +15,12 @@ impl ContainerSlot {
     }
 }
 
-/// Read and push until the container is gone or nobody listens.
+/// Read and push until the container has ended or nobody listens.
 pub(crate) async fn push(slot: Arc<ContainerSlot>, every: Duration, sender: watch::Sender<Stats>) {
-    let mut gone = slot.gone.subscribe();
+    let mut report = slot.main.report.subscribe();
     loop {
         tokio::select! {
-            _ = gone.wait_for(|gone| *gone) => return,
+            _ = report.wait_for(Option::is_some) => return,
             () = sender.closed() => return,
             () = tokio::time::sleep(every) => sender.send_replace(slot.stats()),
         };

@@ -3,6 +3,8 @@
 //! It is never chosen inside the product: only [`SupervisorBuilder::build_on`](crate::SupervisorBuilder::build_on)
 //! takes it, behind the feature `testing`.
 
+mod clock;
+
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,8 @@ use orangery_runtime::{
     Root, Runtime, Started,
 };
 use tokio::sync::{oneshot, watch};
+
+pub use clock::VirtualClock;
 
 /// What the fake has seen and what it still holds.
 #[derive(Default)]
@@ -52,6 +56,13 @@ impl Actor {
     /// End it with this code, its output closed.
     pub fn exit(mut self, code: i32) {
         self.end(ExitStatus::Code(code));
+    }
+
+    /// End it with this code while something that it started still holds its output: what is returned.
+    pub fn leave(mut self, code: i32) -> Option<std::fs::File> {
+        let held = self.stdout.take();
+        self.end(ExitStatus::Code(code));
+        held
     }
 
     fn end(&mut self, status: ExitStatus) {

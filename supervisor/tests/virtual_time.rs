@@ -1,0 +1,179 @@
+//! Graces, limits and intervals in a time that the test moves, against the scripted runtime.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::Stream as _;
+use orangery::testing::{Actor, FakeRuntime, VirtualClock};
+use orangery::{Cause, ContainerHandle, LimitKind, Sandbox, SandboxBuilder, State, StatsStream, Supervisor};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Stage {
+    clock: VirtualClock,
+    fake: FakeRuntime,
+    supervisor: Supervisor,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let (clock, fake) = (VirtualClock::default(), FakeRuntime::default());
+        let builder = Supervisor::builder().shards(1).clock(&clock);
+        let supervisor = builder.build_on(Arc::new(fake.clone())).unwrap();
+        Self { clock, fake, supervisor }
+    }
+
+    async fn spawn(&self, sandbox: SandboxBuilder) -> (ContainerHandle, Actor) {
+        let sandbox = sandbox.id("a").build().unwrap();
+        let handle = self.supervisor.command("prog").sandbox(&sandbox).spawn().await.unwrap();
+        (handle, self.fake.actor().await)
+    }
+
+    /// How often it was told this.
+    fn told(&self, line: &str) -> usize {
+        self.fake.log().iter().filter(|told| *told == line).count()
+    }
+}
+
+#[tokio::test]
+async fn the_wall_limit_is_over_when_it_is_over() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder().wall(HOUR)).await;
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!((stage.told("kill a"), handle.inspect().state), (0, State::Running));
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Wall));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gentle_wall_limit_gives_its_grace() {
+    let stage = Stage::set();
+    let command = stage.supervisor.command("prog").id("a").timeout(HOUR).timeout_gently(15, 10 * SECOND);
+    let handle = command.spawn().await.unwrap();
+    let process = stage.fake.actor().await;
+    stage.clock.advance(HOUR).await;
+    assert_eq!((stage.told("signal a 15"), stage.told("kill a")), (1, 0));
+    stage.clock.advance(9 * SECOND).await;
+    assert_eq!(stage.told("kill a"), 0);
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Wall));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stop_kills_after_its_grace_and_a_second_one_only_shortens_it() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder()).await;
+    let first = tokio::spawn(handle.stop(15, HOUR));
+    stage.fake.saw("signal a 18").await;
+    stage.clock.advance(HOUR / 2).await;
+    let longer = tokio::spawn(handle.stop(15, 2 * HOUR));
+    let shorter = tokio::spawn(handle.stop(15, 10 * SECOND));
+    // Behind both in the mailbox.
+    handle.process().signal_in_order(1).await.unwrap();
+    stage.clock.advance(9 * SECOND).await;
+    assert_eq!((stage.told("signal a 15"), stage.told("kill a")), (1, 0));
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    for stop in [first, longer, shorter] {
+        stop.await.unwrap().unwrap();
+    }
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Stop { escalated: true });
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_drain_grace_ends_the_wait_for_a_leaked_writer() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder().drain_grace(Some(10 * SECOND))).await;
+    let held = process.leave(0);
+    handle.wait_exit().await.unwrap();
+    stage.clock.advance(9 * SECOND).await;
+    assert!(handle.inspect().report.is_none());
+    stage.clock.advance(SECOND).await;
+    let report = handle.wait().await.unwrap();
+    assert!(report.leaked_writers && held.is_some());
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_infinite_drain_grace_waits_for_the_last_writer() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder().drain_grace(None)).await;
+    let held = process.leave(0);
+    handle.wait_exit().await.unwrap();
+    stage.clock.advance(1000 * HOUR).await;
+    assert!(handle.inspect().report.is_none());
+    drop(held);
+    assert!(!handle.wait().await.unwrap().leaked_writers);
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_unattended_container_ends_and_an_attach_stops_its_clock() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder().unattended(HOUR)).await;
+    stage.clock.advance(2 * HOUR).await;
+    assert_eq!(stage.told("kill a"), 0, "attended to");
+    handle.detach();
+    stage.clock.advance(HOUR - SECOND).await;
+    let attached = stage.supervisor.container("a").await.unwrap().unwrap();
+    stage.clock.advance(2 * HOUR).await;
+    assert_eq!(stage.told("kill a"), 0, "attended to again");
+    let report = attached.wait();
+    drop(attached);
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!(stage.told("kill a"), 0, "the clock began anew");
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    assert_eq!(report.await.unwrap().cause, Cause::Limit(LimitKind::Unattended));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn without_that_limit_a_detached_container_lives_on() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder()).await;
+    handle.detach();
+    stage.clock.advance(10_000 * HOUR).await;
+    assert_eq!(stage.told("kill a"), 0);
+    // It holds the output, and no grace will pass.
+    drop(process);
+    stage.supervisor.shutdown().await;
+}
+
+async fn next(stats: &mut StatsStream) -> Option<u64> {
+    let stats = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stats).poll_next(cx)).await;
+    stats.and_then(|stats| stats.cpu_usage_ns)
+}
+
+#[tokio::test]
+async fn counters_are_read_at_the_interval_and_only_while_somebody_listens() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder()).await;
+    let mut stats = handle.stats_stream(HOUR);
+    assert_eq!(next(&mut stats).await, Some(1), "at once");
+    stage.clock.advance(HOUR).await;
+    assert_eq!(next(&mut stats).await, Some(2));
+    for _ in 0..3 {
+        stage.clock.advance(HOUR).await;
+    }
+    assert_eq!(next(&mut stats).await, Some(5), "a slow reader gets the newest");
+    drop(stats);
+    for _ in 0..3 {
+        stage.clock.advance(HOUR).await;
+    }
+    assert_eq!(stage.fake.readings(), 5, "nobody listens, nothing is read");
+    drop(process);
+    stage.supervisor.shutdown().await;
+}
