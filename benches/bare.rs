@@ -98,7 +98,7 @@ fn names(plan: &Plan) -> anyhow::Result<String> {
             Need::Report => "report",
             Need::Cgroup => "cgroup",
             Need::Tasks(_) => "tasks",
-            Need::Tree(_) => "tree",
+            Need::Layer(_) | Need::Bind(_) => "tree",
             Need::Init => "init",
             Need::Stdio(_) => "stdio",
             Need::Preserved(_) => "preserved",

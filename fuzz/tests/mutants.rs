@@ -29,8 +29,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 fn plan() -> Vec<u8> {
-    let mut builder = Builder::new(&[Need::Tree(0)]);
-    let root = builder.received(Need::Tree(0)).expect("the root");
+    let mut builder = Builder::new(&[Need::Layer(0)]);
+    let root = builder.received(Need::Layer(0)).expect("the root");
     builder.clone_flags(0x0002_0000).maps("0 1000 1", "0 1000 1", true);
     let tree = builder.clone_tree(root);
     builder.move_mount(tree, root, "mnt").chown(root, "x", 1, 2).set_groups(&[1, 2, 3]);

@@ -28,7 +28,9 @@ pub mod error;
 pub mod ids;
 pub mod keeper;
 pub mod native;
+pub mod network;
 pub mod plan;
+pub mod rootfs;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
@@ -325,6 +327,29 @@ pub trait Container: Send + Sync + 'static {
 
     /// pid 1 of the container in the supervisor's pid namespace; for display.
     fn init_pid(&self) -> i32;
+
+    /// How its network is wired, as its provider tells; `None` without one.
+    fn network(&self) -> Option<network::NetworkProperties> {
+        None
+    }
+
+    /// Change how its network is wired.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without a provider or where it cannot; [`ErrorKind::State`] after the end.
+    fn change_network(&self, to: network::NetworkProperties) -> BoxFuture<Result<(), Error>> {
+        drop(to);
+        let refused = Error::new(ErrorKind::Unsupported, "nobody wires this container's network");
+        Box::pin(async move { Err(refused.with_field("network_provider")) })
+    }
+
+    /// How much its root file system takes, as its provider counts; `None` without one.
+    ///
+    /// # Errors
+    /// The provider cannot tell.
+    fn rootfs_usage(&self) -> BoxFuture<Result<Option<rootfs::RootfsUsage>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// cgroup mode and, for `none`, the reason; for display.
     fn cgroup_mode(&self) -> String;

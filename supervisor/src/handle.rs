@@ -3,6 +3,7 @@
 mod attach;
 mod control;
 mod properties;
+mod provided;
 mod reach;
 mod stats;
 
@@ -17,6 +18,7 @@ use actix_rt::ArbiterHandle;
 use bytes::Bytes;
 use orangery_io_stream::{Cursor, Gone, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::network::NetworkProperties;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -94,6 +96,8 @@ pub struct Inspect {
     pub limits: Limits,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
+    /// How its network is wired, as its provider tells; `None` without one.
+    pub network: Option<NetworkProperties>,
     /// Its processes that live or are not reported yet, the main one first.
     pub processes: Vec<ProcessSummary>,
     /// The report, once there is one.
@@ -125,6 +129,7 @@ impl Inspect {
             properties: slot.properties().all().clone(),
             limits: slot.limits(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
+            network: container.and_then(|container| container.network()),
             processes: attach::present(slot).iter().map(|slot| attach::summary(slot)).collect(),
             report: slot.main.report.borrow().as_deref().cloned(),
         }

@@ -55,6 +55,8 @@ pub use orangery_io_stream::{
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
+pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider};
+pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
 };

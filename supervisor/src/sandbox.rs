@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orangery_runtime::cgroup::{CpuQuota, Limits};
+use orangery_runtime::network::NetworkProvider;
+use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace};
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 
@@ -158,6 +160,24 @@ impl SandboxBuilder {
         self
     }
 
+    /// Who wires the network namespace, before the command starts and until everything is removed; see
+    /// [`NetworkProvider`]. Default: nobody, it has `lo` alone.
+    pub fn network_provider(mut self, provider: Arc<dyn NetworkProvider>) -> Self {
+        self.inner.spec.network_provider = Some(provider);
+        self
+    }
+
+    /// Who prepares `/`, instead of [`SandboxBuilder::rootfs`]; see [`RootfsProvider`].
+    pub fn rootfs_provider(mut self, provider: Arc<dyn RootfsProvider>) -> Self {
+        self.inner.spec.rootfs_provider = Some(provider);
+        self
+    }
+
+    /// `/` is made of these directories, which lie over each other, the uppermost first; at most 64.
+    pub fn rootfs_layers(self, lower: impl IntoIterator<Item = impl Into<PathBuf>>, access: Access) -> Self {
+        self.rootfs(Rootfs::Layers { lower: lower.into_iter().map(Into::into).collect(), access })
+    }
+
     /// Live in this existing network, ipc or uts namespace instead of a new one.
     pub fn join_namespace(mut self, namespace: std::os::fd::OwnedFd) -> Self {
         self.inner.spec.join.push(Arc::new(namespace));
@@ -294,6 +314,10 @@ impl SandboxBuilder {
             if zero {
                 errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
             }
+        }
+        if self.inner.keep_files && self.inner.spec.rootfs_provider.is_some() {
+            let why = "a provided root is released when the container has ended; nothing of it can be kept";
+            errors.push(RuntimeError::invalid("keep_files", why));
         }
         Error::all(errors)?;
         Ok(Sandbox { inner: Arc::new(self.inner) })

@@ -167,7 +167,7 @@ pub(crate) fn each_stage_of_a_creation(scene: &Scene) {
         &["IdRange", "Cgroup", "StagedFile(0)", "StagedFile(1)", "ContainerDescriptors", "ContainerBorn"],
     );
     if scene.root() {
-        must_have(&stages, &["UserNamespace", "Tree(1)"]);
+        must_have(&stages, &["UserNamespace", "Bind(0)"]);
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn each_stage_of_an_image_under_an_overlay(scene: &Scene) {
         spec.rootfs = Rootfs::Dir { path: image.clone(), access: Access::Overlay };
         spec
     });
-    must_have(&stages, if scene.root() { &["UserNamespace", "Tree(0)"] } else { &["ContainerBorn"] });
+    must_have(&stages, if scene.root() { &["UserNamespace", "Layer(0)"] } else { &["ContainerBorn"] });
 }
 
 /// The main process and an exec, before and after the keeper has made them.

@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::create::{Born, Supply, some};
+use super::create::Born;
 use super::janitor::{self, Rests, Work};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
 use super::stop::{self, Stopped};
+use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{Deadline, Lease};
+use crate::network::NetworkProperties;
 use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
+use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ProcessSpec, User};
 use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
@@ -66,12 +69,11 @@ impl Core {
         inner: Arc<Inner>,
         spec: CheckedSpec,
         joining: Joining,
-        mut rests: Rests,
+        rests: Rests,
         before: OomEvidence,
         born: Born,
     ) -> Self {
         let init = born.pidfd;
-        rests.init = Some(Arc::clone(&init));
         let waiting = born.waiting.map(|(gate, ends)| Gated {
             gate,
             ends,
@@ -262,9 +264,8 @@ impl Core {
     async fn delete(&self) -> Result<(), Error> {
         self.finish().await;
         let deleted = self.deleted.get_or_try_init(|| async {
-            if let Some(group) = self.rests.group.as_ref().filter(|_| !self.removed.load(Ordering::Acquire)) {
-                janitor::remove_group(group).await.map_err(|error| cgroup_error(&error))?;
-            }
+            let removed = self.removed.load(Ordering::Acquire);
+            self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
             self.rests.free();
             Ok::<(), Error>(())
         });
@@ -455,6 +456,32 @@ impl Container for NativeContainer {
                 all
             }
         }
+    }
+
+    fn network(&self) -> Option<NetworkProperties> {
+        self.core.rests.network.as_ref().map(|network| network.describe())
+    }
+
+    fn change_network(&self, to: NetworkProperties) -> BoxFuture<Result<(), Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move {
+            core.alive()?;
+            match &core.rests.network {
+                Some(network) => network.change(to).await,
+                None => Err(Error::new(ErrorKind::Unsupported, "nobody wires this container's network")
+                    .with_field("network_provider")),
+            }
+        })
+    }
+
+    fn rootfs_usage(&self) -> BoxFuture<Result<Option<RootfsUsage>, Error>> {
+        let root = self.core.rests.root.clone();
+        Box::pin(async move {
+            match root {
+                Some(root) => root.usage().await.map(Some),
+                None => Ok(None),
+            }
+        })
     }
 
     fn init_pid(&self) -> i32 {

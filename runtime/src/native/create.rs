@@ -4,42 +4,50 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::container::{Core, NativeContainer};
 use super::janitor::{Name, Rests, Work};
+use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
+use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, trees};
-use crate::cgroup::Group;
+use crate::cgroup::{Group, OomEvidence};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
-use crate::plan::machine::{Allotment, IdMap};
+use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
 use crate::plan::{Need, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, Network, ProcessSpec};
 
 /// What has been made so far. Dropped, it hands everything to the janitor.
-pub(super) struct Undo {
+struct Undo {
     rests: Option<Rests>,
     janitor: mpsc::UnboundedSender<Work>,
 }
 
 impl Undo {
+    fn new(inner: &Inner) -> Self {
+        Self { rests: None, janitor: inner.janitor.clone() }
+    }
+
+    fn rests(&mut self) -> &mut Rests {
+        self.rests.get_or_insert_default()
+    }
+
+    /// For a thread that adds to it, and that may outlive this future.
+    fn lend(&mut self) -> Self {
+        Self { rests: self.rests.take(), janitor: self.janitor.clone() }
+    }
+
     /// Give it back now and wait for it. Dropped meanwhile, the janitor goes on.
     async fn now(mut self) {
         if let Some(rests) = &self.rests {
             rests.remove().await;
         }
         self.rests = None;
-    }
-
-    /// The container's pid 1 exists: from now on giving back means to end it first.
-    fn born(&mut self, init: &Arc<OwnedFd>) {
-        if let Some(rests) = &mut self.rests {
-            rests.init = Some(Arc::clone(init));
-        }
     }
 
     fn keep(mut self) -> Rests {
@@ -58,10 +66,9 @@ impl Drop for Undo {
 /// Everything that is decided and opened before the keeper is asked.
 struct Prepared {
     spec: CheckedSpec,
-    ids: Option<IdMap>,
     allotment: Allotment,
     files: Vec<OwnedFd>,
-    undo: Undo,
+    trees: Vec<OwnedFd>,
 }
 
 fn one(error: Error) -> Errors {
@@ -73,59 +80,62 @@ pub(super) async fn create(
     spec: ContainerSpec,
     main: ProcessSpec,
 ) -> Result<NativeContainer, Errors> {
-    let for_thread = Arc::clone(&inner);
-    // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
-    let prepared = tokio::task::spawn_blocking(move || {
-        let checked = for_thread.check(spec, main)?;
-        let (ids, undo) = begin(&for_thread, &checked).map_err(one)?;
-        Ok::<_, Errors>(prepare(&for_thread, checked, ids, undo))
-    });
-    let prepared =
-        prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))??;
-    let made = match prepared {
-        Ok(prepared) => make_trees(&inner, prepared).await,
-        Err(failed) => Err(failed),
-    };
-    let (mut prepared, trees) = match made {
-        Ok(made) => made,
-        Err((error, undo)) => {
-            undo.now().await;
-            return Err(one(error));
+    let mut undo = Undo::new(&inner);
+    match make(&inner, spec, main, &mut undo).await {
+        Ok((spec, joining, before, born)) => {
+            let core = Core::new(inner, spec, joining, undo.keep(), before, born);
+            Ok(NativeContainer::new(Arc::new(core)))
         }
-    };
-    prepared.allotment.trees = if trees.is_empty() { Vec::new() } else { trees::wanted(&prepared.spec) };
-    born(inner, prepared, trees).await.map_err(one)
+        Err(errors) => {
+            undo.now().await;
+            Err(errors)
+        }
+    }
 }
 
-/// What is given back by being dropped: ids and name.
-fn begin(inner: &Inner, spec: &CheckedSpec) -> Result<(Option<IdMap>, Undo), Error> {
+/// All of a creation; what it makes is in `undo` before the next await.
+async fn make(
+    inner: &Arc<Inner>,
+    mut spec: ContainerSpec,
+    main: ProcessSpec,
+    undo: &mut Undo,
+) -> Result<(CheckedSpec, Joining, OomEvidence, Born), Errors> {
+    if let Some(provider) = spec.rootfs_provider.clone() {
+        undo.rests().root = Some(Root::prepare(&*provider, &mut spec).await.map_err(one)?);
+        inner.faults.pass(&spec.id, Point::RootfsPrepared).map_err(one)?;
+    }
+    let (for_thread, mut lent) = (Arc::clone(inner), undo.lend());
+    // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
+    let prepared = tokio::task::spawn_blocking(move || {
+        let prepared = prepare(&for_thread, spec, main, lent.rests());
+        (prepared, lent)
+    });
+    let (prepared, mut lent) =
+        prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))?;
+    undo.rests = lent.rests.take();
+    let prepared = make_trees(inner, prepared?).await.map_err(one)?;
+    born(inner, prepared, undo.rests()).await.map_err(one)
+}
+
+fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Rests) -> Result<Prepared, Errors> {
+    let spec = inner.check(spec, main)?;
+    let allotment = allot(inner, &spec, rests).map_err(one)?;
+    let files = stage(inner, &spec).map_err(one)?;
+    Ok(Prepared { spec, allotment, files, trees: Vec::new() })
+}
+
+/// The container's ids, name and cgroup, and what the plan must know of them.
+fn allot(inner: &Inner, spec: &CheckedSpec, rests: &mut Rests) -> Result<Allotment, Error> {
     let id = spec.container().id.as_str();
     let (ids, range) = inner.ids(spec)?;
     inner.faults.pass(id, Point::IdRange)?;
     check::check_mapped(spec.main(), ids.as_ref())?;
-    let name = Name::take(&inner.names, id)?;
-    Ok((ids, Undo { rests: Some(Rests::new(name, range)), janitor: inner.janitor.clone() }))
-}
-
-/// With an error comes what has to be undone, which is not for this thread to wait for.
-fn prepare(inner: &Inner, spec: CheckedSpec, ids: Option<IdMap>, mut undo: Undo) -> Result<Prepared, (Error, Undo)> {
-    match allot(inner, &spec, ids.clone(), &mut undo).and_then(|allotment| Ok((allotment, stage(inner, &spec)?))) {
-        Ok((allotment, files)) => Ok(Prepared { spec, ids, allotment, files, undo }),
-        Err(error) => Err((error, undo)),
-    }
-}
-
-/// The container's cgroup, and what the plan must know of it.
-fn allot(inner: &Inner, spec: &CheckedSpec, ids: Option<IdMap>, undo: &mut Undo) -> Result<Allotment, Error> {
-    let id = spec.container().id.as_str();
+    rests.hold(Name::take(&inner.names, id)?, range);
     let group = inner.cgroups()?.create(id, &spec.container().limits).map_err(|error| {
         let made = cgroup_error(&error);
         if error.is_exists() { made.with_field("id") } else { made }
     })?;
-    let group = Arc::new(group);
-    if let Some(rests) = &mut undo.rests {
-        rests.group = Some(Arc::clone(&group));
-    }
+    let group = rests.group.insert(Arc::new(group));
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
@@ -152,134 +162,81 @@ fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
     Ok(file.into())
 }
 
-/// Id-mapped trees, where we have the rights and the container has its own ids.
-async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<(Prepared, Vec<OwnedFd>), (Error, Undo)> {
-    let ids = prepared.ids.as_ref().filter(|_| inner.machine.privileged);
-    let Some(ids) = ids.filter(|_| !trees::wanted(&prepared.spec).is_empty()) else {
-        return Ok((prepared, Vec::new()));
-    };
-    let userns = match inner.userns(ids).await {
-        Ok(userns) => userns,
-        Err(error) => return Err((error, prepared.undo)),
+/// Mount trees: what we were given, and id-mapped ones where we have the rights and the container has its own ids.
+async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<Prepared, Error> {
+    let ids = prepared.allotment.ids.as_ref().filter(|_| inner.machine.privileged);
+    let wanted = trees::wanted(&prepared.spec, ids.is_some());
+    if wanted.is_empty() {
+        return Ok(prepared);
+    }
+    let userns = match ids {
+        Some(ids) => Some(inner.userns(ids).await?),
+        None => None,
     };
     let for_thread = Arc::clone(inner);
     // The sources are the user's: a path to them may lead over a network, or to a file system that does not answer.
-    let made = tokio::task::spawn_blocking(move || {
-        let pass = |point| for_thread.faults.pass(&prepared.spec.container().id, point);
-        let made = pass(Point::UserNamespace)
-            .and_then(|()| trees::make(&prepared.spec, &userns, |index| pass(Point::Tree(index))));
-        match made {
-            Ok(trees) => Ok((prepared, trees)),
-            Err(error) => Err((error, prepared.undo)),
-        }
-    });
-    match made.await {
-        Ok(made) => made,
-        // What was prepared went with the panic, to the janitor.
-        Err(_) => {
-            let error = Error::new(ErrorKind::System, "the thread that copies mounts panicked");
-            Err((error, Undo { rests: None, janitor: inner.janitor.clone() }))
-        }
+    let made = tokio::task::spawn_blocking(move || copy_trees(&for_thread, prepared, wanted, userns.as_deref()));
+    made.await.map_err(|_| Error::new(ErrorKind::System, "the thread that copies mounts panicked"))?
+}
+
+fn copy_trees(
+    inner: &Inner,
+    mut prepared: Prepared,
+    wanted: Vec<Need>,
+    userns: Option<&OwnedFd>,
+) -> Result<Prepared, Error> {
+    let pass = |point| inner.faults.pass(&prepared.spec.container().id, point);
+    if userns.is_some() {
+        pass(Point::UserNamespace)?;
     }
-}
-
-/// Hands out the descriptors of a plan's needs, in order.
-pub(super) struct Supply {
-    pub(super) report: Option<OwnedFd>,
-    pub(super) gate: Option<OwnedFd>,
-    pub(super) init: Option<OwnedFd>,
-    pub(super) trees: Vec<Option<(u16, OwnedFd)>>,
-    pub(super) files: Vec<Option<OwnedFd>>,
-    pub(super) stdio: Vec<Option<OwnedFd>>,
-    pub(super) tasks: Vec<Option<OwnedFd>>,
-    pub(super) namespaces: Vec<(usize, Option<OwnedFd>)>,
-    pub(super) channel: Option<OwnedFd>,
-}
-
-impl Supply {
-    pub(super) fn new(report: OwnedFd) -> Self {
-        let none = || Vec::new();
-        Self {
-            report: Some(report),
-            gate: None,
-            init: None,
-            trees: Vec::new(),
-            files: none(),
-            stdio: none(),
-            tasks: none(),
-            namespaces: Vec::new(),
-            channel: None,
+    for need in &wanted {
+        prepared.trees.push(trees::make(&prepared.spec, *need, userns)?);
+        match need {
+            Need::Layer(index) => pass(Point::Layer(*index))?,
+            Need::Bind(index) => pass(Point::Bind(*index))?,
+            _ => {}
         }
     }
-
-    pub(super) fn all(mut self, plan: &Plan, group: Option<&Group>) -> Result<Vec<OwnedFd>, Error> {
-        plan.needs().iter().map(|need| self.one(*need, group)).collect()
-    }
-
-    fn one(&mut self, need: Need, group: Option<&Group>) -> Result<OwnedFd, Error> {
-        let at = |list: &mut Vec<Option<OwnedFd>>, index: u16| list.get_mut(usize::from(index)).and_then(Option::take);
-        let found = match need {
-            Need::Report => self.report.take(),
-            Need::Gate => self.gate.take(),
-            Need::Init => self.init.take(),
-            Need::Cgroup => match group.map(Group::birth) {
-                Some(birth) => birth.map_err(|error| cgroup_error(&error))?,
-                None => None,
-            },
-            Need::Namespace(index) => {
-                let place = self.namespaces.iter_mut().find(|(kind, _)| *kind == usize::from(index));
-                place.and_then(|(_, fd)| fd.take())
-            }
-            Need::Tasks(index) => at(&mut self.tasks, index),
-            Need::Tree(index) => {
-                let place =
-                    self.trees.iter_mut().find(|tree| tree.as_ref().is_some_and(|(number, _)| *number == index));
-                place.and_then(Option::take).map(|(_, fd)| fd)
-            }
-            Need::File(index) => at(&mut self.files, index),
-            Need::Stdio(index) => at(&mut self.stdio, index),
-            Need::Preserved(index) => at(&mut self.stdio, index + 3),
-            Need::Channel => self.channel.take(),
-        };
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))
-        })
-    }
+    prepared.allotment.trees = wanted;
+    Ok(prepared)
 }
 
-pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {
-    list.into_iter().map(Some).collect()
-}
-
-async fn born(inner: Arc<Inner>, prepared: Prepared, trees: Vec<OwnedFd>) -> Result<NativeContainer, Error> {
-    let Prepared { spec, ids, allotment, files, mut undo } = prepared;
-    let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
+async fn born(
+    inner: &Arc<Inner>,
+    prepared: Prepared,
+    rests: &mut Rests,
+) -> Result<(CheckedSpec, Joining, OomEvidence, Born), Error> {
+    let Prepared { mut spec, allotment, files, trees } = prepared;
     // Counters at birth, read while the keeper works.
-    let for_counters = group.clone();
+    let for_counters = rests.group.clone();
     let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());
-    let made = ask(&inner, &spec, &allotment, &mut undo, files, trees).await;
+    let made = ask(inner, &spec, &allotment, rests, files, trees).await;
     let before = before.await.unwrap_or_default();
-    let born = match made {
-        Ok(born) => born,
-        Err(error) => {
-            undo.now().await;
-            return Err(error);
-        }
-    };
+    let born = made?;
+    spec.forget_mounts();
+    if let Some(provider) = &spec.container().network_provider {
+        let id = spec.container().id.as_str();
+        let namespace = network_namespace(&inner.keeper, &born.pidfd).await?;
+        inner.faults.pass(id, Point::NetworkNamespace)?;
+        // From here on the provider is asked to detach, whatever happens.
+        let network = rests.network.insert(Arc::new(Wired::new(Arc::clone(provider), id, namespace)));
+        network.attach().await?;
+        inner.faults.pass(id, Point::NetworkAttached)?;
+    }
     let joining = Joining {
-        ids,
         own_network: spec.container().network == Network::None,
         cgroup: allotment.cgroup,
         tasks: allotment.tasks,
+        ids: allotment.ids,
     };
-    Ok(NativeContainer::new(Arc::new(Core::new(inner, spec, joining, undo.keep(), before, born))))
+    Ok((spec, joining, before, born))
 }
 
 /// What a successful birth leaves in our hands.
 pub(super) struct Born {
     pub(super) pid: i32,
     pub(super) pidfd: Arc<OwnedFd>,
-    pub(super) exit: tokio::sync::oneshot::Receiver<crate::Exit>,
+    pub(super) exit: oneshot::Receiver<crate::Exit>,
     pub(super) report: Report,
     pub(super) plan: Plan,
     /// The start gate and the streams of a command that waits behind it.
@@ -290,11 +247,11 @@ async fn ask(
     inner: &Inner,
     spec: &CheckedSpec,
     allotment: &Allotment,
-    undo: &mut Undo,
+    rests: &mut Rests,
     files: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
 ) -> Result<Born, Error> {
-    let group = undo.rests.as_ref().and_then(|rests| rests.group.clone());
+    let group = rests.group.clone();
     let group = group.as_deref();
     let id = spec.container().id.as_str();
     let plan = plan(&Context { spec, machine: &inner.machine, allotment });
@@ -307,7 +264,7 @@ async fn ask(
         let copy = fd.try_clone().map_err(|error| Error::system("cannot duplicate a namespace", error))?;
         supply.namespaces.push((*kind, Some(copy)));
     }
-    supply.trees = some(allotment.trees.iter().copied().zip(trees).collect());
+    supply.trees = allotment.trees.iter().copied().zip(trees.into_iter().map(Some)).collect();
     supply.tasks = some(group.map_or_else(|| Ok(Vec::new()), Group::tasks).map_err(|error| cgroup_error(&error))?);
     let mut waiting = None;
     if spec.container().without_init {
@@ -330,7 +287,8 @@ async fn ask(
         },
     };
     let pidfd = Arc::new(spawned.pidfd.claim()?);
-    undo.born(&pidfd);
+    // From now on giving back means to end it first.
+    rests.init = Some(Arc::clone(&pidfd));
     inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
         Said::Ready => {}
@@ -348,12 +306,16 @@ async fn ask(
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this
 /// machine offers.
 pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Result<(Plan, Option<Plan>), Errors> {
+    if spec.rootfs_provider.is_some() {
+        let why = "only a creation asks the provider of a root file system";
+        return Err(one(Error::new(ErrorKind::Unsupported, why).with_field("rootfs_provider")));
+    }
     let spec = inner.check(spec, main)?;
     let cgroups = inner.cgroups().map_err(one)?;
     let (ids, _range) = inner.ids(&spec).map_err(one)?;
     check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
     let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
-    let trees = if inner.machine.privileged && ids.is_some() { trees::wanted(&spec) } else { Vec::new() };
+    let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some());
     let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;

@@ -20,12 +20,20 @@ pub enum Point {
     StagedFile(u16),
     /// There is a user namespace for id-mapped mounts.
     UserNamespace,
-    /// Mount tree n has been copied and id-mapped; 0 is the root.
-    Tree(u16),
+    /// A provider has prepared the root file system.
+    RootfsPrepared,
+    /// Layer n of the root is a mount tree of ours, id-mapped where that is possible.
+    Layer(u16),
+    /// The source of mount n has been copied and id-mapped.
+    Bind(u16),
     /// The descriptors of the container's plan have been opened.
     ContainerDescriptors,
     /// The keeper has made the container's first process; it has not reported yet.
     ContainerBorn,
+    /// The container's network namespace has been opened for its provider.
+    NetworkNamespace,
+    /// A provider has attached the network.
+    NetworkAttached,
     /// Step n of the container's plan, in the child.
     ContainerStep(u16),
     /// The descriptors of a process's plan have been opened.

@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::provided::{Network, Root};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Range;
@@ -45,13 +46,33 @@ impl Drop for Name {
 pub(super) struct Rests {
     pub(super) group: Option<Arc<Group>>,
     pub(super) init: Option<Arc<OwnedFd>>,
+    pub(super) network: Option<Arc<Network>>,
+    pub(super) root: Option<Arc<Root>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
 }
 
 impl Rests {
-    /// A name, and a range of ids where there is one: freed after everything else is gone.
-    pub(super) fn new(name: Name, range: Option<Arc<Range>>) -> Self {
-        Self { group: None, init: None, held: Mutex::new(Some((name, range))) }
+    /// Hold a name, and a range of ids where there is one: freed after everything else is gone.
+    pub(super) fn hold(&self, name: Name, range: Option<Arc<Range>>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, range));
+    }
+
+    /// The processes are gone: give back what stands around them, the last that was made first. Idempotent.
+    ///
+    /// # Errors
+    /// The cgroup cannot be removed; the rest is tried all the same.
+    pub(super) async fn clear(&self, group_is_gone: bool) -> Result<(), crate::cgroup::CgroupError> {
+        if let Some(network) = &self.network {
+            network.detach().await;
+        }
+        let removed = match &self.group {
+            Some(group) if !group_is_gone => remove_group(group).await,
+            _ => Ok(()),
+        };
+        if let Some(root) = &self.root {
+            root.release().await;
+        }
+        removed
     }
 
     /// Free name and range; the container they belonged to is gone.
@@ -65,10 +86,8 @@ impl Rests {
             let _ = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
             let _ = ended(init).await;
         }
-        if let Some(group) = &self.group
-            && let Err(error) = remove_group(group).await
-        {
-            tracing::warn!(container = group.id(), %error, "a cgroup could not be removed");
+        if let Err(error) = self.clear(false).await {
+            tracing::warn!(%error, "a cgroup could not be removed");
         }
         self.free();
     }

@@ -4,11 +4,14 @@ mod container;
 mod create;
 mod fault;
 mod janitor;
+mod once;
+mod provided;
 mod reach;
 mod report;
 pub mod state;
 mod stdio;
 mod stop;
+mod supply;
 mod trees;
 
 use std::collections::HashMap;

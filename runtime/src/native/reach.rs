@@ -4,8 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use super::container::{Core, running};
-use super::create::Supply;
 use super::report::Report;
+use super::supply::Supply;
 use super::{cgroup_error, stdio};
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{self, Deadline, Lease, Lever};
@@ -17,17 +17,7 @@ impl Core {
     /// Carry out a plan that sends a descriptor.
     async fn fetch(&self, plan: &Plan, purpose: Purpose) -> Result<OwnedFd, Error> {
         self.alive()?;
-        let (report_read, report_write) = stdio::pipe()?;
-        let (ours, theirs) = stdio::channel()?;
-        let mut supply = Supply::new(report_write);
-        supply.channel = Some(theirs);
-        supply.init = Some(self.init_pidfd()?);
-        let fds = supply.all(plan, None)?;
-        let report = Report::new(report_read)?;
-        let _child = self.inner().keeper.spawn(plan, fds).await.map_err(|error| self.or_ended(error))?;
-        // The child is killed when this is dropped before it has ended.
-        running(&report, plan).await.map_err(|error| self.or_ended(error))?;
-        received(&ours, purpose)
+        fetch(&self.inner().keeper, self.init_pidfd()?, plan, purpose).await.map_err(|error| self.or_ended(error))
     }
 
     pub(super) async fn socket(&self, family: u32, kind: u32) -> Result<OwnedFd, Error> {
@@ -70,6 +60,26 @@ impl Core {
             Act::Write(file, bytes) => Lever { signal: None, write: Some((clone(&file)?, bytes)) },
         })
     }
+}
+
+/// Carry out a plan that sends a descriptor from beside the process behind `init`.
+pub(super) async fn fetch(
+    keeper: &keeper::Client,
+    init: OwnedFd,
+    plan: &Plan,
+    purpose: Purpose,
+) -> Result<OwnedFd, Error> {
+    let (report_read, report_write) = stdio::pipe()?;
+    let (ours, theirs) = stdio::channel()?;
+    let mut supply = Supply::new(report_write);
+    supply.channel = Some(theirs);
+    supply.init = Some(init);
+    let fds = supply.all(plan, None)?;
+    let report = Report::new(report_read)?;
+    // The child is killed when this is dropped before it has ended.
+    let _child = keeper.spawn(plan, fds).await?;
+    running(&report, plan).await?;
+    received(&ours, purpose)
 }
 
 /// What came over a channel whose sender has ended.

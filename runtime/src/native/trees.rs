@@ -6,58 +6,78 @@ use std::path::Path;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Error, ErrorKind};
+use crate::plan::Need;
 use crate::spec::check::CheckedSpec;
-use crate::spec::{Access, MountSource, Rootfs};
+use crate::spec::{Access, ContainerSpec, MountSource};
 
-/// Which trees a container needs from us: 0 for the root, 1 + n for the nth mount.
-pub(super) fn wanted(spec: &CheckedSpec) -> Vec<u16> {
-    let root = matches!(spec.container().rootfs, Rootfs::Dir { .. }).then_some(0);
-    let mounts = spec.container().mounts.iter().enumerate();
-    let binds = mounts.filter(|(_, mount)| matches!(mount.source, MountSource::Bind(_)));
-    root.into_iter().chain(binds.filter_map(|(index, _)| u16::try_from(index + 1).ok())).collect()
+/// Which trees a container needs from us: mounts that we were given, and, where ids are `mapped`, everything of the host's.
+pub(super) fn wanted(spec: &CheckedSpec, mapped: bool) -> Vec<Need> {
+    let spec = spec.container();
+    let directories = if mapped { spec.rootfs.directories().len() } else { 0 };
+    let layers = (0u16..).take(directories.max(spec.root_mounts.len())).map(Need::Layer);
+    let binds = (0u16..).zip(&spec.mounts).filter(|(_, mount)| mapped && matches!(mount.source, MountSource::Bind(_)));
+    layers.chain(binds.map(|(index, _)| Need::Bind(index))).collect()
 }
 
-/// Make them, in the order of [`wanted`]; `pass` is asked after each.
-pub(super) fn make(
-    spec: &CheckedSpec,
-    userns: &OwnedFd,
-    pass: impl Fn(u16) -> Result<(), Error>,
-) -> Result<Vec<OwnedFd>, Error> {
-    let make = |index| {
-        let tree = one(spec, index, userns)?;
-        pass(index).map(|()| tree)
-    };
-    wanted(spec).into_iter().map(make).collect()
+/// Make one of them, id-mapped by `userns`.
+pub(super) fn make(spec: &CheckedSpec, need: Need, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    match need {
+        Need::Layer(index) => layer(spec.container(), index, userns),
+        Need::Bind(index) => bind(spec.container(), index, userns),
+        other => Err(Error::new(ErrorKind::System, format!("{other} is no mount tree"))),
+    }
 }
 
-fn one(spec: &CheckedSpec, index: u16, userns: &OwnedFd) -> Result<OwnedFd, Error> {
-    let Some(mount) = index.checked_sub(1) else { return root(spec, userns) };
-    let field = format!("mounts[{mount}].source");
-    let Some(MountSource::Bind(path)) = spec.container().mounts.get(usize::from(mount)).map(|mount| &mount.source)
-    else {
+fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let field = format!("mounts[{index}].source");
+    let Some(MountSource::Bind(path)) = spec.mounts.get(usize::from(index)).map(|mount| &mount.source) else {
         return Err(Error::invalid(field, "not a bind mount"));
     };
     let tree = copy(path, true).map_err(|error| error.with_field(field))?;
-    if let Err(error) = crate::sys::idmap_tree(tree.as_fd(), userns) {
+    if let Some(Err(error)) = userns.map(|userns| crate::sys::idmap_tree(tree.as_fd(), userns)) {
         // Its files belong to nobody inside; what everybody may read can still be read.
         tracing::warn!(path = %path.display(), %error, "this file system cannot map ids: mounted without");
     }
     Ok(tree)
 }
 
-fn root(spec: &CheckedSpec, userns: &OwnedFd) -> Result<OwnedFd, Error> {
-    let Rootfs::Dir { path, access } = &spec.container().rootfs else {
-        return Err(Error::invalid("rootfs", "not a directory"));
+fn layer(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    if let Some(mount) = spec.root_mounts.get(usize::from(index)) {
+        return given(mount, index, userns);
+    }
+    let directories = spec.rootfs.directories();
+    let field = if directories.len() > 1 { format!("rootfs.lower[{index}]") } else { "rootfs".to_owned() };
+    let Some(path) = directories.get(usize::from(index)) else {
+        return Err(Error::invalid(field, "not a layer"));
     };
     // The lower layer of an overlay may not have mounts of its own below it.
-    let tree = copy(path, *access != Access::Overlay).map_err(|error| error.with_field("rootfs"))?;
-    crate::sys::idmap_tree(tree.as_fd(), userns).map_err(|error| {
-        Error::system(format!("the file system of {} cannot map user ids", path.display()), error)
-            .with_kind(ErrorKind::Unsupported)
-            .with_field("rootfs")
-            .with_hint("use --userns host, or a root file system on ext4, xfs, btrfs or tmpfs")
-    })?;
+    let recursive = spec.rootfs.access() != Some(Access::Overlay) && directories.len() == 1;
+    let tree = copy(path, recursive).map_err(|error| error.with_field(field.clone()))?;
+    if let Some(userns) = userns {
+        crate::sys::idmap_tree(tree.as_fd(), userns).map_err(|error| {
+            Error::system(format!("the file system of {} cannot map user ids", path.display()), error)
+                .with_kind(ErrorKind::Unsupported)
+                .with_field(field)
+                .with_hint("use --userns host, or a root file system on ext4, xfs, btrfs or tmpfs")
+        })?;
+    }
     Ok(tree)
+}
+
+/// A mount of a provider's. One that is id-mapped already says EPERM and is right as it is.
+fn given(mount: &OwnedFd, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let field = format!("root_mounts[{index}]");
+    let tree =
+        mount.try_clone().map_err(|error| Error::system("cannot duplicate a mount", error).with_field(&field))?;
+    match userns.map(|userns| crate::sys::idmap_tree(tree.as_fd(), userns)) {
+        Some(Err(error)) if error.raw_os_error() != Some(libc::EPERM) => {
+            Err(Error::system("this mount cannot map user ids", error)
+                .with_kind(ErrorKind::Unsupported)
+                .with_field(field)
+                .with_hint("use --userns host, or a detached mount of ext4, xfs, btrfs or tmpfs"))
+        }
+        _ => Ok(tree),
+    }
 }
 
 fn copy(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {

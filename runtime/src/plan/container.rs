@@ -78,7 +78,7 @@ fn needs(cx: &Context<'_>) -> Vec<Need> {
         needs.push(Need::Cgroup);
     }
     needs.extend((0..cx.allotment.tasks).map(Need::Tasks));
-    needs.extend(cx.allotment.trees.iter().copied().map(Need::Tree));
+    needs.extend(cx.allotment.trees.iter().copied());
     let files = u16::try_from(cx.spec.container().files.len()).unwrap_or(u16::MAX);
     needs.extend((0..files).map(Need::File));
     needs.extend(cx.spec.joined().iter().filter_map(|(kind, _)| u16::try_from(*kind).ok()).map(Need::Namespace));

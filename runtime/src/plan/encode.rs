@@ -21,8 +21,10 @@ pub enum Need {
     Tasks(u16),
     /// pidfd of the container's pid 1.
     Init,
-    /// Detached mount tree of the root (0) or of a bind mount (1 + its index).
-    Tree(u16),
+    /// Detached mount tree of a layer of the root, the uppermost is 0.
+    Layer(u16),
+    /// Detached mount tree of a bind mount.
+    Bind(u16),
     /// memfd with the content of a staged file.
     File(u16),
     /// A standard stream: 0, 1 or 2.
@@ -46,7 +48,7 @@ impl Need {
             Self::Cgroup => Purpose::Cgroup,
             Self::Tasks(_) => Purpose::Tasks,
             Self::Init => Purpose::Pidfd,
-            Self::Tree(_) => Purpose::Tree,
+            Self::Layer(_) | Self::Bind(_) => Purpose::Tree,
             Self::File(_) => Purpose::File,
             Self::Stdio(_) => Purpose::Stdio,
             Self::Preserved(_) => Purpose::Preserved,
@@ -66,8 +68,9 @@ impl std::fmt::Display for Need {
             Self::Cgroup => f.write_str("cgroup directory"),
             Self::Tasks(n) => write!(f, "v1 tasks file {n}"),
             Self::Init => f.write_str("pidfd of the container's init"),
-            Self::Tree(0) => f.write_str("mount tree of the root"),
-            Self::Tree(n) => write!(f, "mount tree of mounts[{}]", n - 1),
+            Self::Layer(0) => f.write_str("mount tree of the root"),
+            Self::Layer(n) => write!(f, "mount tree of layer {n} of the root"),
+            Self::Bind(n) => write!(f, "mount tree of mounts[{n}]"),
             Self::File(n) => write!(f, "content of files[{n}]"),
             Self::Stdio(0) => f.write_str("stdin"),
             Self::Stdio(1) => f.write_str("stdout"),

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::encode::Need;
+
 /// Facts about machine and keeper that hold for all containers of a supervisor.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -28,8 +30,8 @@ pub struct Allotment {
     pub cgroup: bool,
     /// How many v1 `tasks` files it writes itself into.
     pub tasks: u16,
-    /// Mount trees that the supervisor prepared: 0 is the root, 1 + n the nth bind.
-    pub trees: Vec<u16>,
+    /// Mount trees that the supervisor prepared: [`Need::Layer`] and [`Need::Bind`].
+    pub trees: Vec<Need>,
 }
 
 /// Maps of a user namespace.

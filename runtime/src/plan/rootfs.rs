@@ -43,13 +43,14 @@ pub(super) struct Root {
 /// Build the whole tree and make it `/`.
 pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     // Sources first: once something lies on top of `/`, a recursive copy of it would contain that too.
-    let source = root_source(b, cx);
+    let sources = root_sources(b, cx);
     let binds = bind_sources(b, cx);
     let scratch = scratch(b, cx);
-    let root = match (&cx.spec.container().rootfs, source) {
-        (Rootfs::HostRoot, Some(tree)) => attach(b, tree, RDONLY),
-        (Rootfs::Dir { access, .. }, Some(tree)) => directory(b, cx, *access, tree, scratch),
-        _ => allow_list(b, cx),
+    let root = match (sources.as_slice(), access(cx)) {
+        ([], _) => allow_list(b, cx),
+        ([tree], None | Some(Access::ReadOnly)) => attach(b, *tree, RDONLY),
+        ([tree], Some(Access::ReadWrite)) => attach(b, *tree, 0),
+        (layers, access) => overlay(b, cx, layers, scratch, access == Some(Access::Overlay)),
     };
     let ours = matches!(cx.spec.container().rootfs, Rootfs::HostAllowList);
     let tree = Root { root, scratch, binds };
@@ -59,7 +60,7 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
         // Everything so far is the host's or ours and stays as it is: one recursive call.
         b.field("rootfs").mount_attr(root, RDONLY | NOSUID | NODEV, PRIVATE, true);
     }
-    if matches!(cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay, .. }) {
+    if access(cx) == Some(Access::Overlay) {
         stage(b, cx, root, |path| !in_private(cx, path));
     }
     scratch_directories(b, cx, &tree);
@@ -73,16 +74,26 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     b.op(Op::PivotRoot, 1, 0, 0);
 }
 
-/// The tree that becomes the root, where it is not built by us.
-fn root_source(b: &mut Builder, cx: &Context<'_>) -> Option<Slot> {
+/// What the container may do to a root of the user's own.
+fn access(cx: &Context<'_>) -> Option<Access> {
+    cx.spec.container().rootfs.access()
+}
+
+/// The layers of the root, the uppermost first; none where it is built by us.
+fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
     b.field("rootfs");
-    match &cx.spec.container().rootfs {
-        Rootfs::HostAllowList => None,
-        Rootfs::HostRoot => Some(b.open_tree(Slot::CWD, "/", true)),
-        Rootfs::Dir { path, .. } => {
-            Some(b.received(Need::Tree(0)).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true)))
-        }
+    let spec = cx.spec.container();
+    if spec.rootfs == Rootfs::HostRoot {
+        return vec![b.open_tree(Slot::CWD, "/", true)];
     }
+    let mounts = (0..spec.root_mounts.len()).map(|_| None);
+    let layers = spec.rootfs.directories().iter().map(Some).chain(mounts);
+    (0u16..)
+        .zip(layers)
+        .filter_map(|(index, path)| {
+            b.received(Need::Layer(index)).or_else(|| path.map(|path| b.open_tree(Slot::CWD, path, true)))
+        })
+        .collect()
 }
 
 fn bind_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Option<Slot>> {
@@ -91,7 +102,7 @@ fn bind_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Option<Slot>> {
     mounts
         .map(|(index, mount)| match &mount.source {
             MountSource::Bind(path) => {
-                let need = Need::Tree(u16::try_from(index + 1).unwrap_or(u16::MAX));
+                let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
                 let tree = b.received(need).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true));
                 let read_only = if mount.read_only { RDONLY } else { 0 };
                 b.mount_attr(tree, NOSUID | NODEV | read_only, PRIVATE, true);
@@ -260,32 +271,45 @@ fn made_etc(b: &mut Builder, cx: &Context<'_>, root: Slot) {
     b.make_file(root, "etc/hostname", 0o644, Some(&format!("{host}\n")), Slot::CWD);
 }
 
-/// A directory of the user's: as it is, read-only, or under an overlay that is thrown away.
-fn directory(b: &mut Builder, cx: &Context<'_>, access: Access, tree: Slot, scratch: Slot) -> Slot {
+/// Layers over each other, written to or not. Upper and work directory lie on the scratch, whose size limit so holds for
+/// what the container changes. The paths are relative to the working directory, which is the scratch for a moment, or, for
+/// several layers, the directory that holds them: an option of `fsconfig` has 256 bytes, and 64 short names fit.
+fn overlay(b: &mut Builder, cx: &Context<'_>, layers: &[Slot], scratch: Slot, writable: bool) -> Slot {
     b.field("rootfs");
-    match access {
-        Access::ReadOnly => attach(b, tree, RDONLY),
-        Access::ReadWrite => attach(b, tree, 0),
-        Access::Overlay => overlay(b, cx, tree, scratch),
-    }
-}
-
-/// Upper and work directory lie on the scratch, whose size limit so holds for what the container changes. The paths
-/// are relative to the scratch, which is the working directory for a moment.
-fn overlay(b: &mut Builder, cx: &Context<'_>, lower: Slot, scratch: Slot) -> Slot {
-    for name in ["lower", "upper", "work"] {
+    for name in if writable { &["lower", "upper", "work"][..] } else { &["lower"][..] } {
         b.on_path(Op::Mkdir, scratch, name, 0o755);
     }
-    b.move_mount(lower, scratch, "lower");
-    b.on(Op::Fchdir, scratch, 0);
-    let mut options = vec![("source", "overlay"), ("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")];
+    let (lower, upper, work) = match layers {
+        [layer] => {
+            b.move_mount(*layer, scratch, "lower");
+            b.on(Op::Fchdir, scratch, 0);
+            ("lower".to_owned(), "upper", "work")
+        }
+        _ => (stacked(b, layers, scratch), "../upper", "../work"),
+    };
+    let mut options = vec![("source", "overlay"), ("lowerdir", lower.as_str())];
+    if writable {
+        options.extend([("upperdir", upper), ("workdir", work)]);
+    }
     if cx.spec.container().user_namespace != UserNamespace::Host {
         options.push(("userxattr", ""));
     }
-    let root = b.new_mount("overlay", &options, NOSUID | NODEV);
+    let root = b.new_mount("overlay", &options, NOSUID | NODEV | if writable { 0 } else { RDONLY });
     b.on_path(Op::Chdir, Slot::CWD, "/", 0);
     b.move_mount(root, Slot::CWD, "/");
     root
+}
+
+/// Each layer in a directory of its own, which is named by its number; the working directory is the one above.
+fn stacked(b: &mut Builder, layers: &[Slot], scratch: Slot) -> String {
+    let dir = b.open(scratch, "lower", PATH_DIR, BENEATH);
+    let names: Vec<String> = (0..layers.len()).map(|index| index.to_string()).collect();
+    for (name, layer) in names.iter().zip(layers) {
+        b.on_path(Op::Mkdir, dir, name, 0o755);
+        b.move_mount(*layer, dir, name);
+    }
+    b.on(Op::Fchdir, dir, 0);
+    names.join(":")
 }
 
 /// The target of a mount, opened without leaving the root; in a tree that may be written it is made first.
@@ -297,17 +321,17 @@ pub(super) fn target(b: &mut Builder, root: Slot, path: &str, make: bool) -> Slo
 }
 
 pub(super) fn may_make(cx: &Context<'_>) -> bool {
-    matches!(&cx.spec.container().rootfs, Rootfs::Dir { access: Access::Overlay | Access::ReadWrite, .. })
+    matches!(access(cx), Some(Access::Overlay | Access::ReadWrite))
 }
 
 /// The directories of the root that are private and writable.
 fn private(cx: &Context<'_>) -> &'static [&'static str] {
-    match cx.spec.container().rootfs {
+    match access(cx) {
         _ if cx.spec.container().plain_root => &[],
-        Rootfs::HostAllowList => &["tmp", "run", "var", "home", "root"],
-        Rootfs::HostRoot => &["tmp", "run", "root"],
-        Rootfs::Dir { access: Access::ReadOnly, .. } => &["tmp", "run"],
-        Rootfs::Dir { .. } => &["run"],
+        None if cx.spec.container().rootfs == Rootfs::HostRoot => &["tmp", "run", "root"],
+        None => &["tmp", "run", "var", "home", "root"],
+        Some(Access::ReadOnly) => &["tmp", "run"],
+        Some(Access::Overlay | Access::ReadWrite) => &["run"],
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::container::{self, Context};
 use super::machine::{Allotment, HostEntry, HostLayout, IdMap};
 use super::process::{self, Joining};
-use super::{Machine, Plan, explain, wire};
+use super::{Machine, Need, Plan, explain, wire};
 use crate::cgroup::Cgroups;
 use crate::spec::check::{CheckedSpec, check};
 use crate::spec::{Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Resource, Rootfs, User};
@@ -49,7 +49,7 @@ fn checked(spec: ContainerSpec, main: ProcessSpec) -> CheckedSpec {
     check(spec, main, &machine(true), &Cgroups::none("a test")).unwrap()
 }
 
-fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<u16>) -> Plan {
+fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<Need>) -> Plan {
     let machine = machine(true);
     let allotment = Allotment { ids, cgroup: true, tasks: 1, trees };
     container::plan(&Context { spec, machine: &machine, allotment: &allotment })
@@ -85,7 +85,7 @@ fn an_overlay_with_mounts_of_an_ordinary_user_and_no_init() {
         Mount { source: MountSource::Bind("/usr".into()), target: "/data/in".into(), read_only: true },
         Mount { source: MountSource::Tmpfs { size: Some(4096) }, target: "/scratch".into(), read_only: false },
     ];
-    let plan = plan(&checked(spec, command()), Some(IdMap::single(0, 0, 0, 0)), vec![1]);
+    let plan = plan(&checked(spec, command()), Some(IdMap::single(0, 0, 0, 0)), vec![Need::Bind(0)]);
     accepted(&plan);
     insta::assert_snapshot!(text(&plan));
 }
@@ -130,7 +130,8 @@ fn what_is_in_proc_and_sys_is_reached_from_their_own_descriptors() {
         spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::ReadWrite };
         spec.network = network;
         spec.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
-        let plan = plan(&checked(spec, command()), Some(IdMap::range((524_288, 524_288), 65_536)), vec![0]);
+        let plan =
+            plan(&checked(spec, command()), Some(IdMap::range((524_288, 524_288), 65_536)), vec![Need::Layer(0)]);
         accepted(&plan);
         let proc = plan.steps().find(|step| step.op == wire::Op::NewMount && plan.text(step.s) == "proc").unwrap();
         for step in plan.steps() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::rootfs;
 use super::user::{self, Resolved};
 use super::{Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
 use crate::cgroup::Cgroups;
@@ -54,13 +55,9 @@ impl CheckedSpec {
         self.container.hostname.as_deref().unwrap_or_else(|| truncated(&self.container.id))
     }
 
-    /// Path of a root directory; `/` where the root is not one directory.
-    #[must_use]
-    pub fn rootfs_path(&self) -> &Path {
-        match &self.container.rootfs {
-            Rootfs::Dir { path, .. } => path,
-            _ => Path::new("/"),
-        }
+    /// The mounts that were given have been taken over.
+    pub(crate) fn forget_mounts(&mut self) {
+        self.container.root_mounts.clear();
     }
 
     /// Namespaces to join: index in [`JOINABLE`] and descriptor, at most one of each kind.
@@ -115,11 +112,15 @@ impl CheckedProcess {
 }
 
 /// Collects refusals.
-struct Refusals(Vec<Error>);
+pub(super) struct Refusals(Vec<Error>);
 
 impl Refusals {
-    fn add(&mut self, field: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn add(&mut self, field: impl Into<String>, why: impl Into<String>) {
         self.0.push(Error::invalid(field, why));
+    }
+
+    pub(super) fn push(&mut self, error: Error) {
+        self.0.push(error);
     }
 
     fn end<T>(self, value: Option<T>) -> Result<T, Errors> {
@@ -147,7 +148,8 @@ pub fn check(
 ) -> Result<CheckedSpec, Errors> {
     let mut no = Refusals(Vec::new());
     check_id(&mut no, &container.id);
-    check_rootfs(&mut no, &container, machine);
+    rootfs::check(&mut no, &container);
+    check_network(&mut no, &container);
     let mounts_file = check_mounts(&mut no, &container);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
@@ -164,8 +166,18 @@ pub fn check(
         }
     };
     let joined = check_joined(&mut no, &container);
+    if container.network_provider.is_some() && joined.iter().any(|(kind, _)| *kind == 0) {
+        no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
+    }
     let checked = process.map(|main| CheckedSpec { container, main, mounts_file, joined });
     no.end(checked)
+}
+
+/// Whoever wires a network needs one that is the container's own.
+fn check_network(no: &mut Refusals, spec: &ContainerSpec) {
+    if spec.network_provider.is_some() && spec.network == Network::Host {
+        no.add("network_provider", "the host's network is not the provider's to wire: it needs network none");
+    }
 }
 
 fn check_id(no: &mut Refusals, id: &str) {
@@ -174,39 +186,6 @@ fn check_id(no: &mut Refusals, id: &str) {
     {
         no.add("id", format!("{id:?} is no container id: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"));
     }
-}
-
-fn check_rootfs(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
-    let Rootfs::Dir { path, access } = &spec.rootfs else { return };
-    match std::fs::metadata(path) {
-        Err(error) => {
-            let what = format!("cannot use {} as the root file system", path.display());
-            no.0.push(Error::system(what, error).with_kind(ErrorKind::NotFound).with_field("rootfs"));
-            return;
-        }
-        Ok(meta) if !meta.is_dir() => return no.add("rootfs", format!("{} is not a directory", path.display())),
-        Ok(_) => {}
-    }
-    if !path.is_absolute() {
-        no.add("rootfs", format!("{} is not an absolute path", path.display()));
-    }
-    if *access == Access::ReadOnly {
-        let needed: &[&str] =
-            if spec.plain_root { &["proc", "sys", "dev"] } else { &["proc", "sys", "dev", "tmp", "run"] };
-        for name in needed {
-            let found = std::fs::symlink_metadata(path.join(name));
-            if !found.is_ok_and(|meta| meta.is_dir()) {
-                no.add(
-                    "rootfs",
-                    format!(
-                        "{} has no directory /{name} to mount on; make it, or use a throw-away overlay (--writable)",
-                        path.display()
-                    ),
-                );
-            }
-        }
-    }
-    let _ = machine;
 }
 
 /// An absolute path without `..`, NUL or newline.
@@ -257,11 +236,11 @@ fn check_mounts(no: &mut Refusals, spec: &ContainerSpec) -> Vec<bool> {
 
 /// Where files can be staged; `None`: anywhere.
 fn staging(rootfs: &Rootfs) -> Option<&'static [&'static str]> {
-    match rootfs {
-        Rootfs::HostAllowList | Rootfs::Dir { access: Access::Overlay, .. } => None,
-        Rootfs::HostRoot => Some(&["/tmp", "/run", "/root"]),
-        Rootfs::Dir { access: Access::ReadOnly, .. } => Some(&["/tmp", "/run"]),
-        Rootfs::Dir { access: Access::ReadWrite, .. } => Some(&["/run"]),
+    match rootfs.access() {
+        None if *rootfs == Rootfs::HostRoot => Some(&["/tmp", "/run", "/root"]),
+        None | Some(Access::Overlay) => None,
+        Some(Access::ReadOnly) => Some(&["/tmp", "/run"]),
+        Some(Access::ReadWrite) => Some(&["/run"]),
     }
 }
 
@@ -529,11 +508,10 @@ fn resolve_user(user: &User, container: &ContainerSpec, root: Option<BorrowedFd<
     let request = user::parse_user(name)?;
     let (passwd, group) = match (root, &container.rootfs) {
         (Some(root), _) => (read_inside(root, "etc/passwd"), read_inside(root, "etc/group")),
-        (None, Rootfs::Dir { path, .. }) => match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        {
-            Ok(root) => (read_inside(&root, "etc/passwd"), read_inside(&root, "etc/group")),
-            Err(_) => (None, None),
-        },
+        (None, Rootfs::Dir { .. } | Rootfs::Layers { .. }) => {
+            let layers = rootfs::open(container);
+            (rootfs::read(&layers, "etc/passwd"), rootfs::read(&layers, "etc/group"))
+        }
         (None, Rootfs::HostRoot) => (std::fs::read("/etc/passwd").ok(), std::fs::read("/etc/group").ok()),
         // The made /etc has these two, and the user that is asked for by number.
         (None, Rootfs::HostAllowList) => (
@@ -547,7 +525,7 @@ fn resolve_user(user: &User, container: &ContainerSpec, root: Option<BorrowedFd<
 }
 
 /// A file of a tree that may be hostile: links stay inside, size is bounded.
-fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
+pub(super) fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
     use std::io::Read as _;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use crate::cgroup::{CpuQuota, Limits};
+use crate::network::NetworkProvider;
+use crate::rootfs::RootfsProvider;
 
 pub mod caps;
 pub mod check;
 #[cfg(feature = "oci")]
 pub mod oci;
 pub mod rlimit;
+mod rootfs;
 pub mod size;
 pub mod user;
 
@@ -41,6 +44,38 @@ pub enum Rootfs {
         /// What the container may do to it.
         access: Access,
     },
+    /// Directories that lie over each other (overlayfs): a name is what the uppermost layer that has it says, whiteouts and
+    /// opaque directories included.
+    Layers {
+        /// Paths on the host, the uppermost first; at most [`Rootfs::MAX_LAYERS`].
+        lower: Vec<PathBuf>,
+        /// What the container may do to them; [`Access::ReadWrite`] needs a single layer.
+        access: Access,
+    },
+}
+
+impl Rootfs {
+    /// Most layers of a root file system.
+    pub const MAX_LAYERS: usize = 64;
+
+    /// The directories of the host that it is made of, the uppermost first; none where we build it ourselves.
+    #[must_use]
+    pub fn directories(&self) -> &[PathBuf] {
+        match self {
+            Self::HostAllowList | Self::HostRoot => &[],
+            Self::Dir { path, .. } => std::slice::from_ref(path),
+            Self::Layers { lower, .. } => lower,
+        }
+    }
+
+    /// What the container may do to a root of the user's own; `None`: it is the host's.
+    #[must_use]
+    pub fn access(&self) -> Option<Access> {
+        match self {
+            Self::HostAllowList | Self::HostRoot => None,
+            Self::Dir { access, .. } | Self::Layers { access, .. } => Some(*access),
+        }
+    }
 }
 
 /// What a container may do to its root directory.
@@ -141,6 +176,10 @@ pub struct ContainerSpec {
     pub id: String,
     /// What `/` is.
     pub rootfs: Rootfs,
+    /// Detached mounts, the uppermost first, that are the layers of [`Rootfs::Layers`] instead of its directories.
+    pub root_mounts: Vec<Arc<OwnedFd>>,
+    /// Who prepares `/` instead of [`ContainerSpec::rootfs`].
+    pub rootfs_provider: Option<Arc<dyn RootfsProvider>>,
     /// With the allow-list: show the host's /opt too.
     pub host_opt: bool,
     /// Further mounts, in order.
@@ -151,6 +190,8 @@ pub struct ContainerSpec {
     pub user_namespace: UserNamespace,
     /// Network.
     pub network: Network,
+    /// Who wires the container's own network namespace.
+    pub network_provider: Option<Arc<dyn NetworkProvider>>,
     /// Host name; the id if unset.
     pub hostname: Option<String>,
     /// cgroup limits.

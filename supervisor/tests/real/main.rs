@@ -12,6 +12,7 @@ mod hosts;
 mod leaks;
 mod life;
 mod memory;
+mod provided;
 mod stage;
 mod stopped;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         files::trials(),
         handles::trials(),
         stopped::trials(),
+        provided::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }

@@ -1,0 +1,113 @@
+//! What providers hold for a container: its network and its root file system, given back exactly once.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::once::Once;
+use super::reach::fetch;
+use crate::error::{Error, ErrorKind};
+use crate::keeper::Client;
+use crate::network::{NetworkLink, NetworkProperties, NetworkProvider};
+use crate::plan::reach;
+use crate::plan::wire::Purpose;
+use crate::rootfs::{Layers, RootfsGuard, RootfsProvider, RootfsUsage};
+use crate::spec::{ContainerSpec, Rootfs};
+
+/// A network namespace that a provider was asked to wire.
+#[derive(Debug)]
+pub(super) struct Network {
+    provider: Arc<dyn NetworkProvider>,
+    link: Arc<NetworkLink>,
+    /// One call at a time; a dropped one lets go.
+    turn: tokio::sync::Mutex<()>,
+    detached: Once,
+}
+
+impl Network {
+    pub(super) fn new(provider: Arc<dyn NetworkProvider>, container: &str, namespace: OwnedFd) -> Self {
+        let link = Arc::new(NetworkLink::new(container, namespace));
+        Self { provider, link, turn: tokio::sync::Mutex::default(), detached: Once::default() }
+    }
+
+    pub(super) async fn attach(&self) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        self.provider.attach(Arc::clone(&self.link)).await.map_err(|error| {
+            let error = if error.stage().is_none() { error.with_stage("network: attach") } else { error };
+            if error.field().is_none() { error.with_field("network_provider") } else { error }
+        })
+    }
+
+    pub(super) async fn change(&self, to: NetworkProperties) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        if self.detached.begun() {
+            return Err(Error::new(ErrorKind::State, "the container's network is detached"));
+        }
+        self.provider.change(Arc::clone(&self.link), to).await
+    }
+
+    pub(super) fn describe(&self) -> NetworkProperties {
+        self.provider.describe(&self.link)
+    }
+
+    /// Idempotent; waits for the end of it.
+    pub(super) async fn detach(self: &Arc<Self>) {
+        let network = Arc::clone(self);
+        let work = || {
+            Box::pin(async move {
+                let _turn = network.turn.lock().await;
+                network.provider.detach(Arc::clone(&network.link)).await;
+            }) as crate::BoxFuture<()>
+        };
+        self.detached.run("network: detach", work).await;
+    }
+}
+
+/// The network namespace of the process behind `init`: from its pidfd (6.11), or by way of a socket that the keeper makes
+/// in it.
+pub(super) async fn network_namespace(keeper: &Client, init: &OwnedFd) -> Result<OwnedFd, Error> {
+    if let Ok(namespace) = crate::sys::network_namespace(init) {
+        return Ok(namespace);
+    }
+    let failed = |error| Error::system("cannot open the container's network namespace", error);
+    let copy = init.try_clone().map_err(failed)?;
+    let family = u32::try_from(libc::AF_UNIX).unwrap_or(1);
+    let plan = reach::socket(true, family, u32::try_from(libc::SOCK_DGRAM).unwrap_or(2));
+    let socket = fetch(keeper, copy, &plan, Purpose::Socket).await?;
+    crate::sys::network_of_socket(&socket).map_err(failed)
+}
+
+/// A root file system that a provider has prepared.
+#[derive(Debug)]
+pub(super) struct Root {
+    guard: Arc<dyn RootfsGuard>,
+    released: Once,
+}
+
+impl Root {
+    /// Ask the provider, and let the spec have what it says.
+    pub(super) async fn prepare(provider: &dyn RootfsProvider, spec: &mut ContainerSpec) -> Result<Arc<Self>, Error> {
+        let prepared = provider.prepare(&spec.id).await.map_err(|error| {
+            let error = if error.stage().is_none() { error.with_stage("rootfs: prepare") } else { error };
+            if error.field().is_none() { error.with_field("rootfs_provider") } else { error }
+        })?;
+        let access = prepared.access;
+        spec.rootfs = match prepared.layers {
+            Layers::Directories(lower) => Rootfs::Layers { lower, access },
+            Layers::Mounts(mounts) => {
+                spec.root_mounts = mounts.into_iter().map(Arc::new).collect();
+                Rootfs::Layers { lower: Vec::new(), access }
+            }
+        };
+        Ok(Arc::new(Self { guard: Arc::from(prepared.guard), released: Once::default() }))
+    }
+
+    pub(super) fn usage(&self) -> crate::BoxFuture<Result<RootfsUsage, Error>> {
+        self.guard.usage()
+    }
+
+    /// Idempotent; waits for the end of it.
+    pub(super) async fn release(&self) {
+        let guard = Arc::clone(&self.guard);
+        self.released.run("rootfs: release", || Box::pin(async move { guard.release().await })).await;
+    }
+}

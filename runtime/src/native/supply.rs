@@ -1,0 +1,75 @@
+//! The descriptors that a plan needs, from whoever opened them, in the order in which the plan names them.
+
+use std::os::fd::OwnedFd;
+
+use super::cgroup_error;
+use crate::cgroup::Group;
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Need, Plan};
+
+/// Hands out the descriptors of a plan's needs, in order.
+pub(super) struct Supply {
+    pub(super) report: Option<OwnedFd>,
+    pub(super) gate: Option<OwnedFd>,
+    pub(super) init: Option<OwnedFd>,
+    pub(super) trees: Vec<(Need, Option<OwnedFd>)>,
+    pub(super) files: Vec<Option<OwnedFd>>,
+    pub(super) stdio: Vec<Option<OwnedFd>>,
+    pub(super) tasks: Vec<Option<OwnedFd>>,
+    pub(super) namespaces: Vec<(usize, Option<OwnedFd>)>,
+    pub(super) channel: Option<OwnedFd>,
+}
+
+impl Supply {
+    pub(super) fn new(report: OwnedFd) -> Self {
+        let none = || Vec::new();
+        Self {
+            report: Some(report),
+            gate: None,
+            init: None,
+            trees: Vec::new(),
+            files: none(),
+            stdio: none(),
+            tasks: none(),
+            namespaces: Vec::new(),
+            channel: None,
+        }
+    }
+
+    pub(super) fn all(mut self, plan: &Plan, group: Option<&Group>) -> Result<Vec<OwnedFd>, Error> {
+        plan.needs().iter().map(|need| self.one(*need, group)).collect()
+    }
+
+    fn one(&mut self, need: Need, group: Option<&Group>) -> Result<OwnedFd, Error> {
+        let at = |list: &mut Vec<Option<OwnedFd>>, index: u16| list.get_mut(usize::from(index)).and_then(Option::take);
+        let found = match need {
+            Need::Report => self.report.take(),
+            Need::Gate => self.gate.take(),
+            Need::Init => self.init.take(),
+            Need::Cgroup => match group.map(Group::birth) {
+                Some(birth) => birth.map_err(|error| cgroup_error(&error))?,
+                None => None,
+            },
+            Need::Namespace(index) => {
+                let place = self.namespaces.iter_mut().find(|(kind, _)| *kind == usize::from(index));
+                place.and_then(|(_, fd)| fd.take())
+            }
+            Need::Tasks(index) => at(&mut self.tasks, index),
+            Need::Layer(_) | Need::Bind(_) => {
+                let place = self.trees.iter_mut().find(|(tree, _)| *tree == need);
+                place.and_then(|(_, fd)| fd.take())
+            }
+            Need::File(index) => at(&mut self.files, index),
+            Need::Stdio(index) => at(&mut self.stdio, index),
+            Need::Preserved(index) => at(&mut self.stdio, index + 3),
+            Need::Channel => self.channel.take(),
+        };
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))
+        })
+    }
+}
+
+pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {
+    list.into_iter().map(Some).collect()
+}

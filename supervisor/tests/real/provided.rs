@@ -1,0 +1,95 @@
+//! Networks and root file systems that the service provides, seen through the library's handles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use orangery::runtime::network::Loopback;
+use orangery::runtime::rootfs::Directory;
+use orangery::runtime::{BoxFuture, Error as RuntimeError};
+use orangery::{Access, ErrorKind, NetworkLink, NetworkProperties, NetworkProvider, Sandbox, Stdin};
+use orangery_tests::{Scene, Trial, trial, wait};
+
+use crate::stage::play;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial!(a_provided_network_is_inspected_changed_and_detached, Containers),
+        trial!(a_provided_root_is_used_and_counted, Containers, Busybox),
+    ]
+}
+
+/// Counts what it holds.
+#[derive(Clone, Debug, Default)]
+struct Counting(Arc<AtomicU32>);
+
+impl NetworkProvider for Counting {
+    fn attach(&self, _: Arc<NetworkLink>) -> BoxFuture<Result<(), RuntimeError>> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn change(&self, _: Arc<NetworkLink>, to: NetworkProperties) -> BoxFuture<Result<(), RuntimeError>> {
+        let good = to.contains_key("rate");
+        let answer = if good { Ok(()) } else { Err(RuntimeError::invalid("network", "no rate")) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn describe(&self, link: &NetworkLink) -> NetworkProperties {
+        NetworkProperties::from([("for".to_owned(), link.container().to_owned())])
+    }
+
+    fn detach(&self, _: Arc<NetworkLink>) -> BoxFuture<()> {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn a_provided_network_is_inspected_changed_and_detached(scene: &Scene) {
+    let counting = Counting::default();
+    play(scene, async |supervisor| {
+        let sandbox =
+            Sandbox::builder().id("wired").network_provider(Arc::new(counting.clone())).build().expect("good");
+        let container = supervisor.command("sleep").arg("1000").sandbox(&sandbox).spawn().await.expect("spawned");
+        assert_eq!(counting.0.load(Ordering::Acquire), 1);
+        assert_eq!(container.inspect().network, Some(NetworkProperties::from([("for".into(), "wired".into())])));
+        container.change_network(NetworkProperties::from([("rate".into(), "1".into())])).await.expect("changed");
+        let error = container.change_network(NetworkProperties::new()).await.expect_err("refused");
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("network")));
+        assert_eq!(container.rootfs_usage().await.expect("told"), None);
+        container.kill().expect("killed");
+        wait::soon("its report", container.wait()).await.expect("a report");
+        assert_eq!(counting.0.load(Ordering::Acquire), 0);
+        // The client of a spawn hangs up.
+        for polls in 0..12 {
+            let id = format!("gone{polls}");
+            let mut spawn = Box::pin(supervisor.command("true").sandbox(&sandbox.with_id(id)).spawn());
+            for _ in 0..polls {
+                tokio::select! {
+                    biased;
+                    _ = &mut spawn => break,
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+    });
+    assert_eq!(counting.0.load(Ordering::Acquire), 0);
+}
+
+fn a_provided_root_is_used_and_counted(scene: &Scene) {
+    let image = scene.image("image");
+    play(scene, async |supervisor| {
+        let root = Arc::new(Directory::new(&image, Access::Overlay));
+        let sandbox = Sandbox::builder().rootfs_provider(root.clone()).network_provider(Arc::new(Loopback));
+        let refused = sandbox.clone().keep_files(true).build().expect_err("released at the end");
+        assert_eq!(refused.field(), Some("keep_files"));
+        let sandbox = sandbox.build().expect("good");
+        let container = supervisor.command("cat").sandbox(&sandbox).stdin(Stdin::Piped).spawn().await.expect("spawned");
+        let usage = container.rootfs_usage().await.expect("counted").expect("a provider");
+        assert!(usage.inodes > 20, "{usage:?}");
+        container.delete().await.expect("deleted");
+        let layers = [scene.dir().join("image")];
+        let sandbox = Sandbox::builder().rootfs_layers(layers, Access::ReadOnly).build().expect("good");
+        let output = supervisor.command("cat").arg("/etc/marker").sandbox(&sandbox).run().await.expect("run");
+        assert_eq!(output.stdout.to_vec(), b"the image");
+    });
+}

@@ -1,0 +1,61 @@
+//! The seams: networks and root file systems that somebody else provides. Whatever fails and whoever is dropped, what was
+//! begun is taken back exactly once.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+mod layers;
+mod network;
+mod rootfs;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use layers::{
+    layers_are_read_through_and_written_over, missing_and_too_many_layers_are_named, mounts_are_layers_too,
+    sixty_four_layers, two_layers_with_whiteouts_and_order,
+};
+use network::{
+    a_dropped_creation_detaches, a_network_is_attached_changed_and_detached, a_provider_can_enter_the_namespace,
+    each_failure_detaches_once, loopback_is_the_trivial_network, the_end_of_a_container_detaches_once,
+    what_a_provider_cannot_wire_is_refused,
+};
+use orangery_tests::trial;
+use rootfs::{
+    a_directory_is_the_trivial_root, a_dropped_creation_releases, a_root_is_prepared_and_released,
+    each_failure_releases_once,
+};
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[
+        trial!(a_network_is_attached_changed_and_detached),
+        trial!(a_provider_can_enter_the_namespace, Root),
+        trial!(each_failure_detaches_once),
+        trial!(a_dropped_creation_detaches),
+        trial!(the_end_of_a_container_detaches_once),
+        trial!(what_a_provider_cannot_wire_is_refused),
+        trial!(loopback_is_the_trivial_network),
+        trial!(two_layers_with_whiteouts_and_order, Busybox),
+        trial!(layers_are_read_through_and_written_over, Busybox),
+        trial!(sixty_four_layers, Busybox),
+        trial!(mounts_are_layers_too, Root, Busybox),
+        trial!(missing_and_too_many_layers_are_named),
+        trial!(a_root_is_prepared_and_released, Busybox),
+        trial!(each_failure_releases_once, Busybox),
+        trial!(a_dropped_creation_releases, Busybox),
+        trial!(a_directory_is_the_trivial_root, Busybox),
+    ])
+}
+
+/// What a provider was asked, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        self.0.lock().expect("no panic").push(what.into());
+    }
+
+    /// What was said since the last look.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+}
