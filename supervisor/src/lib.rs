@@ -48,6 +48,7 @@ pub use files::{Copied, CopyOptions, SkipReason, Skipped};
 pub use filter::Filter;
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;
+pub use manager::admission::{DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{
     Captured, Cursor, Event, Gone, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,

@@ -98,7 +98,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Most containers at a time; one more is refused at once. Default: 4,096.
+    /// Most containers at a time; one more is refused at once. Default: 4,096. The descriptors that they need are a limit
+    /// of their own: [`containers_that_fit`](crate::containers_that_fit).
     pub fn max_containers(mut self, count: usize) -> Self {
         self.max_containers = count;
         self

@@ -1,16 +1,12 @@
 //! Which limits can be had, and why not.
 
 use orangery::runtime::native::NativeRuntime;
-use orangery::runtime::spec::{Resource, rlimit};
+use orangery::runtime::spec::Resource;
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
-use orangery::{CpuQuota, Limits, Supervisor};
+use orangery::{CpuQuota, DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, Limits, Supervisor, containers_that_fit};
 
 use super::machine;
 use super::{Finding, State};
-
-/// Descriptors that a container takes, and those that are kept free.
-const EACH: u64 = 4;
-const RESERVED: u64 = 64;
 
 /// The cgroup mode, each limit in it, and how many containers the descriptors allow.
 pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
@@ -67,11 +63,14 @@ fn limit(native: &NativeRuntime, option: &str, limits: Limits) -> Finding {
 
 fn descriptors() -> Finding {
     let (soft, hard) = Resource::Nofile.current();
-    let fit = |limit: u64| match limit {
-        rlimit::INFINITY => "any number".to_owned(),
-        limit => (limit.saturating_sub(RESERVED) / EACH).to_string(),
+    let fit = |limit: u64| match containers_that_fit(limit) {
+        u64::MAX => "any number".to_owned(),
+        count => count.to_string(),
     };
-    let mut detail = format!("{} containers in one supervisor, {EACH} each and {RESERVED} reserved", fit(soft));
+    let mut detail = format!(
+        "{} containers in one supervisor, {DESCRIPTORS_EACH} each and {DESCRIPTORS_RESERVED} reserved",
+        fit(soft)
+    );
     if soft < hard {
         detail += &format!("; {} with `ulimit -n {hard}`", fit(hard));
     }
