@@ -3,6 +3,7 @@
 //! Held by one owner, bounded by the pipe itself: there is no queue here, a full pipe makes the writer
 //! wait.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ const WRITE: &str = "write stdin";
 /// Writes to a process's standard input.
 ///
 /// [`shutdown`](AsyncWriteExt::shutdown) closes it: the process then reads the end of file, while its
-/// output goes on. Dropping it does the same. A process that closes its standard input early is no
+/// output goes on. Dropping it does the same, unless it was [`lent`](Self::lent). A process that closes its standard input early is no
 /// failure of ours: writes answer [`io::ErrorKind::BrokenPipe`] from then on, `shutdown` still succeeds.
 ///
 /// ```
@@ -46,12 +47,46 @@ const WRITE: &str = "write stdin";
 pub struct StdinWriter {
     /// `None` once closed from either side.
     pipe: Option<PipeWriter>,
+    home: Option<Home>,
+}
+
+/// Whom it goes back to.
+struct Home(Box<dyn FnOnce(StdinWriter) + Send + Sync>);
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Home")
+    }
 }
 
 impl StdinWriter {
     /// Writes to this pipe.
     pub const fn new(pipe: PipeWriter) -> Self {
-        Self { pipe: Some(pipe) }
+        Self { pipe: Some(pipe), home: None }
+    }
+
+    /// Lends it: dropped while it is still open, it is given to `home` instead of being closed. A shutdown closes it
+    /// all the same, and then nobody gets it back.
+    ///
+    /// ```
+    /// use orangery_io_stream::StdinWriter;
+    /// use std::sync::mpsc;
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (_theirs, ours) = std::io::pipe()?;
+    /// let (sender, back) = mpsc::sync_channel(1);
+    /// drop(StdinWriter::from_fd(ours.into())?.lent(move |writer| drop(sender.send(writer))));
+    /// let mut again = back.recv()?;
+    /// again.write_all_bytes("more".into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn lent(mut self, home: impl FnOnce(Self) + Send + Sync + 'static) -> Self {
+        self.home = Some(Home(Box::new(home)));
+        self
     }
 
     /// Takes the writing end of a pipe over.
@@ -90,6 +125,14 @@ impl StdinWriter {
             };
             StreamError::io(WRITE, kind, error)
         })
+    }
+}
+
+impl Drop for StdinWriter {
+    fn drop(&mut self) {
+        if let (Some(pipe), Some(home)) = (self.pipe.take(), self.home.take()) {
+            (home.0)(Self::new(pipe));
+        }
     }
 }
 

@@ -30,8 +30,11 @@ pub enum Stdin {
     /// /dev/null.
     #[default]
     Null,
-    /// A pipe: [`ContainerHandle::stdin`].
+    /// A pipe: [`ContainerHandle::stdin`]. It is closed when its writer is dropped.
     Piped,
+    /// A pipe that stays open when its writer is dropped, so that another may be taken later, also by who attaches then:
+    /// only a shutdown of a writer closes it, or the end of the process.
+    Kept,
     /// These bytes, then end of file. Unread input is no error.
     Bytes(Bytes),
 }
@@ -266,9 +269,7 @@ impl Command {
             process.stdin = Stdio::Piped;
         }
         let handle = supervisor.create(&sandbox, process, wall, gentle, capture).await?;
-        if let Stdin::Bytes(bytes) = stdin {
-            handle.feed(bytes);
-        }
+        handle.process().provide(stdin);
         Ok(handle)
     }
 

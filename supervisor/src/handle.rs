@@ -229,7 +229,8 @@ impl ProcessHandle {
         }
     }
 
-    /// Its standard input, once, when it was started with [`Stdin::Piped`].
+    /// The writer of its standard input, for one at a time: once, when it was started with [`Stdin::Piped`], again and again
+    /// with [`Stdin::Kept`]. `None` while somebody has it, and after its end.
     #[must_use]
     pub fn stdin(&self) -> Option<StdinWriter> {
         self.slot.take_stdin()
@@ -267,6 +268,15 @@ impl ProcessHandle {
     /// retained.
     pub fn resume_from(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
         self.slot.hub.resume(cursor, options)
+    }
+
+    /// What it was to read, once it runs.
+    pub(crate) fn provide(&self, stdin: Stdin) {
+        match stdin {
+            Stdin::Bytes(bytes) => self.feed(bytes),
+            Stdin::Kept => self.slot.keep_stdin.store(true, Ordering::Release),
+            Stdin::Null | Stdin::Piped => {}
+        }
     }
 
     /// Write `bytes` to the standard input in the background, then close it.
@@ -388,10 +398,6 @@ impl ContainerHandle {
         self.process().resume_from(cursor, options)
     }
 
-    pub(crate) fn feed(&self, bytes: Bytes) {
-        self.process().feed(bytes);
-    }
-
     /// The readers that were there before the first byte, once.
     pub(crate) fn captures(&self) -> Option<(Subscriber, Subscriber)> {
         self.inner.slot.captures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
@@ -418,9 +424,7 @@ impl ContainerHandle {
             let (slot, actor) = answer.await.map_err(|_| lost(&self.inner.slot.main))??;
             let slot = slot.take().ok_or_else(Error::lost_request)?;
             let handle = ProcessHandle::new(slot, actor, self.process().system.clone());
-            if let Stdin::Bytes(bytes) = stdin {
-                handle.feed(bytes);
-            }
+            handle.provide(stdin);
             Ok(handle)
         }
     }

@@ -242,6 +242,7 @@ fn watch_process(
         };
         slot.settle_deadline(&exit);
         slot.exit.send_replace(Some(exit));
+        slot.close_stdin();
         actor.do_send(Exited);
         exit
     };

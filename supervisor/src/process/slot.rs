@@ -2,6 +2,7 @@
 //! tasks that watch the process, and the handles; the kill path goes through here and through no mailbox.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) hub: Hub,
     pub(crate) born: OnceLock<Born>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
+    /// A writer that is dropped comes back here instead of closing it.
+    pub(crate) keep_stdin: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
     /// The keeper's copy of its wall limit, while it lives.
@@ -94,6 +97,7 @@ impl Slot {
             hub: Hub::new(options),
             born: OnceLock::new(),
             stdin: Mutex::new(None),
+            keep_stdin: AtomicBool::new(false),
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
             deadline: Mutex::new(None),
@@ -160,8 +164,27 @@ impl Slot {
         born.container.signal(&born.pidfd, signal).map_err(Into::into)
     }
 
-    /// Standard input, once.
-    pub(crate) fn take_stdin(&self) -> Option<StdinWriter> {
-        self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The writer of its standard input, for one at a time.
+    pub(crate) fn take_stdin(self: &Arc<Self>) -> Option<StdinWriter> {
+        let writer = self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let home = Arc::downgrade(self);
+        Some(writer.lent(move |writer| {
+            if let Some(slot) = home.upgrade() {
+                slot.give_stdin_back(writer);
+            }
+        }))
+    }
+
+    fn give_stdin_back(&self, writer: StdinWriter) {
+        let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: what comes back after the end finds it ended, what came before is closed by it.
+        if self.keep_stdin.load(Ordering::Acquire) && !self.ended() {
+            *stdin = Some(writer);
+        }
+    }
+
+    /// It has ended: nobody reads any more.
+    pub(crate) fn close_stdin(&self) {
+        drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
