@@ -131,6 +131,9 @@ pub(crate) struct RootArgs {
     /// Private writable space, all of it together
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk: Option<u64>,
+    /// Files and directories in the private writable space
+    #[arg(long, value_name = "N")]
+    pub(crate) disk_inodes: Option<u64>,
     /// none: only a loopback interface; host: the host's network
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,

@@ -123,9 +123,8 @@ fn container(args: &RunArgs) -> Result<ContainerSpec, Failure> {
     };
     spec.hostname = root.hostname.clone();
     spec.limits = limits(&args.limits);
-    if let Some(bytes) = root.disk {
-        spec.disk = Disk { bytes, ..Disk::default() };
-    }
+    let disk = Disk::default();
+    spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };
     spec.without_init = args.process.no_init;
     Ok(spec)
 }

@@ -223,6 +223,18 @@ impl SandboxBuilder {
         self
     }
 
+    /// POSIX message queues at /dev/mqueue. Default: none.
+    pub fn mqueue(mut self, show: bool) -> Self {
+        self.inner.spec.mqueue = show;
+        self
+    }
+
+    /// A root of the user's as it is: no private directory lies over it, only /proc, /sys and /dev. Default: private ones.
+    pub fn plain_root(mut self, plain: bool) -> Self {
+        self.inner.spec.plain_root = plain;
+        self
+    }
+
     /// A kernel parameter of the container's own namespaces.
     pub fn sysctl(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.spec.sysctls.insert(key.into(), value.into());

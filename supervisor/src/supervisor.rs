@@ -64,6 +64,7 @@ pub struct SupervisorBuilder {
     max_containers: usize,
     faults: Faults,
     clock: Clock,
+    enter_leaf: bool,
 }
 
 impl SupervisorBuilder {
@@ -83,6 +84,15 @@ impl SupervisorBuilder {
     /// that attach profiles by path.
     pub fn keeper_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.keeper_path = Some(path.into());
+        self
+    }
+
+    /// Move **this whole process** into a leaf of its own cgroup (v2) before anything is placed, so that the group may have
+    /// controllers and limits work: for programs that own their process and were given a group of their own, as by
+    /// `systemd-run --user --scope -p Delegate=yes`. Elsewhere (v1, hybrid, no rights) nothing is moved. Default: a host is
+    /// never moved.
+    pub fn enter_leaf(mut self) -> Self {
+        self.enter_leaf = true;
         self
     }
 
@@ -124,6 +134,11 @@ impl SupervisorBuilder {
     /// # Errors
     /// The keeper cannot be started, or the state directory or cgroup cannot be used.
     pub fn build(self) -> Result<Supervisor, Error> {
+        if self.enter_leaf
+            && let Err(error) = orangery_runtime::cgroup::enter_leaf()
+        {
+            tracing::info!(%error, "this process stays where it is in the cgroup tree");
+        }
         let (runtime, driver) = NativeRuntime::start(self.options.clone())?;
         let native = runtime.clone();
         self.start(Arc::new(runtime), Some(native), driver.run())
@@ -228,6 +243,7 @@ impl Supervisor {
             options: Options::default(),
             shards: None,
             max_containers: 4096,
+            enter_leaf: false,
             faults: Faults::default(),
             clock: Clock::default(),
         }

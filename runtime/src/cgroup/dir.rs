@@ -99,6 +99,11 @@ impl Dir {
         rfs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// The file may be written by who we are.
+    pub(super) fn is_ours(&self, file: &str) -> bool {
+        rfs::accessat(&self.fd, file, rfs::Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    }
+
     /// Opens a file of this group; the flags get `O_CLOEXEC | O_NOFOLLOW`.
     pub(super) fn file(&self, file: &str, flags: OFlags) -> Result<OwnedFd> {
         rfs::openat(&self.fd, file, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())

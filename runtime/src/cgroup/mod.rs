@@ -120,7 +120,8 @@ pub struct Cgroups {
 
 impl Cgroups {
     /// Looks at what is mounted and makes our directories. On v2 this needs a group without processes of its own (a
-    /// delegated one, see [`enter_leaf`]); root falls back to `orangery/` at the top.
+    /// delegated one, see [`enter_leaf`]); root falls back to `orangery/` at the top, anybody else to the nearest group above
+    /// that is delegated and has none.
     ///
     /// # Errors
     /// A bad instance name, a configured parent that no hierarchy can use. Lack of permission is no error otherwise:

@@ -1,6 +1,7 @@
 //! Where our groups live: in each usable hierarchy one directory `orangery-<instance>`, made at the start, removed when
 //! the last holder goes. On v1 and hybrid it stands below our own group; on v2 below our own if that may have
-//! controllers (nobody inside), else, for root, below `orangery/` at the top.
+//! controllers (nobody inside), else, for root, below `orangery/` at the top, and for anybody else below the nearest group
+//! above that is theirs: a session under systemd has its whole `user@.service` delegated, and its scope lies in it.
 
 use super::detect::{Controller, Hierarchy, Kind};
 use super::dir::Dir;
@@ -129,8 +130,32 @@ pub(super) fn place_v2(
             // The first refusal is the one to tell: it is about the place that was wanted.
             place_top(hierarchy, name).map_err(|top| e.with_reason(format!("nor at the top: {}", v2::describe(&top))))
         }
+        Err(e) if strict && configured.is_none() => match place_above(hierarchy, name) {
+            Some(placed) => Ok(placed),
+            None => Err(e),
+        },
         other => other,
     }
+}
+
+/// Below the nearest group above our own that may have controllers and is ours. Nothing is moved: the keeper is born into
+/// groups below it by right of its `cgroup.procs`, which is why that must be ours too.
+pub(super) fn place_above(hierarchy: &Hierarchy, name: &str) -> Option<Placed> {
+    let names = wanted(hierarchy, None).ok()?;
+    for depth in (1..names.len()).rev() {
+        let parent = walk(&hierarchy.top, &names[..depth]).ok()?;
+        // Whoever delegates gives a subtree: what is above a group that is not ours is not ours either.
+        if !parent.is_ours("cgroup.procs") || !parent.is_ours("cgroup.subtree_control") {
+            return None;
+        }
+        if v2::has_internal_processes(&parent).ok()? {
+            continue;
+        }
+        if let Ok(placed) = finish_v2(parent, name, depth + 1, None, true) {
+            return Some(placed);
+        }
+    }
+    None
 }
 
 fn place_own(hierarchy: &Hierarchy, configured: Option<&[OsString]>, name: &str, strict: bool) -> Result<Placed> {

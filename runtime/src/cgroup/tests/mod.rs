@@ -2,6 +2,7 @@
 //! were v1 only. Without the rights each test prints why and passes as skipped. Every test has an instance of its own
 //! and takes stock at the end. This file is the kit.
 
+mod delegated;
 mod life;
 mod limits;
 mod pure_v2;
