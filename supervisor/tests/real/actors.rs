@@ -176,12 +176,16 @@ fn a_broken_actor_takes_its_workload_along(scene: &Scene) {
 fn a_flooded_mailbox(scene: &Scene) {
     play(scene, async |supervisor| {
         let container = parrot(supervisor).await;
-        let mut stdin = container.stdin().unwrap();
-        let mut output = container.stdout();
+        let (mut stdin, mut output) = (container.stdin().unwrap(), container.stdout());
+        let mut say = async |line: &[u8]| {
+            stdin.write_all(line).await.unwrap();
+            let chunk = wait::soon("a line", output.recv()).await;
+            assert!(matches!(&chunk, Some(orangery::Event::Chunk(chunk)) if &chunk.data[..] == line), "{chunk:?}");
+        };
+        // Who speaks ignores TERM already.
+        say(b"ready\n").await;
         let flood: Vec<_> = (0..100_000).map(|_| container.process().stop(15, Duration::from_secs(3600))).collect();
-        stdin.write_all(b"through\n").await.unwrap();
-        let chunk = wait::soon("a line", output.recv()).await;
-        assert!(matches!(&chunk, Some(orangery::Event::Chunk(chunk)) if &chunk.data[..] == b"through\n"), "{chunk:?}");
+        say(b"through\n").await;
         killed(&container).await;
         drop(flood);
     });
