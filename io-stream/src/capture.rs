@@ -82,6 +82,14 @@ impl Default for Capture {
 }
 
 /// Both ends of an output, and how much was between them.
+///
+/// ```
+/// use orangery_io_stream::Capture;
+/// let mut capture = Capture::new(4);
+/// capture.push(b"abcdefgh");
+/// let captured = capture.finish();
+/// assert_eq!((&captured.head[..], &captured.tail[..], captured.omitted), (&b"ab"[..], &b"gh"[..], 4));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Captured {
     /// The first bytes.

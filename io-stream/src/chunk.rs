@@ -11,6 +11,11 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cursor::{Cursor, StreamId};
 
 /// Which of the two output streams of a process.
+///
+/// ```
+/// use orangery_io_stream::Source;
+/// assert_eq!(Source::Stdout.other().as_str(), "stderr");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Standard output.
@@ -47,6 +52,11 @@ impl fmt::Display for Source {
 }
 
 /// A choice of sources, as a subscriber makes it.
+///
+/// ```
+/// use orangery_io_stream::{Source, Sources};
+/// assert!(Sources::Both.contains(Source::Stderr) && !Sources::Stdout.contains(Source::Stderr));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Sources {
     /// Standard output only.

@@ -221,6 +221,16 @@ pub enum CursorError {
 ///
 /// Nothing was read in its stead. Resuming at `oldest` gives the oldest bytes there are; by then it may
 /// have gone as well, if the stream is fast and its history small.
+///
+/// ```no_run
+/// # fn f(hub: &orangery_io_stream::Hub, cursor: orangery_io_stream::Cursor) {
+/// use orangery_io_stream::{Gone, SubscribeOptions};
+/// match hub.resume(cursor, SubscribeOptions::default()) {
+///     Ok(reader) => drop(reader),
+///     Err(Gone { oldest, reason, .. }) => println!("{reason:?}; go on at {oldest}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("cannot resume: {reason}")]
 pub struct Gone {

@@ -10,6 +10,20 @@ use crate::error::StreamErrorKind;
 ///
 /// [`Event::End`] or [`Event::Lagged`] is the last one; after it the subscriber yields `None`.
 /// The enum will grow: skip what you do not know.
+///
+/// ```no_run
+/// # async fn f(mut reader: orangery_io_stream::Subscriber) {
+/// use orangery_io_stream::Event;
+/// while let Some(event) = reader.recv().await {
+///     match event {
+///         Event::Chunk(chunk) => println!("{}: {} bytes", chunk.source, chunk.data.len()),
+///         Event::Gap(gap) => println!("{} bytes are missing", gap.bytes()),
+///         Event::End(end) => println!("the end: {:?}", end.reason),
+///         _ => {}
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

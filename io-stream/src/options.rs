@@ -37,6 +37,12 @@ impl Default for HubOptions {
 }
 
 /// What a subscriber wants.
+///
+/// ```
+/// use orangery_io_stream::{Overflow, Sources, SubscribeOptions};
+/// let options = SubscribeOptions { sources: Sources::Stderr, overflow: Overflow::DropNewest, ..Default::default() };
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscribeOptions {
     /// Which streams. Default both.

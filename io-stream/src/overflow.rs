@@ -6,6 +6,12 @@ use std::time::Duration;
 
 /// What happens when a subscriber's queue is full. Chosen by each subscriber for itself: it never
 /// changes what the others see.
+///
+/// ```
+/// use orangery_io_stream::Overflow;
+/// use std::time::Duration;
+/// assert_ne!(Overflow::block(Duration::from_secs(1)), Overflow::DropOldest);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Overflow {
     /// The oldest queued chunks make way; the reader sees a [`Gap`](crate::Gap) where they were. The

@@ -24,6 +24,13 @@ use crate::view::{LineOptions, LineStream};
 /// The events come in the order of the reads. The last one is [`Event::End`] (or [`Event::Lagged`],
 /// for a slow one that chose to be disconnected); then it yields `None` for ever. Dropping it leaves
 /// the hub at once and disturbs nobody.
+///
+/// ```no_run
+/// # async fn f(reader: orangery_io_stream::Subscriber) {
+/// let captured = reader.collect(1 << 20).await;
+/// println!("{}", String::from_utf8_lossy(&captured.to_vec()));
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Subscriber {
     slot: Arc<Slot>,

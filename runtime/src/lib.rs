@@ -176,6 +176,11 @@ impl AsFd for Root {
 }
 
 /// How the processes of a container are held.
+///
+/// ```
+/// use orangery_runtime::Pause;
+/// assert_eq!(Pause::default(), Pause::Freeze);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pause {

@@ -24,6 +24,14 @@ use crate::supervisor::Supervisor;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the command reads.
+///
+/// ```no_run
+/// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+/// use orangery::Stdin;
+/// let sorted = supervisor.command("sort").stdin(Stdin::Bytes("b\na\n".into())).run().await?;
+/// assert_eq!(sorted.stdout.to_vec(), b"a\nb\n");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Stdin {
@@ -60,6 +68,13 @@ pub struct Command {
 }
 
 /// What [`Command::run`] gives: the captured output and the report.
+///
+/// ```no_run
+/// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+/// let output: orangery::Output = supervisor.command("ls").run().await?;
+/// println!("{} bytes, then {:?}", output.stdout.to_vec().len(), output.report.exit);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Output {
@@ -316,6 +331,13 @@ impl IntoFuture for Command {
 }
 
 /// A further process in a container that runs: see [`ContainerHandle::command`].
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let listing = container.command("ls").arg("/").current_dir("/tmp").spawn().await?;
+/// println!("{:?}", listing.stdout().collect(4096).await.to_vec());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a command does nothing until it is spawned"]
 pub struct ExecCommand {

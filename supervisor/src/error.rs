@@ -15,6 +15,17 @@ use orangery_runtime as runtime;
 /// | `Unsupported` | 501 |
 /// | `Creation`, `Keeper`, `System`, `SupervisorFault` | 500 |
 /// | `ShutDown` | 503 |
+///
+/// ```
+/// use orangery::{ErrorKind, Sandbox};
+/// let refused = Sandbox::builder().output(0).build().unwrap_err();
+/// let status = match refused.kind() {
+///     ErrorKind::Invalid => 422,
+///     ErrorKind::Exhausted => 429,
+///     _ => 500,
+/// };
+/// assert_eq!(status, 422);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -49,6 +60,14 @@ pub enum ErrorKind {
 }
 
 /// An error of this library: "we could not". A command that fails or hits a limit is a [`Report`](crate::Report).
+///
+/// ```no_run
+/// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+/// if let Err(error) = supervisor.command("no-such-program").run().await {
+///     println!("{error}; field {:?}, what to do: {:?}", error.field(), error.hint());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Error {
     errors: Vec<runtime::Error>,

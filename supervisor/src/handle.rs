@@ -43,6 +43,14 @@ pub use stats::StatsStream;
 /// Clones are the same container, and so are handles from [`Supervisor::container`](crate::Supervisor::container). When
 /// the last of all of them is dropped the container is killed and removed, without blocking, unless
 /// [`ContainerHandle::detach`] was called on any of them: of a detached container handles come and go and it lives on.
+///
+/// ```no_run
+/// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+/// let container = supervisor.command("sleep").arg("1000").spawn().await?;
+/// container.kill()?;
+/// assert_eq!(container.wait().await?.shell_code(), 137);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ContainerHandle {
     inner: Arc<Owner>,
@@ -55,6 +63,13 @@ struct Owner {
 }
 
 /// One process of a container. Clones are the same process; dropping them does nothing to it.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let more = container.command("sh").arg("-c").arg("exit 3").spawn().await?;
+/// assert_eq!(more.wait().await?.shell_code(), 3);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ProcessHandle {
     slot: Arc<Slot>,
@@ -75,6 +90,13 @@ impl std::fmt::Debug for ProcessHandle {
 }
 
 /// A container as it is now.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let now: orangery::Inspect = container.inspect();
+/// println!("{} is {:?}, its command is {:?}", now.id, now.state, now.pid);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Inspect {
@@ -105,6 +127,14 @@ pub struct Inspect {
 }
 
 /// A process as it is now.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// for process in container.inspect().processes {
+///     println!("{process:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProcessSummary {

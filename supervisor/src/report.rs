@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 /// A figure that was measured, or the reason why it is not known. Never zero for unknown.
 ///
 /// In JSON: the value itself, or `{"unknown": "why"}`.
+///
+/// ```
+/// use orangery::Measured;
+/// let peak: Measured<u64> = serde_json::from_str("4096").unwrap();
+/// assert_eq!(peak.known(), Some(&4096));
+/// let unknown: Measured<u64> = serde_json::from_str(r#"{"unknown": "no cgroup"}"#).unwrap();
+/// assert_eq!(unknown.known(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Measured<T> {
@@ -34,6 +42,12 @@ impl<T> Measured<T> {
 }
 
 /// How a process ended.
+///
+/// ```
+/// use orangery::ExitStatus;
+/// assert!(ExitStatus::Code(0).success());
+/// assert_eq!(ExitStatus::Signal { signal: 9, core_dumped: false }.shell_code(), 137);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -80,6 +94,12 @@ impl From<orangery_runtime::ExitStatus> for ExitStatus {
 }
 
 /// A limit that can end a container.
+///
+/// ```
+/// use orangery::{Cause, LimitKind};
+/// let cause = Cause::Limit(LimitKind::Wall);
+/// assert_ne!(cause, Cause::Limit(LimitKind::Memory));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -108,6 +128,17 @@ pub enum LimitKind {
 }
 
 /// Why a container ended.
+///
+/// ```
+/// use orangery::{Cause, LimitKind};
+/// let verdict = |cause: &Cause| match cause {
+///     Cause::Own => "it ended by itself",
+///     Cause::Limit(LimitKind::Wall) => "it took too long",
+///     Cause::Limit(_) => "it wanted too much",
+///     _ => "we ended it",
+/// };
+/// assert_eq!(verdict(&Cause::Stop { escalated: true }), "we ended it");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -147,6 +178,12 @@ fn anything<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::
 }
 
 /// What the OOM killer did.
+///
+/// ```
+/// use orangery::OomVerdict;
+/// let killed = |oom: &OomVerdict| matches!(oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. });
+/// assert!(!killed(&OomVerdict::No));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -192,6 +229,15 @@ impl From<orangery_runtime::cgroup::Oom> for OomVerdict {
 }
 
 /// What the main process used.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let report = container.wait().await?;
+/// if let Some(usage) = report.usage.known() {
+///     println!("{} us of processor time, {} KiB", usage.user_us + usage.system_us, usage.max_rss_kib);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {
@@ -226,6 +272,13 @@ impl From<orangery_runtime::Rusage> for Usage {
 }
 
 /// What one output stream carried.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let orangery::StreamTotals { bytes, lost, .. } = container.wait().await?.stdout.clone();
+/// println!("{bytes:?} came out, {lost} were lost");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamTotals {
@@ -236,6 +289,13 @@ pub struct StreamTotals {
 }
 
 /// What the container's cgroup counted, read after the last process was gone.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let report = container.wait().await?;
+/// println!("{}: peak {:?}", report.cgroup.mode, report.cgroup.memory_peak.known());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CgroupUsage {
@@ -252,6 +312,13 @@ pub struct CgroupUsage {
 /// The account of one container's main process, or of one further process.
 ///
 /// The schema is versioned; readers skip fields that they do not know.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let report = container.wait().await?;
+/// println!("{:?} because of {:?} after {:?}", report.exit, report.cause, report.wall_us);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {

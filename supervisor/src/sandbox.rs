@@ -89,6 +89,14 @@ impl Sandbox {
 }
 
 /// Builds a [`Sandbox`]; refusals are collected and told by [`SandboxBuilder::build`], all at once.
+///
+/// ```
+/// use orangery::{ErrorKind, Sandbox};
+/// use std::time::Duration;
+/// let refused = Sandbox::builder().wall(Duration::ZERO).output(0).build().unwrap_err();
+/// assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("wall")));
+/// assert_eq!(refused.messages().count(), 2);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SandboxBuilder {

@@ -33,6 +33,15 @@ use crate::shard::{Shards, run_system};
 ///
 /// A panic of one of its actors harms nobody in a host that unwinds. With `panic = "abort"` in the host's profile it is
 /// the end of the host, as every panic is, and the keeper removes all containers; the library warns of it once.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), orangery::Error> {
+/// let supervisor = orangery::Supervisor::new()?;
+/// let output = supervisor.command("echo").arg("hi").run().await?;
+/// assert_eq!(output.stdout.to_vec(), b"hi\n");
+/// supervisor.shutdown().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Supervisor {
     inner: Arc<Inner>,
@@ -56,6 +65,11 @@ impl std::fmt::Debug for Supervisor {
 }
 
 /// Configures a [`Supervisor`].
+///
+/// ```no_run
+/// let supervisor = orangery::Supervisor::builder().shards(2).max_containers(100).build()?;
+/// # Ok::<(), orangery::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SupervisorBuilder {

@@ -16,6 +16,12 @@ const CPUS: u32 = 8192;
 const NODES: u32 = 1024;
 
 /// What one container may use. `None` is "not asked": at creation the kernel's default, in an update "leave it".
+///
+/// ```
+/// use orangery_runtime::cgroup::Limits;
+/// let limits = Limits { memory: Some(64 << 20), pids: Some(32), ..Limits::default() };
+/// assert!(limits.validate().is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Memory in bytes: `memory.max` (v2, 4.5), `memory.limit_in_bytes` (v1). Rounded down to a page by the kernel.
@@ -36,6 +42,12 @@ pub struct Limits {
 }
 
 /// `quota_us` of CPU time in each `period_us`; 200000 of 100000 is two CPUs.
+///
+/// ```
+/// use orangery_runtime::cgroup::{CpuQuota, Limits};
+/// let half = CpuQuota { quota_us: 50_000, period_us: 100_000 };
+/// assert!(Limits { cpu_quota: Some(half), ..Limits::default() }.validate().is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CpuQuota {
     /// Microseconds of CPU time, at least 1000.

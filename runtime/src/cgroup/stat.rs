@@ -9,6 +9,11 @@ use super::v1;
 use serde::Serialize;
 
 /// One reading. `None` is "unknown here".
+///
+/// ```
+/// use orangery_runtime::cgroup::Stats;
+/// assert_eq!(Stats::default().cpu_usage_ns, None, "unknown is never zero");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {

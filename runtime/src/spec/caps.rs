@@ -172,6 +172,14 @@ impl FromIterator<CapSet> for CapSet {
 }
 
 /// The five sets of a process.
+///
+/// ```
+/// use orangery_runtime::spec::{CapSet, Caps};
+/// let kill = CapSet::parse("CAP_KILL")?;
+/// assert!(Caps::default_root().effective.contains(kill));
+/// assert!(!Caps::none().effective.contains(kill));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
 pub struct Caps {
     /// What execve can give at most.

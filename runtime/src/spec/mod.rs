@@ -28,6 +28,12 @@ pub use check::CheckedSpec;
 pub use rlimit::{Resource, Rlimit};
 
 /// What a container's `/` is.
+///
+/// ```
+/// use orangery_runtime::spec::{Access, Rootfs};
+/// let image = Rootfs::Dir { path: "/srv/image".into(), access: Access::Overlay };
+/// assert_ne!(image, Rootfs::default());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -79,6 +85,11 @@ impl Rootfs {
 }
 
 /// What a container may do to its root directory.
+///
+/// ```
+/// use orangery_runtime::spec::Access;
+/// assert_eq!(Access::default(), Access::ReadOnly);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
@@ -92,6 +103,11 @@ pub enum Access {
 }
 
 /// Where a container's user ids come from.
+///
+/// ```
+/// use orangery_runtime::spec::UserNamespace;
+/// assert_eq!(UserNamespace::default(), UserNamespace::Own);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserNamespace {
@@ -106,6 +122,11 @@ pub enum UserNamespace {
 }
 
 /// A container's network.
+///
+/// ```
+/// use orangery_runtime::spec::Network;
+/// assert_eq!(Network::default(), Network::None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
@@ -117,6 +138,12 @@ pub enum Network {
 }
 
 /// A mount that the user asked for.
+///
+/// ```
+/// use orangery_runtime::spec::{Mount, MountSource};
+/// let data = Mount { source: MountSource::Bind("/srv/data".into()), target: "/data".into(), read_only: true };
+/// assert!(data.read_only);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mount {
     /// What is mounted.
@@ -128,6 +155,12 @@ pub struct Mount {
 }
 
 /// What a [`Mount`] mounts.
+///
+/// ```
+/// use orangery_runtime::spec::MountSource;
+/// let scratch = MountSource::Tmpfs { size: Some(16 << 20) };
+/// assert_ne!(scratch, MountSource::Bind("/srv".into()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -153,6 +186,12 @@ pub struct StagedFile {
 }
 
 /// Size of the container's private writable space (all tmpfs of it and a throw-away upper layer together).
+///
+/// ```
+/// use orangery_runtime::spec::Disk;
+/// let half = Disk { bytes: 32 << 20, ..Disk::default() };
+/// assert_eq!(half.inodes, 16_384);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
     /// Bytes.
@@ -228,6 +267,11 @@ pub enum Stdio {
 }
 
 /// Who a process runs as.
+///
+/// ```
+/// use orangery_runtime::spec::User;
+/// assert_ne!(User::Ids { uid: 1000, gid: 1000 }, User::default());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -247,6 +291,11 @@ pub enum User {
 }
 
 /// Which system calls a process may make.
+///
+/// ```
+/// use orangery_runtime::spec::Seccomp;
+/// assert_eq!(Seccomp::default(), Seccomp::Default);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

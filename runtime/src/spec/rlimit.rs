@@ -11,6 +11,12 @@ use super::size::parse_size;
 pub const INFINITY: u64 = u64::MAX;
 
 /// A resource that has a limit.
+///
+/// ```
+/// use orangery_runtime::spec::Resource;
+/// assert_eq!(Resource::from_name("RLIMIT_NOFILE")?, Resource::Nofile);
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resource {
@@ -190,6 +196,14 @@ impl FromStr for Resource {
 }
 
 /// One limit. [`INFINITY`] is none; it is written as `"unlimited"`.
+///
+/// ```
+/// use orangery_runtime::spec::{Resource, Rlimit};
+/// let files = Rlimit::new(Resource::Nofile, 64, 128)?;
+/// assert!(Rlimit::new(Resource::Nofile, 128, 64).is_err(), "the soft limit is the lower one");
+/// # assert_eq!(files.hard, 128);
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Rlimit {
     /// What is limited.

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// Where a container is.
+///
+/// ```
+/// use orangery::State;
+/// assert_eq!(serde_json::to_string(&State::Running).unwrap(), "\"running\"");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

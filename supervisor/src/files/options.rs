@@ -55,6 +55,13 @@ impl CopyOptions {
 }
 
 /// What was copied.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let copied: orangery::Copied = container.copy_out("/out", "results", Default::default()).await?;
+/// println!("{} files, {} bytes", copied.files, copied.bytes);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
@@ -71,6 +78,15 @@ pub struct Copied {
 }
 
 /// Something that was not copied.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let copied = container.copy_out("/out", "results", Default::default()).await?;
+/// for orangery::Skipped { path, reason, .. } in copied.skipped {
+///     println!("{} was left out: {reason:?}", path.display());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Skipped {
@@ -81,6 +97,14 @@ pub struct Skipped {
 }
 
 /// Why something was not copied.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// use orangery::SkipReason;
+/// let copied = container.copy_out("/out", "results", Default::default()).await?;
+/// assert!(!copied.skipped.iter().any(|skipped| skipped.reason == SkipReason::Device));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SkipReason {

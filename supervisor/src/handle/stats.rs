@@ -17,6 +17,16 @@ use crate::container::msg::PushStats;
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// The counters of a container as they come: see [`ContainerHandle::stats_stream`].
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// use futures_util::StreamExt as _;
+/// let mut stats: orangery::StatsStream = container.stats_stream(std::time::Duration::from_secs(1));
+/// while let Some(stats) = stats.next().await {
+///     println!("{:?}", stats.cpu_usage_ns);
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "a stream does nothing until it is read"]
 pub struct StatsStream {
     inner: Pin<Box<dyn Stream<Item = Stats> + Send>>,
