@@ -167,6 +167,11 @@ pub(crate) struct PerSource<T> {
 }
 
 impl<T> PerSource<T> {
+    /// The two values.
+    pub(crate) const fn new(stdout: T, stderr: T) -> Self {
+        Self { stdout, stderr }
+    }
+
     /// Asks `f` for the value of each source.
     pub(crate) fn from_fn(mut f: impl FnMut(Source) -> T) -> Self {
         Self { stdout: f(Source::Stdout), stderr: f(Source::Stderr) }

@@ -89,10 +89,14 @@ pub enum GapCause {
     SpillFull,
     /// What had been spilled could not be read back.
     SpillFailed,
+    /// The log took no bytes (its disk was full, say), and the workload was not to wait for it.
+    LogFull,
+    /// The segment of the log was removed, as its options say, before this reader came to it.
+    Removed,
 }
 
 impl GapCause {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::NotRetained,
         Self::PositionForgotten,
         Self::DroppedOldest,
@@ -101,6 +105,8 @@ impl GapCause {
         Self::Suppressed,
         Self::SpillFull,
         Self::SpillFailed,
+        Self::LogFull,
+        Self::Removed,
     ];
 
     /// The cause in lower case, words joined by hyphens: `"dropped-oldest"`.
@@ -114,6 +120,8 @@ impl GapCause {
             Self::Suppressed => "suppressed",
             Self::SpillFull => "spill-full",
             Self::SpillFailed => "spill-failed",
+            Self::LogFull => "log-full",
+            Self::Removed => "removed",
         }
     }
 

@@ -68,6 +68,10 @@
 //! [`view`] makes lines, plain text without terminal sequences, and the log formats of CRI, Docker and
 //! newline-delimited JSON out of the same bytes.
 //!
+//! # Logs
+//!
+//! [`log`] empties pipes into files instead, by splice(2), and reads them back from any place.
+//!
 //! # Order
 //!
 //! The order is that of the reads. Two pipes cannot tell in which order their bytes were written.
@@ -89,6 +93,7 @@ mod error;
 mod event;
 mod from;
 mod hub;
+pub mod log;
 mod metrics;
 mod options;
 mod overflow;

@@ -69,6 +69,22 @@ impl PipeReader {
         })
     }
 
+    /// Waits until there is something to read, or the end.
+    pub(crate) async fn ready(&self) -> io::Result<()> {
+        self.receiver.readable().await
+    }
+
+    /// Runs one non-blocking operation on the descriptor; after [`io::ErrorKind::WouldBlock`] of it
+    /// [`PipeReader::ready`] waits for new bytes.
+    pub(crate) fn try_io<R>(&self, operation: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        self.receiver.try_io(operation)
+    }
+
+    /// Whether it is a pipe, and no socket.
+    pub(crate) fn is_pipe(&self) -> bool {
+        fstat(&self.receiver).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+    }
+
     /// How many bytes the pipe holds at this moment.
     pub(crate) fn available(&self) -> Result<u64, StreamError> {
         rustix::io::ioctl_fionread(&self.receiver).map_err(|errno| StreamError::io(READ, StreamErrorKind::Read, errno))

@@ -123,7 +123,7 @@ impl Drop for AbandonOnDrop {
     }
 }
 
-async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
+pub(crate) async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
     exit.await;
     match grace {
         Some(grace) => tokio::time::sleep(grace).await,
@@ -131,15 +131,17 @@ async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
     }
 }
 
-async fn run_some(reader: Option<PipeReader>, source: Source, hub: &Hub, mut stopped: watch::Receiver<()>) -> PumpEnd {
-    let stop = async move {
-        // An error means that nobody is left to say stop.
-        if stopped.changed().await.is_err() {
-            pending().await
-        }
-    };
+/// Ready when the pumps are told to stop.
+pub(crate) async fn stopped_by(mut stopped: watch::Receiver<()>) {
+    // An error means that nobody is left to say so.
+    if stopped.changed().await.is_err() {
+        pending().await
+    }
+}
+
+async fn run_some(reader: Option<PipeReader>, source: Source, hub: &Hub, stopped: watch::Receiver<()>) -> PumpEnd {
     match reader {
-        Some(reader) => run(reader, source, hub, stop).await,
+        Some(reader) => run(reader, source, hub, stopped_by(stopped)).await,
         None => PumpEnd::Eof,
     }
 }
@@ -201,15 +203,19 @@ fn failed(source: Source, error: StreamError) -> PumpEnd {
 
 /// Closes the hub by what both pumps came to.
 fn close(hub: &Hub, out: &PumpEnd, err: &PumpEnd) -> EndReason {
+    hub.close(end_info(out, err));
+    // Somebody else may have closed it first: theirs is the reason then.
+    hub.end().map_or(EndReason::Abandoned, |end| end.reason)
+}
+
+/// What both pumps came to.
+pub(crate) fn end_info(out: &PumpEnd, err: &PumpEnd) -> EndInfo {
     let ends = [out, err];
-    let info = EndInfo {
+    EndInfo {
         leaked_writers: ends.iter().any(|end| matches!(end, PumpEnd::Leaked)),
         error: ends.iter().find_map(|end| match end {
             PumpEnd::Failed(error) => Some(error.kind()),
             PumpEnd::Eof | PumpEnd::Leaked | PumpEnd::Closed => None,
         }),
-    };
-    hub.close(info);
-    // Somebody else may have closed it first: theirs is the reason then.
-    hub.end().map_or(EndReason::Abandoned, |end| end.reason)
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) fn writer(mut file: File, len: usize) -> JoinHandle<()> {
     })
 }
 
+#[allow(dead_code, reason = "the tests of logs have their own readers")]
 /// Reads to the end and checks the order, the bytes and the sum; gives received, missed, and the end.
 pub(crate) async fn check_all(mut subscriber: Subscriber, total: u64) -> (u64, u64, EndReason) {
     let (mut position, mut missed) = (0, 0);

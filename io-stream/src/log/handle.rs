@@ -1,0 +1,298 @@
+//! The writing side of a log as its users hold it: made, opened again, stepped by the pump, asked.
+//!
+//! It owns the lock on the log's state and both writers; its own lock is never held across an await.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::watch;
+
+use super::error::{LogError, LogErrorKind};
+use super::options::{LogOptions, ReadOptions};
+use super::reader::LogReader;
+use super::state::{Slot, State};
+use super::sync::Syncer;
+use super::writer::{Around, Taken, Writer};
+use super::{retain, state};
+use crate::chunk::{Generation, PerSource, Source, Stamp};
+use crate::cursor::{Cursor, StreamId};
+use crate::event::EndReason;
+use crate::from::From;
+use crate::slot::lock;
+
+/// The writing side of a log. A handle: clones share it.
+///
+/// Fed by [`log_pump_pair`]; readers can be made while it is. When the last handle goes, the lock on the
+/// log goes with it.
+#[derive(Debug, Clone)]
+pub struct Log {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    dir: PathBuf,
+    options: LogOptions,
+    stream: StreamId,
+    generation: Generation,
+    inner: Mutex<Inner>,
+    /// Told whenever readers may find something new.
+    news: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: File,
+    slots: PerSource<Slot>,
+    writers: PerSource<Writer>,
+    seq: u64,
+    last: Option<Source>,
+    syncer: Syncer,
+    removed: u64,
+}
+
+/// What can be measured of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct LogMetrics {
+    /// Bytes that were taken from the pipes, both sources together, since the log was made.
+    pub taken: u64,
+    /// Bytes that this writer read away because the log took none.
+    pub discarded: u64,
+    /// Segments that this writer removed.
+    pub removed_segments: u64,
+    /// Times that bytes were forced to the disk.
+    pub syncs: u64,
+    /// Times that this failed.
+    pub failed_syncs: u64,
+}
+
+const CREATE: &str = "create a log in";
+const OPEN: &str = "open the log in";
+
+impl Log {
+    /// Makes a new log in `dir`, and the directory where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`LogErrorKind::Exists`] where there is a log already, [`LogErrorKind::Option`], or
+    /// [`LogErrorKind::Io`] with what the system said.
+    pub fn create(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
+        let dir = dir.as_ref();
+        check_options(CREATE, dir, &options)?;
+        std::fs::create_dir_all(dir).map_err(LogError::io(CREATE, dir))?;
+        let state = State {
+            stream: options.stream.unwrap_or_else(StreamId::random),
+            generation: options.generation,
+            slots: PerSource::default(),
+        };
+        let file = state.create(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => LogError::new(CREATE, dir, LogErrorKind::Exists),
+            _ => LogError::io(CREATE, dir)(error),
+        })?;
+        Self::start(dir, options, file, state, CREATE)
+    }
+
+    /// Goes on with the log in `dir`, however its last writer ended. Identity and generation are those
+    /// it has.
+    ///
+    /// # Errors
+    ///
+    /// [`LogErrorKind::Missing`], [`LogErrorKind::NotALog`], [`LogErrorKind::InUse`] while another writer
+    /// has it, [`LogErrorKind::Option`], or [`LogErrorKind::Io`] with what the system said.
+    pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
+        let dir = dir.as_ref();
+        check_options(OPEN, dir, &options)?;
+        let file = state::open(dir).map_err(missing(OPEN, dir))?;
+        let state = State::read(&file).map_err(LogError::io(OPEN, dir))?;
+        Self::start(dir, options, file, state, OPEN)
+    }
+
+    fn start(
+        dir: &Path,
+        options: LogOptions,
+        file: File,
+        state: State,
+        operation: &'static str,
+    ) -> Result<Self, LogError> {
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            rustix::io::Errno::WOULDBLOCK => LogError::new(operation, dir, LogErrorKind::InUse),
+            errno => LogError::io(operation, dir)(errno),
+        })?;
+        let mut inner = Inner {
+            state: file,
+            slots: state.slots,
+            writers: PerSource::from_fn(Writer::new),
+            seq: 0,
+            last: None,
+            syncer: Syncer::default(),
+            removed: 0,
+        };
+        for source in Source::ALL {
+            // What was an end is none any more: more bytes may come.
+            if inner.slots[source].end.take().is_some() {
+                inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
+            }
+            let recovered = inner.writers[source].recover(dir, state.slots[source].taken);
+            let seq = recovered.map_err(LogError::io(operation, dir))?;
+            inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
+        }
+        let core = Core {
+            dir: dir.to_owned(),
+            options,
+            stream: state.stream,
+            generation: state.generation,
+            inner: Mutex::new(inner),
+            news: watch::Sender::new(()),
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.core.dir
+    }
+
+    /// The identity that cursors of this log carry.
+    pub fn stream(&self) -> StreamId {
+        self.core.stream
+    }
+
+    /// The incarnation whose bytes these are.
+    pub fn generation(&self) -> Generation {
+        self.core.generation
+    }
+
+    /// The place after the last byte that was taken so far.
+    pub fn cursor(&self) -> Cursor {
+        let inner = lock(&self.core.inner);
+        let next = |source: Source| inner.writers[source].next();
+        Cursor::new(self.core.stream, self.core.generation, Source::Stdout, next(Source::Stdout), next(Source::Stderr))
+    }
+
+    /// A reader that starts at `from`, and that is woken by this writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogReader::open`].
+    pub fn reader(&self, from: From, options: ReadOptions) -> Result<LogReader, LogError> {
+        // Subscribed before it looks: what is written in between wakes it.
+        let news = self.core.news.subscribe();
+        Ok(LogReader::open(&self.core.dir, from, options)?.woken_by(news))
+    }
+
+    /// A reader that has everything before `cursor`, and that is woken by this writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogReader::resume`].
+    pub fn resume(&self, cursor: Cursor, options: ReadOptions) -> Result<LogReader, LogError> {
+        let news = self.core.news.subscribe();
+        Ok(LogReader::resume(&self.core.dir, cursor, options)?.woken_by(news))
+    }
+
+    /// The descriptor of the segment of `source` that is being written, for a process that is to go on
+    /// with it when this one has ended: they share its position. `None` while none is open.
+    pub fn segment(&self, source: Source) -> Option<OwnedFd> {
+        let inner = lock(&self.core.inner);
+        inner.writers[source].file().and_then(|(file, _)| file.try_clone().ok()).map(OwnedFd::from)
+    }
+
+    /// What can be measured now.
+    pub fn metrics(&self) -> LogMetrics {
+        let inner = lock(&self.core.inner);
+        let (syncs, failed_syncs) = inner.syncer.counts();
+        let sum = |of: &dyn Fn(&Writer) -> u64| Source::ALL.into_iter().map(|s| of(&inner.writers[s])).sum();
+        LogMetrics {
+            taken: sum(&Writer::next),
+            discarded: sum(&|writer| writer.discarded),
+            removed_segments: inner.removed,
+            syncs,
+            failed_syncs,
+        }
+    }
+
+    /// Takes what the pipe of `source` holds, once.
+    pub(super) fn step(&self, source: Source, pipe: BorrowedFd<'_>) -> Taken {
+        let taken = lock(&self.core.inner).step(source, pipe, &self.core);
+        if matches!(taken, Taken::Logged(_) | Taken::Discarded(_)) {
+            self.core.news.send_replace(());
+        }
+        taken
+    }
+
+    /// Writes down how both sources ended.
+    pub(super) fn finish(&self, reason: EndReason) {
+        let mut inner = lock(&self.core.inner);
+        let mut files = Vec::new();
+        for source in Source::ALL {
+            let slot = Slot { taken: inner.writers[source].next(), end: Some(reason) };
+            inner.slots[source] = slot;
+            if let Err(error) = slot.write(&inner.state, source) {
+                tracing::warn!(%source, %error, "the end of a log could not be written down");
+            }
+            files.extend(inner.writers[source].file().and_then(|(file, _)| file.try_clone().ok()));
+        }
+        files.extend(inner.state.try_clone());
+        inner.syncer.closed(self.core.options.sync, files);
+        drop(inner);
+        self.core.news.send_replace(());
+    }
+}
+
+impl Inner {
+    fn step(&mut self, source: Source, pipe: BorrowedFd<'_>, core: &Core) -> Taken {
+        let mut closed = Vec::new();
+        let before = self.writers[source].file().is_some();
+        let mut around = Around {
+            dir: &core.dir,
+            options: &core.options,
+            seq: &mut self.seq,
+            last: &mut self.last,
+            closed: &mut closed,
+        };
+        let taken = self.writers[source].step(pipe, &mut around);
+        if let Taken::Discarded(_) = taken {
+            self.note_discarded(source);
+        }
+        if !closed.is_empty() || (!before && self.writers[source].file().is_some()) {
+            match retain::apply(&core.dir, &core.options) {
+                Ok(removed) => self.removed += removed,
+                Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
+            }
+        }
+        self.syncer.closed(core.options.sync, closed);
+        if matches!(taken, Taken::Logged(_)) && self.syncer.is_due(core.options.sync, Stamp::now().mono) {
+            let files = Source::ALL.into_iter().filter_map(|source| self.writers[source].file()?.0.try_clone().ok());
+            self.syncer.current(files.collect());
+        }
+        taken
+    }
+
+    /// In place, so that it works on a full disk: after a crash the gap is known, up to one step.
+    fn note_discarded(&mut self, source: Source) {
+        self.slots[source].taken = self.writers[source].next();
+        if let Err(error) = self.slots[source].write(&self.state, source) {
+            tracing::debug!(%source, %error, "a gap could not be written down");
+        }
+    }
+}
+
+fn check_options(operation: &'static str, dir: &Path, options: &LogOptions) -> Result<(), LogError> {
+    if options.segment_bytes == 0 || options.keep_segments == 0 {
+        return Err(LogError::new(operation, dir, LogErrorKind::Option));
+    }
+    Ok(())
+}
+
+/// A log that is not there is called so.
+fn missing(operation: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> LogError {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => LogError::new(operation, dir, LogErrorKind::Missing),
+        _ => LogError::io(operation, dir)(error),
+    }
+}

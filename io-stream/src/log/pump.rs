@@ -1,0 +1,121 @@
+//! From pipe to log, as one future for both streams of one incarnation.
+//!
+//! The twin of the hub's pumps: same ends, same grace. No byte passes through this process but those
+//! that a full log makes it read away.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Log;
+use super::writer::Taken;
+use crate::chunk::Source;
+use crate::error::{StreamError, StreamErrorKind};
+use crate::event::EndReason;
+use crate::pipe::PipeReader;
+use crate::pump::{PumpEnd, end_info, grace_over, stopped_by};
+
+const PUMP: &str = "empty a pipe into a log";
+
+/// Empties both pipes of one incarnation into `log`, and writes down how they ended.
+///
+/// Ends as [`pump_pair`](crate::pump_pair) does: at the end of both, or when `exit` is ready and `grace`
+/// has passed since. It waits for nothing but the pipes: while the log takes no bytes, they are read
+/// away and counted. Only the page cache can make the calling thread wait, where the kernel throttles
+/// writers to a slow disk.
+///
+/// Both descriptors must be pipes: a socket ends as [`EndReason::Error`] at once.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with a timer, if there is a grace.
+///
+/// # Cancel safety
+///
+/// Dropped at any time it leaves the log as a crash would: no byte is lost, no end is written, and
+/// another writer may go on with the same pipes.
+pub async fn log_pump_pair(
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    log: Log,
+    exit: impl Future<Output = ()>,
+    grace: Option<Duration>,
+) -> EndReason {
+    let (stop, stopped) = watch::channel(());
+    let pumps = async {
+        tokio::join!(
+            run(stdout.as_ref(), Source::Stdout, &log, stopped.clone()),
+            run(stderr.as_ref(), Source::Stderr, &log, stopped.clone()),
+        )
+    };
+    let mut pumps = std::pin::pin!(pumps);
+    let (out, err) = tokio::select! {
+        biased;
+        // Asked first: pumps that are never out of work would eat the task's budget before it.
+        () = grace_over(exit, grace) => {
+            stop.send_replace(());
+            pumps.await
+        }
+        ends = &mut pumps => ends,
+    };
+    let reason = end_info(&out, &err).reason();
+    log.finish(reason);
+    reason
+}
+
+async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: watch::Receiver<()>) -> PumpEnd {
+    let Some(reader) = reader else { return PumpEnd::Eof };
+    if !reader.is_pipe() {
+        return PumpEnd::Failed(StreamError::new(PUMP, StreamErrorKind::NotAPipe));
+    }
+    let mut stop = std::pin::pin!(stopped_by(stopped));
+    loop {
+        let ready = tokio::select! {
+            biased;
+            () = &mut stop => return drain(reader, source, log),
+            ready = reader.ready() => ready,
+        };
+        let taken = ready.and_then(|()| reader.try_io(|| take(reader, source, log)));
+        match taken {
+            Ok(Taken::Eof) => return PumpEnd::Eof,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, error)),
+        }
+    }
+}
+
+fn take(reader: &PipeReader, source: Source, log: &Log) -> io::Result<Taken> {
+    match log.step(source, reader.as_fd()) {
+        Taken::Empty => Err(io::ErrorKind::WouldBlock.into()),
+        Taken::Failed(errno) => Err(errno.into()),
+        taken => Ok(taken),
+    }
+}
+
+/// Takes what the pipe holds now, and not what a writer adds meanwhile.
+fn drain(reader: &PipeReader, source: Source, log: &Log) -> PumpEnd {
+    let mut left = match reader.available() {
+        Ok(left) => left,
+        Err(error) => return PumpEnd::Failed(error),
+    };
+    // One step more than there is to take: it tells an ended pipe from one that is held.
+    loop {
+        let done = left == 0;
+        match log.step(source, reader.as_fd()) {
+            Taken::Logged(len) | Taken::Discarded(len) => left = left.saturating_sub(len),
+            Taken::Empty => return PumpEnd::Leaked,
+            Taken::Eof => return PumpEnd::Eof,
+            Taken::Failed(errno) => {
+                return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, errno));
+            }
+        }
+        if done {
+            return PumpEnd::Leaked;
+        }
+    }
+}

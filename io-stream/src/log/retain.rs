@@ -1,0 +1,89 @@
+//! Which segments go: by their number, and by their bytes.
+//!
+//! Run when a segment was begun. Readers that have a removed one open read it to its end; others are
+//! told a gap.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::options::LogOptions;
+use super::segment::{self, Segment};
+use crate::chunk::Source;
+
+/// One closed segment on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Closed {
+    segment: Segment,
+    bytes: u64,
+    changed: SystemTime,
+}
+
+/// Removes what the options do not keep. Gives how many segments went.
+pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
+    let mut closed = Vec::new();
+    let mut removed = 0;
+    for source in Source::ALL {
+        let segments = segment::list(dir, source)?;
+        let extra = segments.len().saturating_sub(options.keep_segments.max(1));
+        let (old, kept) = segments.split_at(extra);
+        for segment in old {
+            segment::remove(dir, segment)?;
+            removed += 1;
+        }
+        // The last one is being written.
+        for segment in kept.iter().take(kept.len().saturating_sub(1)) {
+            let data = std::fs::metadata(segment.data(dir))?;
+            closed.push(Closed { segment: *segment, bytes: data.len(), changed: data.modified()? });
+        }
+    }
+    let Some(keep) = options.keep_bytes else { return Ok(removed) };
+    for segment in too_much(closed, keep) {
+        segment::remove(dir, &segment)?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// The oldest of them, so that what is left has at most `keep` bytes.
+fn too_much(mut closed: Vec<Closed>, keep: u64) -> Vec<Segment> {
+    // Of one source by offset, whatever the clock says.
+    closed.sort_by_key(|each| (each.changed, each.segment.base));
+    let mut bytes: u64 = closed.iter().map(|each| each.bytes).sum();
+    let mut gone = Vec::new();
+    for each in closed {
+        if bytes <= keep {
+            break;
+        }
+        bytes -= each.bytes;
+        gone.push(each.segment);
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_until_the_rest_fits() {
+        let at = |source, base, seconds| Closed {
+            segment: Segment::plain(source, base),
+            bytes: 10,
+            changed: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+        };
+        let closed = || {
+            vec![
+                at(Source::Stdout, 0, 5),
+                at(Source::Stdout, 10, 7),
+                at(Source::Stderr, 0, 6),
+                at(Source::Stderr, 9, 9),
+            ]
+        };
+        let bases = |keep| too_much(closed(), keep).iter().map(|s| (s.source, s.base)).collect::<Vec<_>>();
+        assert_eq!(bases(40), []);
+        assert_eq!(bases(39), [(Source::Stdout, 0)]);
+        assert_eq!(bases(15), [(Source::Stdout, 0), (Source::Stderr, 0), (Source::Stdout, 10)]);
+        assert_eq!(bases(0).len(), 4);
+    }
+}

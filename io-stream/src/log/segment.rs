@@ -1,0 +1,127 @@
+//! The files of a log's directory by name: which segments there are, and where each begins.
+//!
+//! A segment is named by its source and by the stream offset of its first byte, so that offsets stay
+//! valid however many segments came before or were removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::chunk::Source;
+
+/// Digits of an offset in a name: those of the largest 64-bit number, so that names sort.
+const DIGITS: usize = 20;
+
+/// No stream gets so far; what claims to is no file of ours, and sums of offsets never overflow.
+pub(crate) const MAX_OFFSET: u64 = 1 << 62;
+
+/// How a segment's bytes are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    /// As they are.
+    Plain,
+    /// Compressed with zstd, closed for ever.
+    Zstd,
+}
+
+/// One segment that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) source: Source,
+    /// The stream offset of its first byte.
+    pub(crate) base: u64,
+    pub(crate) form: Form,
+}
+
+impl Segment {
+    pub(crate) const fn plain(source: Source, base: u64) -> Self {
+        Self { source, base, form: Form::Plain }
+    }
+
+    /// Its data file in `dir`.
+    pub(crate) fn data(&self, dir: &Path) -> PathBuf {
+        let ending = match self.form {
+            Form::Plain => "log",
+            Form::Zstd => "log.zst",
+        };
+        dir.join(format!("{}.{:0DIGITS$}.{ending}", self.source, self.base))
+    }
+
+    /// Its index in `dir`, whatever the form.
+    pub(crate) fn index(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.{:0DIGITS$}.idx", self.source, self.base))
+    }
+
+    /// The segment whose data file is called so.
+    fn parse(name: &str) -> Option<Self> {
+        let (source, rest) = name.split_once('.')?;
+        let source = Source::ALL.into_iter().find(|each| each.as_str() == source)?;
+        let (base, ending) = rest.split_once('.')?;
+        let form = match ending {
+            "log" => Form::Plain,
+            "log.zst" => Form::Zstd,
+            _ => return None,
+        };
+        let digits = base.len() == DIGITS && base.bytes().all(|byte| byte.is_ascii_digit());
+        let base = base.parse().ok().filter(|base| digits && *base <= MAX_OFFSET)?;
+        Some(Self { source, base, form })
+    }
+}
+
+/// The segments of `source` in `dir`, by their offset; of one in both forms the plain one.
+pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(Segment::parse).filter(|segment| segment.source == source));
+    }
+    found.sort_unstable_by_key(|segment| (segment.base, segment.form));
+    found.dedup_by_key(|segment| segment.base);
+    Ok(found)
+}
+
+/// Removes a segment; that somebody else did so before is no error.
+pub(crate) fn remove(dir: &Path, segment: &Segment) -> io::Result<()> {
+    for path in [segment.data(dir), segment.index(dir)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_made() {
+        let dir = Path::new("/d");
+        for source in Source::ALL {
+            for (base, form) in [(0, Form::Plain), (MAX_OFFSET, Form::Zstd), (12_345, Form::Plain)] {
+                let segment = Segment { source, base, form };
+                let path = segment.data(dir);
+                assert_eq!(Segment::parse(path.file_name().unwrap().to_str().unwrap()), Some(segment));
+            }
+        }
+        assert_eq!(Segment::plain(Source::Stdout, 7).index(dir).to_str(), Some("/d/stdout.00000000000000000007.idx"));
+    }
+
+    #[test]
+    fn other_names_are_nobodys() {
+        for name in [
+            "log.state",
+            "stdout.log",
+            "stdout.7.log",
+            "stdin.00000000000000000007.log",
+            "stdout.00000000000000000007.idx",
+            "stdout.00000000000000000007.log.new",
+            "stdout.+0000000000000000007.log",
+            "stdout.99999999999999999999.log",
+            "stdout.18446744073709551615.log",
+        ] {
+            assert_eq!(Segment::parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The writing side of one source: the open segment, its index, and what happens when there is no room.
+//!
+//! Stepped by the pump through the log's lock. Each step takes what the pipe holds, and never waits for
+//! room: what cannot be written is read away and counted.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::index::{ENTRY, Entry, Index};
+use super::options::LogOptions;
+use super::segment::{self, Segment};
+use crate::chunk::{Source, Stamp};
+
+/// The most that one step takes: a pipe's default capacity (pipe(7)).
+const STEP: usize = 64 * 1024;
+/// A byte's time is that of a read at most so many bytes or so long before its own.
+const ENTRY_BYTES: u64 = 64 * 1024;
+const ENTRY_TIME: Duration = Duration::from_millis(10);
+/// An index has room for so much and a quarter of its segment: a flood of tiny writes in turn to both
+/// streams must not make it larger than what it is about.
+const INDEX_FLOOR: u64 = 64 * 1024;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// So many bytes went from the pipe into the log.
+    Logged(u64),
+    /// So many bytes were read away, because the log takes none.
+    Discarded(u64),
+    /// The pipe is empty.
+    Empty,
+    /// The pipe has ended.
+    Eof,
+    /// The pipe cannot be read.
+    Failed(Errno),
+}
+
+/// One segment that is being written. Its length is the truth about what is in the log.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Missing when it could not be made: its bytes have no time then.
+    index: Option<File>,
+    index_len: u64,
+    base: u64,
+    len: u64,
+    born: Duration,
+    noted: Option<(u64, Duration)>,
+}
+
+/// The writer of one source.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    source: Source,
+    open: Option<Open>,
+    /// Offset of the next byte of the stream.
+    next: u64,
+    /// No write is tried before this.
+    retry_at: Option<Duration>,
+    /// Bytes that were read away.
+    pub(crate) discarded: u64,
+}
+
+/// What a step needs from the log around it.
+pub(crate) struct Around<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) options: &'a LogOptions,
+    /// The next number of both sources together.
+    pub(crate) seq: &'a mut u64,
+    /// The source of the last entry.
+    pub(crate) last: &'a mut Option<Source>,
+    /// Told each segment that is closed.
+    pub(crate) closed: &'a mut Vec<File>,
+}
+
+impl Writer {
+    /// The writer of a source that nothing was written of.
+    pub(crate) const fn new(source: Source) -> Self {
+        Self { source, open: None, next: 0, retry_at: None, discarded: 0 }
+    }
+
+    /// Goes on where the last segment ends, or at `taken` where that is further: what lies between was
+    /// read away. Gives the highest sequence number that is used.
+    pub(crate) fn recover(&mut self, dir: &Path, taken: u64) -> io::Result<Option<u64>> {
+        let segments = segment::list(dir, self.source)?;
+        let mut seq = None;
+        if let Some(last) = segments.last() {
+            let open = match last.form {
+                segment::Form::Plain => Some(Open::recover(dir, last)?),
+                // Never the last one in a log of ours: it was closed, so a later one was begun.
+                segment::Form::Zstd => None,
+            };
+            self.next = open.as_ref().map_or(last.base, Open::end);
+            self.open = open;
+            // The newest number is in the last index that has an entry.
+            seq = segments.iter().rev().find_map(|segment| read_index(dir, segment).entries().last().map(|e| e.seq));
+        }
+        if self.next < taken {
+            (self.next, self.open) = (taken, None);
+        }
+        Ok(seq)
+    }
+
+    /// Offset of the next byte of the stream.
+    pub(crate) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The file that is being written, and how many bytes it has.
+    pub(crate) fn file(&self) -> Option<(&File, u64)> {
+        self.open.as_ref().map(|open| (&open.file, open.len))
+    }
+
+    /// Takes what `pipe` holds, once.
+    pub(crate) fn step(&mut self, pipe: BorrowedFd<'_>, around: &mut Around<'_>) -> Taken {
+        let now = Stamp::now();
+        if self.retry_at.is_some_and(|at| now.mono < at) {
+            return self.discard(pipe);
+        }
+        match self.write(pipe, &now, around) {
+            Ok(taken) => taken,
+            Err(errno) => {
+                self.give_up(errno, &now, around);
+                self.discard(pipe)
+            }
+        }
+    }
+
+    fn write(&mut self, pipe: BorrowedFd<'_>, now: &Stamp, around: &mut Around<'_>) -> Result<Taken, Errno> {
+        if self.open.as_ref().is_some_and(|open| open.is_over(around.options, now)) {
+            around.closed.extend(self.open.take().map(|open| open.file));
+        }
+        if self.open.is_none() {
+            // An empty pipe makes no segment.
+            match rustix::io::ioctl_fionread(pipe) {
+                Ok(0) if !is_ended(pipe) => return Ok(Taken::Empty),
+                Ok(0) => return Ok(Taken::Eof),
+                _ => {}
+            }
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open::create(around.dir, Segment::plain(self.source, self.next), now)?),
+        };
+        open.note(self.source, now, around);
+        let room = around.options.segment_bytes - open.len;
+        let want = STEP.min(usize::try_from(room).unwrap_or(STEP));
+        loop {
+            match splice(pipe, None, open.file.as_fd(), None, want, SpliceFlags::NONBLOCK) {
+                Ok(0) => return Ok(Taken::Eof),
+                Ok(len) => {
+                    open.len += len as u64;
+                    self.next += len as u64;
+                    self.retry_at = None;
+                    return Ok(Taken::Logged(len as u64));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Taken::Empty),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// The log takes no more for now: closes the segment, and removes it if nothing is in it, so that
+    /// the next one can begin at another offset.
+    fn give_up(&mut self, errno: Errno, now: &Stamp, around: &mut Around<'_>) {
+        if self.retry_at.is_none() {
+            tracing::warn!(source = %self.source, %errno, dir = %around.dir.display(), "the log takes no bytes: they are discarded");
+        }
+        self.retry_at = Some(now.mono + around.options.retry);
+        let Some(open) = self.open.take() else { return };
+        if open.len == 0 {
+            let empty = Segment::plain(self.source, open.base);
+            if let Err(error) = segment::remove(around.dir, &empty) {
+                tracing::warn!(%error, "an empty segment stays");
+            }
+        }
+    }
+
+    /// Reads away what `pipe` holds, once.
+    fn discard(&mut self, pipe: BorrowedFd<'_>) -> Taken {
+        let mut buffer = [0; STEP / 4];
+        loop {
+            match rustix::io::read(pipe, &mut buffer) {
+                Ok(0) => return Taken::Eof,
+                Ok(len) => {
+                    self.next += len as u64;
+                    self.discarded += len as u64;
+                    return Taken::Discarded(len as u64);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Taken::Empty,
+                Err(errno) => return Taken::Failed(errno),
+            }
+        }
+    }
+}
+
+/// Whether nobody can write into the pipe any more.
+fn is_ended(pipe: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
+impl Open {
+    fn create(dir: &Path, segment: Segment, now: &Stamp) -> Result<Self, Errno> {
+        // Not O_APPEND: splice(2) refuses that with EINVAL.
+        let file = File::options().read(true).write(true).create_new(true).open(segment.data(dir));
+        let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let index = File::options().write(true).create(true).truncate(true).open(segment.index(dir));
+        Ok(Self { file, index: index.ok(), index_len: 0, base: segment.base, len: 0, born: now.mono, noted: None })
+    }
+
+    /// Goes on writing a segment that another process has left.
+    fn recover(dir: &Path, segment: &Segment) -> io::Result<Self> {
+        let mut file = File::options().read(true).write(true).open(segment.data(dir))?;
+        let len = file.seek(SeekFrom::End(0))?;
+        let index = read_index(dir, segment);
+        // After a crash of the machine the index may know more than the log has.
+        let kept = index.entries().iter().all(|entry| entry.offset <= segment.base + len);
+        let path = segment.index(dir);
+        let (file_of_index, index_len) = if kept {
+            (File::options().write(true).create(true).truncate(false).open(path), index.seen())
+        } else {
+            rewrite(&path, index.entries(), segment.base + len)
+        };
+        Ok(Self {
+            file,
+            index: file_of_index.ok(),
+            index_len,
+            base: segment.base,
+            len,
+            born: Stamp::now().mono,
+            noted: None,
+        })
+    }
+
+    const fn end(&self) -> u64 {
+        self.base + self.len
+    }
+
+    fn is_over(&self, options: &LogOptions, now: &Stamp) -> bool {
+        let old = |age| self.len > 0 && now.mono.saturating_sub(self.born) >= age;
+        self.len >= options.segment_bytes || options.segment_age.is_some_and(old)
+    }
+
+    /// Writes down when the next bytes are read, unless the last entry is good enough.
+    fn note(&mut self, source: Source, now: &Stamp, around: &mut Around<'_>) {
+        let fresh = self
+            .noted
+            .is_some_and(|(offset, at)| self.end() - offset < ENTRY_BYTES && now.mono.saturating_sub(at) < ENTRY_TIME);
+        let full = self.index_len > INDEX_FLOOR + self.len / 4;
+        let Some(index) = &self.index else { return };
+        if (fresh && *around.last == Some(source)) || full {
+            return;
+        }
+        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let entry = Entry { offset: self.base + self.len, seq: *around.seq, wall, mono: now.mono };
+        // At its place, not appended: what a full disk took a part of is written over.
+        if index.write_all_at(&entry.encode(), self.index_len).is_ok() {
+            self.index_len += ENTRY as u64;
+            self.noted = Some((entry.offset, now.mono));
+            *around.seq += 1;
+            *around.last = Some(source);
+        }
+    }
+}
+
+/// The index of a segment; empty if it cannot be read.
+fn read_index(dir: &Path, segment: &Segment) -> Index {
+    let mut index = Index::default();
+    index.extend(segment.base, &std::fs::read(segment.index(dir)).unwrap_or_default());
+    index
+}
+
+/// Writes an index without the entries that lie behind `end`.
+fn rewrite(path: &Path, entries: &[Entry], end: u64) -> (io::Result<File>, u64) {
+    let kept: Vec<u8> = entries.iter().filter(|entry| entry.offset <= end).flat_map(Entry::encode).collect();
+    let file = std::fs::write(path, &kept).and_then(|()| File::options().write(true).open(path));
+    (file, kept.len() as u64)
+}

@@ -1,0 +1,146 @@
+//! A log on a disk that is really full: the workload runs on, and the gap is exact.
+//!
+//! The disk is a small tmpfs in a mount namespace of a child's own, or, without the right to make one,
+//! a limit on the size of files. What is missing is said and counted as skipped.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::future::pending;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use orangery_io_stream::log::{Log, LogEvent, LogOptions, LogReader, ReadOptions, log_pump_pair};
+use orangery_io_stream::{EndReason, From, Gap, GapCause, PipeReader};
+
+const DIR: &str = "ORANGERY_FULL_DIR";
+const TOTAL: usize = 6 << 20;
+
+/// Runs the rest of `script` in a shell with this test as `"$@"`.
+#[expect(clippy::disallowed_methods, reason = "limits and mounts need a process of their own")]
+fn run(program: &str, args: &[&str], script: &str, test: &str, dir: &Path) -> std::process::Output {
+    std::process::Command::new(program)
+        .args(args)
+        .args(["-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(DIR, dir)
+        .output()
+        .unwrap()
+}
+
+fn child_dir() -> Option<PathBuf> {
+    std::env::var_os(DIR).map(PathBuf::from)
+}
+
+/// Writes everything through a pipe into a log, and reads it back: what was kept, and the gaps.
+fn flood(dir: &Path, options: LogOptions, free: impl FnOnce() + Send + 'static) -> (Vec<u8>, Vec<Gap>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (ours, mut theirs) = std::io::pipe().unwrap();
+        let log = Log::create(dir, options).unwrap();
+        let watched = log.clone();
+        let workload = std::thread::spawn(move || {
+            let all: Vec<u8> = (0..TOTAL).map(|at| (at % 251) as u8).collect();
+            theirs.write_all(&all[..TOTAL / 2]).unwrap();
+            // The disk is full by now; there is room again for what follows.
+            while watched.metrics().discarded == 0 {
+                std::thread::yield_now();
+            }
+            free();
+            theirs.write_all(&all[TOTAL / 2..]).unwrap();
+        });
+        let reader = PipeReader::from_fd(ours.into()).unwrap();
+        let reason = log_pump_pair(Some(reader), None, log.clone(), pending(), None).await;
+        assert_eq!(reason, EndReason::Eof);
+        workload.join().unwrap();
+        let (mut kept, mut gaps, mut position) = (Vec::new(), Vec::new(), 0);
+        let mut reader = LogReader::open(dir, From::Start, ReadOptions::default()).unwrap();
+        loop {
+            match reader.try_next().unwrap().unwrap() {
+                LogEvent::Chunk(chunk) => {
+                    assert_eq!(chunk.offset, position);
+                    for byte in &chunk.data {
+                        assert_eq!(u64::from(*byte), position % 251);
+                        position += 1;
+                    }
+                    kept.extend_from_slice(&chunk.data);
+                }
+                LogEvent::Gap(gap) => {
+                    assert_eq!((gap.from, gap.cause), (position, GapCause::LogFull));
+                    position = gap.to;
+                    gaps.push(gap);
+                }
+                LogEvent::End(end) => {
+                    let missed: u64 = gaps.iter().map(Gap::bytes).sum();
+                    assert_eq!((position, end.stdout.bytes), (TOTAL as u64, TOTAL as u64));
+                    assert_eq!(log.metrics().discarded, missed);
+                    return (kept, gaps);
+                }
+                other => panic!("unknown {other:?}"),
+            }
+        }
+    })
+}
+
+#[test]
+fn child_on_a_small_disk() {
+    let Some(dir) = child_dir() else { return };
+    let ballast = dir.join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
+    let options = LogOptions {
+        segment_bytes: 200_000,
+        keep_segments: usize::MAX,
+        retry: Duration::ZERO,
+        ..LogOptions::default()
+    };
+    let (kept, gaps) = flood(&dir.join("log"), options, move || std::fs::remove_file(ballast).unwrap());
+    assert!(gaps.len() >= 2, "it went on when there was room: {gaps:?}");
+    // Two mebibytes of disk were used to the last block, indexes and directories apart.
+    assert!(kept.len() > 1_500_000, "{}", kept.len());
+    println!("child is done");
+}
+
+#[test]
+fn child_with_a_file_limit() {
+    let Some(dir) = child_dir() else { return };
+    // Each segment is cut by the limit; the next one begins where room is seen again.
+    let options = LogOptions { keep_segments: usize::MAX, retry: Duration::ZERO, ..LogOptions::default() };
+    let (kept, gaps) = flood(&dir.join("log"), options, || {});
+    assert!(!gaps.is_empty() && kept.len() > TOTAL / 10, "{} {gaps:?}", kept.len());
+    println!("child is done");
+}
+
+#[test]
+fn a_full_disk_never_stops_the_workload() {
+    if child_dir().is_some() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"mount -t tmpfs -o size=2m none "$ORANGERY_FULL_DIR" || exit 77; exec "$@""#;
+    let map = if rustix_is_root() { "-m" } else { "-rm" };
+    let output = run("unshare", &[map, "sh"], script, "child_on_a_small_disk", dir.path());
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() && !text.contains("running 1 test") {
+        println!("SKIPPED: no mount namespace here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    assert!(output.status.success() && text.contains("child is done"), "{output:?}");
+}
+
+/// Whether mounts need no user namespace of their own.
+fn rustix_is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+#[test]
+fn a_limit_on_files_is_a_full_disk() {
+    if child_dir().is_some() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Blocks of 512 bytes. The signal is ignored, as a service with such a limit must.
+    let script = r#"trap '' XFSZ; ulimit -f 100 || exit 77; exec "$@""#;
+    let output = run("sh", &[], script, "child_with_a_file_limit", dir.path());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("child is done"), "{output:?}");
+}
