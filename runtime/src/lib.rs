@@ -115,6 +115,8 @@ pub struct Started {
     pub stdout: Option<OwnedFd>,
     /// Our end of its standard error.
     pub stderr: Option<OwnedFd>,
+    /// Who answers the calls that its filters ask about: for [`seccomp::Listener`]. `None` where no filter asks.
+    pub listener: Option<OwnedFd>,
 }
 
 /// What is done to a container at a [`Deadline`].

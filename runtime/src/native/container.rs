@@ -164,8 +164,7 @@ impl Core {
             return Err(Error::system(what, error).with_kind(ErrorKind::State));
         }
         running(&report, &plan).await?;
-        let Ends { stdin, stdout, stderr, .. } = ends;
-        Ok(Started { pid: self.init_pid, pidfd: Arc::clone(&self.init), exit, stdin, stdout, stderr })
+        ends.started(self.init_pid, Arc::clone(&self.init), exit)
     }
 
     async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
@@ -194,6 +193,7 @@ impl Core {
         let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
         supply.stdio = some(std::mem::take(&mut ends.theirs));
+        supply.channel = ends.listen(process.listens())?;
         supply.init = Some(self.init_pidfd()?);
         if self.joining.tasks > 0 {
             let tasks = self.group().map_or_else(|| Ok(Vec::new()), Group::tasks);
@@ -206,8 +206,7 @@ impl Core {
         faults.pass(id, Point::ProcessBorn)?;
         running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
         let pidfd = Arc::new(spawned.pidfd.claim()?);
-        let Ends { stdin, stdout, stderr, .. } = ends;
-        Ok(Started { pid: spawned.pid, pidfd, exit: spawned.exit, stdin, stdout, stderr })
+        ends.started(spawned.pid, pidfd, spawned.exit)
     }
 
     /// Entering the namespaces of a container that has just ended fails in ways that do not say so.

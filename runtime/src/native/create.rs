@@ -272,6 +272,7 @@ async fn ask(
         let mut opened = stdio::open(spec.main().spec(), inner.owner(spec.main(), allotment.ids.as_ref()))?;
         supply.gate = Some(gate_read);
         supply.stdio = some(std::mem::take(&mut opened.theirs));
+        supply.channel = opened.listen(spec.main().listens())?;
         waiting = Some((gate_write, opened));
     }
     let fds = supply.all(&plan, group)?;

@@ -1,12 +1,16 @@
 //! Standard streams: which end goes to the process, which stays with us.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::reach::received;
 use crate::error::Error;
+use crate::plan::wire::Purpose;
 use crate::spec::{ProcessSpec, Stdio};
+use crate::{Exit, Started};
 
 /// Who the pipes of a process belong to, outside; `None`: to us, as they are.
 pub(super) type Owner = Option<(u32, u32)>;
@@ -20,6 +24,32 @@ pub(super) struct Ends {
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
+    /// Our end of the channel that the listener of its filter comes over, where there is one.
+    channel: Option<OwnedFd>,
+}
+
+impl Ends {
+    /// Their end of a channel for the listener, for a process whose filter asks.
+    pub(super) fn listen(&mut self, listens: bool) -> Result<Option<OwnedFd>, Error> {
+        if !listens {
+            return Ok(None);
+        }
+        let (ours, theirs) = channel()?;
+        self.channel = Some(ours);
+        Ok(Some(theirs))
+    }
+
+    /// The process that has come by these is there.
+    pub(super) fn started(
+        self,
+        pid: i32,
+        pidfd: Arc<OwnedFd>,
+        exit: tokio::sync::oneshot::Receiver<Exit>,
+    ) -> Result<Started, Error> {
+        let Self { stdin, stdout, stderr, channel, .. } = self;
+        let listener = channel.map(|channel| received(&channel, Purpose::Listener)).transpose()?;
+        Ok(Started { pid, pidfd, exit, stdin, stdout, stderr, listener })
+    }
 }
 
 /// A pipe, read end first. Both ends block; whoever keeps one makes its own non-blocking.
@@ -77,5 +107,5 @@ pub(super) fn open(spec: &ProcessSpec, owner: Owner) -> Result<Ends, Error> {
     for fd in &spec.preserved {
         theirs.push(duplicate(fd.as_fd(), "preserved")?);
     }
-    Ok(Ends { theirs, stdin, stdout, stderr })
+    Ok(Ends { theirs, stdin, stdout, stderr, channel: None })
 }

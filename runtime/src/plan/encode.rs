@@ -469,6 +469,17 @@ impl Builder {
         self.push(Step { op: Op::SendFd, a: channel.0, b: fd.0, x: u64::from(purpose as u8), ..EMPTY })
     }
 
+    /// A seccomp filter with a listener.
+    pub fn seccomp_listener(&mut self, filter: &[u8]) -> Slot {
+        let dst = self.slot();
+        // SECCOMP_FILTER_FLAG_NEW_LISTENER
+        self.seccomp(filter, 8);
+        if let Some(step) = self.steps.last_mut() {
+            step.dst = dst.0;
+        }
+        dst
+    }
+
     /// A seccomp filter, as `struct sock_filter` records.
     pub fn seccomp(&mut self, filter: &[u8], flags: u64) -> &mut Self {
         let s = self.bytes8(filter);

@@ -142,6 +142,9 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::CapAmbient => format!("ambient capabilities: {}", caps(step.x)),
         Op::Prctl if step.x == 38 => "no new privileges, for ever".into(),
         Op::Prctl => format!("prctl {}", step.x),
+        Op::Seccomp if step.dst >= 0 => {
+            format!("load the system call filter ({} instructions) with a listener", step.n / 8)
+        }
         Op::Seccomp => format!("load the system call filter ({} instructions)", step.n / 8),
         Op::Install => format!("{a} becomes descriptor {}", step.x),
         Op::Lift => format!("move {a} out of the way"),
@@ -233,6 +236,9 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         }
         Op::CapAmbient => one("prctl(PR_CAP_AMBIENT)".into()),
         Op::Prctl => one(format!("prctl({}, {})", step.x, step.y)),
+        Op::Seccomp if step.dst >= 0 => {
+            one(format!("{dst} = seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", step.n / 8))
+        }
         Op::Seccomp => one(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", step.n / 8)),
         Op::Install => one(format!("dup3({a}, {})", step.x)),
         Op::Lift => one(format!("fcntl({a}, F_DUPFD_CLOEXEC, {})", step.x)),

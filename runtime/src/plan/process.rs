@@ -6,10 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use super::container::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS};
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
-use super::wire::Op;
-use crate::seccomp;
+use super::wire::{Op, Purpose};
+use crate::spec::Resource;
 use crate::spec::check::CheckedProcess;
-use crate::spec::{Resource, Seccomp};
 
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
@@ -30,7 +29,8 @@ pub struct Joining {
 /// The descriptors that a process needs.
 pub(super) fn needs(process: &CheckedProcess) -> Vec<Need> {
     let preserved = u16::try_from(process.spec().preserved.len()).unwrap_or(u16::MAX);
-    (0..3).map(Need::Stdio).chain((0..preserved).map(Need::Preserved)).collect()
+    let channel = process.listens().then_some(Need::Channel);
+    (0..3).map(Need::Stdio).chain((0..preserved).map(Need::Preserved)).chain(channel).collect()
 }
 
 /// The plan that starts `process` in a container.
@@ -87,9 +87,15 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine
     let (soft, hard) = nofile(process, machine);
     b.field("rlimits").op(Op::Rlimit, NOFILE, soft, hard);
     b.field("").op(Op::Signals, 0, 0, 0);
-    if spec.seccomp == Seccomp::Default {
-        let filter = seccomp::compile_default(process.caps().bounding);
-        b.field("seccomp").seccomp(&filter, 0);
+    if let Some(filter) = process.filter() {
+        let field = if spec.filters.is_empty() { "seccomp" } else { "filters" };
+        match b.field(field).received(Need::Channel).filter(|_| filter.listens) {
+            Some(channel) => {
+                let listener = b.seccomp_listener(&filter.program);
+                b.send(channel, listener, Purpose::Listener);
+            }
+            None => drop(b.seccomp(&filter.program, 0)),
+        }
     }
     exec(b, process);
 }
@@ -149,8 +155,8 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess) {
         (0..count).map(|n| slot(b, Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX)))).collect();
     if count > 0 {
         // Out of the way of the numbers that are about to be given out.
-        let report = slot(b, Need::Report);
-        for slot in preserved.iter().copied().chain([report]) {
+        let (report, channel) = (slot(b, Need::Report), b.received(Need::Channel));
+        for slot in preserved.iter().copied().chain([report]).chain(channel) {
             b.on(Op::Lift, slot, 512);
         }
     }

@@ -88,7 +88,19 @@ pub(super) fn meaning(filter: &Filter, call: &Call) -> u32 {
     ret_value(filter.rules.iter().find(decides).map_or(filter.default, |rule| rule.action))
 }
 
-mod tests {
+/// What the kernel makes of several programs, loaded in this order (`seccomp_run_filters`).
+pub(super) fn all(programs: &[Vec<Insn>], call: &Call) -> u32 {
+    let mut answer = ret_value(Action::Allow);
+    for program in programs.iter().rev() {
+        let (this, _) = run(program, call);
+        if (this & 0xffff_0000).cast_signed() < (answer & 0xffff_0000).cast_signed() {
+            answer = this;
+        }
+    }
+    answer
+}
+
+pub(super) mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -138,14 +150,14 @@ mod tests {
         (number(), vec(arg_check(), 0..4), action()).prop_map(|(syscall, args, action)| Rule { syscall, args, action })
     }
 
-    fn filter(rules: usize) -> impl Strategy<Value = Filter> {
+    pub(in super::super) fn filter(rules: usize) -> impl Strategy<Value = Filter> {
         let arches =
             prop_oneof![Just(vec![Arch::X86_64]), Just(vec![Arch::Aarch64]), Just(vec![Arch::X86_64, Arch::Aarch64])];
         (action(), vec(rule(), 0..rules), arches).prop_map(|(default, rules, arches)| Filter { default, rules, arches })
     }
 
     /// Calls that come near the filter's rules: their numbers and neighbours, their values and neighbours.
-    fn calls(filter: &Filter, seeds: &[(u32, u64, u64)]) -> Vec<Call> {
+    pub(in super::super) fn calls(filter: &Filter, seeds: &[(u32, u64, u64)]) -> Vec<Call> {
         let arches = [Arch::X86_64.audit(), Arch::Aarch64.audit(), 0x4000_0003];
         let mut calls = Vec::new();
         for &(nr, pick, random) in seeds {
@@ -181,7 +193,7 @@ mod tests {
         Ok(())
     }
 
-    fn seeds() -> impl Strategy<Value = Vec<(u32, u64, u64)>> {
+    pub(in super::super) fn seeds() -> impl Strategy<Value = Vec<(u32, u64, u64)>> {
         vec((prop_oneof![number(), any::<u32>()], any::<u64>(), prop_oneof![value(), any::<u64>()]), 40)
     }
 

@@ -4,6 +4,9 @@
 //!  capabilities ─ default_profile ─► Filter ─ assemble ─► [Insn] ─ encode ─► bytes of the plan
 //! ```
 //!
+//! Further filters of a process are merged with the profile into one; one that asks (`Action::Notify`) has a listener,
+//! which comes back with the started process.
+//!
 //! The child loads the bytes as its last step (`seccomp(SET_MODE_FILTER)`, 3.17). Knows no spec beside the capability
 //! sets, no files and no JSON. seccomp(2) and the kernel's `Documentation/userspace-api/seccomp_filter.rst` are the sources.
 
@@ -13,6 +16,8 @@ compile_error!("the seccomp profile knows the system calls of x86_64 and aarch64
 mod bpf;
 #[cfg(test)]
 mod interpret;
+mod listener;
+mod merge;
 mod profile;
 mod table_aarch64;
 mod table_class;
@@ -20,6 +25,8 @@ mod table_common;
 mod table_x86_64;
 
 pub use bpf::{Insn, MAX_INSNS, assemble, encode};
+pub use listener::{Answer, Asked, Listener};
+pub use merge::merge;
 pub use profile::{compile_default, default_profile, profile_for, syscall_name, syscall_number};
 
 /// The same numbers on both architectures (`asm-generic/errno.h`).
@@ -137,6 +144,9 @@ pub enum SeccompError {
     /// No architecture is given.
     #[error("a filter needs at least one architecture")]
     NoArch,
+    /// Filters that are to be merged must be about the same calls.
+    #[error("filters of different architectures cannot be merged")]
+    Arches,
     /// The number is out of what system calls can have.
     #[error("system call number {0} is above {max}", max = bpf::X32_BIT - 1)]
     Syscall(u32),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::rootfs;
+use super::filters::{self, Compiled};
 use super::user::{self, Resolved};
 use super::{Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
 use crate::cgroup::Cgroups;
@@ -34,6 +35,7 @@ pub struct CheckedProcess {
     ids: (u32, u32),
     groups: Vec<u32>,
     caps: Caps,
+    filter: Option<Compiled>,
 }
 
 impl CheckedSpec {
@@ -108,6 +110,18 @@ impl CheckedProcess {
     #[must_use]
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// The system call filter; `None`: unconfined.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Compiled> {
+        self.filter.as_ref()
+    }
+
+    /// Its filter asks a listener.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.listens)
     }
 }
 
@@ -385,10 +399,15 @@ pub fn check_process(
         no.add("preserved", format!("{} descriptors are preserved; 16 are possible", spec.preserved.len()));
     }
     let caps = check_caps(&mut no, &spec, resolved.as_ref());
+    let bounding = caps.map_or(super::caps::CapSet::EMPTY, |caps| caps.bounding);
+    let filter = filters::compile(&spec, bounding).unwrap_or_else(|why| {
+        no.add("filters", why);
+        None
+    });
     let groups = resolved.as_ref().map(|user| merged(&user.groups, &spec.groups));
     let checked = resolved.zip(caps).zip(groups);
     let checked =
-        checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps });
+        checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps, filter });
     no.end(checked)
 }
 
@@ -486,7 +505,7 @@ fn check_caps(no: &mut Refusals, spec: &ProcessSpec, user: Option<&Resolved>) ->
     for why in caps.validate() {
         no.add("caps", why);
     }
-    if spec.seccomp == Seccomp::Default
+    if (spec.seccomp == Seccomp::Default || !spec.filters.is_empty())
         && spec.new_privileges
         && spec.caps.is_none_or(|caps| caps.effective.0 & (1 << 21) == 0)
     {

@@ -16,6 +16,7 @@ use crate::rootfs::RootfsProvider;
 
 pub mod caps;
 pub mod check;
+mod filters;
 #[cfg(feature = "oci")]
 pub mod oci;
 pub mod rlimit;
@@ -331,6 +332,9 @@ pub struct ProcessSpec {
     pub rlimits: Vec<Rlimit>,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// Further filters, merged with it into one: the most severe answer of all stands. One that asks
+    /// ([`Action::Notify`](crate::seccomp::Action::Notify)) makes [`Started::listener`](crate::Started::listener).
+    pub filters: Vec<crate::seccomp::Filter>,
     /// `-1000..=1000`; never below what the supervisor may set.
     pub oom_score_adj: Option<i32>,
     /// Standard input.

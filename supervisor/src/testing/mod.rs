@@ -207,7 +207,15 @@ impl FakeContainer {
         self.fake.note(format!("{what} {}", self.id));
         // A pidfd is any descriptor here: the fake never signals a real process.
         let pidfd = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?.0;
-        Ok(Started { pid: 1, pidfd: Arc::new(pidfd), exit: receiver, stdin: None, stdout, stderr: None })
+        Ok(Started {
+            pid: 1,
+            pidfd: Arc::new(pidfd),
+            exit: receiver,
+            stdin: None,
+            stdout,
+            stderr: None,
+            listener: None,
+        })
     }
 }
 
