@@ -347,7 +347,7 @@ async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Error> + Se
 
 impl Drop for Core {
     fn drop(&mut self) {
-        if self.deleted.initialized() {
+        if self.deleted.initialized() || self.inner.releases {
             return;
         }
         let _ = self.kill();

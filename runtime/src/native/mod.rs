@@ -37,6 +37,22 @@ pub use fault::{Faults, Point};
 use janitor::Janitor;
 use state::Instance;
 
+/// What becomes of the containers when their supervisor goes, however it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// All of them are killed and removed.
+    #[default]
+    Kill,
+    /// They live on without us and without the keeper, children of the nearest subreaper, and nothing sweeps their cgroups:
+    /// for a command line that makes a container and goes. Dropping a [`Container`] does nothing then; deleting one
+    /// removes it. Their range of ids is free for others as soon as we are gone.
+    Release,
+    /// The keeper goes on without us and waits for the next supervisor. Refused for now: it needs records on disk and
+    /// durable logs.
+    Keep,
+}
+
 /// How to start a [`NativeRuntime`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -49,6 +65,8 @@ pub struct Options {
     pub keeper_path: Option<PathBuf>,
     /// Use no cgroups at all.
     pub no_cgroups: bool,
+    /// What our end means.
+    pub end: End,
     /// Where to fail: for tests of the clean-up.
     pub faults: Faults,
 }
@@ -72,6 +90,8 @@ struct Inner {
     janitor: mpsc::UnboundedSender<janitor::Work>,
     instance: Mutex<Option<Instance>>,
     faults: Faults,
+    /// Containers outlive us.
+    releases: bool,
     names: janitor::Names,
     /// User namespaces for id-mapped mounts, by the base of their range: nobody lives in them, ranges come back, and the
     /// maps of a range never change. At most [`USERNS_KEPT`].
@@ -105,16 +125,28 @@ impl NativeRuntime {
     /// # Errors
     /// The keeper does not start, the state directory or the configured cgroup cannot be used.
     pub fn start(options: Options) -> Result<(NativeRuntime, Driver), Error> {
+        let end = match options.end {
+            End::Kill => wire::End::Kill,
+            End::Release => wire::End::Release,
+            End::Keep => {
+                let what = "the keeper cannot go on without its supervisor yet";
+                return Err(Error::new(ErrorKind::Unsupported, what)
+                    .with_field("end")
+                    .with_hint("durable containers need records and logs on disk, which are not built yet"));
+            }
+        };
         let mut instance = Instance::create(options.state_dir.as_deref())?;
         instance.sweep_dead();
         let cgroups = open_cgroups(&options, instance.name())?;
         let roots: Vec<PathBuf> = cgroups.roots().into_iter().map(|root| root.path).collect();
-        instance.record(&roots)?;
+        if options.end == End::Kill {
+            instance.record(&roots)?;
+        }
         let launched = keeper::launch(options.keeper_path.as_deref())?;
         let (privileged, enters_pidns, keeper_pid) = (launched.privileged, launched.enters_pidns, launched.pid);
         let subordinate = launched.range;
         let (client, driver) = Client::new(launched);
-        client.hello(wire::End::Kill, trace_fd()?)?;
+        client.hello(end, trace_fd()?)?;
         register(&client, &cgroups, &instance)?;
         let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base())?)?) } else { None };
         let (sender, janitor) = Janitor::new();
@@ -136,6 +168,7 @@ impl NativeRuntime {
             janitor: sender,
             instance: Mutex::new(Some(instance)),
             faults: options.faults,
+            releases: options.end == End::Release,
             names: janitor::Names::default(),
             userns: Mutex::default(),
         };

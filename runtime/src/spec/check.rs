@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::rootfs;
 use super::filters::{self, Compiled};
+use super::rootfs;
 use super::user::{self, Resolved};
 use super::{Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
 use crate::cgroup::Cgroups;
