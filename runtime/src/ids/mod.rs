@@ -62,11 +62,28 @@ struct Inner {
     held: Mutex<Held>,
 }
 
-/// Which ranges are ours: those below `top` that are not `free`, and none above.
+/// Which ranges are ours: those below `top` that are neither `free` nor `foreign`, and none above.
 #[derive(Debug, Default)]
 struct Held {
+    /// Given back by us.
     free: BTreeSet<u32>,
+    /// Another supervisor held them when we last asked. Not asked for again while there are others: with a thousand
+    /// containers over there, each creation here would otherwise try a thousand locks.
+    foreign: BTreeSet<u32>,
     top: u32,
+}
+
+impl Held {
+    /// The next range to try: the lowest that came back, so that what is cached for a range is used again; else the
+    /// next of the machine.
+    fn next(&mut self, segments: &[Segment]) -> Option<(u32, (u32, u32))> {
+        if let Some(index) = self.free.pop_first() {
+            return Some((index, at(segments, index)?));
+        }
+        let ids = at(segments, self.top)?;
+        self.top += 1;
+        Some((self.top - 1, ids))
+    }
 }
 
 /// One range; freed when dropped.
@@ -114,20 +131,18 @@ impl Ranges {
     pub fn take(&self) -> Result<Range, Error> {
         let segments = self.inner.segments.as_ref().map_err(Clone::clone)?;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // The lowest that came back, so that what is cached for a range is used again; else the next of the machine.
-        // A range below `top` that another supervisor holds stays among the free ones for a later try.
-        let back = held.free.iter().copied().find_map(|index| Some((index, self.inner.hold(at(segments, index)?)?)));
-        if let Some((index, ids)) = back {
-            held.free.remove(&index);
-            return Ok(Range { inner: Arc::clone(&self.inner), index, ids });
-        }
-        while let Some(ids) = at(segments, held.top) {
-            let index = held.top;
-            held.top += 1;
+        let range = |index, ids| Range { inner: Arc::clone(&self.inner), index, ids };
+        while let Some((index, ids)) = held.next(segments) {
             if self.inner.hold(ids).is_some() {
-                return Ok(Range { inner: Arc::clone(&self.inner), index, ids });
+                return Ok(range(index, ids));
             }
-            held.free.insert(index);
+            held.foreign.insert(index);
+        }
+        // The last resort: what others may have given back meanwhile.
+        let hold = |index| Some((index, self.inner.hold(at(segments, index)?)?));
+        if let Some((index, ids)) = held.foreign.iter().copied().find_map(hold) {
+            held.foreign.remove(&index);
+            return Ok(range(index, ids));
         }
         Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken")
             .with_field("user_namespace")
@@ -206,9 +221,24 @@ mod tests {
         let (one, two) = (ranges(&path, None), ranges(&path, None));
         let (a, b, c) = (one.take().unwrap(), two.take().unwrap(), one.take().unwrap());
         assert_eq!([a.base().0, b.base().0, c.base().1], [524_288, 589_825, 655_362]);
-        drop(b);
-        assert_eq!(one.take().unwrap().base(), (589_825, 589_825));
-        drop((a, c));
+        drop(a);
+        assert_eq!(one.take().unwrap().base(), (524_288, 524_288));
+        drop((b, c));
+    }
+
+    #[test]
+    fn what_another_supervisor_holds_is_asked_for_once_until_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let segments = || Some((0..6).map(|n| segment(FIRST + n * COUNT, FIRST + n * COUNT)).collect());
+        let (one, two) = (ranges(&path, segments()), ranges(&path, segments()));
+        let base = |range: &Range| (range.base().0 - FIRST) / COUNT;
+        let theirs: Vec<Range> = (0..4).map(|_| two.take().unwrap()).collect();
+        let first = one.take().unwrap();
+        drop(theirs);
+        let second = one.take().unwrap();
+        assert_eq!((base(&first), base(&second)), (4, 5), "the free ones below were tried again");
+        assert_eq!(base(&one.take().unwrap()), 0, "the last resort");
     }
 
     #[test]
