@@ -4,6 +4,7 @@ mod container;
 mod create;
 mod fault;
 mod janitor;
+mod kept;
 mod once;
 mod provided;
 mod reach;
@@ -14,7 +15,6 @@ mod stop;
 mod supply;
 mod trees;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -35,6 +35,7 @@ use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
 
 pub use fault::{Faults, Point};
 use janitor::Janitor;
+use kept::Kept;
 use state::Instance;
 
 /// What becomes of the containers when their supervisor goes, however it goes.
@@ -93,13 +94,9 @@ struct Inner {
     /// Containers outlive us.
     releases: bool,
     names: janitor::Names,
-    /// User namespaces for id-mapped mounts, by the base of their range: nobody lives in them, ranges come back, and the
-    /// maps of a range never change. At most [`USERNS_KEPT`].
-    userns: Mutex<HashMap<(u32, u32), Arc<OwnedFd>>>,
+    /// User namespaces for id-mapped mounts.
+    userns: Mutex<Kept<Arc<OwnedFd>>>,
 }
-
-/// Descriptors that may be spent on keeping user namespaces.
-const USERNS_KEPT: usize = 64;
 
 /// What must run on a tokio thread as long as the runtime is used: the keeper's conversation and the janitor.
 #[derive(Debug)]
@@ -237,15 +234,12 @@ impl Inner {
 
     /// A user namespace with these maps, for id-mapped mounts.
     async fn userns(&self, ids: &IdMap) -> Result<Arc<OwnedFd>, Error> {
-        let kept = self.userns.lock().unwrap_or_else(PoisonError::into_inner).get(&ids.base).cloned();
-        if let Some(userns) = kept {
+        let kept = || self.userns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(userns) = kept().get(ids.base) {
             return Ok(userns);
         }
         let made = Arc::new(self.keeper.userns(&ids.uid, &ids.gid).await?);
-        let mut kept = self.userns.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < USERNS_KEPT {
-            kept.insert(ids.base, Arc::clone(&made));
-        }
+        kept().put(ids.base, Arc::clone(&made));
         Ok(made)
     }
 
