@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, getrlimit};
 
-use super::maps::{self, Range};
+use super::maps::{self, Range, Written};
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{MESSAGE, Message, Tell};
 
@@ -49,6 +49,15 @@ pub struct Launched {
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
     // CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID: otherwise the keeper gets a user namespace in which it has them.
     let privileged = crate::sys::has_all_ids() && [21, 7, 6].into_iter().all(crate::sys::has_capability);
+    if let Some(launched) = attempt(path, privileged, true)? {
+        return Ok(launched);
+    }
+    let half = || Error::new(ErrorKind::Keeper, "the id maps of the keeper were written by somebody else");
+    attempt(path, privileged, false)?.ok_or_else(half)
+}
+
+/// Start it once; `None` when its user namespace got only one of its maps.
+fn attempt(path: Option<&Path>, privileged: bool, with_range: bool) -> Result<Option<Launched>, Error> {
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -65,14 +74,13 @@ pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|raw| rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()))
         .map_err(|error| Error::system("cannot open the keeper's pidfd", error))?;
-    match greet(&ours, pid, privileged) {
-        Ok((enters_pidns, range)) => Ok(Launched { socket: ours, pidfd, pid, enters_pidns, privileged, range }),
-        Err(error) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(error)
-        }
+    let greeted = greet(&ours, pid, privileged, with_range);
+    if !matches!(greeted, Ok(Some(_))) {
+        let _ = child.kill();
+        let _ = child.wait();
     }
+    let launched = |(enters_pidns, range)| Launched { socket: ours, pidfd, pid, enters_pidns, privileged, range };
+    greeted.map(|greeted| greeted.map(launched))
 }
 
 fn memfd() -> io::Result<File> {
@@ -128,15 +136,22 @@ fn install(path: &Path) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// Wait for the keeper's first words; in between write its id maps if it asks for them.
-fn greet(socket: &OwnedFd, pid: u32, privileged: bool) -> Result<(bool, Option<Range>), Error> {
+/// Whether the keeper enters pid namespaces, and the ids that it has beside 0.
+type Greeting = (bool, Option<Range>);
+
+/// Wait for the keeper's first words; in between write its id maps if it asks for them. `None`: see [`Written::Half`].
+fn greet(socket: &OwnedFd, pid: u32, privileged: bool, with_range: bool) -> Result<Option<Greeting>, Error> {
     let mut range = None;
     loop {
         let message = receive(socket)?;
         match Tell::from_u16(message.kind) {
-            Some(Tell::Ready) => return Ok((message.x == 1, range)),
+            Some(Tell::Ready) => return Ok(Some((message.x == 1, range))),
             Some(Tell::NeedsMaps) if !privileged => {
-                range = maps::write(pid)?;
+                range = match maps::write(pid, with_range)? {
+                    Written::Half => return Ok(None),
+                    Written::Range(range) => Some(range),
+                    Written::Single => None,
+                };
                 rustix::net::send(socket, &[0], rustix::net::SendFlags::NOSIGNAL)
                     .map_err(|error| Error::system("the keeper is gone", error).with_kind(ErrorKind::Keeper))?;
             }

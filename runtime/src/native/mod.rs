@@ -254,7 +254,7 @@ impl Inner {
     /// is called what the main process wants to be.
     fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {
         match self.subordinate {
-            Some(range) => IdMap::range((0, 0), range.count.saturating_add(1)),
+            Some(range) => IdMap::keepers(range.count),
             None => {
                 let (uid, gid) = spec.main().ids();
                 IdMap::single(uid, gid, 0, 0)

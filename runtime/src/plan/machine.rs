@@ -60,6 +60,14 @@ impl IdMap {
         Self { uid, gid, base, single_uid: None, single_gid: None, deny_setgroups: false }
     }
 
+    /// All ids of a keeper with a user namespace of its own: its user, and `count` subordinate ones from 1 on. Two lines,
+    /// as in the keeper's own map: the kernel refuses a line that lies in two of the parent's.
+    #[must_use]
+    pub fn keepers(count: u32) -> Self {
+        let lines = format!("0 0 1\n1 1 {count}");
+        Self { uid: lines.clone(), gid: lines, ..Self::range((0, 0), 0) }
+    }
+
     /// One user and one group.
     #[must_use]
     pub fn single(uid: u32, gid: u32, outside_uid: u32, outside_gid: u32) -> Self {

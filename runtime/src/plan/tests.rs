@@ -144,6 +144,23 @@ fn what_is_in_proc_and_sys_is_reached_from_their_own_descriptors() {
     }
 }
 
+/// As the kernel's `map_id_range_down` looks for it: a line lies in one line of the keeper's own map, `0 UID 1` and
+/// `1 FIRST COUNT`.
+#[test]
+fn no_line_of_an_ordinary_users_map_lies_in_two_of_the_keepers() {
+    let ids = IdMap::keepers(65_536);
+    for text in [&ids.uid, &ids.gid] {
+        let mut next = 0;
+        for line in text.lines() {
+            let words: Vec<u32> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+            assert_eq!(words[..2], [next, next]);
+            next += words[2];
+            assert!(words[1] > 0 || words[2] == 1, "{line}");
+        }
+        assert_eq!(next, 65_537);
+    }
+}
+
 /// A hard limit is raised while the keeper's rights are there, and descriptors are moved while there may be many.
 #[test]
 fn limits_are_raised_before_the_user_namespace_and_lowered_last() {
