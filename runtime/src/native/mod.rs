@@ -145,7 +145,7 @@ impl NativeRuntime {
         let (client, driver) = Client::new(launched);
         client.hello(end, trace_fd()?)?;
         register(&client, &cgroups, &instance)?;
-        let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base())?)?) } else { None };
+        let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base()))?) } else { None };
         let (sender, janitor) = Janitor::new();
         let machine = Machine {
             privileged,

@@ -8,8 +8,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 const RECORD: &str = "record";
 
@@ -75,10 +76,23 @@ impl Instance {
     pub fn sweep_dead(&self) {
         let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name != self.name)) {
-            if entry.file_name().to_str().is_some_and(is_instance) {
-                sweep(&entry.path());
+            match entry.file_name().to_str() {
+                Some(name) if is_instance(name) => sweep(&entry.path()),
+                Some(name) if name.strip_prefix('.').is_some_and(is_instance) => sweep_young(&entry.path()),
+                _ => {}
             }
         }
+    }
+}
+
+/// How long an instance may take from its directory to its name; it takes milliseconds.
+const BIRTH: Duration = Duration::from_secs(600);
+
+/// A directory whose maker died before it had a name. Nothing was listed in it yet.
+fn sweep_young(dir: &Path) {
+    let age = fs::symlink_metadata(dir).and_then(|meta| meta.modified()).map(|made| made.elapsed().unwrap_or_default());
+    if age.is_ok_and(|age| age > BIRTH) {
+        let _ = fs::remove_dir_all(dir);
     }
 }
 
@@ -229,14 +243,53 @@ fn remove_below(path: &Path) {
     let _ = fs::remove_dir(path);
 }
 
-/// The lock file of the id ranges, shared by all supervisors of the machine.
-///
-/// # Errors
-/// The directory cannot be made.
-pub fn ids_file(base: &Path) -> Result<PathBuf, Error> {
-    let dir = Path::new("/run/orangery");
-    private_directory(dir)
-        .map_err(|error| Error::system(format!("cannot use {}", dir.display()), error).with_kind(ErrorKind::System))?;
-    let _ = base;
-    Ok(dir.join("ids"))
+/// The lock file of the id ranges, shared by all supervisors of the machine; where /run cannot be written, by those
+/// with the same state directory `base`.
+#[must_use]
+pub fn ids_file(base: &Path) -> PathBuf {
+    ids_file_in(Path::new("/run/orangery"), base)
+}
+
+fn ids_file_in(shared: &Path, base: &Path) -> PathBuf {
+    let writable = || rustix::fs::access(shared, rustix::fs::Access::WRITE_OK).map_err(io::Error::from);
+    match private_directory(shared).and_then(|()| writable()) {
+        Ok(()) => shared.join("ids"),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "cannot use {}: only supervisors with the state directory {} get user ids apart from each other",
+                shared.display(),
+                base.display()
+            );
+            base.join("ids")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_are_locked_below_the_state_directory_where_run_cannot_be_written() {
+        let base = tempfile::tempdir().unwrap();
+        let shared = base.path().join("run/orangery");
+        assert_eq!(ids_file_in(&shared, base.path()), shared.join("ids"));
+        assert_eq!(ids_file_in(Path::new("/proc/orangery"), base.path()), base.path().join("ids"));
+        assert!(crate::ids::Ranges::open(&base.path().join("ids")).is_ok());
+    }
+
+    #[test]
+    fn directories_that_never_got_a_name_are_swept_when_they_are_old() {
+        let base = tempfile::tempdir().unwrap();
+        let (old, young) = (base.path().join(".i0123456789abcdef"), base.path().join(".ifedcba9876543210"));
+        for dir in [&old, &young] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join(RECORD), "").unwrap();
+        }
+        File::open(&old).unwrap().set_modified(std::time::SystemTime::now() - 2 * BIRTH).unwrap();
+        let instance = Instance::create(Some(base.path())).unwrap();
+        instance.sweep_dead();
+        assert!(!old.exists() && young.exists() && base.path().join(instance.name()).exists());
+    }
 }
