@@ -225,6 +225,12 @@ fn exec_after_the_main_process_has_ended(scene: &Scene) {
         outcome(container.start().await.expect("started")).await;
         let started = container.exec(probe(&["exit", "4"])).await.expect("the stub keeps it alive");
         assert_eq!(outcome(started).await.code(), 4);
+        // Every refusal is told, as at a creation.
+        let mut wrong = probe(&["true"]);
+        (wrong.cwd, wrong.umask) = (Some("relative".into()), Some(0o7777));
+        let error = container.exec(wrong).await.expect_err("refused");
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("cwd")), "{error}");
+        assert!(error.to_string().contains("umask: more"), "{error}");
         container.delete().await.expect("deleted");
     });
 }
@@ -715,13 +721,18 @@ fn kill_reaches_a_process_that_ignores_everything(scene: &Scene) {
 
 fn a_signal_is_felt(scene: &Scene) {
     scene.play(async |host| {
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGHUP] {
+        // The last two are SIGRTMIN and SIGRTMAX.
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGHUP, 34, 64] {
             let mut main = probe(&["wait"]);
             main.stdin = Stdio::Piped;
             let container = host.create(host.spec("feels"), main).await.expect("created");
             let mut started = container.start().await.expect("started");
             let mut out = Lines::of(started.stdout.take().expect("stdout"));
             assert_eq!(out.next().await, "ready");
+            for none in [0, 32, 65, -1] {
+                let error = container.signal(&started.pidfd, none).expect_err("no signal");
+                assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("signal")));
+            }
             container.signal(&started.pidfd, signal).expect("sent");
             let exit = wait::soon("its end", started.exit).await.expect("an exit");
             assert_eq!(exit.status, ExitStatus::Signal { signal, core_dumped: false });

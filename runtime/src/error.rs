@@ -187,6 +187,20 @@ impl std::error::Error for Error {}
 #[derive(Clone, Debug)]
 pub struct Errors(pub Vec<Error>);
 
+impl Errors {
+    /// The first of them, with what the others say in its words: for callers that can give one only.
+    pub(crate) fn into_one(mut self) -> Error {
+        if self.0.is_empty() {
+            return Error::new(ErrorKind::System, "refused without a reason");
+        }
+        let mut first = self.0.remove(0);
+        if !self.0.is_empty() {
+            first.inner.what = format!("{} (also refused: {self})", first.inner.what);
+        }
+        first
+    }
+}
+
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().enumerate() {

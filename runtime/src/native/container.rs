@@ -14,7 +14,7 @@ use super::stop::{self, Stopped};
 use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::{Deadline, Lease};
 use crate::network::NetworkProperties;
 use crate::plan::Plan;
@@ -179,7 +179,7 @@ impl Core {
             _ => None,
         };
         let checked = check::check_process(spec, self.spec.container(), root.as_ref().map(AsFd::as_fd));
-        let checked = checked.map_err(|mut errors| errors.0.swap_remove(0))?;
+        let checked = checked.map_err(Errors::into_one)?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
         self.exec_checked(&checked).await
     }

@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::mpsc;
 
 use crate::cgroup::{Cgroups, Config};
@@ -361,17 +361,17 @@ fn lives(pidfd: &OwnedFd) -> bool {
     matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())), Ok(0))
 }
 
-/// Send a signal through a pidfd.
+/// Send a signal through a pidfd: 1 to 31, or 34 to 64 (SIGRTMIN to SIGRTMAX). 32 and 33 belong to the C library.
 ///
 /// # Errors
 /// [`ErrorKind::State`] when the process is gone, [`ErrorKind::Invalid`] for a number that is no signal.
 pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
-    let named = Signal::from_named_raw(signal);
-    let Some(signal) = named else {
-        return Err(Error::invalid("signal", format!("{signal} is no signal that can be sent by name")));
-    };
-    pidfd_send_signal(pidfd, signal).map_err(|error| {
-        let kind = if error == rustix::io::Errno::SRCH { ErrorKind::State } else { ErrorKind::Permission };
+    if !matches!(signal, 1..=31 | 34..=64) {
+        return Err(Error::invalid("signal", format!("{signal} is no signal: 1 to 31 and 34 to 64 are")));
+    }
+    crate::sys::pidfd_send_signal(pidfd, signal).map_err(|error| {
+        let gone = error.raw_os_error() == Some(libc::ESRCH);
+        let kind = if gone { ErrorKind::State } else { ErrorKind::Permission };
         Error::system("cannot signal the process", error).with_kind(kind)
     })
 }

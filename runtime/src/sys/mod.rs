@@ -108,6 +108,17 @@ fn ask_descriptor(fd: impl AsFd, request: libc::c_ulong) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(made) })
 }
 
+/// Send a signal by its number, real-time ones included, which no library names.
+///
+/// # Errors
+/// ESRCH when the process is reaped, EPERM without the right to signal it, EINVAL for a number that is no signal.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is borrowed for the call; without a siginfo the kernel makes one and reads nothing.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, none, 0) };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How the process behind a pidfd ended, in wait(2) form, from the kernel's own record (6.15); `None` while it is not
 /// reaped yet.
 ///
