@@ -139,7 +139,9 @@ impl SandboxBuilder {
         self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: true })
     }
 
-    /// A directory or file of the host at `target`, writable.
+    /// A directory or file of the host at `target`, writable. Where the supervisor is root, ids are mapped: root of the
+    /// container writes as root of the host's disk, set-user-id files included, which are harmless on this mount alone.
+    /// Bind what lies on a file system that the host mounts `nosuid`, or what only root can reach.
     pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: false })
     }
