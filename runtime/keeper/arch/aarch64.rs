@@ -1,4 +1,4 @@
-//! aarch64: entry, system call instruction, numbers. Built and linked in CI, not executed there.
+//! aarch64: entry, system call instruction, numbers. Linked in CI; its loop runs there under qemu-user, no child does.
 
 core::arch::global_asm!(
     ".globl _start",
