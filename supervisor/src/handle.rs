@@ -488,7 +488,7 @@ impl ContainerHandle {
             slot.let_files_go();
             let mut gone = slot.gone.subscribe();
             let _ = gone.wait_for(|gone| *gone).await;
-            Ok(())
+            slot.left.get().map_or(Ok(()), |error| Err(error.clone()))
         }
     }
 

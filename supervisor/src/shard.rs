@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_rt::{Arbiter, System};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
@@ -56,18 +56,18 @@ impl Shards {
     }
 }
 
-/// Run `main` as the system of a new thread. The receiver resolves when the thread and all shards have ended.
+/// Run `main` as the system of a new thread. The receiver says `true` when it and all shards have ended.
 ///
 /// # Errors
 /// No thread can be started.
 pub(crate) fn run_system<F>(
     shards: Shards,
     main: impl FnOnce() -> F + Send + 'static,
-) -> std::io::Result<oneshot::Receiver<()>>
+) -> std::io::Result<watch::Receiver<bool>>
 where
     F: Future<Output = ()>,
 {
-    let (ended, receiver) = oneshot::channel();
+    let (ended, receiver) = watch::channel(false);
     std::thread::Builder::new().name("orangery".into()).spawn(move || {
         let clock = shards.clock.clone();
         match clock.runtime() {
@@ -79,7 +79,7 @@ where
             Err(error) => tracing::error!(%error, "the supervisor's thread has no runtime"),
         }
         shards.join();
-        let _ = ended.send(());
+        ended.send_replace(true);
     })?;
     Ok(receiver)
 }

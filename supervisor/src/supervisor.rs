@@ -203,7 +203,7 @@ impl SupervisorBuilder {
             system,
             admission: Admission::new(self.max_containers),
             stop,
-            ended: follow(ended),
+            ended,
             native,
             names: Mutex::new(0),
             prefix: random_prefix(),
@@ -212,28 +212,26 @@ impl SupervisorBuilder {
     }
 }
 
+/// How long a shutdown waits for containers that do not go: a reader holds up their output, or the kernel their
+/// removal. The keeper's own end then takes them along.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Kill everything, wait until nothing is left, end the runtime.
 async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
-    // A panic loses the message in hand: asked again, until there is an answer or the manager is broken.
-    for _ in 0..=guard::BUDGET {
-        let (reply, done) = oneshot::channel();
-        manager.do_send(ShutDown { reply });
-        if done.await.is_ok() {
-            break;
+    let emptied = async {
+        // A panic loses the message in hand: asked again, until there is an answer or the manager is broken.
+        for _ in 0..=guard::BUDGET {
+            let (reply, done) = oneshot::channel();
+            manager.do_send(ShutDown { reply });
+            if done.await.is_ok() {
+                break;
+            }
         }
+    };
+    if tokio::time::timeout(PATIENCE, emptied).await.is_err() {
+        tracing::warn!("containers are left after {} s: the keeper ends and removes them", PATIENCE.as_secs());
     }
     runtime.shutdown().await;
-}
-
-/// Many may wait for the one end.
-fn follow(ended: oneshot::Receiver<()>) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    let follower = std::thread::Builder::new().name("orangery-end".into()).spawn(move || {
-        let _ = blocking::block_on(ended);
-        sender.send_replace(true);
-    });
-    drop(follower);
-    receiver
 }
 
 fn random_prefix() -> String {
@@ -417,7 +415,8 @@ impl Supervisor {
         self.inner.native.as_ref()
     }
 
-    /// Kill and remove everything, end the keeper, join all threads. Idempotent: a second call joins the first.
+    /// Kill and remove everything, end the keeper, join all threads. Idempotent: a second call joins the first. What
+    /// does not go within ten seconds is left to the keeper, which kills and removes it at its end.
     ///
     /// # Cancel safety
     /// The shut-down goes on when the future is dropped.

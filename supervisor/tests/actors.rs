@@ -179,6 +179,44 @@ async fn an_answer_that_nobody_takes_ends_what_it_speaks_of() {
     supervisor.shutdown().await;
 }
 
+struct PanicAtTheReport;
+
+impl FaultPolicy for PanicAtTheReport {
+    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
+        if site == Site::ReportDelivery { Fault::Panic } else { Fault::Continue }
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_panics_leaves_nobody_waiting() {
+    let fake = FakeRuntime::default();
+    let builder = Supervisor::builder().shards(1).fault_policy(Arc::new(PanicAtTheReport));
+    let supervisor = builder.build_on(Arc::new(fake.clone())).unwrap();
+    let handle = spawn(&supervisor, "a").await;
+    fake.actor().await.exit(3);
+    assert_eq!(handle.wait().await.unwrap().exit, ExitStatus::Code(3));
+    handle.delete().await.unwrap();
+    assert!(supervisor.list().await.unwrap().is_empty(), "its name is free");
+    drop(handle);
+    supervisor.shutdown().await;
+    assert_eq!(fake.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_further_process_that_still_drains_is_reported_at_the_shutdown() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = spawn(&supervisor, "a").await;
+    drop(fake.actor().await);
+    let more = handle.command("more").spawn().await.unwrap();
+    // Its output stays open.
+    let held = fake.actor().await;
+    supervisor.shutdown().await;
+    let report = more.wait().await.unwrap();
+    assert_eq!(report.exit, ExitStatus::Signal { signal: 9, core_dumped: false });
+    drop(held);
+}
+
 #[tokio::test]
 async fn a_panic_in_each_handler_of_a_process_loses_neither_bytes_nor_exit_nor_kill() {
     for message in ["signal", "stop", "exited"] {
@@ -351,7 +389,6 @@ fn handles_are_send_and_sync() {
     let supervisor = supervisor(&fake);
     send(&supervisor.command("prog").spawn());
     send(&supervisor.command("prog").run());
-    send(&supervisor.shutdown());
     send(&supervisor.list());
     send_sync::<Sandbox>();
     send_sync::<orangery::Command>();
@@ -368,6 +405,7 @@ fn handles_are_send_and_sync() {
     send(&handle.process().signal_in_order(15));
     send(&handle.command("more").spawn());
     send(&handle.delete());
+    send(&supervisor.shutdown());
     supervisor.shutdown_blocking();
 }
 

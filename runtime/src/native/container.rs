@@ -21,18 +21,21 @@ use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ProcessSpec, User};
+use crate::spec::{ContainerSpec, ProcessSpec, User};
 use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
 pub(super) struct Core {
     inner: Arc<Inner>,
-    spec: CheckedSpec,
+    container: ContainerSpec,
+    /// Who the main process runs as, in the container's ids.
+    main_ids: (u32, u32),
+    /// The main process until it is started: the descriptors that it brings are its own from then on.
+    main: Mutex<Option<CheckedProcess>>,
     joining: Joining,
     rests: Rests,
     init_pid: i32,
-    init: Arc<OwnedFd>,
     before: OomEvidence,
     paused: Mutex<Paused>,
     /// Written by who changes `paused`; read by who starts a process, so that none is missed.
@@ -73,7 +76,7 @@ impl Core {
         before: OomEvidence,
         born: Born,
     ) -> Self {
-        let init = born.pidfd;
+        let (container, main) = spec.into_parts();
         let waiting = born.waiting.map(|(gate, ends)| Gated {
             gate,
             ends,
@@ -83,11 +86,13 @@ impl Core {
         });
         Self {
             inner,
-            spec,
+            container,
+            main_ids: main.ids(),
+            // Behind the gate its descriptors have been handed over already.
+            main: Mutex::new(waiting.is_none().then_some(main)),
             joining,
             rests,
             init_pid: born.pid,
-            init,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
@@ -109,11 +114,11 @@ impl Core {
 
     /// Ids of the main process in the container.
     pub(super) fn main_ids(&self) -> (u32, u32) {
-        self.spec.main().ids()
+        self.main_ids
     }
 
     pub(super) fn init_pidfd(&self) -> Result<OwnedFd, Error> {
-        self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))
+        self.rests.init()?.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))
     }
 
     pub(super) fn group(&self) -> Option<&Group> {
@@ -129,7 +134,8 @@ impl Core {
 
     fn kill(&self) -> Result<(), Error> {
         // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
-        let sent = rustix::process::pidfd_send_signal(&self.init, rustix::process::Signal::KILL);
+        let Ok(init) = self.rests.init() else { return Ok(()) };
+        let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
         if matches!(*self.paused(), Paused::Frozen)
             && let Some(group) = self.group()
         {
@@ -150,7 +156,11 @@ impl Core {
         let gated = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         match gated {
             Some(gated) => self.open_gate(gated).await,
-            None => self.exec_checked(self.spec.main()).await,
+            None => {
+                let main = self.main.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let twice = || Error::new(ErrorKind::State, "the container was started already");
+                self.exec_checked(main.ok_or_else(twice)?).await
+            }
         }
     }
 
@@ -164,7 +174,7 @@ impl Core {
             return Err(Error::system(what, error).with_kind(ErrorKind::State));
         }
         running(&report, &plan).await?;
-        ends.started(self.init_pid, Arc::clone(&self.init), exit)
+        ends.started(self.init_pid, self.rests.init()?, exit)
     }
 
     async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
@@ -178,19 +188,19 @@ impl Core {
             User::Name(_) => Some(self.root()?),
             _ => None,
         };
-        let checked = check::check_process(spec, self.spec.container(), root.as_ref().map(AsFd::as_fd));
+        let checked = check::check_process(spec, &self.container, root.as_ref().map(AsFd::as_fd));
         let checked = checked.map_err(Errors::into_one)?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
-        self.exec_checked(&checked).await
+        self.exec_checked(checked).await
     }
 
-    async fn exec_checked(&self, process: &CheckedProcess) -> Result<Started, Error> {
-        let (id, faults) = (self.spec.container().id.as_str(), &self.inner.faults);
-        let plan = process::plan(process, &self.joining, &self.inner.machine);
+    async fn exec_checked(&self, process: CheckedProcess) -> Result<Started, Error> {
+        let (id, faults) = (self.container.id.as_str(), &self.inner.faults);
+        let plan = process::plan(&process, &self.joining, &self.inner.machine);
         plan.fits()?;
         let plan = faults.plan(id, plan, Point::ProcessStep);
         let (report_read, report_write) = stdio::pipe()?;
-        let mut ends = stdio::open(process.spec(), self.inner.owner(process, self.joining.ids.as_ref()))?;
+        let mut ends = stdio::open(process.spec(), self.inner.owner(&process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
         supply.stdio = some(std::mem::take(&mut ends.theirs));
         supply.channel = ends.listen(process.listens())?;
@@ -200,6 +210,8 @@ impl Core {
             supply.tasks = some(tasks.map_err(|error| cgroup_error(&error))?);
         }
         let fds = supply.all(&plan, self.group())?;
+        // Who reads at the other end of a descriptor of its own sees the end of it with the process's.
+        drop(process);
         faults.pass(id, Point::ProcessDescriptors)?;
         let report = Report::new(report_read)?;
         let spawned = self.inner.keeper.spawn(&plan, fds).await.map_err(|error| self.or_ended(error))?;
@@ -209,9 +221,13 @@ impl Core {
         ends.started(spawned.pid, pidfd, spawned.exit)
     }
 
+    fn lives(&self) -> bool {
+        self.rests.init().is_ok_and(|init| lives(&init))
+    }
+
     /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
     pub(super) fn or_ended(&self, error: Error) -> Error {
-        if lives(&self.init) { error } else { Error::new(ErrorKind::State, "the container has ended") }
+        if self.lives() { error } else { Error::new(ErrorKind::State, "the container has ended") }
     }
 
     fn root(&self) -> Result<Root, Error> {
@@ -224,7 +240,7 @@ impl Core {
             .and_then(|dir| Ok(Root::new(dir, open("ns/mnt", OFlags::RDONLY)?)));
         // The number was the container's if its process still lives after it was used.
         match opened {
-            _ if !lives(&self.init) => Err(Error::new(ErrorKind::State, "the container has ended")),
+            _ if !self.lives() => Err(Error::new(ErrorKind::State, "the container has ended")),
             Ok(root) => Ok(root),
             Err(error) => Err(Error::system("cannot open the container's root", error)),
         }
@@ -233,7 +249,9 @@ impl Core {
     async fn finish(&self) -> Evidence {
         let _ = self.kill();
         let evidence = self.finished.get_or_init(|| async {
-            let _ = janitor::ended(&self.init).await;
+            if let Ok(init) = self.rests.init() {
+                let _ = janitor::ended(&init).await;
+            }
             let Some(group) = self.rests.group.clone() else { return Evidence::default() };
             let (before, cgroup_mode) = (self.before.clone(), self.mode());
             // One trip to a thread that may wait for the kernel's locks: read, and remove what is empty now.
@@ -285,7 +303,7 @@ impl Core {
             Pause::Freeze => self.freeze().await,
             Pause::Stop => {
                 let core = Arc::clone(&self);
-                let stopped = blocking(move || stop::stop(core.init_pid, &core.init)).await?;
+                let stopped = blocking(move || stop::stop(core.init_pid, &*core.rests.init()?)).await?;
                 *self.paused() = Paused::Stopped(stopped);
                 Ok(())
             }
@@ -301,7 +319,7 @@ impl Core {
             Paused::Frozen => self.thaw().await?,
             Paused::Stopped(before) => {
                 let core = Arc::clone(&self);
-                blocking(move || stop::resume(core.init_pid, &core.init, &before)).await?;
+                blocking(move || stop::resume(core.init_pid, &*core.rests.init()?, &before)).await?;
             }
         }
         *self.paused() = Paused::No;
@@ -441,7 +459,7 @@ impl Container for NativeContainer {
     }
 
     fn identities(&self) -> Vec<(u32, u32)> {
-        let main = self.core.spec.main().ids();
+        let main = self.core.main_ids;
         match self.core.joining.ids.as_ref().map(|ids| ids.base) {
             // An ordinary user has no rights that the container lacks.
             _ if !self.core.inner.machine.privileged => Vec::new(),

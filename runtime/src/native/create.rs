@@ -289,7 +289,7 @@ async fn ask(
     };
     let pidfd = Arc::new(spawned.pidfd.claim()?);
     // From now on giving back means to end it first.
-    rests.init = Some(Arc::clone(&pidfd));
+    rests.born(Arc::clone(&pidfd));
     inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
         Said::Ready => {}

@@ -45,7 +45,8 @@ impl Drop for Name {
 #[derive(Debug, Default)]
 pub(super) struct Rests {
     pub(super) group: Option<Arc<Group>>,
-    pub(super) init: Option<Arc<OwnedFd>>,
+    /// pid 1, until it is known to be gone: afterwards a container whose handles are kept costs no descriptor.
+    init: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
@@ -55,6 +56,20 @@ impl Rests {
     /// Hold a name, and a range of ids where there is one: freed after everything else is gone.
     pub(super) fn hold(&self, name: Name, range: Option<Arc<Range>>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, range));
+    }
+
+    /// pid 1 exists: from now on giving back means to end it first.
+    pub(super) fn born(&self, init: Arc<OwnedFd>) {
+        *self.init.lock().unwrap_or_else(PoisonError::into_inner) = Some(init);
+    }
+
+    /// The pidfd of pid 1.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when it is gone.
+    pub(super) fn init(&self) -> Result<Arc<OwnedFd>, Error> {
+        let init = self.init.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        init.ok_or_else(|| Error::new(ErrorKind::State, "the container has ended"))
     }
 
     /// The processes are gone: give back what stands around them, the last that was made first. Idempotent.
@@ -77,14 +92,15 @@ impl Rests {
 
     /// Free name and range; the container they belonged to is gone.
     pub(super) fn free(&self) {
+        drop(self.init.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Kill what is left, wait until it is gone, remove. Idempotent.
     pub(super) async fn remove(&self) {
-        if let Some(init) = &self.init {
-            let _ = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
-            let _ = ended(init).await;
+        if let Ok(init) = self.init() {
+            let _ = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
+            let _ = ended(&init).await;
         }
         if let Err(error) = self.clear(false).await {
             tracing::warn!(%error, "a cgroup could not be removed");

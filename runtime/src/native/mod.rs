@@ -98,6 +98,9 @@ struct Inner {
     userns: Mutex<Kept<Arc<OwnedFd>>>,
 }
 
+/// How long a shutdown waits for what is being removed.
+const SHUTDOWN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What must run on a tokio thread as long as the runtime is used: the keeper's conversation and the janitor.
 #[derive(Debug)]
 pub struct Driver {
@@ -281,7 +284,8 @@ impl Runtime for NativeRuntime {
         Box::pin(async move {
             let (sender, done) = tokio::sync::oneshot::channel();
             if inner.janitor.send(janitor::Work::Finish(sender)).is_ok() {
-                let _ = done.await;
+                // What the kernel does not let go is the keeper's to remove, at its end.
+                let _ = tokio::time::timeout(SHUTDOWN, done).await;
             }
             let cgroups = inner.cgroups.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(cgroups);

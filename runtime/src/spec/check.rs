@@ -62,6 +62,16 @@ impl CheckedSpec {
         self.container.root_mounts.clear();
     }
 
+    /// What is left when the container has been made: what it is, without the content of files and the descriptors that
+    /// went into it, and its main process.
+    #[must_use]
+    pub fn into_parts(self) -> (ContainerSpec, CheckedProcess) {
+        let Self { mut container, main, .. } = self;
+        container.files.clear();
+        container.join.clear();
+        (container, main)
+    }
+
     /// Namespaces to join: index in [`JOINABLE`] and descriptor, at most one of each kind.
     #[must_use]
     pub fn joined(&self) -> &[(usize, Arc<OwnedFd>)] {

@@ -3,7 +3,7 @@
 //! A plain task on the container's shard. What it learns it writes into the slots first and tells the actors after.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::Addr;
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::actor::ContainerActor;
 use super::attend;
+use super::last_word::{Finally, LastWord};
 use super::msg::{Process, Removed};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
@@ -68,12 +69,15 @@ pub(crate) type Alive = (Owned, Addr<ContainerActor>, Addr<ProcessActor>);
 /// Run a container from its creation to its removal; `ended` is told when nothing of it is left.
 pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) {
     let slot = Arc::clone(&order.slot);
+    let for_end = Arc::clone(&slot);
+    let _ended = Finally::new(move || {
+        for_end.step(Input::Removed);
+        ended(&for_end);
+    });
     if let Some(alive) = begin(order).await {
         alive.watch().await;
     }
     slot.give_files_up().await;
-    slot.step(Input::Removed);
-    ended(&slot);
 }
 
 /// A started container and everything that its end needs.
@@ -98,6 +102,7 @@ async fn begin(order: Order) -> Option<Living> {
     let created = tokio::select! {
         created = runtime.create(spec, main) => created.map_err(Error::from),
         () = reply.closed() => return None,
+        () = slot.abort.notified() => Err(Error::shut_down()),
     };
     let container: Arc<dyn Container> = match created {
         Ok(container) => Arc::from(container),
@@ -122,6 +127,7 @@ async fn begin(order: Order) -> Option<Living> {
         Ok(()) => tokio::select! {
             started = container.start() => started.map_err(Error::from),
             () = reply.closed() => Err(Error::lost_request()),
+            () = slot.abort.notified() => Err(Error::shut_down()),
         },
     };
     let started = match started {
@@ -163,7 +169,7 @@ fn give_birth(
 ) -> Addr<ProcessActor> {
     let born = Born {
         pid: started.pid,
-        pidfd: Arc::clone(&started.pidfd),
+        pidfd: Mutex::new(Some(Arc::clone(&started.pidfd))),
         container: Arc::clone(container),
         at_ns: orangery_runtime::native::now_ns(),
         wall_clock: SystemTime::now(),
@@ -188,6 +194,7 @@ fn give_birth(
 impl Living {
     async fn watch(self) {
         let Living { slot, container, started, policy, faults, actor, main } = self;
+        let _told = LastWord::new(&slot, &slot.main);
         let exit = watch_process(&slot.main, started, &policy, &main);
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
@@ -204,6 +211,7 @@ impl Living {
         // Removed before it is told: who has the report in hand finds nothing left.
         if let Err(error) = container.delete().await {
             tracing::error!(container = %slot.id, %error, "the container could not be removed");
+            let _ = slot.left.set(error.into());
         }
         slot.step(if policy.keep_files { Input::Kept } else { Input::Removed });
         slot.main.report.send_replace(Some(Arc::new(report)));
@@ -243,6 +251,7 @@ fn watch_process(
         slot.settle_deadline(&exit);
         slot.exit.send_replace(Some(exit));
         slot.close_stdin();
+        slot.release();
         actor.do_send(Exited);
         exit
     };
@@ -315,6 +324,7 @@ pub(crate) async fn exec(
     };
     let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
+    let _told = LastWord::new(&owner, &slot);
     let policy = Policy {
         wall: None,
         output: None,

@@ -9,12 +9,13 @@ use actix::Addr;
 use orangery_io_stream::{Overflow, Sources, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::{Container, Root};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::actor::ContainerActor;
 use super::processes::Processes;
 use super::properties::Properties;
 use super::state::{Input, State, Verdict, next};
+use crate::error::Error;
 use crate::ids::ProcessId;
 use crate::process::slot::Slot;
 use crate::report::Cause;
@@ -44,6 +45,10 @@ pub(crate) struct ContainerSlot {
     pub(crate) detached: AtomicBool,
     /// How many attend to it: handles, and answers on their way to one.
     pub(crate) attended: watch::Sender<usize>,
+    /// The supervisor ends: give up what is still being made.
+    pub(crate) abort: Notify,
+    /// What could not be removed.
+    pub(crate) left: OnceLock<Error>,
     /// When the wall limit is over (CLOCK_MONOTONIC in nanoseconds), where there is one.
     wall_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
@@ -101,6 +106,8 @@ impl ContainerSlot {
             let_go: watch::Sender::new(false),
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
+            abort: Notify::new(),
+            left: OnceLock::new(),
             wall_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
         }

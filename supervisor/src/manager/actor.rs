@@ -136,8 +136,9 @@ impl Handler<ShutDown> for ManagerActor {
         self.shutting_down.push(message.reply);
         for slot in self.registry.values() {
             slot.let_files_go();
+            slot.abort.notify_one();
             if let Err(error) = slot.main.kill(Cause::Stop { escalated: true }) {
-                // Still being made: its life sees the kill that follows its start.
+                // Still being made, and given up.
                 if error.kind() != ErrorKind::State {
                     tracing::error!(container = %slot.id, %error, "cannot kill");
                 }

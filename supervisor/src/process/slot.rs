@@ -71,7 +71,8 @@ impl Drop for Untaken {
 /// What exists from the exec on.
 pub(crate) struct Born {
     pub(crate) pid: i32,
-    pub(crate) pidfd: Arc<OwnedFd>,
+    /// Until the exit is known: who keeps a handle keeps no descriptor.
+    pub(crate) pidfd: Mutex<Option<Arc<OwnedFd>>>,
     pub(crate) container: Arc<dyn Container>,
     /// CLOCK_MONOTONIC in nanoseconds, as the keeper stamps exits.
     pub(crate) at_ns: u64,
@@ -81,6 +82,12 @@ pub(crate) struct Born {
     pub(crate) start_us: u64,
     /// Its standard output and error are pipes to us.
     pub(crate) piped: (bool, bool),
+}
+
+impl Born {
+    fn pidfd(&self) -> Option<Arc<OwnedFd>> {
+        self.pidfd.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Slot {
@@ -152,16 +159,25 @@ impl Slot {
         if self.main {
             return born.container.kill().map_err(Into::into);
         }
-        match born.container.signal(&born.pidfd, 9) {
+        let Some(pidfd) = born.pidfd() else { return Ok(()) };
+        match born.container.signal(&pidfd, 9) {
             Err(error) if error.kind() != orangery_runtime::ErrorKind::State => Err(error.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// The exit is known: nothing can be sent any more.
+    pub(crate) fn release(&self) {
+        if let Some(born) = self.born.get() {
+            drop(born.pidfd.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
     /// Send a signal through the pidfd.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
         let born = self.born()?;
-        born.container.signal(&born.pidfd, signal).map_err(Into::into)
+        let pidfd = born.pidfd().ok_or_else(|| Error::new(ErrorKind::State, "the process has ended"))?;
+        born.container.signal(&pidfd, signal).map_err(Into::into)
     }
 
     /// The writer of its standard input, for one at a time.

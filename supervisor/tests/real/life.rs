@@ -5,7 +5,7 @@ use std::time::Duration;
 use orangery::{
     Cause, ErrorKind, Event, ExitStatus, LimitKind, Measured, OomVerdict, Sandbox, Source, State, Stdin, User,
 };
-use orangery_tests::{Scene, Trial, trial};
+use orangery_tests::{Scene, Trial, trial, wait};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::stage::{builder, play};
@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(the_memory_limit_is_the_cause, Memory),
         trial!(the_oom_killers_victim_says_so_and_nobody_else, Memory),
         trial!(pause_holds_it_and_a_paused_container_can_be_killed, Freezer),
+        trial!(a_descriptor_of_its_own_ends_with_the_process),
+        trial!(a_handle_of_an_ended_container_costs_no_descriptor),
         trial!(a_user_by_number_has_a_home_and_no_capabilities),
         trial!(dropping_run_at_every_poll_leaves_nothing),
         trial!(the_blocking_form_works_without_a_runtime),
@@ -147,6 +149,45 @@ fn pause_holds_it_and_a_paused_container_can_be_killed(scene: &Scene) {
         container.pause().await.unwrap();
         container.kill().unwrap();
         container.wait().await.unwrap();
+    });
+}
+
+/// Who reads at the other end sees the end, although the handle lives on.
+fn a_descriptor_of_its_own_ends_with_the_process(scene: &Scene) {
+    play(scene, async |supervisor| {
+        for init in [true, false] {
+            let (read, write) = std::io::pipe().unwrap();
+            let sandbox = Sandbox::builder().init(init).build().unwrap();
+            let command = supervisor.command("sh").arg("-c").arg("echo out; echo err >&2").sandbox(&sandbox);
+            let container = command.stdout_fd(write.into()).spawn().await.unwrap();
+            let report = container.wait().await.unwrap();
+            assert_eq!(std::io::read_to_string(read).unwrap(), "out\n");
+            assert!(report.stdout.bytes.known().is_none(), "we have not seen them: {report:?}");
+            assert_eq!(report.stderr.bytes, Measured::Known(4));
+        }
+    });
+}
+
+fn a_handle_of_an_ended_container_costs_no_descriptor(scene: &Scene) {
+    scene.block_on(async {
+        // One shard: another brings descriptors of its own with its first container.
+        let supervisor = builder(scene).shards(1).build().unwrap();
+        let ended = async || {
+            let container = supervisor.command("sleep").arg("1000").spawn().await.unwrap();
+            let more = container.command("true").spawn().await.unwrap();
+            more.wait().await.unwrap();
+            container.delete().await.unwrap();
+            container.wait().await.unwrap();
+            (container, more)
+        };
+        let mut kept = vec![ended().await, ended().await];
+        let before = scene.stock().descriptors.len();
+        for _ in 0..20 {
+            kept.push(ended().await);
+        }
+        assert_eq!(scene.stock().descriptors.len(), before);
+        drop(kept);
+        wait::soon("shutdown", supervisor.shutdown()).await;
     });
 }
 
