@@ -11,7 +11,8 @@ use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
 use orangery_tests::cold::Cold;
 use orangery_tests::host::{outcome, probe, see};
 use orangery_tests::raw::{Raw, framed};
-use orangery_tests::{Scene, trial, wait};
+use orangery_tests::stock::descendants;
+use orangery_tests::{Host, Scene, trial, wait};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         trial!(a_host_with_blocked_signals_and_odd_limits),
         trial!(a_host_with_few_descriptors),
         trial!(too_few_descriptors_are_told),
+        trial!(a_process_whose_pidfd_finds_no_room_is_ended),
         trial!(a_full_socket_loses_no_exit),
         trial!(newborns_that_do_not_run_hold_up_nobody, Freezer),
     ])
@@ -421,6 +423,44 @@ fn too_few_descriptors_are_told(scene: &Scene) {
         .expect_err("refused");
     assert_eq!((error.kind(), error.errno()), (ErrorKind::Exhausted, Some(libc::EMFILE)), "{error:?}");
     assert!(error.to_string().contains("300"), "{error}");
+}
+
+/// The service's descriptor table is full at the moment when the keeper answers.
+fn a_process_whose_pidfd_finds_no_room_is_ended(scene: &Scene) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(200), maximum }).expect("lowered");
+    // One thread for everything: while we look, nobody listens to the keeper.
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+    tokio.block_on(async {
+        let (rt, driver) = orangery_runtime::native::NativeRuntime::start(scene.options()).expect("a runtime");
+        let driver = tokio::spawn(driver.run());
+        let host = Host::new(rt, scene);
+        let container = host.create(host.spec("full"), probe(&["true"])).await.expect("created");
+        let children =
+            || descendants(host.rt.keeper_pid()).into_iter().filter(|process| process.name == "probe").count();
+        let mut exec = container.exec(probe(&["deaf"]));
+        let until = std::time::Instant::now() + wait::PATIENCE;
+        let taken = std::future::poll_fn(|cx| {
+            while children() == 0 {
+                assert!(exec.as_mut().poll(cx).is_pending(), "nobody has heard the answer");
+                assert!(std::time::Instant::now() < until, "it does not start");
+            }
+            let nulls = std::iter::from_fn(|| fs::File::open("/dev/null").ok());
+            std::task::Poll::Ready(nulls.collect::<Vec<_>>())
+        });
+        let taken = taken.await;
+        let error = wait::soon("an answer", exec).await.expect_err("no room");
+        drop(taken);
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Exhausted, Some(libc::EMFILE)), "{error:?}");
+        while children() > 0 {
+            assert!(std::time::Instant::now() < until, "it lives on, or nobody reaps it");
+            tokio::task::yield_now().await;
+        }
+        container.delete().await.expect("deleted");
+        host.rt.shutdown().await;
+        driver.await.expect("no panic");
+    });
 }
 
 /// Nobody reads the exits for a while: zombies are the queue, and all arrive.

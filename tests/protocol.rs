@@ -46,7 +46,7 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
         Ask::Hello => purpose == Purpose::Trace,
         Ask::Register => purpose == Purpose::TreeRoot,
         Ask::Arm => matches!(purpose, Purpose::Pidfd | Purpose::Control),
-        Ask::Forget | Ask::Userns | Ask::Cancel => false,
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill => false,
         // Each of a plan's own purposes alone is a matter of the plan.
         Ask::Spawn => !matches!(
             purpose,

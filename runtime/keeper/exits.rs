@@ -133,6 +133,18 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     }
 }
 
+/// The supervisor had no room for the pidfd of the child that request `id` has started: nobody but us can end it. Looks
+/// through all children, which is for an emergency.
+pub(crate) fn kill(keeper: &mut Keeper, id: u64) {
+    let mut fd = sys::HIGH;
+    while fd <= keeper.top {
+        if keeper.entry(fd).is_some_and(|entry| entry.state == 1 && entry.told && entry.id == id) {
+            let _ = sys::pidfd_kill(fd);
+        }
+        fd += 1;
+    }
+}
+
 /// The pidfd of a child that we started.
 fn known(keeper: &mut Keeper, pid: i32) -> Option<i32> {
     let mut fd = sys::HIGH;

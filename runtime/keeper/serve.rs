@@ -285,6 +285,7 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Userns) => spawn::userns(keeper, message, got),
         Some(Ask::Arm) => deadline::arm(keeper, message, got),
         Some(Ask::Cancel) => deadline::cancel(keeper, message),
+        Some(Ask::Kill) => exits::kill(keeper, message.id),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }

@@ -294,6 +294,12 @@ fn gone() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper is gone")
 }
 
+fn full() -> Error {
+    Error::new(ErrorKind::Exhausted, "no room for a descriptor from the keeper")
+        .with_errno(Some(libc::EMFILE))
+        .with_hint("raise the limit of open files where this service is started (LimitNOFILE=, ulimit -n)")
+}
+
 fn confused() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper's answer came with other descriptors than it names")
 }
@@ -326,12 +332,18 @@ impl Shared {
 
     /// Hand one message to whoever waits for it. What came along with one that is not what it says is closed.
     fn deliver(self: &Arc<Self>, heard: Heard) {
-        let Heard { message, brought } = heard;
+        let Heard { message, brought, no_room } = heard;
         let message = &message;
         match Tell::from_u16(message.kind) {
-            Some(Tell::Done | Tell::Failed) if brought.is_none() => self.answer(message.id, Err(confused())),
+            Some(Tell::Done | Tell::Failed) if brought.is_none() => {
+                self.end_unowned(message);
+                self.answer(message.id, Err(if no_room { full() } else { confused() }));
+            }
             Some(Tell::Done) => {
                 self.placed(message);
+                if !matches!(brought, Some(Some((Purpose::Pidfd, _)))) {
+                    self.end_unowned(message);
+                }
                 let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
                 self.answer(message.id, Ok((message.pid, brought)));
             }
@@ -360,6 +372,15 @@ impl Shared {
         let waiter = self.lock().answers.remove(&id);
         if let Some(waiter) = waiter {
             let _ = waiter.send(answer);
+        }
+    }
+
+    /// If it is a process that was started, nobody has its pidfd: the keeper must end it.
+    fn end_unowned(self: &Arc<Self>, message: &Message) {
+        if self.lock().exits.remove(&message.id).is_some() {
+            let head = Message { kind: Ask::Kill as u16, id: message.id, ..Message::default() };
+            // Without a keeper the supervisor's end is the process's.
+            let _ = Client { shared: Arc::clone(self) }.post(head, &[], Vec::new());
         }
     }
 

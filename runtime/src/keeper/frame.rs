@@ -20,6 +20,8 @@ pub(crate) struct Heard {
     pub(crate) message: Message,
     /// `None`: the descriptors were not what the message says, and are closed.
     pub(crate) brought: Option<Option<(Purpose, OwnedFd)>>,
+    /// There was no room for them here.
+    pub(crate) no_room: bool,
 }
 
 /// The bytes of a request, and its descriptors in the order of their purposes.
@@ -81,5 +83,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Err
     let whole = !got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
     let purpose = if whole { message.tells_with(bytes, fds.len()) } else { None };
     let brought = purpose.map(|purpose| purpose.zip(fds.pop()));
-    Ok(Some(Heard { message, brought }))
+    // The kernel cuts where our table is full, and where more come than we take.
+    let no_room = got.flags.contains(ReturnFlags::CTRUNC) && usize::from(message.fds) <= MOST;
+    Ok(Some(Heard { message, brought, no_room }))
 }

@@ -39,6 +39,8 @@ pub enum Ask {
     Arm = 7,
     /// Forget what `id` has armed in slot `x`. There is no answer.
     Cancel = 8,
+    /// Kill the process that request `id` has started: its pidfd did not arrive. There is no answer but its exit.
+    Kill = 9,
 }
 
 impl Ask {
@@ -53,6 +55,7 @@ impl Ask {
             5 => Ask::Userns,
             7 => Ask::Arm,
             8 => Ask::Cancel,
+            9 => Ask::Kill,
             _ => return None,
         })
     }

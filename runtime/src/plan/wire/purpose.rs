@@ -101,7 +101,7 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
             let both = [Purpose::Pidfd as u8, Purpose::Control as u8];
             only(Purpose::Pidfd) || only(Purpose::Control) || others == both
         }
-        Ask::Forget | Ask::Userns | Ask::Cancel => others.is_empty(),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
