@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         trial!(a_host_with_blocked_signals_and_odd_limits),
         trial!(a_host_with_few_descriptors),
         trial!(too_few_descriptors_are_told),
+        trial!(an_answer_that_cannot_be_sent_is_told, User),
         trial!(a_process_whose_pidfd_finds_no_room_is_ended),
         trial!(a_full_socket_loses_no_exit),
         trial!(newborns_that_do_not_run_hold_up_nobody, Freezer),
@@ -207,7 +208,7 @@ fn garbage_is_refused_and_it_lives(_: &Scene) {
     }
     // More descriptors than it takes, and a message longer than its buffer.
     keeper.send(&good, &vec![null.as_fd(); 253]);
-    keeper.refused();
+    assert_eq!(keeper.next().id, 5, "whoever asked is told");
     keeper.send(&vec![0x41; wire::MAX_INLINE + MESSAGE + 1000], &[]);
     keeper.refused();
     // A plan "in a memfd" that is no memfd, is not sealed, is empty, is too large.
@@ -423,6 +424,34 @@ fn too_few_descriptors_are_told(scene: &Scene) {
         .expect_err("refused");
     assert_eq!((error.kind(), error.errno()), (ErrorKind::Exhausted, Some(libc::EMFILE)), "{error:?}");
     assert!(error.to_string().contains("300"), "{error}");
+}
+
+/// More descriptors of this user are on their way than its limit: the kernel refuses to send another (ETOOMANYREFS).
+fn an_answer_that_cannot_be_sent_is_told(_: &Scene) {
+    limit_descriptors(400);
+    let keeper = Raw::start();
+    let null = fs::File::open("/dev/null").expect("null");
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let (one, other) =
+        rustix::net::socketpair(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET, flags, None)
+            .expect("a pair");
+    let on_their_way = |count: usize| {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+        let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
+        let fds = vec![null.as_fd(); count];
+        assert!(control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
+        let bytes = [std::io::IoSlice::new(b"x")];
+        rustix::net::sendmsg(&one, &bytes, &mut control, rustix::net::SendFlags::empty())
+    };
+    while on_their_way(200).is_ok() {}
+    let head = Message { kind: Ask::Userns as u16, id: 12, x: 1, ..Message::default() };
+    keeper.send(&[&head.encode()[..], b"0 0 1\x000 0 1\0"].concat(), &[]);
+    let message = keeper.next();
+    assert_eq!((Tell::from_u16(message.kind), message.id), (Some(Tell::Failed), 12));
+    assert_eq!(message.errno, libc::ETOOMANYREFS);
+    drop((one, other));
+    keeper.lives();
+    keeper.end();
 }
 
 /// The service's descriptor table is full at the moment when the keeper answers.

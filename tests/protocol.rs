@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     orangery_tests::main(&[
         trial!(requests_with_other_descriptors_are_refused_and_closed),
         trial!(a_plan_does_not_take_a_descriptor_for_another),
+        trial!(a_request_that_cannot_be_sent_later_is_told),
         trial!(answers_with_other_descriptors_are_refused_and_closed),
     ])
 }
@@ -188,6 +189,39 @@ fn answers_with_other_descriptors_are_refused_and_closed(scene: &Scene) {
         assert_eq!(error.kind(), ErrorKind::Keeper, "{error:?}");
         assert_eq!(open_descriptors(), before, "descriptors of refused answers");
         client.close();
+        driver.abort();
+    });
+}
+
+/// It waits behind others for room in the socket, and then turns out to be larger than the socket.
+fn a_request_that_cannot_be_sent_later_is_told(scene: &Scene) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a pair");
+    rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).expect("a small buffer");
+    scene.block_on(async {
+        let pidfd = wait::pidfd(std::process::id());
+        let launched = Launched { socket: ours, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
+        let (client, driver) = Client::new(launched);
+        let driver = tokio::spawn(driver.run());
+        let large = "0 0 1\n".repeat(10_000);
+        let mut asked: Vec<_> = (0..100).map(|_| Box::pin(client.userns("0 0 1\n", "0 0 1\n"))).collect();
+        let mut larger = Box::pin(client.userns(&large, "0 0 1\n"));
+        std::future::poll_fn(|cx| {
+            assert!(asked.iter_mut().all(|ask| ask.as_mut().poll(cx).is_pending()));
+            assert!(larger.as_mut().poll(cx).is_pending(), "there was room in the socket");
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let listener = std::thread::spawn(move || {
+            for _ in 0..100 {
+                assert!(wait::readable(&theirs, wait::PATIENCE), "not all that was asked arrives");
+                rustix::net::recv(&theirs, &mut [0; 4096], rustix::net::RecvFlags::empty()).expect("asked");
+            }
+            theirs
+        });
+        let error = wait::soon("an answer", larger).await.expect_err("too large");
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Keeper, Some(libc::EMSGSIZE)), "{error:?}");
+        drop(listener.join().expect("no panic"));
         driver.abort();
     });
 }

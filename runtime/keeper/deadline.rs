@@ -354,8 +354,7 @@ pub(crate) fn tell(keeper: &mut Keeper) {
     while let Some(slot) = keeper.deadlines.fired.0.checked_sub(1) {
         let Some(lease) = keeper.deadlines.lease(slot).copied() else { return };
         let message = Message { kind: Tell::Fired as u16, id: lease.id, errno: lease.errno, ..Message::default() };
-        if sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
-            keeper.block();
+        if !keeper.say(message) {
             return;
         }
         let last = keeper.deadlines.fired.1;
@@ -367,6 +366,8 @@ pub(crate) fn tell(keeper: &mut Keeper) {
 /// The supervisor has gone: carry out what was to be done then, whatever its time.
 pub(crate) fn holder_gone(keeper: &mut Keeper) {
     let deadlines = &mut keeper.deadlines;
+    // The end waits for pidfds only, and what stays readable would not let it wait.
+    sys::epoll_del(keeper.epoll, deadlines.timer);
     let mut place = 0;
     while let Some(slot) = deadlines.slot(place) {
         if let Some(lease) = deadlines.lease(slot).filter(|lease| lease.at_end) {

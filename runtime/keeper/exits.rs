@@ -57,8 +57,7 @@ fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
         Ok(Some(waited)) => {
             let message =
                 Message { kind: Tell::Exited as u16, id: entry.id, pid: waited.pid, exit: record(&waited), ..Message::default() };
-            if entry.told && sys::send(keeper.socket, &message.encode(), None) == Err(sys::EAGAIN) {
-                keeper.block();
+            if entry.told && !keeper.say(message) {
                 return Came::Full;
             }
             let _ = sys::waitid(P_PIDFD, fd, WNOHANG);

@@ -6,7 +6,7 @@
 use crate::arch::EpollEvent;
 use crate::sys::{self, Res};
 use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
-use crate::{deadline, exits, spawn, sweep};
+use crate::{birth, deadline, exits, spawn, sweep};
 
 pub(crate) const IN: u32 = 1;
 pub(crate) const OUT: u32 = 4;
@@ -129,7 +129,14 @@ impl Keeper {
     /// Send an answer; what does not fit now is kept and holds up the next request, not the exits of others.
     pub(crate) fn answer(&mut self, message: Message, brought: Option<Brought>) {
         let mut brought = brought;
-        if transmit(self.socket, message, brought) == Err(sys::EAGAIN) {
+        let sent = transmit(self.socket, message, brought);
+        match (sent, brought) {
+            (Err(errno), Some(made)) if !matches!(errno, sys::EAGAIN | sys::EPIPE | sys::ECONNRESET) => {
+                return self.withdraw(message.id, made, errno);
+            }
+            _ => {}
+        }
+        if let Some(errno) = later(sent) {
             // What a request has made lies below HIGH and would be closed with the rest of it.
             if let Some(made) = brought.as_mut().filter(|made| made.fd < sys::HIGH) {
                 match sys::dup_high(made.fd) {
@@ -138,13 +145,35 @@ impl Keeper {
                 }
             }
             self.reply = Some((message, brought));
-            self.block();
+            self.block(errno);
             return;
         }
         // An answer comes before the next request is read, so this is of the newest child at the latest.
         spawn::store(self.page, spawn::shared::TOLD, self.seq);
         if let Some(made) = brought.filter(|made| made.ours) {
             sys::close(made.fd);
+        }
+    }
+
+    /// A descriptor that cannot be handed over, as too many are on their way (ETOOMANYREFS) or there is no memory: what
+    /// was made is undone, and the asker is told.
+    fn withdraw(&mut self, id: u64, made: Brought, errno: sys::Errno) {
+        if made.ours {
+            sys::close(made.fd);
+        } else {
+            birth::abandon(self, made.fd);
+        }
+        self.refuse(id, Stage::Make, errno);
+    }
+
+    /// Send what stands alone. `false`: not now, and everything else waits with it.
+    pub(crate) fn say(&mut self, message: Message) -> bool {
+        match later(sys::send(self.socket, &message.encode(), None)) {
+            Some(errno) => {
+                self.block(errno);
+                false
+            }
+            None => true,
         }
     }
 
@@ -164,7 +193,12 @@ impl Keeper {
         self.answer(message, None);
     }
 
-    pub(crate) fn block(&mut self) {
+    fn block(&mut self, errno: sys::Errno) {
+        if errno != sys::EAGAIN {
+            // The socket may be writable while there is no memory: no more than a thousand tries a second.
+            let word = 0u32;
+            let _ = sys::futex_wait(&raw const word, 0, 1_000_000);
+        }
         if !self.blocked {
             self.blocked = true;
             let _ = sys::epoll_mod(self.epoll, self.socket, OUT, u64::MAX);
@@ -187,6 +221,11 @@ impl Keeper {
             let _ = sys::epoll_mod(self.epoll, self.socket, IN, u64::MAX);
         }
     }
+}
+
+/// Why something that was sent has to be sent again; a supervisor that has gone is heard of by the loop.
+fn later(sent: Res<()>) -> Option<sys::Errno> {
+    sent.err().filter(|errno| !matches!(*errno, sys::EPIPE | sys::ECONNRESET))
 }
 
 fn transmit(socket: i32, message: Message, brought: Option<Brought>) -> Res<()> {
@@ -252,7 +291,7 @@ fn request(keeper: &mut Keeper) -> Res<bool> {
     let got = match sys::recv(keeper.socket, buf) {
         Ok(got) => got,
         // ECONNRESET: it went with answers unread.
-        Err(104) => return Ok(false),
+        Err(sys::ECONNRESET) => return Ok(false),
         Err(errno) => return Err(errno),
     };
     if got.len == 0 {
@@ -264,7 +303,8 @@ fn request(keeper: &mut Keeper) -> Res<bool> {
             Some(_) => dispatch(keeper, &message, &got),
             None => keeper.refuse(message.id, Stage::Purpose, sys::EPROTO),
         },
-        _ => keeper.refuse(0, Stage::Request, sys::EPROTO),
+        // Cut: by us, as it is too long, or by the kernel, as it has no room for another descriptor.
+        message => keeper.refuse(message.map_or(0, |message| message.id), Stage::Request, sys::EPROTO),
     }
     // What a request brought stays below HIGH and is gone after it; what the keeper keeps, it has moved up.
     let _ = sys::close_range(first_of_request(keeper), sys::HIGH as usize - 1, 0);

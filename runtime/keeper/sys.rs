@@ -23,6 +23,7 @@ pub(crate) const ENOSPC: Errno = 28;
 pub(crate) const EPIPE: Errno = 32;
 pub(crate) const ENOSYS: Errno = 38;
 pub(crate) const EPROTO: Errno = 71;
+pub(crate) const ECONNRESET: Errno = 104;
 pub(crate) const ETIMEDOUT: Errno = 110;
 pub(crate) const EDQUOT: Errno = 122;
 pub(crate) const ECANCELED: Errno = 125;

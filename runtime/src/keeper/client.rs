@@ -279,9 +279,7 @@ impl Client {
             match transmit(&self.shared.socket, &bytes, &fds) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => {
-                    return Err(Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper));
-                }
+                Err(error) => return Err(unsaid(error)),
             }
         }
         waiting.outbox.push_back((bytes, fds));
@@ -292,6 +290,10 @@ impl Client {
 
 fn gone() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper is gone")
+}
+
+fn unsaid(error: rustix::io::Errno) -> Error {
+    Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper)
 }
 
 fn full() -> Error {
@@ -348,7 +350,9 @@ impl Shared {
                 self.answer(message.id, Ok((message.pid, brought)));
             }
             Some(Tell::Failed) => {
-                self.lock().forgotten.remove(&message.id);
+                let mut waiting = self.lock();
+                waiting.forgotten.remove(&message.id);
+                drop(waiting);
                 self.answer(message.id, Err(failed(message)));
             }
             Some(Tell::Exited) => {
@@ -398,12 +402,19 @@ impl Shared {
         }
     }
 
+    /// Send what waits, as far as the socket takes it.
     fn flush(&self) {
-        let mut waiting = self.lock();
-        while let Some((bytes, fds)) = waiting.outbox.pop_front() {
-            if transmit(&self.socket, &bytes, &fds) == Err(rustix::io::Errno::AGAIN) {
-                waiting.outbox.push_front((bytes, fds));
-                return;
+        loop {
+            let mut waiting = self.lock();
+            let Some((bytes, fds)) = waiting.outbox.pop_front() else { return };
+            match transmit(&self.socket, &bytes, &fds) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::AGAIN) => return waiting.outbox.push_front((bytes, fds)),
+                Err(error) => {
+                    drop(waiting);
+                    let id = Message::decode(&bytes).map_or(0, |message| message.id);
+                    self.answer(id, Err(unsaid(error)));
+                }
             }
         }
     }
