@@ -352,6 +352,8 @@ impl Shared {
             Some(Tell::Failed) => {
                 let mut waiting = self.lock();
                 waiting.forgotten.remove(&message.id);
+                // Who asked may have gone.
+                waiting.exits.remove(&message.id);
                 drop(waiting);
                 self.answer(message.id, Err(failed(message)));
             }
@@ -570,5 +572,34 @@ impl Driver {
             id,
             rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    /// Who asked has been dropped, and then the keeper says that there is no process: nobody waits for its end.
+    #[test]
+    fn a_cancelled_start_that_fails_leaves_no_waiter() {
+        let (ours, _theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair");
+        let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+        let launched = Launched {
+            socket: ours,
+            pidfd: pidfd.expect("ours"),
+            pid: 0,
+            enters_pidns: false,
+            privileged: false,
+            range: None,
+        };
+        let (client, _driver) = Client::new(launched);
+        let (sender, receiver) = oneshot::channel();
+        client.shared.lock().exits.insert(7, sender);
+        drop(receiver);
+        let message = Message { kind: Tell::Failed as u16, id: 7, ..Message::default() };
+        client.shared.deliver(Heard { message, brought: Some(None), no_room: false });
+        assert!(client.shared.lock().exits.is_empty());
     }
 }
