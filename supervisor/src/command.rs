@@ -406,6 +406,14 @@ impl ExecCommand {
     pub fn spawn(self) -> impl Future<Output = Result<crate::handle::ProcessHandle, Error>> + Send + 'static {
         self.container.clone().exec(self)
     }
+
+    /// [`ExecCommand::spawn`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As for [`ExecCommand::spawn`].
+    pub fn spawn_blocking(self) -> Result<crate::handle::ProcessHandle, Error> {
+        blocking::block_on(self.spawn())
+    }
 }
 
 /// A bundle as a sandbox and the command in it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use orangery::testing::FakeRuntime;
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, ExitStatus, Filter, Limits, Measured, Pause, ProcessId, Sandbox, State,
+    Cause, ContainerHandle, ErrorKind, Event, ExitStatus, Filter, Limits, Measured, Pause, ProcessId, Sandbox, State,
     StatsStream, Supervisor, block_on,
 };
 
@@ -209,4 +209,34 @@ async fn without_a_freezer_a_pause_is_refused_unless_a_stop_is_asked_for() {
     assert_eq!(handle.inspect().state, State::Running);
     assert_eq!(fake.log(), ["create a", "start a", "stop a", "resume a"], "the second pause joined the first");
     supervisor.shutdown().await;
+}
+
+/// Everything asynchronous, without a runtime: nothing of it needs the caller's.
+#[test]
+fn all_of_it_works_without_a_runtime() {
+    fn send<T: Send + 'static>(of: T) -> T {
+        of
+    }
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let handle = supervisor.command("prog").id("a").spawn_blocking().unwrap();
+    let mut main = block_on(fake.actor());
+    let further = handle.command("more").spawn_blocking().unwrap();
+    block_on(send(handle.pause_with(Pause::Stop))).unwrap();
+    block_on(send(handle.resume())).unwrap();
+    block_on(send(handle.update(Limits::default()))).unwrap();
+    main.say(b"read without a runtime");
+    let mut output = send(handle.stdout());
+    let Some(Event::Chunk(chunk)) = block_on(output.recv()) else { panic!("no output") };
+    assert_eq!(chunk.data, "read without a runtime");
+    let attached = block_on(send(supervisor.container("a"))).unwrap().unwrap();
+    assert_eq!(block_on(send(supervisor.list_matching(&Filter::new().id_prefix("a")))).unwrap().len(), 1);
+    drop(send(attached.stats_stream(Duration::from_secs(1))));
+    let stopping = send(attached.stop(15, Duration::from_millis(1)));
+    drop(main);
+    block_on(stopping).unwrap();
+    drop(block_on(fake.actor()));
+    assert!(matches!(block_on(further.wait()).unwrap().exit, ExitStatus::Signal { signal: 9, .. }));
+    block_on(send(attached.delete())).unwrap();
+    supervisor.shutdown_blocking();
 }
