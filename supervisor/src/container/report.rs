@@ -112,6 +112,10 @@ fn cause(intent: Option<Intent>, exit: &Exit, oom_killed: bool, wall_ns: Option<
         (ExitStatus::Lost, None) => Cause::SupervisorFault,
         (_, Some(intent)) => intent.cause,
         (ExitStatus::Signal { signal: SIGKILL, .. }, None) if oom_killed => Cause::Limit(LimitKind::Memory),
+        // The keeper's deadline was over and we had not yet heard that it holds one.
+        (ExitStatus::Signal { signal: SIGKILL, .. }, None) if wall_ns.is_some_and(|limit| exit.at_ns >= limit) => {
+            Cause::Limit(LimitKind::Wall)
+        }
         (ExitStatus::Signal { signal: SIGXCPU, .. }, None) => Cause::Limit(LimitKind::Cpu),
         (ExitStatus::Signal { signal: SIGXFSZ, .. }, None) => Cause::Limit(LimitKind::FileSize),
         (ExitStatus::Signal { signal: SIGSYS, .. }, None) => Cause::Limit(LimitKind::Seccomp),

@@ -23,6 +23,8 @@ fn a_stopped_supervisor_does_not_lengthen_the_wall_limit(scene: &Scene) {
         return play(scene, async |supervisor| {
             let sandbox = Sandbox::builder().wall(Duration::from_secs(1)).build().unwrap();
             let container = supervisor.command("sleep").arg("1000").sandbox(&sandbox).spawn().await.unwrap();
+            // Requests reach the keeper in order: once this has run, the deadline is there.
+            container.command("true").spawn().await.unwrap().wait().await.unwrap();
             println!("{}", container.inspect().pid.unwrap());
             let report = wait::soon("the end", container.wait()).await.unwrap();
             assert_eq!(report.cause, Cause::Limit(LimitKind::Wall));
