@@ -527,6 +527,9 @@ fn limit_of(seen: &serde_json::Value, name: &str) -> Vec<String> {
 }
 
 fn few_descriptors_beside_preserved_ones(scene: &Scene) {
+    // Neither has the service itself more than the keeper needs.
+    let few = rustix::process::Rlimit { current: Some(400), maximum: Some(400) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, few).expect("a limit of our own");
     scene.play(async |host| {
         for without_init in [false, true] {
             let seen = host

@@ -23,6 +23,7 @@ pub(crate) fn main(birth: &Birth) -> ! {
     if birth.seq.wrapping_sub(load(birth.page, shared::LEFT)) < 1 << 31 {
         store(birth.page, shared::LEFT, birth.seq);
     }
+    let birth = &traced_apart(birth);
     let mut slots = Slots::new(birth);
     let mut index = 0;
     while index < birth.header.steps {
@@ -33,6 +34,12 @@ pub(crate) fn main(birth: &Birth) -> ! {
         index += 1;
     }
     give_up(&slots, birth, index, sys::ECANCELED)
+}
+
+/// In the child: the trace goes above every number that the process may be given something under.
+fn traced_apart(birth: &Birth) -> Birth {
+    let moved = if birth.trace < 0 { Ok(-1) } else { sys::dup_high(birth.trace) };
+    Birth { trace: moved.unwrap_or(-1), ..*birth }
 }
 
 /// In a child: a keeper that dies from now on takes us along, and so does one that has died before.

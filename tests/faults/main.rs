@@ -7,12 +7,12 @@ mod stages;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use orangery_runtime::native::{Faults, NativeRuntime, Point};
+use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain::{self, Line};
 use orangery_runtime::plan::wire::Op;
 use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile, Stdio};
-use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec, Runtime as _};
+use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec};
 use orangery_tests::host::probe;
 use orangery_tests::{Host, Scene, trial, wait};
 use stages::{
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         trial!(steps_behind_the_gate_fail_the_start),
         trial!(a_failure_does_not_disturb_a_neighbour),
         trial!(the_keepers_trace_tells_the_step),
+        trial!(the_keepers_trace_stays_out_of_preserved_descriptors),
     ])
 }
 
@@ -213,25 +214,32 @@ fn a_failure_does_not_disturb_a_neighbour(scene: &Scene) {
     });
 }
 
-/// `ORANGERY_KEEPER_TRACE=FD`: each step of the child, and the errno of the one that failed.
+/// This trial once more, in a process whose keeper traces into the text that comes back; `None` there.
 #[expect(
     clippy::disallowed_methods,
     reason = "the variable must be there when the runtime starts: a process of its own"
 )]
-fn the_keepers_trace_tells_the_step(scene: &Scene) {
+fn traced(scene: &Scene) -> Option<String> {
     const ROLE: &str = "ORANGERY_TEST_TRACED";
-    if std::env::var_os(ROLE).is_none() {
-        let file = scene.dir().join("trace");
-        let out = std::fs::File::create(&file).expect("a file");
-        let mut child = std::process::Command::new(std::env::current_exe().expect("us"))
-            .env(ROLE, "1")
-            .env("ORANGERY_KEEPER_TRACE", "0")
-            .stdin(out)
-            .spawn()
-            .expect("started");
-        let status = wait::child(&mut child, wait::PATIENCE).expect("waited");
-        assert!(status.is_some_and(|status| status.success()));
-        let text = std::fs::read_to_string(&file).expect("a trace");
+    if std::env::var_os(ROLE).is_some() {
+        return None;
+    }
+    let file = scene.dir().join("trace");
+    let out = std::fs::File::create(&file).expect("a file");
+    let mut child = std::process::Command::new(std::env::current_exe().expect("us"))
+        .env(ROLE, "1")
+        .env("ORANGERY_KEEPER_TRACE", "0")
+        .stdin(out)
+        .spawn()
+        .expect("started");
+    let status = wait::child(&mut child, wait::PATIENCE).expect("waited");
+    assert!(status.is_some_and(|status| status.success()));
+    Some(std::fs::read_to_string(&file).expect("a trace"))
+}
+
+/// `ORANGERY_KEEPER_TRACE=FD`: each step of the child, and the errno of the one that failed.
+fn the_keepers_trace_tells_the_step(scene: &Scene) {
+    if let Some(text) = traced(scene) {
         let steps: Vec<u64> = text
             .lines()
             .filter(|line| !line.contains("errno="))
@@ -243,12 +251,25 @@ fn the_keepers_trace_tells_the_step(scene: &Scene) {
     }
     let mut options = scene.options();
     options.faults = Faults::new(|_, point| point == Point::ContainerStep(20));
-    scene.block_on(async {
-        let (rt, driver) = NativeRuntime::start(options).expect("a runtime");
-        let driver = tokio::spawn(driver.run());
-        let host = Host::new(rt, scene);
+    scene.play_with(options, async |host| {
         host.refused(host.spec("traced"), probe(&["true"])).await;
-        host.rt.shutdown().await;
-        driver.await.expect("no panic");
     });
+}
+
+/// The trace is not written into what the process was given under the same number.
+fn the_keepers_trace_stays_out_of_preserved_descriptors(scene: &Scene) {
+    if let Some(text) = traced(scene) {
+        let last = text.lines().rfind(|line| line.contains(" child "));
+        assert!(last.is_some_and(|line| line.ends_with("execve")), "{text}");
+        return;
+    }
+    let path = scene.dir().join("preserved");
+    let file = std::fs::File::options().create_new(true).read(true).write(true).open(&path).expect("a file");
+    let file = Arc::new(file.into());
+    scene.play(async |host| {
+        let mut main = probe(&["true"]);
+        main.preserved = vec![file; 16];
+        assert_eq!(host.once(host.spec("preserves"), main).await.code(), 0);
+    });
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "");
 }

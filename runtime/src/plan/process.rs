@@ -13,6 +13,9 @@ use crate::spec::check::CheckedProcess;
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
 
+/// Above every number that a process is given a descriptor under.
+const APART: u64 = 64;
+
 /// What a process plan depends on beside the process.
 #[derive(Clone, Debug, Default)]
 pub struct Joining {
@@ -157,7 +160,7 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess) {
         // Out of the way of the numbers that are about to be given out.
         let (report, channel) = (slot(b, Need::Report), b.received(Need::Channel));
         for slot in preserved.iter().copied().chain([report]).chain(channel) {
-            b.on(Op::Lift, slot, 512);
+            b.on(Op::Lift, slot, APART);
         }
     }
     for n in 0..3 {
