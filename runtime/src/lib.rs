@@ -117,6 +117,8 @@ pub struct Started {
     pub stderr: Option<OwnedFd>,
     /// Who answers the calls that its filters ask about: for [`seccomp::Listener`]. `None` where no filter asks.
     pub listener: Option<OwnedFd>,
+    /// The group that carries its own limits, where it has any.
+    pub group: Option<native::OwnGroup>,
 }
 
 /// What is done to a container at a [`Deadline`].

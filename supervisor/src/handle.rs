@@ -23,7 +23,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::blocking;
-use crate::command::{self, ExecCommand, Stdin};
+use crate::command::{ExecCommand, Stdin};
 use crate::container::actor::ContainerActor;
 use crate::container::life::{self, Alive};
 use crate::container::msg::Exec;
@@ -167,7 +167,7 @@ impl Inspect {
 }
 
 impl ProcessHandle {
-    fn new(slot: Arc<Slot>, actor: Addr<ProcessActor>, system: ArbiterHandle) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, actor: Addr<ProcessActor>, system: ArbiterHandle) -> Self {
         Self { slot, actor, system }
     }
 
@@ -259,6 +259,10 @@ impl ProcessHandle {
         }
     }
 
+    pub(crate) fn ended(&self) -> bool {
+        self.slot.ended()
+    }
+
     /// The writer of its standard input, for one at a time: once, when it was started with [`Stdin::Piped`], again and again
     /// with [`Stdin::Kept`]. `None` while somebody has it, and after its end.
     #[must_use]
@@ -310,7 +314,7 @@ impl ProcessHandle {
     }
 
     /// Write `bytes` to the standard input in the background, then close it.
-    fn feed(&self, bytes: Bytes) {
+    pub(crate) fn feed(&self, bytes: Bytes) {
         let Some(mut stdin) = self.stdin() else { return };
         self.system.spawn(async move {
             // A process that does not read its input to the end is no error.
@@ -435,28 +439,16 @@ impl ContainerHandle {
 
     /// A further process in this container.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> ExecCommand {
-        ExecCommand { container: self.clone(), process: command::process(program.as_ref()), stdin: Stdin::Null }
+        ExecCommand::new(self.clone(), program.as_ref())
     }
 
-    pub(crate) fn exec(
-        self,
-        command: ExecCommand,
-    ) -> impl Future<Output = Result<ProcessHandle, Error>> + Send + 'static {
-        use orangery_runtime::spec::Stdio;
-        async move {
-            let ExecCommand { mut process, stdin, .. } = command;
-            (process.stdout, process.stderr) = (Stdio::Piped, Stdio::Piped);
-            if !matches!(stdin, Stdin::Null) {
-                process.stdin = Stdio::Piped;
-            }
-            let (reply, answer) = oneshot::channel();
-            self.inner.actor.do_send(Exec { spec: process, reply });
-            let (slot, actor) = answer.await.map_err(|_| lost(&self.inner.slot.main))??;
-            let slot = slot.take().ok_or_else(Error::lost_request)?;
-            let handle = ProcessHandle::new(slot, actor, self.process().system.clone());
-            handle.provide(stdin);
-            Ok(handle)
-        }
+    pub(crate) fn tell(&self, message: Exec) {
+        self.inner.actor.do_send(message);
+    }
+
+    /// Why an answer did not come.
+    pub(crate) fn lost(&self) -> Error {
+        lost(&self.inner.slot.main)
     }
 
     /// As it is now.

@@ -42,6 +42,7 @@ fn trials() -> ExitCode {
         trial!(cpuset_holds),
         trial!(memory_peak_and_limits_are_in_the_stats),
         trial!(limits_change_while_it_runs),
+        trial!(a_process_with_limits_of_its_own),
         trial!(frozen_and_thawed),
         trial!(killed_while_frozen),
         trial!(the_group_is_killed_as_a_whole),
@@ -305,6 +306,40 @@ fn limits_change_while_it_runs(scene: &Scene) {
         assert_eq!(error.field(), Some("limits.cpuset_cpus"), "{error:?}");
         assert_eq!(read(&dir, "memory.max"), (128 * MIB).to_string(), "all or nothing");
         assert_eq!(end(&*container).await.oom, Oom::No);
+    });
+}
+
+/// No group with controllers for its children has processes itself: what is there moves into a leaf, and what is started
+/// later is born there.
+fn a_process_with_limits_of_its_own(scene: &Scene) {
+    scene.play(async |host| {
+        let (container, mut main) = begin(host, memory(64 * MIB), waiting()).await;
+        let _said = ready(&mut main).await;
+        let mut forks = probe(&["forks", "100"]);
+        forks.limits.pids = Some(3);
+        let mut started = wait::soon("exec", container.exec(forks)).await.expect("started");
+        let forked = started.group.take().expect("a group");
+        let said = one_line(started).await;
+        assert_eq!((&said["errno"], &said["made"]), (&11.into(), &2.into()), "{said}");
+        assert_eq!(forked.evidence().stats.pids_refused, Some(1));
+        let mut hog = probe(&["alloc", "64"]);
+        hog.limits = memory(16 * MIB);
+        let mut started = wait::soon("exec", container.exec(hog)).await.expect("started");
+        let group_of_hog = started.group.take().expect("a group");
+        assert_eq!(signal(&outcome(started).await), 9);
+        assert_eq!(group_of_hog.evidence().oom, Oom::Own { kills: 1 });
+        drop((forked, group_of_hog));
+        let dir = group(scene, "c");
+        assert_eq!(read(&dir, "cgroup.procs"), "");
+        let before = read(&dir.join("main"), "cgroup.procs").lines().count();
+        let (_container, mut later) = (&container, container.exec(waiting()).await.expect("started"));
+        let _said = ready(&mut later).await;
+        assert_eq!(read(&dir.join("main"), "cgroup.procs").lines().count(), before + 1);
+        // The first one's children live on in its group; the second one's is empty and gone.
+        assert!(dir.join("exec-1").exists() && !dir.join("exec-2").exists());
+        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("frozen");
+        wait::soon("resume", container.resume()).await.expect("thawed");
+        end(&*container).await;
     });
 }
 

@@ -7,12 +7,13 @@ use super::limits::Limits;
 use super::parents::{Parents, needs};
 use super::place::Place;
 use super::setting::{Setting, apply};
-use super::{v1, v2};
+use super::{nested, v1, v2};
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Result<T> = std::result::Result<T, CgroupError>;
 
@@ -27,6 +28,10 @@ pub struct Group {
     pub(super) v2: bool,
     /// Which of `parents.v1` this group has a directory in.
     members: Vec<usize>,
+    /// Where it has one for groups below it alone.
+    pub(super) guests: Mutex<Vec<usize>>,
+    /// v2: its processes live in a leaf, so that groups below it can have controllers.
+    pub(super) split: AtomicBool,
 }
 
 /// Which kind of file a controller has for this group.
@@ -47,7 +52,7 @@ impl Group {
     pub(super) fn create(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
         let wanted = |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
         let planned: Vec<usize> = parents.v1.iter().enumerate().filter_map(wanted).collect();
-        let mut group = Group { parents, id: id.into(), v2: false, members: Vec::new() };
+        let mut group = Group::empty(parents, id.into());
         match group.fill(&planned, limits) {
             Ok(()) => Ok(group),
             Err(error) => {
@@ -60,16 +65,36 @@ impl Group {
         }
     }
 
-    fn fill(&mut self, planned: &[usize], limits: &Limits) -> Result<()> {
-        let parents = Arc::clone(&self.parents);
-        if let Some(place) = &parents.v2 {
+    /// Without any directory yet.
+    pub(super) fn empty(parents: Arc<Parents>, id: String) -> Group {
+        let guests = Mutex::default();
+        Group { parents, id, v2: false, members: Vec::new(), guests, split: AtomicBool::new(false) }
+    }
+
+    pub(super) fn make_v2(&mut self) -> Result<()> {
+        if let Some(place) = &self.parents.v2 {
             place.dir.make(&self.id)?;
             self.v2 = true;
         }
+        Ok(())
+    }
+
+    pub(super) fn make_v1(&mut self, index: usize) -> Result<()> {
+        self.parents.v1[index].dir.make(&self.id)?;
+        self.members.push(index);
+        Ok(())
+    }
+
+    pub(super) fn is_member(&self, index: usize) -> bool {
+        self.members.contains(&index)
+    }
+
+    fn fill(&mut self, planned: &[usize], limits: &Limits) -> Result<()> {
+        let parents = Arc::clone(&self.parents);
+        self.make_v2()?;
         for index in planned {
             let place = &parents.v1[*index];
-            place.dir.make(&self.id)?;
-            self.members.push(*index);
+            self.make_v1(*index)?;
             if place.has(Controller::Cpuset) {
                 v1::fill_cpuset(&place.dir, &place.dir.child(&self.id)?)?;
             }
@@ -87,7 +112,8 @@ impl Group {
         if !v2 && members.is_empty() {
             return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));
         }
-        Ok(Group { parents, id: id.into(), v2, members })
+        let split = parents.v2.as_ref().is_some_and(|place| v2 && place.dir.has(&format!("{id}/{}", nested::LEAF)));
+        Ok(Group { v2, members, split: AtomicBool::new(split), ..Group::empty(parents, id.into()) })
     }
 
     /// The container's name.
@@ -106,7 +132,10 @@ impl Group {
     /// # Errors
     /// The directory is gone, or no descriptor is left.
     pub fn birth(&self) -> Result<Option<OwnedFd>> {
-        Ok(self.v2_dir()?.map(Dir::into_fd))
+        match self.v2_dir()? {
+            Some(dir) if self.split.load(Ordering::Acquire) => Ok(Some(dir.child(nested::LEAF)?.into_fd())),
+            dir => Ok(dir.map(Dir::into_fd)),
+        }
     }
 
     /// The v1 `tasks` files, open for writing: the child, still single-threaded, writes `0` to each. Never
@@ -115,7 +144,12 @@ impl Group {
     /// # Errors
     /// A directory is gone, or no descriptor is left.
     pub fn tasks(&self) -> Result<Vec<OwnedFd>> {
-        self.v1_places().map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY)).collect()
+        self.tasks_where(|_| true)
+    }
+
+    pub(super) fn tasks_where(&self, wanted: impl Fn(usize) -> bool) -> Result<Vec<OwnedFd>> {
+        let wanted = self.members.iter().filter(|index| wanted(**index)).map(|index| &self.parents.v1[*index]);
+        wanted.map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY)).collect()
     }
 
     /// Every directory, for people and records.
@@ -137,7 +171,7 @@ impl Group {
         self.write(limits, false)
     }
 
-    fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {
+    pub(super) fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {
         if limits.is_empty() {
             return Ok(());
         }
@@ -171,7 +205,8 @@ impl Group {
     /// counters, call again. Every hierarchy is tried; the first error is returned.
     pub fn remove(&self) -> Result<()> {
         let mut first = Ok(());
-        for place in self.places() {
+        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in self.places().chain(guests.iter().map(|index| &self.parents.v1[*index])) {
             let removed = place.dir.remove_tree(OsStr::new(&self.id));
             first = first.and(removed);
         }

@@ -10,6 +10,7 @@
 //!   place.rs    hierarchy -> `orangery-<instance>` in it; v2: controllers on
 //!   parents.rs  all places of one supervisor -> the mode, what is refused and why
 //!   group.rs    `<id>` in each place it needs: born with its limits, changed, removed
+//!   nested.rs   a group below it, for the limits of one process
 //!   control.rs  killed, frozen, waited for
 //!     v1.rs v2.rs       what one version does alone;  setting.rs  writes that are undone together
 //!   oom.rs      evidence and verdict      stat.rs  numbers      limits.rs  what may be asked
@@ -31,6 +32,7 @@ mod dir;
 mod error;
 mod group;
 mod limits;
+mod nested;
 mod oom;
 mod parents;
 mod parse;

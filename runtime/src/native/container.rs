@@ -1,13 +1,14 @@
 //! A container of ours: what is done to it, and what it leaves as evidence.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
 use super::create::Born;
 use super::janitor::{self, Rests, Work};
+use super::own_group::OwnGroup;
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
 use super::stop::{self, Stopped};
@@ -17,11 +18,11 @@ use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::{Deadline, Lease};
 use crate::network::NetworkProperties;
-use crate::plan::Plan;
 use crate::plan::process::{self, Joining};
+use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ContainerSpec, ProcessSpec, User};
+use crate::spec::{ContainerSpec, MountSource, ProcessSpec, User};
 use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
@@ -47,6 +48,10 @@ pub(super) struct Core {
     /// The cgroup went at the first attempt.
     removed: AtomicBool,
     deleted: OnceCell<()>,
+    /// Held to write while the group is prepared for groups below it.
+    births: tokio::sync::RwLock<()>,
+    /// How many processes with limits of their own there were.
+    execs: AtomicU64,
 }
 
 /// How it is held.
@@ -101,6 +106,8 @@ impl Core {
             finished: OnceCell::new(),
             removed: AtomicBool::new(false),
             deleted: OnceCell::new(),
+            births: tokio::sync::RwLock::new(()),
+            execs: AtomicU64::new(1),
         }
     }
 
@@ -188,7 +195,9 @@ impl Core {
             User::Name(_) => Some(self.root()?),
             _ => None,
         };
-        let checked = check::check_process(spec, &self.container, root.as_ref().map(AsFd::as_fd));
+        let (machine, cgroups) = (&self.inner.machine, self.inner.cgroups()?);
+        let root = root.as_ref().map(AsFd::as_fd);
+        let checked = check::check_further(spec, &self.container, root, machine, &cgroups);
         let checked = checked.map_err(Errors::into_one)?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
         self.exec_checked(checked).await
@@ -196,7 +205,17 @@ impl Core {
 
     async fn exec_checked(&self, process: CheckedProcess) -> Result<Started, Error> {
         let (id, faults) = (self.container.id.as_str(), &self.inner.faults);
-        let plan = process::plan(&process, &self.joining, &self.inner.machine);
+        let trees = self.own_trees(&process).await?;
+        let own = self.own_group(&process.spec().limits).await?;
+        // No group may be split while somebody is being born into it.
+        let _born = self.births.read().await;
+        let tasks = own.as_ref().map_or_else(|| self.tasks(), OwnGroup::tasks)?;
+        let joining = Joining {
+            tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
+            trees: trees.iter().map(|(index, _)| *index).collect(),
+            ..self.joining.clone()
+        };
+        let plan = process::plan(&process, &joining, &self.inner.machine);
         plan.fits()?;
         let plan = faults.plan(id, plan, Point::ProcessStep);
         let (report_read, report_write) = stdio::pipe()?;
@@ -205,11 +224,10 @@ impl Core {
         supply.stdio = some(std::mem::take(&mut ends.theirs));
         supply.channel = ends.listen(process.listens())?;
         supply.init = Some(self.init_pidfd()?);
-        if self.joining.tasks > 0 {
-            let tasks = self.group().map_or_else(|| Ok(Vec::new()), Group::tasks);
-            supply.tasks = some(tasks.map_err(|error| cgroup_error(&error))?);
-        }
-        let fds = supply.all(&plan, self.group())?;
+        supply.tasks = some(tasks);
+        supply.trees = trees.into_iter().map(|(index, tree)| (Need::Bind(index), Some(tree))).collect();
+        let group = own.as_ref().and_then(OwnGroup::birthplace).or(self.group());
+        let fds = supply.all(&plan, group)?;
         // Who reads at the other end of a descriptor of its own sees the end of it with the process's.
         drop(process);
         faults.pass(id, Point::ProcessDescriptors)?;
@@ -218,7 +236,54 @@ impl Core {
         faults.pass(id, Point::ProcessBorn)?;
         running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
         let pidfd = Arc::new(spawned.pidfd.claim()?);
-        ends.started(spawned.pid, pidfd, spawned.exit)
+        let mut started = ends.started(spawned.pid, pidfd, spawned.exit)?;
+        started.group = own;
+        Ok(started)
+    }
+
+    fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        match self.group() {
+            Some(group) if self.joining.tasks > 0 => group.tasks().map_err(|error| cgroup_error(&error)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// A group for the limits of one process, where it has any.
+    async fn own_group(&self, limits: &Limits) -> Result<Option<OwnGroup>, Error> {
+        if limits.is_empty() {
+            return Ok(None);
+        }
+        let Some(group) = self.rests.group.clone() else {
+            let why = "this container has no cgroup";
+            return Err(Error::new(ErrorKind::Unsupported, why).with_field("limits"));
+        };
+        let _alone = self.births.write().await;
+        let name = format!("exec-{}", self.execs.fetch_add(1, Ordering::Relaxed));
+        let (limits, mode) = (limits.clone(), self.mode());
+        // Directories in cgroupfs, and on v2 the move of what lives there: not on the caller's thread.
+        let made = tokio::task::spawn_blocking(move || OwnGroup::make(group, &name, &limits, mode));
+        made.await.map_err(|_| Error::new(ErrorKind::System, "the preparing thread panicked"))?.map(Some)
+    }
+
+    /// Id-mapped trees for the mounts of one process; without ids of its own the child opens them itself.
+    async fn own_trees(&self, process: &CheckedProcess) -> Result<Vec<(u16, OwnedFd)>, Error> {
+        let binds = process.spec().mounts.iter().enumerate().filter_map(|(index, mount)| match &mount.source {
+            MountSource::Bind(path) => Some((index, path)),
+            MountSource::Tmpfs { .. } => None,
+        });
+        let Some(ids) = self.joining.ids.as_ref().filter(|_| self.inner.machine.privileged) else {
+            return Ok(Vec::new());
+        };
+        let mut trees = Vec::new();
+        for (index, path) in binds {
+            let userns = self.inner.userns(ids).await?;
+            let field = |error: Error| error.with_field(format!("mounts[{index}].source"));
+            trees.push((
+                u16::try_from(index).unwrap_or(u16::MAX),
+                super::trees::of_host(path, Some(&userns)).map_err(field)?,
+            ));
+        }
+        Ok(trees)
     }
 
     fn lives(&self) -> bool {

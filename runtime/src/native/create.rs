@@ -228,6 +228,8 @@ async fn born(
         cgroup: allotment.cgroup,
         tasks: allotment.tasks,
         ids: allotment.ids,
+        trees: Vec::new(),
+        disk: spec.container().disk,
     };
     Ok((spec, joining, before, born))
 }
@@ -321,7 +323,8 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;
-    let joining = Joining { ids, own_network, cgroup, tasks };
+    let disk = spec.container().disk;
+    let joining = Joining { ids, own_network, cgroup, tasks, trees: Vec::new(), disk };
     let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))
 }

@@ -6,6 +6,7 @@ mod fault;
 mod janitor;
 mod kept;
 mod once;
+mod own_group;
 mod provided;
 mod reach;
 mod report;
@@ -36,6 +37,7 @@ use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
 pub use fault::{Faults, Point};
 use janitor::Janitor;
 use kept::Kept;
+pub use own_group::OwnGroup;
 use state::Instance;
 
 /// What becomes of the containers when their supervisor goes, however it goes.

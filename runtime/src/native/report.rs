@@ -104,6 +104,9 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("mounts", Op::Open, libc::ENOENT | libc::ENOTDIR) => {
             Some("the mount point does not exist there and this root is read-only; make it, or use --writable")
         }
+        ("mounts", Op::Mkdir | Op::MakeFile, libc::EROFS) => {
+            Some("the mount point does not exist there and the place for it is read-only; name one that does")
+        }
         ("rootfs", Op::MountAttr | Op::OpenTree, libc::EPERM | libc::EACCES) => {
             Some("this user may not see that directory; check the permissions of each parent")
         }

@@ -48,7 +48,7 @@ impl Ends {
     ) -> Result<Started, Error> {
         let Self { stdin, stdout, stderr, channel, .. } = self;
         let listener = channel.map(|channel| received(&channel, Purpose::Listener)).transpose()?;
-        Ok(Started { pid, pidfd, exit, stdin, stdout, stderr, listener })
+        Ok(Started { pid, pidfd, exit, stdin, stdout, stderr, listener, group: None })
     }
 }
 

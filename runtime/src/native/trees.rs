@@ -33,7 +33,12 @@ fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<Ow
     let Some(MountSource::Bind(path)) = spec.mounts.get(usize::from(index)).map(|mount| &mount.source) else {
         return Err(Error::invalid(field, "not a bind mount"));
     };
-    let tree = copy(path, true).map_err(|error| error.with_field(field))?;
+    of_host(path, userns).map_err(|error| error.with_field(field))
+}
+
+/// A tree of the host, with the container's ids where it has its own and the file system can map them.
+pub(super) fn of_host(path: &Path, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let tree = copy(path, true)?;
     if let Some(Err(error)) = userns.map(|userns| crate::sys::idmap_tree(tree.as_fd(), userns)) {
         // Its files belong to nobody inside; what everybody may read can still be read.
         tracing::warn!(path = %path.display(), %error, "this file system cannot map ids: mounted without");

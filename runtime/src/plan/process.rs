@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use super::container::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS};
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
+use super::own_mounts;
 use super::wire::{Op, Purpose};
-use crate::spec::Resource;
 use crate::spec::check::CheckedProcess;
+use crate::spec::{Disk, Resource};
 
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
@@ -27,6 +28,10 @@ pub struct Joining {
     pub cgroup: bool,
     /// v1 `tasks` files.
     pub tasks: u16,
+    /// Mount trees that come along for mounts of this process alone, by index.
+    pub trees: Vec<u16>,
+    /// The size of its own tmpfs mounts, where they have none.
+    pub disk: Disk,
 }
 
 /// The descriptors that a process needs.
@@ -44,9 +49,13 @@ pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> P
         needs_all.push(Need::Cgroup);
     }
     needs_all.extend((0..joining.tasks).map(Need::Tasks));
+    needs_all.extend(joining.trees.iter().copied().map(Need::Bind));
     needs_all.extend(needs(process));
     let mut b = Builder::new(&needs_all);
+    // While the child still sees the host.
+    let binds = own_mounts::sources(&mut b, process);
     join(&mut b, process, joining, machine);
+    own_mounts::steps(&mut b, process, joining, &binds);
     steps(&mut b, process, machine, joining.ids.as_ref());
     b.finish()
 }

@@ -24,7 +24,7 @@ pub(super) const PATH_DIR: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
 pub(super) const O_PATH: u64 = libc::O_PATH as u64;
 pub(super) const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 /// RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
-const BENEATH: u64 = 0x08 | 0x02;
+pub(super) const BENEATH: u64 = 0x08 | 0x02;
 /// The same without following any link.
 pub(super) const STRICT: u64 = BENEATH | 0x04;
 
@@ -158,7 +158,7 @@ fn home(b: &mut Builder, cx: &Context<'_>, scratch: Slot) {
 
 /// Directories down to `path` (relative), each opened before the next is made in it, so that a symbolic link in a
 /// hostile tree leads nowhere. Returns the parent's slot and the last name.
-fn make_parents<'p>(b: &mut Builder, root: Slot, path: &'p Path) -> (Slot, &'p std::ffi::OsStr) {
+pub(super) fn make_parents<'p>(b: &mut Builder, root: Slot, path: &'p Path) -> (Slot, &'p std::ffi::OsStr) {
     let names: Vec<_> = path
         .components()
         .filter_map(|part| match part {

@@ -97,7 +97,13 @@ fn a_process_joins_and_becomes_its_user() {
     main.oom_score_adj = Some(500);
     let spec = checked(spec(), main);
     for enters_pidns in [true, false] {
-        let joining = Joining { ids: Some(IdMap::range((0, 0), 65_536)), own_network: true, cgroup: true, tasks: 1 };
+        let joining = Joining {
+            ids: Some(IdMap::range((0, 0), 65_536)),
+            own_network: true,
+            cgroup: true,
+            tasks: 1,
+            ..Joining::default()
+        };
         let plan = process::plan(spec.main(), &joining, &machine(enters_pidns));
         accepted(&plan);
         insta::assert_snapshot!(format!("a_process_enters_itself_{enters_pidns}"), text(&plan));
@@ -168,7 +174,13 @@ fn limits_are_raised_before_the_user_namespace_and_lowered_last() {
     let limit = |resource, soft, hard| crate::spec::Rlimit::new(resource, soft, hard).unwrap();
     main.rlimits = vec![limit(Resource::Nofile, 64, 3000), limit(Resource::Core, 0, 0)];
     let spec = checked(spec(), main);
-    let joining = Joining { ids: Some(IdMap::range((0, 0), 65_536)), own_network: true, cgroup: true, tasks: 1 };
+    let joining = Joining {
+        ids: Some(IdMap::range((0, 0), 65_536)),
+        own_network: true,
+        cgroup: true,
+        tasks: 1,
+        ..Joining::default()
+    };
     // The machine's own hard limit is below what is asked for.
     let machine = Machine { nofile: (1024, 2048), ..machine(true) };
     let plan = process::plan(spec.main(), &joining, &machine);

@@ -12,7 +12,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::filters::{self, Compiled};
 use super::rootfs;
 use super::user::{self, Resolved};
-use super::{Access, Caps, ContainerSpec, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
+use super::{
+    Access, Caps, ContainerSpec, Limits, Mount, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace,
+};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Machine;
@@ -36,6 +38,7 @@ pub struct CheckedProcess {
     groups: Vec<u32>,
     caps: Caps,
     filter: Option<Compiled>,
+    mounts_file: Vec<bool>,
 }
 
 impl CheckedSpec {
@@ -116,6 +119,12 @@ impl CheckedProcess {
         &self.groups
     }
 
+    /// The source of its own mount `index` is not a directory.
+    #[must_use]
+    pub fn mount_is_file(&self, index: usize) -> bool {
+        self.mounts_file.get(index).copied().unwrap_or(false)
+    }
+
     /// All five sets.
     #[must_use]
     pub fn caps(&self) -> &Caps {
@@ -174,10 +183,16 @@ pub fn check(
     check_id(&mut no, &container.id);
     rootfs::check(&mut no, &container);
     check_network(&mut no, &container);
-    let mounts_file = check_mounts(&mut no, &container);
+    let mounts_file = check_mounts(&mut no, &container.mounts);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
-    check_limits(&mut no, &container, cgroups);
+    check_limits(&mut no, &container.limits, cgroups);
+    if container.disk.bytes < 64 << 10 || container.disk.inodes < 64 {
+        no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
+    }
+    if !main.mounts.is_empty() || !main.limits.is_empty() {
+        no.add("process", "mounts and limits of the main process are those of its container");
+    }
     if container.user_namespace == UserNamespace::Host && !machine.privileged {
         no.add("user_namespace", "only root can run a container with the host's user ids");
     }
@@ -226,12 +241,12 @@ fn clean(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn check_mounts(no: &mut Refusals, spec: &ContainerSpec) -> Vec<bool> {
+fn check_mounts(no: &mut Refusals, mounts: &[Mount]) -> Vec<bool> {
     let mut files = Vec::new();
-    if spec.mounts.len() > 64 {
-        no.add("mounts", format!("{} mounts are asked for; 64 are possible", spec.mounts.len()));
+    if mounts.len() > 64 {
+        no.add("mounts", format!("{} mounts are asked for; 64 are possible", mounts.len()));
     }
-    for (index, mount) in spec.mounts.iter().enumerate() {
+    for (index, mount) in mounts.iter().enumerate() {
         let field = format!("mounts[{index}]");
         if let Err(why) = clean(&mount.target) {
             no.add(format!("{field}.target"), why);
@@ -325,19 +340,16 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
     }
 }
 
-fn check_limits(no: &mut Refusals, spec: &ContainerSpec, cgroups: &Cgroups) {
-    for (field, why) in spec.limits.validate() {
+fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
+    for (field, why) in limits.validate() {
         no.add(format!("limits.{field}"), why);
     }
-    if !spec.limits.is_empty() {
-        for (field, why) in cgroups.supports(&spec.limits) {
+    if !limits.is_empty() {
+        for (field, why) in cgroups.supports(limits) {
             no.0.push(Error::new(ErrorKind::Unsupported, why).with_field(format!("limits.{field}")).with_hint(
                 "run without the limit, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
             ));
         }
-    }
-    if spec.disk.bytes < 64 << 10 || spec.disk.inodes < 64 {
-        no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
     }
 }
 
@@ -366,6 +378,42 @@ fn check_joined(no: &mut Refusals, spec: &ContainerSpec) -> Vec<(usize, Arc<Owne
         }
     }
     joined
+}
+
+/// Check a further process of a container that runs, with its own mounts and limits. `root` is the container's root
+/// directory.
+///
+/// # Errors
+/// All refusals.
+pub fn check_further(
+    spec: ProcessSpec,
+    container: &ContainerSpec,
+    root: Option<BorrowedFd<'_>>,
+    machine: &Machine,
+    cgroups: &Cgroups,
+) -> Result<CheckedProcess, Errors> {
+    let mut no = Refusals(Vec::new());
+    let mounts_file = check_mounts(&mut no, &spec.mounts);
+    if !machine.enters_pidns {
+        for (index, _) in
+            spec.mounts.iter().enumerate().filter(|(_, mount)| matches!(mount.source, MountSource::Bind(_)))
+        {
+            let why = "an ordinary user's further process is born inside, where the host's files cannot be named";
+            no.0.push(
+                Error::new(ErrorKind::Unsupported, why)
+                    .with_field(format!("mounts[{index}].source"))
+                    .with_hint("mount it into the container when that is made, or copy the files in"),
+            );
+        }
+    }
+    check_limits(&mut no, &spec.limits, cgroups);
+    match check_process(spec, container, root) {
+        Ok(process) => no.end(Some(CheckedProcess { mounts_file, ..process })),
+        Err(mut errors) => {
+            no.0.append(&mut errors.0);
+            no.end(None)
+        }
+    }
 }
 
 /// Check one process. `root` is the container's root directory when it runs already; before, names are looked up in
@@ -416,8 +464,14 @@ pub fn check_process(
     });
     let groups = resolved.as_ref().map(|user| merged(&user.groups, &spec.groups));
     let checked = resolved.zip(caps).zip(groups);
-    let checked =
-        checked.map(|((user, caps), groups)| CheckedProcess { spec, ids: (user.uid, user.gid), groups, caps, filter });
+    let checked = checked.map(|((user, caps), groups)| CheckedProcess {
+        spec,
+        ids: (user.uid, user.gid),
+        groups,
+        caps,
+        filter,
+        mounts_file: Vec::new(),
+    });
     no.end(checked)
 }
 

@@ -345,4 +345,8 @@ pub struct ProcessSpec {
     pub stderr: Stdio,
     /// Further descriptors, given the numbers 3, 4, ... in this order.
     pub preserved: Vec<Arc<OwnedFd>>,
+    /// Of a further process only: mounts that it and its children alone see, in order.
+    pub mounts: Vec<Mount>,
+    /// Of a further process only: limits of its own, below the container's.
+    pub limits: Limits,
 }

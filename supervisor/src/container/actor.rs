@@ -77,9 +77,11 @@ impl Handler<Exec> for ContainerActor {
             })?;
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no processes yet"))
         });
-        let Some((container, reply)) = or_answer(found, message.reply) else { return };
+        let Exec { spec, wall, capture, reply } = message;
+        let Some((container, reply)) = or_answer(found, reply) else { return };
+        let message = Exec { spec, wall, capture, reply };
         // Not in this actor's context: a panic of another handler must not drop a start half way.
-        actix_rt::spawn(life::exec(Arc::clone(&self.slot), container, message.spec, self.faults.clone(), reply));
+        actix_rt::spawn(life::exec(Arc::clone(&self.slot), container, message, self.faults.clone()));
     }
 }
 

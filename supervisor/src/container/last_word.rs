@@ -36,7 +36,7 @@ impl Drop for LastWord {
         let report = if slot.main {
             report::of_main(owner, &exit, &Evidence::default(), EndReason::Abandoned)
         } else {
-            report::of_further(owner, slot, &exit, EndReason::Abandoned)
+            report::of_further(owner, slot, &exit, EndReason::Abandoned, (None, None))
         };
         slot.report.send_replace(Some(Arc::new(report)));
     }

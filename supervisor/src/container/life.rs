@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::actor::ContainerActor;
 use super::attend;
 use super::last_word::{Finally, LastWord};
-use super::msg::{Process, Removed};
+use super::msg::{Exec, Executed, Removed};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
@@ -50,6 +50,14 @@ pub(crate) struct Wall {
     pub(crate) limit: Duration,
     /// First this signal, then after the grace the kill; otherwise the kill at once.
     pub(crate) gentle: Option<(i32, Duration)>,
+}
+
+impl Wall {
+    /// When it is over if it begins now (CLOCK_MONOTONIC in nanoseconds).
+    fn over_at(self) -> u64 {
+        let limit = u64::try_from(self.limit.as_nanos()).unwrap_or(u64::MAX);
+        orangery_runtime::native::now_ns().saturating_add(limit)
+    }
 }
 
 /// A container to be.
@@ -302,14 +310,10 @@ async fn enforce_output(slot: &Arc<Slot>, cap: u64) {
 }
 
 /// Start another process in a running container and see it through.
-pub(crate) async fn exec(
-    owner: Arc<ContainerSlot>,
-    container: Arc<dyn Container>,
-    spec: ProcessSpec,
-    faults: Faults,
-    mut reply: oneshot::Sender<Result<Process, Error>>,
-) {
+pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container>, message: Exec, faults: Faults) {
+    let Exec { spec, wall, capture, mut reply } = message;
     let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes));
+    let captures = capture.then(|| slot.capture());
     let began = Instant::now();
     let started = tokio::select! {
         started = container.exec(spec) => started,
@@ -322,20 +326,32 @@ pub(crate) async fn exec(
             return;
         }
     };
+    let group = started.group.take();
     let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
     let _told = LastWord::new(&owner, &slot);
-    let policy = Policy {
-        wall: None,
-        output: None,
-        drain_grace: Some(Duration::from_secs(2)),
-        unattended: None,
-        keep_files: false,
-    };
+    // What ends a container is not its business; its own wall limit is watched below.
+    let policy =
+        Policy { wall: None, output: None, drain_grace: owner.drain_grace, unattended: None, keep_files: false };
     let ended = watch_process(&slot, started, &policy, &actor);
-    let _ = reply.send(Ok((Untaken::new(&slot), actor)));
-    let (exit, reason) = ended.await;
-    let report = report::of_further(&owner, &slot, &exit, reason);
+    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
+    let wall_ns = wall.map(Wall::over_at);
+    let limits = async {
+        if let Some((limit, over_ns)) = wall.zip(wall_ns) {
+            wall::enforce(&slot, limit, over_ns).await;
+        }
+        std::future::pending::<Never>().await
+    };
+    let (exit, reason) = tokio::select! {
+        ended = ended => ended,
+        never = limits => match never {},
+    };
+    // Counted by its own group, which is removed then: files of cgroupfs.
+    let own = match group {
+        Some(group) => tokio::task::spawn_blocking(move || group.evidence()).await.ok(),
+        None => None,
+    };
+    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own));
     slot.report.send_replace(Some(Arc::new(report)));
 }
 

@@ -4,23 +4,32 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use actix::{Addr, Message};
+use orangery_io_stream::Subscriber;
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::cgroup::{Limits, Stats};
 use tokio::sync::{oneshot, watch};
 
+use super::life::Wall;
 use crate::error::Error;
 use crate::process::actor::ProcessActor;
 use crate::process::slot::Untaken;
 
-/// A process and the actor that decides about it.
-pub(crate) type Process = (Untaken, Addr<ProcessActor>);
+/// A process, the actor that decides about it, and readers that were there before its first byte.
+pub(crate) struct Executed {
+    pub(crate) slot: Untaken,
+    pub(crate) actor: Addr<ProcessActor>,
+    pub(crate) captures: Option<(Subscriber, Subscriber)>,
+}
 
 /// Start another process.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Exec {
     pub(crate) spec: ProcessSpec,
-    pub(crate) reply: oneshot::Sender<Result<Process, Error>>,
+    pub(crate) wall: Option<Wall>,
+    /// Readers of the whole output are wanted.
+    pub(crate) capture: bool,
+    pub(crate) reply: oneshot::Sender<Result<Executed, Error>>,
 }
 
 /// Hold its processes in this way, or let them go on.

@@ -16,27 +16,36 @@ const SIGSYS: i32 = 31;
 
 /// The account of the main process, and with it of the container.
 pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, reason: EndReason) -> Report {
-    let (slot, stats) = (&*owner.main, &evidence.stats);
+    let slot = &*owner.main;
     let oom = OomVerdict::from(evidence.oom.clone());
     let kills = match oom {
         OomVerdict::Own { kills } | OomVerdict::Killed { kills } => kills,
         _ => 0,
     };
     let oom_killed = slot.intent().is_none() && killed(exit) && owner.claim_oom(kills);
-    let no_counter = "this cgroup mode or kernel does not count it";
-    let cgroup = CgroupUsage {
+    let cause = cause(slot.intent(), exit, oom_killed, owner.wall_ns());
+    report(slot, exit, reason, cause, oom, counted(evidence))
+}
+
+fn counted(evidence: &Evidence) -> CgroupUsage {
+    let (stats, no_counter) = (&evidence.stats, "this cgroup mode or kernel does not count it");
+    CgroupUsage {
         mode: evidence.cgroup_mode.clone(),
         cpu_ns: Measured::from_option(stats.cpu_usage_ns, no_counter),
         memory_peak: Measured::from_option(stats.memory_peak, no_counter),
         pids_refused: Measured::from_option(stats.pids_refused, no_counter),
-    };
-    let cause = cause(slot.intent(), exit, oom_killed, owner.wall_ns());
-    report(slot, exit, reason, cause, oom, cgroup)
+    }
 }
 
 /// The account of a process that was started in a running container. The counters are the container's as a whole, so
 /// they stand in its report alone; what the OOM killer did to this process is told here.
-pub(super) fn of_further(owner: &ContainerSlot, slot: &Slot, exit: &Exit, reason: EndReason) -> Report {
+pub(super) fn of_further(
+    owner: &ContainerSlot,
+    slot: &Slot,
+    exit: &Exit,
+    reason: EndReason,
+    (wall_ns, own): (Option<u64>, Option<Evidence>),
+) -> Report {
     let container = owner.container.get();
     let ended_with_it = killed(exit) && (owner.main.ended() || owner.main.intent().is_some());
     let intent = slot.intent().or_else(|| {
@@ -52,10 +61,27 @@ pub(super) fn of_further(owner: &ContainerSlot, slot: &Slot, exit: &Exit, reason
         },
         _ => (OomVerdict::No, false),
     };
+    if let Some(own) = own {
+        return with_limits(slot, exit, reason, (intent, oom_killed, wall_ns), &own);
+    }
     let of_whole = || Measured::from_option(None, "counted for the whole container: see its report");
     let mode = container.map_or_else(|| "none".into(), |container| container.cgroup_mode());
     let cgroup = CgroupUsage { mode, cpu_ns: of_whole(), memory_peak: of_whole(), pids_refused: of_whole() };
-    report(slot, exit, reason, cause(intent, exit, oom_killed, None), oom, cgroup)
+    report(slot, exit, reason, cause(intent, exit, oom_killed, wall_ns), oom, cgroup)
+}
+
+/// Of a process whose limits are its own: what its group has counted.
+fn with_limits(
+    slot: &Slot,
+    exit: &Exit,
+    reason: EndReason,
+    (intent, oom_killed, wall_ns): (Option<Intent>, bool, Option<u64>),
+    own: &Evidence,
+) -> Report {
+    let oom = OomVerdict::from(own.oom.clone());
+    let of_own = matches!(oom, OomVerdict::Own { .. } | OomVerdict::Killed { .. }) && killed(exit);
+    let cause = cause(intent, exit, oom_killed || of_own, wall_ns);
+    report(slot, exit, reason, cause, oom, counted(own))
 }
 
 fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVerdict, cgroup: CgroupUsage) -> Report {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
-use orangery_io_stream::{Overflow, Sources, SubscribeOptions, Subscriber};
+use orangery_io_stream::Subscriber;
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::{Container, Root};
 use tokio::sync::{Notify, watch};
@@ -27,6 +27,8 @@ pub(crate) struct ContainerSlot {
     limits: Mutex<Limits>,
     properties: Mutex<Properties>,
     pub(crate) ring_bytes: usize,
+    /// How long to wait for the end of the output after an exit; `None`: for ever.
+    pub(crate) drain_grace: Option<Duration>,
     pub(crate) container: OnceLock<Arc<dyn Container>>,
     pub(crate) main: Arc<Slot>,
     pub(crate) processes: Processes,
@@ -53,6 +55,13 @@ pub(crate) struct ContainerSlot {
     wall_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
     pub(crate) oom_claimed: AtomicU64,
+}
+
+/// What of its output is kept, and for how long it is waited.
+#[derive(Clone, Copy)]
+pub(crate) struct Keeping {
+    pub(crate) ring_bytes: usize,
+    pub(crate) drain_grace: Option<Duration>,
 }
 
 /// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
@@ -88,13 +97,15 @@ impl Drop for Owned {
 }
 
 impl ContainerSlot {
-    pub(crate) fn new(id: &str, labels: BTreeMap<String, String>, limits: Limits, ring_bytes: usize) -> Self {
+    pub(crate) fn new(id: &str, labels: BTreeMap<String, String>, limits: Limits, keeping: Keeping) -> Self {
+        let Keeping { ring_bytes, drain_grace } = keeping;
         Self {
             id: id.to_owned(),
             labels,
             limits: Mutex::new(limits),
             properties: Mutex::default(),
             ring_bytes,
+            drain_grace,
             container: OnceLock::new(),
             main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes)),
             processes: Processes::default(),
@@ -113,14 +124,9 @@ impl ContainerSlot {
         }
     }
 
-    /// Subscribe to both streams now, before anything runs. These readers hold the workload up rather than lose a byte:
-    /// they keep nothing but what they are asked for, so they are never slow for long.
+    /// Readers of the main process's whole output.
     pub(crate) fn capture(&self) {
-        let reader = |sources| {
-            let overflow = Overflow::block(Duration::from_secs(30));
-            self.main.hub.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
-        };
-        let both = (reader(Sources::Stdout), reader(Sources::Stderr));
+        let both = self.main.capture();
         *self.captures.lock().unwrap_or_else(PoisonError::into_inner) = Some(both);
     }
 

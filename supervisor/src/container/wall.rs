@@ -30,7 +30,11 @@ async fn carry_out(slot: &Arc<Slot>, wall: Wall) {
     let _ = slot.kill(Cause::Limit(LimitKind::Wall));
 }
 
+/// Of the main process: the keeper's kill is the container's. A further process's limit is ours alone.
 async fn arm(slot: &Arc<Slot>, at_ns: u64) {
+    if !slot.main {
+        return;
+    }
     let Some(born) = slot.born.get() else { return };
     match born.container.lease(Deadline { at_ns, at_end: false }, Act::Kill).await {
         Ok(lease) => {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
 use crate::container::life::{self, Order};
-use crate::container::slot::{ContainerSlot, Owned};
+use crate::container::slot::{ContainerSlot, Keeping, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
@@ -67,7 +67,8 @@ impl Handler<Create> for ManagerActor {
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
-        let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), ring_bytes));
+        let keeping = Keeping { ring_bytes, drain_grace: policy.drain_grace };
+        let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), keeping));
         if capture {
             slot.capture();
         }

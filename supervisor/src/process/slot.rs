@@ -4,10 +4,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{Hub, HubOptions, StdinWriter};
+use orangery_io_stream::{Hub, HubOptions, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
 
@@ -178,6 +178,16 @@ impl Slot {
         let born = self.born()?;
         let pidfd = born.pidfd().ok_or_else(|| Error::new(ErrorKind::State, "the process has ended"))?;
         born.container.signal(&pidfd, signal).map_err(Into::into)
+    }
+
+    /// Subscribe to both streams now, before anything runs. These readers hold the workload up rather than lose a byte:
+    /// they keep nothing but what they are asked for, so they are never slow for long.
+    pub(crate) fn capture(&self) -> (Subscriber, Subscriber) {
+        let reader = |sources| {
+            let overflow = Overflow::block(Duration::from_secs(30));
+            self.hub.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
+        };
+        (reader(Sources::Stdout), reader(Sources::Stderr))
     }
 
     /// The writer of its standard input, for one at a time.

@@ -215,6 +215,7 @@ impl FakeContainer {
             stdout,
             stderr: None,
             listener: None,
+            group: None,
         })
     }
 }

@@ -299,7 +299,7 @@ fn a_tree_that_changes_under_the_copy(scene: &Scene) {
 fn kept_files_outlive_the_exit_until_the_container_is_deleted(scene: &Scene) {
     play(scene, async |supervisor| {
         for init in [true, false] {
-            let sandbox = Sandbox::builder().id("kept").keep_files(true).init(init).build().unwrap();
+            let sandbox = Sandbox::builder().id(format!("kept-{init}")).keep_files(true).init(init).build().unwrap();
             let script = "echo made > /tmp/made; mkdir /root/d; echo 2 > /root/d/2";
             let container = supervisor.command("sh").arg("-c").arg(script).sandbox(&sandbox).spawn().await.unwrap();
             assert!(container.wait().await.unwrap().success());

@@ -5,6 +5,7 @@
 
 mod abort;
 mod actors;
+mod exec;
 mod files;
 mod guest;
 mod handles;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         memory::trials(),
         abort::trials(),
         actors::trials(),
+        exec::trials(),
         files::trials(),
         handles::trials(),
         stopped::trials(),

@@ -1,0 +1,56 @@
+//! The group that carries the limits of one further process, below its container's.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::cgroup_error;
+use crate::Evidence;
+use crate::cgroup::{Group, Limits, OomEvidence};
+use crate::error::Error;
+
+/// Removed when dropped, if nobody is left in it; with its container otherwise. That touches a file system.
+#[derive(Debug)]
+pub struct OwnGroup {
+    own: Group,
+    container: Arc<Group>,
+    before: OomEvidence,
+    mode: String,
+}
+
+impl OwnGroup {
+    /// Blocks.
+    pub(super) fn make(container: Arc<Group>, name: &str, limits: &Limits, mode: String) -> Result<Self, Error> {
+        let own = container.nested(name, limits).map_err(|error| cgroup_error(&error))?;
+        let before = own.oom();
+        Ok(Self { own, container, before, mode })
+    }
+
+    /// The files that the process writes itself into.
+    pub(super) fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.container.tasks_of(&self.own).map_err(|error| cgroup_error(&error))
+    }
+
+    /// Where it is born, if not in the container's own directory.
+    pub(super) fn birthplace(&self) -> Option<&Group> {
+        self.own.has_birth().then_some(&self.own)
+    }
+
+    /// What the kernel has counted for the processes in it.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        let oom = Group::verdict(&self.before, &self.own.oom());
+        Evidence { oom, stats: self.own.final_stats(), cgroup_mode: self.mode.clone() }
+    }
+}
+
+impl Drop for OwnGroup {
+    fn drop(&mut self) {
+        match self.own.remove() {
+            // What the process has left behind lives on in it.
+            Err(error) if !error.is_busy() => {
+                tracing::warn!(group = self.own.id(), %error, "a cgroup could not be removed");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A further process in a container that runs.
+
+use std::ffi::OsStr;
+use std::future::{Future, IntoFuture};
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use orangery_io_stream::Subscriber;
+use orangery_runtime::cgroup::Limits;
+use orangery_runtime::spec::{Mount, MountSource};
+use tokio::sync::oneshot;
+
+use super::{Output, Parts};
+use crate::blocking;
+use crate::container::life::Wall;
+use crate::container::msg::{Exec, Executed};
+use crate::error::Error;
+use crate::handle::{ContainerHandle, ProcessHandle};
+
+/// A further process in a container that runs: see [`ContainerHandle::command`]. It ends with its container at the
+/// latest, and how long its output is waited for after its exit is the sandbox's drain grace.
+///
+/// ```no_run
+/// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+/// let output = container.command("sh").arg("-c").arg("ls /tmp | wc -l").await?;
+/// assert!(output.report.success());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a command does nothing until it is spawned or run"]
+pub struct ExecCommand {
+    container: ContainerHandle,
+    parts: Parts,
+}
+
+impl ExecCommand {
+    pub(crate) fn new(container: ContainerHandle, program: &OsStr) -> Self {
+        Self { container, parts: Parts::new(program) }
+    }
+
+    process_setters! {
+        timeout: "It is killed this long after its start. What it has started itself lives on with the container."
+    }
+
+    /// A mount that this process and its children alone see, made in a mount namespace of their own. The mount point is
+    /// made where it is missing and can be; that directory or file the whole container sees.
+    ///
+    /// For an ordinary user a bind mount is refused ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)): the
+    /// process is born inside, where the host's files have no names. A tmpfs is not.
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.parts.process.mounts.push(mount);
+        self
+    }
+
+    /// [`ExecCommand::mount`] of a file or directory of the host, read-only.
+    pub fn bind(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: true })
+    }
+
+    /// Limits of its own, below the container's, which hold as well: it and its children live in a group of their own, and
+    /// its report tells what that group has used. Refused, naming the field, where the container has no cgroup.
+    ///
+    /// On cgroup v2 the first such process of a container moves those that are there into a leaf, which takes some
+    /// milliseconds.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.parts.process.limits = limits;
+        self
+    }
+
+    /// Start it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`](crate::ErrorKind::State) when the container has ended or is paused; else as for
+    /// [`Command::spawn`](crate::Command::spawn).
+    ///
+    /// # Cancel safety
+    /// Dropping the future kills what was started.
+    pub async fn spawn(self) -> Result<ProcessHandle, Error> {
+        Ok(self.start(false).await?.0)
+    }
+
+    /// [`ExecCommand::spawn`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As for [`ExecCommand::spawn`].
+    pub fn spawn_blocking(self) -> Result<ProcessHandle, Error> {
+        blocking::block_on(self.spawn())
+    }
+
+    async fn start(self, capture: bool) -> Result<(ProcessHandle, Option<(Subscriber, Subscriber)>), Error> {
+        let Self { container, parts } = self;
+        let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
+        let (spec, stdin) = parts.finish();
+        let (reply, answer) = oneshot::channel();
+        container.tell(Exec { spec, wall, capture, reply });
+        let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
+        let slot = slot.take().ok_or_else(Error::lost_request)?;
+        let handle = ProcessHandle::new(slot, actor, container.system().clone());
+        handle.provide(stdin);
+        Ok((handle, captures))
+    }
+
+    /// Run it to its end: the one-shot form. Awaiting the command itself does the same.
+    ///
+    /// # Errors
+    /// As for [`ExecCommand::spawn`]. A command that fails, or hits a limit, is no error: see [`Output::report`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future kills the process, not its container.
+    pub async fn run(self) -> Result<Output, Error> {
+        let most = self.parts.capture;
+        let (handle, captures) = self.start(true).await?;
+        let killer = Killer(handle);
+        Output::of(captures.ok_or_else(Error::lost_request)?, most, killer.0.wait()).await
+    }
+
+    /// [`ExecCommand::run`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As for [`ExecCommand::run`].
+    pub fn run_blocking(self) -> Result<Output, Error> {
+        blocking::block_on(self.run())
+    }
+}
+
+/// Whoever runs a command to its end wants nothing of it any more when they go.
+struct Killer(ProcessHandle);
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        if !self.0.ended() {
+            let _ = self.0.kill();
+        }
+    }
+}
+
+impl IntoFuture for ExecCommand {
+    type Output = Result<Output, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,201 @@
+//! What every command has, a container's main one and a further one alike: the process and how it is watched.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use orangery_runtime::ProcessSpec;
+use orangery_runtime::spec::{Stdio, User};
+
+use super::Stdin;
+
+/// PATH of a command, unless it is given.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) process: ProcessSpec,
+    pub(crate) stdin: Stdin,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) gentle: Option<(i32, Duration)>,
+    pub(crate) capture: usize,
+}
+
+impl Parts {
+    /// The default environment: PATH, HOME, TERM and LANG, and nothing of ours.
+    pub(crate) fn new(program: &OsStr) -> Self {
+        let mut process = ProcessSpec::default();
+        process.argv = vec![program.to_os_string()];
+        process.env = [("PATH", PATH), ("HOME", "/root"), ("TERM", "xterm"), ("LANG", "C.UTF-8")]
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        let capture = orangery_io_stream::DEFAULT_CAPTURE;
+        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture }
+    }
+
+    /// Set a variable, in place of one of the same name.
+    pub(crate) fn env(&mut self, key: OsString, value: OsString) {
+        self.process.env.retain(|(have, _)| *have != key);
+        self.process.env.push((key, value));
+    }
+
+    /// With the home that belongs to the user, unless another was chosen.
+    pub(crate) fn user(&mut self, user: User) {
+        let root = matches!(&user, User::Root | User::Ids { uid: 0, .. }) || user == User::Name("root".into());
+        if self.process.env.iter().any(|(key, value)| key == "HOME" && value == "/root") {
+            self.env("HOME".into(), if root { "/root" } else { "/home/user" }.into());
+        }
+        self.process.user = user;
+    }
+
+    /// The process with its streams as they will be, and what to feed it.
+    pub(crate) fn finish(self) -> (ProcessSpec, Stdin) {
+        let Self { mut process, stdin, .. } = self;
+        for stdio in [&mut process.stdout, &mut process.stderr] {
+            if matches!(stdio, Stdio::Null) {
+                *stdio = Stdio::Piped;
+            }
+        }
+        if !matches!(stdin, Stdin::Null) {
+            process.stdin = Stdio::Piped;
+        }
+        (process, stdin)
+    }
+}
+
+/// The setters of [`Parts`], for a builder that has them in `parts`.
+macro_rules! process_setters {
+    (timeout: $timeout:literal) => {
+        /// One more argument.
+        pub fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
+            self.parts.process.argv.push(arg.as_ref().to_os_string());
+            self
+        }
+
+        /// More arguments.
+        pub fn args<S: AsRef<std::ffi::OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+            self.parts.process.argv.extend(args.into_iter().map(|arg| arg.as_ref().to_os_string()));
+            self
+        }
+
+        /// An environment variable.
+        pub fn env(mut self, key: impl AsRef<std::ffi::OsStr>, value: impl AsRef<std::ffi::OsStr>) -> Self {
+            self.parts.env(key.as_ref().to_os_string(), value.as_ref().to_os_string());
+            self
+        }
+
+        /// More environment variables.
+        pub fn envs<K: AsRef<std::ffi::OsStr>, V: AsRef<std::ffi::OsStr>>(
+            mut self,
+            vars: impl IntoIterator<Item = (K, V)>,
+        ) -> Self {
+            for (key, value) in vars {
+                self = self.env(key, value);
+            }
+            self
+        }
+
+        /// Nothing in the environment but what is set afterwards.
+        pub fn env_clear(mut self) -> Self {
+            self.parts.process.env.clear();
+            self
+        }
+
+        /// Working directory inside; `/` by default.
+        pub fn current_dir(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+            self.parts.process.cwd = Some(dir.into());
+            self
+        }
+
+        /// Who it runs as; uid 0 of the container by default.
+        pub fn user(mut self, user: orangery_runtime::spec::User) -> Self {
+            self.parts.user(user);
+            self
+        }
+
+        /// Supplementary groups.
+        pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+            self.parts.process.groups.extend(groups);
+            self
+        }
+
+        /// File mode creation mask.
+        pub fn umask(mut self, umask: u32) -> Self {
+            self.parts.process.umask = Some(umask);
+            self
+        }
+
+        /// All five capability sets.
+        pub fn caps(mut self, caps: orangery_runtime::spec::Caps) -> Self {
+            self.parts.process.caps = Some(caps);
+            self
+        }
+
+        /// A resource limit.
+        pub fn rlimit(mut self, limit: orangery_runtime::spec::Rlimit) -> Self {
+            self.parts.process.rlimits.push(limit);
+            self
+        }
+
+        /// System call filter. Default: our profile.
+        pub fn seccomp(mut self, seccomp: orangery_runtime::spec::Seccomp) -> Self {
+            self.parts.process.seccomp = seccomp;
+            self
+        }
+
+        /// Adjustment of the OOM score.
+        pub fn oom_score_adj(mut self, score: i32) -> Self {
+            self.parts.process.oom_score_adj = Some(score);
+            self
+        }
+
+        /// What it reads. Default: nothing.
+        pub fn stdin(mut self, stdin: $crate::command::Stdin) -> Self {
+            self.parts.stdin = stdin;
+            self
+        }
+
+        /// It reads this descriptor itself; no byte passes through us.
+        pub fn stdin_fd(mut self, fd: std::os::fd::OwnedFd) -> Self {
+            self.parts.process.stdin = orangery_runtime::spec::Stdio::Fd(std::sync::Arc::new(fd));
+            self
+        }
+
+        /// It writes to this descriptor itself.
+        pub fn stdout_fd(mut self, fd: std::os::fd::OwnedFd) -> Self {
+            self.parts.process.stdout = orangery_runtime::spec::Stdio::Fd(std::sync::Arc::new(fd));
+            self
+        }
+
+        /// It writes errors to this descriptor itself.
+        pub fn stderr_fd(mut self, fd: std::os::fd::OwnedFd) -> Self {
+            self.parts.process.stderr = orangery_runtime::spec::Stdio::Fd(std::sync::Arc::new(fd));
+            self
+        }
+
+        /// A further descriptor for it: the first becomes 3, and so on.
+        pub fn preserve(mut self, fd: std::os::fd::OwnedFd) -> Self {
+            self.parts.process.preserved.push(std::sync::Arc::new(fd));
+            self
+        }
+
+        #[doc = $timeout]
+        pub fn timeout(mut self, limit: std::time::Duration) -> Self {
+            self.parts.wall = Some(limit);
+            self
+        }
+
+        /// At the timeout send `signal` first, and kill only after `grace`.
+        pub fn timeout_gently(mut self, signal: i32, grace: std::time::Duration) -> Self {
+            self.parts.gentle = Some((signal, grace));
+            self
+        }
+
+        /// How many bytes of each stream `run` keeps, half of them from the head and half from the tail.
+        pub fn capture(mut self, bytes: usize) -> Self {
+            self.parts.capture = bytes;
+            self
+        }
+    };
+}
