@@ -138,8 +138,8 @@ fn remove_below(dir: i32, files: bool, depth: u32) {
     });
 }
 
-/// Call `act` for each entry of `dir` but `.` and `..`. The listing is read once for each buffer; removing entries
-/// meanwhile is allowed by getdents, and a second pass catches what it skipped.
+/// Call `act` for each entry of `dir` but `.` and `..`. It may remove the entry: getdents lists each one that stays
+/// exactly once.
 fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) {
     let mut buf = [0u64; 256];
     loop {
