@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         trial!(its_descriptor_table_stays_small),
         trial!(it_starts_from_a_file, Root),
         trial!(a_wrong_keeper_path_is_told),
+        trial!(a_driver_that_never_runs_leaves_no_keeper),
         trial!(mutants_of_a_plan_never_panic_the_check),
         trial!(garbage_is_refused_and_it_lives),
         trial!(hostile_plans_are_refused_and_it_lives),
@@ -134,6 +135,20 @@ fn it_starts_from_a_file(scene: &Scene) {
     options.keeper_path = Some(path);
     scene.play_with(options, async |host| {
         host.once(host.spec("x"), probe(&["true"])).await;
+    });
+}
+
+/// What happens when a start fails half way, or a service drops what it was given.
+fn a_driver_that_never_runs_leaves_no_keeper(scene: &Scene) {
+    scene.block_on(async {
+        let (rt, driver) = orangery_runtime::native::NativeRuntime::start(scene.options()).expect("a runtime");
+        drop(driver);
+        let until = std::time::Instant::now() + wait::PATIENCE;
+        while !descendants(std::process::id()).is_empty() {
+            assert!(std::time::Instant::now() < until, "{:?}", descendants(std::process::id()));
+            tokio::task::yield_now().await;
+        }
+        wait::soon("shutdown", rt.shutdown()).await;
     });
 }
 

@@ -111,7 +111,7 @@ impl Client {
             wake: Notify::new(),
             closing: AtomicBool::new(false),
         });
-        let driver = Driver { shared: Arc::clone(&shared), keeper: launched.pidfd };
+        let driver = Driver { shared: Arc::clone(&shared), keeper: Some(launched.pidfd) };
         (Client { shared }, driver)
     }
 
@@ -476,7 +476,26 @@ fn exit_of(message: &Message) -> Exit {
 #[derive(Debug)]
 pub struct Driver {
     shared: Arc<Shared>,
-    keeper: OwnedFd,
+    /// Taken when it is reaped.
+    keeper: Option<OwnedFd>,
+}
+
+/// Never run, or not to its end: nobody hears the keeper any more, so the conversation ends, and with it the keeper and all
+/// that it has. As our child it has to be waited for; by a thread, as removing everything may take a while.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let Some(keeper) = self.keeper.take() else { return };
+        self.shared.bury();
+        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        // Without a thread it stays a zombie until this process ends.
+        let _ = std::thread::Builder::new().name("orangery-reaper".into()).spawn(move || {
+            let wait = || {
+                let id = rustix::process::WaitId::PidFd(keeper.as_fd());
+                rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED)
+            };
+            while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+        });
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -489,8 +508,8 @@ impl Driver {
     /// Run the conversation; comes back when the keeper has ended and is reaped.
     ///
     /// # Cancel safety
-    /// Not cancel safe: dropped early, nobody hears the keeper any more.
-    pub async fn run(self) {
+    /// Dropped early, it ends the keeper, and with it every container.
+    pub async fn run(mut self) {
         let socket =
             match self.shared.socket.try_clone().and_then(|socket| crate::sys::watch(socket, Interest::READABLE)) {
                 Ok(socket) => socket,
@@ -501,7 +520,8 @@ impl Driver {
                 }
             };
         // Its end of the socket alone does not tell: a newborn that has not run yet may hold a copy for long.
-        let keeper = self.keeper.try_clone().and_then(|keeper| crate::sys::watch(keeper, Interest::READABLE)).ok();
+        let keeper = self.keeper.as_ref().and_then(|keeper| keeper.try_clone().ok());
+        let keeper = keeper.and_then(|keeper| crate::sys::watch(keeper, Interest::READABLE).ok());
         while self.turn(&socket, keeper.as_ref()).await {}
         self.shared.bury();
         drop(socket);
@@ -563,15 +583,13 @@ impl Driver {
     }
 
     /// The keeper is our child: wait for it, unless the host has done so.
-    async fn reap(&self, keeper: Option<AsyncFd<OwnedFd>>) {
-        if let Some(keeper) = keeper {
-            let _ = keeper.readable().await;
-        }
-        let id = rustix::process::WaitId::PidFd(self.keeper.as_fd());
-        let _ = rustix::process::waitid(
-            id,
-            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
-        );
+    async fn reap(&mut self, watched: Option<AsyncFd<OwnedFd>>) {
+        // Without a place to watch it, a thread waits when we are dropped.
+        let Some(watched) = watched else { return };
+        let _ = watched.readable().await;
+        let Some(keeper) = self.keeper.take() else { return };
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(keeper.as_fd()), options);
     }
 }
 

@@ -73,14 +73,18 @@ fn attempt(path: Option<&Path>, privileged: bool, with_range: bool) -> Result<Op
     let pidfd = raw
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|raw| rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()))
-        .map_err(|error| Error::system("cannot open the keeper's pidfd", error))?;
-    let greeted = greet(&ours, pid, privileged, with_range);
-    if !matches!(greeted, Ok(Some(_))) {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let launched = |(enters_pidns, range)| Launched { socket: ours, pidfd, pid, enters_pidns, privileged, range };
-    greeted.map(|greeted| greeted.map(launched))
+        .map_err(|error| Error::system("cannot open the keeper's pidfd", error));
+    let greeted = pidfd.and_then(|pidfd| Ok((pidfd, greet(&ours, pid, privileged, with_range)?)));
+    let (pidfd, greeted) = match greeted {
+        Ok((pidfd, Some(greeted))) => (pidfd, greeted),
+        other => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return other.map(|_| None);
+        }
+    };
+    let (enters_pidns, range) = greeted;
+    Ok(Some(Launched { socket: ours, pidfd, pid, enters_pidns, privileged, range }))
 }
 
 fn memfd() -> io::Result<File> {
