@@ -14,6 +14,9 @@ pub enum StreamErrorKind {
     /// The descriptor is of another type than this end can be (a file, a directory, a device).
     #[error("the descriptor is no pipe")]
     NotAPipe,
+    /// The descriptor is no master of a pseudo-terminal.
+    #[error("the descriptor is no master of a terminal")]
+    NotAPty,
     /// The descriptor is the other end, or is open for reading and writing.
     #[error("the descriptor is the wrong end of its pipe")]
     WrongEnd,

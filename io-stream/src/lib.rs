@@ -72,6 +72,11 @@
 //!
 //! [`log`] empties pipes into files instead, by splice(2), and reads them back from any place.
 //!
+//! # Terminals and raw descriptors
+//!
+//! [`Pty`] reads and sizes a pseudo-terminal through the same pumps. [`HandOver`] splices a pipe to a
+//! socket or file where nobody else needs the bytes. [`set_pipe_size`] says what it got.
+//!
 //! # Order
 //!
 //! The order is that of the reads. Two pipes cannot tell in which order their bytes were written.
@@ -92,12 +97,15 @@ mod cursor;
 mod error;
 mod event;
 mod from;
+mod hand_over;
 mod hub;
 pub mod log;
 mod metrics;
 mod options;
 mod overflow;
 mod pipe;
+mod pipe_size;
+mod pty;
 mod pump;
 mod queue;
 mod rate;
@@ -116,11 +124,14 @@ pub use cursor::{Cursor, CursorError, Gone, GoneReason, StreamId};
 pub use error::{StreamError, StreamErrorKind};
 pub use event::{End, EndReason, Event, Gap, GapCause};
 pub use from::From;
+pub use hand_over::{HandOver, HandOverEnd};
 pub use hub::Hub;
 pub use metrics::{Metrics, SubscriberMetrics};
 pub use options::{EndInfo, HubOptions, SubscribeOptions};
 pub use overflow::{Fallback, Overflow};
 pub use pipe::{PipeReader, PipeWriter};
+pub use pipe_size::{DEFAULT_PIPE_SIZE, PipeBudget, PipeRefusal, PipeSize, pipe_size, set_pipe_size};
+pub use pty::{Pty, PtySize, PtyWriter};
 pub use pump::{PumpEnd, pump, pump_pair};
 pub use rate::RateLimit;
 pub use stdin::StdinWriter;

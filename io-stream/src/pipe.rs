@@ -17,16 +17,19 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_pipe::PipeWrite;
 
 use crate::error::{StreamError, StreamErrorKind};
+use crate::pipe_size::{DEFAULT_PIPE_SIZE, pipe_size};
 use crate::read_buffer::{self, READ_MAX};
 
 const OPEN_READER: &str = "open the reading end";
 const OPEN_WRITER: &str = "open the writing end";
 const READ: &str = "read a pipe";
 
-/// The reading end of a pipe, or one end of a stream socket.
+/// The reading end of a pipe, one end of a stream socket, or the master of a pseudo-terminal.
 #[derive(Debug)]
 pub struct PipeReader {
     receiver: Receiver,
+    /// A terminal that everybody has closed says EIO: that is its end.
+    terminal: bool,
 }
 
 impl PipeReader {
@@ -42,13 +45,16 @@ impl PipeReader {
     /// Inside a tokio runtime that was built without I/O.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, StreamError> {
         match check_end(&fd, OFlags::RDONLY, OPEN_READER)? {
-            FileType::Fifo | FileType::Socket => {}
+            FileType::Fifo => warn_if_small(&fd),
+            FileType::Socket => {}
+            FileType::CharacterDevice if is_pty_master(&fd) => {}
             _ => return Err(StreamError::new(OPEN_READER, StreamErrorKind::NotAPipe)),
         }
+        let terminal = is_pty_master(&fd);
         set_nonblocking(&fd, OPEN_READER)?;
         let receiver = Receiver::from_owned_fd_unchecked(fd)
             .map_err(|error| StreamError::io(OPEN_READER, StreamErrorKind::Prepare, error))?;
-        Ok(Self { receiver })
+        Ok(Self { receiver, terminal })
     }
 
     /// The next bytes, at most 64 KiB; none at the end.
@@ -63,7 +69,10 @@ impl PipeReader {
             {
                 let mut limited = (&mut *buffer).limit(READ_MAX);
                 // The future keeps nothing between polls; the receiver keeps the waker.
-                ready!(pin!(self.receiver.read_buf(&mut limited)).poll(cx))?;
+                match ready!(pin!(self.receiver.read_buf(&mut limited)).poll(cx)) {
+                    Err(error) if self.terminal && error.raw_os_error() == Some(EIO) => 0,
+                    read => read?,
+                };
             }
             Poll::Ready(Ok(read_buffer::take(buffer)))
         })
@@ -101,9 +110,29 @@ impl PipeReader {
                 Ok(len) => return Ok(Some(Bytes::copy_from_slice(&buffer[..len]))),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::IO) if self.terminal => return Ok(Some(Bytes::new())),
                 Err(errno) => return Err(StreamError::io(READ, StreamErrorKind::Read, errno)),
             }
         }
+    }
+}
+
+/// What a terminal's master says when the last process has closed it.
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+
+/// Whether it is the master of a pseudo-terminal: only those have a number for their peer.
+pub(crate) fn is_pty_master(fd: &OwnedFd) -> bool {
+    rustix::termios::isatty(fd) && rustix::pty::ptsname(fd, Vec::new()).is_ok()
+}
+
+/// Says that this pipe is smaller than pipes are: the user's budget of pages is spent, and the workload
+/// waits sooner.
+fn warn_if_small(fd: &OwnedFd) {
+    match pipe_size(fd) {
+        Ok(size) if size < DEFAULT_PIPE_SIZE => {
+            tracing::warn!(size, "a pipe is small: the user's pipe pages may be spent (pipe(7))");
+        }
+        _ => {}
     }
 }
 
@@ -185,7 +214,7 @@ fn check_end(fd: &OwnedFd, access: OFlags, operation: &'static str) -> Result<Fi
     Ok(kind)
 }
 
-fn set_nonblocking(fd: &OwnedFd, operation: &'static str) -> Result<(), StreamError> {
+pub(crate) fn set_nonblocking(fd: &OwnedFd, operation: &'static str) -> Result<(), StreamError> {
     fcntl_getfl(fd)
         .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
         .map_err(|errno| StreamError::io(operation, StreamErrorKind::Prepare, errno))
