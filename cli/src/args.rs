@@ -12,6 +12,10 @@ use orangery::{CpuQuota, Mount, Resource, Rlimit};
 use crate::errors::Failure;
 use crate::{mount, signals};
 
+mod logs;
+
+pub(crate) use logs::{LogArgs, LogFormat, LogStream, LogsArgs};
+
 /// Run commands in supervised sandboxes: own namespaces, own cgroup, a read-only view of the host, no network.
 #[derive(Debug, Parser)]
 #[command(name = "orangery", version, after_help = TOP_EXAMPLES, max_term_width = 110)]
@@ -41,6 +45,9 @@ pub(crate) enum Subcommand {
     /// Say what `run` with these options would do, step by step, and do none of it
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<RunArgs>),
+    /// Show a log that `run --log` has written, or is writing
+    #[command(after_help = logs::HELP)]
+    Logs(LogsArgs),
     /// Say what this machine can do, what is missing, and how to get it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
@@ -91,6 +98,8 @@ pub(crate) struct RunArgs {
     pub(crate) root: RootArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     #[command(flatten)]

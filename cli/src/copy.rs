@@ -45,7 +45,7 @@ impl Counts {
     }
 
     /// Count `len` bytes; how many of them are within the limit.
-    fn add(&self, source: Source, len: usize) -> usize {
+    pub(crate) fn add(&self, source: Source, len: usize) -> usize {
         let counter = if source == Source::Stdout { &self.stdout } else { &self.stderr };
         counter.fetch_add(len as u64, Ordering::Relaxed);
         let take = |left: u64| Some(left.saturating_sub(len as u64));
@@ -125,7 +125,8 @@ pub(crate) fn feed(runtime: &Handle, mut writer: StdinWriter) {
     }
 }
 
-fn write_all(source: Source, mut data: &[u8]) -> io::Result<()> {
+/// Everything, to our own stdout or stderr.
+pub(crate) fn write_all(source: Source, mut data: &[u8]) -> io::Result<()> {
     let fd = if source == Source::Stdout { stdout() } else { stderr() };
     while !data.is_empty() {
         match rustix::io::write(fd, data) {

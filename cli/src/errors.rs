@@ -89,7 +89,8 @@ impl Failure {
             (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
             _ => first,
         };
-        let subcommand = std::env::args().nth(1).filter(|word| ["run", "explain", "doctor"].contains(&word.as_str()));
+        let subcommand =
+            std::env::args().nth(1).filter(|word| ["run", "explain", "logs", "doctor"].contains(&word.as_str()));
         let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
         let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
         let hint = tip.unwrap_or(help);

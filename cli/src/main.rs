@@ -4,6 +4,7 @@
 //! ```text
 //!   args ── what the user typed          spec ── options -> ContainerSpec, ProcessSpec
 //!   run ── a container's whole life      passthrough, copy ── the three streams     signals ── what is forwarded
+//!   logged ── into a durable log         logs ── and out of one
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
 //! ```
 #![forbid(unsafe_code)]
@@ -13,6 +14,8 @@ mod copy;
 mod doctor;
 mod errors;
 mod explain;
+mod logged;
+mod logs;
 mod mount;
 mod passthrough;
 mod run;
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let done = match &cli.subcommand {
         Subcommand::Run(args) => run::run(args),
         Subcommand::Explain(args) => explain::explain(args, cli.common.json),
+        Subcommand::Logs(args) => logs::logs(args),
         Subcommand::Doctor => doctor::doctor(cli.common.json),
     };
     match done {

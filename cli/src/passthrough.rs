@@ -8,22 +8,24 @@
 //!
 //! Output is copied from pipes of our own, not from the supervisor's streams: one copy less, an exact limit, and where
 //! stdout and stderr are one terminal or file the command gets one pipe for both, so that what it writes stays in order;
-//! two pipes could not tell.
+//! two pipes could not tell. With `--log` it goes into the log, and from there to us.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use orangery::stream::log::Log;
 use orangery::{Command, ContainerHandle, Source, Stdin};
 use rustix::fs::{FileType, Mode, fchmod, fstat, fstatfs};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{stderr, stdin, stdout};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::args::ProcessArgs;
 use crate::copy::{self, Copier, Counts, Trouble};
 use crate::errors::Failure;
+use crate::logged;
 
 /// `f_type` of the kernel's own file system of anonymous pipes.
 const PIPEFS: u64 = 0x5049_5045;
@@ -61,6 +63,8 @@ struct Pipe {
 enum Output {
     Apart(Way<Pipe>, Way<Pipe>),
     Merged(Pipe),
+    /// Into a log; shown from there.
+    Logged(Pipe, Pipe, Log),
 }
 
 /// Copies that are under way.
@@ -72,12 +76,14 @@ pub(crate) struct Copies {
     pub(crate) counts: Arc<Counts>,
     /// Closed: nobody writes into the pipes any more.
     stop: Option<OwnedFd>,
+    /// The same, said to the pumps of a log.
+    ended: Option<oneshot::Sender<()>>,
 }
 
 impl Copies {
     /// The container is gone: what the pipes hold now is all there is.
     pub(crate) fn command_ended(&mut self) {
-        self.stop = None;
+        (self.stop, self.ended) = (None, None);
     }
 }
 
@@ -136,7 +142,7 @@ impl Streams {
     ///
     /// # Errors
     /// One of them cannot be looked at.
-    pub(crate) fn choose(args: &ProcessArgs) -> Result<Self, Failure> {
+    pub(crate) fn choose(args: &ProcessArgs, log: Option<Log>) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::system("cannot use a standard stream", &error);
         let counted = args.output_limit.is_some() || args.report.is_some();
         let input = if args.interactive {
@@ -144,7 +150,11 @@ impl Streams {
         } else {
             None
         };
-        Ok(Self { input, output: Output::choose(counted).map_err(failed)?, limit: args.output_limit })
+        let output = match log {
+            Some(log) => Output::Logged(Pipe::new().map_err(failed)?, Pipe::new().map_err(failed)?, log),
+            None => Output::choose(counted).map_err(failed)?,
+        };
+        Ok(Self { input, output, limit: args.output_limit })
     }
 
     /// Tell the command what it gets.
@@ -162,6 +172,10 @@ impl Streams {
             Output::Merged(pipe) => {
                 let copy = || pipe.writer.try_clone().map_err(failed);
                 command.stdout_fd(copy()?).stderr_fd(copy()?)
+            }
+            Output::Logged(out, err, _) => {
+                let copy = |pipe: &Pipe| pipe.writer.try_clone().map_err(failed);
+                command.stdout_fd(copy(out)?).stderr_fd(copy(err)?)
             }
         };
         Ok(match &self.input {
@@ -184,7 +198,16 @@ impl Streams {
             let runtime = Handle::current();
             thread("stdin", move || copy::feed(&runtime, writer))?;
         }
+        let (ended, told) = oneshot::channel();
         let pipes = match self.output {
+            Output::Logged(out, err, log) => {
+                let (runtime, counts, trouble) = (Handle::current(), Arc::clone(&counts), sender.clone());
+                // It reads from where the log stands now: before the pumps begin.
+                let shown = logged::reader(&log)?;
+                thread("log", move || logged::show(&runtime, shown, &counts, &trouble))?;
+                logged::pump(log, [out.reader, err.reader], told)?;
+                Vec::new()
+            }
             Output::Merged(pipe) => vec![(Source::Stdout, pipe)],
             Output::Apart(out, err) => [(Source::Stdout, out), (Source::Stderr, err)]
                 .into_iter()
@@ -199,7 +222,7 @@ impl Streams {
             let copier = Copier { source, reader, stopped, counts, trouble };
             thread("output", move || copier.run())?;
         }
-        Ok(Copies { trouble, counts, stop: Some(stop) })
+        Ok(Copies { trouble, counts, stop: Some(stop), ended: Some(ended) })
     }
 }
 

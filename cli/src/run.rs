@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::args::{RunArgs, TimeArgs};
 use crate::copy::Trouble;
 use crate::errors::Failure;
+use crate::logged;
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
 use crate::spec::Wanted;
@@ -72,7 +73,7 @@ async fn supervised(
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
     tell_mode(supervisor);
-    let streams = Streams::choose(&args.process)?;
+    let streams = Streams::choose(&args.process, logged::log(&args.log)?)?;
     let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
     let mut early = Vec::new();
     let Some(container) = spawned(command, &mut signals, &mut early).await? else {

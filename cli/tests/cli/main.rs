@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why by panicking")]
 mod bundle;
 mod kit;
+mod logs;
 mod output;
 mod refusals;
 mod signals;
@@ -16,8 +17,15 @@ mod streams;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
-    let tests =
-        [output::tests(), streams::tests(), signals::tests(), refusals::tests(), bundle::tests(), stock::tests()];
+    let tests = [
+        output::tests(),
+        streams::tests(),
+        signals::tests(),
+        refusals::tests(),
+        bundle::tests(),
+        logs::tests(),
+        stock::tests(),
+    ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

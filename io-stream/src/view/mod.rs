@@ -41,3 +41,4 @@ mod timestamp;
 pub use ansi::AnsiStripper;
 pub use line_stream::{LineEvent, LineStream};
 pub use lines::{CarriageReturn, Line, LineOptions, Lines, Piece};
+pub use timestamp::rfc3339;

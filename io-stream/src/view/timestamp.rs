@@ -8,6 +8,20 @@ use std::time::{Duration, SystemTime};
 /// What Go, and so Docker and Kubernetes, print for a time that is not known.
 pub(super) const UNKNOWN: &str = "0001-01-01T00:00:00Z";
 
+/// The time as text; `0001-01-01T00:00:00Z` if it is not known or lies before 1970.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// let time = SystemTime::UNIX_EPOCH + Duration::new(951_782_400, 5);
+/// assert_eq!(orangery_io_stream::view::rfc3339(Some(time)), "2000-02-29T00:00:00.000000005Z");
+/// ```
+pub fn rfc3339(time: Option<SystemTime>) -> String {
+    let mut out = Vec::new();
+    push(time, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Appends the time, or [`UNKNOWN`] if it is not known or lies before 1970.
 pub(super) fn push(time: Option<SystemTime>, out: &mut Vec<u8>) {
     match time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()) {

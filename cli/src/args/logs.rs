@@ -1,0 +1,89 @@
+//! What can be typed about logs: `run --log` and `logs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use orangery::runtime::spec::size::{parse_duration, parse_size};
+
+use super::whole;
+
+pub(super) const HELP: &str = "\
+What the log does not have any more, or never had because the disk was full, is said on stderr.
+
+Examples:
+  orangery run --log ./log -- ./build
+  orangery logs ./log --follow --tail 20
+  orangery logs ./log --since 5m --timestamps
+  orangery logs ./log --format json | jq -r 'select(.stream == \"stderr\") | .text'";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Keeping the output")]
+pub(crate) struct LogArgs {
+    /// Keep the output in this directory, and show it from there; an existing log is gone on with
+    #[arg(long, value_name = "DIR", conflicts_with = "output_limit")]
+    pub(crate) log: Option<PathBuf>,
+    /// A file of the log is no longer than this
+    #[arg(long, value_name = "SIZE", value_parser = positive_size, default_value = "10M", requires = "log")]
+    pub(crate) log_max_size: u64,
+    /// So many files of each stream are kept
+    #[arg(long, value_name = "N", value_parser = positive, default_value = "5", requires = "log")]
+    pub(crate) log_max_files: usize,
+}
+
+fn positive_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("a file of a log needs room".into()),
+        size => Ok(size),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is not a whole number from 1 on, such as 5")),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// The options of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The directory of the log
+    pub(crate) dir: PathBuf,
+    /// Go on with what is written later
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last lines of each stream, and what follows
+    #[arg(long, value_name = "N", value_parser = whole, conflicts_with_all = ["since", "from"])]
+    pub(crate) tail: Option<u64>,
+    /// Only what was written so long ago or later, such as 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "from")]
+    pub(crate) since: Option<Duration>,
+    /// Only from this byte of the stream on (of stdout without --stream)
+    #[arg(long, value_name = "OFFSET", value_parser = whole)]
+    pub(crate) from: Option<u64>,
+    /// Only this stream
+    #[arg(long, value_enum)]
+    pub(crate) stream: Option<LogStream>,
+    /// raw: each byte to the stream it came from; lines, json and cri: lines on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: LogFormat,
+    /// The time in front of each line
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogStream {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    #[default]
+    Raw,
+    Lines,
+    Json,
+    Cri,
+}

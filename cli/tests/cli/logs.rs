@@ -1,0 +1,109 @@
+//! `run --log` and `logs`: what was written is kept, shown, found again, and followed.
+#![allow(clippy::disallowed_methods, reason = "the tests start the binary under test")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::kit::{orangery, ran, sh};
+use crate::{Test, always};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        always("a_log_keeps_what_it_shows", kept),
+        always("a_log_is_found_by_tail_time_offset_and_stream", found),
+        always("a_log_comes_as_json_and_cri", formats),
+        always("a_log_is_followed_while_it_is_written", followed),
+        always("a_log_rotates_and_says_what_is_missing", rotated),
+        always("a_log_that_is_not_there_is_our_failure", missing),
+    ]
+}
+
+fn log(dir: &Path, options: &[&str], script: &str) -> crate::kit::Ran {
+    sh(&[&["--log", dir.to_str().unwrap()], options].concat(), script)
+}
+
+fn logs(dir: &Path, options: &[&str]) -> crate::kit::Ran {
+    ran(&[&["logs", dir.to_str().unwrap()], options].concat())
+}
+
+fn kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("log");
+    let run = log(&dir, &[], "echo out; echo err >&2; exit 3");
+    assert_eq!((run.ended(3).text(), &run.err[..]), ("out\n", "err\n"));
+    // A second run goes on with it, and shows its own output alone.
+    assert_eq!(log(&dir, &[], "echo more").ended(0).text(), "more\n");
+    let shown = logs(&dir, &[]);
+    assert_eq!((shown.ended(0).text(), &shown.err[..]), ("out\nmore\n", "err\n"));
+}
+
+fn found() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), &[], "echo one; echo two; echo three; echo err >&2").ended(0);
+    let shown = |options: &[&str]| logs(dir.path(), options).ended(0).text().to_owned();
+    assert_eq!(shown(&["--tail", "2"]), "two\nthree\n");
+    assert_eq!(shown(&["--from", "4"]), "two\nthree\n");
+    assert_eq!(shown(&["--since", "1h"]), "one\ntwo\nthree\n");
+    assert_eq!(shown(&["--stream", "stderr", "--format", "lines"]), "err\n");
+    let timed = shown(&["--timestamps", "--tail", "1", "--stream", "stdout"]);
+    let (time, text) = timed.split_once(' ').unwrap();
+    assert_eq!((time.len(), text), (30, "three\n"));
+}
+
+fn formats() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path(), &[], r"echo text; printf 'half'; printf '\377' >&2").ended(0);
+    let cri = logs(dir.path(), &["--format", "cri", "--stream", "stdout"]);
+    let tags: Vec<_> = cri.ended(0).text().lines().map(|line| &line[31..]).collect();
+    assert_eq!(tags, ["stdout F text", "stdout P half"]);
+    let json = logs(dir.path(), &["--format", "json"]);
+    let events: Vec<serde_json::Value> =
+        json.ended(0).text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |stream: &str| events.iter().find(|event| event["stream"] == stream).unwrap();
+    assert_eq!((&of("stdout")["text"], &of("stderr")["base64"]), (&"text".into(), &"/w==".into()));
+    let end = &events.last().unwrap()["end"];
+    assert_eq!((&end["stdout"], &end["stderr"]), (&9.into(), &1.into()));
+}
+
+fn followed() {
+    let dir = tempfile::tempdir().unwrap();
+    // The command waits until its first line was seen by a reader of the log, in another process.
+    let mut run = orangery(&["run", "-i", "--log", dir.path().to_str().unwrap(), "--", "sh", "-c"])
+        .arg("echo first; read go; echo second")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(run.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let mut follow = orangery(&["logs", dir.path().to_str().unwrap(), "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    drop(run.stdin.take());
+    assert_eq!(lines.next().unwrap().unwrap(), "second");
+    // The end of the log is the end of following it.
+    assert!(lines.next().is_none());
+    assert!(follow.wait().unwrap().success());
+    run.wait().unwrap();
+}
+
+fn rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--log-max-size", "4K", "--log-max-files", "2"];
+    log(dir.path(), &options, "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done").ended(0);
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.filter(|name| name.ends_with(".log")).count(), 2);
+    let shown = logs(dir.path(), &[]);
+    assert!(shown.ended(0).text().ends_with("line 2999\n"));
+    assert!(shown.err.contains("bytes of stdout are missing from 0 on (removed)"), "{}", shown.err);
+    assert!(logs(dir.path(), &["--tail", "1"]).err.is_empty());
+}
+
+fn missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = logs(dir.path(), &[]);
+    assert_eq!(shown.code, Some(125));
+    assert!(shown.err.contains("there is no log"), "{}", shown.err);
+    let run = log(Path::new("/dev/null/log"), &[], "true");
+    assert!(run.code == Some(125) && run.err.contains("--log"), "{run:?}");
+}
