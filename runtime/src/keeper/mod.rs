@@ -2,13 +2,17 @@
 //! `runtime/keeper/`.
 
 mod client;
+mod conversation;
+mod driver;
 mod frame;
 mod launch;
 mod lease;
 pub mod maps;
 
 pub(crate) use client::expect;
-pub use client::{Client, Driver, Spawned, Unclaimed};
+pub use client::{Client, Spawned};
+pub use conversation::Unclaimed;
+pub use driver::Driver;
 pub(crate) use frame::receive;
 pub use launch::{Launched, launch};
 pub use lease::{Deadline, Lease, Lever};
