@@ -22,7 +22,7 @@ pub enum From {
     /// The first chunk that was read at this wall-clock time or later.
     Time(SystemTime),
     /// The chunk of this sequence number: what [`Event::Lagged`](crate::Event::Lagged) gives, or one
-    /// more than the last [`Chunk::seq`] seen.
+    /// more than the last [`Chunk::seq`](crate::Chunk::seq) seen.
     Seq(u64),
     /// A byte of one source; the other source starts with what was read after the chunk of that byte.
     Offset {

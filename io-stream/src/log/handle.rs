@@ -26,7 +26,7 @@ use crate::slot::lock;
 
 /// The writing side of a log. A handle: clones share it.
 ///
-/// Fed by [`log_pump_pair`]; readers can be made while it is. When the last handle goes, the lock on the
+/// Fed by [`log_pump_pair`](crate::log::log_pump_pair); readers can be made while it is. When the last handle goes, the lock on the
 /// log goes with it.
 #[derive(Debug, Clone)]
 pub struct Log {

@@ -13,7 +13,7 @@ pub struct Range {
     pub count: u32,
 }
 
-/// What [`write`] has made of a keeper's user namespace.
+/// What [`write()`] has made of a keeper's user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// Id 0 is ourselves, ids from 1 are our subordinate ones.
