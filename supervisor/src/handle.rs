@@ -16,7 +16,7 @@ use std::time::Duration;
 use actix::Addr;
 use actix_rt::ArbiterHandle;
 use bytes::Bytes;
-use orangery_io_stream::{Cursor, Gone, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{Cursor, Gone, Metrics as StreamMetrics, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::network::NetworkProperties;
 use serde::Serialize;
@@ -304,6 +304,13 @@ impl ProcessHandle {
         self.slot.hub.resume(cursor, options)
     }
 
+    /// What can be measured of its output: bytes in and out, losses, how far each reader is behind, how long readers
+    /// have held it up.
+    #[must_use]
+    pub fn stream_metrics(&self) -> StreamMetrics {
+        self.slot.hub.metrics()
+    }
+
     /// What it was to read, once it runs.
     pub(crate) fn provide(&self, stdin: Stdin) {
         match stdin {
@@ -430,6 +437,12 @@ impl ContainerHandle {
     /// See [`ProcessHandle::resume_from`].
     pub fn resume_from(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
         self.process().resume_from(cursor, options)
+    }
+
+    /// See [`ProcessHandle::stream_metrics`].
+    #[must_use]
+    pub fn stream_metrics(&self) -> StreamMetrics {
+        self.process().stream_metrics()
     }
 
     /// The readers that were there before the first byte, once.
