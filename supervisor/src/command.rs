@@ -145,6 +145,8 @@ impl Command {
     pub async fn run(self) -> Result<Output, Error> {
         let capture = self.parts.capture;
         let handle = self.start(true).await?;
+        // Nobody can take it.
+        drop(handle.listener());
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;
         Output::of((stdout, stderr), capture, handle.wait()).await
     }

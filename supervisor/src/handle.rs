@@ -19,6 +19,7 @@ use bytes::Bytes;
 use orangery_io_stream::{Cursor, Gone, Metrics as StreamMetrics, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::network::NetworkProperties;
+use orangery_runtime::seccomp::Listener;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -270,6 +271,14 @@ impl ProcessHandle {
         self.slot.take_stdin()
     }
 
+    /// Hears of the calls that a [`seccomp_filter`](crate::Command::seccomp_filter) asks about, and answers them. Once, and
+    /// only for a process with such a filter; `None` afterwards, and after its end. Until it is taken the process stands
+    /// still in the first such call; dropped, the calls fail with ENOSYS.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        self.slot.take_listener()
+    }
+
     /// Standard output from its beginning, as far as it is retained.
     #[must_use]
     pub fn stdout(&self) -> Subscriber {
@@ -408,6 +417,12 @@ impl ContainerHandle {
     #[must_use]
     pub fn stdin(&self) -> Option<StdinWriter> {
         self.process().stdin()
+    }
+
+    /// See [`ProcessHandle::listener`].
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        self.process().listener()
     }
 
     /// See [`ProcessHandle::stdout`].

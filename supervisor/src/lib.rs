@@ -58,6 +58,7 @@ pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
 pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider};
 pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
+pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
 };

@@ -110,6 +110,8 @@ impl ExecCommand {
     pub async fn run(self) -> Result<Output, Error> {
         let most = self.parts.capture;
         let (handle, captures) = self.start(true).await?;
+        // Nobody can take it.
+        drop(handle.listener());
         let killer = Killer(handle);
         Output::of(captures.ok_or_else(Error::lost_request)?, most, killer.0.wait()).await
     }

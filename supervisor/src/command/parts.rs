@@ -144,6 +144,36 @@ macro_rules! process_setters {
             self
         }
 
+        /// One more filter of system calls, beside the profile: the most severe answer of all stands. One that asks
+        /// ([`Action::Notify`](crate::seccomp::Action::Notify)) asks whoever takes the
+        /// [`listener`](crate::ProcessHandle::listener) of the process; with `run` nobody can, and such calls fail with
+        /// ENOSYS.
+        ///
+        /// ```no_run
+        /// use orangery::seccomp::{Action, Answer, Arch, Filter, Rule, syscall_number};
+        /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+        /// let rules = syscall_number("mkdir").map(|syscall| Rule { syscall, args: Vec::new(), action: Action::Notify });
+        /// let filter = Filter { default: Action::Allow, rules: rules.into_iter().collect(), arches: vec![Arch::native()] };
+        /// let container = supervisor.command("mkdir").arg("/tmp/x").seccomp_filter(filter).spawn().await?;
+        /// let mut listener = container.listener().ok_or("taken already")?;
+        /// while let Some(asked) = listener.next().await? {
+        ///     listener.answer(asked.id, Answer::Continue)?;
+        /// }
+        /// # Ok(()) }
+        /// ```
+        pub fn seccomp_filter(mut self, filter: orangery_runtime::seccomp::Filter) -> Self {
+            self.parts.process.filters.push(filter);
+            self
+        }
+
+        /// It may gain privileges by set-user-id programs and file capabilities; a filter of system calls then needs
+        /// CAP_SYS_ADMIN among its capabilities, or [`Seccomp::Unconfined`](crate::Seccomp::Unconfined). No mount of a
+        /// container honours set-user-id, so that this is for programs that check it. Default: no.
+        pub fn new_privileges(mut self, may: bool) -> Self {
+            self.parts.process.new_privileges = may;
+            self
+        }
+
         /// Adjustment of the OOM score.
         pub fn oom_score_adj(mut self, score: i32) -> Self {
             self.parts.process.oom_score_adj = Some(score);

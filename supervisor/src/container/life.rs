@@ -3,13 +3,14 @@
 //! A plain task on the container's shard. What it learns it writes into the slots first and tells the actors after.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::Addr;
 use orangery_io_stream::{
     EndReason, Event, From as Position, PipeReader, Source, Sources, StdinWriter, SubscribeOptions, pump_pair,
 };
+use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
 
@@ -189,8 +190,14 @@ fn give_birth(
     // Before anybody has a handle: who asks for the standard input finds it.
     if let Some(stdin) = started.stdin.take() {
         match StdinWriter::from_fd(stdin) {
-            Ok(writer) => *slot.stdin.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(writer),
+            Ok(writer) => *slot.stdin.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer),
             Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),
+        }
+    }
+    if let Some(listener) = started.listener.take() {
+        match Listener::new(listener) {
+            Ok(listener) => *slot.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener),
+            Err(error) => tracing::error!(container = %slot.id, %error, "nobody hears what its filter asks"),
         }
     }
     let for_guard = Arc::clone(slot);
@@ -258,7 +265,7 @@ fn watch_process(
         };
         slot.settle_deadline(&exit);
         slot.exit.send_replace(Some(exit));
-        slot.close_stdin();
+        slot.close_ends();
         slot.release();
         actor.do_send(Exited);
         exit

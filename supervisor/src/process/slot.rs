@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use actix::Addr;
 use orangery_io_stream::{Hub, HubOptions, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
 
@@ -29,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) hub: Hub,
     pub(crate) born: OnceLock<Born>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
+    /// Hears of the calls that its filter asks about, until somebody takes it.
+    pub(crate) listener: Mutex<Option<Listener>>,
     /// A writer that is dropped comes back here instead of closing it.
     pub(crate) keep_stdin: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
@@ -104,6 +107,7 @@ impl Slot {
             hub: Hub::new(options),
             born: OnceLock::new(),
             stdin: Mutex::new(None),
+            listener: Mutex::new(None),
             keep_stdin: AtomicBool::new(false),
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
@@ -209,8 +213,14 @@ impl Slot {
         }
     }
 
-    /// It has ended: nobody reads any more.
-    pub(crate) fn close_stdin(&self) {
+    /// Whoever hears of the calls that its filter asks about, once.
+    pub(crate) fn take_listener(&self) -> Option<Listener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// It has ended: nobody reads any more, and nobody asks whose listener was not taken.
+    pub(crate) fn close_ends(&self) {
+        drop(self.take_listener());
         drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -12,6 +12,7 @@ mod handles;
 mod hosts;
 mod leaks;
 mod life;
+mod listener;
 mod memory;
 mod provided;
 mod stage;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         handles::trials(),
         stopped::trials(),
         provided::trials(),
+        listener::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }
