@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use orangery_runtime::spec::{Mount, MountSource, Stdio};
+use orangery_runtime::spec::{Mount, Stdio};
 use orangery_runtime::{ErrorKind, Runtime as _};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::stock::Stock;
@@ -120,11 +120,7 @@ fn a_thousand_failed_creations(scene: &Scene) {
         let before = standing(scene);
         for n in 0..1000 {
             let mut spec = host.spec(&format!("c{n}"));
-            spec.mounts.push(Mount {
-                source: MountSource::Bind("/usr".into()),
-                target: "/proc/self/fd/0".into(),
-                read_only: true,
-            });
+            spec.mounts.push(Mount::bind("/usr", "/proc/self/fd/0").read_only());
             let errors = host.refused(spec, probe(&["true"])).await;
             assert_eq!(errors.0[0].field(), Some("mounts"), "{errors:?}");
         }

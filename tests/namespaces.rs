@@ -75,7 +75,9 @@ fn imaged(host: &Host, image: &Path, access: Access) -> ContainerSpec {
 }
 
 fn bind(source: impl Into<PathBuf>, target: &str, read_only: bool) -> Mount {
-    Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only }
+    let mut mount = Mount::bind(source, target);
+    mount.read_only = read_only;
+    mount
 }
 
 fn names(list: &Value) -> Vec<&str> {
@@ -683,12 +685,8 @@ fn a_bind_of_one_file(scene: &Scene) {
 fn a_tmpfs_with_a_size(scene: &Scene) {
     scene.play(async |host| {
         let mut spec = host.spec("tmpfs");
-        spec.mounts.push(Mount {
-            source: MountSource::Tmpfs { size: Some(1 << 20) },
-            target: "/small".into(),
-            read_only: false,
-        });
-        spec.mounts.push(Mount { source: MountSource::Tmpfs { size: None }, target: "/still".into(), read_only: true });
+        spec.mounts.push(Mount::new(MountSource::Tmpfs { size: Some(1 << 20) }, "/small"));
+        spec.mounts.push(Mount::tmpfs("/still").read_only());
         let said = host.once(spec.clone(), probe(&["fill", "/small/x"])).await.json();
         assert_eq!((said["bytes"].as_u64(), said["errno"].as_i64()), (Some(1 << 20), Some(libc::ENOSPC.into())));
         assert_eq!(host.once(spec, probe(&["create", "/still/x"])).await.json()["/still/x"], libc::EROFS);

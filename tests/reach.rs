@@ -163,7 +163,7 @@ fn a_terminal_belongs_to_the_user(scene: &Scene) {
 
 /// The workload hides its devpts behind something of its own.
 fn what_is_no_terminal_is_not_taken_for_one(scene: &Scene) {
-    use orangery_runtime::spec::{Mount, MountSource};
+    use orangery_runtime::spec::Mount;
     scene.play(async |host| {
         let fifo = scene.dir().join("pts");
         std::fs::create_dir(&fifo).expect("a directory");
@@ -172,7 +172,7 @@ fn what_is_no_terminal_is_not_taken_for_one(scene: &Scene) {
             std::fs::set_permissions(name, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("its mode");
         }
         let mut spec = host.spec("reached");
-        spec.mounts.push(Mount { source: MountSource::Bind(fifo), target: "/dev/pts".into(), read_only: false });
+        spec.mounts.push(Mount::bind(fifo, "/dev/pts"));
         let container = match host.create(spec, probe(&["deaf"])).await {
             Ok(container) => container,
             Err(refused) => panic!("{refused}"),

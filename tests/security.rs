@@ -355,7 +355,7 @@ impl Swapper {
 }
 
 fn bind(source: impl Into<PathBuf>, target: &str) -> Mount {
-    Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: false }
+    Mount::bind(source, target)
 }
 
 /// CVE-2021-30465: the target is a directory when it is looked at and a link when it is mounted on.
@@ -878,11 +878,7 @@ fn limits_of_the_spec_are_refused_by_field(scene: &Scene) {
 fn the_most_that_is_accepted_works(scene: &Scene) {
     scene.play(async |host| {
         let mut spec = host.spec("most");
-        spec.mounts.extend((0..63).map(|n| Mount {
-            source: MountSource::Tmpfs { size: Some(4096) },
-            target: format!("/m{n}").into(),
-            read_only: false,
-        }));
+        spec.mounts.extend((0..63).map(|n| Mount::new(MountSource::Tmpfs { size: Some(4096) }, format!("/m{n}"))));
         spec.files = (0..32)
             .map(|n| StagedFile { path: format!("/tmp/f{n}").into(), content: b"x".as_slice().into(), mode: 0o600 })
             .collect();

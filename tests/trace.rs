@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain;
 use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL, PRESENT};
-use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile};
+use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile};
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use orangery_tests::host::probe;
 use orangery_tests::{Host, Scene, trial, wait};
@@ -47,16 +47,8 @@ fn a_container_without_init(scene: &Scene) {
 fn a_rich_container(scene: &Scene) {
     compare(scene, |host| {
         let mut spec = host.spec("rich");
-        spec.mounts.push(Mount {
-            source: MountSource::Bind("/usr".into()),
-            target: "/data/deep".into(),
-            read_only: true,
-        });
-        spec.mounts.push(Mount {
-            source: MountSource::Tmpfs { size: None },
-            target: "/scratch".into(),
-            read_only: false,
-        });
+        spec.mounts.push(Mount::bind("/usr", "/data/deep").read_only());
+        spec.mounts.push(Mount::tmpfs("/scratch"));
         spec.files.push(StagedFile { path: "/in/file".into(), content: b"content".as_slice().into(), mode: 0o600 });
         spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
         spec.masked_paths.push("/etc/hosts".into());

@@ -134,9 +134,12 @@ pub(crate) struct RootArgs {
     /// Also show the host's /opt
     #[arg(long)]
     pub(crate) host_opt: bool,
-    /// Mount more: type=bind|tmpfs,src=HOST,dst=INSIDE[,ro][,size=SIZE]
+    /// Mount more: type=bind|tmpfs,src=HOST,dst=INSIDE[,ro][,noexec][,size=SIZE][,propagation=private|slave]
     #[arg(long, value_name = "SPEC", value_parser = mount::parse)]
     pub(crate) mount: Vec<Mount>,
+    /// Show this device node of the host at the same path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) device: Vec<PathBuf>,
     /// Private writable space, all of it together
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk: Option<u64>,

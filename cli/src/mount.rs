@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use orangery::runtime::spec::size::parse_size;
-use orangery::{Mount, MountSource};
+use orangery::{Mount, MountSource, Propagation};
 
 use crate::start::absolute;
 
-const FORM: &str = "write type=bind,src=HOST,dst=INSIDE[,ro] or type=tmpfs,dst=INSIDE[,ro][,size=SIZE]";
+const FORM: &str = "write type=bind,src=HOST,dst=INSIDE[,ro][,noexec][,propagation=private|slave] \
+                    or type=tmpfs,dst=INSIDE[,ro][,noexec][,size=SIZE]";
 
 /// What was said so far.
 #[derive(Default)]
@@ -17,6 +18,8 @@ struct Said<'a> {
     target: Option<&'a str>,
     size: Option<&'a str>,
     read_only: Option<bool>,
+    no_exec: Option<bool>,
+    propagation: Option<Propagation>,
 }
 
 /// One mount. A relative source is taken from the current directory.
@@ -38,6 +41,16 @@ fn once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), String> {
     }
 }
 
+/// What is possible is for the check to say: it has the reasons.
+fn propagation(text: &str) -> Result<Propagation, String> {
+    match text {
+        "private" => Ok(Propagation::Private),
+        "slave" => Ok(Propagation::Slave),
+        "shared" => Ok(Propagation::Shared),
+        other => Err(format!("{other:?} is no propagation")),
+    }
+}
+
 impl<'a> Said<'a> {
     fn take(&mut self, part: &'a str) -> Result<(), String> {
         match part.split_once('=') {
@@ -45,6 +58,9 @@ impl<'a> Said<'a> {
             Some(("src" | "source", value)) => once(&mut self.source, value, "src"),
             Some(("dst" | "destination" | "target", value)) => once(&mut self.target, value, "dst"),
             Some(("size", value)) => once(&mut self.size, value, "size"),
+            Some(("propagation", value)) => once(&mut self.propagation, propagation(value)?, "propagation"),
+            None if part == "noexec" => once(&mut self.no_exec, true, "noexec"),
+            None if part == "exec" => once(&mut self.no_exec, false, "noexec"),
             None if part == "ro" || part == "readonly" => once(&mut self.read_only, true, "ro"),
             None if part == "rw" => once(&mut self.read_only, false, "ro"),
             _ => Err(format!("{part:?} is no part of a mount")),
@@ -65,7 +81,10 @@ impl<'a> Said<'a> {
             (Some("tmpfs"), Some(_), _) => return Err("a tmpfs has no src".into()),
             (Some(other), ..) => return Err(format!("{other:?} is no type of mount")),
         };
-        Ok(Mount { source, target, read_only: self.read_only.unwrap_or(false) })
+        let mut mount = Mount::new(source, target).propagation(self.propagation.unwrap_or_default());
+        mount.read_only = self.read_only.unwrap_or(false);
+        mount.no_exec = self.no_exec.unwrap_or(false);
+        Ok(mount)
     }
 }
 
@@ -81,6 +100,9 @@ mod tests {
         let tmpfs = parse("type=tmpfs,target=/t,size=1M").unwrap();
         assert_eq!(tmpfs.source, MountSource::Tmpfs { size: Some(1 << 20) });
         assert!(!tmpfs.read_only);
+        let slave = parse("type=bind,src=/a,dst=/b,ro,noexec,propagation=slave").unwrap();
+        assert_eq!(slave, Mount::bind("/a", "/b").read_only().no_exec().propagation(Propagation::Slave));
+        assert_eq!(parse("type=tmpfs,dst=/t,noexec").unwrap(), Mount::tmpfs("/t").no_exec());
         let here = std::env::current_dir().unwrap();
         assert_eq!(parse("type=bind,src=.,dst=/b").unwrap().source, MountSource::Bind(here));
     }
@@ -99,6 +121,8 @@ mod tests {
             ("type=bind,src=/a,dst=/b,dst=/c", "twice"),
             ("type=bind,src=/a,dst=/b,ro,rw", "twice"),
             ("type=bind,src=/a,dst=/b,shared", "\"shared\" is no part"),
+            ("type=bind,src=/a,dst=/b,propagation=rslave", "\"rslave\" is no propagation"),
+            ("type=bind,src=/a,dst=/b,noexec,exec", "twice"),
         ] {
             let said = parse(text).unwrap_err();
             assert!(said.contains(why) && said.contains("write type="), "{text}: {said}");

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
-use orangery::{Access, Command, Disk, Error, Limits, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace};
+use orangery::{
+    Access, Command, Disk, Error, Limits, Mount, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace,
+};
 
 use crate::args::{self, LimitArgs, RootArgs, RunArgs};
 use crate::errors::Failure;
@@ -112,6 +114,7 @@ fn container(args: &RunArgs) -> Result<ContainerSpec, Failure> {
     spec.rootfs = rootfs(root)?;
     spec.host_opt = root.host_opt;
     spec.mounts = root.mount.clone();
+    spec.mounts.extend(root.device.iter().map(|path| Mount::device(absolute(path))));
     spec.user_namespace = match root.userns {
         args::Userns::Own => UserNamespace::Own,
         args::Userns::Shared => UserNamespace::Shared,

@@ -120,7 +120,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             slots.set(step.a, -1);
             Ok(())
         }
-        Op::CheckDevice => check_device(a, step.x),
+        Op::CheckDevice => check_device(a, step),
         Op::CheckType => {
             let right = (u64::from(stat(a)?.0 & 0o170_000) == step.x) != (step.y == 1);
             if !right && step.flags & wire::OPTIONAL != 0 {
@@ -374,10 +374,11 @@ pub(crate) fn stat(fd: i32) -> Res<(u32, u64)> {
     Ok((word(mode) as u32, word(rdev)))
 }
 
-/// In the child: a mount source that pretends to be /dev/null is not taken.
-fn check_device(fd: i32, rdev: u64) -> Res<()> {
+/// In the child: a mount source that pretends to be a device is not taken.
+fn check_device(fd: i32, step: &Step) -> Res<()> {
     let (mode, found) = stat(fd)?;
-    if mode & 0o170_000 == 0o020_000 && found == rdev { Ok(()) } else { Err(sys::ENODEV) }
+    let kind = if step.y == 1 { 0o060_000 } else { 0o020_000 };
+    if mode & 0o170_000 == kind && found == step.x { Ok(()) } else { Err(sys::ENODEV) }
 }
 
 /// In the child.

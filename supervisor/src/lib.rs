@@ -60,7 +60,8 @@ pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvi
 pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
-    Access, Caps, Disk, Mount, MountSource, Network, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
+    Access, Caps, Disk, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs, Seccomp, User,
+    UserNamespace,
 };
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use sandbox::{Sandbox, SandboxBuilder};

@@ -136,19 +136,26 @@ impl SandboxBuilder {
 
     /// A directory or file of the host at `target`, read-only.
     pub fn bind_ro(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: true })
+        self.mount(Mount::bind(source, target).read_only())
     }
 
     /// A directory or file of the host at `target`, writable. Where the supervisor is root, ids are mapped: root of the
     /// container writes as root of the host's disk, set-user-id files included, which are harmless on this mount alone.
     /// Bind what lies on a file system that the host mounts `nosuid`, or what only root can reach.
     pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: false })
+        self.mount(Mount::bind(source, target))
     }
 
     /// An empty file system of at most `size` bytes at `target`.
     pub fn tmpfs(self, target: impl Into<PathBuf>, size: u64) -> Self {
-        self.mount(Mount { source: MountSource::Tmpfs { size: Some(size) }, target: target.into(), read_only: false })
+        self.mount(Mount::new(MountSource::Tmpfs { size: Some(size) }, target))
+    }
+
+    /// This device node of the host, at the same path; another path: [`SandboxBuilder::mount`] of a [`Mount::device`].
+    /// Refused where it is no device, or one that this user can neither read nor write. Inside its permissions hold, with
+    /// the container's user ids: see [`MountSource::Device`].
+    pub fn device(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(Mount::device(path))
     }
 
     /// A file with this content before the command starts, mode 0644.

@@ -11,7 +11,7 @@ use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain::{self, Line};
 use orangery_runtime::plan::wire::Op;
-use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, StagedFile, Stdio};
+use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio};
 use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec};
 use orangery_tests::host::probe;
 use orangery_tests::{Host, Scene, trial, wait};
@@ -136,12 +136,8 @@ fn each_step_of_a_rich_container(scene: &Scene) {
     std::fs::create_dir(&shared).expect("a directory");
     each_step(scene, |host| {
         let mut spec = host.spec("rich");
-        spec.mounts.push(Mount { source: MountSource::Bind(shared.clone()), target: "/data".into(), read_only: false });
-        spec.mounts.push(Mount {
-            source: MountSource::Tmpfs { size: None },
-            target: "/scratch".into(),
-            read_only: false,
-        });
+        spec.mounts.push(Mount::bind(shared.clone(), "/data"));
+        spec.mounts.push(Mount::tmpfs("/scratch"));
         spec.files.push(StagedFile { path: "/in/file".into(), content: b"x".as_slice().into(), mode: 0o600 });
         spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
         spec.masked_paths.push("/etc/hosts".into());
@@ -200,11 +196,7 @@ fn a_failure_does_not_disturb_a_neighbour(scene: &Scene) {
         let mut started = neighbour.start().await.expect("started");
         for n in 0..20 {
             let mut spec = host.spec(&format!("fails{n}"));
-            spec.mounts.push(Mount {
-                source: MountSource::Bind("/usr".into()),
-                target: "/proc/1/cwd".into(),
-                read_only: true,
-            });
+            spec.mounts.push(Mount::bind("/usr", "/proc/1/cwd").read_only());
             let errors = host.refused(spec, probe(&["true"])).await;
             assert_eq!(errors.0[0].field(), Some("mounts"), "{errors:?}");
         }

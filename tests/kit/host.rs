@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use orangery_runtime::native::{NativeRuntime, Options};
-use orangery_runtime::spec::{Mount, MountSource, Stdio};
+use orangery_runtime::spec::{Mount, Stdio};
 use orangery_runtime::{Container, ContainerSpec, Errors, Evidence, Exit, ExitStatus, ProcessSpec, Runtime, Started};
 use serde_json::Value;
 
@@ -91,11 +91,7 @@ impl Host {
     pub fn spec(&self, id: &str) -> ContainerSpec {
         let mut spec = ContainerSpec::default();
         spec.id = id.to_owned();
-        spec.mounts.push(Mount {
-            source: MountSource::Bind(self.probe.clone()),
-            target: PROBE.into(),
-            read_only: true,
-        });
+        spec.mounts.push(Mount::bind(self.probe.clone(), PROBE).read_only());
         spec
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use orangery_runtime::cgroup::{Ceiling, CpuQuota, Limits, Oom};
 use orangery_runtime::native::exit_of;
-use orangery_runtime::spec::{Access, Mount, MountSource, Rootfs, Stdio, UserNamespace};
+use orangery_runtime::spec::{Access, Mount, Rootfs, Stdio, UserNamespace};
 use orangery_runtime::{Container, ErrorKind, Evidence, ExitStatus, Pause, ProcessSpec, Started};
 use orangery_tests::host::{command, outcome, probe};
 use orangery_tests::{Host, Outcome, Scene, main, trial, wait};
@@ -544,7 +544,7 @@ fn id_mapped_tmpfs_is_refused_before_6_3(scene: &Scene) {
         fs::create_dir(&bound).expect("a directory");
         fs::write(bound.join("text"), "bound").expect("a file");
         let mut spec = host.spec("b");
-        spec.mounts.push(Mount { source: MountSource::Bind(bound), target: "/mnt".into(), read_only: true });
+        spec.mounts.push(Mount::bind(bound, "/mnt").read_only());
         let outcome = host.once(spec, sh("cat /mnt/text; ! echo x 2>/dev/null > /mnt/text")).await;
         assert_eq!((outcome.code(), outcome.out.as_str()), (0, "bound"), "{outcome:?}");
     });

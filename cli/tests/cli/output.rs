@@ -14,6 +14,9 @@ pub(crate) fn tests() -> Vec<Test> {
         always("name_host_workdir_and_user", identity),
         always("only_the_standard_descriptors", descriptors),
         always("bind_and_tmpfs_mounts", mounts),
+        always("mounts_without_programs_and_slaves_are_explained", mount_options),
+        always("a_device_of_the_host", device),
+        always("private_space_has_as_many_inodes_as_it_is_given", disk_inodes),
         always("rlimits", rlimits),
         needs("memory_and_pids_limits", lacks("--memory").or_else(|| lacks("--pids")), limits),
         always("the_output_limit_kills", output_limit),
@@ -117,6 +120,44 @@ fn mounts() {
     let writable = format!("type=bind,src={},dst=/data", dir.path().display());
     sh(&["--mount", &writable], "echo new > /data/new").ended(0);
     assert_eq!(std::fs::read(dir.path().join("new")).unwrap(), b"new\n");
+}
+
+/// Later mounts reach a slave where its source lies on a mount that they travel from, which is not so everywhere.
+fn mount_options() {
+    let options = "type=bind,src=/usr,dst=/data,ro,noexec,propagation=slave";
+    let explained = ran(&["explain", "--mount", options, "--mount", "type=tmpfs,dst=/t,noexec", "--", "true"]);
+    if explained.code == Some(0) {
+        let text = explained.text();
+        assert!(text.contains("set ro,nosuid,nodev,noexec on it; later mounts of the host still arrive"), "{text}");
+    } else {
+        assert!(explained.ended(125).err.contains("/usr lies on a private mount"), "{explained:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy("/bin/true", dir.path().join("true")).unwrap();
+    let bind = format!("type=bind,src={},dst=/data", dir.path().display());
+    ran(&["run", "--mount", &bind, "--", "/data/true"]).ended(0);
+    ran(&["run", "--mount", &(bind + ",noexec"), "--", "/data/true"]).ended(126);
+}
+
+fn device() {
+    // Our own /dev has /dev/zero anyway; what makes the difference is said by the plan.
+    let options = ["--device", "/dev/zero", "--", "sh", "-c", "head -c 3 /dev/zero | wc -c"];
+    assert_eq!(ran(&[&["run"], &options[..]].concat()).ended(0).text().trim(), "3");
+    let text = ran(&[&["explain"], &options[..]].concat());
+    let text = text.ended(0).text();
+    assert!(text.contains("set nosuid on it") && text.contains("open dev/zero without"), "{text}");
+}
+
+fn disk_inodes() {
+    let made = |options: &[&str]| {
+        let ran = sh(options, "cd /tmp; seq 200 | xargs touch 2>/dev/null; ls | wc -l");
+        ran.ended(0).text().trim().parse::<u32>().unwrap()
+    };
+    assert_eq!(made(&[]), 200);
+    let few = made(&["--disk-inodes", "100"]);
+    assert!((50..100).contains(&few), "{few}");
+    let ran = ran(&["run", "--disk-inodes", "63", "--", "true"]);
+    assert!(ran.ended(125).err.contains("64 inodes"), "{ran:?}");
 }
 
 fn rlimits() {

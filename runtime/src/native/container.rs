@@ -22,7 +22,7 @@ use crate::plan::process::{self, Joining};
 use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ContainerSpec, MountSource, ProcessSpec, User};
+use crate::spec::{ContainerSpec, ProcessSpec, User};
 use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
@@ -267,10 +267,8 @@ impl Core {
 
     /// Id-mapped trees for the mounts of one process; without ids of its own the child opens them itself.
     async fn own_trees(&self, process: &CheckedProcess) -> Result<Vec<(u16, OwnedFd)>, Error> {
-        let binds = process.spec().mounts.iter().enumerate().filter_map(|(index, mount)| match &mount.source {
-            MountSource::Bind(path) => Some((index, path)),
-            MountSource::Tmpfs { .. } => None,
-        });
+        let mounts = process.spec().mounts.iter().enumerate();
+        let binds = mounts.filter_map(|(index, mount)| Some((index, mount.source.path()?)));
         let Some(ids) = self.joining.ids.as_ref().filter(|_| self.inner.machine.privileged) else {
             return Ok(Vec::new());
         };

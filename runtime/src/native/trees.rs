@@ -8,14 +8,14 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Need;
 use crate::spec::check::CheckedSpec;
-use crate::spec::{Access, ContainerSpec, MountSource};
+use crate::spec::{Access, ContainerSpec};
 
 /// Which trees a container needs from us: mounts that we were given, and, where ids are `mapped`, everything of the host's.
 pub(super) fn wanted(spec: &CheckedSpec, mapped: bool) -> Vec<Need> {
     let spec = spec.container();
     let directories = if mapped { spec.rootfs.directories().len() } else { 0 };
     let layers = (0u16..).take(directories.max(spec.root_mounts.len())).map(Need::Layer);
-    let binds = (0u16..).zip(&spec.mounts).filter(|(_, mount)| mapped && matches!(mount.source, MountSource::Bind(_)));
+    let binds = (0u16..).zip(&spec.mounts).filter(|(_, mount)| mapped && mount.source.path().is_some());
     layers.chain(binds.map(|(index, _)| Need::Bind(index))).collect()
 }
 
@@ -30,8 +30,8 @@ pub(super) fn make(spec: &CheckedSpec, need: Need, userns: Option<&OwnedFd>) -> 
 
 fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
     let field = format!("mounts[{index}].source");
-    let Some(MountSource::Bind(path)) = spec.mounts.get(usize::from(index)).map(|mount| &mount.source) else {
-        return Err(Error::invalid(field, "not a bind mount"));
+    let Some(path) = spec.mounts.get(usize::from(index)).and_then(|mount| mount.source.path()) else {
+        return Err(Error::invalid(field, "not a mount of the host's"));
     };
     of_host(path, userns).map_err(|error| error.with_field(field))
 }

@@ -3,7 +3,7 @@
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
 use super::wire::{self, Op};
-use super::{process, rootfs};
+use super::{mounts, process, rootfs};
 use crate::spec::{CheckedSpec as Spec, Network};
 
 pub(super) const NEWNS: u64 = 0x0002_0000;
@@ -49,6 +49,8 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     cgroup(b, cx.allotment.tasks);
     b.field("").op(Op::Unshare, NEWCGROUP, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
+    let slaves = mounts::slaves(b, cx);
+    b.field("");
     // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
     b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
     if !cx.spec.joins(wire::JOINABLE[2]) {
@@ -57,7 +59,7 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     if cx.spec.own_network() {
         b.field("network").op(Op::Loopback, 0, 0, 0);
     }
-    rootfs::steps(b, cx);
+    rootfs::steps(b, cx, slaves);
     if cx.spec.container().without_init {
         b.field("").op(Op::Ready, 0, 0, 0);
         if let Some(gate) = b.received(Need::Gate) {

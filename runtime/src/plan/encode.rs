@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::wire::{self, HEADER, NONE, Op, STEP, Step};
 use crate::error::Error;
+use crate::spec::Device;
 
 /// What a received descriptor of a plan is. The runtime opens them in this order; the number in a variant is an index
 /// into the list of that kind.
@@ -358,6 +359,11 @@ impl Builder {
     pub fn not_a_directory(&mut self, slot: Slot) -> &mut Self {
         let step = Step { op: Op::CheckType, a: slot.0, x: libc::S_IFDIR.into(), y: 1, ..EMPTY };
         self.push(step).tolerate(wire::OPTIONAL)
+    }
+
+    /// `slot` must be this device.
+    pub fn check_device(&mut self, slot: Slot, device: Device) -> &mut Self {
+        self.push(Step { op: Op::CheckDevice, a: slot.0, x: device.rdev, y: device.block.into(), ..EMPTY })
     }
 
     /// A step of numbers only.

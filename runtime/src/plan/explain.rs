@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::encode::Plan;
+use super::rootfs::SLAVE;
 use super::wire::{self, Op, Step};
 
 /// One step as a person reads it.
@@ -122,6 +123,9 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::NewMount => format!("a new {s}"),
         Op::MoveMount if s.is_empty() => format!("attach it onto {b}"),
         Op::MoveMount => format!("attach it at {s}"),
+        Op::MountAttr if step.z & 0xffff_ffff == SLAVE => {
+            format!("set {} on it; later mounts of the host still arrive below it", mount_flags(step.x))
+        }
         Op::MountAttr => format!("set {} on it", mount_flags(step.x)),
         Op::Mkdir => format!("make directory {s}"),
         Op::Symlink => format!("link {s} to {}", plan.text(step.t)),
@@ -155,6 +159,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Stub => "be the stub init: reap, sleep".into(),
         Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
         Op::Close => format!("close {a}"),
+        Op::CheckDevice if step.y == 1 => format!("it must be block device {}", device(step.x)),
         Op::CheckDevice => format!("it must be device {}", device(step.x)),
         Op::CheckType if step.y == 1 => "leave it alone if it is a directory".into(),
         Op::CheckType => format!("it must be of type {:#o}", step.x),

@@ -7,7 +7,7 @@ use super::encode::{Builder, Slot};
 use super::kernel::Kernel;
 use super::rootfs::{NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, RDONLY, Root, STRICT};
 use super::wire::{OPTIONAL, Op, PRESENT};
-use crate::spec::Rootfs;
+use crate::spec::{Device, Rootfs};
 
 /// Paths of /proc that tell about or act on the host: directories, then files.
 const PROC_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
@@ -28,7 +28,7 @@ pub(super) fn covers(b: &mut Builder, scratch: Slot) {
     b.close(empty);
     b.make_file(scratch, NULL, 0o444, None, Slot::CWD);
     let null = b.open_tree(Slot::CWD, "/dev/null", false);
-    b.on(Op::CheckDevice, null, rustix::fs::makedev(1, 3));
+    b.check_device(null, Device { rdev: rustix::fs::makedev(1, 3), block: false });
     b.move_mount(null, scratch, NULL);
     b.close(null);
 }

@@ -4,9 +4,10 @@
 
 use super::container::Context;
 use super::encode::{Builder, Slot};
-use super::hidden;
 use super::rootfs::{NODEV, NOEXEC, NOFOLLOW, NOSUID, PATH_DIR, PRIVATE, RDONLY, Root, STRICT, may_make, target};
 use super::wire::{OPTIONAL, Op, PRESENT};
+use super::{hidden, mounts};
+use crate::spec::Device;
 
 /// The container's proc and sysfs.
 pub(super) struct Kernel {
@@ -33,12 +34,14 @@ const SYS_MOUNTS: [&str; 11] = [
 pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     b.field("");
     let place = target(b, tree.root, "dev", may_make(cx));
-    let dev = b.new_mount("tmpfs", &[("size", "64k"), ("nr_inodes", "64"), ("mode", "0755")], NOSUID | NOEXEC);
+    let inodes = (64 + mounts::device_inodes(cx)).to_string();
+    let options = [("size", "64k"), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
+    let dev = b.new_mount("tmpfs", &options, NOSUID | NOEXEC);
     b.move_mount(dev, place, "");
     for (name, rdev) in &cx.machine.host.devices {
         b.make_file(dev, name, 0o666, None, Slot::CWD);
         let node = b.open_tree(Slot::CWD, format!("/dev/{name}"), false);
-        b.on(Op::CheckDevice, node, *rdev);
+        b.check_device(node, Device { rdev: *rdev, block: false });
         b.move_mount(node, dev, name);
     }
     for (name, text) in [
@@ -66,6 +69,7 @@ pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         let queue = b.new_mount("mqueue", &[("source", "mqueue")], NOSUID | NODEV | NOEXEC);
         b.move_mount(queue, dev, "mqueue");
     }
+    mounts::device_points(b, cx, dev);
     b.mount_attr(dev, RDONLY, 0, false);
 }
 

@@ -11,6 +11,7 @@ pub mod explain;
 mod hidden;
 mod kernel;
 pub mod machine;
+mod mounts;
 mod own_mounts;
 pub mod process;
 pub mod reach;

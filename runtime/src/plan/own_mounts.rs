@@ -1,22 +1,17 @@
 //! Mounts that one further process of a container sees alone: a mount namespace of its own, a copy of the container's.
 
 use super::container::NEWNS;
-use super::encode::{Builder, Need, Slot};
+use super::encode::{Builder, Slot};
+use super::mounts;
 use super::process::Joining;
-use super::rootfs::{self, BENEATH, NODEV, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY};
-use super::wire::{EXIST_OK, Op};
+use super::rootfs::{self, BENEATH, O_PATH, PATH_DIR};
+use super::wire::Op;
 use crate::spec::check::CheckedProcess;
-use crate::spec::{Mount, MountSource};
+use crate::spec::{Mount, MountSource, Seen};
 
 /// The trees of bind mounts, where they do not come along: opened by the child before it joins the container.
 pub(super) fn sources(b: &mut Builder, process: &CheckedProcess) -> Vec<Option<Slot>> {
-    let one = |(index, mount): (usize, &Mount)| match &mount.source {
-        MountSource::Bind(path) => {
-            let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
-            Some(b.received(need).unwrap_or_else(|| b.field("mounts").open_tree(Slot::CWD, path, true)))
-        }
-        MountSource::Tmpfs { .. } => None,
-    };
+    let one = |(index, mount): (usize, &Mount)| mounts::open(b, index, mount);
     process.spec().mounts.iter().enumerate().map(one).collect()
 }
 
@@ -38,30 +33,21 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, joining: &Joining
         b.op(Op::SetIds, uid.into(), gid.into(), 0);
     }
     for (index, mount) in mounts.iter().enumerate() {
-        one(b, mount, process.mount_is_file(index), joining, binds.get(index).copied().flatten());
+        one(b, mount, process.mount(index), joining, binds.get(index).copied().flatten());
     }
 }
 
-fn one(b: &mut Builder, mount: &Mount, is_file: bool, joining: &Joining, bind: Option<Slot>) {
+fn one(b: &mut Builder, mount: &Mount, seen: Seen, joining: &Joining, bind: Option<Slot>) {
     let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
     // The working directory is the container's root since it was joined.
     let (dir, name) = rootfs::make_parents(b, Slot::CWD, inside);
-    if is_file {
-        b.make_file(dir, name, 0o644, None, Slot::CWD).tolerate(EXIST_OK);
-    } else {
-        b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
-    }
-    let place = b.open(Slot::CWD, inside, if is_file { O_PATH } else { PATH_DIR }, BENEATH);
-    let read_only = if mount.read_only { RDONLY } else { 0 };
+    mounts::make(b, dir, name, seen.is_file);
+    let place = b.open(Slot::CWD, inside, if seen.is_file { O_PATH } else { PATH_DIR }, BENEATH);
     let source = match (&mount.source, bind) {
-        (MountSource::Tmpfs { size }, _) => {
-            let (size, inodes) = (size.unwrap_or(joining.disk.bytes).to_string(), joining.disk.inodes.to_string());
-            let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "1777")];
-            b.new_mount("tmpfs", &options, NOSUID | NODEV | read_only)
-        }
-        (MountSource::Bind(_), tree) => {
+        (MountSource::Tmpfs { size }, _) => mounts::tmpfs(b, mount, *size, joining.disk),
+        (_, tree) => {
             let tree = tree.unwrap_or(Slot::CWD);
-            b.mount_attr(tree, NOSUID | NODEV | read_only, PRIVATE, true);
+            mounts::prepare(b, mount, seen, tree);
             tree
         }
     };

@@ -11,14 +11,15 @@ use super::container::Context;
 use super::encode::{Builder, Need, Slot};
 use super::machine::HostEntry;
 use super::wire::{EXIST_OK, Op};
-use super::{hidden, kernel};
-use crate::spec::{Access, MountSource, Network, Rootfs, UserNamespace};
+use super::{hidden, kernel, mounts};
+use crate::spec::{Access, Network, Rootfs, UserNamespace};
 
 pub(super) const RDONLY: u64 = 0x1;
 pub(super) const NOSUID: u64 = 0x2;
 pub(super) const NODEV: u64 = 0x4;
 pub(super) const NOEXEC: u64 = 0x8;
 pub(super) const PRIVATE: u64 = 1 << 18;
+pub(super) const SLAVE: u64 = 1 << 19;
 /// O_PATH | O_DIRECTORY
 pub(super) const PATH_DIR: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
 pub(super) const O_PATH: u64 = libc::O_PATH as u64;
@@ -37,14 +38,14 @@ pub(super) struct Root {
     pub(super) root: Slot,
     pub(super) scratch: Slot,
     /// Source trees of bind mounts, in the order of `mounts`.
-    binds: Vec<Option<Slot>>,
+    pub(super) binds: Vec<Option<Slot>>,
 }
 
 /// Build the whole tree and make it `/`.
-pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
+pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, slaves: Vec<Option<Slot>>) {
     // Sources first: once something lies on top of `/`, a recursive copy of it would contain that too.
     let sources = root_sources(b, cx);
-    let binds = bind_sources(b, cx);
+    let binds = mounts::sources(b, cx, slaves);
     let scratch = scratch(b, cx);
     let root = match (sources.as_slice(), access(cx)) {
         ([], _) => allow_list(b, cx),
@@ -56,7 +57,7 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     let tree = Root { root, scratch, binds };
     if ours {
         stage(b, cx, root, |path| !in_private(cx, path));
-        mount_points(b, cx, root, |path| scratch_path(path).is_none());
+        mounts::points(b, cx, root, |path| scratch_path(path).is_none());
         // Everything so far is the host's or ours and stays as it is: one recursive call.
         b.field("rootfs").mount_attr(root, RDONLY | NOSUID | NODEV, PRIVATE, true);
     }
@@ -67,7 +68,7 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>) {
     kernel::dev(b, cx, &tree);
     let kernel = kernel::proc_and_sys(b, cx, &tree);
     hidden::always(b, cx, &tree, &kernel);
-    mounts(b, cx, &tree);
+    mounts::attach(b, cx, &tree);
     // What the user wants hidden may lie in what the user has mounted.
     hidden::asked(b, cx, &tree);
     b.field("").on(Op::Fchdir, root, 0);
@@ -92,23 +93,6 @@ fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
         .zip(layers)
         .filter_map(|(index, path)| {
             b.received(Need::Layer(index)).or_else(|| path.map(|path| b.open_tree(Slot::CWD, path, true)))
-        })
-        .collect()
-}
-
-fn bind_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Option<Slot>> {
-    b.field("mounts");
-    let mounts = cx.spec.container().mounts.iter().enumerate();
-    mounts
-        .map(|(index, mount)| match &mount.source {
-            MountSource::Bind(path) => {
-                let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
-                let tree = b.received(need).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true));
-                let read_only = if mount.read_only { RDONLY } else { 0 };
-                b.mount_attr(tree, NOSUID | NODEV | read_only, PRIVATE, true);
-                Some(tree)
-            }
-            MountSource::Tmpfs { .. } => None,
         })
         .collect()
 }
@@ -178,7 +162,7 @@ pub(super) fn make_parents<'p>(b: &mut Builder, root: Slot, path: &'p Path) -> (
 }
 
 /// Let go of what [`make_parents`] has opened.
-fn left(b: &mut Builder, root: Slot, dir: Slot) {
+pub(super) fn left(b: &mut Builder, root: Slot, dir: Slot) {
     if dir != root {
         b.close(dir);
     }
@@ -336,7 +320,7 @@ fn private(cx: &Context<'_>) -> &'static [&'static str] {
 }
 
 /// `path` lies below a private directory.
-fn in_private(cx: &Context<'_>, path: &Path) -> bool {
+pub(super) fn in_private(cx: &Context<'_>, path: &Path) -> bool {
     scratch_path(path)
         .and_then(|inside| inside.components().next())
         .is_some_and(|first| private(cx).iter().any(|name| first.as_os_str() == *name))
@@ -349,50 +333,5 @@ fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         let copy = b.open_tree(tree.scratch, name, false);
         let place = target(b, tree.root, name, may_make(cx));
         b.move_mount(copy, place, "");
-    }
-}
-
-/// Mount points of the user's mounts that lie `here`: needed before a root becomes read-only.
-fn mount_points(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> bool) {
-    b.field("mounts");
-    for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
-        if here(&mount.target) {
-            make_point(b, cx, root, index);
-        }
-    }
-}
-
-/// A mount point of the right kind; what exists is left alone.
-fn make_point(b: &mut Builder, cx: &Context<'_>, root: Slot, index: usize) {
-    let Some(mount) = cx.spec.container().mounts.get(index) else { return };
-    let (dir, name) = make_parents(b, root, mount.target.strip_prefix("/").unwrap_or(&mount.target));
-    if cx.spec.mount_is_file(index) {
-        b.make_file(dir, name, 0o644, None, Slot::CWD).tolerate(EXIST_OK);
-    } else {
-        b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
-    }
-    left(b, root, dir);
-}
-
-/// The mounts that the user asked for, in order, after everything else.
-fn mounts(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
-    b.field("mounts");
-    for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
-        if may_make(cx) || in_private(cx, &mount.target) {
-            make_point(b, cx, tree.root, index);
-        }
-        let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
-        let kind = if cx.spec.mount_is_file(index) { O_PATH } else { PATH_DIR };
-        let place = b.open(tree.root, inside, kind, BENEATH);
-        let source = match &mount.source {
-            MountSource::Bind(_) => tree.binds.get(index).copied().flatten().unwrap_or(Slot::CWD),
-            MountSource::Tmpfs { size } => {
-                let size = size.unwrap_or(cx.spec.container().disk.bytes).to_string();
-                let inodes = cx.spec.container().disk.inodes.to_string();
-                let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "1777")];
-                b.new_mount("tmpfs", &options, NOSUID | NODEV | if mount.read_only { RDONLY } else { 0 })
-            }
-        };
-        b.move_mount(source, place, "");
     }
 }

@@ -82,8 +82,8 @@ fn an_overlay_with_mounts_of_an_ordinary_user_and_no_init() {
     spec.network = Network::Host;
     spec.without_init = true;
     spec.mounts = vec![
-        Mount { source: MountSource::Bind("/usr".into()), target: "/data/in".into(), read_only: true },
-        Mount { source: MountSource::Tmpfs { size: Some(4096) }, target: "/scratch".into(), read_only: false },
+        Mount::bind("/usr", "/data/in").read_only(),
+        Mount::new(MountSource::Tmpfs { size: Some(4096) }, "/scratch"),
     ];
     let plan = plan(&checked(spec, command()), Some(IdMap::single(0, 0, 0, 0)), vec![Need::Bind(0)]);
     accepted(&plan);
@@ -115,8 +115,7 @@ fn refusals_come_all_at_once_and_name_their_fields() {
     let mut spec = spec();
     spec.id = "../x".into();
     spec.hostname = Some("a b".into());
-    spec.mounts =
-        vec![Mount { source: MountSource::Bind("/nowhere".into()), target: "/a/../b".into(), read_only: true }];
+    spec.mounts = vec![Mount::bind("/nowhere", "/a/../b").read_only()];
     spec.sysctls.insert("kernel.panic".into(), "1".into());
     let mut main = command();
     main.argv = vec!["a\0b".into()];

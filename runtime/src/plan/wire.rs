@@ -160,7 +160,7 @@ ops! {
     Exec = 38, "execve";
     /// Close slot `a`.
     Close = 39, "close";
-    /// Slot `a` must be a character device with device number `x`.
+    /// Slot `a` must be a device with number `x`: of characters, or of blocks when `y` is 1.
     CheckDevice = 40, "check-device";
     /// Slot `a` must lie on a file system with magic `x`.
     CheckFs = 41, "check-fs";

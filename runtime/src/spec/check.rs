@@ -10,11 +10,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::filters::{self, Compiled};
+use super::mount::{self, Seen};
 use super::rootfs;
 use super::user::{self, Resolved};
-use super::{
-    Access, Caps, ContainerSpec, Limits, Mount, MountSource, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace,
-};
+use super::{Access, Caps, ContainerSpec, Limits, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Machine;
@@ -26,7 +25,7 @@ use crate::plan::wire::JOINABLE;
 pub struct CheckedSpec {
     container: ContainerSpec,
     main: CheckedProcess,
-    mounts_file: Vec<bool>,
+    mounts: Vec<Seen>,
     joined: Vec<(usize, Arc<OwnedFd>)>,
 }
 
@@ -38,7 +37,7 @@ pub struct CheckedProcess {
     groups: Vec<u32>,
     caps: Caps,
     filter: Option<Compiled>,
-    mounts_file: Vec<bool>,
+    mounts: Vec<Seen>,
 }
 
 impl CheckedSpec {
@@ -93,10 +92,10 @@ impl CheckedSpec {
         self.container.network == Network::None && !self.joins(JOINABLE[0])
     }
 
-    /// The source of mount `index` is not a directory.
+    /// What was seen of the source of mount `index`.
     #[must_use]
-    pub fn mount_is_file(&self, index: usize) -> bool {
-        self.mounts_file.get(index).copied().unwrap_or(false)
+    pub fn mount(&self, index: usize) -> Seen {
+        self.mounts.get(index).copied().unwrap_or_default()
     }
 }
 
@@ -119,10 +118,10 @@ impl CheckedProcess {
         &self.groups
     }
 
-    /// The source of its own mount `index` is not a directory.
+    /// What was seen of the source of its own mount `index`.
     #[must_use]
-    pub fn mount_is_file(&self, index: usize) -> bool {
-        self.mounts_file.get(index).copied().unwrap_or(false)
+    pub fn mount(&self, index: usize) -> Seen {
+        self.mounts.get(index).copied().unwrap_or_default()
     }
 
     /// All five sets.
@@ -183,7 +182,7 @@ pub fn check(
     check_id(&mut no, &container.id);
     rootfs::check(&mut no, &container);
     check_network(&mut no, &container);
-    let mounts_file = check_mounts(&mut no, &container.mounts);
+    let mounts = mount::check(&mut no, &container.mounts);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
     check_limits(&mut no, &container.limits, cgroups);
@@ -208,7 +207,7 @@ pub fn check(
     if container.network_provider.is_some() && joined.iter().any(|(kind, _)| *kind == 0) {
         no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
     }
-    let checked = process.map(|main| CheckedSpec { container, main, mounts_file, joined });
+    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined });
     no.end(checked)
 }
 
@@ -228,7 +227,7 @@ fn check_id(no: &mut Refusals, id: &str) {
 }
 
 /// An absolute path without `..`, NUL or newline.
-fn clean(path: &Path) -> Result<(), String> {
+pub(super) fn clean(path: &Path) -> Result<(), String> {
     if !path.is_absolute() {
         return Err(format!("{} is not an absolute path", path.display()));
     }
@@ -239,38 +238,6 @@ fn clean(path: &Path) -> Result<(), String> {
         return Err("a path contains a NUL or a newline".into());
     }
     Ok(())
-}
-
-fn check_mounts(no: &mut Refusals, mounts: &[Mount]) -> Vec<bool> {
-    let mut files = Vec::new();
-    if mounts.len() > 64 {
-        no.add("mounts", format!("{} mounts are asked for; 64 are possible", mounts.len()));
-    }
-    for (index, mount) in mounts.iter().enumerate() {
-        let field = format!("mounts[{index}]");
-        if let Err(why) = clean(&mount.target) {
-            no.add(format!("{field}.target"), why);
-        } else if mount.target == Path::new("/") {
-            no.add(format!("{field}.target"), "the root itself is chosen by rootfs, not by a mount");
-        }
-        let mut is_file = false;
-        if let MountSource::Bind(source) = &mount.source {
-            if let Err(why) = clean(source) {
-                no.add(format!("{field}.source"), why);
-            } else {
-                match std::fs::metadata(source) {
-                    Ok(meta) => is_file = !meta.is_dir(),
-                    Err(error) => no.0.push(
-                        Error::system(format!("cannot use {} as the source of a bind mount", source.display()), error)
-                            .with_kind(ErrorKind::NotFound)
-                            .with_field(format!("{field}.source")),
-                    ),
-                }
-            }
-        }
-        files.push(is_file);
-    }
-    files
 }
 
 /// Where files can be staged; `None`: anywhere.
@@ -393,11 +360,9 @@ pub fn check_further(
     cgroups: &Cgroups,
 ) -> Result<CheckedProcess, Errors> {
     let mut no = Refusals(Vec::new());
-    let mounts_file = check_mounts(&mut no, &spec.mounts);
+    let mounts = mount::check(&mut no, &spec.mounts);
     if !machine.enters_pidns {
-        for (index, _) in
-            spec.mounts.iter().enumerate().filter(|(_, mount)| matches!(mount.source, MountSource::Bind(_)))
-        {
+        for (index, _) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.source.path().is_some()) {
             let why = "an ordinary user's further process is born inside, where the host's files cannot be named";
             no.0.push(
                 Error::new(ErrorKind::Unsupported, why)
@@ -408,7 +373,7 @@ pub fn check_further(
     }
     check_limits(&mut no, &spec.limits, cgroups);
     match check_process(spec, container, root) {
-        Ok(process) => no.end(Some(CheckedProcess { mounts_file, ..process })),
+        Ok(process) => no.end(Some(CheckedProcess { mounts, ..process })),
         Err(mut errors) => {
             no.0.append(&mut errors.0);
             no.end(None)
@@ -470,7 +435,7 @@ pub fn check_process(
         groups,
         caps,
         filter,
-        mounts_file: Vec::new(),
+        mounts: Vec::new(),
     });
     no.end(checked)
 }

@@ -17,6 +17,7 @@ use crate::rootfs::RootfsProvider;
 pub mod caps;
 pub mod check;
 mod filters;
+mod mount;
 #[cfg(feature = "oci")]
 pub mod oci;
 pub mod rlimit;
@@ -26,6 +27,7 @@ pub mod user;
 
 pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
+pub use mount::{Device, Mount, MountSource, Propagation, Seen};
 pub use rlimit::{Resource, Rlimit};
 
 /// What a container's `/` is.
@@ -136,43 +138,6 @@ pub enum Network {
     None,
     /// The host's.
     Host,
-}
-
-/// A mount that the user asked for.
-///
-/// ```
-/// use orangery_runtime::spec::{Mount, MountSource};
-/// let data = Mount { source: MountSource::Bind("/srv/data".into()), target: "/data".into(), read_only: true };
-/// assert!(data.read_only);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mount {
-    /// What is mounted.
-    pub source: MountSource,
-    /// Absolute path inside the container; made if it is missing and the root allows it.
-    pub target: PathBuf,
-    /// Read-only.
-    pub read_only: bool,
-}
-
-/// What a [`Mount`] mounts.
-///
-/// ```
-/// use orangery_runtime::spec::MountSource;
-/// let scratch = MountSource::Tmpfs { size: Some(16 << 20) };
-/// assert_ne!(scratch, MountSource::Bind("/srv".into()));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum MountSource {
-    /// A file or directory of the host, with what is mounted below it.
-    Bind(PathBuf),
-    /// An empty file system of its own.
-    Tmpfs {
-        /// Largest size in bytes; the container's disk limit if unset.
-        size: Option<u64>,
-    },
 }
 
 /// A file that is there before the command starts.

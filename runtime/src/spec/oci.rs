@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::{
-    Access, CapSet, Caps, ContainerSpec, CpuQuota, Mount, MountSource, Network, ProcessSpec, Resource, Rlimit, Rootfs,
-    Seccomp, User, UserNamespace,
+    Access, CapSet, Caps, ContainerSpec, CpuQuota, Mount, MountSource, Network, ProcessSpec, Propagation, Resource,
+    Rlimit, Rootfs, Seccomp, User, UserNamespace,
 };
 use crate::error::{Error, Errors};
 
@@ -110,44 +110,49 @@ const MADE: [(&str, &str); 8] = [
 
 fn mounts(no: &mut Refusals, bundle: &Path, spec: &oci::Spec, container: &mut ContainerSpec) {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let target = mount.destination().clone();
+        let target = mount.destination();
         let kind = mount.typ().as_deref().unwrap_or("bind");
-        if MADE.iter().any(|(path, made)| Path::new(path) == target && *made == kind) {
+        if MADE.iter().any(|(path, made)| Path::new(path) == target.as_path() && *made == kind) {
             container.mqueue |= kind == "mqueue";
             continue;
         }
         match one_mount(bundle, mount, kind) {
-            Ok((source, read_only)) => container.mounts.push(Mount { source, target, read_only }),
+            Ok(mount) => container.mounts.push(mount),
             Err(why) => no.add(&format!("mounts[{index}]"), why),
         }
     }
 }
 
-fn one_mount(bundle: &Path, mount: &oci::Mount, kind: &str) -> Result<(MountSource, bool), String> {
+fn one_mount(bundle: &Path, mount: &oci::Mount, kind: &str) -> Result<Mount, String> {
     let options: Vec<&str> = mount.options().iter().flatten().map(String::as_str).collect();
     let is_bind = kind == "bind" || kind == "none" || options.iter().any(|option| matches!(*option, "bind" | "rbind"));
-    let (mut read_only, mut size) = (false, None);
+    let target = mount.destination();
+    let mut made = if is_bind {
+        let source = mount.source().clone().ok_or("a bind mount needs a source")?;
+        Mount::bind(std::path::absolute(bundle.join(source)).map_err(|error| error.to_string())?, target)
+    } else if kind == "tmpfs" {
+        Mount::tmpfs(target)
+    } else {
+        return Err(format!("file systems of type {kind:?} are not supported yet"));
+    };
     for option in options {
         match option {
-            "ro" => read_only = true,
-            "bind" | "rbind" | "rw" | "nosuid" | "nodev" | "private" | "rprivate" | "relatime" => {}
+            "ro" => made.read_only = true,
+            "noexec" => made.no_exec = true,
+            "private" | "rprivate" => made.propagation = Propagation::Private,
+            "slave" | "rslave" => made.propagation = Propagation::Slave,
+            "shared" | "rshared" => made.propagation = Propagation::Shared,
+            "bind" | "rbind" | "rw" | "exec" | "nosuid" | "nodev" | "relatime" => {}
             "strictatime" if !is_bind => {}
             option if !is_bind && option.starts_with("mode=") => {}
             option if !is_bind && option.starts_with("size=") => {
-                size = Some(super::size::parse_size(&option["size=".len()..])?);
+                let size = Some(super::size::parse_size(&option["size=".len()..])?);
+                made.source = MountSource::Tmpfs { size };
             }
             option => return Err(format!("the option {option:?} is not supported yet for {kind}")),
         }
     }
-    if is_bind {
-        let source = mount.source().clone().ok_or("a bind mount needs a source")?;
-        let source = std::path::absolute(bundle.join(source)).map_err(|error| error.to_string())?;
-        return Ok((MountSource::Bind(source), read_only));
-    }
-    match kind {
-        "tmpfs" => Ok((MountSource::Tmpfs { size }, read_only)),
-        other => Err(format!("file systems of type {other:?} are not supported yet")),
-    }
+    Ok(made)
 }
 
 fn namespaces(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec) {
@@ -303,7 +308,8 @@ mod tests {
             "capabilities":{"bounding":["CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"]}},
         "mounts":[{"destination":"/proc","type":"proc","source":"proc"},
             {"destination":"/dev/mqueue","type":"mqueue","source":"mqueue","options":["nosuid"]},
-            {"destination":"/data","type":"bind","source":"data","options":["rbind","ro"]}],
+            {"destination":"/data","type":"bind","source":"data","options":["rbind","ro","noexec","rslave"]},
+            {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["nosuid","nodev","noexec","size=1m"]}],
         "linux":{"namespaces":[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}],
             "resources":{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":1048576,"swap":2097152}},
             "maskedPaths":["/proc/kcore"]}}"#;
@@ -313,8 +319,9 @@ mod tests {
         let (container, process) = from(SMALL).unwrap();
         assert_eq!(container.rootfs, Rootfs::Dir { path: "/bundle/rootfs".into(), access: Access::ReadOnly });
         assert!(container.mqueue && container.without_init && container.plain_root);
-        assert_eq!(container.mounts.len(), 1);
-        assert_eq!(container.mounts[0].source, MountSource::Bind("/bundle/data".into()));
+        let data = Mount::bind("/bundle/data", "/data").read_only().no_exec().propagation(Propagation::Slave);
+        let run = Mount::new(MountSource::Tmpfs { size: Some(1 << 20) }, "/run").no_exec();
+        assert_eq!(container.mounts, [data, run]);
         assert_eq!((container.limits.memory, container.limits.memory_swap), (Some(1 << 20), Some(1 << 20)));
         assert_eq!((container.network, container.user_namespace), (Network::None, UserNamespace::Host));
         assert_eq!(process.env[1], ("A".into(), "b=c".into()));

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use orangery_io_stream::Subscriber;
 use orangery_runtime::cgroup::Limits;
-use orangery_runtime::spec::{Mount, MountSource};
+use orangery_runtime::spec::Mount;
 use tokio::sync::oneshot;
 
 use super::{Output, Parts};
@@ -54,7 +54,7 @@ impl ExecCommand {
 
     /// [`ExecCommand::mount`] of a file or directory of the host, read-only.
     pub fn bind(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        self.mount(Mount { source: MountSource::Bind(source.into()), target: target.into(), read_only: true })
+        self.mount(Mount::bind(source, target).read_only())
     }
 
     /// Limits of its own, below the container's, which hold as well: it and its children live in a group of their own, and

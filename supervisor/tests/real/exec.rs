@@ -122,11 +122,7 @@ fn a_dropped_run_takes_the_process_along(scene: &Scene) {
 fn its_mounts_are_its_own(scene: &Scene) {
     play(scene, async |supervisor| {
         let container = idle(supervisor).await;
-        let tmpfs = |target: &str| Mount {
-            source: MountSource::Tmpfs { size: Some(1 << 20) },
-            target: target.into(),
-            read_only: false,
-        };
+        let tmpfs = |target: &str| Mount::new(MountSource::Tmpfs { size: Some(1 << 20) }, target);
         let script = "echo mine > /tmp/own/file; echo also > /usr/share/of-mine; (cat /tmp/own/file); \
                       dd if=/dev/zero of=/tmp/own/large bs=1k count=2000 2>/dev/null || echo full";
         let command = container.command("sh").arg("-c").arg(script);
@@ -146,15 +142,13 @@ fn its_mounts_are_its_own(scene: &Scene) {
 fn a_mount_point_that_cannot_be_made_is_told(scene: &Scene) {
     play(scene, async |supervisor| {
         let container = idle(supervisor).await;
-        let mount =
-            |target: &str| Mount { source: MountSource::Tmpfs { size: None }, target: target.into(), read_only: false };
-        let error = container.command("true").mount(mount("/usr/no/such")).run().await.unwrap_err();
+        let error = container.command("true").mount(Mount::tmpfs("/usr/no/such")).run().await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Creation, Some("mounts")), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("read-only")), "{error:?}");
-        let error = container.command("true").mount(mount("tmp")).run().await.unwrap_err();
+        let error = container.command("true").mount(Mount::tmpfs("tmp")).run().await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("mounts[0].target")));
         said(&container, "ln -s /proc/1/root /tmp/link").await;
-        let error = container.command("true").mount(mount("/tmp/link/tmp/x")).run().await.unwrap_err();
+        let error = container.command("true").mount(Mount::tmpfs("/tmp/link/tmp/x")).run().await.unwrap_err();
         assert_eq!(error.field(), Some("mounts"), "{error}");
     });
 }
