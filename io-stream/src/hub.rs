@@ -5,7 +5,7 @@
 //! never held across an await or while user code runs.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +21,10 @@ use crate::overflow::{Bound, Overflow};
 use crate::queue::{Queue, Rules};
 use crate::rate::Bucket;
 use crate::ring::{Replay, Ring};
-use crate::slot::{Shared, Slot, Wakers, lock};
+use crate::slot::{Shared, Slot, Wakers};
 use crate::spill::Spill;
 use crate::subscriber::{Opening, Subscriber};
+use crate::sync::{Mutex, lock};
 
 use state::{Attempt, State};
 

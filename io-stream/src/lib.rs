@@ -115,6 +115,7 @@ mod slot;
 mod spill;
 mod stdin;
 mod subscriber;
+mod sync;
 pub mod view;
 
 pub use byte_stream::{ByteReader, ByteStream};

@@ -3,7 +3,7 @@
 //! The hub puts in (holding its own lock first, never the other way round), the subscriber takes out.
 //! No user code runs under the lock: wakers are handed back and woken by the caller.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,11 +14,7 @@ use crate::event::{End, Event};
 use crate::metrics::{Meters, SubscriberMetrics};
 use crate::overflow::Verdict;
 use crate::queue::{Item, Queue};
-
-/// Locks, also after a panic elsewhere: no state here is left half changed by one.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::sync::{Mutex, lock};
 
 /// What a published chunk did to one subscriber.
 #[derive(Debug)]
@@ -182,3 +178,6 @@ impl Wakers {
         self.0.into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(all(test, orangery_loom))]
+mod model;

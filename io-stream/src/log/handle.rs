@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::chunk::{Generation, PerSource, Source, Stamp};
 use crate::cursor::{Cursor, StreamId};
 use crate::event::EndReason;
 use crate::from::From;
-use crate::slot::lock;
+use crate::sync::{Mutex, lock};
 
 /// The writing side of a log. A handle: clones share it.
 ///
