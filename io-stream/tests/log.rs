@@ -336,6 +336,23 @@ async fn a_reopened_log_has_no_end_until_its_new_one() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_replaced_is_never_read_as_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("log");
+    let mut fed = Fed::new(&dir, small(1000));
+    fed.write(Source::Stdout, b"old").await;
+    let mut reader = read(&dir, From::Start);
+    let Some(LogEvent::Chunk(chunk)) = reader.try_next().unwrap() else { panic!("nothing there") };
+    drop(fed);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let mut fed = Fed::new(&dir, small(1000));
+    fed.write(Source::Stdout, b"new bytes").await;
+    assert_eq!(reader.try_next().unwrap_err().kind(), LogErrorKind::Missing);
+    let gone = LogReader::resume(&dir, chunk.cursor_after(3), FOLLOW).unwrap_err().gone().unwrap();
+    assert_eq!(gone.reason, GoneReason::Foreign);
+}
+
+#[tokio::test]
 async fn a_torn_index_costs_times_and_no_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut fed = Fed::new(dir.path(), small(1000));

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -185,6 +186,7 @@ impl LogReader {
     /// # Errors
     ///
     /// [`LogErrorKind::Io`] or [`LogErrorKind::NotALog`]; asking again tries again.
+    /// [`LogErrorKind::Missing`] when the log was removed, whatever stands in its place now.
     ///
     /// # Panics
     ///
@@ -225,6 +227,10 @@ impl LogReader {
     pub fn try_next(&mut self) -> Result<Option<LogEvent>, LogError> {
         if self.over {
             return Ok(None);
+        }
+        // Another log may stand in the place of one that was removed: its bytes are none of this stream.
+        if self.state.metadata().map_err(LogError::io(READ, &self.dir))?.nlink() == 0 {
+            return Err(LogError::new(READ, &self.dir, LogErrorKind::Missing));
         }
         let event = self.find().map_err(LogError::io(READ, &self.dir))?;
         match &event {

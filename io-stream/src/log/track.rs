@@ -143,8 +143,13 @@ enum Data {
 impl Open {
     /// Opens a segment; `None` if it is not there any more.
     pub(crate) fn new(dir: &Path, segment: &Segment) -> io::Result<Option<Self>> {
+        // The index is made before the data and removed after it: looked for on both sides, it is found.
+        let before = found(File::open(segment.index(dir)))?;
         let Some(file) = found(File::open(segment.data(dir)))? else { return Ok(None) };
-        let index_file = found(File::open(segment.index(dir)))?;
+        let index_file = match before {
+            None => found(File::open(segment.index(dir)))?,
+            some => some,
+        };
         let (data, len) = match segment.form {
             Form::Plain => (Data::Plain(file), 0),
             #[cfg(feature = "zstd")]

@@ -213,10 +213,15 @@ fn is_ended(pipe: BorrowedFd<'_>) -> bool {
 
 impl Open {
     fn create(dir: &Path, segment: Segment, now: &Stamp) -> Result<Self, Errno> {
+        // The index first: a reader that finds the data finds it as well.
+        let index = File::options().write(true).create(true).truncate(true).open(segment.index(dir));
         // Not O_APPEND: splice(2) refuses that with EINVAL.
         let file = File::options().read(true).write(true).create_new(true).open(segment.data(dir));
-        let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let index = File::options().write(true).create(true).truncate(true).open(segment.index(dir));
+        let file = file.map_err(|error| {
+            // An index without data is in nobody's way, but of no use either.
+            let _ = std::fs::remove_file(segment.index(dir));
+            Errno::from_io_error(&error).unwrap_or(Errno::IO)
+        })?;
         Ok(Self { file, index: index.ok(), index_len: 0, base: segment.base, len: 0, born: now.mono, noted: None })
     }
 
