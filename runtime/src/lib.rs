@@ -12,8 +12,6 @@
 //! a [`Container`] exists when its namespaces, cgroup and pid 1 exist and nothing of the user's runs; a
 //! [`Started`] process has been exec'd.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#[cfg(not(any(target_os = "linux", docsrs)))]
-compile_error!("orangery runs on Linux: it is made of namespaces, cgroups and pidfds");
 
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
