@@ -10,6 +10,7 @@ mod files;
 mod guest;
 mod handles;
 mod hosts;
+mod leaf;
 mod leaks;
 mod life;
 mod listener;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         stopped::trials(),
         provided::trials(),
         listener::trials(),
+        leaf::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }
