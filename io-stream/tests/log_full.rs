@@ -6,30 +6,82 @@
 
 use std::future::pending;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Output};
 use std::time::Duration;
 
+use libtest_mimic::{Arguments, Trial};
 use orangery_io_stream::log::{Log, LogEvent, LogOptions, LogReader, ReadOptions, log_pump_pair};
 use orangery_io_stream::{EndReason, From, Gap, GapCause, PipeReader};
 
+/// Set for a child: which one it is, and where it works.
+const CHILD: &str = "ORANGERY_FULL_CHILD";
 const DIR: &str = "ORANGERY_FULL_DIR";
 const TOTAL: usize = 6 << 20;
 
-/// Runs the rest of `script` in a shell with this test as `"$@"`.
+fn main() -> ExitCode {
+    if let Some(child) = std::env::var_os(CHILD) {
+        let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
+        if child == "disk" {
+            on_a_small_disk(&dir)
+        } else {
+            with_a_file_limit(&dir)
+        }
+        return ExitCode::SUCCESS;
+    }
+    let skip = without_mounts();
+    if let Some(why) = &skip {
+        eprintln!("skipped: a_full_disk_never_stops_the_workload: {why}");
+    }
+    let full = trial("a_full_disk_never_stops_the_workload", || child("disk")).with_ignored_flag(skip.is_some());
+    let limit = trial("a_limit_on_files_is_a_full_disk", || child("limit"));
+    libtest_mimic::run(&Arguments::from_args(), vec![full, limit]).exit_code()
+}
+
+fn trial(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}
+
+/// Runs one of the children: this program once more, in a shell that makes its surroundings.
+fn child(name: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = match name {
+        "disk" => shell(&unshare(), &format!(r#"{MOUNT} && exec "$@""#), name, dir.path()),
+        // Blocks of 512 bytes. The signal is ignored, as a service with such a limit must.
+        _ => shell(&["sh"], r#"trap '' XFSZ; ulimit -f 100 && exec "$@""#, name, dir.path()),
+    };
+    assert!(output.status.success(), "{output:?}");
+}
+
+const MOUNT: &str = r#"mount -t tmpfs -o size=2m none "$ORANGERY_FULL_DIR""#;
+
+/// Into a mount namespace of its own.
+fn unshare() -> [&'static str; 3] {
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    ["unshare", if root { "-m" } else { "-rm" }, "sh"]
+}
+
+/// Why there can be no small disk here.
+fn without_mounts() -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let output = shell(&unshare(), MOUNT, "none", dir.path());
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
 #[expect(clippy::disallowed_methods, reason = "limits and mounts need a process of their own")]
-fn run(program: &str, args: &[&str], script: &str, test: &str, dir: &Path) -> std::process::Output {
-    std::process::Command::new(program)
-        .args(args)
+fn shell(program: &[&str], script: &str, child: &str, dir: &Path) -> Output {
+    std::process::Command::new(program[0])
+        .args(&program[1..])
         .args(["-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, child)
         .env(DIR, dir)
         .output()
         .unwrap()
-}
-
-fn child_dir() -> Option<PathBuf> {
-    std::env::var_os(DIR).map(PathBuf::from)
 }
 
 /// Writes everything through a pipe into a log, and reads it back: what was kept, and the gaps.
@@ -82,9 +134,7 @@ fn flood(dir: &Path, options: LogOptions, free: impl FnOnce() + Send + 'static) 
     })
 }
 
-#[test]
-fn child_on_a_small_disk() {
-    let Some(dir) = child_dir() else { return };
+fn on_a_small_disk(dir: &Path) {
     let ballast = dir.join("ballast");
     std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
     let options = LogOptions {
@@ -97,50 +147,11 @@ fn child_on_a_small_disk() {
     assert!(gaps.len() >= 2, "it went on when there was room: {gaps:?}");
     // Two mebibytes of disk were used to the last block, indexes and directories apart.
     assert!(kept.len() > 1_500_000, "{}", kept.len());
-    println!("child is done");
 }
 
-#[test]
-fn child_with_a_file_limit() {
-    let Some(dir) = child_dir() else { return };
+fn with_a_file_limit(dir: &Path) {
     // Each segment is cut by the limit; the next one begins where room is seen again.
     let options = LogOptions { keep_segments: usize::MAX, retry: Duration::ZERO, ..LogOptions::default() };
     let (kept, gaps) = flood(&dir.join("log"), options, || {});
     assert!(!gaps.is_empty() && kept.len() > TOTAL / 10, "{} {gaps:?}", kept.len());
-    println!("child is done");
-}
-
-#[test]
-fn a_full_disk_never_stops_the_workload() {
-    if child_dir().is_some() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = r#"mount -t tmpfs -o size=2m none "$ORANGERY_FULL_DIR" || exit 77; exec "$@""#;
-    let map = if rustix_is_root() { "-m" } else { "-rm" };
-    let output = run("unshare", &[map, "sh"], script, "child_on_a_small_disk", dir.path());
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() && !text.contains("running 1 test") {
-        println!("SKIPPED: no mount namespace here: {}", String::from_utf8_lossy(&output.stderr));
-        return;
-    }
-    assert!(output.status.success() && text.contains("child is done"), "{output:?}");
-}
-
-/// Whether mounts need no user namespace of their own.
-fn rustix_is_root() -> bool {
-    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
-}
-
-#[test]
-fn a_limit_on_files_is_a_full_disk() {
-    if child_dir().is_some() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    // Blocks of 512 bytes. The signal is ignored, as a service with such a limit must.
-    let script = r#"trap '' XFSZ; ulimit -f 100 || exit 77; exec "$@""#;
-    let output = run("sh", &[], script, "child_with_a_file_limit", dir.path());
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("child is done"), "{output:?}");
 }
