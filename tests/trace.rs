@@ -48,7 +48,8 @@ fn a_rich_container(scene: &Scene) {
     compare(scene, |host| {
         let mut spec = host.spec("rich");
         spec.mounts.push(Mount::bind("/usr", "/data/deep").read_only());
-        spec.mounts.push(Mount::tmpfs("/scratch"));
+        spec.mounts.push(Mount::tmpfs("/scratch").no_exec());
+        spec.mounts.push(Mount::device("/dev/full"));
         spec.files.push(StagedFile { path: "/in/file".into(), content: b"content".as_slice().into(), mode: 0o600 });
         spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
         spec.masked_paths.push("/etc/hosts".into());

@@ -11,7 +11,7 @@ use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain::{self, Line};
 use orangery_runtime::plan::wire::Op;
-use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio};
+use orangery_runtime::spec::{Access, Mount, Network, Propagation, Rootfs, StagedFile, Stdio};
 use orangery_runtime::{Container, ContainerSpec, Error, ErrorKind, ProcessSpec};
 use orangery_tests::host::probe;
 use orangery_tests::{Host, Scene, trial, wait};
@@ -136,8 +136,12 @@ fn each_step_of_a_rich_container(scene: &Scene) {
     std::fs::create_dir(&shared).expect("a directory");
     each_step(scene, |host| {
         let mut spec = host.spec("rich");
-        spec.mounts.push(Mount::bind(shared.clone(), "/data"));
-        spec.mounts.push(Mount::tmpfs("/scratch"));
+        let mut data = Mount::bind(shared.clone(), "/data");
+        // The mounts of an ordinary user's trial may all be private.
+        data.propagation = if scene.root() { Propagation::Slave } else { Propagation::Private };
+        let mut device = Mount::device("/dev/full");
+        device.target = "/dev/deep/full".into();
+        spec.mounts.extend([data, Mount::tmpfs("/scratch").no_exec(), device]);
         spec.files.push(StagedFile { path: "/in/file".into(), content: b"x".as_slice().into(), mode: 0o600 });
         spec.sysctls.insert("net.ipv4.ip_default_ttl".into(), "7".into());
         spec.masked_paths.push("/etc/hosts".into());

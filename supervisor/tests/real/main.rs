@@ -15,6 +15,7 @@ mod leaks;
 mod life;
 mod listener;
 mod memory;
+mod mounts;
 mod provided;
 mod stage;
 mod stopped;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         provided::trials(),
         listener::trials(),
         leaf::trials(),
+        mounts::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }
