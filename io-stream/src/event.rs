@@ -93,10 +93,12 @@ pub enum GapCause {
     LogFull,
     /// The segment of the log was removed, as its options say, before this reader came to it.
     Removed,
+    /// A test lost them on purpose, see [`Interceptor`](crate::Interceptor).
+    Injected,
 }
 
 impl GapCause {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::NotRetained,
         Self::PositionForgotten,
         Self::DroppedOldest,
@@ -107,6 +109,7 @@ impl GapCause {
         Self::SpillFailed,
         Self::LogFull,
         Self::Removed,
+        Self::Injected,
     ];
 
     /// The cause in lower case, words joined by hyphens: `"dropped-oldest"`.
@@ -122,6 +125,7 @@ impl GapCause {
             Self::SpillFailed => "spill-failed",
             Self::LogFull => "log-full",
             Self::Removed => "removed",
+            Self::Injected => "injected",
         }
     }
 

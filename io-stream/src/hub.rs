@@ -116,6 +116,14 @@ impl Hub {
         }
     }
 
+    /// Counts bytes of `source` that a test lost: a gap for everybody. Returns whether the hub was open.
+    pub(crate) fn lose(&self, source: Source, bytes: u64) -> bool {
+        let mut wakers = Wakers::default();
+        let open = lock(&self.core.state).lose(source, bytes, &mut wakers);
+        wakers.wake();
+        open
+    }
+
     /// Adds a subscriber. History and live bytes join without a gap and without a duplicate.
     ///
     /// If the wanted position is no longer retained, the first event is a [`Gap`](crate::Gap) up to the

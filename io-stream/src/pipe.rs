@@ -17,12 +17,13 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_pipe::PipeWrite;
 
 use crate::error::{StreamError, StreamErrorKind};
+use crate::intercept::Interceptor;
 use crate::pipe_size::{DEFAULT_PIPE_SIZE, pipe_size};
 use crate::read_buffer::{self, READ_MAX};
 
 const OPEN_READER: &str = "open the reading end";
 const OPEN_WRITER: &str = "open the writing end";
-const READ: &str = "read a pipe";
+pub(crate) const READ: &str = "read a pipe";
 
 /// The reading end of a pipe, one end of a stream socket, or the master of a pseudo-terminal.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct PipeReader {
     receiver: Receiver,
     /// A terminal that everybody has closed says EIO: that is its end.
     terminal: bool,
+    /// Asked by the pump that reads it.
+    pub(crate) interceptor: Option<Interceptor>,
 }
 
 impl PipeReader {
@@ -54,7 +57,15 @@ impl PipeReader {
         set_nonblocking(&fd, OPEN_READER)?;
         let receiver = Receiver::from_owned_fd_unchecked(fd)
             .map_err(|error| StreamError::io(OPEN_READER, StreamErrorKind::Prepare, error))?;
-        Ok(Self { receiver, terminal })
+        Ok(Self { receiver, terminal, interceptor: None })
+    }
+
+    /// Lets a test interfere with what a [`pump`](crate::pump) or [`pump_pair`](crate::pump_pair) reads from it; nobody
+    /// else asks.
+    #[must_use]
+    pub fn intercepted(mut self, by: Interceptor) -> Self {
+        self.interceptor = Some(by);
+        self
     }
 
     /// The next bytes, at most 64 KiB; none at the end.

@@ -6,14 +6,16 @@
 use std::future::{Future, pending};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::chunk::Source;
-use crate::error::StreamError;
+use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
 use crate::hub::Hub;
+use crate::intercept::{Interference, Passage};
 use crate::options::EndInfo;
-use crate::pipe::PipeReader;
+use crate::pipe::{PipeReader, READ};
 
 /// How one pump ended.
 #[derive(Debug)]
@@ -160,14 +162,28 @@ async fn run(mut reader: PipeReader, source: Source, hub: &Hub, stop: impl Futur
         };
         match read {
             Ok(data) if data.is_empty() => return PumpEnd::Eof,
-            Ok(data) => {
-                if !hub.publish(source, data).await {
-                    return PumpEnd::Closed;
-                }
-            }
+            Ok(data) => match deliver(&reader, source, data, hub).await {
+                Ok(true) => {}
+                Ok(false) => return PumpEnd::Closed,
+                Err(error) => return failed(source, error),
+            },
             Err(error) => return failed(source, error),
         }
     }
+}
+
+/// Gives what was read to the hub, unless a test has it otherwise. Returns whether the hub is open.
+async fn deliver(reader: &PipeReader, source: Source, data: Bytes, hub: &Hub) -> Result<bool, StreamError> {
+    if let Some(interceptor) = &reader.interceptor {
+        for passage in [Passage::Read(source), Passage::Publish(source)] {
+            match interceptor.ask(passage).await {
+                Interference::None => {}
+                Interference::Lose => return Ok(hub.lose(source, data.len() as u64)),
+                Interference::Fail(error) => return Err(StreamError::io(READ, StreamErrorKind::Read, error)),
+            }
+        }
+    }
+    Ok(hub.publish(source, data).await)
 }
 
 /// Publishes what the pipe holds now, and not what a writer adds meanwhile.
@@ -184,8 +200,10 @@ async fn drain(mut reader: PipeReader, source: Source, hub: &Hub) -> PumpEnd {
             Ok(Some(data)) if data.is_empty() => return PumpEnd::Eof,
             Ok(Some(data)) => {
                 left = left.saturating_sub(data.len() as u64);
-                if !hub.publish(source, data).await {
-                    return PumpEnd::Closed;
+                match deliver(&reader, source, data, hub).await {
+                    Ok(true) => {}
+                    Ok(false) => return PumpEnd::Closed,
+                    Err(error) => return failed(source, error),
                 }
             }
             Err(error) => return failed(source, error),

@@ -133,6 +133,11 @@ impl Queue {
         offered
     }
 
+    /// Takes note of bytes that nobody gets.
+    pub(crate) fn miss(&mut self, gap: Gap) {
+        self.lose_late(gap);
+    }
+
     /// The next item for the reader. What is lost on the way, because a spilled chunk cannot be read, is
     /// in `lost`.
     pub(crate) fn pop(&mut self, lost: &mut PerSource<u64>) -> Option<Item> {

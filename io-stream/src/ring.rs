@@ -92,10 +92,26 @@ impl Ring {
             let Some(old) = self.chunks.pop_front() else {
                 return;
             };
-            self.bytes -= old.len();
-            self.oldest[old.source] = old.end();
-            self.evicted = Some(old.wall);
+            self.forget(&old);
         }
+    }
+
+    /// Counts bytes of `source` that are lost to everybody, and returns where they stood. There are no holes here, so
+    /// the history begins anew behind them.
+    pub(crate) fn skip(&mut self, source: Source, bytes: u64) -> Gap {
+        while let Some(old) = self.chunks.pop_front() {
+            self.forget(&old);
+        }
+        let from = self.total[source];
+        self.total[source] += bytes;
+        self.oldest[source] = self.total[source];
+        Gap { source, from, to: self.total[source], cause: GapCause::Injected }
+    }
+
+    fn forget(&mut self, old: &Chunk) {
+        self.bytes -= old.len();
+        self.oldest[old.source] = old.end();
+        self.evicted = Some(old.wall);
     }
 
     /// What a subscriber that wants `sources` from `from` gets of the past.

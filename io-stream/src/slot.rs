@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::chunk::{Chunk, PerSource, Sources};
-use crate::event::{End, Event};
+use crate::event::{End, Event, Gap};
 use crate::metrics::{Meters, SubscriberMetrics};
 use crate::overflow::Verdict;
 use crate::queue::{Item, Queue};
@@ -94,6 +94,13 @@ impl Slot {
         self.shared.meters.add_dropped(&offered.lost);
         self.shared.meters.add_suppressed(&offered.suppressed);
         Delivered { disconnected: offered.disconnected, waker: inbox.reader.take() }
+    }
+
+    /// Queues a gap that every subscriber has.
+    pub(crate) fn miss(&self, gap: Gap) -> Option<Waker> {
+        let mut inbox = lock(&self.inbox);
+        inbox.queue.miss(gap);
+        inbox.reader.take()
     }
 
     /// Sets the last event.

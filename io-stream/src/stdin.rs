@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::{StreamError, StreamErrorKind};
+use crate::intercept::{Interceptor, Interference, Writes};
 use crate::pipe::PipeWriter;
 
 const WRITE: &str = "write stdin";
@@ -48,6 +49,7 @@ pub struct StdinWriter {
     /// `None` once closed from either side.
     pipe: Option<PipeWriter>,
     home: Option<Home>,
+    writes: Option<Writes>,
 }
 
 /// Whom it goes back to.
@@ -62,7 +64,14 @@ impl fmt::Debug for Home {
 impl StdinWriter {
     /// Writes to this pipe.
     pub const fn new(pipe: PipeWriter) -> Self {
-        Self { pipe: Some(pipe), home: None }
+        Self { pipe: Some(pipe), home: None, writes: None }
+    }
+
+    /// Lets a test interfere with each write, also of whoever it is lent to.
+    #[must_use]
+    pub fn intercepted(mut self, by: Interceptor) -> Self {
+        self.writes = Some(Writes::new(by));
+        self
     }
 
     /// Lends it: dropped while it is still open, it is given to `home` instead of being closed. A shutdown closes it
@@ -131,7 +140,7 @@ impl StdinWriter {
 impl Drop for StdinWriter {
     fn drop(&mut self) {
         if let (Some(pipe), Some(home)) = (self.pipe.take(), self.home.take()) {
-            (home.0)(Self::new(pipe));
+            (home.0)(Self { pipe: Some(pipe), home: None, writes: self.writes.take() });
         }
     }
 }
@@ -143,13 +152,24 @@ impl From<PipeWriter> for StdinWriter {
 }
 
 impl AsyncWrite for StdinWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(pipe) = &mut self.pipe else {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let Some(pipe) = &mut this.pipe else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
+        if let Some(writes) = &mut this.writes {
+            match ready!(writes.poll(cx)) {
+                Interference::None => {}
+                Interference::Lose => return Poll::Ready(Ok(data.len())),
+                Interference::Fail(error) => return Poll::Ready(Err(error)),
+            }
+        }
         let written = ready!(pipe.poll_write(cx, data));
+        if let Some(writes) = &mut this.writes {
+            writes.done();
+        }
         if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-            self.pipe = None;
+            this.pipe = None;
         }
         Poll::Ready(written)
     }

@@ -100,6 +100,17 @@ impl State {
         self.ring.push(chunk);
     }
 
+    /// Returns whether it was still open.
+    pub(super) fn lose(&mut self, source: Source, bytes: u64, wakers: &mut Wakers) -> bool {
+        if self.end.is_none() {
+            let gap = self.ring.skip(source, bytes);
+            for slot in self.slots.values().filter(|slot| slot.sources.contains(source)) {
+                wakers.add(slot.miss(gap));
+            }
+        }
+        self.end.is_none()
+    }
+
     pub(super) fn finish(&mut self, reason: EndReason, meters: &Meters, wakers: &mut Wakers) -> bool {
         if self.end.is_some() {
             return false;
