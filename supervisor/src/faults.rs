@@ -1,76 +1,157 @@
 //! Fault points: one mechanism for every way in which a test makes us fail.
 //!
-//! A site is asked each time it is passed; the answer comes from the supervisor's own [`FaultPolicy`], so that two
-//! supervisors of one test process do not see each other. Without the feature `faults` nobody can set a policy and the
-//! question costs one branch.
+//! A [`Site`] is asked about each time it is passed; the answer comes from the supervisor's own [`FaultPolicy`]
+//! (`SupervisorBuilder::fault_policy`, feature `faults`), so that two supervisors of one test process do not see each
+//! other. Without a policy the question costs one branch.
+//!
+//! What each answer means. What stands nowhere in a row makes no sense there: it is ignored, and said once in the log.
+//!
+//! | site | Delay | Errno | Panic | Drop | Override |
+//! |---|---|---|---|---|---|
+//! | [`PlanStep`](Site::PlanStep), [`ProcessStep`](Site::ProcessStep) | | the step fails in the child, with EINVAL whatever the number | | | |
+//! | [`Stage`](Site::Stage) | | fails with this, and everything is undone | | | |
+//! | [`StartGate`](Site::StartGate) | starts later | `Creation` with this, and everything is undone | of the task that sees the container through: the request is lost, everything is undone | | |
+//! | [`Exec`](Site::Exec) | starts later | `Creation` with this | the request is lost | | |
+//! | [`ReportDelivery`](Site::ReportDelivery) | told later | | of that task: another report says what was known, the container is removed | | the report's exit is this code, its cause [`Injected`](crate::Cause::Injected); `wait_exit` tells the true one |
+//! | [`PumpRead`](Site::PumpRead) | the bytes wait, and what is behind them | the read fails and the stream ends as failed | of that task: killed, the exit is lost | the bytes are lost, a gap says so ([`GapCause::Injected`](crate::stream::GapCause::Injected)) | |
+//! | [`PumpWrite`](Site::PumpWrite) | as above | | as above | as above | |
+//! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
+//! | [`ManagerMessage`](Site::ManagerMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `removed`, `exited`) is not lost | |
+//! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
+//! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
+//!
+//! A delay is waited for in the supervisor's own time and holds up nobody else.
 
-use std::sync::Arc;
+mod armed;
+mod mailbox;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orangery_io_stream::Source;
+use orangery_runtime::native::Point;
+
+pub(crate) use armed::Faults;
+pub(crate) use mailbox::Mailbox;
 
 /// The places that can be made to fail. The list is closed and only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Site {
-    /// The manager handles a message of this name.
-    ManagerMessage(&'static str),
-    /// A container actor handles a message of this name.
-    ContainerMessage(&'static str),
-    /// A process actor handles a message of this name.
-    ProcessMessage(&'static str),
+    /// Step n of a container's plan, in its first process. All steps are asked about before the plan is sent; the first
+    /// that shall fail does.
+    PlanStep(u16),
+    /// Step n of the plan of a process, the main one's too, as for [`Site::PlanStep`].
+    ProcessStep(u16),
+    /// A stage of a creation or a start has done its work.
+    Stage(Point),
     /// The main process is about to be started.
     StartGate,
     /// A further process is about to be started.
     Exec,
-    /// The report is about to be published.
+    /// A report is about to be published.
     ReportDelivery,
+    /// Bytes of this stream were read from its pipe.
+    PumpRead(Source),
+    /// Bytes of this stream are about to be given to its readers.
+    PumpWrite(Source),
+    /// Bytes are about to be written to a standard input.
+    Stdin,
+    /// The manager has a message of this name: `create`, `gone`, `list`, `find`, `shut down`.
+    ManagerMessage(&'static str),
+    /// A container actor has a message of this name: `exec`, `pause`, `socket`, `update`, `stats`, `removed`.
+    ContainerMessage(&'static str),
+    /// A process actor has a message of this name: `signal`, `stop`, `exited`.
+    ProcessMessage(&'static str),
+    /// A container is about to be admitted.
+    Admission,
+    /// A durable record. Reserved.
+    Record,
+    /// A durable log. Reserved.
+    Log,
 }
 
-/// What happens at a site.
+/// What happens at a site; see the [table](self).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// Nothing.
     #[default]
     Continue,
-    /// The actor panics.
-    Panic,
-    /// The operation fails with this error number.
+    /// It happens this much later.
+    Delay(Duration),
+    /// It fails with this error number.
     Errno(i32),
+    /// Whoever does it panics.
+    Panic,
+    /// What is in hand is lost.
+    Drop,
+    /// This value stands in the place of the true one.
+    Override(i32),
+}
+
+/// A site that is being passed, by whom, and how often that was so before.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct FaultPoint<'a> {
+    /// The site.
+    pub site: Site,
+    /// The container's id; empty where it is about none or about all.
+    pub container: &'a str,
+    /// The container's labels; empty where it is about none.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The container's incarnation, counted from 1; 0 where it is about none.
+    pub generation: u32,
+    /// How often this site was passed before for this container (or, where there is none, by this supervisor).
+    pub count: u64,
 }
 
 /// Decides at each site.
+///
+/// Asked on the thread that passes the site, often one of the supervisor's own: it must not block.
+///
+/// ```
+/// use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
+///
+/// /// The second exec of each container of the team `a` fails with ENOMEM.
+/// struct SecondExec;
+///
+/// impl FaultPolicy for SecondExec {
+///     fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+///         let ours = at.labels.get("team").is_some_and(|team| team == "a");
+///         if at.site == Site::Exec && ours && at.count == 1 { Fault::Errno(12) } else { Fault::Continue }
+///     }
+/// }
+/// ```
 pub trait FaultPolicy: Send + Sync + 'static {
-    /// Asked with the site, the container's id and how often this supervisor has asked before.
-    fn decide(&self, site: Site, container: &str, count: u64) -> Fault;
+    /// What happens at this point.
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault;
 }
 
-/// The supervisor's policy, shared by its actors.
-#[derive(Clone, Default)]
-pub(crate) struct Faults {
-    policy: Option<Arc<dyn FaultPolicy>>,
-    count: Arc<std::sync::atomic::AtomicU64>,
-}
+/// Messages that nobody waits for: an actor that panics over one looks for it again.
+const NEWS: [&str; 3] = ["gone", "removed", "exited"];
 
-impl Faults {
-    #[cfg(any(test, feature = "faults"))]
-    pub(crate) fn new(policy: Arc<dyn FaultPolicy>) -> Self {
-        Self { policy: Some(policy), count: Arc::default() }
-    }
-
-    /// Pass a site: panic, or come back with what to do.
-    pub(crate) fn pass(&self, site: Site, container: &str) -> Result<(), i32> {
-        let Some(policy) = &self.policy else { return Ok(()) };
-        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        match policy.decide(site, container, count) {
-            Fault::Continue => Ok(()),
-            Fault::Errno(errno) => Err(errno),
-            #[expect(clippy::panic, reason = "that is what the policy asked for")]
-            Fault::Panic => panic!("injected at {site:?}"),
+impl Site {
+    /// Whether `fault` means anything here: the table above.
+    fn takes(self, fault: Fault) -> bool {
+        use Fault::{Continue, Delay, Drop, Errno, Override, Panic};
+        match (self, fault) {
+            (_, Continue) => true,
+            (Self::PlanStep(_) | Self::ProcessStep(_) | Self::Stage(_), fault) => matches!(fault, Errno(_)),
+            (Self::StartGate | Self::Exec, fault) => matches!(fault, Delay(_) | Errno(_) | Panic),
+            (Self::ReportDelivery, fault) => matches!(fault, Delay(_) | Panic | Override(_)),
+            (Self::PumpRead(_), fault) => matches!(fault, Delay(_) | Errno(_) | Panic | Drop),
+            (Self::PumpWrite(_), fault) => matches!(fault, Delay(_) | Panic | Drop),
+            (Self::Stdin, fault) => matches!(fault, Delay(_) | Errno(_) | Drop),
+            (Self::ManagerMessage(name) | Self::ContainerMessage(name) | Self::ProcessMessage(name), fault) => {
+                matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name)
+            }
+            (Self::Admission, fault) => matches!(fault, Errno(_) | Drop),
+            (Self::Record | Self::Log, _) => false,
         }
     }
 }
 
-impl std::fmt::Debug for Faults {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Faults").field("armed", &self.policy.is_some()).finish()
-    }
-}
+#[cfg(test)]
+mod tests;

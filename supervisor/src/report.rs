@@ -159,9 +159,9 @@ pub enum Cause {
     Unhealthy,
     /// It did not give a sign of life in time. Reserved.
     Watchdog,
-    /// A fault that was injected. Reserved.
+    /// A fault that was injected (feature `faults`): the exit in this report is the fault's.
     Injected {
-        /// Its id.
+        /// Its id: the site, such as `report-delivery`.
         fault: String,
     },
     /// A kind that this version does not know: the report was written by a newer one.
@@ -364,6 +364,17 @@ impl Report {
     #[must_use]
     pub fn success(&self) -> bool {
         self.exit.success() && self.cause == Cause::Own
+    }
+
+    /// With this exit code, if there is one, which a test had put in the place of the true exit.
+    pub(crate) fn instead(self, code: Option<i32>) -> Self {
+        match code {
+            Some(code) => {
+                let cause = Cause::Injected { fault: "report-delivery".into() };
+                Self { exit: ExitStatus::Code(code), cause, ..self }
+            }
+            None => self,
+        }
     }
 
     /// How long it ran, where that is known.

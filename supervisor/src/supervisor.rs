@@ -24,6 +24,7 @@ use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
 use crate::manager::admission::Admission;
 use crate::manager::msg::{Create, Find, List, ShutDown};
+use crate::process::slot::FIRST_GENERATION;
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
@@ -51,6 +52,7 @@ struct Inner {
     manager: Addr<ManagerActor>,
     system: ArbiterHandle,
     admission: Admission,
+    faults: Faults,
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
     native: Option<NativeRuntime>,
@@ -129,7 +131,7 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Who decides at the fault points.
+    /// Who decides at the fault points: see [`faults`](crate::faults).
     #[cfg(any(test, feature = "faults"))]
     pub fn fault_policy(mut self, policy: Arc<dyn crate::faults::FaultPolicy>) -> Self {
         self.faults = Faults::new(policy);
@@ -153,7 +155,9 @@ impl SupervisorBuilder {
         {
             tracing::info!(%error, "this process stays where it is in the cgroup tree");
         }
-        let (runtime, driver) = NativeRuntime::start(self.options.clone())?;
+        let mut options = self.options.clone();
+        options.faults = self.faults.of_runtime();
+        let (runtime, driver) = NativeRuntime::start(options)?;
         let native = runtime.clone();
         self.start(Arc::new(runtime), Some(native), driver.run())
     }
@@ -185,7 +189,7 @@ impl SupervisorBuilder {
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock);
         let stop = Arc::new(Notify::new());
         let (sender, receiver) = std::sync::mpsc::channel();
-        let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults);
+        let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
         let ended = run_system(shards, move || async move {
             let driver = tokio::spawn(driver);
             let for_manager = Arc::clone(&runtime);
@@ -202,6 +206,7 @@ impl SupervisorBuilder {
             manager,
             system,
             admission: Admission::new(self.max_containers),
+            faults: self.faults,
             stop,
             ended,
             native,
@@ -302,6 +307,8 @@ impl Supervisor {
             if spec.id.is_empty() {
                 spec.id = supervisor.name();
             }
+            let faults = supervisor.inner.faults.of(&spec.id, &description.labels, FIRST_GENERATION);
+            faults.pass_admission()?;
             let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
             let policy = Policy {
                 wall,
@@ -319,6 +326,7 @@ impl Supervisor {
                 ring_bytes: description.ring_bytes,
                 capture,
                 permit,
+                faults,
                 reply,
             });
             let alive = answer.await.map_err(|_| supervisor.lost())??;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery::faults::{Fault, FaultPolicy, Site};
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::testing::FakeRuntime;
 use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Measured, Sandbox, State, Supervisor};
 
@@ -22,8 +22,8 @@ impl PanicAt {
 }
 
 impl FaultPolicy for PanicAt {
-    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
-        let (Site::ProcessMessage(name) | Site::ContainerMessage(name)) = site else { return Fault::Continue };
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        let (Site::ProcessMessage(name) | Site::ContainerMessage(name)) = at.site else { return Fault::Continue };
         let left = self.times.load(std::sync::atomic::Ordering::SeqCst);
         if name != self.message || left == 0 {
             return Fault::Continue;
@@ -182,8 +182,8 @@ async fn an_answer_that_nobody_takes_ends_what_it_speaks_of() {
 struct PanicAtTheReport;
 
 impl FaultPolicy for PanicAtTheReport {
-    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
-        if site == Site::ReportDelivery { Fault::Panic } else { Fault::Continue }
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        if at.site == Site::ReportDelivery { Fault::Panic } else { Fault::Continue }
     }
 }
 

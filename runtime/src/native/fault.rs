@@ -44,27 +44,34 @@ pub enum Point {
     ProcessStep(u16),
 }
 
-/// Asked with the container's id and the point; `true` makes it fail.
-type Hook = dyn Fn(&str, Point) -> bool + Send + Sync;
+/// Asked with the container's id and the point; an error number makes it fail.
+type Hook = dyn Fn(&str, Point) -> Option<i32> + Send + Sync;
 
 /// The hook of one runtime, asked at each point that is passed.
 #[derive(Clone, Default)]
 pub struct Faults(Option<Arc<Hook>>);
 
 impl Faults {
-    /// Fail where `hook` says so.
+    /// Fail, with EIO, where `hook` says so.
     #[must_use]
     pub fn new(hook: impl Fn(&str, Point) -> bool + Send + Sync + 'static) -> Self {
+        Self::with_errno(move |id, point| hook(id, point).then_some(libc::EIO))
+    }
+
+    /// Fail with the error number that `hook` gives. A step of a plan fails in the child, with what the kernel says to
+    /// it there (EINVAL), whatever the number.
+    #[must_use]
+    pub fn with_errno(hook: impl Fn(&str, Point) -> Option<i32> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(hook)))
     }
 
     /// Pass a stage.
     pub(super) fn pass(&self, id: &str, point: Point) -> Result<(), Error> {
-        match &self.0 {
-            Some(hook) if hook(id, point) => Err(Error::new(ErrorKind::System, "a fault was injected")
+        match self.0.as_ref().and_then(|hook| hook(id, point)) {
+            Some(errno) => Err(Error::new(ErrorKind::System, "a fault was injected")
                 .with_stage(format!("{point:?}"))
-                .with_errno(Some(libc::EIO))),
-            _ => Ok(()),
+                .with_errno(Some(errno))),
+            None => Ok(()),
         }
     }
 
@@ -72,7 +79,7 @@ impl Faults {
     pub(super) fn plan(&self, id: &str, plan: Plan, point: fn(u16) -> Point) -> Plan {
         let Some(hook) = &self.0 else { return plan };
         let steps = plan.header().map_or(0, |header| header.steps);
-        match (0..steps).find(|step| hook(id, point(*step))) {
+        match (0..steps).find(|step| hook(id, point(*step)).is_some()) {
             Some(step) => plan.failing_at(step),
             None => plan,
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Context, Handler, Supervised};
+use actix::{Actor, ActorContext, Context, Handler, Message, Supervised};
 use orangery_runtime::Container;
 use tokio::sync::oneshot;
 
@@ -12,21 +12,27 @@ use super::slot::ContainerSlot;
 use super::state::{Input, State, Verdict};
 use super::stats;
 use crate::error::{Error, ErrorKind};
-use crate::faults::{Faults, Site};
+use crate::faults::{Faults, Mailbox, Site};
 
 /// One container. Holds no process: those are in their slots.
 pub(crate) struct ContainerActor {
     slot: Arc<ContainerSlot>,
     faults: Faults,
+    waited: bool,
 }
 
 impl ContainerActor {
     pub(crate) fn new(slot: Arc<ContainerSlot>, faults: Faults) -> Self {
-        Self { slot, faults }
+        Self { slot, faults, waited: false }
     }
 
-    fn pass(&self, message: &'static str) {
-        let _ = self.faults.pass(Site::ContainerMessage(message), &self.slot.id);
+    /// The message to handle now, if a fault does not have it otherwise.
+    fn open<M>(&mut self, name: &'static str, message: M, ctx: &mut Context<Self>) -> Option<M>
+    where
+        M: Message<Result = ()> + 'static,
+        Self: Handler<M, Result = ()>,
+    {
+        self.admit(&self.faults.clone(), Site::ContainerMessage(name), message, ctx)
     }
 
     /// The container, if the table lets `input` through.
@@ -41,6 +47,12 @@ impl ContainerActor {
 
 impl Actor for ContainerActor {
     type Context = Context<Self>;
+}
+
+impl Mailbox for ContainerActor {
+    fn waited(&mut self) -> &mut bool {
+        &mut self.waited
+    }
 }
 
 impl Supervised for ContainerActor {
@@ -69,12 +81,9 @@ fn or_answer<T, R>(
 impl Handler<Exec> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: Exec, _: &mut Context<Self>) {
-        self.pass("exec");
+    fn handle(&mut self, message: Exec, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("exec", message, ctx) else { return };
         let found = self.allowed(Input::Exec).and_then(|container| {
-            self.faults.pass(Site::Exec, &self.slot.id).map_err(|errno| {
-                orangery_runtime::Error::new(orangery_runtime::ErrorKind::Creation, "injected").with_errno(Some(errno))
-            })?;
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no processes yet"))
         });
         let Exec { spec, wall, capture, reply } = message;
@@ -88,8 +97,8 @@ impl Handler<Exec> for ContainerActor {
 impl Handler<Pause> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: Pause, _: &mut Context<Self>) {
-        self.pass("pause");
+    fn handle(&mut self, message: Pause, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("pause", message, ctx) else { return };
         let (ask, done) = match message.pause {
             Some(_) => (Input::Pause, Input::Paused),
             None => (Input::Resume, Input::Resumed),
@@ -113,8 +122,8 @@ impl Handler<Pause> for ContainerActor {
 impl Handler<MakeSocket> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: MakeSocket, _: &mut Context<Self>) {
-        self.pass("socket");
+    fn handle(&mut self, message: MakeSocket, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("socket", message, ctx) else { return };
         let found = self.allowed(Input::Exec).and_then(|container| {
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no network yet"))
         });
@@ -133,8 +142,8 @@ impl Handler<MakeSocket> for ContainerActor {
 impl Handler<Update> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: Update, _: &mut Context<Self>) {
-        self.pass("update");
+    fn handle(&mut self, message: Update, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("update", message, ctx) else { return };
         let Some((container, reply)) = or_answer(self.allowed(Input::Update), message.reply) else { return };
         let Some(container) = container else { return drop(reply.send(Ok(()))) };
         let (slot, limits) = (Arc::clone(&self.slot), message.limits);
@@ -154,8 +163,8 @@ impl Handler<Update> for ContainerActor {
 impl Handler<PushStats> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: PushStats, _: &mut Context<Self>) {
-        self.pass("stats");
+    fn handle(&mut self, message: PushStats, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("stats", message, ctx) else { return };
         actix_rt::spawn(stats::push(Arc::clone(&self.slot), message.every, message.sender));
     }
 }
@@ -163,8 +172,8 @@ impl Handler<PushStats> for ContainerActor {
 impl Handler<Removed> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, _: Removed, ctx: &mut Context<Self>) {
-        self.pass("removed");
+    fn handle(&mut self, news: Removed, ctx: &mut Context<Self>) {
+        let Some(Removed) = self.open("removed", news, ctx) else { return };
         ctx.stop();
     }
 }

@@ -39,6 +39,13 @@ impl Drop for LastWord {
             report::of_further(owner, slot, &exit, EndReason::Abandoned, (None, None))
         };
         slot.report.send_replace(Some(Arc::new(report)));
+        // Nobody else will remove it. Where the shard is taken down this comes to nothing, and the keeper does it.
+        if slot.main
+            && let Some(container) = owner.container.get().map(Arc::clone)
+            && let Ok(shard) = tokio::runtime::Handle::try_current()
+        {
+            shard.spawn(async move { container.delete().await });
+        }
     }
 }
 

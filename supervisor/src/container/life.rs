@@ -127,17 +127,15 @@ async fn begin(order: Order) -> Option<Living> {
         true => container.root().map(|root| slot.keep_root(root)).map_err(Error::from),
         false => Ok(()),
     };
-    let gate = faults.pass(Site::StartGate, &slot.id).map_err(|errno| {
-        orangery_runtime::Error::new(orangery_runtime::ErrorKind::Creation, "injected").with_errno(Some(errno)).into()
-    });
     let began = Instant::now();
-    let started = match kept.and(gate) {
-        Err(error) => Err(error),
-        Ok(()) => tokio::select! {
-            started = container.start() => started.map_err(Error::from),
-            () = reply.closed() => Err(Error::lost_request()),
-            () = slot.abort.notified() => Err(Error::shut_down()),
-        },
+    let started = tokio::select! {
+        started = async {
+            kept?;
+            faults.pass_start(Site::StartGate).await?;
+            container.start().await.map_err(Error::from)
+        } => started,
+        () = reply.closed() => Err(Error::lost_request()),
+        () = slot.abort.notified() => Err(Error::shut_down()),
     };
     let started = match started {
         Ok(started) => started,
@@ -190,7 +188,10 @@ fn give_birth(
     // Before anybody has a handle: who asks for the standard input finds it.
     if let Some(stdin) = started.stdin.take() {
         match StdinWriter::from_fd(stdin) {
-            Ok(writer) => *slot.stdin.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer),
+            Ok(writer) => {
+                let writer = faults.watch_writer(writer);
+                *slot.stdin.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+            }
             Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),
         }
     }
@@ -210,7 +211,7 @@ impl Living {
     async fn watch(self) {
         let Living { slot, container, started, policy, faults, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
-        let exit = watch_process(&slot.main, started, &policy, &main);
+        let exit = watch_process(&slot.main, started, &policy, &main, &faults);
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
         }
@@ -221,8 +222,8 @@ impl Living {
         };
         slot.step(Input::MainExited);
         let evidence = container.finish().await;
-        let _ = faults.pass(Site::ReportDelivery, &slot.id);
-        let report = report::of_main(&slot, &exit, &evidence, reason);
+        let instead = faults.pass_report().await;
+        let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
         // Removed before it is told: who has the report in hand finds nothing left.
         if let Err(error) = container.delete().await {
             tracing::error!(container = %slot.id, %error, "the container could not be removed");
@@ -241,6 +242,7 @@ fn watch_process(
     started: Started,
     policy: &Policy,
     actor: &Addr<ProcessActor>,
+    faults: &Faults,
 ) -> impl Future<Output = (Exit, EndReason)> + use<> {
     let Started { exit, stdout, stderr, pidfd, .. } = started;
     let mut seen = slot.exit.subscribe();
@@ -248,7 +250,7 @@ fn watch_process(
         let _ = seen.wait_for(Option::is_some).await;
     };
     let reader = |fd| match PipeReader::from_fd(fd) {
-        Ok(reader) => Some(reader),
+        Ok(reader) => Some(faults.watch_reader(reader)),
         Err(error) => {
             tracing::error!(%error, "an output stream cannot be read");
             None
@@ -322,14 +324,18 @@ pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container
     let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes));
     let captures = capture.then(|| slot.capture());
     let began = Instant::now();
+    let start = async {
+        faults.pass_start(Site::Exec).await?;
+        container.exec(spec).await.map_err(Error::from)
+    };
     let started = tokio::select! {
-        started = container.exec(spec) => started,
+        started = start => started,
         () = reply.closed() => return,
     };
     let mut started = match started {
         Ok(started) => started,
         Err(error) => {
-            let _ = reply.send(Err(error.into()));
+            let _ = reply.send(Err(error));
             return;
         }
     };
@@ -340,7 +346,7 @@ pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container
     // What ends a container is not its business; its own wall limit is watched below.
     let policy =
         Policy { wall: None, output: None, drain_grace: owner.drain_grace, unattended: None, keep_files: false };
-    let ended = watch_process(&slot, started, &policy, &actor);
+    let ended = watch_process(&slot, started, &policy, &actor, &faults);
     let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
     let wall_ns = wall.map(Wall::over_at);
     let limits = async {
@@ -358,7 +364,8 @@ pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container
         Some(group) => tokio::task::spawn_blocking(move || group.evidence()).await.ok(),
         None => None,
     };
-    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own));
+    let instead = faults.pass_report().await;
+    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
     slot.report.send_replace(Some(Arc::new(report)));
 }
 

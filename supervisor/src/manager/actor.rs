@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Supervised};
 use orangery_runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -12,7 +12,7 @@ use crate::container::life::{self, Order};
 use crate::container::slot::{ContainerSlot, Keeping, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
-use crate::faults::{Faults, Site};
+use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
 use crate::shard::Shards;
 
@@ -21,6 +21,7 @@ pub(crate) struct ManagerActor {
     runtime: Arc<dyn Runtime>,
     shards: Shards,
     faults: Faults,
+    waited: bool,
     registry: Registry<Arc<ContainerSlot>>,
     shutting_down: Vec<oneshot::Sender<()>>,
     closed: bool,
@@ -28,11 +29,24 @@ pub(crate) struct ManagerActor {
 
 impl ManagerActor {
     pub(crate) fn new(runtime: Arc<dyn Runtime>, shards: Shards, faults: Faults) -> Self {
-        Self { runtime, shards, faults, registry: Registry::default(), shutting_down: Vec::new(), closed: false }
+        Self {
+            runtime,
+            shards,
+            faults,
+            registry: Registry::default(),
+            shutting_down: Vec::new(),
+            closed: false,
+            waited: false,
+        }
     }
 
-    fn pass(&self, message: &'static str, id: &str) {
-        let _ = self.faults.pass(Site::ManagerMessage(message), id);
+    /// The message about this container (or none) to handle now, if a fault does not have it otherwise.
+    fn open<M>(&mut self, name: &'static str, id: &str, message: M, ctx: &mut Context<Self>) -> Option<M>
+    where
+        M: Message<Result = ()> + 'static,
+        Self: Handler<M, Result = ()>,
+    {
+        self.admit(&self.faults.named(id), Site::ManagerMessage(name), message, ctx)
     }
 
     fn answer_if_empty(&mut self) {
@@ -48,6 +62,12 @@ impl Actor for ManagerActor {
     type Context = Context<Self>;
 }
 
+impl Mailbox for ManagerActor {
+    fn waited(&mut self) -> &mut bool {
+        &mut self.waited
+    }
+}
+
 impl Supervised for ManagerActor {
     /// A handler panicked. If the message that is lost was the news of an end, the slot still says so.
     fn restarting(&mut self, _: &mut Context<Self>) {
@@ -60,8 +80,9 @@ impl Handler<Create> for ManagerActor {
     type Result = ();
 
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
-        self.pass("create", &message.spec.id);
-        let Create { spec, main, policy, labels, ring_bytes, capture, permit, reply } = message;
+        let faults = message.faults.clone();
+        let Some(message) = self.admit(&faults, Site::ManagerMessage("create"), message, ctx) else { return };
+        let Create { spec, main, policy, labels, ring_bytes, capture, permit, faults, reply } = message;
         if self.closed {
             drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
@@ -82,7 +103,8 @@ impl Handler<Create> for ManagerActor {
             let _ = reply.send(Err(error.into()));
             return;
         }
-        let (runtime, faults, manager) = (Arc::clone(&self.runtime), self.faults.clone(), ctx.address());
+        faults.enlist();
+        let (runtime, manager) = (Arc::clone(&self.runtime), ctx.address());
         let id = spec.id.clone();
         let order = Order { slot, spec, main, policy, runtime, faults, reply };
         let sent = self.shards.run(&id, move || {
@@ -102,8 +124,9 @@ impl Handler<Create> for ManagerActor {
 impl Handler<Gone> for ManagerActor {
     type Result = ();
 
-    fn handle(&mut self, message: Gone, _: &mut Context<Self>) {
-        self.pass("gone", &message.slot.id);
+    fn handle(&mut self, message: Gone, ctx: &mut Context<Self>) {
+        let id = message.slot.id.clone();
+        let Some(message) = self.open("gone", &id, message, ctx) else { return };
         self.registry.remove(&message.slot.id, |have| Arc::ptr_eq(have, &message.slot));
         self.answer_if_empty();
     }
@@ -112,8 +135,8 @@ impl Handler<Gone> for ManagerActor {
 impl Handler<List> for ManagerActor {
     type Result = ();
 
-    fn handle(&mut self, message: List, _: &mut Context<Self>) {
-        self.pass("list", "");
+    fn handle(&mut self, message: List, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("list", "", message, ctx) else { return };
         let _ = message.reply.send(self.registry.values().cloned().collect());
     }
 }
@@ -121,8 +144,9 @@ impl Handler<List> for ManagerActor {
 impl Handler<Find> for ManagerActor {
     type Result = ();
 
-    fn handle(&mut self, message: Find, _: &mut Context<Self>) {
-        self.pass("find", &message.id);
+    fn handle(&mut self, message: Find, ctx: &mut Context<Self>) {
+        let id = message.id.clone();
+        let Some(message) = self.open("find", &id, message, ctx) else { return };
         let started = self.registry.get(&message.id).filter(|slot| slot.actor.get().is_some());
         let _ = message.reply.send(started.map(Owned::new));
     }
@@ -131,8 +155,8 @@ impl Handler<Find> for ManagerActor {
 impl Handler<ShutDown> for ManagerActor {
     type Result = ();
 
-    fn handle(&mut self, message: ShutDown, _: &mut Context<Self>) {
-        self.pass("shut down", "");
+    fn handle(&mut self, message: ShutDown, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("shut down", "", message, ctx) else { return };
         self.closed = true;
         self.shutting_down.push(message.reply);
         for slot in self.registry.values() {

@@ -11,6 +11,7 @@ use super::admission::Permit;
 use crate::container::life::{Alive, Policy};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
+use crate::faults::Faults;
 
 /// Make and start a container.
 #[derive(Message)]
@@ -24,6 +25,8 @@ pub(crate) struct Create {
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) permit: Permit,
+    /// Asked for this container.
+    pub(crate) faults: Faults,
     pub(crate) reply: oneshot::Sender<Result<Alive, Error>>,
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
 use tokio::sync::oneshot;
 
 use super::msg::{Exited, Signal, Stop};
 use super::slot::Slot;
 use super::state::{Effect, Input, State, next};
 use crate::error::{Error, ErrorKind};
-use crate::faults::{Faults, Site};
+use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
 
 /// SIGCONT: a stopped process must run to feel anything.
@@ -21,17 +21,23 @@ pub(crate) struct ProcessActor {
     slot: Arc<Slot>,
     state: State,
     faults: Faults,
+    waited: bool,
     timer: Option<SpawnHandle>,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl ProcessActor {
     pub(crate) fn new(slot: Arc<Slot>, faults: Faults) -> Self {
-        Self { slot, state: State::Running, faults, timer: None, waiting: Vec::new() }
+        Self { slot, state: State::Running, faults, waited: false, timer: None, waiting: Vec::new() }
     }
 
-    fn pass(&self, message: &'static str) {
-        let _ = self.faults.pass(Site::ProcessMessage(message), &self.slot.id);
+    /// The message to handle now, if a fault does not have it otherwise.
+    fn open<M>(&mut self, name: &'static str, message: M, ctx: &mut Context<Self>) -> Option<M>
+    where
+        M: Message<Result = ()> + 'static,
+        Self: Handler<M, Result = ()>,
+    {
+        self.admit(&self.faults.clone(), Site::ProcessMessage(name), message, ctx)
     }
 
     fn step(&mut self, input: Input) -> Effect {
@@ -67,6 +73,12 @@ impl Actor for ProcessActor {
     type Context = Context<Self>;
 }
 
+impl Mailbox for ProcessActor {
+    fn waited(&mut self) -> &mut bool {
+        &mut self.waited
+    }
+}
+
 impl Supervised for ProcessActor {
     /// After a panic the timers are gone: what was under way is taken up from the slot and the state.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
@@ -83,8 +95,8 @@ impl Supervised for ProcessActor {
 impl Handler<Signal> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, message: Signal, _: &mut Context<Self>) {
-        self.pass("signal");
+    fn handle(&mut self, message: Signal, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("signal", message, ctx) else { return };
         let answer = match self.step(Input::Signal(message.signal)) {
             Effect::Send(signal) => self.send(signal),
             Effect::Refuse(why) => Err(Error::new(ErrorKind::State, why)),
@@ -98,7 +110,7 @@ impl Handler<Stop> for ProcessActor {
     type Result = ();
 
     fn handle(&mut self, message: Stop, ctx: &mut Context<Self>) {
-        self.pass("stop");
+        let Some(message) = self.open("stop", message, ctx) else { return };
         self.waiting.push(message.reply);
         match self.step(Input::Stop { signal: message.signal, grace: message.grace }) {
             Effect::BeginStop { signal, grace } => {
@@ -124,8 +136,8 @@ impl ProcessActor {
 impl Handler<Exited> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, _: Exited, ctx: &mut Context<Self>) {
-        self.pass("exited");
+    fn handle(&mut self, news: Exited, ctx: &mut Context<Self>) {
+        let Some(Exited) = self.open("exited", news, ctx) else { return };
         if self.step(Input::Exited) == Effect::AnswerAll {
             self.answer_all();
             ctx.stop();

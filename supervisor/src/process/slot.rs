@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::ProcessId;
 use crate::report::{Cause, LimitKind, Report};
 
+/// The incarnation of a container that was never restarted.
+pub(crate) const FIRST_GENERATION: u32 = 1;
+
 /// One process as everybody sees it.
 pub(crate) struct Slot {
     /// The container's id.
@@ -95,7 +98,7 @@ impl Born {
 
 impl Slot {
     pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize) -> Self {
-        let generation = 1;
+        let generation = FIRST_GENERATION;
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
         Self {

@@ -6,7 +6,7 @@
 mod clock;
 
 use std::collections::VecDeque;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +33,7 @@ struct Scene {
 
 /// The test's side of one started process.
 pub struct Actor {
+    stdin: Option<std::fs::File>,
     stdout: Option<std::fs::File>,
     exit: Option<oneshot::Sender<Exit>>,
 }
@@ -51,6 +52,17 @@ impl Actor {
     pub fn say(&mut self, bytes: &[u8]) {
         let written = self.stdout.as_mut().map(|out| out.write_all(bytes));
         assert!(matches!(written, Some(Ok(()))), "the pipe is open: {written:?}");
+    }
+
+    /// Read everything from its standard input, to the end of file, where it is piped. Blocks until that comes.
+    ///
+    /// # Panics
+    /// When it is not piped, or was read before.
+    pub fn hear(&mut self) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let read = self.stdin.take().map(|mut stdin| stdin.read_to_end(&mut heard));
+        assert!(matches!(read, Some(Ok(_))), "there is a standard input: {read:?}");
+        heard
     }
 
     /// End it with this code, its output closed.
@@ -190,6 +202,12 @@ impl FakeContainer {
         let failed = |error: rustix::io::Errno| Error::system("cannot make a pipe", error);
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
         let stdout = matches!(spec.stdout, Stdio::Piped).then_some(read);
+        let (heard, stdin) = if matches!(spec.stdin, Stdio::Piped) {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+            (Some(read.into()), Some(write))
+        } else {
+            (None, None)
+        };
         let (exit, told) = oneshot::channel();
         let (sender, receiver) = oneshot::channel();
         let mut killed = self.killed.subscribe();
@@ -203,7 +221,7 @@ impl FakeContainer {
                 }
             }
         });
-        self.fake.scene().started.push_back(Actor { stdout: Some(write.into()), exit: Some(exit) });
+        self.fake.scene().started.push_back(Actor { stdin: heard, stdout: Some(write.into()), exit: Some(exit) });
         self.fake.note(format!("{what} {}", self.id));
         // A pidfd is any descriptor here: the fake never signals a real process.
         let pidfd = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?.0;
@@ -211,7 +229,7 @@ impl FakeContainer {
             pid: 1,
             pidfd: Arc::new(pidfd),
             exit: receiver,
-            stdin: None,
+            stdin,
             stdout,
             stderr: None,
             listener: None,

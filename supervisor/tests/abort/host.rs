@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use orangery::faults::{Fault, FaultPolicy, Site};
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::{Error, Supervisor, SupervisorBuilder};
 
 /// The handler of ordered signals panics.
 struct OnSignal;
 
 impl FaultPolicy for OnSignal {
-    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
-        if site == Site::ProcessMessage("signal") { Fault::Panic } else { Fault::Continue }
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        if at.site == Site::ProcessMessage("signal") { Fault::Panic } else { Fault::Continue }
     }
 }
 

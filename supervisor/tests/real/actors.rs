@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use orangery::faults::{Fault, FaultPolicy, Site};
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, Limits, Measured, Sandbox, Stdin, Supervisor};
 use orangery_tests::{Scene, Trial, trial, wait};
 use tokio::io::AsyncWriteExt as _;
@@ -33,8 +33,8 @@ struct PanicAt {
 }
 
 impl FaultPolicy for PanicAt {
-    fn decide(&self, site: Site, _: &str, _: u64) -> Fault {
-        let (Site::ManagerMessage(name) | Site::ContainerMessage(name) | Site::ProcessMessage(name)) = site else {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        let (Site::ManagerMessage(name) | Site::ContainerMessage(name) | Site::ProcessMessage(name)) = at.site else {
             return Fault::Continue;
         };
         let spend = |left: u32| left.checked_sub(1);

@@ -6,6 +6,7 @@
 mod abort;
 mod actors;
 mod exec;
+mod faults;
 mod files;
 mod guest;
 mod handles;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         abort::trials(),
         actors::trials(),
         exec::trials(),
+        faults::trials(),
         files::trials(),
         handles::trials(),
         stopped::trials(),
