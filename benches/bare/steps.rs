@@ -32,7 +32,7 @@ pub fn walk(child: &mut Child<'_>) -> (u16, i32) {
     }
     for index in 0..child.header.steps {
         let Some(step) = wire::step(child.plan, index) else { return (index, 22) };
-        if step.flags & wire::OPTIONAL != 0 && (child.slot(step.a) == -1 || child.slot(step.b) == -1) {
+        if step.flags & (wire::OPTIONAL | wire::PRESENT) != 0 && (child.slot(step.a) == -1 || child.slot(step.b) == -1) {
             continue;
         }
         let done = child.run(&step);
@@ -185,6 +185,7 @@ impl Child<'_> {
             Op::Exec => self.exec(step),
             Op::Close => {
                 sys::close(a as i32);
+                self.slots[step.a as usize] = -1;
                 Ok(())
             }
             Op::CheckDevice => {
@@ -195,7 +196,7 @@ impl Child<'_> {
                 let mut stat = [0u64; 24];
                 call(nr::FSTAT, [a, stat.as_mut_ptr() as usize, 0, 0, 0, 0])?;
                 let mode = stat[if cfg!(target_arch = "x86_64") { 3 } else { 2 }] as u32;
-                if u64::from(mode & 0o170_000) != step.x {
+                if (u64::from(mode & 0o170_000) != step.x) != (step.y == 1) {
                     self.slots[step.a as usize] = -1;
                     return Err(20);
                 }
