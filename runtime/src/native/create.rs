@@ -69,6 +69,8 @@ struct Prepared {
     allotment: Allotment,
     files: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
+    /// Trees that are not made yet.
+    wanted: Vec<Need>,
 }
 
 fn one(error: Error) -> Errors {
@@ -121,7 +123,14 @@ fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Re
     let spec = inner.check(spec, main)?;
     let allotment = allot(inner, &spec, rests).map_err(one)?;
     let files = stage(inner, &spec).map_err(one)?;
-    Ok(Prepared { spec, allotment, files, trees: Vec::new() })
+    let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
+    let wanted = trees::wanted(&spec, ids.is_some());
+    let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted };
+    match ids.map(|ids| inner.kept_userns(&ids)) {
+        // The keeper has to be asked for the user namespace first; everywhere else one trip to a thread is enough.
+        Some(None) => Ok(prepared),
+        userns => copy_trees(inner, prepared, userns.flatten().as_deref()).map_err(one),
+    }
 }
 
 /// The container's ids, name and cgroup, and what the plan must know of them.
@@ -162,29 +171,25 @@ fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
     Ok(file.into())
 }
 
-/// Mount trees: what we were given, and id-mapped ones where we have the rights and the container has its own ids.
+/// Id-mapped mount trees, where their user namespace has to be made first.
 async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<Prepared, Error> {
-    let ids = prepared.allotment.ids.as_ref().filter(|_| inner.machine.privileged);
-    let wanted = trees::wanted(&prepared.spec, ids.is_some());
-    if wanted.is_empty() {
+    let Some(ids) = prepared.allotment.ids.as_ref().filter(|_| !prepared.wanted.is_empty()) else {
         return Ok(prepared);
-    }
-    let userns = match ids {
-        Some(ids) => Some(inner.userns(ids).await?),
-        None => None,
     };
+    let userns = inner.userns(ids).await?;
     let for_thread = Arc::clone(inner);
-    // The sources are the user's: a path to them may lead over a network, or to a file system that does not answer.
-    let made = tokio::task::spawn_blocking(move || copy_trees(&for_thread, prepared, wanted, userns.as_deref()));
+    let made = tokio::task::spawn_blocking(move || copy_trees(&for_thread, prepared, Some(&userns)));
     made.await.map_err(|_| Error::new(ErrorKind::System, "the thread that copies mounts panicked"))?
 }
 
-fn copy_trees(
-    inner: &Inner,
-    mut prepared: Prepared,
-    wanted: Vec<Need>,
-    userns: Option<&OwnedFd>,
-) -> Result<Prepared, Error> {
+/// Mount trees: what we were given, and id-mapped ones where we have the rights and the container has its own ids. On a
+/// thread that may block: the sources are the user's, and a path to them may lead over a network, or to a file system that
+/// does not answer.
+fn copy_trees(inner: &Inner, mut prepared: Prepared, userns: Option<&OwnedFd>) -> Result<Prepared, Error> {
+    let wanted = std::mem::take(&mut prepared.wanted);
+    if wanted.is_empty() {
+        return Ok(prepared);
+    }
     let pass = |point| inner.faults.pass(&prepared.spec.container().id, point);
     if userns.is_some() {
         pass(Point::UserNamespace)?;
@@ -206,7 +211,7 @@ async fn born(
     prepared: Prepared,
     rests: &mut Rests,
 ) -> Result<(CheckedSpec, Joining, OomEvidence, Born), Error> {
-    let Prepared { mut spec, allotment, files, trees } = prepared;
+    let Prepared { mut spec, allotment, files, trees, .. } = prepared;
     // Counters at birth, read while the keeper works.
     let for_counters = rests.group.clone();
     let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());

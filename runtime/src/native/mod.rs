@@ -237,14 +237,18 @@ impl Inner {
         Ok((Some(IdMap::range(range.base(), crate::ids::COUNT)), Some(range)))
     }
 
+    /// A user namespace with these maps, for id-mapped mounts, if there is one already.
+    fn kept_userns(&self, ids: &IdMap) -> Option<Arc<OwnedFd>> {
+        self.userns.lock().unwrap_or_else(PoisonError::into_inner).get(ids.base)
+    }
+
     /// A user namespace with these maps, for id-mapped mounts.
     async fn userns(&self, ids: &IdMap) -> Result<Arc<OwnedFd>, Error> {
-        let kept = || self.userns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(userns) = kept().get(ids.base) {
+        if let Some(userns) = self.kept_userns(ids) {
             return Ok(userns);
         }
         let made = Arc::new(self.keeper.userns(&ids.uid, &ids.gid).await?);
-        kept().put(ids.base, Arc::clone(&made));
+        self.userns.lock().unwrap_or_else(PoisonError::into_inner).put(ids.base, Arc::clone(&made));
         Ok(made)
     }
 
