@@ -307,7 +307,7 @@ pub trait Container: Send + Sync + 'static {
         native::signal(pidfd, signal)
     }
 
-    /// Kill what is left, wait until the last process is gone, read the counters.
+    /// Kill what is left, wait until the last process is gone, read the counters. What is empty by then may be removed.
     fn finish(&self) -> BoxFuture<Evidence>;
 
     /// [`Container::finish`], then remove everything. Idempotent: deleting a gone thing succeeds.

@@ -388,7 +388,9 @@ fn the_group_is_killed_as_a_whole(scene: &Scene) {
         container.kill().expect("killed");
         assert_eq!(signal(&outcome(started).await), 9);
         let evidence = wait::soon("finish", container.finish()).await;
-        assert_eq!((read(&dir, "cgroup.procs").as_str(), evidence.oom), ("", Oom::No));
+        assert_eq!(evidence.oom, Oom::No);
+        // Nobody is left in it, so that it may be gone already.
+        assert!(fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().is_empty());
         wait::soon("delete", container.delete()).await.expect("deleted");
         assert!(!dir.exists());
         // By dropping alone, and by shutdown alone.
