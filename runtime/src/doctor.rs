@@ -3,7 +3,6 @@
 //!
 //! Called by `orangery doctor`; the runtime itself never asks here, it tries and reports the step that failed. A probe
 //! changes nothing: it is made on this process's own descriptors, or with arguments that the kernel must refuse.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +11,8 @@ use std::path::Path;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open};
+
+use crate::sys::probe::{close_range, refusable};
 
 /// `f_type` of pidfs.
 const PIDFS: u64 = 0x5049_4446;
@@ -65,19 +66,6 @@ fn this_process() -> io::Result<OwnedFd> {
     Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
 }
 
-/// A call that exists says EINVAL, EFAULT or EBADF to arguments that make no sense.
-fn refusable(number: libc::c_long, args: [libc::c_long; 3]) -> io::Result<()> {
-    // SAFETY: null pointers with length 0 and descriptor -1: the kernel reads and writes no memory of ours and changes
-    // nothing; it only says why it refuses.
-    let done = unsafe { libc::syscall(number, args[0], args[1], args[2], 0 as libc::c_long, 0 as libc::c_long) };
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        _ if done >= 0 => Ok(()),
-        Some(libc::EINVAL | libc::EFAULT | libc::EBADF) => Ok(()),
-        _ => Err(error),
-    }
-}
-
 /// ECHILD: it was understood, and we are not our own child.
 fn waitid() -> io::Result<()> {
     let pidfd = this_process()?;
@@ -100,14 +88,6 @@ fn setns() -> io::Result<()> {
         Ok(()) | Err(nix::errno::Errno::EPERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// On the last descriptor number that there is, which nobody has.
-fn close_range() -> io::Result<()> {
-    let last = libc::c_long::from(u32::MAX);
-    // SAFETY: marks descriptor 2^32 - 1, which cannot exist, close-on-exec: no descriptor is closed or changed.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, last, last, libc::CLOSE_RANGE_CLOEXEC) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// An executable one, as the keeper is started from; `vm.memfd_noexec` forbids it.

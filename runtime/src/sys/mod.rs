@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 mod identity;
+pub(crate) mod probe;
 
 pub use identity::as_ids;
 
