@@ -137,7 +137,9 @@ impl Handler<List> for ManagerActor {
 
     fn handle(&mut self, message: List, ctx: &mut Context<Self>) {
         let Some(message) = self.open("list", "", message, ctx) else { return };
-        let _ = message.reply.send(self.registry.values().cloned().collect());
+        // What has gone has gone when its report is told, whenever its last message comes.
+        let there = self.registry.values().filter(|slot| slot.state() != State::Gone);
+        let _ = message.reply.send(there.cloned().collect());
     }
 }
 

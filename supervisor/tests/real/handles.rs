@@ -138,6 +138,7 @@ fn standard_input_is_closed_or_kept_when_its_writer_goes(scene: &Scene) {
         writer.shutdown().await.unwrap();
         drop(writer);
         wait::soon("end", container.wait()).await.unwrap();
+        wait::soon("the other's end", further.wait()).await.unwrap();
         assert_eq!(output.collect(100).await.to_vec(), b"abc");
         assert!(container.stdin().is_none() && further.stdin().is_none(), "nobody reads any more");
         let container = supervisor.command("cat").stdin(Stdin::Piped).spawn().await.unwrap();
