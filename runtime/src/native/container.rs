@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::create::Born;
-use super::janitor::{self, Rests, Work};
+use super::evidence::Last;
+use super::janitor::{Rests, Work};
 use super::own_group::OwnGroup;
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
@@ -312,27 +313,15 @@ impl Core {
     async fn finish(&self) -> Evidence {
         let _ = self.kill();
         let evidence = self.finished.get_or_init(|| async {
-            if let Ok(init) = self.rests.init() {
-                let _ = janitor::ended(&init).await;
-            }
-            let Some(group) = self.rests.group.clone() else { return Evidence::default() };
-            let (before, cgroup_mode) = (self.before.clone(), self.mode());
-            // One trip to a thread that may wait for the kernel's locks: read, and remove what is empty now.
-            let read = tokio::task::spawn_blocking(move || {
-                let stats = group.final_stats();
-                let oom = match stats.oom_kills {
-                    // Nobody was killed: whose limit it was need not be asked at every level.
-                    Some(0) => Oom::No,
-                    _ => Group::verdict(&before, &group.oom()),
-                };
-                (Evidence { oom, stats, cgroup_mode }, group.remove().is_ok())
-            });
-            let (evidence, removed) = read.await.unwrap_or_else(|_| {
-                let oom = Oom::Unknown { why: "the thread that reads the counters has failed".into() };
-                (Evidence { oom, ..Evidence::default() }, false)
-            });
-            self.removed.store(removed, Ordering::Release);
-            evidence
+            let last = Last {
+                init: self.rests.init().ok(),
+                group: self.rests.group.clone(),
+                before: self.before.clone(),
+                cgroup_mode: self.mode(),
+            };
+            let read = last.read().await;
+            self.removed.store(read.removed, Ordering::Release);
+            read.evidence
         });
         evidence.await.clone()
     }

@@ -119,6 +119,17 @@ pub(super) async fn ended(pidfd: &Arc<OwnedFd>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Wait on this thread until the process is a zombie or gone, for `patience` at the most.
+pub(super) fn is_ended(pidfd: &Arc<OwnedFd>, patience: &rustix::event::Timespec) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let ended = matches!(poll(&mut [PollFd::new(&**pidfd, PollFlags::IN)], Some(patience)), Ok(1));
+    if ended {
+        // Ours only when the keeper is gone and this host is a subreaper; ECHILD otherwise.
+        let _ = super::reap(pidfd);
+    }
+    ended
+}
+
 /// With its init gone a container's group is empty, so the first attempt is nearly always the last; a group without
 /// one is killed first. A process that is born into it meanwhile is caught by the next round.
 pub(super) async fn remove_group(group: &Arc<Group>) -> Result<(), crate::cgroup::CgroupError> {

@@ -2,6 +2,7 @@
 
 mod container;
 mod create;
+mod evidence;
 mod fault;
 mod janitor;
 mod kept;
