@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
 mod blocking;
 mod clock;
 mod command;
@@ -40,6 +41,7 @@ pub mod testing;
 
 use std::ffi::OsStr;
 
+pub use admission::{DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
 pub use blocking::block_on;
 pub use command::{Command, ExecCommand, Output, Stdin};
 pub use container::state::State;
@@ -48,7 +50,6 @@ pub use files::{Copied, CopyOptions, SkipReason, Skipped};
 pub use filter::Filter;
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;
-pub use manager::admission::{DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{
     Captured, Cursor, Event, Gone, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,

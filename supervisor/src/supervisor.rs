@@ -12,6 +12,7 @@ use orangery_runtime::native::{NativeRuntime, Options};
 use orangery_runtime::{ProcessSpec, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::admission::Admission;
 use crate::blocking;
 use crate::clock::Clock;
 use crate::command::Command;
@@ -22,7 +23,6 @@ use crate::filter::Filter;
 use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
-use crate::manager::admission::Admission;
 use crate::manager::msg::{Create, Find, List, ShutDown};
 use crate::process::slot::FIRST_GENERATION;
 use crate::sandbox::Sandbox;

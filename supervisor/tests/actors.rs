@@ -116,6 +116,18 @@ async fn a_taken_id_and_one_container_too_many_are_refused_and_nothing_is_made()
 }
 
 #[tokio::test]
+async fn who_has_the_report_may_make_another_at_once() {
+    let fake = FakeRuntime::default();
+    let supervisor = Supervisor::builder().max_containers(1).build_on(Arc::new(fake.clone())).unwrap();
+    for _ in 0..500 {
+        let handle = spawn(&supervisor, "a").await;
+        fake.actor().await.exit(0);
+        handle.wait().await.unwrap();
+    }
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_refused_creation_is_told_and_its_name_is_free_again() {
     let fake = FakeRuntime::default();
     let supervisor = supervisor(&fake);

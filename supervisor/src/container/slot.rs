@@ -15,6 +15,7 @@ use super::actor::ContainerActor;
 use super::processes::Processes;
 use super::properties::Properties;
 use super::state::{Input, State, Verdict, next};
+use crate::admission::Permit;
 use crate::error::Error;
 use crate::ids::ProcessId;
 use crate::process::slot::Slot;
@@ -47,6 +48,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) detached: AtomicBool,
     /// How many attend to it: handles, and answers on their way to one.
     pub(crate) attended: watch::Sender<usize>,
+    /// Given back when it is gone.
+    permit: Mutex<Option<Permit>>,
     /// The supervisor ends: give up what is still being made.
     pub(crate) abort: Notify,
     /// What could not be removed.
@@ -117,6 +120,7 @@ impl ContainerSlot {
             let_go: watch::Sender::new(false),
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
+            permit: Mutex::new(None),
             abort: Notify::new(),
             left: OnceLock::new(),
             wall_ns: OnceLock::new(),
@@ -139,9 +143,16 @@ impl ContainerSlot {
         }
         *state = after;
         if after == State::Gone {
+            // Before anybody is told: who has seen the end may make another at once.
+            drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.gone.send_replace(true);
         }
         verdict
+    }
+
+    /// Hold the right to a container until it is gone.
+    pub(crate) fn hold(&self, permit: Permit) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 
     /// Its limits as they are now.

@@ -103,15 +103,13 @@ impl Handler<Create> for ManagerActor {
             let _ = reply.send(Err(error.into()));
             return;
         }
+        slot.hold(permit);
         faults.enlist();
         let (runtime, manager) = (Arc::clone(&self.runtime), ctx.address());
         let id = spec.id.clone();
         let order = Order { slot, spec, main, policy, runtime, faults, reply };
         let sent = self.shards.run(&id, move || {
-            actix_rt::spawn(life::live(order, move |slot| {
-                drop(permit);
-                manager.do_send(Gone { slot: Arc::clone(slot) });
-            }));
+            actix_rt::spawn(life::live(order, move |slot| manager.do_send(Gone { slot: Arc::clone(slot) })));
         });
         if !sent {
             // The order is dropped with its reply: the caller sees the request lost.

@@ -2,6 +2,5 @@
 //! future of a child and no byte of it.
 
 pub(crate) mod actor;
-pub(crate) mod admission;
 pub(crate) mod msg;
 pub(crate) mod registry;

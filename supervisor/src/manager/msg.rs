@@ -7,7 +7,7 @@ use actix::Message;
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use tokio::sync::oneshot;
 
-use super::admission::Permit;
+use crate::admission::Permit;
 use crate::container::life::{Alive, Policy};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
