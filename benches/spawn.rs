@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -224,6 +224,7 @@ impl Bench {
         }
         drop(handles);
         supervisor.shutdown_blocking();
+        self.settle();
         let mut stub = Times::default();
         for number in 0..alive {
             self.progress.at("stub", number, alive);
@@ -245,6 +246,13 @@ impl Bench {
             value[name] = json!({"early_us": early, "late_us": late, "growth": late / early});
         }
         Ok((table(&rows), value))
+    }
+
+    /// The kernel goes on freeing cgroups and mounts after all of them are removed, and tells nobody when it is done.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark keeps one contestant's leftovers from the next")]
+    fn settle(&self) {
+        self.progress.at("settling", 0, 1);
+        std::thread::sleep(Duration::from_secs(10));
     }
 
     /// What each step costs in the stub's child.

@@ -1,7 +1,8 @@
 //! Id ranges for containers started by root: 65,536 ids each, apart for every supervisor of the machine. Entries for
 //! root in `/etc/subuid` and `/etc/subgid` say which; without any they go from 524288 up, one [`STRIDE`] from each other. A range is held by
 //! open-file-description locks on as many bytes of one file as it has ids, one place a id, so that a crash frees it,
-//! holding thousands costs one descriptor, and supervisors that cut the ids differently never meet.
+//! holding thousands costs one descriptor, and supervisors that cut the ids differently never meet. The locks of
+//! neighbours touch: the kernel walks the locks of a file one by one, and keeps those that touch as one.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
@@ -39,6 +40,20 @@ impl Row {
     fn at(self, index: u32) -> u32 {
         self.first + index * self.stride
     }
+
+    /// How many places to lock for a range: up to its neighbour, if there is one.
+    fn places(self, has_neighbour: bool) -> u32 {
+        if has_neighbour { self.stride } else { COUNT }
+    }
+}
+
+/// The nth range of all segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// First user and group id.
+    ids: (u32, u32),
+    /// Places to lock from each of them on.
+    places: (u32, u32),
 }
 
 /// Ranges that follow each other, of users and of groups.
@@ -76,13 +91,13 @@ struct Held {
 impl Held {
     /// The next range to try: the lowest that came back, so that what is cached for a range is used again; else the
     /// next of the machine.
-    fn next(&mut self, segments: &[Segment]) -> Option<(u32, (u32, u32))> {
+    fn next(&mut self, segments: &[Segment]) -> Option<(u32, Place)> {
         if let Some(index) = self.free.pop_first() {
             return Some((index, at(segments, index)?));
         }
-        let ids = at(segments, self.top)?;
+        let place = at(segments, self.top)?;
         self.top += 1;
-        Some((self.top - 1, ids))
+        Some((self.top - 1, place))
     }
 }
 
@@ -91,7 +106,7 @@ impl Held {
 pub struct Range {
     inner: Arc<Inner>,
     index: u32,
-    ids: (u32, u32),
+    place: Place,
 }
 
 impl Ranges {
@@ -131,18 +146,18 @@ impl Ranges {
     pub fn take(&self) -> Result<Range, Error> {
         let segments = self.inner.segments.as_ref().map_err(Clone::clone)?;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let range = |index, ids| Range { inner: Arc::clone(&self.inner), index, ids };
-        while let Some((index, ids)) = held.next(segments) {
-            if self.inner.hold(ids).is_some() {
-                return Ok(range(index, ids));
+        let range = |index, place| Range { inner: Arc::clone(&self.inner), index, place };
+        while let Some((index, place)) = held.next(segments) {
+            if self.inner.hold(place).is_some() {
+                return Ok(range(index, place));
             }
             held.foreign.insert(index);
         }
         // The last resort: what others may have given back meanwhile.
         let hold = |index| Some((index, self.inner.hold(at(segments, index)?)?));
-        if let Some((index, ids)) = held.foreign.iter().copied().find_map(hold) {
+        if let Some((index, place)) = held.foreign.iter().copied().find_map(hold) {
             held.foreign.remove(&index);
-            return Ok(range(index, ids));
+            return Ok(range(index, place));
         }
         Err(Error::new(ErrorKind::Exhausted, "every range of user ids is taken")
             .with_field("user_namespace")
@@ -150,11 +165,15 @@ impl Ranges {
     }
 }
 
-/// First user and group id of the range with this number.
-fn at(segments: &[Segment], mut index: u32) -> Option<(u32, u32)> {
+/// The range with this number.
+fn at(segments: &[Segment], mut index: u32) -> Option<Place> {
     for segment in segments {
         if index < segment.blocks {
-            return Some((segment.uid.at(index), segment.gid.at(index)));
+            let more = index + 1 < segment.blocks;
+            return Some(Place {
+                ids: (segment.uid.at(index), segment.gid.at(index)),
+                places: (segment.uid.places(more), segment.gid.places(more)),
+            });
         }
         index -= segment.blocks;
     }
@@ -163,21 +182,27 @@ fn at(segments: &[Segment], mut index: u32) -> Option<(u32, u32)> {
 
 impl Inner {
     /// Lock both halves of a range, or none.
-    fn hold(&self, ids: (u32, u32)) -> Option<(u32, u32)> {
-        self.lock(ids.0.into(), libc::F_WRLCK).ok()?;
-        if self.lock(GROUPS + i64::from(ids.1), libc::F_WRLCK).is_err() {
-            let _ = self.lock(ids.0.into(), libc::F_UNLCK);
+    fn hold(&self, place: Place) -> Option<Place> {
+        let ((uid, gid), (uids, gids)) = (place.ids, place.places);
+        self.lock(uid.into(), uids, libc::F_WRLCK).ok()?;
+        if self.lock(GROUPS + i64::from(gid), gids, libc::F_WRLCK).is_err() {
+            let _ = self.lock(uid.into(), uids, libc::F_UNLCK);
             return None;
         }
-        Some(ids)
+        Some(place)
     }
 
-    fn lock(&self, first: i64, kind: i32) -> nix::Result<()> {
+    fn let_go(&self, place: Place) {
+        let _ = self.lock(place.ids.0.into(), place.places.0, libc::F_UNLCK);
+        let _ = self.lock(GROUPS + i64::from(place.ids.1), place.places.1, libc::F_UNLCK);
+    }
+
+    fn lock(&self, first: i64, places: u32, kind: i32) -> nix::Result<()> {
         let lock = libc::flock {
             l_type: i16::try_from(kind).unwrap_or(0),
             l_whence: 0,
             l_start: first,
-            l_len: COUNT.into(),
+            l_len: places.into(),
             l_pid: 0,
         };
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
@@ -188,15 +213,14 @@ impl Range {
     /// The first user and group id outside.
     #[must_use]
     pub fn base(&self) -> (u32, u32) {
-        self.ids
+        self.place.ids
     }
 }
 
 impl Drop for Range {
     fn drop(&mut self) {
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.inner.lock(self.ids.0.into(), libc::F_UNLCK);
-        let _ = self.inner.lock(GROUPS + i64::from(self.ids.1), libc::F_UNLCK);
+        self.inner.let_go(self.place);
         held.free.insert(self.index);
     }
 }
@@ -268,6 +292,25 @@ mod tests {
         let _held = one.take().unwrap();
         assert!(two.take().is_err());
         assert_eq!(three.take().unwrap().base(), (1, 1 << 20));
+    }
+
+    #[test]
+    fn the_locks_of_many_ranges_are_one_for_the_kernel() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let ranges = ranges(&path, None);
+        let inode = format!(":{}", std::fs::metadata(&path).unwrap().ino());
+        let locks = || {
+            let all = std::fs::read_to_string("/proc/locks").unwrap();
+            all.lines().filter(|line| line.split_whitespace().nth(5).is_some_and(|file| file.ends_with(&inode))).count()
+        };
+        let mut held: Vec<Range> = (0..1000).map(|_| ranges.take().unwrap()).collect();
+        assert_eq!(locks(), 2, "users and groups");
+        drop(held.remove(500));
+        assert_eq!(locks(), 4);
+        held.push(ranges.take().unwrap());
+        assert_eq!(locks(), 2);
     }
 
     /// `__uidhashfn` of the kernel's kernel/user.c, with 128 lists.
