@@ -190,7 +190,7 @@ impl Bench {
             }
             let bare_time = began.elapsed();
             if block > 0 {
-                let rate = |time: std::time::Duration| (each * at_a_time) as f64 / time.as_secs_f64();
+                let rate = |time: Duration| (each * at_a_time) as f64 / time.as_secs_f64();
                 library.push(rate(library_time));
                 bare.push(rate(bare_time));
             }
