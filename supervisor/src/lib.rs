@@ -33,6 +33,8 @@ mod ids;
 mod manager;
 mod process;
 mod report;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "services carry it out"))]
+pub mod restart;
 mod sandbox;
 mod shard;
 mod supervisor;
@@ -65,6 +67,7 @@ pub use orangery_runtime::spec::{
     UserNamespace,
 };
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
+pub use restart::{ExitClass, Restart, Treatment, WhenSpent};
 pub use sandbox::{Sandbox, SandboxBuilder};
 pub use supervisor::{Supervisor, SupervisorBuilder};
 
