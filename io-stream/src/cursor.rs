@@ -65,7 +65,8 @@ impl fmt::Debug for StreamId {
     }
 }
 
-/// A place between two bytes of a stream, in both sources at once.
+/// A place between two bytes of a stream, in both sources at once; or, made by [`Cursor::of_event`], between two events of
+/// a feed.
 ///
 /// Its text ([`Display`](fmt::Display), [`FromStr`]) has always [`Cursor::TEXT_LEN`] characters, all of
 /// them safe in URLs and HTTP headers. It is opaque: a version and a check guard it, and only the
@@ -119,6 +120,17 @@ impl Cursor {
             Source::Stderr => (other, offset),
         };
         Self { stream, generation, stdout, stderr }
+    }
+
+    /// The place before the event number `seq` of the feed `stream`. Bytes are never resumed from it, as no stream of bytes
+    /// has that identity.
+    pub const fn of_event(stream: StreamId, seq: u64) -> Self {
+        Self { stream, generation: Generation(0), stdout: seq, stderr: 0 }
+    }
+
+    /// Of a place in a feed: the number of the event behind it.
+    pub const fn event(&self) -> u64 {
+        self.stdout
     }
 
     /// The stream that it is a place in.

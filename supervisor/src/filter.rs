@@ -1,6 +1,7 @@
-//! Which containers of a list are wanted. Pure.
+//! Which containers of a list, and which events of the feed, are wanted. Pure.
 
 use crate::container::state::State;
+use crate::events::Event;
 use crate::handle::Inspect;
 
 /// What a container must have to be listed: everything that was asked for; without any call, each one.
@@ -64,5 +65,68 @@ impl Filter {
         let labels = self.labels.iter().all(|(name, value)| container.labels.get(name) == Some(value));
         let properties = self.properties.iter().all(|(name, value)| container.properties.get(name) == Some(value));
         state && labels && properties && container.id.starts_with(&self.id_prefix)
+    }
+}
+
+/// What an event must have to be read: everything that was asked for; without any call, each one. Events about no
+/// container, as the loss of the keeper, have neither id nor label.
+///
+/// ```
+/// use orangery::EventFilter;
+/// let ends = EventFilter::new().label("tenant", "7").kind("container_failed").kind("container_removed");
+/// # drop(ends);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    labels: Vec<(String, String)>,
+    ids: Vec<String>,
+    id_prefix: String,
+    kinds: Vec<String>,
+}
+
+impl EventFilter {
+    /// Everything matches.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Its container has this label with this value; of several, all.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// It is about the container with this id; of several, about one of them.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.ids.push(id.into());
+        self
+    }
+
+    /// Its container's id begins with this; the last call counts.
+    #[must_use]
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.id_prefix = prefix.into();
+        self
+    }
+
+    /// It has this [name](crate::events::Kind::name), such as `process_exited`; of several, one of them.
+    #[must_use]
+    pub fn kind(mut self, name: impl Into<String>) -> Self {
+        self.kinds.push(name.into());
+        self
+    }
+
+    /// Whether `event` is wanted.
+    #[must_use]
+    pub fn matches(&self, event: &Event) -> bool {
+        let id = event.container.as_deref().unwrap_or_default();
+        let kind = self.kinds.is_empty() || self.kinds.iter().any(|name| name == event.kind.name());
+        let ids = self.ids.is_empty() || self.ids.iter().any(|wanted| wanted == id);
+        kind && ids
+            && id.starts_with(&self.id_prefix)
+            && self.labels.iter().all(|(name, value)| event.labels.get(name) == Some(value))
     }
 }

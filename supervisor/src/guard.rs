@@ -15,6 +15,9 @@ use actix::dev::{AsyncContextParts, ContextFut};
 use actix::{Actor, Addr, AsyncContext, Context, Supervised};
 use tokio::time::Instant;
 
+use crate::events::{Kind, Voice};
+use crate::ids::ProcessId;
+
 /// More panics than this within [`WITHIN`] break an actor.
 pub(crate) const BUDGET: usize = 5;
 const WITHIN: Duration = Duration::from_secs(5);
@@ -34,15 +37,28 @@ impl Budget {
     }
 }
 
+/// Who panics, as it is told to the feed.
+pub(crate) struct Part {
+    pub(crate) actor: &'static str,
+    pub(crate) process: Option<ProcessId>,
+    pub(crate) voice: Voice,
+}
+
+impl Part {
+    fn panicked(&self, restarted: bool) {
+        self.voice.tell(self.process, Kind::ActorPanicked { actor: self.actor.into(), restarted }, None);
+    }
+}
+
 /// Run `actor` on the current arbiter. `broken` is called when its budget is spent.
-pub(crate) fn start<A>(actor: A, broken: impl FnOnce() + 'static) -> Addr<A>
+pub(crate) fn start<A>(actor: A, part: Part, broken: impl FnOnce() + 'static) -> Addr<A>
 where
     A: Actor<Context = Context<A>> + Supervised + Unpin,
 {
     let context = Context::new();
     let address = context.address();
     let life =
-        Guarded { future: context.into_future(actor), budget: Budget::default(), broken: Some(Box::new(broken)) };
+        Guarded { future: context.into_future(actor), budget: Budget::default(), part, broken: Some(Box::new(broken)) };
     actix_rt::spawn(life);
     address
 }
@@ -54,6 +70,7 @@ where
 {
     future: ContextFut<A, Context<A>>,
     budget: Budget,
+    part: Part,
     broken: Option<Box<dyn FnOnce()>>,
 }
 
@@ -72,9 +89,11 @@ where
                 Ok(poll) => return poll,
                 Err(_) if this.budget.spend(Instant::now()) && this.future.restart() => {
                     tracing::error!(actor = std::any::type_name::<A>(), "an actor panicked and goes on");
+                    this.part.panicked(true);
                 }
                 Err(_) => {
                     tracing::error!(actor = std::any::type_name::<A>(), "an actor is broken");
+                    this.part.panicked(false);
                     if let Some(broken) = this.broken.take() {
                         broken();
                     }

@@ -156,7 +156,7 @@ impl Inspect {
             pid: slot.main.born.get().map(|born| born.pid),
             init_pid: container.map(|container| container.init_pid()),
             generation: slot.main.generation,
-            labels: slot.labels.clone(),
+            labels: BTreeMap::clone(&slot.labels),
             properties: slot.properties().all().clone(),
             limits: slot.limits(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),

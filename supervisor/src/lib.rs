@@ -24,6 +24,7 @@ mod clock;
 mod command;
 mod container;
 mod error;
+pub mod events;
 pub mod faults;
 mod files;
 mod filter;
@@ -37,6 +38,8 @@ mod report;
 pub mod restart;
 mod sandbox;
 mod shard;
+#[cfg(test)]
+mod state_tables;
 mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -49,12 +52,12 @@ pub use command::{Command, ExecCommand, Output, Stdin};
 pub use container::state::State;
 pub use error::{Error, ErrorKind};
 pub use files::{Copied, CopyOptions, SkipReason, Skipped};
-pub use filter::Filter;
+pub use filter::{EventFilter, Filter};
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{
-    Captured, Cursor, Event, Gone, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,
+    Captured, Cursor, Event, Gone, GoneReason, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,
 };
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;

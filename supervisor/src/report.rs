@@ -398,6 +398,37 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Any report, for tests of what carries one.
+#[cfg(test)]
+pub(crate) fn example() -> Report {
+    let nothing = || Measured::from_option(None, "an example");
+    let totals = StreamTotals { bytes: Measured::Known(5), lost: 0 };
+    Report {
+        schema: 1,
+        id: "job".into(),
+        generation: 1,
+        pid: 7,
+        exit: ExitStatus::Code(3),
+        cause: Cause::Limit(LimitKind::Memory),
+        oom: OomVerdict::Own { kills: 1 },
+        usage: Measured::from_option(None, "an example"),
+        wall_us: Measured::Known(12),
+        create_us: nothing(),
+        start_us: 3,
+        started_at_ms: 1,
+        ended_at_ms: 2,
+        stdout: totals.clone(),
+        stderr: totals,
+        leaked_writers: true,
+        cgroup: CgroupUsage {
+            mode: "v2".into(),
+            cpu_ns: nothing(),
+            memory_peak: nothing(),
+            pids_refused: Measured::Known(2),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

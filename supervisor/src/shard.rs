@@ -56,13 +56,15 @@ impl Shards {
     }
 }
 
-/// Run `main` as the system of a new thread. The receiver says `true` when it and all shards have ended.
+/// Run `main` as the system of a new thread. When it and all shards have ended `last` is called, and the receiver then says
+/// `true`.
 ///
 /// # Errors
 /// No thread can be started.
 pub(crate) fn run_system<F>(
     shards: Shards,
     main: impl FnOnce() -> F + Send + 'static,
+    last: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<watch::Receiver<bool>>
 where
     F: Future<Output = ()>,
@@ -79,6 +81,7 @@ where
             Err(error) => tracing::error!(%error, "the supervisor's thread has no runtime"),
         }
         shards.join();
+        last();
         ended.send_replace(true);
     })?;
     Ok(receiver)

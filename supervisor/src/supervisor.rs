@@ -1,5 +1,7 @@
 //! The supervisor: what a service starts once and asks for everything.
 
+mod events;
+
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::container::life::{Policy, Wall};
 use crate::error::{Error, ErrorKind};
+use crate::events::{Feed, HISTORY};
 use crate::faults::Faults;
 use crate::filter::Filter;
 use crate::guard;
@@ -53,6 +56,7 @@ struct Inner {
     system: ArbiterHandle,
     admission: Admission,
     faults: Faults,
+    feed: Feed,
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
     native: Option<NativeRuntime>,
@@ -81,6 +85,7 @@ pub struct SupervisorBuilder {
     faults: Faults,
     clock: Clock,
     enter_leaf: bool,
+    event_history: usize,
 }
 
 impl SupervisorBuilder {
@@ -159,7 +164,7 @@ impl SupervisorBuilder {
         options.faults = self.faults.of_runtime();
         let (runtime, driver) = NativeRuntime::start(options)?;
         let native = runtime.clone();
-        self.start(Arc::new(runtime), Some(native), driver.run())
+        self.start(Arc::new(runtime), Some(native), |lost| driver.run_telling(lost))
     }
 
     /// Start it on another runtime: a scripted fake.
@@ -168,14 +173,14 @@ impl SupervisorBuilder {
     /// No thread can be started.
     #[cfg(any(test, feature = "testing"))]
     pub fn build_on(self, runtime: Arc<dyn Runtime>) -> Result<Supervisor, Error> {
-        self.start(runtime, None, std::future::ready(()))
+        self.start(runtime, None, |_| std::future::ready(()))
     }
 
-    fn start(
+    fn start<D: Future<Output = ()> + Send + 'static>(
         self,
         runtime: Arc<dyn Runtime>,
         native: Option<NativeRuntime>,
-        driver: impl Future<Output = ()> + Send + 'static,
+        driver: impl FnOnce(Box<dyn FnOnce() + Send>) -> D,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
             static SAID: Once = Once::new();
@@ -188,18 +193,25 @@ impl SupervisorBuilder {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock);
         let stop = Arc::new(Notify::new());
+        let feed = Feed::new(self.event_history);
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
-        let ended = run_system(shards, move || async move {
+        let (keeper, keeper_ended) = events::Watch::new(&feed);
+        let (driver, voice) = (driver(keeper_ended), feed.voice());
+        let part = guard::Part { actor: "manager", process: None, voice: voice.clone() };
+        let system = move || async move {
             let driver = tokio::spawn(driver);
             let for_manager = Arc::clone(&runtime);
-            let manager = guard::start(ManagerActor::new(for_manager, for_shards, faults), || ());
+            let manager = guard::start(ManagerActor::new(for_manager, for_shards, faults, voice), part, || ());
             let _ = sender.send((manager.clone(), actix_rt::Arbiter::current()));
             for_system.notified().await;
+            keeper.leave();
             close(&manager, &runtime).await;
             let _ = driver.await;
-        })
-        .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
+        };
+        let for_end = feed.clone();
+        let ended = run_system(shards, system, move || for_end.close())
+            .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
         let (manager, system) =
             receiver.recv().map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
         let inner = Inner {
@@ -207,6 +219,7 @@ impl SupervisorBuilder {
             system,
             admission: Admission::new(self.max_containers),
             faults: self.faults,
+            feed,
             stop,
             ended,
             native,
@@ -263,6 +276,7 @@ impl Supervisor {
             enter_leaf: false,
             faults: Faults::default(),
             clock: Clock::default(),
+            event_history: HISTORY,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The limits that a container may ask for, in cgroup v2's terms, and their validation. Pure: no files, no modes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// 512 KiB: below it not even the first process of a container (its stacks, page tables and descriptor table are
 /// charged too) can be made; a smaller number is nearly always a forgotten unit.
@@ -22,7 +22,7 @@ const NODES: u32 = 1024;
 /// let limits = Limits { memory: Some(64 << 20), pids: Some(32), ..Limits::default() };
 /// assert!(limits.validate().is_empty());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory in bytes: `memory.max` (v2, 4.5), `memory.limit_in_bytes` (v1). Rounded down to a page by the kernel.
     pub memory: Option<u64>,
@@ -48,7 +48,7 @@ pub struct Limits {
 /// let half = CpuQuota { quota_us: 50_000, period_us: 100_000 };
 /// assert!(Limits { cpu_quota: Some(half), ..Limits::default() }.validate().is_empty());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuQuota {
     /// Microseconds of CPU time, at least 1000.
     pub quota_us: u64,

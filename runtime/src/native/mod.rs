@@ -112,12 +112,18 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Ends when the keeper has ended and the runtime was shut down, or is used by nobody any more. What must be given
-    /// back is given back without a keeper too.
+    /// [`Driver::run_telling`], and nobody is told.
     pub async fn run(self) {
+        self.run_telling(|| ()).await;
+    }
+
+    /// Ends when the keeper has ended and the runtime was shut down, or is used by nobody any more. What must be given
+    /// back is given back without a keeper too. `keeper_ended` is called when the keeper has ended, for whatever reason.
+    pub async fn run_telling(self, keeper_ended: impl FnOnce()) {
         let Driver { keeper, janitor } = self;
         let janitor = tokio::spawn(janitor.run());
         keeper.run().await;
+        keeper_ended();
         let _ = janitor.await;
     }
 }

@@ -154,6 +154,7 @@ impl Handler<Update> for ContainerActor {
             let answer = written.map_err(|_| Error::lost_request()).and_then(|done| done.map_err(Into::into));
             if answer.is_ok() {
                 slot.updated(limits);
+                slot.step(Input::Updated);
             }
             let _ = reply.send(answer);
         });

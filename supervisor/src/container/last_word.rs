@@ -32,13 +32,13 @@ impl Drop for LastWord {
         let known = *slot.exit.borrow();
         let exit = known.unwrap_or_else(|| Exit::new(ExitStatus::Lost, None, orangery_runtime::native::now_ns()));
         let _ = slot.kill(crate::report::Cause::SupervisorFault);
-        slot.exit.send_replace(Some(exit));
+        slot.exited(exit);
         let report = if slot.main {
             report::of_main(owner, &exit, &Evidence::default(), EndReason::Abandoned)
         } else {
             report::of_further(owner, slot, &exit, EndReason::Abandoned, (None, None))
         };
-        slot.report.send_replace(Some(Arc::new(report)));
+        slot.report.send_replace(Some(slot.conclude(report)));
         // Nobody else will remove it. Where the shard is taken down this comes to nothing, and the keeper does it.
         if slot.main
             && let Some(container) = owner.container.get().map(Arc::clone)

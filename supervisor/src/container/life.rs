@@ -116,6 +116,7 @@ async fn begin(order: Order) -> Option<Living> {
     let container: Arc<dyn Container> = match created {
         Ok(container) => Arc::from(container),
         Err(error) => {
+            let _ = slot.failure.set(error.clone());
             slot.step(Input::Failed);
             let _ = reply.send(Err(error));
             return None;
@@ -123,6 +124,8 @@ async fn begin(order: Order) -> Option<Living> {
     };
     let create_us = micros(began);
     let _ = slot.container.set(Arc::clone(&container));
+    let _ = slot.create_us.set(create_us);
+    slot.step(Input::Created);
     let kept = match policy.keep_files {
         true => container.root().map(|root| slot.keep_root(root)).map_err(Error::from),
         false => Ok(()),
@@ -141,6 +144,7 @@ async fn begin(order: Order) -> Option<Living> {
         Ok(started) => started,
         Err(error) => {
             let _ = container.delete().await;
+            let _ = slot.failure.set(error.clone());
             slot.step(Input::Failed);
             let _ = reply.send(Err(error));
             return None;
@@ -154,7 +158,9 @@ async fn begin(order: Order) -> Option<Living> {
         let _ = slot.main.kill(Cause::Stop { escalated: true });
     }
     let for_actor = Arc::clone(&slot);
-    let actor = guard::start(ContainerActor::new(Arc::clone(&slot), faults.clone()), move || broken(&for_actor.main));
+    let part = slot.part();
+    let actor =
+        guard::start(ContainerActor::new(Arc::clone(&slot), faults.clone()), part, move || broken(&for_actor.main));
     let _ = slot.actor.set(actor.clone());
     let _ = reply.send(Ok((Owned::new(&slot), actor.clone(), main.clone())));
     Some(Living { slot, container, started, policy, faults, actor, main })
@@ -184,7 +190,7 @@ fn give_birth(
         start_us,
         piped: (started.stdout.is_some(), started.stderr.is_some()),
     };
-    let _ = slot.born.set(born);
+    slot.bear(born);
     // Before anybody has a handle: who asks for the standard input finds it.
     if let Some(stdin) = started.stdin.take() {
         match StdinWriter::from_fd(stdin) {
@@ -202,7 +208,8 @@ fn give_birth(
         }
     }
     let for_guard = Arc::clone(slot);
-    let actor = guard::start(ProcessActor::new(Arc::clone(slot), faults.clone()), move || broken(&for_guard));
+    let part = slot.part();
+    let actor = guard::start(ProcessActor::new(Arc::clone(slot), faults.clone()), part, move || broken(&for_guard));
     let _ = slot.actor.set(actor.clone());
     actor
 }
@@ -224,13 +231,14 @@ impl Living {
         let evidence = container.finish().await;
         let instead = faults.pass_report().await;
         let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
+        let report = slot.main.conclude(report);
         // Removed before it is told: who has the report in hand finds nothing left.
         if let Err(error) = container.delete().await {
             tracing::error!(container = %slot.id, %error, "the container could not be removed");
             let _ = slot.left.set(error.into());
         }
         slot.step(if policy.keep_files { Input::Kept } else { Input::Removed });
-        slot.main.report.send_replace(Some(Arc::new(report)));
+        slot.main.report.send_replace(Some(report));
         actor.do_send(Removed);
         slot.until_let_go().await;
     }
@@ -266,7 +274,7 @@ fn watch_process(
             Err(_) => orangery_runtime::native::exit_of(pidfd).await,
         };
         slot.settle_deadline(&exit);
-        slot.exit.send_replace(Some(exit));
+        slot.exited(exit);
         slot.close_ends();
         slot.release();
         actor.do_send(Exited);
@@ -321,7 +329,7 @@ async fn enforce_output(slot: &Arc<Slot>, cap: u64) {
 /// Start another process in a running container and see it through.
 pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container>, message: Exec, faults: Faults) {
     let Exec { spec, wall, capture, mut reply } = message;
-    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes));
+    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice()));
     let captures = capture.then(|| slot.capture());
     let began = Instant::now();
     let start = async {
@@ -335,6 +343,7 @@ pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container
     let mut started = match started {
         Ok(started) => started,
         Err(error) => {
+            slot.stillborn(&error);
             let _ = reply.send(Err(error));
             return;
         }
@@ -366,7 +375,7 @@ pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container
     };
     let instead = faults.pass_report().await;
     let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
-    slot.report.send_replace(Some(Arc::new(report)));
+    slot.report.send_replace(Some(slot.conclude(report)));
 }
 
 /// A report or an exit that may come later.

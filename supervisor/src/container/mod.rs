@@ -24,4 +24,5 @@ mod report;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;
+mod tell;
 mod wall;

@@ -14,17 +14,24 @@ use tokio::sync::{Notify, watch};
 use super::actor::ContainerActor;
 use super::processes::Processes;
 use super::properties::Properties;
-use super::state::{Input, State, Verdict, next};
+use super::state::{Input, State, Verdict, news, next};
 use crate::admission::Permit;
 use crate::error::Error;
+use crate::events::Voice;
 use crate::ids::ProcessId;
-use crate::process::slot::Slot;
+use crate::process::slot::{FIRST_GENERATION, Slot};
 use crate::report::Cause;
 
 /// One container as everybody sees it.
 pub(crate) struct ContainerSlot {
     pub(crate) id: String,
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Arc<BTreeMap<String, String>>,
+    /// Tells what happens to it.
+    pub(super) voice: Voice,
+    /// Making it took this long, in microseconds.
+    pub(super) create_us: OnceLock<u64>,
+    /// Why it could not be made or started.
+    pub(super) failure: OnceLock<Error>,
     limits: Mutex<Limits>,
     properties: Mutex<Properties>,
     pub(crate) ring_bytes: usize,
@@ -100,17 +107,28 @@ impl Drop for Owned {
 }
 
 impl ContainerSlot {
-    pub(crate) fn new(id: &str, labels: BTreeMap<String, String>, limits: Limits, keeping: Keeping) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        labels: BTreeMap<String, String>,
+        limits: Limits,
+        keeping: Keeping,
+        feed: &Voice,
+    ) -> Self {
         let Keeping { ring_bytes, drain_grace } = keeping;
+        let labels = Arc::new(labels);
+        let voice = feed.of(id, &labels, FIRST_GENERATION);
         Self {
             id: id.to_owned(),
             labels,
+            voice: voice.clone(),
+            create_us: OnceLock::new(),
+            failure: OnceLock::new(),
             limits: Mutex::new(limits),
             properties: Mutex::default(),
             ring_bytes,
             drain_grace,
             container: OnceLock::new(),
-            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes)),
+            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, voice)),
             processes: Processes::default(),
             actor: OnceLock::new(),
             captures: Mutex::new(None),
@@ -134,7 +152,7 @@ impl ContainerSlot {
         *self.captures.lock().unwrap_or_else(PoisonError::into_inner) = Some(both);
     }
 
-    /// Take one step of the table.
+    /// Take one step of the table. What it is about is in the slot before: the feed is told here.
     pub(crate) fn step(&self, input: Input) -> Verdict {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (after, verdict) = next(*state, input);
@@ -142,6 +160,9 @@ impl ContainerSlot {
             tracing::debug!(container = %self.id, from = ?*state, to = ?after, ?input, ?verdict, "container");
         }
         *state = after;
+        if let Some(news) = news(input, verdict) {
+            self.tell(news);
+        }
         if after == State::Gone {
             // Before anybody is told: who has seen the end may make another at once.
             drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -26,9 +26,16 @@ pub enum State {
     Gone,
 }
 
+#[cfg(test)]
+impl State {
+    pub(crate) const ALL: [State; 6] =
+        [State::Creating, State::Running, State::Paused, State::Ending, State::Kept, State::Gone];
+}
+
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
+    Created,
     Started,
     Failed,
     Exec,
@@ -37,6 +44,7 @@ pub(crate) enum Input {
     Resume,
     Resumed,
     Update,
+    Updated,
     MainExited,
     Kept,
     Removed,
@@ -44,7 +52,8 @@ pub(crate) enum Input {
 
 impl Input {
     #[cfg(test)]
-    pub(crate) const ALL: [Input; 11] = [
+    pub(crate) const ALL: [Input; 13] = [
+        Input::Created,
         Input::Started,
         Input::Failed,
         Input::Exec,
@@ -53,6 +62,7 @@ impl Input {
         Input::Resume,
         Input::Resumed,
         Input::Update,
+        Input::Updated,
         Input::MainExited,
         Input::Kept,
         Input::Removed,
@@ -76,6 +86,7 @@ pub(crate) enum Verdict {
 pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
     use Verdict::{Already, Go, Ignore, Refuse};
     match (state, input) {
+        (State::Creating, Input::Created) => (state, Go),
         (State::Creating, Input::Started) => (State::Running, Go),
         (State::Creating, Input::Failed) => (State::Gone, Go),
         (State::Creating, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
@@ -86,6 +97,7 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         }
         (State::Running, Input::Exec | Input::Pause | Input::Update) => (state, Go),
         (State::Paused, Input::Resume | Input::Update) => (state, Go),
+        (State::Running | State::Paused, Input::Updated) => (state, Go),
         (State::Running, Input::Paused) => (State::Paused, Go),
         (State::Paused, Input::Resumed) => (State::Running, Go),
         // A pause may be under way, or have failed half way: the runtime takes one after the other, and a thaw of what
@@ -98,11 +110,45 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         (State::Ending | State::Kept | State::Gone, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
             (state, Refuse("the container has ended"))
         }
+        (State::Gone, Input::Removed) => (state, Ignore("it is gone already")),
         (_, Input::Removed) => (State::Gone, Go),
-        (State::Creating, Input::Paused | Input::Resumed) => (state, Ignore("nothing to freeze yet")),
+        (State::Creating, Input::Paused | Input::Resumed | Input::Updated) => (state, Ignore("it does not run yet")),
         (State::Creating | State::Running | State::Paused, Input::Kept) => (state, Ignore("it has not ended")),
-        (State::Running | State::Paused, Input::Started | Input::Failed) => (state, Ignore("it runs already")),
+        (State::Running | State::Paused, Input::Created | Input::Started | Input::Failed) => {
+            (state, Ignore("it runs already"))
+        }
         (State::Ending | State::Kept | State::Gone, _) => (state, Ignore("late news of an ended container")),
+    }
+}
+
+/// What the feed is told when `input` was carried out: of news each, of requests none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Created,
+    Started,
+    Failed,
+    Paused,
+    Resumed,
+    Updated,
+    Exited,
+    Kept,
+    Removed,
+}
+
+/// The news of a step of the table.
+pub(crate) const fn news(input: Input, verdict: Verdict) -> Option<News> {
+    match (verdict, input) {
+        (Verdict::Go, Input::Created) => Some(News::Created),
+        (Verdict::Go, Input::Started) => Some(News::Started),
+        (Verdict::Go, Input::Failed) => Some(News::Failed),
+        (Verdict::Go, Input::Paused) => Some(News::Paused),
+        (Verdict::Go, Input::Resumed) => Some(News::Resumed),
+        (Verdict::Go, Input::Updated) => Some(News::Updated),
+        (Verdict::Go, Input::MainExited) => Some(News::Exited),
+        (Verdict::Go, Input::Kept) => Some(News::Kept),
+        (Verdict::Go, Input::Removed) => Some(News::Removed),
+        (Verdict::Go, Input::Exec | Input::Pause | Input::Resume | Input::Update) => None,
+        (Verdict::Already | Verdict::Ignore(_) | Verdict::Refuse(_), _) => None,
     }
 }
 
@@ -110,25 +156,30 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
 mod tests {
     use super::*;
 
-    const STATES: [State; 6] =
-        [State::Creating, State::Running, State::Paused, State::Ending, State::Kept, State::Gone];
-
     #[test]
     fn nothing_comes_back_from_gone_and_nothing_is_accepted_after_the_end() {
         for input in Input::ALL {
             let (after, verdict) = next(State::Gone, input);
             assert_eq!(after, State::Gone, "{input:?}");
-            if input != Input::Removed {
-                assert_ne!(verdict, Verdict::Go, "{input:?}");
-            }
+            assert_ne!(verdict, Verdict::Go, "{input:?}");
         }
     }
 
     #[test]
     fn a_command_is_answered_in_every_state() {
-        for state in STATES {
+        for state in State::ALL {
             for input in [Input::Exec, Input::Pause, Input::Resume, Input::Update] {
                 assert!(!matches!(next(state, input).1, Verdict::Ignore(_)), "{state:?} {input:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_change_of_state_is_news() {
+        for state in State::ALL {
+            for input in Input::ALL {
+                let (after, verdict) = next(state, input);
+                assert!(after == state || news(input, verdict).is_some(), "{state:?} {input:?}");
             }
         }
     }

@@ -20,12 +20,12 @@ impl ContainerHandle {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a name that is empty or longer than 128 bytes or a value
     /// longer than 4,096, [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) for a 65th property. Nothing changes then.
     pub fn set_property(&self, name: &str, value: impl Into<String>) -> Result<Option<String>, Error> {
-        self.inner.slot.properties().set(name, value.into())
+        self.inner.slot.set_property(name, value.into())
     }
 
     /// Take a property away, and get what it was.
     pub fn remove_property(&self, name: &str) -> Option<String> {
-        self.inner.slot.properties().remove(name)
+        self.inner.slot.remove_property(name)
     }
 
     /// The value of a property.

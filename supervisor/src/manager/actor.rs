@@ -12,6 +12,7 @@ use crate::container::life::{self, Order};
 use crate::container::slot::{ContainerSlot, Keeping, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
+use crate::events::Voice;
 use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
 use crate::shard::Shards;
@@ -21,6 +22,7 @@ pub(crate) struct ManagerActor {
     runtime: Arc<dyn Runtime>,
     shards: Shards,
     faults: Faults,
+    voice: Voice,
     waited: bool,
     registry: Registry<Arc<ContainerSlot>>,
     shutting_down: Vec<oneshot::Sender<()>>,
@@ -28,11 +30,12 @@ pub(crate) struct ManagerActor {
 }
 
 impl ManagerActor {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, shards: Shards, faults: Faults) -> Self {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, shards: Shards, faults: Faults, voice: Voice) -> Self {
         Self {
             runtime,
             shards,
             faults,
+            voice,
             registry: Registry::default(),
             shutting_down: Vec::new(),
             closed: false,
@@ -89,7 +92,7 @@ impl Handler<Create> for ManagerActor {
             return;
         }
         let keeping = Keeping { ring_bytes, drain_grace: policy.drain_grace };
-        let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), keeping));
+        let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), keeping, &self.voice));
         if capture {
             slot.capture();
         }

@@ -21,3 +21,4 @@ pub(crate) mod actor;
 pub(crate) mod msg;
 pub(crate) mod slot;
 pub(crate) mod state;
+mod tell;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::actor::ProcessActor;
 use crate::error::{Error, ErrorKind};
+use crate::events::Voice;
 use crate::ids::ProcessId;
 use crate::report::{Cause, LimitKind, Report};
 
@@ -41,8 +42,12 @@ pub(crate) struct Slot {
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
     /// The keeper's copy of its wall limit, while it lives.
     pub(crate) deadline: Mutex<Option<Lease>>,
+    /// Tells what happens to it.
+    pub(super) voice: Voice,
+    /// Its report was made, and told to the feed.
+    pub(crate) concluded: OnceLock<Arc<Report>>,
     /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
-    intent: Mutex<Option<Intent>>,
+    pub(super) intent: Mutex<Option<Intent>>,
 }
 
 /// Why we set out to end a process.
@@ -97,7 +102,7 @@ impl Born {
 }
 
 impl Slot {
-    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize) -> Self {
+    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize, voice: Voice) -> Self {
         let generation = FIRST_GENERATION;
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
@@ -115,6 +120,8 @@ impl Slot {
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
             deadline: Mutex::new(None),
+            voice,
+            concluded: OnceLock::new(),
             intent: Mutex::new(None),
         }
     }
@@ -133,6 +140,7 @@ impl Slot {
     pub(crate) fn intend(&self, cause: Cause, gently: bool) {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         if intent.is_none() && !self.ended() {
+            self.tell_stopping(&cause);
             *intent = Some(Intent { cause, gently });
         }
     }
@@ -152,6 +160,7 @@ impl Slot {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Intent { cause: Cause::Stop { escalated }, .. }) = &mut *intent {
             *escalated = true;
+            self.tell_stopping(&Cause::Stop { escalated: true });
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod abort;
 mod actors;
+mod events;
 mod exec;
 mod faults;
 mod files;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         memory::trials(),
         abort::trials(),
         actors::trials(),
+        events::trials(),
         exec::trials(),
         faults::trials(),
         files::trials(),

@@ -1,0 +1,119 @@
+//! The writing side of the feed, and what both sides share.
+//!
+//! Told where the tables change: [`ContainerSlot::step`](crate::container::slot::ContainerSlot::step) and the process
+//! [`Slot`](crate::process::slot::Slot), under their locks, so that the order of the feed is the order of what happened.
+//! Whoever tells waits for no reader; a reader that is too slow learns how many it has missed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::SystemTime;
+
+use orangery_io_stream::{Cursor, StreamId};
+
+use super::ring::Ring;
+use super::{Event, Kind, SCHEMA};
+use crate::ids::ProcessId;
+use crate::report::{Cause, unix_ms};
+
+/// Events that are kept for readers that come later or are slow, unless told otherwise.
+pub(crate) const HISTORY: usize = 4096;
+
+/// The feed of one supervisor. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Feed(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) id: StreamId,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) ring: Ring,
+    pub(super) closed: bool,
+    /// Where each reader is.
+    pub(super) readers: BTreeMap<u64, u64>,
+    /// Those of them that have everything and wait.
+    pub(super) waiting: BTreeMap<u64, Waker>,
+    pub(super) numbers: u64,
+}
+
+impl Feed {
+    pub(crate) fn new(history: usize) -> Self {
+        let state = State {
+            ring: Ring::new(history),
+            closed: false,
+            readers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            numbers: 0,
+        };
+        Self(Arc::new(Shared { id: StreamId::random(), state: Mutex::new(state) }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place before event `seq`.
+    pub(super) fn cursor(&self, seq: u64) -> Cursor {
+        Cursor::of_event(self.0.id, seq)
+    }
+
+    /// Whoever speaks about no container.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { feed: self.clone(), container: None, labels: Arc::default(), generation: 0 }
+    }
+
+    /// Nothing comes any more: readers end when they have everything.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        wake(state);
+    }
+
+    fn publish(&self, voice: &Voice, process: Option<ProcessId>, kind: Kind, cause: Option<Cause>) {
+        let mut state = self.state();
+        let event = Event {
+            schema: SCHEMA,
+            seq: state.ring.next(),
+            at_ms: unix_ms(SystemTime::now()),
+            mono_ns: orangery_runtime::native::now_ns(),
+            container: voice.container.clone(),
+            labels: Arc::clone(&voice.labels),
+            process,
+            generation: voice.generation,
+            cause,
+            kind,
+        };
+        state.ring.push(Arc::new(event));
+        wake(state);
+    }
+}
+
+/// Wake who waits, outside of the lock.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waiting = std::mem::take(&mut state.waiting);
+    drop(state);
+    waiting.into_values().for_each(Waker::wake);
+}
+
+/// Speaks about one container, or about none. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Voice {
+    feed: Feed,
+    container: Option<Arc<str>>,
+    labels: Arc<BTreeMap<String, String>>,
+    generation: u32,
+}
+
+impl Voice {
+    /// About this container from now on.
+    pub(crate) fn of(&self, id: &str, labels: &Arc<BTreeMap<String, String>>, generation: u32) -> Self {
+        Self { feed: self.feed.clone(), container: Some(id.into()), labels: Arc::clone(labels), generation }
+    }
+
+    /// This has happened to the container or to a process of it. Never blocks on a reader.
+    pub(crate) fn tell(&self, process: Option<ProcessId>, kind: Kind, cause: Option<Cause>) {
+        self.feed.publish(self, process, kind, cause);
+    }
+}

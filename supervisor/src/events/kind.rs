@@ -1,0 +1,161 @@
+//! What can have happened. Plain data.
+
+use std::sync::Arc;
+
+use orangery_runtime::cgroup::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
+
+/// What has happened, with what belongs to it. In JSON its name is the field `kind`, beside the fields of the
+/// [`Event`](super::Event).
+///
+/// The list grows: skip what you do not know. In a text of a newer version an unknown kind is read as [`Kind::Unknown`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// Namespaces, cgroup and pid 1 are there; nothing runs yet.
+    ContainerCreated {
+        /// `v2`, `v1`, `hybrid` or `none`.
+        cgroup_mode: String,
+        /// Making it took this long, in microseconds.
+        create_us: u64,
+    },
+    /// Its main process runs.
+    ContainerStarted {
+        /// The main process outside.
+        pid: i32,
+        /// pid 1 of the container outside.
+        init_pid: i32,
+    },
+    /// It could not be made or started, and nothing of it is left. Its last event.
+    ContainerFailed(Failure),
+    /// It is frozen.
+    ContainerPaused,
+    /// It runs again.
+    ContainerResumed,
+    /// Its limits were changed.
+    ContainerUpdated {
+        /// All of them, as they are now.
+        limits: Limits,
+    },
+    /// Somebody or something sets out to end it; the event's cause says who. A second time when a gentle stop has needed
+    /// a kill.
+    ContainerStopping,
+    /// Its main process has ended and its output is drained, or was given up.
+    ContainerExited {
+        /// How the main process ended.
+        exit: ExitStatus,
+    },
+    /// It is removed but for its files, which are kept until it is deleted.
+    ContainerKept,
+    /// Nothing of it is left. Its last event; without a start before it, it was given up while it was made.
+    ContainerRemoved,
+    /// A process was exec'd; the main one has the number 0.
+    ProcessStarted {
+        /// Outside.
+        pid: i32,
+        /// Starting it took this long, in microseconds.
+        start_us: u64,
+    },
+    /// A further process could not be started.
+    ProcessFailed(Failure),
+    /// As [`Kind::ContainerStopping`], of a further process.
+    ProcessStopping,
+    /// It has ended: told at once, before its output is drained.
+    ProcessExited {
+        /// How.
+        exit: ExitStatus,
+    },
+    /// Its output is drained, the kernel's evidence is read, and its report is made. Of a main process its container is
+    /// removed next.
+    ProcessEnded {
+        /// The report.
+        report: Arc<Report>,
+    },
+    /// The OOM killer took processes of it.
+    Oom {
+        /// Whose limit it was.
+        verdict: OomVerdict,
+    },
+    /// A limit was reached. It has ended the process only if the report's cause says so.
+    LimitHit {
+        /// Which.
+        limit: LimitKind,
+    },
+    /// Something that outlived the process held its output when the drain grace was over.
+    LeakedWriters,
+    /// A property of the container was set or removed.
+    PropertyChanged {
+        /// Its name; [`inspect`](crate::ContainerHandle::inspect) tells its value.
+        name: String,
+        /// It is gone.
+        removed: bool,
+    },
+    /// An actor of ours panicked.
+    ActorPanicked {
+        /// `manager`, `container` or `process`.
+        actor: String,
+        /// It goes on with the message in hand lost; else its budget is spent and what it was responsible for is killed.
+        restarted: bool,
+    },
+    /// The keeper is gone: what runs goes on, nothing new can be started.
+    KeeperLost,
+    /// A kind that this version does not know: the event was written by a newer one.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What could not be done, as the [`Error`](crate::Error) of whoever asked says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Where in the creation, such as `step 12 move-mount`, when it had got that far.
+    pub stage: Option<String>,
+    /// The kernel's error number.
+    pub errno: Option<i32>,
+    /// In words.
+    pub why: String,
+}
+
+impl From<&crate::Error> for Failure {
+    fn from(error: &crate::Error) -> Self {
+        Self { stage: error.stage().map(str::to_owned), errno: error.errno(), why: error.to_string() }
+    }
+}
+
+impl Kind {
+    /// Its name, as in JSON: `"process_exited"`.
+    ///
+    /// ```
+    /// assert_eq!(orangery::events::Kind::KeeperLost.name(), "keeper_lost");
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ContainerCreated { .. } => "container_created",
+            Self::ContainerStarted { .. } => "container_started",
+            Self::ContainerFailed(_) => "container_failed",
+            Self::ContainerPaused => "container_paused",
+            Self::ContainerResumed => "container_resumed",
+            Self::ContainerUpdated { .. } => "container_updated",
+            Self::ContainerStopping => "container_stopping",
+            Self::ContainerExited { .. } => "container_exited",
+            Self::ContainerKept => "container_kept",
+            Self::ContainerRemoved => "container_removed",
+            Self::ProcessStarted { .. } => "process_started",
+            Self::ProcessFailed(_) => "process_failed",
+            Self::ProcessStopping => "process_stopping",
+            Self::ProcessExited { .. } => "process_exited",
+            Self::ProcessEnded { .. } => "process_ended",
+            Self::Oom { .. } => "oom",
+            Self::LimitHit { .. } => "limit_hit",
+            Self::LeakedWriters => "leaked_writers",
+            Self::PropertyChanged { .. } => "property_changed",
+            Self::ActorPanicked { .. } => "actor_panicked",
+            Self::KeeperLost => "keeper_lost",
+            Self::Unknown => "unknown",
+        }
+    }
+}
