@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use orangery_runtime as runtime;
 use orangery_runtime::spec::{Resource, rlimit};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// Descriptors of the supervisor's process that one container takes at most.
 pub const DESCRIPTORS_EACH: u64 = 4;
@@ -50,7 +50,13 @@ impl Admission {
         Self { used: Arc::default(), most, nofile: || Resource::Nofile.current().0 }
     }
 
-    /// A permit, or the refusal that says which budget is spent.
+    /// Descriptors that are promised to containers or kept free.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn descriptors(&self) -> u64 {
+        self.used.load(Ordering::Acquire) as u64 * DESCRIPTORS_EACH + DESCRIPTORS_RESERVED
+    }
+
+    /// A permit, or the refusal that says which budget is spent, in words and as its field.
     pub(crate) fn permit(&self) -> Result<Permit, Error> {
         let nofile = (self.nofile)();
         let fit = usize::try_from(containers_that_fit(nofile)).unwrap_or(usize::MAX);
@@ -62,7 +68,7 @@ impl Admission {
             Err(used) => {
                 let what =
                     format!("{used} containers exist or are being made; this supervisor's limit is {}", self.most);
-                Err(Error::new(ErrorKind::Exhausted, what))
+                Err(runtime::Error::new(runtime::ErrorKind::Exhausted, what).with_field("containers").into())
             }
         }
     }
@@ -74,7 +80,7 @@ fn descriptors_spent(used: usize, nofile: u64) -> Error {
          {DESCRIPTORS_RESERVED} in reserve do not fit below RLIMIT_NOFILE, {nofile}"
     );
     let error = runtime::Error::new(runtime::ErrorKind::Exhausted, what);
-    error.with_hint("raise the limit on open files, such as with `ulimit -n`").into()
+    error.with_field("descriptors").with_hint("raise the limit on open files, such as with `ulimit -n`").into()
 }
 
 impl Drop for Permit {
@@ -86,12 +92,14 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn one_above_the_limit_is_refused_at_once_and_a_permit_comes_back() {
         let admission = Admission::new(2);
         let held = [admission.permit().unwrap(), admission.permit().unwrap()];
-        assert_eq!(admission.permit().unwrap_err().kind(), ErrorKind::Exhausted);
+        let refused = admission.permit().unwrap_err();
+        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Exhausted, Some("containers")));
         drop(held);
         assert!(admission.permit().is_ok());
     }
@@ -101,7 +109,7 @@ mod tests {
         let admission = Admission { nofile: || 64 + 2 * 4 + 3, ..Admission::new(10) };
         let held = [admission.permit().unwrap(), admission.permit().unwrap()];
         let refused = admission.permit().unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Exhausted);
+        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Exhausted, Some("descriptors")));
         assert!(refused.to_string().contains("RLIMIT_NOFILE, 75") && refused.hint().is_some(), "{refused}");
         let roomier = Admission { nofile: || u64::MAX, ..admission };
         assert!(roomier.permit().is_ok(), "the limit as it is now");

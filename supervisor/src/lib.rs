@@ -32,6 +32,7 @@ mod guard;
 mod handle;
 mod ids;
 mod manager;
+mod metrics;
 mod process;
 mod report;
 #[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "services carry it out"))]

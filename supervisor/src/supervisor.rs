@@ -1,6 +1,8 @@
 //! The supervisor: what a service starts once and asks for everything.
 
 mod events;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -316,13 +318,14 @@ impl Supervisor {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
         async move {
             let description = &sandbox.inner;
-            let permit = supervisor.inner.admission.permit()?;
+            let meters = supervisor.inner.feed.meters();
+            let permit = supervisor.inner.admission.permit().inspect_err(|error| meters.refused(error))?;
             let mut spec = description.spec.clone();
             if spec.id.is_empty() {
                 spec.id = supervisor.name();
             }
             let faults = supervisor.inner.faults.of(&spec.id, &description.labels, FIRST_GENERATION);
-            faults.pass_admission()?;
+            faults.pass_admission().inspect_err(|error| meters.refused(error))?;
             let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
             let policy = Policy {
                 wall,

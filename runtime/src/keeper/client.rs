@@ -59,6 +59,12 @@ impl Client {
         (Client { shared }, driver)
     }
 
+    /// Requests that wait to be sent, and those that are not answered yet.
+    pub fn load(&self) -> (u64, u64) {
+        let waiting = self.shared.lock();
+        (waiting.outbox.len() as u64, waiting.answers.len() as u64)
+    }
+
     /// The keeper is gone.
     #[must_use]
     pub fn is_dead(&self) -> bool {

@@ -198,6 +198,12 @@ impl NativeRuntime {
         self.inner.keeper_pid
     }
 
+    /// Requests that wait to be sent to the keeper, and those that it has not answered yet.
+    #[must_use]
+    pub fn keeper_load(&self) -> (u64, u64) {
+        self.inner.keeper.load()
+    }
+
     /// The keeper is gone: what runs goes on, nothing new can be started.
     #[must_use]
     pub fn keeper_is_dead(&self) -> bool {

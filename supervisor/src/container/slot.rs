@@ -117,6 +117,7 @@ impl ContainerSlot {
         let Keeping { ring_bytes, drain_grace } = keeping;
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, FIRST_GENERATION);
+        voice.meters().moved(None, State::Creating);
         Self {
             id: id.to_owned(),
             labels,
@@ -158,6 +159,9 @@ impl ContainerSlot {
         let (after, verdict) = next(*state, input);
         if after != *state || verdict != Verdict::Go {
             tracing::debug!(container = %self.id, from = ?*state, to = ?after, ?input, ?verdict, "container");
+        }
+        if after != *state {
+            self.voice.meters().moved(Some(*state), after);
         }
         *state = after;
         if let Some(news) = news(input, verdict) {

@@ -14,6 +14,7 @@ use orangery_io_stream::{Cursor, StreamId};
 use super::ring::Ring;
 use super::{Event, Kind, SCHEMA};
 use crate::ids::ProcessId;
+use crate::metrics::Meters;
 use crate::report::{Cause, unix_ms};
 
 /// Events that are kept for readers that come later or are slow, unless told otherwise.
@@ -25,6 +26,7 @@ pub(crate) struct Feed(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) id: StreamId,
+    meters: Meters,
     state: Mutex<State>,
 }
 
@@ -47,7 +49,7 @@ impl Feed {
             waiting: BTreeMap::new(),
             numbers: 0,
         };
-        Self(Arc::new(Shared { id: StreamId::random(), state: Mutex::new(state) }))
+        Self(Arc::new(Shared { id: StreamId::random(), meters: Meters::default(), state: Mutex::new(state) }))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +59,19 @@ impl Feed {
     /// The place before event `seq`.
     pub(super) fn cursor(&self, seq: u64) -> Cursor {
         Cursor::of_event(self.0.id, seq)
+    }
+
+    /// What is counted.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+
+    /// How many readers there are, and how many events the slowest of them is behind.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn readers(&self) -> (u64, u64) {
+        let state = self.state();
+        let slowest = state.readers.values().min().map_or(0, |at| state.ring.next() - at);
+        (state.readers.len() as u64, slowest)
     }
 
     /// Whoever speaks about no container.
@@ -85,6 +100,7 @@ impl Feed {
             cause,
             kind,
         };
+        self.0.meters.observe(&event);
         state.ring.push(Arc::new(event));
         wake(state);
     }
@@ -110,6 +126,11 @@ impl Voice {
     /// About this container from now on.
     pub(crate) fn of(&self, id: &str, labels: &Arc<BTreeMap<String, String>>, generation: u32) -> Self {
         Self { feed: self.feed.clone(), container: Some(id.into()), labels: Arc::clone(labels), generation }
+    }
+
+    /// What is counted.
+    pub(crate) fn meters(&self) -> &Meters {
+        self.feed.meters()
     }
 
     /// This has happened to the container or to a process of it. Never blocks on a reader.

@@ -10,7 +10,7 @@ use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
 use crate::container::life::{self, Order};
 use crate::container::slot::{ContainerSlot, Keeping, Owned};
-use crate::container::state::State;
+use crate::container::state::{Input, State};
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::faults::{Faults, Mailbox, Site};
@@ -110,6 +110,7 @@ impl Handler<Create> for ManagerActor {
         faults.enlist();
         let (runtime, manager) = (Arc::clone(&self.runtime), ctx.address());
         let id = spec.id.clone();
+        let for_end = Arc::clone(&slot);
         let order = Order { slot, spec, main, policy, runtime, faults, reply };
         let sent = self.shards.run(&id, move || {
             actix_rt::spawn(life::live(order, move |slot| manager.do_send(Gone { slot: Arc::clone(slot) })));
@@ -117,6 +118,7 @@ impl Handler<Create> for ManagerActor {
         if !sent {
             // The order is dropped with its reply: the caller sees the request lost.
             tracing::error!(container = %id, "its shard is gone");
+            for_end.step(Input::Failed);
             self.registry.remove(&id, |_| true);
         }
     }

@@ -16,6 +16,7 @@ use super::actor::ProcessActor;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::ids::ProcessId;
+use crate::metrics::Enrolled;
 use crate::report::{Cause, LimitKind, Report};
 
 /// The incarnation of a container that was never restarted.
@@ -32,6 +33,8 @@ pub(crate) struct Slot {
     /// Who decides about it, once it is born.
     pub(crate) actor: OnceLock<Addr<ProcessActor>>,
     pub(crate) hub: Hub,
+    /// Its streams are counted.
+    _counted: Enrolled,
     pub(crate) born: OnceLock<Born>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
     /// Hears of the calls that its filter asks about, until somebody takes it.
@@ -106,13 +109,15 @@ impl Slot {
         let generation = FIRST_GENERATION;
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
+        let hub = Hub::new(options);
         Self {
             id: id.to_owned(),
             number,
             generation,
             main: number == ProcessId::MAIN,
             actor: OnceLock::new(),
-            hub: Hub::new(options),
+            _counted: voice.meters().enroll(&hub),
+            hub,
             born: OnceLock::new(),
             stdin: Mutex::new(None),
             listener: Mutex::new(None),

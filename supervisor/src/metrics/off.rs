@@ -1,0 +1,29 @@
+//! Counts nothing.
+
+use orangery_io_stream::Hub;
+
+use crate::State;
+use crate::error::Error;
+use crate::events::Event;
+
+#[derive(Clone, Default)]
+pub(crate) struct Meters {}
+
+/// A stream that is not counted.
+pub(crate) struct Enrolled;
+
+impl Meters {
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn observe(&self, _: &Event) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn moved(&self, _: Option<State>, _: State) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn refused(&self, _: &Error) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn enroll(&self, _: &Hub) -> Enrolled {
+        Enrolled
+    }
+}
