@@ -3,6 +3,7 @@
 #[macro_use]
 mod parts;
 mod exec;
+mod template;
 
 use std::ffi::OsStr;
 use std::future::{Future, IntoFuture};
@@ -15,12 +16,14 @@ use orangery_io_stream::{Captured, Subscriber};
 use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
+use crate::manager::msg::Birth;
 use crate::report::Report;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
 
 pub use exec::ExecCommand;
 pub(crate) use parts::Parts;
+pub(crate) use template::Template;
 
 /// What the command reads.
 ///
@@ -127,12 +130,7 @@ impl Command {
 
     async fn start(self, capture: bool) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, parts } = self;
-        let supervisor = supervisor?;
-        let Parts { wall, gentle, .. } = parts;
-        let (process, stdin) = parts.finish();
-        let handle = supervisor.create(&sandbox, process, wall, gentle, capture).await?;
-        handle.process().provide(stdin);
-        Ok(handle)
+        Template { sandbox, parts }.start(&supervisor?, capture, Birth::default()).await
     }
 
     /// Run it to its end: the one-shot form.

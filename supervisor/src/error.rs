@@ -99,6 +99,26 @@ impl Error {
         )
     }
 
+    /// What was being made was not wanted any more.
+    pub(crate) fn given_up() -> Self {
+        Self::new(ErrorKind::State, "it was given up before it had started")
+    }
+
+    /// A name that cannot be given twice.
+    pub(crate) fn taken(what: &str, id: &str) -> Self {
+        let what = format!("a {what} with the id {id:?} exists");
+        runtime::Error::new(runtime::ErrorKind::Exists, what).with_field("id").into()
+    }
+
+    /// The same call cannot succeed unless somebody changes something.
+    pub(crate) fn is_final(&self) -> bool {
+        use ErrorKind::{CommandNotExecutable, CommandNotFound, Invalid, NotFound, Permission, ShutDown, Unsupported};
+        matches!(
+            self.kind,
+            Invalid | NotFound | CommandNotFound | CommandNotExecutable | Unsupported | Permission | ShutDown
+        )
+    }
+
     fn first(&self) -> Option<&runtime::Error> {
         self.errors.first()
     }

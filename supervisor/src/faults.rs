@@ -16,7 +16,7 @@
 //! | [`PumpRead`](Site::PumpRead) | the bytes wait, and what is behind them | the read fails and the stream ends as failed | of that task: killed, the exit is lost | the bytes are lost, a gap says so ([`GapCause::Injected`](crate::stream::GapCause::Injected)) | |
 //! | [`PumpWrite`](Site::PumpWrite) | as above | | as above | as above | |
 //! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
-//! | [`ManagerMessage`](Site::ManagerMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `removed`, `exited`) is not lost | |
+//! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
 //!
@@ -58,8 +58,11 @@ pub enum Site {
     PumpWrite(Source),
     /// Bytes are about to be written to a standard input.
     Stdin,
-    /// The manager has a message of this name: `create`, `gone`, `list`, `find`, `shut down`.
+    /// The manager has a message of this name: `create`, `gone`, `list`, `find`, `supervise`, `service gone`, `find service`,
+    /// `list services`, `shut down`.
     ManagerMessage(&'static str),
+    /// A service's actor has a message of this name: `start`, `stop`, `news`, `close`.
+    ServiceMessage(&'static str),
     /// A container actor has a message of this name: `exec`, `pause`, `socket`, `update`, `stats`, `removed`.
     ContainerMessage(&'static str),
     /// A process actor has a message of this name: `signal`, `stop`, `exited`.
@@ -130,7 +133,7 @@ pub trait FaultPolicy: Send + Sync + 'static {
 }
 
 /// Messages that nobody waits for: an actor that panics over one looks for it again.
-const NEWS: [&str; 3] = ["gone", "removed", "exited"];
+const NEWS: [&str; 6] = ["gone", "service gone", "news", "close", "removed", "exited"];
 
 impl Site {
     /// Whether `fault` means anything here: the table above.
@@ -144,9 +147,13 @@ impl Site {
             (Self::PumpRead(_), fault) => matches!(fault, Delay(_) | Errno(_) | Panic | Drop),
             (Self::PumpWrite(_), fault) => matches!(fault, Delay(_) | Panic | Drop),
             (Self::Stdin, fault) => matches!(fault, Delay(_) | Errno(_) | Drop),
-            (Self::ManagerMessage(name) | Self::ContainerMessage(name) | Self::ProcessMessage(name), fault) => {
-                matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name)
-            }
+            (
+                Self::ManagerMessage(name)
+                | Self::ServiceMessage(name)
+                | Self::ContainerMessage(name)
+                | Self::ProcessMessage(name),
+                fault,
+            ) => matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name),
             (Self::Admission, fault) => matches!(fault, Errno(_) | Drop),
             (Self::Record | Self::Log, _) => false,
         }

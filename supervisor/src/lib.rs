@@ -35,9 +35,9 @@ mod manager;
 mod metrics;
 mod process;
 mod report;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "services carry it out"))]
 pub mod restart;
 mod sandbox;
+mod service;
 mod shard;
 #[cfg(test)]
 mod state_tables;
@@ -73,6 +73,8 @@ pub use orangery_runtime::spec::{
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};
 pub use sandbox::{Sandbox, SandboxBuilder};
+pub use service::state::ServiceState;
+pub use service::{BackOff, Change, Service, ServiceChanges, ServiceInspect};
 pub use supervisor::{Supervisor, SupervisorBuilder};
 
 /// A command on the process's shared supervisor: the shortest form.

@@ -1,8 +1,8 @@
 //! When something that has ended is started again: a description ([`Restart`]) and its carrying out (`budget`). Pure:
 //! times come in as arguments, nothing here waits, reads a clock or starts anything.
 //!
-//! An end is first [judged](Restart::judge): the exit classes, then what it was of itself. The policy then says whether
-//! there is to be another start (the table [`Policy::answer`]), the back-off when, and the window whether that is one
+//! An end is first judged: by the exit classes, then what it was of itself. The policy then says whether
+//! there is to be another start (the table of [`Policy`]), the back-off when, and the window whether that is one
 //! too many.
 //!
 //! # Defaults
@@ -24,9 +24,9 @@ mod tests;
 
 use std::time::Duration;
 
+use orangery_runtime::Error as RuntimeError;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::report::{Cause, ExitStatus, LimitKind, OomVerdict, Report};
 
 pub(crate) use budget::{Budget, Decision};
@@ -41,7 +41,7 @@ pub use budget::{Death, GiveUp};
 /// | `Always` | restart | restart | restart |
 /// | `UnlessStopped` | restart | restart | |
 ///
-/// A service that was told to stop is never started again by itself.
+/// [`Service::stop`](crate::Service::stop) is never followed by a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -298,9 +298,9 @@ impl Restart {
     }
 
     /// Everything that makes no sense.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Vec<RuntimeError> {
         let mut errors = Vec::new();
-        let mut refuse = |field: &str, why: &str| errors.push(orangery_runtime::Error::invalid(field, why));
+        let mut refuse = |field: &str, why: &str| errors.push(RuntimeError::invalid(field, why));
         if self.jitter_percent > 100 {
             refuse("restart.jitter", "more than 100 percent of a delay cannot be taken from it");
         }
@@ -314,7 +314,7 @@ impl Restart {
         {
             refuse("restart.when_spent", "this window never has room again, so that nothing can wait for it");
         }
-        Error::all(errors)
+        errors
     }
 
     /// What this end was, and whether the next start is to wait.

@@ -13,6 +13,7 @@ use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, 
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 
 use crate::error::Error;
+use crate::restart::Restart;
 
 /// Description of a sandbox.
 ///
@@ -44,6 +45,7 @@ pub(crate) struct Description {
     pub(crate) unattended: Option<Duration>,
     pub(crate) ring_bytes: usize,
     pub(crate) keep_files: bool,
+    pub(crate) restart: Restart,
 }
 
 impl Default for Description {
@@ -57,6 +59,7 @@ impl Default for Description {
             unattended: None,
             ring_bytes: 256 << 10,
             keep_files: false,
+            restart: Restart::never(),
         }
     }
 }
@@ -78,6 +81,13 @@ impl Sandbox {
     pub fn with_id(&self, id: impl Into<String>) -> Self {
         let mut inner = Description::clone(&self.inner);
         inner.spec.id = id.into();
+        Self { inner: Arc::new(inner) }
+    }
+
+    #[must_use]
+    pub(crate) fn with_restart(&self, restart: Restart) -> Self {
+        let mut inner = Description::clone(&self.inner);
+        inner.restart = restart;
         Self { inner: Arc::new(inner) }
     }
 
@@ -325,6 +335,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// How a command in it is kept running by [`Command::supervise`](crate::Command::supervise); `spawn` and `run` start it
+    /// once. Default: [`Restart::never`].
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.inner.restart = restart;
+        self
+    }
+
     /// The description, with everything checked that does not need the machine; the rest is checked by `spawn`, before
     /// anything is made.
     ///
@@ -348,6 +365,7 @@ impl SandboxBuilder {
             let why = "a provided root is released when the container has ended; nothing of it can be kept";
             errors.push(RuntimeError::invalid("keep_files", why));
         }
+        errors.extend(self.inner.restart.check());
         Error::all(errors)?;
         Ok(Sandbox { inner: Arc::new(self.inner) })
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::container::state as container;
 use crate::process::state as process;
+use crate::restart::{Decision, GiveUp};
+use crate::service::state as service;
 
 /// Cells of a table and the numbered reasons beneath it.
 struct Page {
@@ -132,11 +134,42 @@ fn processes(page: &mut Page) {
     page.reasons();
 }
 
+fn services(page: &mut Page) {
+    let serde = |state: service::ServiceState| serde_json::to_value(state).unwrap().as_str().unwrap().replace('_', " ");
+    page.head(std::iter::once("input".to_owned()).chain(service::STATES.map(serde)).collect());
+    let inputs = [
+        ("start", service::Input::Start),
+        ("started", service::Input::Started),
+        ("died: restart", service::Input::Died(Decision::Restart { after: Duration::ZERO })),
+        ("died: done", service::Input::Died(Decision::Done)),
+        ("died: escalate", service::Input::Died(Decision::Escalate(GiveUp::WindowSpent))),
+        ("delay over", service::Input::DelayOver),
+        ("stop", service::Input::Stop),
+    ];
+    for (input, value) in inputs {
+        let cells = service::STATES.map(|state| {
+            let (after, effect) = service::next(state, value);
+            let what = match effect {
+                service::Effect::Create => "the next incarnation is made".into(),
+                service::Effect::Wait(_) => "the delay runs".into(),
+                service::Effect::End => "the incarnation is ended".into(),
+                service::Effect::Abort => "the incarnation is given up".into(),
+                service::Effect::Settled | service::Effect::Runs => "who waits is answered".into(),
+                service::Effect::Ignore(why) => page.reason("ignored", why),
+                service::Effect::Refuse(why) => page.reason("refused", why),
+            };
+            if after == state { what } else { format!("**{}**: {what}", serde(after)) }
+        });
+        page.row(std::iter::once(input.to_owned()).chain(cells));
+    }
+    page.reasons();
+}
+
 fn drawn() -> String {
     let mut page = Page { text: String::new(), reasons: Vec::new() };
     page.text.push_str(
         "# States and transitions\n\n\
-         Drawn from `supervisor/src/container/state.rs` and `supervisor/src/process/state.rs`; a test of the library compares.\n\
+         Drawn from the `state.rs` of `supervisor/src/container`, `process` and `service`; a test of the library compares.\n\
          A cell is what an input does in a state: the state that follows (bold), or why nothing does.\n\n\
          ## A container\n\n",
     );
@@ -149,8 +182,11 @@ fn drawn() -> String {
     processes(&mut page);
     page.text.push_str(
         "\n`container_stopping` is the main process's, `process_stopping` a further one's; both come also from a kill, a limit or\n\
-         the loss of the last handle, which pass no mailbox (`process/tell.rs`).\n",
+         the loss of the last handle, which pass no mailbox (`process/tell.rs`).\n\n\
+         ## A service\n\n\
+         *Died* comes with what its [restart](supervision.md) makes of the end. Each change is a `service_changed`.\n\n",
     );
+    services(&mut page);
     page.text
 }
 

@@ -3,6 +3,7 @@
 mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod services;
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -28,10 +29,11 @@ use crate::filter::Filter;
 use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
-use crate::manager::msg::{Create, Find, List, ShutDown};
-use crate::process::slot::FIRST_GENERATION;
+use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
+
+pub(crate) use services::WeakSupervisor;
 
 /// Starts containers and watches over them, on threads of its own. Cheap to clone; works from any runtime or none.
 ///
@@ -255,9 +257,13 @@ async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
 }
 
 fn random_prefix() -> String {
-    let mut bytes = [0u8; 6];
+    format!("{:012x}", random() >> 16)
+}
+
+fn random() -> u64 {
+    let mut bytes = [0u8; 8];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    u64::from_ne_bytes(bytes)
 }
 
 impl Supervisor {
@@ -314,17 +320,20 @@ impl Supervisor {
         wall: Option<Duration>,
         gentle: Option<(i32, Duration)>,
         capture: bool,
+        birth: Birth,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
         async move {
             let description = &sandbox.inner;
+            let mut birth = birth;
             let meters = supervisor.inner.feed.meters();
-            let permit = supervisor.inner.admission.permit().inspect_err(|error| meters.refused(error))?;
+            let permit = birth.permit.take().map_or_else(|| supervisor.inner.admission.permit(), Ok);
+            let permit = permit.inspect_err(|error| meters.refused(error))?;
             let mut spec = description.spec.clone();
             if spec.id.is_empty() {
                 spec.id = supervisor.name();
             }
-            let faults = supervisor.inner.faults.of(&spec.id, &description.labels, FIRST_GENERATION);
+            let faults = supervisor.inner.faults.of(&spec.id, &description.labels, birth.generation);
             faults.pass_admission().inspect_err(|error| meters.refused(error))?;
             let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
             let policy = Policy {
@@ -343,6 +352,7 @@ impl Supervisor {
                 ring_bytes: description.ring_bytes,
                 capture,
                 permit,
+                birth,
                 faults,
                 reply,
             });

@@ -111,7 +111,7 @@ async fn begin(order: Order) -> Option<Living> {
     let created = tokio::select! {
         created = runtime.create(spec, main) => created.map_err(Error::from),
         () = reply.closed() => return None,
-        () = slot.abort.notified() => Err(Error::shut_down()),
+        () = slot.abort.notified() => Err(Error::given_up()),
     };
     let container: Arc<dyn Container> = match created {
         Ok(container) => Arc::from(container),
@@ -138,7 +138,7 @@ async fn begin(order: Order) -> Option<Living> {
             container.start().await.map_err(Error::from)
         } => started,
         () = reply.closed() => Err(Error::lost_request()),
-        () = slot.abort.notified() => Err(Error::shut_down()),
+        () = slot.abort.notified() => Err(Error::given_up()),
     };
     let started = match started {
         Ok(started) => started,

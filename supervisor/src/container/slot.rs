@@ -19,7 +19,7 @@ use crate::admission::Permit;
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
-use crate::process::slot::{FIRST_GENERATION, Slot};
+use crate::process::slot::Slot;
 use crate::report::Cause;
 
 /// One container as everybody sees it.
@@ -57,8 +57,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) attended: watch::Sender<usize>,
     /// Given back when it is gone.
     permit: Mutex<Option<Permit>>,
-    /// The supervisor ends: give up what is still being made.
-    pub(crate) abort: Notify,
+    /// Give up what is still being made: the supervisor ends, or its service does not want it any more.
+    pub(crate) abort: Arc<Notify>,
     /// What could not be removed.
     pub(crate) left: OnceLock<Error>,
     /// When the wall limit is over (CLOCK_MONOTONIC in nanoseconds), where there is one.
@@ -113,10 +113,11 @@ impl ContainerSlot {
         limits: Limits,
         keeping: Keeping,
         feed: &Voice,
+        birth: (u32, Arc<Notify>),
     ) -> Self {
-        let Keeping { ring_bytes, drain_grace } = keeping;
+        let (Keeping { ring_bytes, drain_grace }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
-        let voice = feed.of(id, &labels, FIRST_GENERATION);
+        let voice = feed.of(id, &labels, generation);
         voice.meters().moved(None, State::Creating);
         Self {
             id: id.to_owned(),
@@ -140,7 +141,7 @@ impl ContainerSlot {
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
             permit: Mutex::new(None),
-            abort: Notify::new(),
+            abort,
             left: OnceLock::new(),
             wall_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),

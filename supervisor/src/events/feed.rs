@@ -133,6 +133,10 @@ impl Voice {
         self.feed.meters()
     }
 
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// This has happened to the container or to a process of it. Never blocks on a reader.
     pub(crate) fn tell(&self, process: Option<ProcessId>, kind: Kind, cause: Option<Cause>) {
         self.feed.publish(self, process, kind, cause);

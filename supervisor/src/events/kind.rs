@@ -6,6 +6,8 @@ use orangery_runtime::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
+use crate::restart::GiveUp;
+use crate::service::state::ServiceState;
 
 /// What has happened, with what belongs to it. In JSON its name is the field `kind`, beside the fields of the
 /// [`Event`](super::Event).
@@ -93,9 +95,20 @@ pub enum Kind {
         /// It is gone.
         removed: bool,
     },
+    /// A service's state has changed. Its name stands where a container's does, and so does its incarnation.
+    ServiceChanged {
+        /// From now on.
+        state: ServiceState,
+        /// How many restarts there were so far.
+        restarts: u64,
+        /// Until the next start, in milliseconds, when it is `back_off`.
+        delay_ms: Option<u64>,
+        /// Why, when it is `failed`.
+        give_up: Option<GiveUp>,
+    },
     /// An actor of ours panicked.
     ActorPanicked {
-        /// `manager`, `container` or `process`.
+        /// `manager`, `service`, `container` or `process`.
         actor: String,
         /// It goes on with the message in hand lost; else its budget is spent and what it was responsible for is killed.
         restarted: bool,
@@ -153,6 +166,7 @@ impl Kind {
             Self::LimitHit { .. } => "limit_hit",
             Self::LeakedWriters => "leaked_writers",
             Self::PropertyChanged { .. } => "property_changed",
+            Self::ServiceChanged { .. } => "service_changed",
             Self::ActorPanicked { .. } => "actor_panicked",
             Self::KeeperLost => "keeper_lost",
             Self::Unknown => "unknown",

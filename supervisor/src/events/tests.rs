@@ -135,6 +135,12 @@ fn every_kind() -> Vec<Kind> {
         Kind::LimitHit { limit: crate::LimitKind::Wall },
         Kind::LeakedWriters,
         Kind::PropertyChanged { name: "owner".into(), removed: true },
+        Kind::ServiceChanged {
+            state: crate::ServiceState::Failed,
+            restarts: 3,
+            delay_ms: Some(100),
+            give_up: Some(crate::restart::GiveUp::WindowSpent),
+        },
         Kind::ActorPanicked { actor: "process".into(), restarted: true },
         Kind::KeeperLost,
         Kind::Unknown,

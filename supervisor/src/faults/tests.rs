@@ -21,6 +21,8 @@ fn the_table() {
         (Site::Stdin, "cde-l-"),
         (Site::ManagerMessage("list"), "cd-pl-"),
         (Site::ManagerMessage("gone"), "cd-p--"),
+        (Site::ServiceMessage("stop"), "cd-pl-"),
+        (Site::ServiceMessage("news"), "cd-p--"),
         (Site::ContainerMessage("pause"), "cd-pl-"),
         (Site::ContainerMessage("removed"), "cd-p--"),
         (Site::ProcessMessage("signal"), "cd-pl-"),

@@ -15,18 +15,20 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
+use crate::service::slot::ServiceSlot;
 use crate::shard::Shards;
 
 /// Routes. One for each supervisor.
 pub(crate) struct ManagerActor {
     runtime: Arc<dyn Runtime>,
-    shards: Shards,
+    pub(super) shards: Shards,
     faults: Faults,
     voice: Voice,
     waited: bool,
-    registry: Registry<Arc<ContainerSlot>>,
+    pub(super) registry: Registry<Arc<ContainerSlot>>,
+    pub(super) services: Registry<Arc<ServiceSlot>>,
     shutting_down: Vec<oneshot::Sender<()>>,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl ManagerActor {
@@ -37,6 +39,7 @@ impl ManagerActor {
             faults,
             voice,
             registry: Registry::default(),
+            services: Registry::default(),
             shutting_down: Vec::new(),
             closed: false,
             waited: false,
@@ -44,7 +47,7 @@ impl ManagerActor {
     }
 
     /// The message about this container (or none) to handle now, if a fault does not have it otherwise.
-    fn open<M>(&mut self, name: &'static str, id: &str, message: M, ctx: &mut Context<Self>) -> Option<M>
+    pub(super) fn open<M>(&mut self, name: &'static str, id: &str, message: M, ctx: &mut Context<Self>) -> Option<M>
     where
         M: Message<Result = ()> + 'static,
         Self: Handler<M, Result = ()>,
@@ -52,8 +55,8 @@ impl ManagerActor {
         self.admit(&self.faults.named(id), Site::ManagerMessage(name), message, ctx)
     }
 
-    fn answer_if_empty(&mut self) {
-        if self.closed && self.registry.is_empty() {
+    pub(super) fn answer_if_empty(&mut self) {
+        if self.closed && self.registry.is_empty() && self.services.is_empty() {
             for waiter in self.shutting_down.drain(..) {
                 let _ = waiter.send(());
             }
@@ -75,6 +78,7 @@ impl Supervised for ManagerActor {
     /// A handler panicked. If the message that is lost was the news of an end, the slot still says so.
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.registry.forget(|slot| slot.state() == State::Gone);
+        self.services.forget(|slot| slot.status().closed);
         self.answer_if_empty();
     }
 }
@@ -85,25 +89,32 @@ impl Handler<Create> for ManagerActor {
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
         let faults = message.faults.clone();
         let Some(message) = self.admit(&faults, Site::ManagerMessage("create"), message, ctx) else { return };
-        let Create { spec, main, policy, labels, ring_bytes, capture, permit, faults, reply } = message;
+        let Create { spec, main, policy, labels, ring_bytes, capture, permit, birth, faults, reply } = message;
         if self.closed {
             drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
         let keeping = Keeping { ring_bytes, drain_grace: policy.drain_grace };
-        let slot = Arc::new(ContainerSlot::new(&spec.id, labels, spec.limits.clone(), keeping, &self.voice));
+        let slot = Arc::new(ContainerSlot::new(
+            &spec.id,
+            labels,
+            spec.limits.clone(),
+            keeping,
+            &self.voice,
+            (birth.generation, birth.abort),
+        ));
         if capture {
             slot.capture();
         }
         // Who has seen the end may use the name again, whether its news has come here or not.
         self.registry.remove(&spec.id, |slot| slot.state() == State::Gone);
-        if !self.registry.insert(&spec.id, Arc::clone(&slot)) {
-            let what = format!("a container with the id {:?} exists", spec.id);
-            let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::Exists, what).with_field("id");
+        let service = self.services.get(&spec.id).is_some_and(|slot| !slot.is_over());
+        if service != birth.of_service || !self.registry.insert(&spec.id, Arc::clone(&slot)) {
+            let error = Error::taken(if service { "service" } else { "container" }, &spec.id);
             // Before the answer: who is refused may try again at once.
             drop(permit);
-            let _ = reply.send(Err(error.into()));
+            let _ = reply.send(Err(error));
             return;
         }
         slot.hold(permit);
@@ -164,6 +175,9 @@ impl Handler<ShutDown> for ManagerActor {
         let Some(message) = self.open("shut down", "", message, ctx) else { return };
         self.closed = true;
         self.shutting_down.push(message.reply);
+        for service in self.services.values() {
+            service.close();
+        }
         for slot in self.registry.values() {
             slot.let_files_go();
             slot.abort.notify_one();

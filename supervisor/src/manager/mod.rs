@@ -4,3 +4,4 @@
 pub(crate) mod actor;
 pub(crate) mod msg;
 pub(crate) mod registry;
+mod services;

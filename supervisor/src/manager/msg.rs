@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use actix::Message;
 use orangery_runtime::{ContainerSpec, ProcessSpec};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::admission::Permit;
 use crate::container::life::{Alive, Policy};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::process::slot::FIRST_GENERATION;
+use crate::service;
+use crate::service::slot::{OwnedService, ServiceSlot};
 
 /// Make and start a container.
 #[derive(Message)]
@@ -25,9 +28,58 @@ pub(crate) struct Create {
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) permit: Permit,
+    pub(crate) birth: Birth,
     /// Asked for this container.
     pub(crate) faults: Faults,
     pub(crate) reply: oneshot::Sender<Result<Alive, Error>>,
+}
+
+/// What a service says of an incarnation of it.
+pub(crate) struct Birth {
+    pub(crate) generation: u32,
+    /// It may use the service's name.
+    pub(crate) of_service: bool,
+    /// Give it up while it is being made; it is told when that is undone.
+    pub(crate) abort: Arc<Notify>,
+    /// The right to it, where that was waited for.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Default for Birth {
+    /// Of a container that is no service's.
+    fn default() -> Self {
+        Self { generation: FIRST_GENERATION, of_service: false, abort: Arc::default(), permit: None }
+    }
+}
+
+/// Supervise a service.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Supervise {
+    pub(crate) order: service::actor::Order,
+    pub(crate) reply: oneshot::Sender<Result<OwnedService, Error>>,
+}
+
+/// Nobody carries out anything for a service any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ServiceGone {
+    pub(crate) slot: Arc<ServiceSlot>,
+}
+
+/// The service of that name.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FindService {
+    pub(crate) id: String,
+    pub(crate) reply: oneshot::Sender<Option<OwnedService>>,
+}
+
+/// All services.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ListServices {
+    pub(crate) reply: oneshot::Sender<Vec<Arc<ServiceSlot>>>,
 }
 
 /// A container has its actors.

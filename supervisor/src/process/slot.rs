@@ -19,7 +19,7 @@ use crate::ids::ProcessId;
 use crate::metrics::Enrolled;
 use crate::report::{Cause, LimitKind, Report};
 
-/// The incarnation of a container that was never restarted.
+/// The incarnation of a container that is no service's.
 pub(crate) const FIRST_GENERATION: u32 = 1;
 
 /// One process as everybody sees it.
@@ -106,7 +106,7 @@ impl Born {
 
 impl Slot {
     pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize, voice: Voice) -> Self {
-        let generation = FIRST_GENERATION;
+        let generation = voice.generation();
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
         let hub = Hub::new(options);

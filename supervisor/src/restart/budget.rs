@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Delays, Outcome, Restart, WhenSpent};
-use crate::report::{Cause, ExitStatus, Report};
+use crate::error::Error;
+use crate::report::{Cause, ExitStatus, Report, unix_ms};
 
 /// Deaths that are remembered; older ones are forgotten.
 const TALLY: usize = 100;
@@ -20,11 +21,11 @@ pub struct Death {
     pub generation: u32,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// How it ended; `None`: it could not be started.
+    /// How it ended; `None`: `error` says why nobody knows.
     pub exit: Option<ExitStatus>,
-    /// Why it ended; `None`: it could not be started.
+    /// Why it ended; `None` as for `exit`.
     pub cause: Option<Cause>,
-    /// Why it could not be started.
+    /// Why it could not be started, or was lost.
     pub error: Option<String>,
     /// How long it ran, in microseconds.
     pub ran_us: u64,
@@ -40,6 +41,12 @@ impl Death {
             error: None,
             ran_us: report.wall_us.known().copied().unwrap_or(0),
         }
+    }
+
+    /// It could not be started, or nobody knows how it ended.
+    pub(crate) fn unreported(generation: u32, error: &Error) -> Self {
+        let at_ms = unix_ms(std::time::SystemTime::now());
+        Self { generation, at_ms, exit: None, cause: None, error: Some(error.to_string()), ran_us: 0 }
     }
 }
 
@@ -88,6 +95,10 @@ impl Budget {
     pub(crate) fn new(restart: Restart, seed: u64) -> Self {
         let random = restart.seed.unwrap_or(seed);
         Self { restart, random, in_a_row: 0, due: VecDeque::new(), tally: Arc::default() }
+    }
+
+    pub(crate) fn restart(&self) -> &Restart {
+        &self.restart
     }
 
     /// The last deaths, the oldest first.

@@ -19,6 +19,7 @@ mod listener;
 mod memory;
 mod mounts;
 mod provided;
+mod services;
 mod stage;
 mod stopped;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         listener::trials(),
         leaf::trials(),
         mounts::trials(),
+        services::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }

@@ -1,0 +1,110 @@
+//! A command apart from who runs it: what each incarnation of a service is made from.
+
+use std::collections::BTreeMap;
+
+use super::{Command, Parts};
+use crate::blocking;
+use crate::error::Error;
+use crate::handle::ContainerHandle;
+use crate::manager::msg::Birth;
+use crate::restart::Restart;
+use crate::sandbox::Sandbox;
+use crate::service::Service;
+use crate::supervisor::Supervisor;
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    pub(super) sandbox: Sandbox,
+    pub(super) parts: Parts,
+}
+
+impl Template {
+    pub(crate) fn id(&self) -> &str {
+        self.sandbox.id()
+    }
+
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.sandbox.inner.labels
+    }
+
+    /// With a name, where it has none.
+    pub(crate) fn named(mut self, name: impl FnOnce() -> String) -> Self {
+        if self.id().is_empty() {
+            self.sandbox = self.sandbox.with_id(name());
+        }
+        self
+    }
+
+    /// A container of it. Dropping the future undoes everything.
+    pub(crate) async fn start(
+        self,
+        supervisor: &Supervisor,
+        capture: bool,
+        birth: Birth,
+    ) -> Result<ContainerHandle, Error> {
+        let Self { sandbox, parts } = self;
+        let Parts { wall, gentle, .. } = parts;
+        let (process, stdin) = parts.finish();
+        let handle = supervisor.create(&sandbox, process, wall, gentle, capture, birth).await?;
+        handle.process().provide(stdin);
+        Ok(handle)
+    }
+}
+
+impl Command {
+    /// How it is kept running by [`Command::supervise`], in place of what the sandbox says.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.sandbox = self.sandbox.with_restart(restart);
+        self
+    }
+
+    /// Start it and keep it running, as its [`Restart`] says. Each incarnation is a container of its own, with the same id
+    /// and the next generation: nothing of the one before is left but what it wrote into mounts of the host. Comes back when
+    /// the first one has started.
+    ///
+    /// ```no_run
+    /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+    /// use orangery::Restart;
+    /// let service = supervisor.command("server").id("web").restart(Restart::always()).supervise().await?;
+    /// service.stop(15, std::time::Duration::from_secs(10)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Command::spawn`], of the first start: nothing is left then. A restart that fails counts as a death.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a restart that makes no sense, and for a sandbox that keeps files
+    /// or has a lifetime without handles: its containers come and go.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any await undoes everything.
+    pub async fn supervise(self) -> Result<Service, Error> {
+        let service = self.service(false).await?;
+        service.start().await?;
+        Ok(service)
+    }
+
+    /// [`Command::supervise`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As for [`Command::supervise`].
+    pub fn supervise_blocking(self) -> Result<Service, Error> {
+        blocking::block_on(self.supervise())
+    }
+
+    /// As a service that has not been started yet.
+    pub(crate) async fn service(self, held: bool) -> Result<Service, Error> {
+        let Self { supervisor, sandbox, parts } = self;
+        let restart = sandbox.inner.restart.clone();
+        let mut errors = restart.check();
+        let mut refuse = |field: &str, why: &str| errors.push(orangery_runtime::Error::invalid(field, why));
+        if sandbox.inner.keep_files {
+            refuse("keep_files", "a service's next container takes the place of the one that has ended, and its files");
+        }
+        if sandbox.inner.unattended.is_some() {
+            refuse("unattended", "a service attends to its containers: use a wall limit, or drop the service");
+        }
+        Error::all(errors)?;
+        supervisor?.service_of(Template { sandbox, parts }, restart, held).await
+    }
+}

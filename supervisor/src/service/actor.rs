@@ -1,0 +1,372 @@
+//! The service's actor: carries out what [`state`](super::state) and the [`Restart`](crate::Restart) decide. Lives on the
+//! shard of its containers.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::incarnation::{self, End, Incarnation, Maker};
+use super::inspect::{BackOff, Delay};
+use super::msg::{Close, News, Start, Stop};
+use super::slot::ServiceSlot;
+use super::state::{Effect, Input, ServiceState, next};
+use crate::error::{Error, ErrorKind};
+use crate::faults::{Faults, Mailbox, Site};
+use crate::report::unix_ms;
+use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// One service. Its state is the slot's; what it keeps itself survives a panic of a handler.
+pub(crate) struct ServiceActor {
+    slot: Arc<ServiceSlot>,
+    maker: Maker,
+    budget: Budget,
+    /// A delay that is over waits for somebody's start.
+    held: bool,
+    /// The last start was by hand.
+    fresh: bool,
+    /// How it is to end.
+    ladder: (i32, Duration),
+    began: Instant,
+    faults: Faults,
+    waited: bool,
+    timer: Option<SpawnHandle>,
+    starting: Vec<oneshot::Sender<Result<(), Error>>>,
+    stopping: Vec<oneshot::Sender<()>>,
+    /// Told when nobody carries anything out any more.
+    gone: Box<dyn Fn() + Send>,
+}
+
+/// A service to be.
+pub(crate) struct Order {
+    pub(crate) slot: Arc<ServiceSlot>,
+    pub(crate) maker: Maker,
+    pub(crate) budget: Budget,
+    pub(crate) held: bool,
+    pub(crate) faults: Faults,
+}
+
+impl ServiceActor {
+    /// On its shard; `gone` is told at its end.
+    pub(crate) fn new(order: Order, gone: impl Fn() + Send + 'static) -> Self {
+        let Order { slot, maker, budget, held, faults } = order;
+        Self {
+            slot,
+            maker,
+            budget,
+            held,
+            fresh: true,
+            ladder: (KILL, Duration::ZERO),
+            began: Instant::now(),
+            faults,
+            waited: false,
+            timer: None,
+            starting: Vec::new(),
+            stopping: Vec::new(),
+            gone: Box::new(gone),
+        }
+    }
+
+    /// The message to handle now, if a fault does not have it otherwise.
+    fn open<M>(&mut self, name: &'static str, message: M, ctx: &mut Context<Self>) -> Option<M>
+    where
+        M: Message<Result = ()> + 'static,
+        Self: Handler<M, Result = ()>,
+    {
+        self.admit(&self.faults.clone(), Site::ServiceMessage(name), message, ctx)
+    }
+
+    fn state(&self) -> ServiceState {
+        self.slot.status().state
+    }
+
+    /// Take one step of the table and carry it out.
+    fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Effect {
+        let (after, effect) = next(self.state(), input);
+        tracing::trace!(service = %self.slot.id, ?input, ?effect, "service");
+        match effect {
+            Effect::Create => self.create(input, ctx),
+            Effect::Wait(delay) => self.wait(delay, ctx),
+            effect => {
+                self.slot.publish(|status| {
+                    if after != ServiceState::BackOff {
+                        status.delay = None;
+                    }
+                    status.state = after;
+                    if let Input::Died(Decision::Escalate(why)) = input
+                        && after == ServiceState::Failed
+                        && effect == Effect::Settled
+                    {
+                        status.give_up = Some(why);
+                    }
+                });
+                self.carry_out(effect, ctx);
+            }
+        }
+        effect
+    }
+
+    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Abort => self.slot.current().iter().for_each(|it| it.abort()),
+            Effect::End => self.end(),
+            Effect::Runs => self.answer_starts(|| Ok(())),
+            Effect::Settled => self.settled(ctx),
+            _ => {}
+        }
+    }
+
+    /// The next incarnation; the same way for the first start and a restart.
+    fn create(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.stop_timer(ctx);
+        let generation = self.slot.status().generation + 1;
+        let it = Incarnation::new(generation);
+        self.slot.succeed(&it);
+        let restart = input == Input::DelayOver || !self.fresh;
+        self.slot.publish(|status| {
+            (status.state, status.generation) = (ServiceState::Starting, generation);
+            (status.delay, status.give_up, status.error) = (None, None, None);
+            status.restarts += u64::from(restart);
+        });
+        // Not in this actor's context: a panic of a handler must not drop an incarnation.
+        actix_rt::spawn(incarnation::live(self.maker.clone(), Arc::clone(&it), restart, ctx.address()));
+        if self.slot.is_down() {
+            it.kill();
+        }
+    }
+
+    fn wait(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+        let until_ms = unix_ms(SystemTime::now() + delay.min(Duration::from_secs(u64::from(u32::MAX))));
+        let shown = BackOff { delay, until_ms, due: false };
+        let until = Instant::now() + delay.min(Duration::from_secs(u64::from(u32::MAX)));
+        self.slot.publish(|status| {
+            (status.state, status.delay) = (ServiceState::BackOff, Some(Delay { shown, until }));
+        });
+        // Whoever waits for the start waits for the next one.
+        self.fresh = false;
+        if delay.is_zero() { self.delay_over(ctx) } else { self.arm(until, ctx) }
+    }
+
+    fn arm(&mut self, until: Instant, ctx: &mut Context<Self>) {
+        self.stop_timer(ctx);
+        let left = until.saturating_duration_since(Instant::now());
+        self.timer = Some(ctx.run_later(left, |actor, ctx| actor.delay_over(ctx)));
+    }
+
+    fn stop_timer(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+    }
+
+    fn delay_over(&mut self, ctx: &mut Context<Self>) {
+        if self.held && self.state() == ServiceState::BackOff {
+            self.slot.publish(|status| {
+                if let Some(delay) = &mut status.delay {
+                    delay.shown.due = true;
+                }
+            });
+        } else {
+            self.step(Input::DelayOver, ctx);
+        }
+    }
+
+    /// End the incarnation as the last stop said.
+    fn end(&self) {
+        let Some(it) = self.slot.current() else { return };
+        match (it.container(), self.ladder) {
+            (None, _) => it.abort(),
+            (Some(_), _) if self.slot.is_down() => it.kill(),
+            // It goes on when the future is dropped.
+            (Some(container), (signal, grace)) => drop(container.stop(signal, grace)),
+        }
+    }
+
+    fn settled(&mut self, ctx: &mut Context<Self>) {
+        self.stop_timer(ctx);
+        let status = self.slot.status();
+        self.answer_starts(|| {
+            Err(status.error.clone().unwrap_or_else(|| Error::new(ErrorKind::State, "it was stopped, or has given up")))
+        });
+        for waiter in self.stopping.drain(..) {
+            let _ = waiter.send(());
+        }
+        if self.slot.is_closed() {
+            ctx.stop();
+        }
+    }
+
+    fn answer_starts(&mut self, answer: impl Fn() -> Result<(), Error>) {
+        for waiter in self.starting.drain(..) {
+            let _ = waiter.send(answer());
+        }
+    }
+
+    /// Act upon what the slot says of the current incarnation. Does nothing the second time.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let Some(it) = self.slot.current() else { return };
+        let alive = |state| matches!(state, ServiceState::Starting | ServiceState::Running | ServiceState::Stopping);
+        if it.container().is_some() && self.state() == ServiceState::Starting {
+            self.step(Input::Started, ctx);
+        }
+        if self.slot.is_down() && !self.state().is_settled() {
+            self.step(Input::Stop, ctx);
+        }
+        if let Some(end) = it.end().filter(|_| alive(self.state())) {
+            let decision = self.account(it.generation, &end);
+            self.step(Input::Died(decision), ctx);
+        }
+    }
+
+    /// Write an end down and decide what follows.
+    fn account(&mut self, generation: u32, end: &End) -> Decision {
+        let now = self.began.elapsed();
+        let death = |error: &Error| Death::unreported(generation, error);
+        let (death, decision) = match end {
+            // As was asked: no death of its own, and nothing counts against it.
+            End::Reported { report, .. } if self.state() == ServiceState::Stopping => {
+                self.slot.publish(|status| status.report = Some(Arc::clone(report)));
+                return Decision::Done;
+            }
+            _ if self.state() == ServiceState::Stopping => return Decision::Done,
+            End::Reported { report, ran } => {
+                let judged = self.budget.restart().judge(report);
+                (Death::of(report), self.budget.decide(now, *ran, judged))
+            }
+            End::NotStarted(error) if self.fresh || error.is_final() => {
+                (death(error), Decision::Escalate(GiveUp::CannotStart))
+            }
+            End::NotStarted(error) | End::Lost(error) => {
+                (death(error), self.budget.decide(now, Duration::ZERO, (Outcome::Failed, true)))
+            }
+        };
+        self.budget.count(death);
+        let tally = self.budget.tally();
+        self.slot.publish(|status| {
+            status.tally = tally;
+            match end {
+                End::Reported { report, .. } => status.report = Some(Arc::clone(report)),
+                End::NotStarted(error) | End::Lost(error) => status.error = Some(error.clone()),
+            }
+        });
+        decision
+    }
+}
+
+impl Drop for ServiceActor {
+    fn drop(&mut self) {
+        self.slot.last_word();
+        (self.gone)();
+    }
+}
+
+impl Actor for ServiceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.slot.is_closed() {
+            ctx.stop();
+        }
+    }
+}
+
+impl Mailbox for ServiceActor {
+    fn waited(&mut self) -> &mut bool {
+        &mut self.waited
+    }
+}
+
+impl Supervised for ServiceActor {
+    /// After a panic the timer is gone, and the message in hand may have been news: the slot still has all of it.
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.timer = None;
+        let status = self.slot.status();
+        match (status.state, status.delay) {
+            (ServiceState::BackOff, Some(delay)) if !delay.shown.due => self.arm(delay.until, ctx),
+            (ServiceState::Stopping, _) => self.end(),
+            _ => {}
+        }
+        ctx.notify(News { generation: status.generation });
+        if self.slot.is_closed() {
+            ctx.notify(Close);
+        }
+    }
+}
+
+impl Handler<Start> for ServiceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Start, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("start", message, ctx) else { return };
+        if self.slot.is_closed() {
+            let _ = message.reply.send(Err(Error::shut_down()));
+            return;
+        }
+        if self.state().is_settled() {
+            self.slot.up();
+            self.fresh = message.fresh;
+            if message.fresh {
+                self.budget.renew();
+            }
+        }
+        self.starting.push(message.reply);
+        if let Effect::Refuse(why) = self.step(Input::Start, ctx) {
+            self.answer_starts(|| Err(Error::new(ErrorKind::State, why)));
+        }
+    }
+}
+
+impl Handler<Stop> for ServiceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Stop, ctx: &mut Context<Self>) {
+        let Some(message) = self.open("stop", message, ctx) else { return };
+        self.ladder = (message.signal, message.grace);
+        self.stopping.push(message.reply);
+        self.step(Input::Stop, ctx);
+    }
+}
+
+impl Handler<News> for ServiceActor {
+    type Result = ();
+
+    fn handle(&mut self, news: News, ctx: &mut Context<Self>) {
+        let Some(News { generation }) = self.open("news", news, ctx) else { return };
+        if generation == self.slot.status().generation {
+            self.look(ctx);
+        } else {
+            tracing::debug!(service = %self.slot.id, generation, "late news of a dead incarnation");
+        }
+    }
+}
+
+impl Handler<Close> for ServiceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Close, ctx: &mut Context<Self>) {
+        let Some(Close) = self.open("close", message, ctx) else { return };
+        self.slot.kill();
+        self.step(Input::Stop, ctx);
+    }
+}
+
+/// The actor has spent its own budget of panics: what runs must not stay unmanaged. Its end says the rest.
+pub(crate) fn broken(slot: &ServiceSlot) {
+    slot.kill();
+}
+
+/// Delays before a restart are at most 136 years.
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_very_long_delay_is_no_overflow() {
+        let longest = std::time::Duration::from_secs(u64::from(u32::MAX));
+        assert!(tokio::time::Instant::now().checked_add(longest).is_some());
+        assert!(std::time::SystemTime::now().checked_add(longest).is_some());
+    }
+}

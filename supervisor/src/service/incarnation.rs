@@ -1,0 +1,115 @@
+//! One incarnation of a service: a container, from its admission to its report. A plain task on the service's shard; what
+//! it learns it writes down first and tells the actor after.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::actor::ServiceActor;
+use super::msg::News;
+use crate::admission::Turn;
+use crate::command::Template;
+use crate::error::Error;
+use crate::handle::ContainerHandle;
+use crate::manager::msg::Birth;
+use crate::report::Report;
+use crate::supervisor::WeakSupervisor;
+
+/// What is known of it.
+pub(crate) struct Incarnation {
+    pub(crate) generation: u32,
+    container: OnceLock<ContainerHandle>,
+    end: Mutex<Option<End>>,
+    /// Give it up while it is being made.
+    abort: Arc<Notify>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    Reported {
+        report: Arc<Report>,
+        ran: Duration,
+    },
+    /// It could not be started.
+    NotStarted(Error),
+    /// It ran, and our own failure has lost its report.
+    Lost(Error),
+}
+
+impl Incarnation {
+    pub(crate) fn new(generation: u32) -> Arc<Self> {
+        Arc::new(Self { generation, container: OnceLock::new(), end: Mutex::new(None), abort: Arc::default() })
+    }
+
+    pub(crate) fn container(&self) -> Option<&ContainerHandle> {
+        self.container.get()
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Give it up if it is still being made; then it ends as not started, with everything undone.
+    pub(crate) fn abort(&self) {
+        self.abort.notify_one();
+    }
+
+    /// Kill it, wherever it is.
+    pub(crate) fn kill(&self) {
+        match self.container() {
+            Some(container) => {
+                if let Err(error) = container.kill() {
+                    tracing::error!(container = container.id(), %error, "cannot kill");
+                }
+            }
+            None => self.abort(),
+        }
+    }
+}
+
+/// Who makes incarnations.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    pub(crate) template: Template,
+    /// Its end is not held up by a service.
+    pub(crate) supervisor: WeakSupervisor,
+}
+
+/// See it through. `queued`: it waits for its admission, in turn with others, where there is no room.
+pub(crate) async fn live(maker: Maker, it: Arc<Incarnation>, queued: bool, actor: Addr<ServiceActor>) {
+    let news = News { generation: it.generation };
+    let end = match make(&maker, &it, queued).await {
+        Err(error) => End::NotStarted(error),
+        Ok(container) => {
+            let began = Instant::now();
+            let (exit, report) = (container.wait_exit(), container.wait());
+            let _ = it.container.set(container);
+            actor.do_send(News { ..news });
+            let _ = exit.await;
+            let ran = began.elapsed();
+            match report.await {
+                Ok(report) => End::Reported { report, ran },
+                Err(error) => End::Lost(error),
+            }
+        }
+    };
+    *it.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    actor.do_send(news);
+}
+
+async fn make(maker: &Maker, it: &Incarnation, queued: bool) -> Result<ContainerHandle, Error> {
+    let supervisor = maker.supervisor.upgrade()?;
+    let Turn { permit, making } = tokio::select! {
+        turn = supervisor.turn(queued) => turn?,
+        () = it.abort.notified() => return Err(Error::given_up()),
+    };
+    let (generation, abort) = (it.generation, Arc::clone(&it.abort));
+    let birth = Birth { generation, of_service: true, abort, permit: Some(permit) };
+    let made = maker.template.clone().start(&supervisor, false, birth).await;
+    drop(making);
+    made
+}

@@ -1,0 +1,39 @@
+//! What a service's actor accepts.
+
+use std::time::Duration;
+
+use actix::Message;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// Start it; answered when it runs, or cannot.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Start {
+    /// By hand: a new back-off and window, and what fails is told instead of tried again. Otherwise a further start of
+    /// something that goes on, such as by its group.
+    pub(crate) fresh: bool,
+    pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Stop it: a signal, then after the grace the kill; answered when it has settled.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop {
+    pub(crate) signal: i32,
+    pub(crate) grace: Duration,
+    pub(crate) reply: oneshot::Sender<()>,
+}
+
+/// Something has happened to the incarnation of this number; the slot knows what.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct News {
+    pub(crate) generation: u32,
+}
+
+/// Nobody wants it any more: kill what runs, and end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Close;

@@ -1,0 +1,206 @@
+//! What handles, the actor and the incarnation's task share of a service: what must not be lost when the actor fails.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use actix::Addr;
+use tokio::sync::{broadcast, watch};
+
+use super::actor::ServiceActor;
+use super::incarnation::Incarnation;
+use super::inspect::{Change, Status};
+use super::msg::Close;
+use super::state::ServiceState;
+use crate::events::{Kind, Voice};
+use crate::guard::Part;
+use crate::report::unix_ms;
+use crate::restart::GiveUp;
+
+/// Changes that are kept for slow readers of [`Service::changes`](super::Service::changes); the oldest are overwritten, and a
+/// reader sees by their numbers how many it has missed.
+const CHANGES: usize = 64;
+
+/// One service as everybody sees it.
+pub(crate) struct ServiceSlot {
+    pub(crate) id: String,
+    labels: Arc<BTreeMap<String, String>>,
+    feed: Voice,
+    status: watch::Sender<Status>,
+    changes: broadcast::Sender<Change>,
+    /// The last incarnation.
+    current: Mutex<Option<Arc<Incarnation>>>,
+    /// Who decides about it, once it is on its shard.
+    pub(crate) actor: OnceLock<Addr<ServiceActor>>,
+    /// It was killed: what ends now is not started again.
+    down: AtomicBool,
+    /// Its last handle has gone, or the supervisor ends.
+    closed: AtomicBool,
+    /// Somebody took it out of the hands of its handles.
+    pub(crate) detached: AtomicBool,
+    attended: AtomicUsize,
+}
+
+/// The duty to end a service, held by its handles: where the last one is dropped, it is killed and removed.
+pub(crate) struct OwnedService(Arc<ServiceSlot>);
+
+impl OwnedService {
+    pub(crate) fn new(slot: &Arc<ServiceSlot>) -> Self {
+        slot.attended.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(slot))
+    }
+}
+
+impl std::ops::Deref for OwnedService {
+    type Target = Arc<ServiceSlot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for OwnedService {
+    fn drop(&mut self) {
+        let last = self.0.attended.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !self.0.detached.load(Ordering::Acquire) {
+            self.0.close();
+        }
+    }
+}
+
+impl ServiceSlot {
+    pub(crate) fn new(id: &str, labels: &BTreeMap<String, String>, feed: Voice) -> Self {
+        Self {
+            id: id.to_owned(),
+            labels: Arc::new(labels.clone()),
+            feed,
+            status: watch::Sender::new(Status::new()),
+            changes: broadcast::Sender::new(CHANGES),
+            current: Mutex::new(None),
+            actor: OnceLock::new(),
+            down: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            attended: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// The one way by which what is true of it changes. A change of state gets the next number and is told to everybody,
+    /// the feed included.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(|status| {
+            let before = (status.state, status.generation);
+            change(status);
+            if (status.state, status.generation) == before {
+                return;
+            }
+            status.number += 1;
+            tracing::debug!(service = %self.id, from = ?before.0, to = ?status.state, status.generation, "service");
+            let change = Change {
+                id: self.id.clone(),
+                number: status.number,
+                at_ms: unix_ms(std::time::SystemTime::now()),
+                state: status.state,
+                generation: status.generation,
+                delay: status.delay.map(|delay| delay.shown.delay),
+                give_up: status.give_up,
+            };
+            self.tell(status);
+            // Nobody listens: it is in the status anyway.
+            let _ = self.changes.send(change);
+        });
+    }
+
+    fn tell(&self, status: &Status) {
+        let delay = status.delay.map(|delay| delay.shown.delay.as_millis());
+        let kind = Kind::ServiceChanged {
+            state: status.state,
+            restarts: status.restarts,
+            delay_ms: delay.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            give_up: status.give_up,
+        };
+        self.voice(status.generation).tell(None, kind, None);
+    }
+
+    fn voice(&self, generation: u32) -> Voice {
+        self.feed.of(&self.id, &self.labels, generation)
+    }
+
+    /// Its actor, as the feed names it.
+    pub(crate) fn part(&self) -> Part {
+        Part { actor: "service", process: None, voice: self.voice(0) }
+    }
+
+    pub(crate) fn current(&self) -> Option<Arc<Incarnation>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this is the last incarnation.
+    pub(crate) fn succeed(&self, incarnation: &Arc<Incarnation>) {
+        let before = self.current.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(incarnation));
+        drop(before);
+    }
+
+    /// Kill what runs, and let nothing follow it until somebody starts it. Passes no mailbox.
+    pub(crate) fn kill(&self) {
+        self.down.store(true, Ordering::Release);
+        if let Some(incarnation) = self.current() {
+            incarnation.kill();
+        }
+    }
+
+    /// Somebody starts it.
+    pub(crate) fn up(&self) {
+        self.down.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire) || self.is_closed()
+    }
+
+    /// For good.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.kill();
+        if let Some(actor) = self.actor.get() {
+            actor.do_send(Close);
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nothing of it is left and nothing follows: its name is free.
+    pub(crate) fn is_over(&self) -> bool {
+        let status = self.status.borrow();
+        status.closed || self.is_closed() && status.state.is_settled()
+    }
+
+    /// Nobody carries anything out any more: who waits must not wait for ever.
+    pub(crate) fn last_word(&self) {
+        self.kill();
+        let broken = !self.is_closed();
+        self.publish(|status| {
+            if broken {
+                (status.state, status.give_up) = (ServiceState::Failed, Some(GiveUp::SupervisorFault));
+            } else if !status.state.is_settled() {
+                status.state = ServiceState::Stopped;
+            }
+            status.delay = None;
+            status.closed = true;
+        });
+    }
+}

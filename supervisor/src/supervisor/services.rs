@@ -1,0 +1,85 @@
+//! Services of a supervisor: how they are made and found.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::oneshot;
+
+use super::{Inner, Supervisor};
+use crate::admission::Turn;
+use crate::command::Template;
+use crate::error::Error;
+use crate::manager::msg::{FindService, ListServices, Supervise};
+use crate::restart::{Budget, Restart};
+use crate::service::actor::Order;
+use crate::service::incarnation::Maker;
+use crate::service::slot::ServiceSlot;
+use crate::service::{Service, ServiceInspect};
+
+/// A supervisor that ends when its owners want it to.
+#[derive(Clone)]
+pub(crate) struct WeakSupervisor(Weak<Inner>);
+
+impl WeakSupervisor {
+    /// # Errors
+    /// It has no owner any more.
+    pub(crate) fn upgrade(&self) -> Result<Supervisor, Error> {
+        self.0.upgrade().map(|inner| Supervisor { inner }).ok_or_else(Error::shut_down)
+    }
+}
+
+impl Supervisor {
+    /// The right to make a container: see `Admission::turn`.
+    pub(crate) async fn turn(&self, queued: bool) -> Result<Turn, Error> {
+        let turn = self.inner.admission.turn(queued).await;
+        turn.inspect_err(|error| self.inner.feed.meters().refused(error))
+    }
+
+    /// A service that has not been started yet. `held`: a delay that is over waits for somebody's start.
+    pub(crate) async fn service_of(self, template: Template, restart: Restart, held: bool) -> Result<Service, Error> {
+        let template = template.named(|| self.name());
+        let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), self.inner.feed.voice()));
+        let faults = self.inner.faults.of(template.id(), template.labels(), 0);
+        let maker = Maker { template, supervisor: WeakSupervisor(Arc::downgrade(&self.inner)) };
+        let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults };
+        let (reply, answer) = oneshot::channel();
+        self.inner.manager.do_send(Supervise { order, reply });
+        let slot = answer.await.map_err(|_| self.lost())??;
+        Service::attach(slot).ok_or_else(|| self.lost())
+    }
+
+    /// A handle of the service with this name, also of a detached one; `None` when there is none. It is one of the service's
+    /// handles like that of [`supervise`](crate::Command::supervise).
+    ///
+    /// # Errors
+    /// The supervisor is shut down.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any moment: as if the handle had been dropped.
+    pub fn service(&self, id: &str) -> impl Future<Output = Result<Option<Service>, Error>> + Send + 'static + use<> {
+        let (supervisor, id) = (self.clone(), id.to_owned());
+        async move {
+            let (reply, answer) = oneshot::channel();
+            supervisor.inner.manager.do_send(FindService { id, reply });
+            let found = answer.await.map_err(|_| supervisor.lost())?;
+            Ok(found.and_then(Service::attach))
+        }
+    }
+
+    /// All services, in order of their names.
+    ///
+    /// # Errors
+    /// The supervisor is shut down.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub fn services(&self) -> impl Future<Output = Result<Vec<ServiceInspect>, Error>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.manager.do_send(ListServices { reply });
+        let supervisor = self.clone();
+        async move {
+            let slots = answer.await.map_err(|_| supervisor.lost())?;
+            Ok(slots.iter().map(|slot| slot.status().inspect(&slot.id)).collect())
+        }
+    }
+}
