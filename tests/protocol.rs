@@ -53,7 +53,6 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
             purpose,
             Purpose::Trace
                 | Purpose::TreeRoot
-                | Purpose::User
                 | Purpose::Socket
                 | Purpose::Control
                 | Purpose::PtyMaster

@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain;
 use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL, PRESENT};
-use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile};
-use orangery_runtime::{ContainerSpec, ProcessSpec};
-use orangery_tests::host::probe;
+use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio, namespaces};
+use orangery_runtime::{ContainerSpec, ProcessSpec, Started};
+use orangery_tests::host::{outcome, probe};
 use orangery_tests::{Host, Scene, trial, wait};
 
 fn main() -> ExitCode {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         trial!(a_rich_container, Strace),
         trial!(an_image_under_an_overlay, Strace, Busybox),
         trial!(the_hosts_root_and_network, Strace),
+        trial!(a_container_in_namespaces_of_another_one, Strace),
     ])
 }
 
@@ -98,15 +99,60 @@ fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) 
         plans.extend([Some(container), main].into_iter().flatten());
     });
     let calls = trace(scene);
-    let of = |marks: &[&str]| {
-        let child =
-            calls.values().find(|calls| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark))));
-        child.unwrap_or_else(|| panic!("nobody called {marks:?}"))
-    };
-    follow(&plans[0], of(&["sethostname("]));
+    follow(&plans[0], caller(&calls, &["sethostname("]));
     if let Some(main) = plans.get(1) {
-        follow(main, of(&["setsid(", "getcwd(", "execve("]));
+        follow(main, caller(&calls, &["setsid(", "getcwd(", "execve("]));
     }
+}
+
+/// What the process has called that has made all these calls.
+fn caller<'c>(calls: &'c BTreeMap<u32, Vec<String>>, marks: &[&str]) -> &'c [String] {
+    let child = calls.values().find(|calls| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark))));
+    child.unwrap_or_else(|| panic!("nobody called {marks:?}"))
+}
+
+/// In the order in which they are entered.
+const JOINED: [(&str, &str); 4] =
+    [("net", "CLONE_NEWNET"), ("ipc", "CLONE_NEWIPC"), ("cgroup", "CLONE_NEWCGROUP"), ("user", "CLONE_NEWUSER")];
+
+/// A process that enters them clones the child; the child's steps are the plan's.
+fn a_container_in_namespaces_of_another_one(scene: &Scene) {
+    let joining = |host: &Host, other: &Started| {
+        let (mut spec, mut main) = (host.spec("joins"), probe(&["true"]));
+        main.cwd = Some("/tmp".into());
+        let open = |kind: &str| namespaces::open(kind, format!("/proc/{}/ns/{kind}", other.pid).as_ref());
+        spec.join = JOINED.iter().map(|(kind, _)| open(kind).expect("a namespace").into()).collect();
+        (spec, main)
+    };
+    let mut plans = Vec::new();
+    scene.play(async |host| {
+        let mut main = probe(&["cat"]);
+        main.stdin = Stdio::Piped;
+        let container = host.create(host.spec("other"), main).await.expect("created");
+        let other = container.start().await.expect("started");
+        let (spec, main) = joining(host, &other);
+        if std::env::var_os(ROLE).is_some() {
+            assert_eq!(host.once(spec, main).await.code(), 0);
+        } else {
+            let (first, main) = host.rt.plan(spec, main).expect("a plan");
+            plans.extend([Some(first), main].into_iter().flatten());
+        }
+        assert_eq!(outcome(other).await.code(), 0);
+        container.delete().await.expect("deleted");
+    });
+    let [first, main] = plans.as_slice() else { return };
+    let calls = trace(scene);
+    follow(first, caller(&calls, &["sethostname(\"joins\""]));
+    follow(main, caller(&calls, &["chdir(\"/tmp\")", "execve("]));
+    let entered = |calls: &[String]| -> Vec<String> {
+        let flags =
+            calls.iter().filter_map(|call| call.strip_prefix("setns(")?.split([' ', ')']).nth(1).map(str::to_owned));
+        flags.collect()
+    };
+    let wanted = JOINED.map(|(_, flag)| flag.to_owned());
+    let middle = calls.values().find(|calls| entered(calls) == wanted).expect("somebody enters them");
+    let last = middle.iter().rfind(|call| call.starts_with("clone3(")).expect("and clones");
+    assert!(last.contains("CLONE_PARENT") && explain::birth(first).contains("CLONE_PARENT"), "{last}");
 }
 
 /// The calls of each process of a run, in order, a call that was interrupted in the listing once.

@@ -70,13 +70,14 @@ pub(crate) fn abandon(keeper: &mut Keeper, kept: i32) {
 
 /// Watch a child by a copy of its pidfd, which is given back.
 pub(crate) fn watch(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Res<i32> {
-    let own_pidns = birth.header.pidns >= 0 || birth.header.clone & CLONE_NEWPID as u64 != 0;
-    enter(keeper, pidfd, Entry { id: birth.id, pid, next: 0, state: 1, own_pidns, told: true })
+    // In a pid namespace of its own its orphans stay there. For good: those of one that shares ours may end long after it.
+    keeper.adopts |= birth.header.pidns < 0 && birth.header.clone & CLONE_NEWPID as u64 == 0;
+    enter(keeper, pidfd, Entry { id: birth.id, pid, next: 0, state: 1, told: true })
 }
 
 /// Watch a child that has served its purpose: kill it, reap it when it is dead, say nothing about it.
 pub(crate) fn dismiss(keeper: &mut Keeper, pid: i32, pidfd: i32) {
-    match enter(keeper, pidfd, Entry { id: 0, pid, next: 0, state: 1, own_pidns: true, told: false }) {
+    match enter(keeper, pidfd, Entry { id: 0, pid, next: 0, state: 1, told: false }) {
         Ok(kept) => abandon(keeper, kept),
         Err(_) => give_up(keeper, pidfd),
     }
@@ -99,7 +100,6 @@ fn enter(keeper: &mut Keeper, pidfd: i32, new: Entry) -> Res<i32> {
         return Err(errno);
     }
     keeper.top = keeper.top.max(kept);
-    keeper.without_pidns += u32::from(!new.own_pidns);
     Ok(kept)
 }
 

@@ -94,25 +94,20 @@ fn record(waited: &Waited) -> ExitRecord {
 /// leave it in the epoll set.
 fn release(keeper: &mut Keeper, fd: i32) {
     sys::epoll_del(keeper.epoll, fd);
-    let mut orphans_possible = false;
     if let Some(entry) = keeper.entry(fd) {
-        orphans_possible = !entry.own_pidns;
         entry.state = 0;
         entry.id = 0;
-    }
-    if orphans_possible {
-        keeper.without_pidns = keeper.without_pidns.saturating_sub(1);
     }
     sys::close(fd);
 }
 
 /// SIGCHLD: a child that we do not watch may have ended. Either it could not be watched, or it is an orphan that was
-/// handed to us, the subreaper: only processes without a pid namespace of their own leave such, which the encoding allows
-/// and no plan of today asks for. With neither this costs one read.
+/// handed to us, the subreaper: only processes that were born into an existing pid namespace, which may be ours, leave such.
+/// With neither this costs one read.
 pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     let mut info = [0u8; 128];
     while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
-    if keeper.without_pidns == 0 && keeper.unwatched == 0 {
+    if !keeper.adopts && keeper.unwatched == 0 {
         return;
     }
     loop {

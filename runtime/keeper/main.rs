@@ -10,7 +10,8 @@
 //! - the first line of each function that runs in a child says so.
 //!
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
-//! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request) -> `birth` -> `child` -> `steps`;
+//! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request; `middle`, where
+//! it enters what exists) -> `birth` -> `child` -> `steps`;
 //! `exits` (peek, record, reap), `deadline` (what is to be done at a time) and `sweep` (the supervisor is gone).
 #![no_std]
 #![no_main]
@@ -25,6 +26,7 @@ mod child;
 mod deadline;
 mod exits;
 mod memory;
+mod middle;
 mod serve;
 mod spawn;
 mod start;

@@ -1,6 +1,6 @@
 //! The loop: one epoll over the supervisor's socket and pidfd, the children's pidfds and SIGCHLD.
 //!
-//! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `spawn.rs`). When the socket to the supervisor is full the keeper stops reading requests and
+//! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `middle.rs`). When the socket to the supervisor is full the keeper stops reading requests and
 //! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
 
 use crate::arch::EpollEvent;
@@ -35,8 +35,6 @@ pub(crate) struct Entry {
     pub(crate) next: i32,
     /// 1: alive and watched; 2: in the list of the ended.
     pub(crate) state: u32,
-    /// Has its own pid namespace, so that its orphans stay there.
-    pub(crate) own_pidns: bool,
     /// The supervisor is told of its end: it knows of its birth.
     pub(crate) told: bool,
 }
@@ -70,8 +68,6 @@ pub(crate) struct Keeper {
     pub(crate) me: i32,
     pub(crate) proc: i32,
     pub(crate) pidns: i32,
-    /// Our own network, ipc and uts namespaces, to come back to.
-    pub(crate) own: [i32; 3],
     pub(crate) orphans: i32,
     pub(crate) trace: i32,
     /// Shared with children between clone and their first steps: see `spawn::Shared`.
@@ -90,8 +86,8 @@ pub(crate) struct Keeper {
     pub(crate) roots: [Root; ROOTS],
     /// First of the ended whose record is not yet sent.
     pub(crate) pending: i32,
-    /// Children whose orphans would come to us.
-    pub(crate) without_pidns: u32,
+    /// There is, or was, a child whose orphans come to us.
+    pub(crate) adopts: bool,
     /// Children that were killed because they could not be watched, and are not yet reaped.
     pub(crate) unwatched: u32,
     /// An answer that did not fit into the socket, with its descriptor.

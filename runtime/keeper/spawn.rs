@@ -6,23 +6,18 @@
 
 use crate::arch::nr;
 use crate::serve::{Brought, CLONE_NEWPID, Keeper};
-use crate::sys::{self, CStr, Errno, P_PIDFD, Received, Res, WNOHANG, WNOWAIT};
+use crate::sys::{self, CStr, Errno, Received, Res};
+use crate::trace::Line;
 use crate::wire::{self, Header, Message, Purpose, Stage, Tell};
-use crate::{birth, child};
+use crate::{birth, child, middle};
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_FILES: u64 = 0x400;
-const CLONE_PARENT: u64 = 0x8000;
+pub(crate) const CLONE_PARENT: u64 = 0x8000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 const SIGCHLD: u64 = 17;
-
-/// How long a middle process may take: 50 waits of 10 ms, then it is killed.
-const PATIENCE: u32 = 50;
-
-/// No answer of the middle process yet.
-const NOT_YET: u32 = u32::MAX;
 
 /// Words of the page that keeper and newborn share.
 pub(crate) mod shared {
@@ -32,7 +27,7 @@ pub(crate) mod shared {
     pub(crate) const MAPPED: usize = 1;
     /// pidfd that a middle process got from its clone; -1 before. The kernel writes it.
     pub(crate) const MIDDLE_PIDFD: usize = 2;
-    /// errno of the middle process; `NOT_YET` before.
+    /// What the middle process has come to; `middle::NOT_YET` before.
     pub(crate) const MIDDLE_ERRNO: usize = 3;
     /// The newest child whose pidfd the supervisor has been sent.
     pub(crate) const TOLD: usize = 4;
@@ -51,6 +46,32 @@ pub(crate) struct Birth {
     pub(crate) trace: i32,
     pub(crate) id: u64,
     pub(crate) fds: [i32; wire::MAX_FDS],
+}
+
+impl Birth {
+    fn fd(&self, slot: i16) -> Option<i32> {
+        usize::try_from(slot).ok().and_then(|slot| self.fds.get(slot)).copied()
+    }
+
+    /// The pidfd whose pid namespace it is born in.
+    pub(crate) fn init(&self) -> Option<i32> {
+        self.fd(self.header.pidns)
+    }
+
+    /// The cgroup v2 that it is born in.
+    pub(crate) fn cgroup(&self) -> Option<i32> {
+        self.fd(self.header.cgroup)
+    }
+
+    /// The namespace of this place of [`wire::JOINABLE`] that it is born in, if that exists already.
+    pub(crate) fn joined(&self, place: usize) -> Option<i32> {
+        self.header.join.get(place).and_then(|slot| self.fd(*slot))
+    }
+
+    /// It is born in a namespace that exists already.
+    pub(crate) fn joins(&self) -> bool {
+        self.header.join.iter().any(|slot| *slot >= 0)
+    }
 }
 
 pub(crate) fn load(page: *mut u32, word: usize) -> u32 {
@@ -122,51 +143,38 @@ fn map_plan(got: &Received, index: usize, len: usize) -> Res<*mut u8> {
 
 /// Clone the child and see it through its birth.
 fn start(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
-    let header = &birth.header;
-    let slot = |slot: i16| usize::try_from(slot).ok().and_then(|slot| birth.fds.get(slot)).copied();
-    let middle = header.pidns >= 0 && !keeper.enters_pidns;
-    let (pid, pidfd) = if middle {
-        through_middle(keeper, birth, slot(header.pidns).unwrap_or(-1))?
-    } else {
-        if let Some(init) = slot(header.pidns) {
-            sys::setns(init, CLONE_NEWPID).map_err(|errno| (Stage::PidNamespace, errno))?;
+    let (pid, pidfd) = match birth.init() {
+        Some(init) if keeper.enters_pidns => beside(keeper, birth, init)?,
+        None if !birth.joins() => {
+            clone(birth, 0, birth.header.clone, birth.cgroup(), &mut -1).map_err(|errno| (Stage::Clone, errno))?
         }
-        let joined = join(birth);
-        let cloned = match joined {
-            Ok(()) => clone(birth, 0, header.clone, &mut -1).map_err(|errno| (Stage::Clone, errno)),
-            Err(errno) => Err((Stage::Join, errno)),
-        };
-        come_back(keeper, header);
-        cloned?
+        _ => middle::through(keeper, birth)?,
     };
     birth::settle(keeper, birth, pid, pidfd).map(|kept| (pid, kept))
 }
 
-/// Enter the namespaces that the child is to be born in; [`come_back`] follows in any case.
-fn join(birth: &Birth) -> Res<()> {
-    for (slot, kind) in birth.header.join.iter().zip(wire::JOINABLE) {
-        if let Some(fd) = usize::try_from(*slot).ok().and_then(|slot| birth.fds.get(slot)) {
-            sys::setns(*fd, kind as usize)?;
-        }
+/// Born in the pid namespace of `init`. Until we have come back it is that of all our children, and of nothing else of
+/// ours; other namespaces the keeper never enters.
+fn beside(keeper: &Keeper, birth: &Birth, init: i32) -> Result<(i32, i32), (Stage, Errno)> {
+    sys::setns(init, CLONE_NEWPID).map_err(|errno| (Stage::PidNamespace, errno))?;
+    let cloned = clone(birth, 0, birth.header.clone, birth.cgroup(), &mut -1);
+    if let Err(errno) = sys::setns(keeper.pidns, CLONE_NEWPID) {
+        // Every container to come would be born in there: rather none.
+        Line::new().text(b"keeper cannot come back from a pid namespace errno=").number(errno as u64).end(keeper.trace);
+        sys::exit_group(123);
     }
-    Ok(())
-}
-
-fn come_back(keeper: &Keeper, header: &Header) {
-    if header.pidns >= 0 {
-        let _ = sys::setns(keeper.pidns, CLONE_NEWPID);
-    }
-    for ((slot, own), kind) in header.join.iter().zip(keeper.own).zip(wire::JOINABLE) {
-        if *slot >= 0 {
-            let _ = sys::setns(own, kind as usize);
-        }
-    }
+    cloned.map_err(|errno| (Stage::Clone, errno))
 }
 
 /// `clone3`, fork-style. Returns in the parent, with the pidfd at `place`; the child goes into `child::main` and never
 /// comes back.
-fn clone(birth: &Birth, extra: u64, namespaces: u64, place: *mut i32) -> Res<(i32, i32)> {
-    let cgroup = usize::try_from(birth.header.cgroup).ok().and_then(|slot| birth.fds.get(slot)).copied();
+pub(crate) fn clone(
+    birth: &Birth,
+    extra: u64,
+    namespaces: u64,
+    cgroup: Option<i32>,
+    place: *mut i32,
+) -> Res<(i32, i32)> {
     let mut flags = CLONE_PIDFD | CLONE_FILES | CLONE_CLEAR_SIGHAND | namespaces | extra;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
@@ -185,82 +193,18 @@ fn clone(birth: &Birth, extra: u64, namespaces: u64, place: *mut i32) -> Res<(i3
 }
 
 /// A clone that shares the table, without a plan: in the child it returns pid 0.
-fn helper(extra: u64) -> Res<(i32, i32)> {
+pub(crate) fn helper(extra: u64, cgroup: Option<i32>) -> Res<(i32, i32)> {
     let mut pidfd: i32 = -1;
-    let args = [CLONE_PIDFD | CLONE_FILES | extra, &raw mut pidfd as u64, 0, 0, SIGCHLD, 0, 0, 0];
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    let flags = CLONE_PIDFD | CLONE_FILES | into | extra;
+    let args = [flags, &raw mut pidfd as u64, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
     // SAFETY: our own word; see `clone`.
     Ok((pid as i32, unsafe { core::ptr::read_volatile(&raw const pidfd) }))
 }
 
-/// An unprivileged keeper may not come back from another pid namespace: a middle process enters it, clones the child
-/// as its sibling (CLONE_PARENT, so that the keeper is the parent) into the shared table, and ends.
-fn through_middle(keeper: &mut Keeper, birth: &Birth, init: i32) -> Result<(i32, i32), (Stage, Errno)> {
-    store(keeper.page, shared::MIDDLE_PIDFD, -1i32 as u32);
-    store(keeper.page, shared::MIDDLE_ERRNO, NOT_YET);
-    let (pid, middle_pidfd) = helper(0).map_err(|errno| (Stage::Clone, errno))?;
-    if pid == 0 {
-        middle(birth, init);
-    }
-    // It does three system calls and ends, in our own cgroup: nothing but a signal of our own user, or the end of the
-    // memory, can hold it up.
-    let answer = wait_middle(keeper.page, middle_pidfd);
-    let _ = sys::pidfd_kill(middle_pidfd);
-    let _ = sys::waitid(P_PIDFD, middle_pidfd, 0);
-    let pidfd = load(keeper.page, shared::MIDDLE_PIDFD) as i32;
-    match answer {
-        0 => match pid_of(keeper.proc, pidfd) {
-            Ok(pid) => Ok((pid, pidfd)),
-            Err(errno) => {
-                birth::give_up(keeper, pidfd);
-                Err((Stage::Birth, errno))
-            }
-        },
-        NOT_YET => {
-            if pidfd >= 0 {
-                birth::give_up(keeper, pidfd);
-            }
-            Err((Stage::Birth, sys::ETIMEDOUT))
-        }
-        errno if errno >= 0x1000 => Err((Stage::PidNamespace, errno as i32 - 0x1000)),
-        errno => Err((Stage::Clone, errno as i32)),
-    }
-}
-
-/// Bounded by the middle process's end or by [`PATIENCE`].
-fn wait_middle(page: *mut u32, middle_pidfd: i32) -> u32 {
-    let mut waited = 0;
-    loop {
-        let answer = load(page, shared::MIDDLE_ERRNO);
-        if answer != NOT_YET || waited >= PATIENCE {
-            return answer;
-        }
-        // SAFETY: the word lies in the page.
-        let word = unsafe { page.add(shared::MIDDLE_ERRNO) };
-        if sys::futex_wait(word, NOT_YET, 10_000_000) == Err(sys::ETIMEDOUT) {
-            waited += 1;
-            if sys::waitid(P_PIDFD, middle_pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some()) {
-                return load(page, shared::MIDDLE_ERRNO);
-            }
-        }
-    }
-}
-
-/// In the middle process: same user as the keeper, sharing its descriptor table.
-fn middle(birth: &Birth, init: i32) -> ! {
-    if let Err(errno) = sys::setns(init, birth.header.clone as usize | CLONE_NEWPID) {
-        store(birth.page, shared::MIDDLE_ERRNO, errno as u32 + 0x1000);
-        sys::exit_group(1);
-    }
-    // SAFETY: the word lies in the page. In there, so that a child can never be without a pidfd that the keeper knows.
-    let place = unsafe { birth.page.add(shared::MIDDLE_PIDFD) };
-    let errno = clone(birth, CLONE_PARENT, 0, place.cast()).map_or_else(|errno| errno as u32, |_| 0);
-    store(birth.page, shared::MIDDLE_ERRNO, errno);
-    sys::exit_group(0)
-}
-
 /// The pid of `pidfd` in the keeper's pid namespace, from its fdinfo.
-fn pid_of(proc: i32, pidfd: i32) -> Res<i32> {
+pub(crate) fn pid_of(proc: i32, pidfd: i32) -> Res<i32> {
     let mut path = [0u8; 40];
     fill(&mut path, b"self/fdinfo/", pidfd as u64, b"");
     let fd = sys::openat(proc, CStr(path.as_ptr()), 0, 0)?;
@@ -334,7 +278,7 @@ pub(crate) fn userns(keeper: &mut Keeper, message: &Message, got: &Received) {
     if wire::string(text, gid).is_none() {
         return keeper.refuse(message.id, Stage::Request, sys::EPROTO);
     }
-    let (pid, pidfd) = match helper(CLONE_NEWUSER) {
+    let (pid, pidfd) = match helper(CLONE_NEWUSER, None) {
         Ok((0, _)) => loop {
             // In the child, with nothing to do until it is killed.
             child::die_with(keeper.me);

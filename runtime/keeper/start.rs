@@ -138,11 +138,6 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     let epoll = high(sys::call(nr::EPOLL_CREATE1, [sys::O_CLOEXEC, 0, 0, 0, 0, 0])? as i32)?;
     let proc = open_high(lit(c"/proc"), sys::O_PATH | sys::O_DIRECTORY)?;
     let pidns = open_high(lit(c"/proc/self/ns/pid"), 0)?;
-    let own = [
-        open_high(lit(c"/proc/self/ns/net"), 0)?,
-        open_high(lit(c"/proc/self/ns/ipc"), 0)?,
-        open_high(lit(c"/proc/self/ns/uts"), 0)?,
-    ];
     grow(null, serve::TABLE.min(places));
     sys::epoll_add(epoll, socket, serve::IN, u64::MAX)?;
     let chld: u64 = 1 << 16; // SIGCHLD is 17
@@ -161,7 +156,6 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         me,
         proc,
         pidns,
-        own,
         orphans,
         trace: -1,
         page: sys::mmap(4096, true)?.cast(),
@@ -175,7 +169,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         end: wire::End::Kill,
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,
-        without_pidns: 0,
+        adopts: false,
         unwatched: 0,
         reply: None,
         blocked: false,

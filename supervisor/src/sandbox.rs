@@ -205,9 +205,18 @@ impl SandboxBuilder {
         self.rootfs(Rootfs::Layers { lower: lower.into_iter().map(Into::into).collect(), access })
     }
 
-    /// Live in this existing network, ipc or uts namespace instead of a new one.
-    pub fn join_namespace(mut self, namespace: std::os::fd::OwnedFd) -> Self {
-        self.inner.spec.join.push(Arc::new(namespace));
+    /// Live in this existing namespace instead of a new one; of each kind at most one: network, ipc, uts, cgroup, pid, mount,
+    /// user. It stays as it is, and no descriptor of it is kept longer than the making of a container takes.
+    ///
+    /// - A *user* namespace brings its ids; somebody must live in it meanwhile, so that they can be read.
+    /// - In a *pid* namespace the container's first process is an ordinary member, and the kill is the cgroup's: it needs one
+    ///   of version 2. Whoever else lives there sees the container's processes, and kills them where its user may.
+    /// - A *mount* namespace has its root already: nothing can be said of root, mounts and files, users are given by number.
+    ///
+    /// The supervisor needs rights over each: root has them over all; an ordinary user's supervisor over those of its own
+    /// containers alone.
+    pub fn join_namespace(mut self, namespace: impl Into<Arc<std::os::fd::OwnedFd>>) -> Self {
+        self.inner.spec.join.push(namespace.into());
         self
     }
 

@@ -2,11 +2,13 @@
 //! supervisor's side: the error names it, and nothing is left.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod joined;
 mod stages;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use joined::{each_step_beside_another_containers_root, each_step_in_namespaces_of_another_container};
 use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain::{self, Line};
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         trial!(each_step_of_a_rich_container).long(),
         trial!(each_step_of_an_image_under_an_overlay, Busybox).long(),
         trial!(each_step_with_the_hosts_root_and_network).long(),
+        trial!(each_step_in_namespaces_of_another_container).long(),
+        trial!(each_step_beside_another_containers_root, GroupKill).long(),
         trial!(each_step_of_the_main_process).long(),
         trial!(each_step_of_a_rich_exec).long(),
         trial!(each_stage_of_a_creation),
@@ -60,28 +64,33 @@ fn each_step(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)
         options.faults = Faults::new(move |_, point| point == Point::ContainerStep(step));
         scene.play_with(options, async |host| {
             let (spec, main) = what(host);
-            let error = match host.create(spec, main).await {
-                Err(errors) => errors.0.into_iter().next().expect("an error"),
-                Ok(container) => match fails_late(&*container, &plan, line).await {
-                    Some(error) => error,
-                    None => return,
-                },
-            };
-            // The child may be dead before the keeper has written its maps: B3.
-            if line.op == "wait-maps" && error.stage() == Some("keeper: write the id maps") {
-                return;
-            }
-            // The replaced step is a setns on a pipe, which the system call filter refuses before the kernel does.
-            let refused = if after(&plan, Op::Seccomp, line) { libc::EPERM } else { libc::EINVAL };
-            assert_eq!(error.errno(), Some(refused), "{line:?}: {error:?}");
-            let stage = error.stage().unwrap_or_default();
-            assert!(stage.starts_with(&format!("step {} ", line.step)), "{line:?}: {error:?}");
-            assert!(matches!(error.kind(), ErrorKind::Creation | ErrorKind::Permission), "{error:?}");
-            field_of(&error, &plan, line.step);
+            fails(host, spec, main, &plan, line).await;
         });
         let left = before.left_over(&scene.stock());
         assert!(left.is_empty(), "step {} {}: left {left:?}", line.step, line.words);
     }
+}
+
+/// This creation, or the start after it, fails at this step and says so.
+pub(crate) async fn fails(host: &Host, spec: ContainerSpec, main: ProcessSpec, plan: &Plan, line: &Line) {
+    let error = match host.create(spec, main).await {
+        Err(errors) => errors.0.into_iter().next().expect("an error"),
+        Ok(container) => match fails_late(&*container, plan, line).await {
+            Some(error) => error,
+            None => return,
+        },
+    };
+    // The child may be dead before the keeper has written its maps: B3.
+    if line.op == "wait-maps" && error.stage() == Some("keeper: write the id maps") {
+        return;
+    }
+    // The replaced step is a setns on a pipe, which the system call filter refuses before the kernel does.
+    let refused = if after(plan, Op::Seccomp, line) { libc::EPERM } else { libc::EINVAL };
+    assert_eq!(error.errno(), Some(refused), "{line:?}: {error:?}");
+    let stage = error.stage().unwrap_or_default();
+    assert!(stage.starts_with(&format!("step {} ", line.step)), "{line:?}: {error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Creation | ErrorKind::Permission), "{error:?}");
+    field_of(&error, plan, line.step);
 }
 
 /// The error names the field of the spec that the step comes from.

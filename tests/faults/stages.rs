@@ -89,7 +89,7 @@ fn told(error: &Error, step: u16, filtered: bool) {
 }
 
 /// A container whose main process reads its standard input.
-async fn waiting(host: &Host, spec: ContainerSpec) -> (Box<dyn Container>, Started) {
+pub(crate) async fn waiting(host: &Host, spec: ContainerSpec) -> (Box<dyn Container>, Started) {
     let mut main = probe(&["cat"]);
     main.stdin = Stdio::Piped;
     let container = host.create(spec, main).await.unwrap_or_else(|errors| panic!("create: {errors}"));
@@ -98,7 +98,7 @@ async fn waiting(host: &Host, spec: ContainerSpec) -> (Box<dyn Container>, Start
 }
 
 /// The main process is unharmed, and another one can be started.
-async fn goes_on(container: &dyn Container, main: Started) {
+pub(crate) async fn goes_on(container: &dyn Container, main: Started) {
     let next = wait::soon("exec", container.exec(probe(&["exit", "5"]))).await.expect("the next exec works");
     assert_eq!(outcome(next).await.code(), 5);
     assert_eq!(outcome(main).await.code(), 0);

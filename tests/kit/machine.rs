@@ -28,6 +28,8 @@ pub enum Need {
     Freezer,
     /// Any cgroup.
     Cgroups,
+    /// A cgroup that can be killed as a whole.
+    GroupKill,
     /// The program strace, allowed to trace.
     Strace,
     /// A static busybox, for images.
@@ -144,6 +146,8 @@ fn refusals(rt: &NativeRuntime) -> Vec<(Need, String)> {
     add(Need::Cpu, limits(|limits| limits.cpu_quota = Some(CpuQuota { quota_us: 10_000, period_us: 100_000 })));
     let (mode, why) = rt.cgroup_mode();
     let none = (mode == "none").then(|| format!("needs a cgroup: {}", why.unwrap_or_default()));
+    let old = (mode == "v1").then(|| "needs cgroup.kill: there are cgroups of version 1 alone".to_owned());
+    add(Need::GroupKill, none.clone().or(old));
     add(Need::Freezer, none.clone());
     add(Need::Cgroups, none);
     lacks

@@ -77,6 +77,12 @@ impl Raw {
         }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// How many descriptors it has; `None` when this user may not look.
     #[must_use]
     pub fn descriptors(&self) -> Option<usize> {

@@ -163,6 +163,11 @@ impl Cgroups {
         self.parents.why()
     }
 
+    /// A group of ours can be killed as a whole, whatever its processes do meanwhile: `cgroup.kill` of version 2 (5.14).
+    pub fn kills(&self) -> bool {
+        self.parents.v2.as_ref().is_some_and(|place| place.dir.has("cgroup.kill"))
+    }
+
     /// The limits that cannot be had here, by field and with the reason; empty: all can.
     pub fn supports(&self, limits: &Limits) -> Vec<(&'static str, String)> {
         self.parents.refusals(limits)

@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, ErrorKind};
 
+pub(crate) mod joined;
 mod subordinate;
 
 /// First id of the first built-in range.

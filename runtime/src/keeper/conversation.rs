@@ -212,17 +212,7 @@ impl Shared {
 }
 
 pub(super) fn failed(message: &Message) -> Error {
-    let stage = match message.x {
-        x if x == Stage::Request as u64 => "keeper: request",
-        x if x == Stage::PidNamespace as u64 => "keeper: enter the pid namespace",
-        x if x == Stage::Clone as u64 => "keeper: clone3",
-        x if x == Stage::Birth as u64 => "keeper: birth",
-        x if x == Stage::Maps as u64 => "keeper: write the id maps",
-        x if x == Stage::Join as u64 => "keeper: enter a namespace to be joined",
-        x if x == Stage::Watch as u64 => "keeper: watch the process",
-        x if x == Stage::Purpose as u64 => "keeper: purposes of the descriptors",
-        _ => "keeper",
-    };
+    let stage = Stage::ALL.into_iter().find(|stage| *stage as u64 == message.x).unwrap_or(Stage::Make).name();
     let kind = match message.errno {
         libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::EUSERS => ErrorKind::Exhausted,
         libc::EPERM | libc::EACCES => ErrorKind::Permission,

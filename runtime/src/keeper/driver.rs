@@ -55,6 +55,9 @@ impl Driver {
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.try_clone().ok());
         let keeper = keeper.and_then(|keeper| crate::sys::watch(keeper, Interest::READABLE).ok());
         while self.turn(&socket, keeper.as_ref()).await {}
+        if !self.shared.closing.load(Ordering::Acquire) {
+            tracing::error!("the keeper has ended by itself: what runs goes on, nothing new can be started");
+        }
         self.shared.bury();
         drop(socket);
         self.reap(keeper).await;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::create::Born;
-use super::evidence::Last;
 use super::janitor::{Rests, Work};
 use super::own_group::OwnGroup;
 use super::report::{Report, Said, step_error};
@@ -20,6 +19,7 @@ use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::{Deadline, Lease};
 use crate::network::NetworkProperties;
 use crate::plan::process::{self, Joining};
+use crate::plan::wire::NEWPID;
 use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
@@ -29,35 +29,37 @@ use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
 pub(super) struct Core {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     container: ContainerSpec,
     /// Who the main process runs as, in the container's ids.
     main_ids: (u32, u32),
     /// The main process until it is started: the descriptors that it brings are its own from then on.
     main: Mutex<Option<CheckedProcess>>,
     joining: Joining,
-    rests: Rests,
+    pub(super) rests: Rests,
     init_pid: i32,
-    before: OomEvidence,
+    /// It shares its pid namespace with others, so that its end is not that of its first process alone.
+    pub(super) shares_pids: bool,
+    pub(super) before: OomEvidence,
     paused: Mutex<Paused>,
     /// Written by who changes `paused`; read by who starts a process, so that none is missed.
     pausing: tokio::sync::RwLock<()>,
     /// The command behind the start gate, where it is pid 1 itself.
     waiting: Mutex<Option<Gated>>,
     started: AtomicBool,
-    finished: OnceCell<Evidence>,
+    pub(super) finished: OnceCell<Evidence>,
     /// The cgroup went at the first attempt.
-    removed: AtomicBool,
-    deleted: OnceCell<()>,
+    pub(super) removed: AtomicBool,
+    pub(super) deleted: OnceCell<()>,
     /// Held to write while the group is prepared for groups below it.
-    births: tokio::sync::RwLock<()>,
+    pub(super) births: tokio::sync::RwLock<()>,
     /// How many processes with limits of their own there were.
     execs: AtomicU64,
 }
 
 /// How it is held.
 #[derive(Clone, Debug, Default)]
-enum Paused {
+pub(super) enum Paused {
     #[default]
     No,
     Frozen,
@@ -82,6 +84,7 @@ impl Core {
         before: OomEvidence,
         born: Born,
     ) -> Self {
+        let shares_pids = spec.joins(NEWPID);
         let (container, main) = spec.into_parts();
         let waiting = born.waiting.map(|(gate, ends)| Gated {
             gate,
@@ -99,6 +102,7 @@ impl Core {
             joining,
             rests,
             init_pid: born.pid,
+            shares_pids,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
@@ -138,22 +142,6 @@ impl Core {
             return Err(Error::new(ErrorKind::State, "the container has ended"));
         }
         Ok(())
-    }
-
-    fn kill(&self) -> Result<(), Error> {
-        // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
-        let Ok(init) = self.rests.init() else { return Ok(()) };
-        let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
-        if matches!(*self.paused(), Paused::Frozen)
-            && let Some(group) = self.group()
-        {
-            // The signal is pending: thawed, they die of it. Quick, unlike a kill of each.
-            return group.thaw().or_else(|error| if error.is_gone() { Ok(()) } else { Err(cgroup_error(&error)) });
-        }
-        match sent {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(Error::system("cannot kill the container", error)),
-        }
     }
 
     /// The main process behind its gate, or the first exec.
@@ -310,38 +298,11 @@ impl Core {
         }
     }
 
-    async fn finish(&self) -> Evidence {
-        let _ = self.kill();
-        let evidence = self.finished.get_or_init(|| async {
-            let last = Last {
-                init: self.rests.init().ok(),
-                group: self.rests.group.clone(),
-                before: self.before.clone(),
-                cgroup_mode: self.mode(),
-            };
-            let read = last.read().await;
-            self.removed.store(read.removed, Ordering::Release);
-            read.evidence
-        });
-        evidence.await.clone()
-    }
-
-    fn mode(&self) -> String {
+    pub(super) fn mode(&self) -> String {
         self.inner.cgroups().map_or_else(|_| "none".into(), |cgroups| cgroups.mode().to_string())
     }
 
-    async fn delete(&self) -> Result<(), Error> {
-        self.finish().await;
-        let deleted = self.deleted.get_or_try_init(|| async {
-            let removed = self.removed.load(Ordering::Acquire);
-            self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
-            self.rests.free();
-            Ok::<(), Error>(())
-        });
-        deleted.await.copied()
-    }
-
-    fn paused(&self) -> MutexGuard<'_, Paused> {
+    pub(super) fn paused(&self) -> MutexGuard<'_, Paused> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -353,6 +314,7 @@ impl Core {
         }
         match how {
             Pause::Freeze => self.freeze().await,
+            Pause::Stop if self.shares_pids => Err(others_too()),
             Pause::Stop => {
                 let core = Arc::clone(&self);
                 let stopped = blocking(move || stop::stop(core.init_pid, &*core.rests.init()?)).await?;
@@ -403,6 +365,13 @@ impl Core {
 fn no_freezer() -> Error {
     let error = Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
     error.with_hint("a pause by SIGSTOP (Pause::Stop) needs none")
+}
+
+/// SIGSTOP finds its processes by their pid namespace.
+fn others_too() -> Error {
+    let what =
+        "this container shares its pid namespace with processes that are not its own, which would be stopped too";
+    Error::new(ErrorKind::Unsupported, what).with_field("pause").with_hint("a pause by the freezer stops its own alone")
 }
 
 fn freezer_error(error: &crate::cgroup::CgroupError) -> Error {
@@ -512,15 +481,15 @@ impl Container for NativeContainer {
 
     fn identities(&self) -> Vec<(u32, u32)> {
         let main = self.core.main_ids;
-        match self.core.joining.ids.as_ref().map(|ids| ids.base) {
+        match &self.core.joining.ids {
             // An ordinary user has no rights that the container lacks.
             _ if !self.core.inner.machine.privileged => Vec::new(),
             // Its root is the host's.
             None if main.0 == 0 => Vec::new(),
             None => vec![main],
-            Some(base) => {
-                let outside = |(uid, gid): (u32, u32)| (base.0.saturating_add(uid), base.1.saturating_add(gid));
-                let mut all = vec![outside((0, 0)), outside(main)];
+            Some(ids) => {
+                let mut all: Vec<(u32, u32)> =
+                    [ids.first_ids(), main].iter().filter_map(|(uid, gid)| ids.outside(*uid, *gid)).collect();
                 all.dedup();
                 all
             }

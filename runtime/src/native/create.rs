@@ -12,7 +12,7 @@ use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
 use super::supply::{Supply, some};
-use super::{Inner, Point, cgroup_error, trees};
+use super::{Inner, Point, cgroup_error, join, trees};
 use crate::cgroup::{Group, OomEvidence};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
@@ -267,10 +267,7 @@ async fn ask(
     let (report_read, report_write) = stdio::pipe()?;
     let mut supply = Supply::new(report_write);
     supply.files = some(files);
-    for (kind, fd) in spec.joined() {
-        let copy = fd.try_clone().map_err(|error| Error::system("cannot duplicate a namespace", error))?;
-        supply.namespaces.push((*kind, Some(copy)));
-    }
+    join::supply(&mut supply, spec)?;
     supply.trees = allotment.trees.iter().copied().zip(trees.into_iter().map(Some)).collect();
     supply.tasks = some(group.map_or_else(|| Ok(Vec::new()), Group::tasks).map_err(|error| cgroup_error(&error))?);
     let mut waiting = None;
@@ -291,7 +288,7 @@ async fn ask(
         Err(error) if inner.keeper.is_dead() => return Err(error),
         Err(error) => match report.next().await {
             Ok(Said::Failed(step, errno)) => return Err(step_error(&plan, step, errno)),
-            _ => return Err(error),
+            _ => return Err(join::explained(error, spec)),
         },
     };
     let pidfd = Arc::new(spawned.pidfd.claim()?);

@@ -141,14 +141,19 @@ pub(super) async fn remove_group(group: &Arc<Group>) -> Result<(), crate::cgroup
         if !last.is_busy() {
             return Err(last);
         }
-        blocking(group, Group::kill).await?;
-        group.wait_empty().await?;
+        empty(group).await?;
         match blocking(group, Group::remove).await {
             Ok(()) => return Ok(()),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Kill everybody in it and wait until nobody is.
+pub(super) async fn empty(group: &Arc<Group>) -> Result<(), crate::cgroup::CgroupError> {
+    blocking(group, Group::kill).await?;
+    group.wait_empty().await
 }
 
 /// A cgroup file may wait for the kernel's locks, and a kill on v1 for processes: not on the thread that reads exits.

@@ -2,9 +2,11 @@
 
 mod container;
 mod create;
+mod ending;
 mod evidence;
 mod fault;
 mod janitor;
+mod join;
 mod kept;
 mod once;
 mod own_group;
@@ -29,7 +31,8 @@ use crate::cgroup::{Cgroups, Config};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::ids::Ranges;
 use crate::keeper::{self, Client};
-use crate::plan::machine::{HostLayout, IdMap};
+use crate::plan::idmap::IdMap;
+use crate::plan::machine::HostLayout;
 use crate::plan::{Machine, Plan, wire};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
@@ -98,7 +101,7 @@ struct Inner {
     releases: bool,
     names: janitor::Names,
     /// User namespaces for id-mapped mounts.
-    userns: Mutex<Kept<Arc<OwnedFd>>>,
+    userns: Mutex<Kept<IdMap, Arc<OwnedFd>>>,
 }
 
 /// How long a shutdown waits for what is being removed.
@@ -165,6 +168,7 @@ impl NativeRuntime {
             nofile: nofile(),
             host: HostLayout::read(),
             cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
+            user_namespace: join::keepers_own(keeper_pid).filter(|_| !privileged),
         };
         let inner = Inner {
             keeper: client,
@@ -235,6 +239,9 @@ impl Inner {
     fn ids(&self, spec: &CheckedSpec) -> Result<(Option<IdMap>, Option<Arc<crate::ids::Range>>), Error> {
         use crate::spec::UserNamespace::{Host, Own, Shared};
         let kind = spec.container().user_namespace;
+        if let Some(ids) = spec.joined_ids() {
+            return Ok((Some(ids.clone()), None));
+        }
         let Some(ranges) = &self.ranges else { return Ok((Some(self.unprivileged_ids(spec)), None)) };
         let range = match kind {
             Host => return Ok((None, None)),
@@ -252,7 +259,7 @@ impl Inner {
 
     /// A user namespace with these maps, for id-mapped mounts, if there is one already.
     fn kept_userns(&self, ids: &IdMap) -> Option<Arc<OwnedFd>> {
-        self.userns.lock().unwrap_or_else(PoisonError::into_inner).get(ids.base)
+        self.userns.lock().unwrap_or_else(PoisonError::into_inner).get(ids)
     }
 
     /// A user namespace with these maps, for id-mapped mounts.
@@ -260,16 +267,16 @@ impl Inner {
         if let Some(userns) = self.kept_userns(ids) {
             return Ok(userns);
         }
-        let made = Arc::new(self.keeper.userns(&ids.uid, &ids.gid).await?);
-        self.userns.lock().unwrap_or_else(PoisonError::into_inner).put(ids.base, Arc::clone(&made));
+        let made = Arc::new(self.keeper.userns(&ids.uid.text(), &ids.gid.text()).await?);
+        self.userns.lock().unwrap_or_else(PoisonError::into_inner).put(ids.clone(), Arc::clone(&made));
         Ok(made)
     }
 
     /// The ids of a process outside, where we may give things away.
     fn owner(&self, process: &check::CheckedProcess, ids: Option<&IdMap>) -> stdio::Owner {
-        let base = ids.map_or((0, 0), |ids| ids.base);
         let (uid, gid) = process.ids();
-        self.machine.privileged.then(|| (base.0.saturating_add(uid), base.1.saturating_add(gid)))
+        let outside = ids.map_or(Some((uid, gid)), |ids| ids.outside(uid, gid));
+        outside.filter(|_| self.machine.privileged)
     }
 
     /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists

@@ -16,7 +16,7 @@ pub(super) struct Supply {
     pub(super) files: Vec<Option<OwnedFd>>,
     pub(super) stdio: Vec<Option<OwnedFd>>,
     pub(super) tasks: Vec<Option<OwnedFd>>,
-    pub(super) namespaces: Vec<(usize, Option<OwnedFd>)>,
+    pub(super) namespaces: Vec<(u16, Option<OwnedFd>)>,
     pub(super) channel: Option<OwnedFd>,
 }
 
@@ -51,7 +51,7 @@ impl Supply {
                 None => None,
             },
             Need::Namespace(index) => {
-                let place = self.namespaces.iter_mut().find(|(kind, _)| *kind == usize::from(index));
+                let place = self.namespaces.iter_mut().find(|(have, _)| *have == index);
                 place.and_then(|(_, fd)| fd.take())
             }
             Need::Tasks(index) => at(&mut self.tasks, index),

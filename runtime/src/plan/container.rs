@@ -2,17 +2,9 @@
 
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
-use super::wire::{self, Op};
+use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, Op};
 use super::{mounts, process, rootfs};
 use crate::spec::{CheckedSpec as Spec, Network};
-
-pub(super) const NEWNS: u64 = 0x0002_0000;
-pub(super) const NEWCGROUP: u64 = 0x0200_0000;
-pub(super) const NEWUTS: u64 = 0x0400_0000;
-pub(super) const NEWIPC: u64 = 0x0800_0000;
-pub(super) const NEWUSER: u64 = 0x1000_0000;
-pub(super) const NEWPID: u64 = 0x2000_0000;
-pub(super) const NEWNET: u64 = 0x4000_0000;
 
 /// Everything that a step of a container depends on.
 pub struct Context<'a> {
@@ -32,7 +24,7 @@ impl Context<'_> {
 
     /// Group `gid` of the container exists outside.
     pub(super) fn maps_gid(&self, gid: u32) -> bool {
-        self.allotment.ids.as_ref().is_none_or(|ids| ids.single_gid.is_none_or(|only| only == gid))
+        self.allotment.ids.as_ref().is_none_or(|ids| ids.gid.has(gid))
     }
 }
 
@@ -47,19 +39,21 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     }
     identity(b, cx);
     cgroup(b, cx.allotment.tasks);
-    b.field("").op(Op::Unshare, NEWCGROUP, 0, 0);
-    b.op(Op::Keyring, 0, 0, 0);
-    let slaves = mounts::slaves(b, cx);
     b.field("");
-    // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
-    b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
-    if !cx.spec.joins(wire::JOINABLE[2]) {
-        b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
+    if !cx.spec.joins(NEWCGROUP) {
+        b.op(Op::Unshare, NEWCGROUP, 0, 0);
     }
-    if cx.spec.own_network() {
-        b.field("network").op(Op::Loopback, 0, 0, 0);
+    b.op(Op::Keyring, 0, 0, 0);
+    if cx.spec.joins(NEWNS) {
+        names(b, cx);
+    } else {
+        let slaves = mounts::slaves(b, cx);
+        b.field("");
+        // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
+        b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
+        names(b, cx);
+        rootfs::steps(b, cx, slaves);
     }
-    rootfs::steps(b, cx, slaves);
     if cx.spec.container().without_init {
         b.field("").op(Op::Ready, 0, 0, 0);
         if let Some(gate) = b.received(Need::Gate) {
@@ -73,6 +67,16 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     std::mem::replace(b, Builder::new(&[])).finish()
 }
 
+/// Of namespaces that are new: what is joined stays as it is.
+fn names(b: &mut Builder, cx: &Context<'_>) {
+    if !cx.spec.joins(NEWUTS) {
+        b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
+    }
+    if cx.spec.own_network() {
+        b.field("network").op(Op::Loopback, 0, 0, 0);
+    }
+}
+
 /// The descriptors that come with the plan.
 fn needs(cx: &Context<'_>) -> Vec<Need> {
     let mut needs = Vec::new();
@@ -83,7 +87,7 @@ fn needs(cx: &Context<'_>) -> Vec<Need> {
     needs.extend(cx.allotment.trees.iter().copied());
     let files = u16::try_from(cx.spec.container().files.len()).unwrap_or(u16::MAX);
     needs.extend((0..files).map(Need::File));
-    needs.extend(cx.spec.joined().iter().filter_map(|(kind, _)| u16::try_from(*kind).ok()).map(Need::Namespace));
+    needs.extend(cx.spec.joined().iter().map(|joined| Need::Namespace(joined.place)));
     if cx.spec.container().without_init {
         needs.push(Need::Gate);
         needs.extend(process::needs(cx.spec.main()));
@@ -96,14 +100,13 @@ fn namespaces(b: &mut Builder, cx: &Context<'_>) {
     if cx.spec.container().network == Network::None {
         flags |= NEWNET;
     }
-    // What is joined is not made.
-    flags &= !cx.spec.joined().iter().fold(0, |all, (kind, _)| all | wire::JOINABLE.get(*kind).copied().unwrap_or(0));
-    b.born_joined();
-    if let Some(ids) = &cx.allotment.ids {
+    if let Some(ids) = cx.allotment.ids.as_ref().filter(|_| !cx.spec.joins(NEWUSER)) {
         flags |= NEWUSER;
-        b.maps(&ids.uid, &ids.gid, ids.deny_setgroups);
+        b.maps(&ids.uid.text(), &ids.gid.text(), ids.deny_setgroups);
     }
-    b.clone_flags(flags);
+    // What is joined is not made.
+    b.born_joined();
+    b.clone_flags(flags & !cx.spec.joined().iter().fold(0, |all, joined| all | joined.kind()));
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }
@@ -116,7 +119,9 @@ fn identity(b: &mut Builder, cx: &Context<'_>) {
         b.set_groups(&[]);
         return;
     };
-    b.op(Op::WaitMaps, 0, 0, 0);
+    if !cx.spec.joins(NEWUSER) {
+        b.op(Op::WaitMaps, 0, 0, 0);
+    }
     if !ids.deny_setgroups {
         b.set_groups(&[]);
     }

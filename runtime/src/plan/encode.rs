@@ -32,7 +32,7 @@ pub enum Need {
     Stdio(u16),
     /// A preserved descriptor.
     Preserved(u16),
-    /// An existing namespace: 0 network, 1 ipc, 2 uts.
+    /// An existing namespace, by its place in [`wire::JOINABLE`].
     Namespace(u16),
     /// Socket on which the plan sends a descriptor that it has made.
     Channel,
@@ -53,9 +53,7 @@ impl Need {
             Self::File(_) => Purpose::File,
             Self::Stdio(_) => Purpose::Stdio,
             Self::Preserved(_) => Purpose::Preserved,
-            Self::Namespace(0) => Purpose::Network,
-            Self::Namespace(1) => Purpose::Ipc,
-            Self::Namespace(_) => Purpose::Uts,
+            Self::Namespace(place) => wire::JOINED.get(usize::from(place)).copied().unwrap_or(Purpose::Network),
             Self::Channel => Purpose::Channel,
         }
     }
@@ -76,9 +74,7 @@ impl std::fmt::Display for Need {
             Self::Stdio(0) => f.write_str("stdin"),
             Self::Stdio(1) => f.write_str("stdout"),
             Self::Stdio(_) => f.write_str("stderr"),
-            Self::Namespace(n) => {
-                write!(f, "{} namespace to join", ["network", "ipc", "uts"].get(usize::from(*n)).unwrap_or(&"unknown"))
-            }
+            Self::Namespace(_) => write!(f, "{} to join", self.purpose().name()),
             Self::Preserved(n) => write!(f, "preserved descriptor {n}"),
             Self::Channel => f.write_str("channel"),
         }
@@ -206,7 +202,7 @@ pub struct Builder {
     cgroup: i16,
     pidns: i16,
     report: i16,
-    join: [i16; 3],
+    join: [i16; wire::JOINABLE.len()],
 }
 
 impl Builder {
@@ -229,7 +225,7 @@ impl Builder {
             cgroup: NONE,
             pidns: NONE,
             report: 0,
-            join: [NONE; 3],
+            join: [NONE; wire::JOINABLE.len()],
         }
     }
 
@@ -281,11 +277,10 @@ impl Builder {
 
     /// The child is born in these existing namespaces, as far as their descriptors come along.
     pub fn born_joined(&mut self) -> &mut Self {
-        for kind in 0..3u16 {
-            if let (Some(slot), Some(place)) =
-                (self.received(Need::Namespace(kind)), self.join.get_mut(usize::from(kind)))
-            {
-                *place = slot.0;
+        for place in 0..self.join.len() {
+            let need = Need::Namespace(u16::try_from(place).unwrap_or(u16::MAX));
+            if let (Some(slot), Some(join)) = (self.received(need), self.join.get_mut(place)) {
+                *join = slot.0;
             }
         }
         self
@@ -541,7 +536,7 @@ impl Builder {
         put(34, &self.pidns.to_le_bytes());
         put(36, &self.report.to_le_bytes());
         for (index, slot) in self.join.iter().enumerate() {
-            put(48 + 2 * index, &slot.to_le_bytes());
+            put(wire::JOIN_AT + 2 * index, &slot.to_le_bytes());
         }
         put(40, &uid.to_le_bytes());
         put(44, &gid.to_le_bytes());

@@ -40,8 +40,13 @@ pub fn lines(plan: &Plan) -> Vec<Line> {
 #[must_use]
 pub fn birth(plan: &Plan) -> String {
     let Some(header) = plan.header() else { return String::new() };
-    let mut text = format!("clone3(CLONE_PIDFD|CLONE_FILES|CLONE_CLEAR_SIGHAND{}", namespaces(header.clone));
-    if header.cgroup >= 0 {
+    let joins = header.join.iter().any(|fd| *fd >= 0);
+    let mut text = if joins { middle(plan, &header) } else { String::new() };
+    let _ = write!(text, "clone3(CLONE_PIDFD|CLONE_FILES|CLONE_CLEAR_SIGHAND{}", namespaces(header.clone));
+    if joins {
+        text.push_str("|CLONE_PARENT");
+    }
+    if header.cgroup >= 0 && header.join[wire::JOIN_CGROUP] < 0 {
         text.push_str("|CLONE_INTO_CGROUP");
     }
     text.push(')');
@@ -50,6 +55,16 @@ pub fn birth(plan: &Plan) -> String {
         let _ = write!(text, "; uid_map {:?}, gid_map {:?}", uid, gid);
     }
     text
+}
+
+/// The process that enters what is joined, which the keeper never does, and clones the child.
+fn middle(plan: &Plan, header: &wire::Header) -> String {
+    let into = header.cgroup >= 0 && header.join[wire::JOIN_CGROUP] >= 0;
+    let first = format!("clone3(CLONE_PIDFD|CLONE_FILES{}); ", if into { "|CLONE_INTO_CGROUP" } else { "" });
+    let joined = header.join.iter().zip(wire::JOINABLE).filter(|(fd, _)| **fd >= 0);
+    joined.fold(first, |text, (fd, kind)| {
+        text + &format!("setns({}, {}); ", slot(plan, *fd), namespaces(kind).trim_start_matches('|'))
+    })
 }
 
 fn namespaces(flags: u64) -> String {

@@ -5,9 +5,9 @@
 use super::container::Context;
 use super::encode::{Builder, Slot};
 use super::rootfs::{NODEV, NOEXEC, NOFOLLOW, NOSUID, PATH_DIR, PRIVATE, RDONLY, Root, STRICT, may_make, target};
-use super::wire::{OPTIONAL, Op, PRESENT};
+use super::wire::{NEWCGROUP, NEWNET, OPTIONAL, Op, PRESENT};
 use super::{hidden, mounts};
-use crate::spec::Device;
+use crate::spec::{Device, Network};
 
 /// The container's proc and sysfs.
 pub(super) struct Kernel {
@@ -84,8 +84,8 @@ pub(super) fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) -> Ke
     }
     b.field("");
     let place = target(b, tree.root, "sys", may_make(cx));
-    let own = cx.spec.own_network();
-    // A new sysfs needs a network namespace of its own. The copy of the host's must be recursive: what is mounted below
+    let own = cx.spec.container().network == Network::None && cx.spec.governs(NEWNET);
+    // A new sysfs needs rights over the network namespace that it shows. The copy of the host's must be recursive: what is mounted below
     // it is locked to it in a user namespace of ours, and is covered instead.
     let sys = if own {
         b.new_mount("sysfs", &[("source", "sysfs")], RDONLY | NOSUID | NODEV | NOEXEC)
@@ -105,9 +105,9 @@ pub(super) fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) -> Ke
     Kernel { proc, sys }
 }
 
-/// The container's own control groups, where there are any of version 2; else nothing.
+/// The control groups of its namespace, where there are any of version 2 and it may see them; else nothing.
 fn own_cgroup(b: &mut Builder, cx: &Context<'_>, tree: &Root, sys: Slot) {
-    if !cx.machine.cgroup2 {
+    if !cx.machine.cgroup2 || !cx.spec.governs(NEWCGROUP) {
         return hidden::directory(b, tree.scratch, sys, "fs/cgroup");
     }
     let place = b.open(sys, "fs/cgroup", PATH_DIR | NOFOLLOW, STRICT);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::encode::Need;
+pub use super::idmap::IdMap;
 
 /// Facts about machine and keeper that hold for all containers of a supervisor.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Machine {
     pub host: HostLayout,
     /// A cgroup2 file system exists on this machine.
     pub cgroup2: bool,
+    /// The user namespace of a keeper that is not `privileged`: device and inode.
+    pub user_namespace: Option<(u64, u64)>,
 }
 
 /// What was allotted to one container.
@@ -32,60 +35,6 @@ pub struct Allotment {
     pub tasks: u16,
     /// Mount trees that the supervisor prepared: [`Need::Layer`] and [`Need::Bind`].
     pub trees: Vec<Need>,
-}
-
-/// Maps of a user namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdMap {
-    /// Lines of `uid_map`.
-    pub uid: String,
-    /// Lines of `gid_map`.
-    pub gid: String,
-    /// What user and group 0 inside are in the keeper's user namespace.
-    pub base: (u32, u32),
-    /// Only this user id is mapped; `None`: the ids from 0 are.
-    pub single_uid: Option<u32>,
-    /// Only this group id is mapped.
-    pub single_gid: Option<u32>,
-    /// `setgroups` is denied: supplementary groups cannot be set.
-    pub deny_setgroups: bool,
-}
-
-impl IdMap {
-    /// `count` ids from 0 inside to `base` (user, group) outside.
-    #[must_use]
-    pub fn range(base: (u32, u32), count: u32) -> Self {
-        let line = |first: u32| format!("0 {first} {count}");
-        let (uid, gid) = (line(base.0), line(base.1));
-        Self { uid, gid, base, single_uid: None, single_gid: None, deny_setgroups: false }
-    }
-
-    /// All ids of a keeper with a user namespace of its own: its user, and `count` subordinate ones from 1 on. Two lines,
-    /// as in the keeper's own map: the kernel refuses a line that lies in two of the parent's.
-    #[must_use]
-    pub fn keepers(count: u32) -> Self {
-        let lines = format!("0 0 1\n1 1 {count}");
-        Self { uid: lines.clone(), gid: lines, ..Self::range((0, 0), 0) }
-    }
-
-    /// One user and one group.
-    #[must_use]
-    pub fn single(uid: u32, gid: u32, outside_uid: u32, outside_gid: u32) -> Self {
-        Self {
-            uid: format!("{uid} {outside_uid} 1"),
-            gid: format!("{gid} {outside_gid} 1"),
-            base: (outside_uid, outside_gid),
-            single_uid: Some(uid),
-            single_gid: Some(gid),
-            deny_setgroups: true,
-        }
-    }
-
-    /// The ids that the first process of the namespace takes.
-    #[must_use]
-    pub fn first_ids(&self) -> (u32, u32) {
-        (self.single_uid.unwrap_or(0), self.single_gid.unwrap_or(0))
-    }
 }
 
 /// One entry of the allow-list, as this host has it.

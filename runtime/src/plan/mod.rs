@@ -9,6 +9,7 @@ pub mod container;
 pub mod encode;
 pub mod explain;
 mod hidden;
+pub mod idmap;
 mod kernel;
 pub mod machine;
 mod mounts;

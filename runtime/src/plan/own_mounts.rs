@@ -1,11 +1,10 @@
 //! Mounts that one further process of a container sees alone: a mount namespace of its own, a copy of the container's.
 
-use super::container::NEWNS;
 use super::encode::{Builder, Slot};
 use super::mounts;
 use super::process::Joining;
 use super::rootfs::{self, BENEATH, O_PATH, PATH_DIR};
-use super::wire::Op;
+use super::wire::{NEWNS, Op};
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Mount, MountSource, Seen};
 

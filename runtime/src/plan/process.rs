@@ -3,11 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::container::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS};
+use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
-use super::wire::{Op, Purpose};
+use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Disk, Resource};
 

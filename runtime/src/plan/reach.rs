@@ -3,10 +3,9 @@
 //! what it has made over its channel, and ends. It never enters the container's pid namespace, so nothing in there can
 //! see it, and what blocks there (a file system that never answers) blocks nobody else.
 
-use super::container::{NEWNET, NEWNS, NEWUSER};
 use super::encode::{Builder, Need, Plan, Slot};
 use super::process::Joining;
-use super::wire::{Op, Purpose};
+use super::wire::{NEWNET, NEWNS, NEWUSER, Op, Purpose};
 
 /// `openat2`: RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT.
 const INSIDE: u64 = 0x02 | 0x04 | 0x10;

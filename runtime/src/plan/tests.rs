@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::container::{self, Context};
-use super::machine::{Allotment, HostEntry, HostLayout, IdMap};
+use super::idmap::IdMap;
+use super::machine::{Allotment, HostEntry, HostLayout};
 use super::process::{self, Joining};
 use super::{Machine, Need, Plan, explain, wire};
 use crate::cgroup::Cgroups;
@@ -30,6 +31,7 @@ fn machine(enters_pidns: bool) -> Machine {
             resolv_conf: Some(PathBuf::from("/run/resolv.conf")),
         },
         cgroup2: true,
+        user_namespace: None,
     }
 }
 
@@ -88,6 +90,43 @@ fn an_overlay_with_mounts_of_an_ordinary_user_and_no_init() {
     let plan = plan(&checked(spec, command()), Some(IdMap::single(0, 0, 0, 0)), vec![Need::Bind(0)]);
     accepted(&plan);
     insta::assert_snapshot!(text(&plan));
+}
+
+/// Namespaces of ours, which stand for those of others: what is joined is not made, and a root that is there is left alone.
+#[test]
+fn what_is_joined_is_not_made() {
+    let own =
+        |kind: &str| std::sync::Arc::new(std::fs::File::open(format!("/proc/self/ns/{kind}")).map(Into::into).unwrap());
+    for (name, kinds) in [("names", &["net", "uts", "cgroup"][..]), ("root", &["mnt", "ipc"])] {
+        let mut spec = spec();
+        spec.join = kinds.iter().map(|kind| own(kind)).collect();
+        let plan = plan(&checked(spec, command()), Some(IdMap::range((524_288, 524_288), 65_536)), Vec::new());
+        accepted(&plan);
+        let header = plan.header().unwrap();
+        let joined = wire::JOINABLE.iter().zip(header.join).filter(|(_, slot)| *slot >= 0).map(|(kind, _)| kind);
+        assert_eq!(header.clone & joined.fold(0, |all, kind| all | kind), 0);
+        insta::assert_snapshot!(format!("a_container_joins_{name}"), text(&plan));
+    }
+}
+
+/// A process is born beside another one or in namespaces by themselves, and none is made and joined at once.
+#[test]
+fn contradictions_about_namespaces_are_refused() {
+    let mut spec = spec();
+    spec.join = vec![std::sync::Arc::new(std::fs::File::open("/proc/self/ns/uts").map(Into::into).unwrap())];
+    let plan = plan(&checked(spec, command()), None, Vec::new());
+    let changed = |at: usize, value: &[u8]| {
+        let mut bytes = plan.bytes().to_vec();
+        bytes[at..at + value.len()].copy_from_slice(value);
+        wire::check(&bytes, plan.needs().len())
+    };
+    let header = plan.header().unwrap();
+    assert!(changed(24, &header.clone.to_le_bytes()).is_ok());
+    assert!(changed(24, &(header.clone | wire::NEWUTS).to_le_bytes()).is_err());
+    assert!(changed(34, &header.report.to_le_bytes()).is_err());
+    for place in 0..wire::JOINABLE.len() {
+        assert!(changed(wire::JOIN_AT + 2 * place, &999i16.to_le_bytes()).is_err(), "{place}");
+    }
 }
 
 #[test]
@@ -154,7 +193,7 @@ fn what_is_in_proc_and_sys_is_reached_from_their_own_descriptors() {
 #[test]
 fn no_line_of_an_ordinary_users_map_lies_in_two_of_the_keepers() {
     let ids = IdMap::keepers(65_536);
-    for text in [&ids.uid, &ids.gid] {
+    for text in [ids.uid.text(), ids.gid.text()] {
         let mut next = 0;
         for line in text.lines() {
             let words: Vec<u32> = line.split(' ').map(|word| word.parse().unwrap()).collect();

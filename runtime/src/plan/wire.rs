@@ -23,7 +23,7 @@ pub use purpose::*;
 /// First four bytes of each plan and message.
 pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.
@@ -39,6 +39,9 @@ pub const MAX_FDS: usize = 200;
 pub const MAX_INLINE: usize = 64 * 1024;
 /// Largest plan at all (arguments and environment of 2 MiB fit).
 pub const MAX_PLAN: usize = 4 * 1024 * 1024;
+/// Where in the header the slots of [`Header::join`] stand, two bytes each.
+pub const JOIN_AT: usize = 48;
+const _: () = assert!(JOIN_AT + 2 * JOINABLE.len() <= HEADER);
 /// "No slot" in a step.
 pub const NONE: i16 = -1;
 
@@ -237,8 +240,8 @@ pub struct Header {
     pub pidns: i16,
     /// Slot of the pipe that a failing step is reported on.
     pub report: i16,
-    /// Slots of existing network, ipc and uts namespaces that the child is born in.
-    pub join: [i16; 3],
+    /// Slots of existing namespaces that the child is born in, in the order of [`JOINABLE`]: a middle process enters them.
+    pub join: [i16; JOINABLE.len()],
     /// Offset of the uid map, 0 for none.
     pub uid_map: u32,
     /// Offset of the gid map, 0 for none.
@@ -248,8 +251,26 @@ pub struct Header {
 /// Namespaces that a plan may ask `clone3` for.
 pub const CLONE_ALLOWED: u64 = 0x7e02_0000;
 
-/// Kinds of [`Header::join`], in order: CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS.
-pub const JOINABLE: [u64; 3] = [0x4000_0000, 0x0800_0000, 0x0400_0000];
+/// CLONE_NEWNS
+pub const NEWNS: u64 = 0x0002_0000;
+/// CLONE_NEWCGROUP
+pub const NEWCGROUP: u64 = 0x0200_0000;
+/// CLONE_NEWUTS
+pub const NEWUTS: u64 = 0x0400_0000;
+/// CLONE_NEWIPC
+pub const NEWIPC: u64 = 0x0800_0000;
+/// CLONE_NEWUSER
+pub const NEWUSER: u64 = 0x1000_0000;
+/// CLONE_NEWPID
+pub const NEWPID: u64 = 0x2000_0000;
+/// CLONE_NEWNET
+pub const NEWNET: u64 = 0x4000_0000;
+
+/// Kinds of [`Header::join`], in the order in which they are entered: the user namespace last, because whoever is in it
+/// has no rights over the namespaces of others any more.
+pub const JOINABLE: [u64; 7] = [NEWNET, NEWIPC, NEWUTS, NEWCGROUP, NEWPID, NEWNS, NEWUSER];
+/// Place of the cgroup namespace in [`JOINABLE`].
+pub const JOIN_CGROUP: usize = 3;
 
 /// Why [`check`] refused a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,9 +313,26 @@ pub fn header(plan: &[u8]) -> Option<Header> {
         cgroup: u16_at(plan, 32)? as i16,
         pidns: u16_at(plan, 34)? as i16,
         report: u16_at(plan, 36)? as i16,
-        join: [u16_at(plan, 48)? as i16, u16_at(plan, 50)? as i16, u16_at(plan, 52)? as i16],
+        join: join(plan)?,
         uid_map: u32_at(plan, 40)?,
         gid_map: u32_at(plan, 44)?,
+    })
+}
+
+fn join(plan: &[u8]) -> Option<[i16; JOINABLE.len()]> {
+    let mut slots = [NONE; JOINABLE.len()];
+    let mut at = JOIN_AT;
+    for slot in &mut slots {
+        *slot = u16_at(plan, at)? as i16;
+        at += 2;
+    }
+    Some(slots)
+}
+
+/// What is joined is a descriptor that came along, is not made as well, and is not where another process is already.
+fn joins_ok(header: &Header) -> bool {
+    header.join.iter().zip(JOINABLE).all(|(slot, kind)| {
+        slot_ok(*slot, header.fds, Slot::May) && (*slot < 0 || header.pidns < 0 && header.clone & kind == 0)
     })
 }
 
@@ -510,9 +548,7 @@ pub fn check(plan: &[u8], fds: usize) -> Result<Header, Bad> {
         && slot_ok(header.cgroup, header.fds, Slot::May)
         && slot_ok(header.pidns, header.fds, Slot::May)
         && slot_ok(header.report, header.fds, Slot::Must)
-        && slot_ok(header.join[0], header.fds, Slot::May)
-        && slot_ok(header.join[1], header.fds, Slot::May)
-        && slot_ok(header.join[2], header.fds, Slot::May)
+        && joins_ok(&header)
         && (header.uid_map == 0 || string(plan, header.uid_map).is_some())
         && (header.gid_map == 0 || string(plan, header.gid_map).is_some());
     if !sane {

@@ -2,146 +2,23 @@
 //! any work starts. Looks at the host (does the root exist? who is `www-data`?) but changes nothing.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::filters::{self, Compiled};
-use super::mount::{self, Seen};
-use super::rootfs;
-use super::user::{self, Resolved};
-use super::{Access, Caps, ContainerSpec, Limits, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace};
+pub use super::checked::{CheckedProcess, CheckedSpec};
+use super::user::{self, NameOrId, Resolved};
+use super::{
+    Access, Caps, ContainerSpec, Limits, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace, filters, mount,
+    namespaces, rootfs,
+};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Machine;
-use crate::plan::machine::IdMap;
-use crate::plan::wire::JOINABLE;
-
-/// A container spec that is known to be possible here.
-#[derive(Clone, Debug)]
-pub struct CheckedSpec {
-    container: ContainerSpec,
-    main: CheckedProcess,
-    mounts: Vec<Seen>,
-    joined: Vec<(usize, Arc<OwnedFd>)>,
-}
-
-/// A process spec that is known to be possible in its container.
-#[derive(Clone, Debug)]
-pub struct CheckedProcess {
-    spec: ProcessSpec,
-    ids: (u32, u32),
-    groups: Vec<u32>,
-    caps: Caps,
-    filter: Option<Compiled>,
-    mounts: Vec<Seen>,
-}
-
-impl CheckedSpec {
-    /// What was asked for.
-    #[must_use]
-    pub fn container(&self) -> &ContainerSpec {
-        &self.container
-    }
-
-    /// The main process.
-    #[must_use]
-    pub fn main(&self) -> &CheckedProcess {
-        &self.main
-    }
-
-    /// The host name, given or derived from the id.
-    #[must_use]
-    pub fn hostname(&self) -> &str {
-        self.container.hostname.as_deref().unwrap_or_else(|| truncated(&self.container.id))
-    }
-
-    /// The mounts that were given have been taken over.
-    pub(crate) fn forget_mounts(&mut self) {
-        self.container.root_mounts.clear();
-    }
-
-    /// What is left when the container has been made: what it is, without the content of files and the descriptors that
-    /// went into it, and its main process.
-    #[must_use]
-    pub fn into_parts(self) -> (ContainerSpec, CheckedProcess) {
-        let Self { mut container, main, .. } = self;
-        container.files.clear();
-        container.join.clear();
-        (container, main)
-    }
-
-    /// Namespaces to join: index in [`JOINABLE`] and descriptor, at most one of each kind.
-    #[must_use]
-    pub fn joined(&self) -> &[(usize, Arc<OwnedFd>)] {
-        &self.joined
-    }
-
-    /// A namespace of this CLONE_NEW* kind is joined.
-    #[must_use]
-    pub fn joins(&self, kind: u64) -> bool {
-        self.joined.iter().any(|(index, _)| JOINABLE.get(*index) == Some(&kind))
-    }
-
-    /// The network namespace is made for this container.
-    #[must_use]
-    pub fn own_network(&self) -> bool {
-        self.container.network == Network::None && !self.joins(JOINABLE[0])
-    }
-
-    /// What was seen of the source of mount `index`.
-    #[must_use]
-    pub fn mount(&self, index: usize) -> Seen {
-        self.mounts.get(index).copied().unwrap_or_default()
-    }
-}
-
-impl CheckedProcess {
-    /// What was asked for.
-    #[must_use]
-    pub fn spec(&self) -> &ProcessSpec {
-        &self.spec
-    }
-
-    /// User and group id inside.
-    #[must_use]
-    pub fn ids(&self) -> (u32, u32) {
-        self.ids
-    }
-
-    /// Supplementary groups inside.
-    #[must_use]
-    pub fn groups(&self) -> &[u32] {
-        &self.groups
-    }
-
-    /// What was seen of the source of its own mount `index`.
-    #[must_use]
-    pub fn mount(&self, index: usize) -> Seen {
-        self.mounts.get(index).copied().unwrap_or_default()
-    }
-
-    /// All five sets.
-    #[must_use]
-    pub fn caps(&self) -> &Caps {
-        &self.caps
-    }
-
-    /// The system call filter; `None`: unconfined.
-    #[must_use]
-    pub fn filter(&self) -> Option<&Compiled> {
-        self.filter.as_ref()
-    }
-
-    /// Its filter asks a listener.
-    #[must_use]
-    pub fn listens(&self) -> bool {
-        self.filter.as_ref().is_some_and(|filter| filter.listens)
-    }
-}
+use crate::plan::idmap::IdMap;
+use crate::plan::wire::{NEWIPC, NEWNET, NEWNS};
 
 /// Collects refusals.
 pub(super) struct Refusals(Vec<Error>);
@@ -162,10 +39,6 @@ impl Refusals {
             _ => Err(Errors(self.0)),
         }
     }
-}
-
-fn truncated(id: &str) -> &str {
-    id.get(..id.len().min(63)).unwrap_or("container")
 }
 
 /// Check a container and its main process.
@@ -203,11 +76,8 @@ pub fn check(
             None
         }
     };
-    let joined = check_joined(&mut no, &container);
-    if container.network_provider.is_some() && joined.iter().any(|(kind, _)| *kind == 0) {
-        no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
-    }
-    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined });
+    let (joined, joined_ids) = namespaces::check(&mut no, &container, machine, cgroups);
+    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids });
     no.end(checked)
 }
 
@@ -285,12 +155,13 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
     }
     for (key, value) in &spec.sysctls {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let ours = key.starts_with("net.") && spec.network == Network::None && spec.join.is_empty()
-            || ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
+        let ipc = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
+        let ours = key.starts_with("net.") && spec.network == Network::None && !namespaces::joins(spec, NEWNET)
+            || ipc && !namespaces::joins(spec, NEWIPC);
         if !key.chars().all(good) || key.contains("..") {
             no.add("sysctls", format!("{key:?} is no kernel parameter"));
         } else if !ours {
-            no.add("sysctls", format!("{key} is the host's, not a parameter of the container's own namespaces"));
+            no.add("sysctls", format!("{key} is not a parameter of namespaces that are the container's own"));
         }
         if value.bytes().any(|byte| byte == 0 || byte == b'\n') || value.is_empty() {
             no.add("sysctls", format!("the value of {key} is empty or contains a NUL or a newline"));
@@ -318,33 +189,6 @@ fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
             ));
         }
     }
-}
-
-/// Each must be a namespace of a kind that can be joined, and the only one of its kind.
-fn check_joined(no: &mut Refusals, spec: &ContainerSpec) -> Vec<(usize, Arc<OwnedFd>)> {
-    let mut joined: Vec<(usize, Arc<OwnedFd>)> = Vec::new();
-    for (index, fd) in spec.join.iter().enumerate() {
-        let field = format!("join[{index}]");
-        let kind = match crate::sys::namespace_type(fd) {
-            Ok(kind) => JOINABLE.iter().position(|joinable| *joinable == kind),
-            Err(error) => {
-                no.0.push(
-                    Error::system("this descriptor is no namespace", error)
-                        .with_kind(ErrorKind::Invalid)
-                        .with_field(field),
-                );
-                continue;
-            }
-        };
-        match kind {
-            Some(kind) if joined.iter().any(|(have, _)| *have == kind) => {
-                no.add(field, "a second namespace of this kind")
-            }
-            Some(kind) => joined.push((kind, Arc::clone(fd))),
-            None => no.add(field, "only network, ipc and uts namespaces can be joined"),
-        }
-    }
-    joined
 }
 
 /// Check a further process of a container that runs, with its own mounts and limits. `root` is the container's root
@@ -554,6 +398,14 @@ fn resolve_user(user: &User, container: &ContainerSpec, root: Option<BorrowedFd<
         User::Name(name) => name,
     };
     let request = user::parse_user(name)?;
+    if root.is_none() && namespaces::joins(container, NEWNS) {
+        // Nobody is in there yet who could look.
+        return by_number(&request).ok_or_else(|| {
+            format!(
+                "{name:?} cannot be looked up in a mount namespace that is joined: give the numbers of user and group"
+            )
+        });
+    }
     let (passwd, group) = match (root, &container.rootfs) {
         (Some(root), _) => (read_inside(root, "etc/passwd"), read_inside(root, "etc/group")),
         (None, Rootfs::Dir { .. } | Rootfs::Layers { .. }) => {
@@ -570,6 +422,15 @@ fn resolve_user(user: &User, container: &ContainerSpec, root: Option<BorrowedFd<
         ),
     };
     user::resolve(&request, passwd.as_deref(), group.as_deref())
+}
+
+fn by_number(request: &user::UserRequest) -> Option<Resolved> {
+    match (&request.user, &request.group) {
+        (NameOrId::Id(uid), Some(NameOrId::Id(gid))) => {
+            Some(Resolved { uid: *uid, gid: *gid, groups: Vec::new(), home: None })
+        }
+        _ => None,
+    }
 }
 
 /// A file of a tree that may be hostile: links stay inside, size is bounded.
@@ -593,13 +454,22 @@ pub(super) fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
 pub fn check_mapped(process: &CheckedProcess, ids: Option<&IdMap>) -> Result<(), Error> {
     let Some(ids) = ids else { return Ok(()) };
     let (uid, gid) = process.ids;
-    let hint = "an ordinary user without a range in /etc/subuid has one id; ask the administrator for a range";
-    if ids.single_uid.is_some_and(|only| only != uid) || ids.single_gid.is_some_and(|only| only != gid) {
-        let why = format!("uid {uid}, gid {gid} are not mapped in this container");
-        return Err(Error::invalid("user", why).with_hint(hint));
+    let refused = |field: &str, why: String| {
+        let error = Error::invalid(field, why);
+        if !ids.uid.is_single() {
+            return Err(error);
+        }
+        Err(error
+            .with_hint("an ordinary user without a range in /etc/subuid has one id; ask the administrator for a range"))
+    };
+    if !ids.uid.has(uid) || !ids.gid.has(gid) {
+        return refused("user", format!("uid {uid}, gid {gid} are not mapped in this container"));
     }
     if ids.deny_setgroups && !process.groups.is_empty() {
-        return Err(Error::invalid("groups", "supplementary groups cannot be set with a single id").with_hint(hint));
+        return refused("groups", "supplementary groups cannot be set in this user namespace".into());
     }
-    Ok(())
+    match process.groups.iter().find(|group| !ids.gid.has(**group)) {
+        Some(group) => refused("groups", format!("gid {group} is not mapped in this container")),
+        None => Ok(()),
+    }
 }

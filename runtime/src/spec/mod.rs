@@ -16,8 +16,10 @@ use crate::rootfs::RootfsProvider;
 
 pub mod caps;
 pub mod check;
+mod checked;
 mod filters;
 mod mount;
+pub mod namespaces;
 #[cfg(feature = "oci")]
 pub mod oci;
 pub mod rlimit;
@@ -203,7 +205,9 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Private writable space.
     pub disk: Disk,
-    /// Existing network, ipc or uts namespaces to live in, by descriptor; each replaces a new one.
+    /// Existing namespaces to live in, by descriptor, at most one of each kind; each replaces a new one and stays as it is.
+    /// Of a pid namespace the container's first process is an ordinary member; beside a mount namespace nothing can be said
+    /// of the root. See `docs/decisions/`, "Existing namespaces are joined by a middle process".
     pub join: Vec<Arc<OwnedFd>>,
     /// Kernel parameters of the container's own namespaces, such as `net.ipv4.ip_forward`.
     pub sysctls: BTreeMap<String, String>,

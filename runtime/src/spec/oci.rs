@@ -158,7 +158,11 @@ fn one_mount(bundle: &Path, mount: &oci::Mount, kind: &str) -> Result<Mount, Str
 fn namespaces(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec) {
     use oci::LinuxNamespaceType as Type;
     let list = linux.namespaces().clone().unwrap_or_default();
-    no.unsupported("linux.namespaces[].path", list.iter().any(|namespace| namespace.path().is_some()));
+    for (index, namespace) in list.iter().enumerate() {
+        if let Some(path) = namespace.path() {
+            join(no, container, &format!("linux.namespaces[{index}].path"), namespace.typ(), path);
+        }
+    }
     let has = |kind: Type| list.iter().any(|namespace| namespace.typ() == kind);
     no.unsupported("linux.namespaces: time", has(Type::Time));
     for (kind, name) in [(Type::Mount, "mount"), (Type::Pid, "pid"), (Type::Ipc, "ipc"), (Type::Uts, "uts")] {
@@ -171,12 +175,40 @@ fn namespaces(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSp
     }
     container.network = if has(Type::Network) { Network::None } else { Network::Host };
     container.user_namespace = if has(Type::User) { UserNamespace::Own } else { UserNamespace::Host };
+    let joins_user = list.iter().any(|namespace| namespace.typ() == Type::User && namespace.path().is_some());
+    if joins_user && (linux.uid_mappings().is_some() || linux.gid_mappings().is_some()) {
+        no.add("linux.uidMappings", "a user namespace that is joined has its ids already");
+    }
     let chosen_by_us = |mappings: &Option<Vec<oci::LinuxIdMapping>>, own: u32| {
         mappings.iter().flatten().all(|map| map.container_id() == 0 && map.size() == 1 && map.host_id() == own)
     };
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if !chosen_by_us(linux.uid_mappings(), uid) || !chosen_by_us(linux.gid_mappings(), gid) {
         no.add("linux.uidMappings", "maps other than one's own id at 0 are chosen by us and cannot be given yet");
+    }
+}
+
+/// An existing namespace instead of a new one.
+fn join(no: &mut Refusals, container: &mut ContainerSpec, field: &str, kind: oci::LinuxNamespaceType, path: &Path) {
+    use oci::LinuxNamespaceType as Type;
+    let kind = match kind {
+        Type::Network => "net",
+        Type::Ipc => "ipc",
+        Type::Uts => "uts",
+        Type::Cgroup => "cgroup",
+        Type::Pid => "pid",
+        Type::User => "user",
+        Type::Mount => {
+            return no.add(field, "a mount namespace that is joined has its root already, and so has a bundle");
+        }
+        Type::Time => return,
+    };
+    if !path.is_absolute() {
+        return no.add(field, format!("{} is not an absolute path", path.display()));
+    }
+    match super::namespaces::open(kind, path) {
+        Ok(namespace) => container.join.push(std::sync::Arc::new(namespace)),
+        Err(error) => no.0.push(error.with_field(field)),
     }
 }
 

@@ -80,6 +80,27 @@ pub fn parent_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
     ask_descriptor(fd, NS_GET_PARENT)
 }
 
+/// The user namespace that owns a namespace; of a user namespace the one that it lies in (4.9).
+///
+/// # Errors
+/// EPERM when that is not the caller's own or one below it.
+pub fn owner_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
+    // NS_GET_USERNS: _IO(0xb7, 1)
+    ask_descriptor(fd, 0xb701)
+}
+
+/// The process, in our own pid namespace, that is pid 1 of this one (6.11).
+///
+/// # Errors
+/// ESRCH when there is none any more; ENOTTY before 6.11.
+pub fn pid_namespace_init(fd: impl AsFd) -> io::Result<i32> {
+    // NS_GET_PID_FROM_PIDNS: _IOR(0xb7, 6, int); the number is the argument itself.
+    const REQUEST: libc::c_ulong = 2 << 30 | 4 << 16 | 0xb706;
+    // SAFETY: the request takes a number and writes nothing.
+    let pid = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), REQUEST, 1) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
 /// The network namespace of the process behind a pidfd (6.11).
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod files;
 mod guest;
 mod handles;
 mod hosts;
+mod joined;
 mod leaf;
 mod leaks;
 mod life;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         leaf::trials(),
         mounts::trials(),
         services::trials(),
+        joined::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }

@@ -5,7 +5,7 @@
 //! | head | purpose of each descriptor | plan, names, maps |
 //! ```
 
-use super::{MAGIC, Purpose, VERSION, u16_at, u32_at, u64_at};
+use super::{JOINABLE, MAGIC, Purpose, VERSION, u16_at, u32_at, u64_at};
 
 /// Size of each message's head.
 pub const MESSAGE: usize = 128;
@@ -138,10 +138,76 @@ pub enum Stage {
     Watch = 5,
     /// Making the object that was asked for.
     Make = 6,
-    /// Entering a namespace that is to be joined.
-    Join = 7,
     /// The descriptors are not those that the message names, or not those that this request takes.
     Purpose = 8,
+    /// Entering a network namespace that is to be joined.
+    JoinNetwork = 16,
+    /// Entering an ipc namespace.
+    JoinIpc = 17,
+    /// Entering a uts namespace.
+    JoinUts = 18,
+    /// Entering a cgroup namespace.
+    JoinCgroup = 19,
+    /// Entering a pid namespace.
+    JoinPid = 20,
+    /// Entering a mount namespace.
+    JoinMount = 21,
+    /// Entering a user namespace.
+    JoinUser = 22,
+}
+
+impl Stage {
+    /// Entering each of [`JOINABLE`], in that order.
+    pub const JOIN: [Stage; JOINABLE.len()] = [
+        Stage::JoinNetwork,
+        Stage::JoinIpc,
+        Stage::JoinUts,
+        Stage::JoinCgroup,
+        Stage::JoinPid,
+        Stage::JoinMount,
+        Stage::JoinUser,
+    ];
+
+    /// All of them.
+    pub const ALL: [Stage; 15] = [
+        Stage::Request,
+        Stage::PidNamespace,
+        Stage::Clone,
+        Stage::Birth,
+        Stage::Maps,
+        Stage::Watch,
+        Stage::Make,
+        Stage::Purpose,
+        Stage::JoinNetwork,
+        Stage::JoinIpc,
+        Stage::JoinUts,
+        Stage::JoinCgroup,
+        Stage::JoinPid,
+        Stage::JoinMount,
+        Stage::JoinUser,
+    ];
+
+    /// In words, as errors tell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Request => "keeper: request",
+            Stage::PidNamespace => "keeper: enter the pid namespace",
+            Stage::Clone => "keeper: clone3",
+            Stage::Birth => "keeper: birth",
+            Stage::Maps => "keeper: write the id maps",
+            Stage::Watch => "keeper: watch the process",
+            Stage::Make => "keeper",
+            Stage::Purpose => "keeper: purposes of the descriptors",
+            Stage::JoinNetwork => "keeper: join the network namespace",
+            Stage::JoinIpc => "keeper: join the ipc namespace",
+            Stage::JoinUts => "keeper: join the uts namespace",
+            Stage::JoinCgroup => "keeper: join the cgroup namespace",
+            Stage::JoinPid => "keeper: join the pid namespace",
+            Stage::JoinMount => "keeper: join the mount namespace",
+            Stage::JoinUser => "keeper: join the user namespace",
+        }
+    }
 }
 
 /// Fixed head of a message in both directions. 128 bytes; unused fields are zero.

@@ -2,7 +2,7 @@
 //! descriptors: neither side ever guesses from an order what it has been given.
 
 use super::message::{Ask, MESSAGE, Message, Tell};
-use super::{Header, NONE};
+use super::{Header, JOINABLE, NONE};
 
 macro_rules! purposes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -73,7 +73,24 @@ purposes! {
     PtyMaster = 20, "pty master";
     /// Listener of a system call filter.
     Listener = 21, "seccomp listener";
+    /// PID namespace.
+    Pid = 22, "pid namespace";
+    /// Mount namespace.
+    Mount = 23, "mount namespace";
+    /// Cgroup namespace.
+    CgroupNamespace = 24, "cgroup namespace";
 }
+
+/// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
+pub const JOINED: [Purpose; JOINABLE.len()] = [
+    Purpose::Network,
+    Purpose::Ipc,
+    Purpose::Uts,
+    Purpose::CgroupNamespace,
+    Purpose::Pid,
+    Purpose::Mount,
+    Purpose::User,
+];
 
 /// The purposes behind the head of a message; `None` when the message is shorter than its list.
 #[must_use]
@@ -123,9 +140,12 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Network
         | Purpose::Ipc
         | Purpose::Uts
+        | Purpose::User
+        | Purpose::Pid
+        | Purpose::Mount
+        | Purpose::CgroupNamespace
         | Purpose::Channel => true,
-        Purpose::User
-        | Purpose::Plan
+        Purpose::Plan
         | Purpose::Trace
         | Purpose::TreeRoot
         | Purpose::Socket
@@ -168,11 +188,8 @@ pub fn fit(header: &Header, purposes: &[u8]) -> bool {
         Ok(slot) => purposes.get(slot) == Some(&(purpose as u8)),
         Err(_) => slot == NONE,
     };
-    let [network, ipc, uts] = header.join;
     is(header.report, Purpose::Report)
         && is(header.cgroup, Purpose::Cgroup)
         && is(header.pidns, Purpose::Pidfd)
-        && is(network, Purpose::Network)
-        && is(ipc, Purpose::Ipc)
-        && is(uts, Purpose::Uts)
+        && header.join.iter().zip(JOINED).all(|(slot, purpose)| is(*slot, purpose))
 }

@@ -1,0 +1,83 @@
+//! How a container ends: the kill, the evidence, the removal. All of it idempotent, and shared by whoever asks.
+
+use std::sync::atomic::Ordering;
+
+use super::container::{Core, Paused};
+use super::evidence::Last;
+use super::{cgroup_error, janitor};
+use crate::Evidence;
+use crate::error::Error;
+
+impl Core {
+    /// Every process of it, at once.
+    pub(super) fn kill(&self) -> Result<(), Error> {
+        // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
+        let Ok(init) = self.rests.init() else { return Ok(()) };
+        let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
+        if self.shares_pids
+            && let Some(group) = self.group()
+        {
+            // No pid namespace ends with it. One write, frozen or not: `check` has seen that there is the file for it.
+            return group.kill().map_err(|error| cgroup_error(&error));
+        }
+        if matches!(*self.paused(), Paused::Frozen)
+            && let Some(group) = self.group()
+        {
+            // The signal is pending: thawed, they die of it. Quick, unlike a kill of each.
+            return group.thaw().or_else(|error| if error.is_gone() { Ok(()) } else { Err(cgroup_error(&error)) });
+        }
+        match sent {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::system("cannot kill the container", error)),
+        }
+    }
+
+    /// Kill what is left, wait until the last process is gone, read the counters.
+    pub(super) async fn finish(&self) -> Evidence {
+        let _ = self.kill();
+        let evidence = self.finished.get_or_init(|| async {
+            if self.shares_pids {
+                self.empty().await;
+            }
+            let last = Last {
+                init: self.rests.init().ok(),
+                group: self.rests.group.clone(),
+                before: self.before.clone(),
+                cgroup_mode: self.mode(),
+            };
+            let read = last.read().await;
+            self.removed.store(read.removed, Ordering::Release);
+            read.evidence
+        });
+        evidence.await.clone()
+    }
+
+    /// Where no pid namespace takes everybody along: until the cgroup is empty, for good.
+    async fn empty(&self) {
+        if let Ok(init) = self.rests.init() {
+            let _ = janitor::ended(&init).await;
+        }
+        // Nobody enters a container whose first process is gone: who is being born now is the last.
+        let _none_to_come = self.births.write().await;
+        if let Some(group) = &self.rests.group
+            && let Err(error) = janitor::empty(group).await
+        {
+            tracing::warn!(%error, "a container's processes could not be ended");
+        }
+    }
+
+    /// [`Core::finish`], then give everything back.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(super) async fn delete(&self) -> Result<(), Error> {
+        self.finish().await;
+        let deleted = self.deleted.get_or_try_init(|| async {
+            let removed = self.removed.load(Ordering::Acquire);
+            self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
+            self.rests.free();
+            Ok::<(), Error>(())
+        });
+        deleted.await.copied()
+    }
+}

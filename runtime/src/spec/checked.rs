@@ -1,0 +1,155 @@
+//! What a check has made of a spec: known to be possible here. Only `check.rs` makes them.
+
+use super::filters::Compiled;
+use super::mount::Seen;
+use super::namespaces::Joined;
+use super::{Caps, ContainerSpec, Network, ProcessSpec};
+use crate::plan::idmap::IdMap;
+use crate::plan::wire::NEWNET;
+
+/// A container spec that is known to be possible here.
+#[derive(Clone, Debug)]
+pub struct CheckedSpec {
+    pub(super) container: ContainerSpec,
+    pub(super) main: CheckedProcess,
+    pub(super) mounts: Vec<Seen>,
+    pub(super) joined: Vec<Joined>,
+    pub(super) joined_ids: Option<IdMap>,
+}
+
+/// A process spec that is known to be possible in its container.
+#[derive(Clone, Debug)]
+pub struct CheckedProcess {
+    pub(super) spec: ProcessSpec,
+    pub(super) ids: (u32, u32),
+    pub(super) groups: Vec<u32>,
+    pub(super) caps: Caps,
+    pub(super) filter: Option<Compiled>,
+    pub(super) mounts: Vec<Seen>,
+}
+
+impl CheckedSpec {
+    /// What was asked for.
+    #[must_use]
+    pub fn container(&self) -> &ContainerSpec {
+        &self.container
+    }
+
+    /// The main process.
+    #[must_use]
+    pub fn main(&self) -> &CheckedProcess {
+        &self.main
+    }
+
+    /// The host name, given or derived from the id.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        self.container.hostname.as_deref().unwrap_or_else(|| truncated(&self.container.id))
+    }
+
+    /// The mounts that were given have been taken over.
+    pub(crate) fn forget_mounts(&mut self) {
+        self.container.root_mounts.clear();
+    }
+
+    /// What is left when the container has been made: what it is, without the content of files and the descriptors that
+    /// went into it, and its main process.
+    #[must_use]
+    pub fn into_parts(self) -> (ContainerSpec, CheckedProcess) {
+        let Self { mut container, main, .. } = self;
+        container.files.clear();
+        container.join.clear();
+        (container, main)
+    }
+
+    /// Namespaces to join, at most one of each kind.
+    #[must_use]
+    pub fn joined(&self) -> &[Joined] {
+        &self.joined
+    }
+
+    /// The one of this CLONE_NEW* kind that is joined.
+    #[must_use]
+    pub fn joined_of(&self, kind: u64) -> Option<&Joined> {
+        self.joined.iter().find(|joined| joined.kind() == kind)
+    }
+
+    /// A namespace of this CLONE_NEW* kind is joined.
+    #[must_use]
+    pub fn joins(&self, kind: u64) -> bool {
+        self.joined_of(kind).is_some()
+    }
+
+    /// Whoever sets the container up has rights over its namespace of this kind: it is new, or belongs to the container's
+    /// user namespace or one below it.
+    #[must_use]
+    pub fn governs(&self, kind: u64) -> bool {
+        self.joined_of(kind).is_none_or(|joined| joined.governed)
+    }
+
+    /// The ids of the user namespace that is joined.
+    #[must_use]
+    pub fn joined_ids(&self) -> Option<&IdMap> {
+        self.joined_ids.as_ref()
+    }
+
+    /// The network namespace is made for this container.
+    #[must_use]
+    pub fn own_network(&self) -> bool {
+        self.container.network == Network::None && !self.joins(NEWNET)
+    }
+
+    /// What was seen of the source of mount `index`.
+    #[must_use]
+    pub fn mount(&self, index: usize) -> Seen {
+        self.mounts.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl CheckedProcess {
+    /// What was asked for.
+    #[must_use]
+    pub fn spec(&self) -> &ProcessSpec {
+        &self.spec
+    }
+
+    /// User and group id inside.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        self.ids
+    }
+
+    /// Supplementary groups inside.
+    #[must_use]
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// What was seen of the source of its own mount `index`.
+    #[must_use]
+    pub fn mount(&self, index: usize) -> Seen {
+        self.mounts.get(index).copied().unwrap_or_default()
+    }
+
+    /// All five sets.
+    #[must_use]
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The system call filter; `None`: unconfined.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Compiled> {
+        self.filter.as_ref()
+    }
+
+    /// Its filter asks a listener.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.listens)
+    }
+}
+
+fn truncated(id: &str) -> &str {
+    id.get(..id.len().min(63)).unwrap_or("container")
+}
