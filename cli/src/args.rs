@@ -10,6 +10,7 @@ use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 use orangery::{CpuQuota, Mount, Resource, Rlimit};
 
 use crate::errors::Failure;
+use crate::join::{self, Join};
 use crate::{mount, signals};
 
 mod logs;
@@ -75,6 +76,7 @@ Examples:
   printf 'a b c' | orangery run -i -- wc -w
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
+  orangery run --join net=/proc/4711/ns/net -- ip address
   orangery run --report report.json --output-limit 1M -- ./submission";
 
 const EXPLAIN_HELP: &str = "\
@@ -149,6 +151,9 @@ pub(crate) struct RootArgs {
     /// none: only a loopback interface; host: the host's network
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
+    /// Live in this existing namespace instead of a new one: KIND is net, ipc, uts, cgroup, pid, mnt or user
+    #[arg(long, value_name = "KIND=PATH", value_parser = join::parse, conflicts_with = "bundle")]
+    pub(crate) join: Vec<Join>,
     /// Host name inside; the container's name by default
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,

@@ -257,6 +257,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "user_namespace" => "--userns",
         "hostname" => "--hostname",
         "id" => "--name",
+        "join" => "--join",
         "disk" => "--disk",
         "env" => "--env",
         "cwd" => "--workdir",

@@ -14,6 +14,7 @@ mod copy;
 mod doctor;
 mod errors;
 mod explain;
+mod join;
 mod logged;
 mod logs;
 mod mount;

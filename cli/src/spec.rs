@@ -92,6 +92,9 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
         .limits(container.limits)
         .disk(container.disk)
         .init(!container.without_init);
+    for namespace in container.join {
+        builder = builder.join_namespace(namespace);
+    }
     if let Some(name) = container.hostname {
         builder = builder.hostname(name);
     }
@@ -125,6 +128,9 @@ fn container(args: &RunArgs) -> Result<ContainerSpec, Failure> {
         args::Network::Host => Network::Host,
     };
     spec.hostname = root.hostname.clone();
+    for join in &root.join {
+        spec.join.push(join.open()?);
+    }
     spec.limits = limits(&args.limits);
     let disk = Disk::default();
     spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         needs("a_bundle_runs_as_its_config_says", busybox(), runs),
         needs("a_bundle_without_a_user_namespace", root_only(), without_user_namespace),
+        needs("a_bundle_in_namespaces_that_exist", root_only(), joined),
         needs("the_limits_of_a_bundle", limits(), limited),
         needs("a_bundle_with_a_command_that_is_not_there", busybox(), no_command),
         always("fields_of_a_bundle_that_are_refused_are_named", refused_fields),
@@ -134,6 +135,20 @@ fn without_user_namespace() {
     assert_eq!(run(dir.path(), &other).ended(0).text(), "4321 77\n");
 }
 
+/// Of this process, by path.
+fn joined() {
+    let dir = bundle();
+    let mut joins = config(&["hostname"]);
+    joins.as_object_mut().unwrap().remove("hostname");
+    for (index, kind) in [(2, "ipc"), (3, "uts"), (4, "net")] {
+        joins["linux"]["namespaces"][index]["path"] = format!("/proc/self/ns/{kind}").into();
+    }
+    let ours = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(run(dir.path(), &joins).ended(0).text(), ours);
+    joins["hostname"] = "fruit".into();
+    assert!(short(&run(dir.path(), &joins)).contains("hostname"));
+}
+
 fn limited() {
     let dir = bundle();
     // Its one buffer has 64 MiB.
@@ -164,6 +179,11 @@ fn refused_fields() {
         ("linux.devices", "/linux/devices", json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}])),
         ("linux.cgroupsPath", "/linux/cgroupsPath", json!("/x")),
         ("linux.rootfsPropagation", "/linux/rootfsPropagation", json!("shared")),
+        ("linux.namespaces[0].path", "/linux/namespaces/0/path", json!("/proc/self/ns/mnt")),
+        ("linux.namespaces[1].path", "/linux/namespaces/1/path", json!("/proc/self/ns/net")),
+        ("linux.namespaces[2].path", "/linux/namespaces/2/path", json!("/dev/null")),
+        ("linux.namespaces[3].path", "/linux/namespaces/3/path", json!("self/ns/uts")),
+        ("linux.uidMappings", "/linux/namespaces/5/path", json!("/proc/self/ns/user")),
         ("linux.resources.unified", "/linux/resources", json!({"unified": {"memory.high": "1"}})),
     ];
     for (field, pointer, value) in cases {

@@ -1,6 +1,7 @@
 //! What it prints and how it exits.
 
 use crate::kit::{doctor, empty_root, lacks, ran, root, sh};
+use crate::refusals::short;
 use crate::{Test, always, needs};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -23,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("no_init_makes_it_pid_1", no_init),
         always("doctor_is_json_and_agrees_with_its_exit_code", doctor_json),
         always("explain_explains_and_runs_nothing", explain),
+        always("a_namespace_that_exists_is_joined_or_refused", join),
         always("help_teaches", help),
         needs("own_root_and_overlay", lacks("overlay (--writable)"), own_root),
     ]
@@ -228,6 +230,21 @@ fn explain() {
         ran(&["explain", "--user", "nobody-here", "--", "true"]).ended(125).err,
         ran(&["run", "--user", "nobody-here", "--", "true"]).err
     );
+}
+
+/// Of this process: root may, an ordinary user has no rights over the host's.
+fn join() {
+    let options = ["--join", "uts=/proc/self/ns/uts", "--", "cat", "/proc/sys/kernel/hostname"];
+    let (joined, explained) = (ran(&[&["run"], &options[..]].concat()), ran(&[&["explain"], &options[..]].concat()));
+    if root() {
+        assert_eq!(joined.ended(0).text(), std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap());
+        let text = explained.ended(0).text();
+        assert!(text.contains("setns(<uts namespace to join>, CLONE_NEWUTS); clone3("), "{text}");
+        assert!(!text.contains("sethostname("), "{text}");
+    } else {
+        assert!(short(&joined).contains("no rights") && joined.err.contains("--join"), "{joined:?}");
+        assert_eq!(explained.ended(125).err, joined.err);
+    }
 }
 
 fn help() {

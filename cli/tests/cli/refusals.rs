@@ -61,6 +61,12 @@ fn wrong_input() {
         (&["--report", "/no/such/dir/report"], &["/no/such/dir/report", "No such file", "--report"]),
         (&["--cgroup-parent", "/no/such/group"], &["--cgroup-parent"]),
         (&["--label", "x"], &["key=value", "--label"]),
+        (&["--join", "net"], &["KIND=PATH", "--join"]),
+        (&["--join", "disk=/proc/self/ns/net"], &["disk", "net, ipc, uts", "--join"]),
+        (&["--join", "net=/proc/self/ns/uts"], &["a uts namespace", "--join"]),
+        (&["--join", "net=/dev/null"], &["no namespace", "--join"]),
+        (&["--join", "net=/no/such/namespace"], &["No such file", "--join"]),
+        (&["--join", "user=/proc/self/ns/user"], &["own user namespace", "--join"]),
     ];
     for (options, parts) in cases {
         let ran = ran(&[&["run"], *options, &["--", "true"]].concat());
