@@ -55,7 +55,7 @@ pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), 
 /// Where a cgroup namespace is joined, the middle process is born in the cgroup, and the child inherits it: a cgroup file
 /// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in.
 fn cradle(birth: &Birth) -> Option<i32> {
-    birth.joined(JOIN_CGROUP).and_then(|_| birth.cgroup())
+    birth.joined(usize::from(JOIN_CGROUP)).and_then(|_| birth.cgroup())
 }
 
 fn stage(place: u32) -> Stage {

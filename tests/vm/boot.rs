@@ -58,7 +58,8 @@ fn mounts() {
         ("devtmpfs", "/dev", MsFlags::MS_NOSUID, Some("mode=755")),
         ("proc", "/proc", safe, None),
         ("sysfs", "/sys", safe, None),
-        ("cgroup2", V2, safe, None),
+        // As systemd mounts it: namespaces are boundaries.
+        ("cgroup2", V2, safe, Some("nsdelegate")),
         ("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777")),
         ("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755")),
     ];

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::OFlags;
 use tokio::sync::OnceCell;
 
 use super::create::Born;
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::{Deadline, Lease};
 use crate::network::NetworkProperties;
 use crate::plan::process::{self, Joining};
-use crate::plan::wire::NEWPID;
+use crate::plan::wire::{self, NEWPID};
 use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
@@ -213,6 +214,9 @@ impl Core {
         supply.stdio = some(std::mem::take(&mut ends.theirs));
         supply.channel = ends.listen(process.listens())?;
         supply.init = Some(self.init_pidfd()?);
+        if plan.needs().contains(&process::CGROUP_NAMESPACE) {
+            supply.namespaces.push((wire::JOIN_CGROUP, Some(self.of_init("ns/cgroup", OFlags::RDONLY)?)));
+        }
         supply.tasks = some(tasks);
         supply.trees = trees.into_iter().map(|(index, tree)| (Need::Bind(index), Some(tree))).collect();
         let group = own.as_ref().and_then(OwnGroup::birthplace).or(self.group());
@@ -283,18 +287,20 @@ impl Core {
     }
 
     fn root(&self) -> Result<Root, Error> {
-        use rustix::fs::{Mode, OFlags};
         self.alive()?;
-        let open = |what: &str, flags| {
-            rustix::fs::open(format!("/proc/{}/{what}", self.init_pid), flags | OFlags::CLOEXEC, Mode::empty())
-        };
-        let opened = open("root", OFlags::PATH | OFlags::DIRECTORY)
-            .and_then(|dir| Ok(Root::new(dir, open("ns/mnt", OFlags::RDONLY)?)));
+        let dir = self.of_init("root", OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok(Root::new(dir, self.of_init("ns/mnt", OFlags::RDONLY)?))
+    }
+
+    /// What /proc has of its first process.
+    fn of_init(&self, what: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+        let path = format!("/proc/{}/{what}", self.init_pid);
+        let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty());
         // The number was the container's if its process still lives after it was used.
         match opened {
             _ if !self.lives() => Err(Error::new(ErrorKind::State, "the container has ended")),
-            Ok(root) => Ok(root),
-            Err(error) => Err(Error::system("cannot open the container's root", error)),
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(Error::system(format!("cannot open the container's {what}"), error)),
         }
     }
 

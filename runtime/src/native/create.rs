@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
+use crate::plan::wire::NEWCGROUP;
 use crate::plan::{Need, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, Network, ProcessSpec};
@@ -231,6 +232,7 @@ async fn born(
     let joining = Joining {
         own_network: spec.container().network == Network::None,
         cgroup: allotment.cgroup,
+        governs_cgroups: spec.governs(NEWCGROUP),
         tasks: allotment.tasks,
         ids: allotment.ids,
         trees: Vec::new(),
@@ -326,7 +328,8 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;
     let disk = spec.container().disk;
-    let joining = Joining { ids, own_network, cgroup, tasks, trees: Vec::new(), disk };
+    let governs_cgroups = spec.governs(NEWCGROUP);
+    let joining = Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk };
     let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))
 }

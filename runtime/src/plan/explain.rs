@@ -46,7 +46,7 @@ pub fn birth(plan: &Plan) -> String {
     if joins {
         text.push_str("|CLONE_PARENT");
     }
-    if header.cgroup >= 0 && header.join[wire::JOIN_CGROUP] < 0 {
+    if header.cgroup >= 0 && header.join[usize::from(wire::JOIN_CGROUP)] < 0 {
         text.push_str("|CLONE_INTO_CGROUP");
     }
     text.push(')');
@@ -59,7 +59,7 @@ pub fn birth(plan: &Plan) -> String {
 
 /// The process that enters what is joined, which the keeper never does, and clones the child.
 fn middle(plan: &Plan, header: &wire::Header) -> String {
-    let into = header.cgroup >= 0 && header.join[wire::JOIN_CGROUP] >= 0;
+    let into = header.cgroup >= 0 && header.join[usize::from(wire::JOIN_CGROUP)] >= 0;
     let first = format!("clone3(CLONE_PIDFD|CLONE_FILES{}); ", if into { "|CLONE_INTO_CGROUP" } else { "" });
     let joined = header.join.iter().zip(wire::JOINABLE).filter(|(fd, _)| **fd >= 0);
     joined.fold(first, |text, (fd, kind)| {
@@ -129,6 +129,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Setsid => "a session of its own".into(),
         Op::WriteFd => format!("join {a}"),
         Op::Unshare => "a cgroup namespace whose root is this container's cgroup".into(),
+        Op::SetNs if step.x == wire::NEWCGROUP => "join the container's cgroup namespace".into(),
         Op::SetNs => format!("join the namespaces of {a}"),
         Op::SetGroups => format!("set {} supplementary groups", step.n / 4),
         Op::SetIds => format!("become uid {}, gid {}", step.x, step.y),

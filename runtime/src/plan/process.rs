@@ -7,7 +7,7 @@ use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
-use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
+use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Disk, Resource};
 
@@ -26,6 +26,8 @@ pub struct Joining {
     pub own_network: bool,
     /// Born in the container's cgroup v2.
     pub cgroup: bool,
+    /// The container has rights over the cgroup namespace that it lives in.
+    pub governs_cgroups: bool,
     /// v1 `tasks` files.
     pub tasks: u16,
     /// Mount trees that come along for mounts of this process alone, by index.
@@ -33,6 +35,18 @@ pub struct Joining {
     /// The size of its own tmpfs mounts, where they have none.
     pub disk: Disk,
 }
+
+impl Joining {
+    /// It enters the cgroup namespace when it is born, and not whoever clones it: where cgroup2 is mounted with
+    /// `nsdelegate`, as systemd does, nobody in that namespace gives birth into the cgroup from outside of it (ENOENT). The
+    /// keeper is in no such namespace; a middle process would be.
+    fn enters_cgroups_last(&self, machine: &Machine) -> bool {
+        !machine.enters_pidns && self.cgroup && self.governs_cgroups
+    }
+}
+
+/// The container's cgroup namespace.
+pub const CGROUP_NAMESPACE: Need = Need::Namespace(wire::JOIN_CGROUP);
 
 /// The descriptors that a process needs.
 pub(super) fn needs(process: &CheckedProcess) -> Vec<Need> {
@@ -49,6 +63,7 @@ pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> P
         needs_all.push(Need::Cgroup);
     }
     needs_all.extend((0..joining.tasks).map(Need::Tasks));
+    needs_all.extend(joining.enters_cgroups_last(machine).then_some(CGROUP_NAMESPACE));
     needs_all.extend(joining.trees.iter().copied().map(Need::Bind));
     needs_all.extend(needs(process));
     let mut b = Builder::new(&needs_all);
@@ -81,7 +96,11 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
         b.field("").on(Op::SetNs, init, flags);
     } else {
         // The keeper's middle process enters them all in one call, with the keeper's rights over the undumpable init.
-        b.clone_flags(flags);
+        let last = b.received(CGROUP_NAMESPACE);
+        b.clone_flags(if last.is_some() { flags & !NEWCGROUP } else { flags });
+        if let Some(namespace) = last {
+            b.field("").on(Op::SetNs, namespace, NEWCGROUP);
+        }
     }
 }
 

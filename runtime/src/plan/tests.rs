@@ -140,6 +140,7 @@ fn a_process_joins_and_becomes_its_user() {
             ids: Some(IdMap::range((0, 0), 65_536)),
             own_network: true,
             cgroup: true,
+            governs_cgroups: true,
             tasks: 1,
             ..Joining::default()
         };

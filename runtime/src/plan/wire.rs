@@ -270,7 +270,7 @@ pub const NEWNET: u64 = 0x4000_0000;
 /// has no rights over the namespaces of others any more.
 pub const JOINABLE: [u64; 7] = [NEWNET, NEWIPC, NEWUTS, NEWCGROUP, NEWPID, NEWNS, NEWUSER];
 /// Place of the cgroup namespace in [`JOINABLE`].
-pub const JOIN_CGROUP: usize = 3;
+pub const JOIN_CGROUP: u16 = 3;
 
 /// Why [`check`] refused a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
