@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_millis(100);
 /// # Errors
 /// There is no log, it cannot be read, or our own stdout takes no more.
 pub(crate) fn logs(args: &LogsArgs) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
     let options = ReadOptions { sources: sources(args), follow: args.follow };
     let reader = LogReader::open(&args.dir, from(args), options).map_err(|error| failed(&error))?;

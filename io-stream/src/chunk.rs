@@ -89,6 +89,9 @@ pub struct Generation(pub u32);
 ///
 /// `seq` tells the order in which chunks were *read*. Two pipes cannot tell the order in which their
 /// bytes were *written*; who needs that gives the process one pipe for both.
+///
+/// In a subscription to a [`Recording`](crate::log::Recording) several chunks may share a `seq`, and the times
+/// are those of a read at most 10 ms before; where the log's index knows neither, they are those of the chunk before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// The stream's random identity.
@@ -162,8 +165,8 @@ pub struct Totals {
 /// One value for each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PerSource<T> {
-    stdout: T,
-    stderr: T,
+    pub(crate) stdout: T,
+    pub(crate) stderr: T,
 }
 
 impl<T> PerSource<T> {

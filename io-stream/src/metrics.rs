@@ -42,7 +42,7 @@ pub struct SubscriberMetrics {
     pub delivered: u64,
     /// Bytes that wait for it in memory.
     pub queued: u64,
-    /// Bytes that wait for it in its spill file.
+    /// Bytes that wait for it in its spill file, or in the log that it reads.
     pub spilled: u64,
     /// Bytes that its overflow policy took from it.
     pub dropped: u64,

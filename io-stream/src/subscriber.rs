@@ -1,6 +1,6 @@
 //! The reading end: chunks, gaps, and the end, in order.
 //!
-//! Handed out by the hub; taken as it is, as plain bytes or as a reader. Works on any executor and
+//! Handed out by the hub, or by a recording in a log; taken as it is, as plain bytes or as a reader. Works on any executor and
 //! holds no task: dropping it is leaving.
 
 use std::pin::Pin;
@@ -15,15 +15,16 @@ use crate::chunk::Source;
 use crate::cursor::Cursor;
 use crate::event::Event;
 use crate::hub::HubRef;
+use crate::log::Follow;
 use crate::metrics::SubscriberMetrics;
 use crate::slot::Slot;
 use crate::view::{LineOptions, LineStream};
 
-/// One reader's view of a hub.
+/// One reader's view of a hub, or of a [`Recording`](crate::log::Recording).
 ///
 /// The events come in the order of the reads. The last one is [`Event::End`] (or [`Event::Lagged`],
 /// for a slow one that chose to be disconnected); then it yields `None` for ever. Dropping it leaves
-/// the hub at once and disturbs nobody.
+/// at once and disturbs nobody.
 ///
 /// ```no_run
 /// # async fn f(reader: orangery_io_stream::Subscriber) {
@@ -33,11 +34,17 @@ use crate::view::{LineOptions, LineStream};
 /// ```
 #[derive(Debug)]
 pub struct Subscriber {
-    slot: Arc<Slot>,
-    hub: HubRef,
+    feed: Feed,
     opening: Opening,
     /// After the last event that was handed out.
     place: Cursor,
+}
+
+/// Where the events come from.
+#[derive(Debug)]
+enum Feed {
+    Hub { slot: Arc<Slot>, hub: HubRef },
+    Log(Box<Follow>),
 }
 
 /// What a subscription found when it began.
@@ -52,7 +59,12 @@ pub struct Opening {
 
 impl Subscriber {
     pub(crate) const fn new(slot: Arc<Slot>, hub: HubRef, opening: Opening) -> Self {
-        Self { slot, hub, opening, place: opening.start }
+        Self { feed: Feed::Hub { slot, hub }, opening, place: opening.start }
+    }
+
+    pub(crate) fn of_log(follow: Follow) -> Self {
+        let opening = follow.opening();
+        Self { feed: Feed::Log(Box::new(follow)), opening, place: opening.start }
     }
 
     /// What the subscription found when it began.
@@ -61,7 +73,7 @@ impl Subscriber {
     }
 
     /// The place after the last event that was handed out: [`Hub::resume`](crate::Hub::resume) goes on
-    /// there.
+    /// there, or [`Recording::resume`](crate::log::Recording::resume).
     pub const fn cursor(&self) -> Cursor {
         self.place
     }
@@ -75,8 +87,16 @@ impl Subscriber {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
-        let event = std::task::ready!(self.slot.poll(cx));
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let slot = match &mut self.feed {
+            Feed::Hub { slot, .. } => slot,
+            Feed::Log(follow) => {
+                let event = std::task::ready!(follow.poll(cx));
+                self.place = follow.place();
+                return Poll::Ready(event);
+            }
+        };
+        let event = std::task::ready!(slot.poll(cx));
         match &event {
             Some(Event::Chunk(chunk)) => self.place = chunk.cursor_after(chunk.data.len()),
             Some(Event::Gap(gap)) => self.place = self.place.with(gap.source, gap.to),
@@ -98,7 +118,10 @@ impl Subscriber {
 
     /// What can be measured of this subscription.
     pub fn metrics(&self) -> SubscriberMetrics {
-        self.slot.metrics()
+        match &self.feed {
+            Feed::Hub { slot, .. } => slot.metrics(),
+            Feed::Log(follow) => follow.metrics(),
+        }
     }
 
     /// The payload alone, in order of reading. A gap is an error there, unless
@@ -149,9 +172,10 @@ impl Stream for Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        if let Some(hub) = self.hub.upgrade() {
-            hub.remove(self.slot.id);
+        let Feed::Hub { slot, hub } = &self.feed else { return };
+        if let Some(hub) = hub.upgrade() {
+            hub.remove(slot.id);
         }
-        self.slot.leave();
+        slot.leave();
     }
 }

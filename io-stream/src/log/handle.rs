@@ -42,6 +42,8 @@ struct Core {
     inner: Mutex<Inner>,
     /// Told whenever readers may find something new.
     news: watch::Sender<()>,
+    /// The directories that were made for it, the deepest first, if it was made by this handle.
+    made: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -84,17 +86,33 @@ impl Log {
     pub fn create(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
         let dir = dir.as_ref();
         check_options(CREATE, dir, &options)?;
-        std::fs::create_dir_all(dir).map_err(LogError::io(CREATE, dir))?;
+        let made = make_dirs(dir).map_err(LogError::io(CREATE, dir))?;
         let state = State {
             stream: options.stream.unwrap_or_else(StreamId::random),
             generation: options.generation,
             slots: PerSource::default(),
         };
-        let file = state.create(dir).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => LogError::new(CREATE, dir, LogErrorKind::Exists),
-            _ => LogError::io(CREATE, dir)(error),
+        let file = state.create(dir).map_err(|error| {
+            remove_dirs(&made);
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => LogError::new(CREATE, dir, LogErrorKind::Exists),
+                _ => LogError::io(CREATE, dir)(error),
+            }
         })?;
-        Self::start(dir, options, file, state, CREATE)
+        Self::start(dir, options, (file, state), Some(made), CREATE)
+    }
+
+    /// Goes on with the log in `dir`, or makes one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::create`] and [`Log::open`], but for [`LogErrorKind::Exists`] and [`LogErrorKind::Missing`].
+    pub fn open_or_create(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
+        let dir = dir.as_ref();
+        match Self::create(dir, options) {
+            Err(error) if error.kind() == LogErrorKind::Exists => Self::open(dir, options),
+            made => made,
+        }
     }
 
     /// Goes on with the log in `dir`, however its last writer ended. Identity and generation are those
@@ -109,14 +127,14 @@ impl Log {
         check_options(OPEN, dir, &options)?;
         let file = state::open(dir).map_err(missing(OPEN, dir))?;
         let state = State::read(&file).map_err(LogError::io(OPEN, dir))?;
-        Self::start(dir, options, file, state, OPEN)
+        Self::start(dir, options, (file, state), None, OPEN)
     }
 
     fn start(
         dir: &Path,
         options: LogOptions,
-        file: File,
-        state: State,
+        (file, state): (File, State),
+        made: Option<Vec<PathBuf>>,
         operation: &'static str,
     ) -> Result<Self, LogError> {
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
@@ -148,6 +166,7 @@ impl Log {
             generation: state.generation,
             inner: Mutex::new(inner),
             news: watch::Sender::new(()),
+            made,
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -172,6 +191,29 @@ impl Log {
         let inner = lock(&self.core.inner);
         let next = |source: Source| inner.writers[source].next();
         Cursor::new(self.core.stream, self.core.generation, Source::Stdout, next(Source::Stdout), next(Source::Stderr))
+    }
+
+    /// Bytes of `source` that this writer read away because the log took none.
+    pub(super) fn discarded(&self, source: Source) -> u64 {
+        lock(&self.core.inner).writers[source].discarded
+    }
+
+    /// Told whenever readers may find something new.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.core.news.subscribe()
+    }
+
+    /// Removes the log, with the directories that were made for it, if this handle has made it and nothing
+    /// was written. Files of others keep their directory.
+    pub(super) fn remove_unused(self) {
+        let Some(made) = &self.core.made else { return };
+        if self.metrics().taken > 0 {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(self.core.dir.join(state::NAME)) {
+            tracing::warn!(%error, dir = %self.core.dir.display(), "an unused log stays");
+        }
+        remove_dirs(made);
     }
 
     /// A reader that starts at `from`, and that is woken by this writer.
@@ -216,6 +258,11 @@ impl Log {
         }
     }
 
+    /// The next step of `source` is one without room, because a test wants it so.
+    pub(super) fn refuse(&self, source: Source) {
+        lock(&self.core.inner).writers[source].refuse();
+    }
+
     /// Takes what the pipe of `source` holds, once.
     pub(super) fn step(&self, source: Source, pipe: BorrowedFd<'_>) -> Taken {
         let taken = lock(&self.core.inner).step(source, pipe, &self.core);
@@ -237,7 +284,8 @@ impl Log {
             }
             files.extend(inner.writers[source].file().and_then(|(file, _)| file.try_clone().ok()));
         }
-        files.extend(inner.state.try_clone());
+        // Opened anew: a copy of ours would share its lock, and hold it until it is synced.
+        files.extend(state::open(&self.core.dir));
         inner.syncer.closed(self.core.options.sync, files);
         drop(inner);
         self.core.news.send_replace(());
@@ -287,6 +335,21 @@ fn check_options(operation: &'static str, dir: &Path, options: &LogOptions) -> R
         return Err(LogError::new(operation, dir, LogErrorKind::Option));
     }
     Ok(())
+}
+
+/// Makes a directory with those above it. Gives those that were made, the deepest first.
+fn make_dirs(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing = dir.ancestors().take_while(|each| !each.as_os_str().is_empty() && !each.exists());
+    let missing: Vec<_> = missing.map(Path::to_owned).collect();
+    std::fs::create_dir_all(dir).inspect_err(|_| remove_dirs(&missing))?;
+    Ok(missing)
+}
+
+/// Those in which somebody has put something stay.
+fn remove_dirs(dirs: &[PathBuf]) {
+    for dir in dirs {
+        let _ = std::fs::remove_dir(dir);
+    }
 }
 
 /// A log that is not there is called so.

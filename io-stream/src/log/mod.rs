@@ -46,12 +46,16 @@
 #[cfg(feature = "zstd")]
 mod compress;
 mod error;
+mod event;
+mod follow;
 mod handle;
 mod index;
+mod news;
 mod options;
 mod position;
 mod pump;
 mod reader;
+mod recording;
 mod retain;
 mod segment;
 mod state;
@@ -62,7 +66,11 @@ mod writer;
 #[cfg(feature = "zstd")]
 pub use compress::compress_closed;
 pub use error::{LogError, LogErrorKind};
+pub use event::{LogChunk, LogEvent};
 pub use handle::{Log, LogMetrics};
 pub use options::{LogOptions, ReadOptions, SyncPolicy};
 pub use pump::log_pump_pair;
-pub use reader::{LogChunk, LogEvent, LogReader};
+pub use reader::LogReader;
+pub use recording::Recording;
+
+pub(crate) use follow::Follow;

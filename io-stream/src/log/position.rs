@@ -50,6 +50,13 @@ fn kept_of(dir: &Path, source: Source, taken: u64) -> io::Result<Kept> {
     Err(io::Error::new(io::ErrorKind::NotFound, "the segments of the log keep disappearing"))
 }
 
+/// Only what lies before `until`.
+pub(crate) fn before(kept: PerSource<Kept>, until: &Cursor) -> PerSource<Kept> {
+    let [stdout, stderr] = Source::ALL.map(|source| until.offset(source));
+    let PerSource { stdout: out, stderr: err } = kept;
+    PerSource::new(Kept { end: out.end.min(stdout), ..out }, Kept { end: err.end.min(stderr), ..err })
+}
+
 /// The places that can be resumed at.
 pub(crate) fn extent(state: &State, kept: &PerSource<Kept>) -> Extent {
     let cursor = |of: &dyn Fn(&Kept) -> u64| {
@@ -123,7 +130,7 @@ impl Kept {
         }
         for segment in self.segments.iter().rev() {
             let Some(mut open) = Open::new(dir, segment)? else { break };
-            let mut end = open.end();
+            let mut end = open.end().min(self.end);
             while end > segment.base {
                 let from = end.saturating_sub(CHUNK).max(segment.base);
                 let data = open.read(from, (end - from) as usize)?;

@@ -16,6 +16,7 @@ use super::writer::Taken;
 use crate::chunk::Source;
 use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
+use crate::intercept::{Interference, Passage};
 use crate::pipe::PipeReader;
 use crate::pump::{PumpEnd, end_info, grace_over, stopped_by};
 
@@ -27,6 +28,9 @@ const PUMP: &str = "empty a pipe into a log";
 /// has passed since. It waits for nothing but the pipes: while the log takes no bytes, they are read
 /// away and counted. Only the page cache can make the calling thread wait, where the kernel throttles
 /// writers to a slow disk.
+///
+/// An interceptor of a pipe is asked [`Passage::Read`] before bytes are taken: those that it loses the log
+/// does not get, as if it were full.
 ///
 /// Both descriptors must be pipes: a socket ends as [`EndReason::Error`] at once.
 ///
@@ -79,6 +83,15 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: wa
             () = &mut stop => return drain(reader, source, log),
             ready = reader.ready() => ready,
         };
+        if let (Ok(()), Some(interceptor)) = (&ready, &reader.interceptor) {
+            match interceptor.ask(Passage::Read(source)).await {
+                Interference::None => {}
+                Interference::Lose => log.refuse(source),
+                Interference::Fail(error) => {
+                    return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, error));
+                }
+            }
+        }
         let taken = ready.and_then(|()| reader.try_io(|| take(reader, source, log)));
         match taken {
             Ok(Taken::Eof) => return PumpEnd::Eof,

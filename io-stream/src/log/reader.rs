@@ -3,16 +3,16 @@
 //! Works on the files alone, so in any process. It reads on the thread that polls it.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::error::{LogError, LogErrorKind};
+use super::event::{LogChunk, LogEvent};
+use super::news::News;
 use super::options::ReadOptions;
 use super::position::{self, Start};
 use super::state::{self, State};
@@ -22,69 +22,21 @@ use crate::cursor::Cursor;
 use crate::event::{End, Gap, GapCause};
 use crate::from::From;
 use crate::subscriber::Opening;
-use crate::view::Piece;
 
 const READ: &str = "read the log in";
-/// How often a log is looked at whose writer is another process.
-const POLL: Duration = Duration::from_millis(50);
-
-/// Bytes of a log with their place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogChunk {
-    /// The stream that the bytes came from.
-    pub source: Source,
-    /// Offset of the first byte in its stream.
-    pub offset: u64,
-    /// The order of reading, over both sources: several chunks may share a number. `None` if the index
-    /// does not know.
-    pub seq: Option<u64>,
-    /// Wall-clock time of the read, at most 10 ms before it; `None` if the index does not know.
-    pub wall: Option<SystemTime>,
-    /// `CLOCK_MONOTONIC` of the read, as `wall`. Counts from the boot of the machine that wrote it.
-    pub mono: Option<Duration>,
-    /// The bytes, never empty.
-    pub data: Bytes,
-    place: Cursor,
-}
-
-impl LogChunk {
-    /// The place before its first byte.
-    pub const fn cursor(&self) -> Cursor {
-        self.place
-    }
-
-    /// The place after its first `bytes` bytes, or after its last one if it has fewer.
-    pub fn cursor_after(&self, bytes: usize) -> Cursor {
-        self.place.with(self.source, self.offset + bytes.min(self.data.len()) as u64)
-    }
-}
-
-impl std::convert::From<LogChunk> for Piece {
-    fn from(chunk: LogChunk) -> Self {
-        Self { source: chunk.source, offset: chunk.offset, wall: chunk.wall, data: chunk.data }
-    }
-}
-
-/// One event of a log that is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LogEvent {
-    /// Bytes.
-    Chunk(LogChunk),
-    /// Bytes that are not in the log: it was full, or they were removed.
-    Gap(Gap),
-    /// The stream is over; the last event.
-    End(End),
-}
 
 /// Reads a log, from anywhere in it, and follows it if asked to.
 ///
 /// Received bytes and gaps together are the stream, exactly, from the place on where it began.
+///
+/// It holds a descriptor of the state file and, of each stream, one of a segment and one of its index; and
+/// while it follows a log that another process writes one of inotify(7): six at most.
 #[derive(Debug)]
 pub struct LogReader {
     dir: PathBuf,
     state: File,
+    /// Device and number of the state file.
+    identity: (u64, u64),
     options: ReadOptions,
     tracks: Vec<Track>,
     /// Gaps that come first.
@@ -93,11 +45,11 @@ pub struct LogReader {
     place: Cursor,
     missed: PerSource<u64>,
     over: bool,
-    news: Option<watch::Receiver<()>>,
+    news: News,
 }
 
 impl LogReader {
-    /// Opens the log in `dir` at `from`. A log that another process writes is looked at every 50 ms.
+    /// Opens the log in `dir` at `from`.
     ///
     /// Where the wanted position is no longer kept, the first event is a [`Gap`] up to the oldest byte.
     ///
@@ -106,11 +58,24 @@ impl LogReader {
     /// [`LogErrorKind::Missing`], [`LogErrorKind::NotALog`], or [`LogErrorKind::Io`] with what the system
     /// said.
     pub fn open(dir: impl AsRef<Path>, from: From, options: ReadOptions) -> Result<Self, LogError> {
-        let dir = dir.as_ref();
-        let (file, state) = read_state(dir)?;
-        let kept = position::kept(dir, &state).map_err(LogError::io(READ, dir))?;
+        Self::open_before(dir.as_ref(), from, options, None)
+    }
+
+    /// As [`LogReader::open`] of a log that ends at `until`, if there is one.
+    pub(crate) fn open_before(
+        dir: &Path,
+        from: From,
+        options: ReadOptions,
+        until: Option<Cursor>,
+    ) -> Result<Self, LogError> {
+        let opened = Opened::new(dir)?;
+        let mut kept = opened.kept(dir)?;
+        if let Some(until) = until {
+            kept = position::before(kept, &until);
+        }
         let starts = position::resolve(dir, &kept, from).map_err(LogError::io(READ, dir))?;
-        Ok(Self::new(dir, file, starts, position::extent(&state, &kept).oldest, options))
+        let oldest = position::extent(&opened.state, &kept).oldest;
+        Ok(Self::new(dir, opened, starts, oldest, options))
     }
 
     /// Opens the log in `dir` for a reader that has everything before `cursor`.
@@ -121,17 +86,27 @@ impl LogReader {
     /// [`LogError::gone`]; otherwise as [`LogReader::open`].
     pub fn resume(dir: impl AsRef<Path>, cursor: Cursor, options: ReadOptions) -> Result<Self, LogError> {
         let dir = dir.as_ref();
-        let (file, state) = read_state(dir)?;
-        let kept = position::kept(dir, &state).map_err(LogError::io(READ, dir))?;
-        let extent = position::extent(&state, &kept);
+        let opened = Opened::new(dir)?;
+        let extent = position::extent(&opened.state, &opened.kept(dir)?);
         extent
             .check(&cursor, |source| options.sources.contains(source))
             .map_err(|gone| LogError::from_gone(READ, dir, gone))?;
-        let starts = Source::ALL.map(|source| Start { offset: cursor.offset(source), forgotten: false });
-        Ok(Self::new(dir, file, starts, extent.oldest, options))
+        Ok(Self::at(dir, opened, &cursor, extent.oldest, options))
     }
 
-    fn new(dir: &Path, state: File, starts: [Start; 2], oldest: Cursor, options: ReadOptions) -> Self {
+    /// As [`LogReader::resume`], for a place that this log has been at: what is gone is a gap.
+    pub(crate) fn from_place(dir: &Path, place: Cursor, options: ReadOptions) -> Result<Self, LogError> {
+        let opened = Opened::new(dir)?;
+        let extent = position::extent(&opened.state, &opened.kept(dir)?);
+        Ok(Self::at(dir, opened, &place, extent.oldest, options))
+    }
+
+    fn at(dir: &Path, opened: Opened, place: &Cursor, oldest: Cursor, options: ReadOptions) -> Self {
+        let starts = Source::ALL.map(|source| Start { offset: place.offset(source), forgotten: false });
+        Self::new(dir, opened, starts, oldest, options)
+    }
+
+    fn new(dir: &Path, opened: Opened, starts: [Start; 2], oldest: Cursor, options: ReadOptions) -> Self {
         let wanted = |source: &Source| options.sources.contains(*source);
         let start = |source: Source| starts[source as usize];
         let mut place = oldest;
@@ -147,7 +122,8 @@ impl LogReader {
         let tracks = Source::ALL.into_iter().filter(wanted).map(|source| Track::new(source, start(source).offset));
         Self {
             dir: dir.to_owned(),
-            state,
+            state: opened.file,
+            identity: opened.identity,
             options,
             tracks: tracks.collect(),
             gaps,
@@ -155,13 +131,13 @@ impl LogReader {
             place,
             missed: PerSource::default(),
             over: false,
-            news: None,
+            news: News::Unasked,
         }
     }
 
     /// The same reader, told of news instead of looking for them.
     pub(crate) fn woken_by(mut self, news: watch::Receiver<()>) -> Self {
-        self.news = Some(news);
+        self.news = News::Writer(news);
         self
     }
 
@@ -183,39 +159,33 @@ impl LogReader {
     /// The next event. `None` after [`LogEvent::End`], and, for a reader that does not follow, where
     /// there is nothing more for now.
     ///
+    /// A log that this process writes wakes it; of one that another writes the kernel tells (inotify(7)).
+    /// Where that cannot be had (no watch is left, a file system of a network) it looks every 50 ms, and
+    /// says so once in the log of this program.
+    ///
     /// # Errors
     ///
     /// [`LogErrorKind::Io`] or [`LogErrorKind::NotALog`]; asking again tries again.
-    /// [`LogErrorKind::Missing`] when the log was removed, whatever stands in its place now.
+    /// [`LogErrorKind::Missing`] when the log was removed or moved, whatever stands in its place now.
     ///
     /// # Panics
     ///
-    /// When it has to look for news itself, outside a tokio runtime with a timer.
+    /// When it follows a log that another process writes, outside a tokio runtime with I/O and a timer.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again: no event is lost.
     pub async fn next(&mut self) -> Result<Option<LogEvent>, LogError> {
         loop {
-            // Marked as seen before the look: what comes after it wakes the wait.
-            if let Some(news) = &mut self.news {
-                news.borrow_and_update();
-            }
+            // Before the look: what comes after it wakes the wait.
+            self.news.mark_seen();
             if let Some(event) = self.try_next()? {
                 return Ok(Some(event));
             }
             if self.over || !self.options.follow {
                 return Ok(None);
             }
-            match &mut self.news {
-                Some(news) => {
-                    // The writer is gone; another one may come.
-                    if news.changed().await.is_err() {
-                        self.news = None;
-                    }
-                }
-                None => tokio::time::sleep(POLL).await,
-            }
+            self.news.wait(&self.dir).await;
         }
     }
 
@@ -228,11 +198,13 @@ impl LogReader {
         if self.over {
             return Ok(None);
         }
-        // Another log may stand in the place of one that was removed: its bytes are none of this stream.
-        if self.state.metadata().map_err(LogError::io(READ, &self.dir))?.nlink() == 0 {
+        let event = self.find();
+        // After the look: another log may stand in the place of one that was removed or moved, and its bytes
+        // are none of this stream.
+        if !self.is_there().map_err(LogError::io(READ, &self.dir))? {
             return Err(LogError::new(READ, &self.dir, LogErrorKind::Missing));
         }
-        let event = self.find().map_err(LogError::io(READ, &self.dir))?;
+        let event = event.map_err(LogError::io(READ, &self.dir))?;
         match &event {
             Some(LogEvent::Chunk(chunk)) => self.place = chunk.cursor_after(chunk.data.len()),
             Some(LogEvent::Gap(gap)) => {
@@ -243,6 +215,16 @@ impl LogReader {
             None => {}
         }
         Ok(event)
+    }
+
+    /// Whether the directory is still the log's that was opened. The open file keeps its number from being
+    /// used again.
+    fn is_there(&self) -> io::Result<bool> {
+        match std::fs::metadata(self.dir.join(state::NAME)) {
+            Ok(found) => Ok(identity(&found) == self.identity),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn find(&mut self) -> io::Result<Option<LogEvent>> {
@@ -316,11 +298,29 @@ impl LogReader {
     }
 }
 
-fn read_state(dir: &Path) -> Result<(File, State), LogError> {
-    let file = File::open(dir.join(state::NAME)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => LogError::new(READ, dir, LogErrorKind::Missing),
-        _ => LogError::io(READ, dir)(error),
-    })?;
-    let state = State::read(&file).map_err(LogError::io(READ, dir))?;
-    Ok((file, state))
+fn identity(state: &Metadata) -> (u64, u64) {
+    (state.dev(), state.ino())
+}
+
+/// The state file of the log in a directory, and which file that is.
+struct Opened {
+    file: File,
+    identity: (u64, u64),
+    state: State,
+}
+
+impl Opened {
+    fn new(dir: &Path) -> Result<Self, LogError> {
+        let file = File::open(dir.join(state::NAME)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => LogError::new(READ, dir, LogErrorKind::Missing),
+            _ => LogError::io(READ, dir)(error),
+        })?;
+        let state = State::read(&file).map_err(LogError::io(READ, dir))?;
+        let identity = identity(&file.metadata().map_err(LogError::io(READ, dir))?);
+        Ok(Self { file, identity, state })
+    }
+
+    fn kept(&self, dir: &Path) -> Result<PerSource<position::Kept>, LogError> {
+        position::kept(dir, &self.state).map_err(LogError::io(READ, dir))
+    }
 }

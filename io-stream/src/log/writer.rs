@@ -64,6 +64,8 @@ pub(crate) struct Writer {
     next: u64,
     /// No write is tried before this.
     retry_at: Option<Duration>,
+    /// The next write fails.
+    refused: bool,
     /// Bytes that were read away.
     pub(crate) discarded: u64,
 }
@@ -83,7 +85,7 @@ pub(crate) struct Around<'a> {
 impl Writer {
     /// The writer of a source that nothing was written of.
     pub(crate) const fn new(source: Source) -> Self {
-        Self { source, open: None, next: 0, retry_at: None, discarded: 0 }
+        Self { source, open: None, next: 0, retry_at: None, refused: false, discarded: 0 }
     }
 
     /// Goes on where the last segment ends, or at `taken` where that is further: what lies between was
@@ -118,13 +120,22 @@ impl Writer {
         self.open.as_ref().map(|open| (&open.file, open.len))
     }
 
+    /// The next step is one on a full disk.
+    pub(crate) const fn refuse(&mut self) {
+        self.refused = true;
+    }
+
     /// Takes what `pipe` holds, once.
     pub(crate) fn step(&mut self, pipe: BorrowedFd<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
         if self.retry_at.is_some_and(|at| now.mono < at) {
             return self.discard(pipe);
         }
-        match self.write(pipe, &now, around) {
+        let written = match std::mem::take(&mut self.refused) {
+            true => Err(Errno::NOSPC),
+            false => self.write(pipe, &now, around),
+        };
+        match written {
             Ok(taken) => taken,
             Err(errno) => {
                 self.give_up(errno, &now, around);

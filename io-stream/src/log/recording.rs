@@ -1,0 +1,354 @@
+//! What one process writes into a log: from the place where the log stands to the process's end.
+//!
+//! Made by whoever starts the process, pumped once, and followed by any number of subscribers as a hub is;
+//! they read the files. It lets go of the log at its end, so that the next process may go on with it.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::error::LogError;
+use super::follow::{Follow, Followers};
+use super::handle::Log;
+use super::options::ReadOptions;
+use super::pump::log_pump_pair;
+use super::reader::LogReader;
+use crate::chunk::{PerSource, Source, Totals};
+use crate::cursor::{Cursor, Extent, Gone};
+use crate::event::{End, EndReason};
+use crate::from::From;
+use crate::metrics::Metrics;
+use crate::options::SubscribeOptions;
+use crate::pipe::PipeReader;
+use crate::subscriber::Subscriber;
+use crate::sync::{Mutex, lock};
+
+/// The part of a log that one process writes. A handle: clones share it.
+///
+/// Its [`Subscriber`]s read the log's files, each at its own pace: nobody's slowness costs anybody a byte
+/// or any memory, so that overflow policy and queue size mean nothing here. What a reader does not get is
+/// what the log has not ([`GapCause::LogFull`](crate::GapCause::LogFull)), and what was removed before it
+/// came there ([`GapCause::Removed`](crate::GapCause::Removed)). A rate limit applies to history as well.
+///
+/// [`From::Start`] is where the process began, and no other [`From`] but an offset goes back behind that. A
+/// cursor of an earlier process in the same log is as good as one of this.
+///
+/// Dropped before it was pumped, a log that was made for it is removed again.
+///
+/// ```
+/// use std::io::Write;
+/// use orangery_io_stream::log::{Log, LogOptions, Recording};
+/// use orangery_io_stream::{PipeReader, SubscribeOptions};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let recording = Recording::new(Log::open_or_create(dir.path().join("log"), LogOptions::default())?);
+/// let reader = recording.subscribe(SubscribeOptions::default());
+/// let (ours, mut theirs) = std::io::pipe()?;
+/// theirs.write_all(b"kept")?;
+/// drop(theirs);
+/// recording.pump(Some(PipeReader::from_fd(ours.into())?), None, std::future::pending(), None).await;
+/// assert_eq!(reader.collect(1024).await.to_vec(), b"kept");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Recording {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    dir: PathBuf,
+    pub(super) began: Cursor,
+    /// Until the end. Without it the lock on the log is gone.
+    log: Mutex<Option<Log>>,
+    pumped: AtomicBool,
+    /// How it has ended; known before the lock goes, so that bytes of the next process are told apart.
+    ended: OnceLock<Ended>,
+    /// It has ended, and the next process may have the log.
+    over: watch::Sender<bool>,
+    pub(super) followers: Mutex<Followers>,
+    /// Bytes that readers took.
+    pub(super) delivered: AtomicU64,
+}
+
+/// How a recording ended, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) end: End,
+    pub(super) until: Cursor,
+}
+
+impl Recording {
+    /// A recording that begins where `log` stands. Nobody else may pump into it meanwhile.
+    pub fn new(log: Log) -> Self {
+        let core = Core {
+            dir: log.dir().to_owned(),
+            began: log.cursor(),
+            log: Mutex::new(Some(log)),
+            pumped: AtomicBool::new(false),
+            ended: OnceLock::new(),
+            over: watch::Sender::new(false),
+            followers: Mutex::new(Followers::default()),
+            delivered: AtomicU64::new(0),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Empties both pipes into the log, as [`log_pump_pair`] does, and lets go of the log at their end.
+    /// Once: a second call returns at once.
+    ///
+    /// # Panics
+    ///
+    /// As [`log_pump_pair`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any time it leaves the log as a crash would, and its readers are told
+    /// [`EndReason::Abandoned`].
+    pub fn pump(
+        &self,
+        stdout: Option<PipeReader>,
+        stderr: Option<PipeReader>,
+        exit: impl Future<Output = ()>,
+        grace: Option<Duration>,
+    ) -> impl Future<Output = EndReason> {
+        let log = match self.core.pumped.swap(true, Ordering::AcqRel) {
+            true => None,
+            false => lock(&self.core.log).clone(),
+        };
+        // Made before the first poll: a future that never ran abandons its readers too.
+        let guard = log.is_some().then(|| AbandonOnDrop(Arc::clone(&self.core)));
+        let core = Arc::clone(&self.core);
+        async move {
+            if let Some(log) = log {
+                let reason = log_pump_pair(stdout, stderr, log, exit, grace).await;
+                core.finish(reason);
+            }
+            drop(guard);
+            core.reason()
+        }
+    }
+
+    /// Ends it before it was pumped, and removes the log if it was made for it. Afterwards it does nothing.
+    /// Blocks as file operations do.
+    pub fn take_back(&self) {
+        self.core.take_back();
+    }
+
+    /// The directory of the log.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.core.dir
+    }
+
+    /// Adds a subscriber. History and live bytes join without a gap and without a duplicate: both are read
+    /// from the log.
+    ///
+    /// Where the log cannot be read (somebody removed it, no descriptor is left) the subscription ends at
+    /// once as [`EndReason::Error`], with all that is missing as dropped. The files are read on the thread
+    /// that polls the subscriber; it holds five descriptors at most.
+    pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
+        let read = ReadOptions { sources: options.sources, follow: false };
+        self.follow(self.core.open(options.from, read), options)
+    }
+
+    /// Adds a subscriber that has everything before `cursor`; `options.from` is not looked at. No byte is
+    /// missing and none comes twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], with the oldest place there is, as [`Hub::resume`](crate::Hub::resume).
+    pub fn resume(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
+        let read = ReadOptions { sources: options.sources, follow: false };
+        let reader = LogReader::resume(&self.core.dir, cursor, read);
+        if let Some(gone) = reader.as_ref().err().and_then(LogError::gone) {
+            return Err(gone);
+        }
+        if let (Some(ended), Ok(reader)) = (self.core.ended(), &reader) {
+            // The log may have been gone on with: the places of others are none of this recording.
+            let extent = Extent { oldest: reader.opening().oldest, newest: ended.until };
+            extent.check(&cursor, |source| options.sources.contains(source))?;
+        }
+        Ok(self.follow(reader, options))
+    }
+
+    fn follow(&self, reader: Result<LogReader, LogError>, options: SubscribeOptions) -> Subscriber {
+        Subscriber::of_log(Follow::new(Arc::clone(&self.core), reader, options))
+    }
+
+    /// What was counted for `source` so far: bytes that were taken from the pipe, and, as dropped, those of
+    /// them that the log did not take.
+    pub fn totals(&self, source: Source) -> Totals {
+        self.core.totals()[source]
+    }
+
+    /// What can be measured now. What the log did not take counts as dropped; nothing waits in memory.
+    pub fn metrics(&self) -> Metrics {
+        let totals = self.core.totals();
+        let sum = |of: &dyn Fn(&Totals) -> u64| Source::ALL.into_iter().map(|source| of(&totals[source])).sum();
+        let newest = self.core.newest();
+        Metrics {
+            bytes_in: sum(&|totals| totals.bytes),
+            bytes_out: self.core.delivered.load(Ordering::Relaxed),
+            dropped: sum(&|totals| totals.dropped),
+            subscribers: lock(&self.core.followers).look(&newest),
+            ..Metrics::default()
+        }
+    }
+
+    /// Waits until more than so many bytes were taken, both sources together; `false` if it ends before.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn exceeds(&self, bytes: u64) -> bool {
+        let mut heard = self.core.heard();
+        loop {
+            let over = heard.mark_seen();
+            let totals = self.core.totals();
+            if totals[Source::Stdout].bytes + totals[Source::Stderr].bytes > bytes {
+                return true;
+            }
+            if over {
+                return false;
+            }
+            heard.changed().await;
+        }
+    }
+}
+
+impl Core {
+    /// Where it stands now.
+    pub(super) fn newest(&self) -> Cursor {
+        match &*lock(&self.log) {
+            Some(log) => log.cursor(),
+            None => self.ended().map_or(self.began, |ended| ended.until),
+        }
+    }
+
+    pub(super) fn totals(&self) -> PerSource<Totals> {
+        match &*lock(&self.log) {
+            Some(log) => self.totals_of(log),
+            None => self.ended().map_or_else(PerSource::default, |ended| PerSource::from_fn(|s| ended.end.totals(s))),
+        }
+    }
+
+    fn totals_of(&self, log: &Log) -> PerSource<Totals> {
+        let newest = log.cursor();
+        PerSource::from_fn(|source| Totals {
+            bytes: newest.offset(source) - self.began.offset(source),
+            dropped: log.discarded(source),
+            ..Totals::default()
+        })
+    }
+
+    fn open(&self, from: From, options: ReadOptions) -> Result<LogReader, LogError> {
+        if from == From::Start {
+            return LogReader::from_place(&self.dir, self.began, options);
+        }
+        let until = self.ended().map(|ended| ended.until);
+        let reader = LogReader::open_before(&self.dir, from, options, until)?;
+        let start = reader.opening().start;
+        let before = |source| options.sources.contains(source) && start.offset(source) < self.began.offset(source);
+        if matches!(from, From::Offset { .. }) || !Source::ALL.into_iter().any(before) {
+            return Ok(reader);
+        }
+        let later = |place: Cursor, source| place.with(source, place.offset(source).max(self.began.offset(source)));
+        LogReader::from_place(&self.dir, Source::ALL.into_iter().fold(start, later), options)
+    }
+
+    /// Whoever waits for bytes, or for the end.
+    pub(super) fn heard(&self) -> Heard {
+        let news = lock(&self.log).as_ref().map(Log::news);
+        Heard { news, over: self.over.subscribe() }
+    }
+
+    fn finish(&self, reason: EndReason) {
+        let mut place = lock(&self.log);
+        let Some(log) = &*place else { return };
+        let totals = self.totals_of(log);
+        let _ = self.ended.set(Ended { end: End::new(totals, reason), until: log.cursor() });
+        let log = place.take();
+        drop(place);
+        drop(log);
+        self.over.send_replace(true);
+    }
+
+    /// How it has ended.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended.get().copied()
+    }
+
+    fn reason(&self) -> EndReason {
+        self.ended().map_or(EndReason::Abandoned, |ended| ended.end.reason)
+    }
+
+    fn take_back(&self) {
+        if self.pumped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let log = lock(&self.log).clone();
+        self.finish(EndReason::Abandoned);
+        if let Some(log) = log {
+            log.remove_unused();
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// Ends the recording as abandoned unless it has ended.
+struct AbandonOnDrop(Arc<Core>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.finish(EndReason::Abandoned);
+    }
+}
+
+/// What a reader waits for. A clone has seen what this has.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    /// `None`: it had ended before.
+    news: Option<watch::Receiver<()>>,
+    over: watch::Receiver<bool>,
+}
+
+impl Heard {
+    /// What comes from now on wakes the next wait. Whether it is over.
+    pub(super) fn mark_seen(&mut self) -> bool {
+        if let Some(news) = &mut self.news {
+            news.borrow_and_update();
+        }
+        *self.over.borrow_and_update()
+    }
+
+    /// Returns when something was told since it was seen.
+    pub(super) async fn changed(&mut self) {
+        let Self { news, over } = self;
+        let news = async {
+            let told = match news {
+                Some(news) => news.changed().await.is_ok(),
+                None => false,
+            };
+            // The writer has gone: what is left to be told is the end.
+            if !told {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = news => {}
+            _ = over.changed() => {}
+        }
+    }
+}
