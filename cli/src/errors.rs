@@ -264,6 +264,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "rlimits" => "--rlimit",
         "argv" => "COMMAND",
         "wall" => "--timeout",
+        "log" => "--log",
         "output" => "--output-limit",
         "cgroup_parent" => "--cgroup-parent",
         "state_dir" => "--state-dir",

@@ -14,13 +14,12 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use orangery::stream::log::Log;
 use orangery::{Command, ContainerHandle, Source, Stdin};
 use rustix::fs::{FileType, Mode, fchmod, fstat, fstatfs};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{stderr, stdin, stdout};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::args::ProcessArgs;
 use crate::copy::{self, Copier, Counts, Trouble};
@@ -63,8 +62,8 @@ struct Pipe {
 enum Output {
     Apart(Way<Pipe>, Way<Pipe>),
     Merged(Pipe),
-    /// Into a log; shown from there.
-    Logged(Pipe, Pipe, Log),
+    /// The supervisor's, which go into a log; shown from there.
+    Logged,
 }
 
 /// Copies that are under way.
@@ -72,18 +71,16 @@ enum Output {
 pub(crate) struct Copies {
     /// What went wrong; closes when everything is written.
     pub(crate) trouble: mpsc::UnboundedReceiver<Trouble>,
-    /// How much was read.
-    pub(crate) counts: Arc<Counts>,
+    /// How much was read, where the supervisor does not count it.
+    pub(crate) counts: Option<Arc<Counts>>,
     /// Closed: nobody writes into the pipes any more.
     stop: Option<OwnedFd>,
-    /// The same, said to the pumps of a log.
-    ended: Option<oneshot::Sender<()>>,
 }
 
 impl Copies {
     /// The container is gone: what the pipes hold now is all there is.
     pub(crate) fn command_ended(&mut self) {
-        (self.stop, self.ended) = (None, None);
+        self.stop = None;
     }
 }
 
@@ -142,7 +139,7 @@ impl Streams {
     ///
     /// # Errors
     /// One of them cannot be looked at.
-    pub(crate) fn choose(args: &ProcessArgs, log: Option<Log>) -> Result<Self, Failure> {
+    pub(crate) fn choose(args: &ProcessArgs, logged: bool) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::system("cannot use a standard stream", &error);
         let counted = args.output_limit.is_some() || args.report.is_some();
         let input = if args.interactive {
@@ -150,9 +147,9 @@ impl Streams {
         } else {
             None
         };
-        let output = match log {
-            Some(log) => Output::Logged(Pipe::new().map_err(failed)?, Pipe::new().map_err(failed)?, log),
-            None => Output::choose(counted).map_err(failed)?,
+        let output = match logged {
+            true => Output::Logged,
+            false => Output::choose(counted).map_err(failed)?,
         };
         Ok(Self { input, output, limit: args.output_limit })
     }
@@ -173,10 +170,7 @@ impl Streams {
                 let copy = || pipe.writer.try_clone().map_err(failed);
                 command.stdout_fd(copy()?).stderr_fd(copy()?)
             }
-            Output::Logged(out, err, _) => {
-                let copy = |pipe: &Pipe| pipe.writer.try_clone().map_err(failed);
-                command.stdout_fd(copy(out)?).stderr_fd(copy(err)?)
-            }
+            Output::Logged => command,
         };
         Ok(match &self.input {
             Some(Way::Handed(fd)) => command.stdin_fd(fd.try_clone().map_err(failed)?),
@@ -198,15 +192,11 @@ impl Streams {
             let runtime = Handle::current();
             thread("stdin", move || copy::feed(&runtime, writer))?;
         }
-        let (ended, told) = oneshot::channel();
         let pipes = match self.output {
-            Output::Logged(out, err, log) => {
-                let (runtime, counts, trouble) = (Handle::current(), Arc::clone(&counts), sender.clone());
-                // It reads from where the log stands now: before the pumps begin.
-                let shown = logged::reader(&log)?;
-                thread("log", move || logged::show(&runtime, shown, &counts, &trouble))?;
-                logged::pump(log, [out.reader, err.reader], told)?;
-                Vec::new()
+            Output::Logged => {
+                let (runtime, output) = (Handle::current(), container.output());
+                thread("log", move || logged::show(&runtime, output, &sender))?;
+                return Ok(Copies { trouble, counts: None, stop: Some(stop) });
             }
             Output::Merged(pipe) => vec![(Source::Stdout, pipe)],
             Output::Apart(out, err) => [(Source::Stdout, out), (Source::Stderr, err)]
@@ -222,7 +212,7 @@ impl Streams {
             let copier = Copier { source, reader, stopped, counts, trouble };
             thread("output", move || copier.run())?;
         }
-        Ok(Copies { trouble, counts, stop: Some(stop), ended: Some(ended) })
+        Ok(Copies { trouble, counts: Some(counts), stop: Some(stop) })
     }
 }
 

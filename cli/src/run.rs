@@ -73,8 +73,9 @@ async fn supervised(
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
     tell_mode(supervisor);
-    let streams = Streams::choose(&args.process, logged::log(&args.log)?)?;
-    let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
+    let streams = Streams::choose(&args.process, args.log.log.is_some())?;
+    let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
+    let command = streams.give(timed(command, &args.time))?;
     let mut early = Vec::new();
     let Some(container) = spawned(command, &mut signals, &mut early).await? else {
         return Ok(Ended { code: by_signal(signals::INT), report: None });
@@ -164,15 +165,17 @@ impl Watch<'_> {
                 () = at(kill_at) => self.kill("--kill-after has passed"),
             }
         }
-        let report = report.map(|report| self.complete(&report, copies.counts.totals()));
+        let report = report.map(|report| self.complete(&report, copies.counts.map(|counts| counts.totals())));
         let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
         Ok(Ended { code: given_up.unwrap_or(code), report })
     }
 
-    /// What we know and the supervisor does not: its streams have carried nothing.
-    fn complete(&self, report: &Report, (stdout, stderr): (u64, u64)) -> Report {
+    /// What we know and the supervisor does not, where its streams have carried nothing.
+    fn complete(&self, report: &Report, totals: Option<(u64, u64)>) -> Report {
         let mut report = report.clone();
-        (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(stdout), Measured::Known(stderr));
+        if let Some((stdout, stderr)) = totals {
+            (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(stdout), Measured::Known(stderr));
+        }
         if !self.over_limit.is_empty() {
             report.cause = Cause::Limit(LimitKind::Output);
         }

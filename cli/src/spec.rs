@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::Duration;
 
 use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
@@ -107,6 +108,8 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
     if let Some(bytes) = args.process.output_limit {
         builder = builder.output(bytes);
     }
+    // Whoever of its children still writes then ends with it: with a log as without.
+    builder = builder.drain_grace(Some(Duration::ZERO));
     builder.build()
 }
 

@@ -20,6 +20,10 @@
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
 //!
+//! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) alone, before they
+//! are taken from the pipe: `Drop` is a log that takes none of them (a gap, `lost` in the report), and a panic is that of the
+//! log's pump, whose readers are told an abandoned end.
+//!
 //! A delay is waited for in the supervisor's own time and holds up nobody else.
 
 mod armed;

@@ -297,10 +297,11 @@ impl ProcessHandle {
         self.subscribe(SubscribeOptions::default())
     }
 
-    /// A reader of the output, as it wants it.
+    /// A reader of the output, as it wants it. Where that goes into a log ([`Command::log`](crate::Command::log)) it reads
+    /// the log: see [`Recording`](crate::stream::log::Recording).
     #[must_use]
     pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
-        self.slot.hub.subscribe(options)
+        self.slot.output.subscribe(options)
     }
 
     /// A reader that has everything before `cursor`: no byte is missing and none comes twice.
@@ -310,14 +311,14 @@ impl ProcessHandle {
     /// [`Gone`], with the oldest place there is, when the cursor is none of this process or its bytes are no longer
     /// retained.
     pub fn resume_from(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
-        self.slot.hub.resume(cursor, options)
+        self.slot.output.resume(cursor, options)
     }
 
     /// What can be measured of its output: bytes in and out, losses, how far each reader is behind, how long readers
     /// have held it up.
     #[must_use]
     pub fn stream_metrics(&self) -> StreamMetrics {
-        self.slot.hub.metrics()
+        self.slot.output.metrics()
     }
 
     /// What it was to read, once it runs.

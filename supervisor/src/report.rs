@@ -284,7 +284,7 @@ impl From<orangery_runtime::Rusage> for Usage {
 pub struct StreamTotals {
     /// Bytes that the process wrote and we read; unknown where it wrote to a descriptor of its own.
     pub bytes: Measured<u64>,
-    /// Bytes that subscribers lost, summed over all of them.
+    /// Bytes that subscribers lost, summed over all of them; with a log those that it did not take (a full disk).
     pub lost: u64,
 }
 

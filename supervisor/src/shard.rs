@@ -15,21 +15,31 @@ use crate::clock::Clock;
 #[derive(Clone)]
 pub(crate) struct Shards {
     clock: Clock,
+    /// The last one is no shard: it writes logs.
     arbiters: Arc<Mutex<Vec<Option<Arbiter>>>>,
 }
 
 impl Shards {
     pub(crate) fn new(count: usize, clock: Clock) -> Self {
-        let arbiters = (0..count.max(1)).map(|_| None).collect();
+        let arbiters = (0..=count.max(1)).map(|_| None).collect();
         Self { clock, arbiters: Arc::new(Mutex::new(arbiters)) }
     }
 
     /// Run `start` on the shard of container `id`. Must be called within the system. `false`: the shard is gone.
     pub(crate) fn run(&self, id: &str, start: impl FnOnce() + Send + 'static) -> bool {
-        let mut arbiters = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-        let index = usize::try_from(hash % arbiters.len() as u64).unwrap_or(0);
-        let Some(place) = arbiters.get_mut(index) else { return false };
+        self.run_on(|shards| usize::try_from(hash % shards as u64).unwrap_or(0), start)
+    }
+
+    /// Run `start` on the thread that writes logs, as [`Shards::run`] does: it may wait for a disk.
+    pub(crate) fn run_logs(&self, start: impl FnOnce() + Send + 'static) -> bool {
+        self.run_on(|shards| shards, start)
+    }
+
+    fn run_on(&self, index: impl FnOnce(usize) -> usize, start: impl FnOnce() + Send + 'static) -> bool {
+        let mut arbiters = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = arbiters.len() - 1;
+        let Some(place) = arbiters.get_mut(index(shards)) else { return false };
         if place.is_none() {
             let clock = self.clock.clone();
             match Arbiter::try_with_tokio_rt(move || clock.runtime()) {

@@ -30,6 +30,7 @@ use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
+use crate::process::recording::LogTo;
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
@@ -317,9 +318,8 @@ impl Supervisor {
         &self,
         sandbox: &Sandbox,
         main: ProcessSpec,
-        wall: Option<Duration>,
-        gentle: Option<(i32, Duration)>,
-        capture: bool,
+        (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
+        (capture, log): (bool, Option<LogTo>),
         birth: Birth,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
@@ -351,6 +351,7 @@ impl Supervisor {
                 labels: description.labels.clone(),
                 ring_bytes: description.ring_bytes,
                 capture,
+                log,
                 permit,
                 birth,
                 faults,

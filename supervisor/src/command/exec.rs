@@ -88,11 +88,12 @@ impl ExecCommand {
     }
 
     async fn start(self, capture: bool) -> Result<(ProcessHandle, Option<(Subscriber, Subscriber)>), Error> {
-        let Self { container, parts } = self;
+        let Self { container, mut parts } = self;
+        let log = parts.log.take();
         let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
         let (spec, stdin) = parts.finish();
         let (reply, answer) = oneshot::channel();
-        container.tell(Exec { spec, wall, capture, reply });
+        container.tell(Exec { spec, wall, capture, log, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
         let slot = slot.take().ok_or_else(Error::lost_request)?;
         let handle = ProcessHandle::new(slot, actor, container.system().clone());

@@ -7,6 +7,7 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
 
 use super::Stdin;
+use crate::process::recording::LogTo;
 
 /// PATH of a command, unless it is given.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -19,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) wall: Option<Duration>,
     pub(crate) gentle: Option<(i32, Duration)>,
     pub(crate) capture: usize,
+    pub(crate) log: Option<LogTo>,
 }
 
 impl Parts {
@@ -31,7 +33,7 @@ impl Parts {
             .map(|(key, value)| (key.into(), value.into()))
             .collect();
         let capture = orangery_io_stream::DEFAULT_CAPTURE;
-        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture }
+        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture, log: None }
     }
 
     /// Set a variable, in place of one of the same name.
@@ -201,6 +203,35 @@ macro_rules! process_setters {
         /// It writes errors to this descriptor itself.
         pub fn stderr_fd(mut self, fd: std::os::fd::OwnedFd) -> Self {
             self.parts.process.stderr = orangery_runtime::spec::Stdio::Fd(std::sync::Arc::new(fd));
+            self
+        }
+
+        /// Its output goes into a durable log in this directory, by splice(2): what is in it does not depend on whoever
+        /// reads, or on how this process ends. A log that is there is gone on with, one that is missing is made, with its
+        /// directory; an absolute path. One process at a time writes a log.
+        ///
+        /// Everything that reads the output works as without: subscribers read the log, from its first byte on as far as
+        /// it is kept, and live ones after it, without a gap between; cursors are those of the log and outlive the
+        /// process and this program ([`LogReader::resume`](crate::stream::log::LogReader::resume)). A full disk never stops
+        /// the command: what the log does not take is counted as `lost` in the report. It costs five descriptors, and five
+        /// more for each subscriber. A stream that has a descriptor of its own is not logged.
+        ///
+        /// A directory that cannot be used is refused before anything is made: kind
+        /// [`State`](crate::ErrorKind::State) while another writes there, else by what the system says; the field is `log`.
+        /// Where the start fails a log that was made for it is removed.
+        ///
+        /// ```no_run
+        /// use orangery::stream::log::{LogOptions, SyncPolicy};
+        /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+        /// let options = LogOptions { segment_bytes: 1 << 20, sync: SyncPolicy::OnClose, ..LogOptions::default() };
+        /// let container = supervisor.command("make").log("/var/log/builds/7", options).spawn().await?;
+        /// let output = container.output();
+        /// # drop(output);
+        /// println!("{} bytes lost", container.wait().await?.stdout.lost);
+        /// # Ok(()) }
+        /// ```
+        pub fn log(mut self, dir: impl Into<std::path::PathBuf>, options: orangery_io_stream::log::LogOptions) -> Self {
+            self.parts.log = Some($crate::process::recording::LogTo { dir: dir.into(), options });
             self
         }
 

@@ -43,10 +43,10 @@ impl Template {
         capture: bool,
         birth: Birth,
     ) -> Result<ContainerHandle, Error> {
-        let Self { sandbox, parts } = self;
-        let Parts { wall, gentle, .. } = parts;
+        let Self { sandbox, mut parts } = self;
+        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.log.take());
         let (process, stdin) = parts.finish();
-        let handle = supervisor.create(&sandbox, process, wall, gentle, capture, birth).await?;
+        let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth).await?;
         handle.process().provide(stdin);
         Ok(handle)
     }

@@ -6,24 +6,26 @@ use actix::{Actor, ActorContext, Context, Handler, Message, Supervised};
 use orangery_runtime::Container;
 use tokio::sync::oneshot;
 
-use super::life;
+use super::exec::exec;
 use super::msg::{Exec, MakeSocket, Pause, PushStats, Removed, Update};
 use super::slot::ContainerSlot;
 use super::state::{Input, State, Verdict};
 use super::stats;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Mailbox, Site};
+use crate::shard::Shards;
 
 /// One container. Holds no process: those are in their slots.
 pub(crate) struct ContainerActor {
     slot: Arc<ContainerSlot>,
     faults: Faults,
+    shards: Shards,
     waited: bool,
 }
 
 impl ContainerActor {
-    pub(crate) fn new(slot: Arc<ContainerSlot>, faults: Faults) -> Self {
-        Self { slot, faults, waited: false }
+    pub(crate) fn new(slot: Arc<ContainerSlot>, faults: Faults, shards: Shards) -> Self {
+        Self { slot, faults, shards, waited: false }
     }
 
     /// The message to handle now, if a fault does not have it otherwise.
@@ -86,11 +88,12 @@ impl Handler<Exec> for ContainerActor {
         let found = self.allowed(Input::Exec).and_then(|container| {
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no processes yet"))
         });
-        let Exec { spec, wall, capture, reply } = message;
+        let Exec { spec, wall, capture, log, reply } = message;
         let Some((container, reply)) = or_answer(found, reply) else { return };
-        let message = Exec { spec, wall, capture, reply };
+        let message = Exec { spec, wall, capture, log, reply };
         // Not in this actor's context: a panic of another handler must not drop a start half way.
-        actix_rt::spawn(life::exec(Arc::clone(&self.slot), container, message, self.faults.clone()));
+        let (slot, faults, shards) = (Arc::clone(&self.slot), self.faults.clone(), self.shards.clone());
+        actix_rt::spawn(exec(slot, container, message, faults, shards));
     }
 }
 

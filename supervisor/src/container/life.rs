@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{
-    EndReason, Event, From as Position, PipeReader, Source, Sources, StdinWriter, SubscribeOptions, pump_pair,
-};
+use orangery_io_stream::{EndReason, Event, From as Position, Source, Sources, StdinWriter, SubscribeOptions};
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
@@ -17,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::actor::ContainerActor;
 use super::attend;
 use super::last_word::{Finally, LastWord};
-use super::msg::{Exec, Executed, Removed};
+use super::msg::Removed;
 use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
@@ -27,8 +25,10 @@ use crate::faults::{Faults, Site};
 use crate::guard;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
-use crate::process::slot::{Born, Slot, Untaken};
+use crate::process::recording::{self, LogTo};
+use crate::process::slot::{Born, Slot};
 use crate::report::{Cause, LimitKind};
+use crate::shard::Shards;
 
 /// What the supervisor itself watches over.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub(crate) struct Wall {
 
 impl Wall {
     /// When it is over if it begins now (CLOCK_MONOTONIC in nanoseconds).
-    fn over_at(self) -> u64 {
+    pub(super) fn over_at(self) -> u64 {
         let limit = u64::try_from(self.limit.as_nanos()).unwrap_or(u64::MAX);
         orangery_runtime::native::now_ns().saturating_add(limit)
     }
@@ -67,7 +67,11 @@ pub(crate) struct Order {
     pub(crate) spec: ContainerSpec,
     pub(crate) main: ProcessSpec,
     pub(crate) policy: Policy,
+    /// Readers of the whole output are wanted.
+    pub(crate) capture: bool,
+    pub(crate) log: Option<LogTo>,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) shards: Shards,
     pub(crate) faults: Faults,
     pub(crate) reply: oneshot::Sender<Result<Alive, Error>>,
 }
@@ -96,26 +100,35 @@ struct Living {
     started: Started,
     policy: Policy,
     faults: Faults,
+    shards: Shards,
     actor: Addr<ContainerActor>,
     main: Addr<ProcessActor>,
 }
 
-fn micros(since: Instant) -> u64 {
+pub(super) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Create and start, and answer the caller. Whoever asked may go at any moment: then everything is undone.
 async fn begin(order: Order) -> Option<Living> {
-    let Order { slot, spec, main, policy, runtime, faults, mut reply } = order;
+    let Order { slot, spec, main, policy, capture, log, runtime, shards, faults, mut reply } = order;
     let began = Instant::now();
     let created = tokio::select! {
-        created = runtime.create(spec, main) => created.map_err(Error::from),
+        created = async {
+            // Refused before anything is made; and the readers are there before the first byte.
+            open_log(&slot.main, log).await?;
+            if capture {
+                slot.capture();
+            }
+            runtime.create(spec, main).await.map_err(Error::from)
+        } => created,
         () = reply.closed() => return None,
         () = slot.abort.notified() => Err(Error::given_up()),
     };
     let container: Arc<dyn Container> = match created {
         Ok(container) => Arc::from(container),
         Err(error) => {
+            slot.main.output.take_log_back().await;
             let _ = slot.failure.set(error.clone());
             slot.step(Input::Failed);
             let _ = reply.send(Err(error));
@@ -144,6 +157,7 @@ async fn begin(order: Order) -> Option<Living> {
         Ok(started) => started,
         Err(error) => {
             let _ = container.delete().await;
+            slot.main.output.take_log_back().await;
             let _ = slot.failure.set(error.clone());
             slot.step(Input::Failed);
             let _ = reply.send(Err(error));
@@ -158,12 +172,19 @@ async fn begin(order: Order) -> Option<Living> {
         let _ = slot.main.kill(Cause::Stop { escalated: true });
     }
     let for_actor = Arc::clone(&slot);
-    let part = slot.part();
-    let actor =
-        guard::start(ContainerActor::new(Arc::clone(&slot), faults.clone()), part, move || broken(&for_actor.main));
+    let actor = ContainerActor::new(Arc::clone(&slot), faults.clone(), shards.clone());
+    let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
     let _ = slot.actor.set(actor.clone());
     let _ = reply.send(Ok((Owned::new(&slot), actor.clone(), main.clone())));
-    Some(Living { slot, container, started, policy, faults, actor, main })
+    Some(Living { slot, container, started, policy, faults, shards, actor, main })
+}
+
+/// Open the log that was asked for; nobody has the process yet.
+pub(super) async fn open_log(slot: &Slot, log: Option<LogTo>) -> Result<(), Error> {
+    if let Some(log) = log {
+        slot.output.goes_into(log.open().await?);
+    }
+    Ok(())
 }
 
 /// An actor has spent its budget: what it was responsible for must not stay unmanaged.
@@ -172,7 +193,7 @@ fn broken(slot: &Arc<Slot>) {
 }
 
 /// Put what was started into its slot and give it an actor.
-fn give_birth(
+pub(super) fn give_birth(
     slot: &Arc<Slot>,
     container: &Arc<dyn Container>,
     started: &mut Started,
@@ -216,9 +237,9 @@ fn give_birth(
 
 impl Living {
     async fn watch(self) {
-        let Living { slot, container, started, policy, faults, actor, main } = self;
+        let Living { slot, container, started, policy, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
-        let exit = watch_process(&slot.main, started, &policy, &main, &faults);
+        let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
         }
@@ -245,27 +266,15 @@ impl Living {
 }
 
 /// Exit and streams of one process, to the end of both. The exit is published at once.
-fn watch_process(
+pub(super) fn watch_process(
     slot: &Arc<Slot>,
     started: Started,
-    policy: &Policy,
+    drain_grace: Option<Duration>,
     actor: &Addr<ProcessActor>,
-    faults: &Faults,
+    (faults, shards): (&Faults, &Shards),
 ) -> impl Future<Output = (Exit, EndReason)> + use<> {
     let Started { exit, stdout, stderr, pidfd, .. } = started;
-    let mut seen = slot.exit.subscribe();
-    let exited = async move {
-        let _ = seen.wait_for(Option::is_some).await;
-    };
-    let reader = |fd| match PipeReader::from_fd(fd) {
-        Ok(reader) => Some(faults.watch_reader(reader)),
-        Err(error) => {
-            tracing::error!(%error, "an output stream cannot be read");
-            None
-        }
-    };
-    let pump =
-        pump_pair(stdout.and_then(reader), stderr.and_then(reader), slot.hub.clone(), exited, policy.drain_grace);
+    let pump = recording::drained(slot, (stdout, stderr), drain_grace, faults, shards);
     let (slot, actor) = (Arc::clone(slot), actor.clone());
     let exit = async move {
         let exit = match exit.await {
@@ -283,7 +292,7 @@ fn watch_process(
     async move { tokio::join!(exit, pump) }
 }
 
-enum Never {}
+pub(super) enum Never {}
 
 /// Carry out the wall limit, the output limit and the lifetime without a handle; never ends by itself.
 async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
@@ -304,10 +313,16 @@ async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
     std::future::pending().await
 }
 
-/// Count both streams as a reader that keeps nothing.
+/// Count both streams as a reader that keeps nothing; a log counts by itself.
 async fn enforce_output(slot: &Arc<Slot>, cap: u64) {
+    if let Some(log) = slot.output.log() {
+        if log.exceeds(cap).await {
+            let _ = slot.kill(Cause::Limit(LimitKind::Output));
+        }
+        return;
+    }
     let options = SubscribeOptions { sources: Sources::Both, from: Position::Start, ..SubscribeOptions::default() };
-    let mut subscriber = slot.hub.subscribe(options);
+    let mut subscriber = slot.output.subscribe(options);
     let (mut out, mut err) = (0, 0);
     while let Some(event) = subscriber.recv().await {
         let (source, end) = match &event {
@@ -324,58 +339,6 @@ async fn enforce_output(slot: &Arc<Slot>, cap: u64) {
             return;
         }
     }
-}
-
-/// Start another process in a running container and see it through.
-pub(crate) async fn exec(owner: Arc<ContainerSlot>, container: Arc<dyn Container>, message: Exec, faults: Faults) {
-    let Exec { spec, wall, capture, mut reply } = message;
-    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice()));
-    let captures = capture.then(|| slot.capture());
-    let began = Instant::now();
-    let start = async {
-        faults.pass_start(Site::Exec).await?;
-        container.exec(spec).await.map_err(Error::from)
-    };
-    let started = tokio::select! {
-        started = start => started,
-        () = reply.closed() => return,
-    };
-    let mut started = match started {
-        Ok(started) => started,
-        Err(error) => {
-            slot.stillborn(&error);
-            let _ = reply.send(Err(error));
-            return;
-        }
-    };
-    let group = started.group.take();
-    let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
-    let _listed = owner.processes.list(&slot);
-    let _told = LastWord::new(&owner, &slot);
-    // What ends a container is not its business; its own wall limit is watched below.
-    let policy =
-        Policy { wall: None, output: None, drain_grace: owner.drain_grace, unattended: None, keep_files: false };
-    let ended = watch_process(&slot, started, &policy, &actor, &faults);
-    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
-    let wall_ns = wall.map(Wall::over_at);
-    let limits = async {
-        if let Some((limit, over_ns)) = wall.zip(wall_ns) {
-            wall::enforce(&slot, limit, over_ns).await;
-        }
-        std::future::pending::<Never>().await
-    };
-    let (exit, reason) = tokio::select! {
-        ended = ended => ended,
-        never = limits => match never {},
-    };
-    // Counted by its own group, which is removed then: files of cgroupfs.
-    let own = match group {
-        Some(group) => tokio::task::spawn_blocking(move || group.evidence()).await.ok(),
-        None => None,
-    };
-    let instead = faults.pass_report().await;
-    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
-    slot.report.send_replace(Some(slot.conclude(report)));
 }
 
 /// A report or an exit that may come later.

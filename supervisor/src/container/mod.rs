@@ -15,6 +15,7 @@
 
 pub(crate) mod actor;
 mod attend;
+mod exec;
 mod last_word;
 pub(crate) mod life;
 pub(crate) mod msg;

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::life::Wall;
 use crate::error::Error;
 use crate::process::actor::ProcessActor;
+use crate::process::recording::LogTo;
 use crate::process::slot::Untaken;
 
 /// A process, the actor that decides about it, and readers that were there before its first byte.
@@ -29,6 +30,7 @@ pub(crate) struct Exec {
     pub(crate) wall: Option<Wall>,
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
+    pub(crate) log: Option<LogTo>,
     pub(crate) reply: oneshot::Sender<Result<Executed, Error>>,
 }
 

@@ -114,7 +114,7 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
 }
 
 fn totals(slot: &Slot, source: Source, piped: bool) -> StreamTotals {
-    let totals = slot.hub.totals(source);
+    let totals = slot.output.totals(source);
     let bytes = piped.then_some(totals.bytes);
     StreamTotals { bytes: Measured::from_option(bytes, "it wrote to a descriptor of its own"), lost: totals.dropped }
 }

@@ -89,7 +89,7 @@ impl Handler<Create> for ManagerActor {
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
         let faults = message.faults.clone();
         let Some(message) = self.admit(&faults, Site::ManagerMessage("create"), message, ctx) else { return };
-        let Create { spec, main, policy, labels, ring_bytes, capture, permit, birth, faults, reply } = message;
+        let Create { spec, main, policy, labels, ring_bytes, capture, log, permit, birth, faults, reply } = message;
         if self.closed {
             drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
@@ -104,9 +104,6 @@ impl Handler<Create> for ManagerActor {
             &self.voice,
             (birth.generation, birth.abort),
         ));
-        if capture {
-            slot.capture();
-        }
         // Who has seen the end may use the name again, whether its news has come here or not.
         self.registry.remove(&spec.id, |slot| slot.state() == State::Gone);
         let service = self.services.get(&spec.id).is_some_and(|slot| !slot.is_over());
@@ -119,10 +116,10 @@ impl Handler<Create> for ManagerActor {
         }
         slot.hold(permit);
         faults.enlist();
-        let (runtime, manager) = (Arc::clone(&self.runtime), ctx.address());
+        let (runtime, shards, manager) = (Arc::clone(&self.runtime), self.shards.clone(), ctx.address());
         let id = spec.id.clone();
         let for_end = Arc::clone(&slot);
-        let order = Order { slot, spec, main, policy, runtime, faults, reply };
+        let order = Order { slot, spec, main, policy, capture, log, runtime, shards, faults, reply };
         let sent = self.shards.run(&id, move || {
             actix_rt::spawn(life::live(order, move |slot| manager.do_send(Gone { slot: Arc::clone(slot) })));
         });

@@ -12,6 +12,7 @@ use crate::container::life::{Alive, Policy};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::process::recording::LogTo;
 use crate::process::slot::FIRST_GENERATION;
 use crate::service;
 use crate::service::slot::{OwnedService, ServiceSlot};
@@ -27,6 +28,7 @@ pub(crate) struct Create {
     pub(crate) ring_bytes: usize,
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
+    pub(crate) log: Option<LogTo>,
     pub(crate) permit: Permit,
     pub(crate) birth: Birth,
     /// Asked for this container.

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use orangery_io_stream::Hub;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,6 +12,7 @@ use crate::State;
 use crate::error::Error;
 use crate::events::{Event, Kind};
 use crate::ids::ProcessId;
+use crate::process::output::Output;
 use crate::report::{Cause, LimitKind, OomVerdict, Report};
 
 /// Names and values.
@@ -117,8 +117,8 @@ impl Meters {
     }
 
     /// Count these streams for as long as what comes back exists, and what they have carried for ever.
-    pub(crate) fn enroll(&self, hub: &Hub) -> Enrolled {
-        Enrolled::new(&self.streams, hub)
+    pub(crate) fn enroll(&self, output: &Output) -> Enrolled {
+        Enrolled::new(&self.streams, output)
     }
 }
 

@@ -1,10 +1,9 @@
 //! Counts nothing.
 
-use orangery_io_stream::Hub;
-
 use crate::State;
 use crate::error::Error;
 use crate::events::Event;
+use crate::process::output::Output;
 
 #[derive(Clone, Default)]
 pub(crate) struct Meters {}
@@ -23,7 +22,7 @@ impl Meters {
     pub(crate) fn refused(&self, _: &Error) {}
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
-    pub(crate) fn enroll(&self, _: &Hub) -> Enrolled {
+    pub(crate) fn enroll(&self, _: &Output) -> Enrolled {
         Enrolled
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use orangery_io_stream::{Hub, Metrics};
+use orangery_io_stream::Metrics;
+
+use crate::process::output::Output;
 
 /// Sums over all streams there ever were, and a look at those of now.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +46,7 @@ impl Sums {
 #[derive(Default)]
 pub(crate) struct Streams {
     last: u64,
-    there: BTreeMap<u64, Hub>,
+    there: BTreeMap<u64, Output>,
     gone: Sums,
 }
 
@@ -52,7 +54,7 @@ impl Streams {
     /// A look at all of them; sums never shrink.
     pub(super) fn look(&self) -> Sums {
         let mut sums = self.gone.clone();
-        self.there.values().for_each(|hub| sums.add(&hub.metrics()));
+        self.there.values().for_each(|output| sums.add(&output.metrics()));
         sums
     }
 }
@@ -68,11 +70,11 @@ pub(crate) struct Enrolled {
 }
 
 impl Enrolled {
-    pub(super) fn new(streams: &Arc<Mutex<Streams>>, hub: &Hub) -> Self {
+    pub(super) fn new(streams: &Arc<Mutex<Streams>>, output: &Output) -> Self {
         let mut all = lock(streams);
         all.last += 1;
         let number = all.last;
-        all.there.insert(number, hub.clone());
+        all.there.insert(number, output.clone());
         Self { streams: Arc::clone(streams), number }
     }
 }
@@ -80,12 +82,12 @@ impl Enrolled {
 impl Drop for Enrolled {
     fn drop(&mut self) {
         let mut all = lock(&self.streams);
-        let hub = all.there.remove(&self.number);
-        if let Some(hub) = &hub {
-            all.gone.add_totals(&hub.metrics());
+        let output = all.there.remove(&self.number);
+        if let Some(output) = &output {
+            all.gone.add_totals(&output.metrics());
         }
         drop(all);
-        // The last owner of a hub takes it apart: not under our lock.
-        drop(hub);
+        // The last owner takes it apart: not under our lock.
+        drop(output);
     }
 }

@@ -19,6 +19,8 @@
 
 pub(crate) mod actor;
 pub(crate) mod msg;
+pub(crate) mod output;
+pub(crate) mod recording;
 pub(crate) mod slot;
 pub(crate) mod state;
 mod tell;

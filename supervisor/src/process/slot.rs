@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{Hub, HubOptions, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{HubOptions, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
 
 use super::actor::ProcessActor;
+use super::output::Output;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::ids::ProcessId;
@@ -32,7 +33,7 @@ pub(crate) struct Slot {
     pub(crate) main: bool,
     /// Who decides about it, once it is born.
     pub(crate) actor: OnceLock<Addr<ProcessActor>>,
-    pub(crate) hub: Hub,
+    pub(crate) output: Output,
     /// Its streams are counted.
     _counted: Enrolled,
     pub(crate) born: OnceLock<Born>,
@@ -109,15 +110,15 @@ impl Slot {
         let generation = voice.generation();
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
-        let hub = Hub::new(options);
+        let output = Output::new(options);
         Self {
             id: id.to_owned(),
             number,
             generation,
             main: number == ProcessId::MAIN,
             actor: OnceLock::new(),
-            _counted: voice.meters().enroll(&hub),
-            hub,
+            _counted: voice.meters().enroll(&output),
+            output,
             born: OnceLock::new(),
             stdin: Mutex::new(None),
             listener: Mutex::new(None),
@@ -206,7 +207,7 @@ impl Slot {
     pub(crate) fn capture(&self) -> (Subscriber, Subscriber) {
         let reader = |sources| {
             let overflow = Overflow::block(Duration::from_secs(30));
-            self.hub.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
+            self.output.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
         };
         (reader(Sources::Stdout), reader(Sources::Stderr))
     }

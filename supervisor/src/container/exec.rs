@@ -1,0 +1,73 @@
+//! The straight line of a further process: start, watch, drain, report. The container is there before and after it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use orangery_runtime::Container;
+
+use super::last_word::LastWord;
+use super::life::{Never, Wall, give_birth, micros, open_log, watch_process};
+use super::msg::{Exec, Executed};
+use super::report;
+use super::slot::ContainerSlot;
+use super::wall;
+use crate::faults::{Faults, Site};
+use crate::process::slot::{Slot, Untaken};
+use crate::shard::Shards;
+
+/// Start another process in a running container and see it through.
+pub(super) async fn exec(
+    owner: Arc<ContainerSlot>,
+    container: Arc<dyn Container>,
+    message: Exec,
+    faults: Faults,
+    shards: Shards,
+) {
+    let Exec { spec, wall, capture, log, mut reply } = message;
+    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice()));
+    let began = Instant::now();
+    let start = async {
+        open_log(&slot, log).await?;
+        let captures = capture.then(|| slot.capture());
+        faults.pass_start(Site::Exec).await?;
+        Ok((container.exec(spec).await?, captures))
+    };
+    let started = tokio::select! {
+        started = start => started,
+        () = reply.closed() => return,
+    };
+    let (mut started, captures) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            slot.output.take_log_back().await;
+            slot.stillborn(&error);
+            let _ = reply.send(Err(error));
+            return;
+        }
+    };
+    let group = started.group.take();
+    let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
+    let _listed = owner.processes.list(&slot);
+    let _told = LastWord::new(&owner, &slot);
+    let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
+    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
+    let wall_ns = wall.map(Wall::over_at);
+    let limits = async {
+        if let Some((limit, over_ns)) = wall.zip(wall_ns) {
+            wall::enforce(&slot, limit, over_ns).await;
+        }
+        std::future::pending::<Never>().await
+    };
+    let (exit, reason) = tokio::select! {
+        ended = ended => ended,
+        never = limits => match never {},
+    };
+    // Counted by its own group, which is removed then: files of cgroupfs.
+    let own = match group {
+        Some(group) => tokio::task::spawn_blocking(move || group.evidence()).await.ok(),
+        None => None,
+    };
+    let instead = faults.pass_report().await;
+    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
+    slot.report.send_replace(Some(slot.conclude(report)));
+}

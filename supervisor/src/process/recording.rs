@@ -1,0 +1,150 @@
+//! The durable log of a process: opened before anything is made for it, and emptied into on a thread of its own, where the
+//! kernel may make a writer wait for the disk without holding up a shard.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery_io_stream::log::{Log, LogError, LogErrorKind, LogOptions, Recording};
+use orangery_io_stream::{EndReason, PipeReader, pump_pair};
+use orangery_runtime as runtime;
+use tokio::sync::oneshot;
+
+use super::slot::Slot;
+use crate::error::Error;
+use crate::faults::Faults;
+use crate::shard::Shards;
+
+/// A log that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct LogTo {
+    pub(crate) dir: PathBuf,
+    pub(crate) options: LogOptions,
+}
+
+impl LogTo {
+    /// Open it, or make it; on a blocking thread. Dropped unused, what was made is removed.
+    pub(crate) async fn open(self) -> Result<Recording, Error> {
+        let Self { dir, options } = self;
+        if !dir.is_absolute() {
+            return Err(Error::invalid("log", format!("{} is not an absolute path", dir.display())));
+        }
+        let opened = tokio::task::spawn_blocking(move || Log::open_or_create(&dir, options).map(Recording::new)).await;
+        opened.map_err(|_| Error::lost_request())?.map_err(|error| refused(&error))
+    }
+}
+
+/// Why a directory cannot be used.
+fn refused(error: &LogError) -> Error {
+    let of = |kind| runtime::Error::new(kind, error.to_string());
+    let (error, hint) = match (error.kind(), error.io_error()) {
+        (LogErrorKind::InUse, _) => (of(runtime::ErrorKind::State), "a directory for each that writes at one time"),
+        (LogErrorKind::NotALog, _) => (of(runtime::ErrorKind::Invalid), "a directory without a file log.state"),
+        (LogErrorKind::Option, _) => {
+            (of(runtime::ErrorKind::Invalid), "segments of one byte at least, and one segment to keep at least")
+        }
+        (_, Some(why)) => {
+            let errno = std::io::Error::from_raw_os_error(why.raw_os_error().unwrap_or(0));
+            let what = format!("{} {}", error.operation(), error.path().display());
+            (runtime::Error::system(what, errno), "a directory that exists or can be made, and can be written")
+        }
+        _ => (of(runtime::ErrorKind::System), "another directory"),
+    };
+    error.with_field("log").with_hint(hint).into()
+}
+
+/// Empty both pipes to their end, into the log of `slot` or into its hub. `grace`: how long after the exit. Dropped, it
+/// abandons whoever reads.
+pub(crate) fn drained(
+    slot: &Arc<Slot>,
+    (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
+    grace: Option<Duration>,
+    faults: &Faults,
+    shards: &Shards,
+) -> impl Future<Output = EndReason> + use<> {
+    let mut exit = slot.exit.subscribe();
+    let exited = async move {
+        let _ = exit.wait_for(Option::is_some).await;
+    };
+    let pump = match slot.output.log().cloned() {
+        Some(log) => Err(into_log(log, (stdout, stderr), exited, grace, faults, shards)),
+        None => Ok(pump_pair(reader(faults, stdout), reader(faults, stderr), slot.output.hub.clone(), exited, grace)),
+    };
+    async move {
+        match pump {
+            Ok(pump) => pump.await,
+            Err(ended) => ended.await.unwrap_or(EndReason::Abandoned),
+        }
+    }
+}
+
+/// On the thread that writes logs, until it is done or nobody waits for it.
+fn into_log(
+    log: Recording,
+    (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
+    exited: impl Future<Output = ()> + Send + 'static,
+    grace: Option<Duration>,
+    faults: &Faults,
+    shards: &Shards,
+) -> oneshot::Receiver<EndReason> {
+    let (mut reply, ended) = oneshot::channel();
+    let faults = faults.clone();
+    let began = shards.run_logs(move || {
+        actix_rt::spawn(async move {
+            let pump = log.pump(reader(&faults, stdout), reader(&faults, stderr), exited, grace);
+            tokio::select! {
+                reason = pump => drop(reply.send(reason)),
+                () = reply.closed() => {}
+            }
+        });
+    });
+    if !began {
+        tracing::error!("the thread that writes logs is gone");
+    }
+    ended
+}
+
+/// The reading end of a pipe, for a pump on this thread.
+fn reader(faults: &Faults, fd: Option<OwnedFd>) -> Option<PipeReader> {
+    match PipeReader::from_fd(fd?) {
+        Ok(reader) => Some(faults.watch_reader(reader)),
+        Err(error) => {
+            tracing::error!(%error, "an output stream cannot be read");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn refusal(dir: &Path, options: LogOptions) -> Error {
+        refused(&Log::open_or_create(dir, options).unwrap_err())
+    }
+
+    #[test]
+    fn each_refusal_names_the_field_and_what_to_do() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("log");
+        let log = Log::create(&dir, LogOptions::default()).unwrap();
+        let damaged = parent.path().join("damaged");
+        std::fs::create_dir(&damaged).unwrap();
+        std::fs::write(damaged.join("log.state"), "nonsense").unwrap();
+        let none = LogOptions { segment_bytes: 0, ..LogOptions::default() };
+        for (error, kind, errno) in [
+            (refusal(&dir, LogOptions::default()), ErrorKind::State, None),
+            (refusal(&damaged, LogOptions::default()), ErrorKind::Invalid, None),
+            (refusal(&parent.path().join("new"), none), ErrorKind::Invalid, None),
+            (refusal(Path::new("/dev/null/log"), LogOptions::default()), ErrorKind::NotFound, Some(20)),
+        ] {
+            assert_eq!((error.kind(), error.field(), error.errno()), (kind, Some("log"), errno), "{error}");
+            assert!(error.hint().is_some());
+        }
+        drop(log);
+    }
+}
