@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 mod client;
+#[cfg(feature = "actix-web")]
+mod logs;
 mod server;
 
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ fn main() -> ExitCode {
     if cfg!(feature = "actix-web") {
         trials.extend([trial!(actix_streams), trial!(actix_refuses), trial!(actix_hang_up)]);
     }
+    #[cfg(feature = "actix-web")]
+    trials.extend(logs::trials());
     orangery_tests::main(&trials)
 }
 

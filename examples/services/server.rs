@@ -36,15 +36,29 @@ fn program(example: &str) -> PathBuf {
 }
 
 impl Server {
-    #[expect(clippy::disallowed_methods, reason = "the example under test")]
     pub(crate) fn start(example: &str) -> Self {
+        Self::start_with(example, &[])
+    }
+
+    /// With what follows its address.
+    #[expect(clippy::disallowed_methods, reason = "the example under test")]
+    pub(crate) fn start_with(example: &str, more: &[&str]) -> Self {
         let mut command = Command::new(program(example));
-        command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("127.0.0.1:0").args(more).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let address = said.trim_end().strip_prefix("listening on ").expect("its address").parse().unwrap();
         Self { process, address }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// How many it holds.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
     pub(crate) fn raw(&self, request: &[u8]) -> Response {
@@ -73,11 +87,15 @@ impl Server {
     }
 
     /// SIGINT, as a terminal sends it; nothing of it is left. Its pidfd, which says that it has ended.
-    pub(crate) fn end(mut self) -> OwnedFd {
+    pub(crate) fn end(self) -> OwnedFd {
+        self.end_by(Signal::INT)
+    }
+
+    pub(crate) fn end_by(mut self, signal: Signal) -> OwnedFd {
         let pidfd = wait::pidfd(self.process.id());
         let all: Vec<OwnedFd> =
             stock::descendants(self.process.id()).into_iter().filter_map(|one| wait::try_pidfd(one.pid)).collect();
-        pidfd_send_signal(&pidfd, Signal::INT).unwrap();
+        pidfd_send_signal(&pidfd, signal).unwrap();
         let status = wait::child(&mut self.process, wait::PATIENCE).unwrap();
         assert!(status.is_some_and(|status| status.success()), "{status:?}");
         all.iter().for_each(|pidfd| wait::gone(pidfd, "a process of the server"));

@@ -151,8 +151,9 @@ impl Cursor {
         }
     }
 
-    /// The same place but for `source`, which stands at `offset`.
-    pub(crate) const fn with(mut self, source: Source, offset: u64) -> Self {
+    /// The same place but for `source`, of which everything before `offset` is there: for whoever holds a part
+    /// of a chunk back. A place that the stream has not been at is refused when it comes back.
+    pub const fn with(mut self, source: Source, offset: u64) -> Self {
         match source {
             Source::Stdout => self.stdout = offset,
             Source::Stderr => self.stderr = offset,

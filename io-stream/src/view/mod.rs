@@ -36,9 +36,11 @@ pub mod json_file;
 mod line_stream;
 mod lines;
 pub mod ndjson;
+mod sse;
 mod timestamp;
 
 pub use ansi::AnsiStripper;
 pub use line_stream::{LineEvent, LineStream};
 pub use lines::{CarriageReturn, Line, LineOptions, Lines, Piece};
+pub use sse::ServerSentEvents;
 pub use timestamp::rfc3339;

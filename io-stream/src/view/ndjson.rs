@@ -45,7 +45,13 @@ pub fn write_line(line: &Line, out: &mut Vec<u8>) {
         push_name(name, out);
         out.extend_from_slice(if flag { b"true" } else { b"false" });
     }
-    match std::str::from_utf8(&line.data) {
+    push_payload(&line.data, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// `,"text":` or, where the bytes are no UTF-8, `,"base64":`.
+pub(super) fn push_payload(data: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(data) {
         Ok(text) => {
             push_name("text", out);
             json::push_str(text, out);
@@ -53,26 +59,39 @@ pub fn write_line(line: &Line, out: &mut Vec<u8>) {
         Err(_) => {
             push_name("base64", out);
             out.push(b'"');
-            base64::push_standard(&line.data, out);
+            base64::push_standard(data, out);
             out.push(b'"');
         }
     }
-    out.extend_from_slice(b"}\n");
 }
 
 /// Appends `gap` as one line.
 pub fn write_gap(gap: &Gap, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"gap\":{\"stream\":");
+    out.extend_from_slice(b"{\"gap\":");
+    push_gap(gap, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// The object of a gap.
+pub(super) fn push_gap(gap: &Gap, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"stream\":");
     json::push_str(gap.source.as_str(), out);
     push_field("from", gap.from, out);
     push_field("to", gap.to, out);
     push_name("cause", out);
     json::push_str(gap.cause.as_str(), out);
-    out.extend_from_slice(b"}}\n");
+    out.push(b'}');
 }
 
 fn write_end(end: &End, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"end\":{\"reason\":");
+    out.extend_from_slice(b"{\"end\":");
+    push_end(end, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// The object of an end.
+pub(super) fn push_end(end: &End, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"reason\":");
     let reason = match end.reason {
         EndReason::Eof => "eof",
         EndReason::Leaked => "leaked",
@@ -83,7 +102,7 @@ fn write_end(end: &End, out: &mut Vec<u8>) {
     for source in Source::ALL {
         push_field(source.as_str(), end.totals(source).bytes, out);
     }
-    out.extend_from_slice(b"}}\n");
+    out.push(b'}');
 }
 
 fn push_name(name: &str, out: &mut Vec<u8>) {
@@ -92,7 +111,7 @@ fn push_name(name: &str, out: &mut Vec<u8>) {
     out.push(b':');
 }
 
-fn push_field(name: &str, number: u64, out: &mut Vec<u8>) {
+pub(super) fn push_field(name: &str, number: u64, out: &mut Vec<u8>) {
     push_name(name, out);
     json::push_number(number, out);
 }
