@@ -5,7 +5,7 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use orangery::stream::log::{LogChunk, LogError, LogEvent, LogReader, ReadOptions};
+use orangery::stream::log::{LogChunk, LogError, LogErrorKind, LogEvent, LogReader, ReadOptions};
 use orangery::stream::view::{CarriageReturn, LineEvent, LineOptions, Lines, Piece, cri, ndjson, rfc3339};
 use orangery::stream::{From, Gap, Source, Sources};
 
@@ -20,12 +20,13 @@ const IDLE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// There is no log, it cannot be read, or our own stdout takes no more.
-pub(crate) fn logs(args: &LogsArgs) -> Result<u8, Failure> {
+pub(crate) fn logs(args: &LogsArgs, json: bool) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
     let options = ReadOptions { sources: sources(args), follow: args.follow };
     let reader = LogReader::open(&args.dir, from(args), options).map_err(|error| failed(&error))?;
-    let mut show = Show::new(args.format, args.timestamps);
+    let format = if json { LogFormat::Json } else { args.format };
+    let mut show = Show::new(format, args.timestamps);
     match runtime.block_on(show.all(reader)) {
         // Whoever reads us has seen enough.
         Err(Ended::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
@@ -36,10 +37,12 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<u8, Failure> {
 }
 
 /// What the user reads when a log cannot be used.
-pub(crate) fn failed(error: &LogError) -> Failure {
-    match error.io_error() {
-        Some(why) => Failure::system(error, why),
-        None => Failure::new(error.to_string()),
+fn failed(error: &LogError) -> Failure {
+    const HINT: &str = "the directory that `orangery run --log` was given";
+    match (error.kind(), error.io_error()) {
+        (LogErrorKind::Missing | LogErrorKind::NotALog, _) => Failure::new(error.to_string()).with_hint(HINT),
+        (_, Some(why)) => Failure::system(error, why),
+        (_, None) => Failure::new(error.to_string()),
     }
 }
 

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let done = match &cli.subcommand {
         Subcommand::Run(args) => run::run(args),
         Subcommand::Explain(args) => explain::explain(args, cli.common.json),
-        Subcommand::Logs(args) => logs::logs(args),
+        Subcommand::Logs(args) => logs::logs(args, cli.common.json),
         Subcommand::Doctor => doctor::doctor(cli.common.json),
     };
     match done {

@@ -24,10 +24,10 @@ pub(crate) struct LogArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "output_limit")]
     pub(crate) log: Option<PathBuf>,
     /// A file of the log is no longer than this
-    #[arg(long, value_name = "SIZE", value_parser = positive_size, default_value = "10M", requires = "log")]
+    #[arg(long, value_name = "SIZE", value_parser = positive_size, default_value = "10M", requires = "log", allow_hyphen_values = true)]
     pub(crate) log_max_size: u64,
     /// So many files of each stream are kept
-    #[arg(long, value_name = "N", value_parser = positive, default_value = "5", requires = "log")]
+    #[arg(long, value_name = "N", value_parser = positive, default_value = "5", requires = "log", allow_hyphen_values = true)]
     pub(crate) log_max_files: usize,
 }
 
@@ -54,18 +54,18 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only the last lines of each stream, and what follows
-    #[arg(long, value_name = "N", value_parser = whole, conflicts_with_all = ["since", "from"])]
+    #[arg(long, value_name = "N", value_parser = whole, conflicts_with_all = ["since", "from"], allow_hyphen_values = true)]
     pub(crate) tail: Option<u64>,
     /// Only what was written so long ago or later, such as 5m
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "from")]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "from", allow_hyphen_values = true)]
     pub(crate) since: Option<Duration>,
     /// Only from this byte of the stream on (of stdout without --stream)
-    #[arg(long, value_name = "OFFSET", value_parser = whole)]
+    #[arg(long, value_name = "OFFSET", value_parser = whole, allow_hyphen_values = true)]
     pub(crate) from: Option<u64>,
     /// Only this stream
     #[arg(long, value_enum)]
     pub(crate) stream: Option<LogStream>,
-    /// raw: each byte to the stream it came from; lines, json and cri: lines on stdout
+    /// raw: each byte to the stream it came from; lines, json and cri: lines on stdout. With --json: json
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: LogFormat,
     /// The time in front of each line

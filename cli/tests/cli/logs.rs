@@ -16,6 +16,8 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_log_is_followed_while_it_is_written", followed),
         always("a_log_rotates_and_says_what_is_missing", rotated),
         always("a_log_that_is_not_there_is_our_failure", missing),
+        always("wrong_input_about_logs_is_told_by_its_option", wrong),
+        always("a_log_that_is_moved_away_ends_its_follower", moved),
     ]
 }
 
@@ -106,4 +108,76 @@ fn missing() {
     assert!(shown.err.contains("there is no log"), "{}", shown.err);
     let run = log(Path::new("/dev/null/log"), &[], "true");
     assert!(run.code == Some(125) && run.err.contains("--log"), "{run:?}");
+}
+
+fn wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    log(dir.path(), &[], "echo text").ended(0);
+    for (options, words) in [
+        (&["--tail", "-1"][..], &["\"-1\" is not a whole number", "--tail"][..]),
+        (&["--tail", "1.5"], &["not a whole number"]),
+        (&["--since", "-5m"], &["\"-5m\" is not a duration", "--since"]),
+        (&["--from", "1K"], &["\"1K\" is not a whole number", "--from"]),
+        (&["--from", "99999999999999999999"], &["not a whole number"]),
+        (&["--stream", "both"], &["both", "--stream"]),
+        (&["--format", "xml"], &["xml", "--format"]),
+        (&["--tail", "1", "--from", "0"], &["--tail", "--from"]),
+        (&["more"], &["more"]),
+    ] {
+        let shown = logs(dir.path(), options);
+        assert_eq!((shown.code, shown.text()), (Some(125), ""), "{options:?}");
+        assert!(words.iter().all(|word| shown.err.contains(word)), "{options:?}: {}", shown.err);
+    }
+    for (options, words) in [
+        (&["--log-max-size", "0"][..], &["needs room", "--log-max-size"][..]),
+        (&["--log-max-size", "-1M"], &["\"-1M\" is not a size"]),
+        (&["--log-max-files", "0"], &["from 1 on", "--log-max-files"]),
+    ] {
+        let run = log(dir.path(), options, "true");
+        assert_eq!(run.code, Some(125));
+        assert!(words.iter().all(|word| run.err.contains(word)), "{options:?}: {}", run.err);
+    }
+    let without = sh(&["--log-max-files", "3"], "true");
+    assert!(without.code == Some(125) && without.err.contains("--log <DIR> is missing"), "{without:?}");
+    // Beyond the end there is nothing yet, which is no error; and all of it as one kind of document.
+    assert_eq!(logs(dir.path(), &["--from", "999"]).ended(0).text(), "");
+    let json = ran(&["logs", path, "--json"]);
+    assert!(json.ended(0).text().lines().all(|line| line.starts_with('{')), "{json:?}");
+    std::fs::write(dir.path().join("log.state"), "damaged").unwrap();
+    let damaged = logs(dir.path(), &[]);
+    assert_eq!(damaged.err.lines().next().unwrap().matches("damaged").count(), 1, "{}", damaged.err);
+}
+
+fn moved() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("log");
+    let mut run = orangery(&["run", "-i", "--log", dir.to_str().unwrap(), "--", "sh", "-c"])
+        .arg("echo first; read go")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut follow = loop {
+        let mut follow = orangery(&["logs", dir.to_str().unwrap(), "-f"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The log may not be there yet.
+        match BufReader::new(follow.stdout.take().unwrap()).lines().next() {
+            Some(line) => {
+                assert_eq!(line.unwrap(), "first");
+                break follow;
+            }
+            None => drop(follow.wait().unwrap()),
+        }
+    };
+    std::fs::rename(&dir, parent.path().join("elsewhere")).unwrap();
+    let mut why = String::new();
+    std::io::Read::read_to_string(&mut follow.stderr.take().unwrap(), &mut why).unwrap();
+    assert_eq!(follow.wait().unwrap().code(), Some(125));
+    assert!(why.contains("there is no log"), "{why}");
+    drop(run.stdin.take());
+    run.wait().unwrap();
 }
