@@ -2,6 +2,7 @@
 //! that a child is to be born in, clones the child as its own sibling (CLONE_PARENT, so that the keeper is the parent)
 //! into the descriptor table that all three share, and ends. The keeper stays where it is, whatever fails.
 
+use crate::arch::nr;
 use crate::birth;
 use crate::serve::{CLONE_NEWPID, Keeper};
 use crate::spawn::{self, Birth, CLONE_PARENT, load, shared, store};
@@ -105,6 +106,9 @@ fn run(birth: &Birth) -> ! {
 /// one.
 fn enter(birth: &Birth) -> Result<(), u32> {
     let failed = |place: u32| move |errno: Errno| place << SHIFT | errno as u32;
+    // In there it may be denied, and the groups of the supervisor's user must not come along. Refused to a keeper that has a
+    // user namespace with a single id.
+    let _ = sys::call(nr::SETGROUPS, [0; 6]);
     if let Some(init) = birth.init() {
         return sys::setns(init, birth.header.clone as usize | CLONE_NEWPID).map_err(failed(ENTERING));
     }

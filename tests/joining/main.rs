@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use orangery_runtime::spec::{Stdio, User, UserNamespace, namespaces};
 use orangery_runtime::{Container, ContainerSpec, ErrorKind, Errors, Started};
-use orangery_tests::host::{outcome, probe};
+use orangery_tests::host::{outcome, probe, see};
 use orangery_tests::{Host, Scene, trial, wait};
 use pids::{
     a_dead_pid_namespace, a_pid_namespace_without_rights_over_it_is_refused, a_stop_would_stop_others,
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         trial!(a_stop_would_stop_others, GroupKill),
         trial!(without_a_cgroup_no_pid_namespace, User),
         trial!(the_ids_are_those_of_the_user_namespace, ManyIds),
+        trial!(no_group_of_ours_comes_into_a_foreign_user_namespace, Root),
         trial!(users_of_a_joined_root_are_numbers),
         trial!(a_socket_is_in_the_joined_network),
         trial!(a_namespace_outlives_its_container),
@@ -215,6 +216,34 @@ fn the_ids_are_those_of_the_user_namespace(scene: &Scene) {
         assert_eq!((errors.0[0].kind(), errors.0[0].field()), (ErrorKind::Invalid, Some("user")), "{errors:?}");
         other.end().await;
     });
+}
+
+/// One that somebody else has made, with one id, and in which setgroups is denied.
+#[expect(clippy::disallowed_methods, reason = "a user namespace that is not of our making")]
+fn no_group_of_ours_comes_into_a_foreign_user_namespace(scene: &Scene) {
+    nix::unistd::setgroups(&[7.into(), 8.into()]).expect("groups");
+    let mut other = std::process::Command::new("unshare");
+    let other = other.args(["--map-root-user", "sh", "-c", "echo ready; exec cat"]);
+    let mut other =
+        other.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("unshare");
+    let mut said = [0; 6];
+    std::io::Read::read_exact(other.stdout.as_mut().expect("its output"), &mut said).expect("ready");
+    let pid = other.id().cast_signed();
+    scene.play(async |host| {
+        let seen = host.see(&[], |spec, _| spec.join = vec![open(pid, "user")]).await;
+        assert_eq!(seen["ns"]["user"], link(pid, "user"));
+        assert_eq!(seen["status"]["Groups"], "");
+        let mut first = host.spec("first");
+        (first.join, first.without_init) = (vec![open(pid, "user")], true);
+        assert_eq!(host.once(first, see(&[])).await.json()["status"]["Groups"], "");
+        let (mut spec, mut main) = (host.spec("asked"), probe(&["true"]));
+        spec.join = vec![open(pid, "user")];
+        main.groups = vec![7];
+        let errors = host.refused(spec, main).await;
+        assert_eq!(fields(&errors), [(ErrorKind::Invalid, "groups")]);
+    });
+    drop(other.stdin.take());
+    assert!(other.wait().expect("its end").success());
 }
 
 fn users_of_a_joined_root_are_numbers(scene: &Scene) {

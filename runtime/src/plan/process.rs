@@ -93,6 +93,10 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
         flags |= NEWUSER;
     }
     if machine.enters_pidns {
+        if joining.ids.as_ref().is_some_and(|ids| ids.deny_setgroups) {
+            // In there it is denied, and the groups of the supervisor's user must not come along.
+            b.field("groups").set_groups(&[]);
+        }
         b.field("").on(Op::SetNs, init, flags);
     } else {
         // The keeper's middle process enters them all in one call, with the keeper's rights over the undumpable init.
