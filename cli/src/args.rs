@@ -14,6 +14,7 @@ use crate::join::{self, Join};
 use crate::{mount, signals};
 
 mod logs;
+mod restart;
 
 pub(crate) use logs::{LogArgs, LogFormat, LogStream, LogsArgs};
 
@@ -77,6 +78,7 @@ Examples:
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
+  orangery run --restart on-failure:5 --restart-delay 1s -- ./flaky
   orangery run --report report.json --output-limit 1M -- ./submission";
 
 const EXPLAIN_HELP: &str = "\
@@ -108,6 +110,8 @@ pub(crate) struct RunArgs {
     pub(crate) rlimits: RlimitArgs,
     #[command(flatten)]
     pub(crate) time: TimeArgs,
+    #[command(flatten)]
+    pub(crate) restart: restart::RestartArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// The command and its arguments; everything from its name on belongs to it

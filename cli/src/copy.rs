@@ -125,15 +125,36 @@ pub(crate) fn feed(runtime: &Handle, mut writer: StdinWriter) {
     }
 }
 
+/// Our stdin into a pipe that several commands read one after the other. Held up while none reads, it ends with us.
+pub(crate) fn feed_pipe(pipe: &OwnedFd) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match rustix::io::read(stdin(), &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(len) => {
+                if write_to(pipe, buffer.get(..len).unwrap_or_default()).is_err() {
+                    return;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(stdin(), PollFlags::IN),
+            Err(error) => return tracing::warn!(%error, "stdin cannot be read: the command sees its end"),
+        }
+    }
+}
+
 /// Everything, to our own stdout or stderr.
-pub(crate) fn write_all(source: Source, mut data: &[u8]) -> io::Result<()> {
-    let fd = if source == Source::Stdout { stdout() } else { stderr() };
+pub(crate) fn write_all(source: Source, data: &[u8]) -> io::Result<()> {
+    write_to(if source == Source::Stdout { stdout() } else { stderr() }, data)
+}
+
+fn write_to(fd: impl AsFd, mut data: &[u8]) -> io::Result<()> {
     while !data.is_empty() {
-        match rustix::io::write(fd, data) {
+        match rustix::io::write(&fd, data) {
             Ok(len) => data = data.get(len..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             // Whoever shares the descriptor made it non-blocking.
-            Err(Errno::AGAIN) => wait(fd, PollFlags::OUT),
+            Err(Errno::AGAIN) => wait(&fd, PollFlags::OUT),
             Err(error) => return Err(error.into()),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   args ── what the user typed          spec ── options -> ContainerSpec, ProcessSpec
-//!   run ── a container's whole life      passthrough, copy ── the three streams     signals ── what is forwarded
+//!   run ── a container's whole life, or several with --restart      passthrough, copy ── the three streams     signals ── what is forwarded
 //!   logged ── into a durable log         logs ── and out of one
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
 //! ```

@@ -38,6 +38,8 @@ const READS: Mode = Mode::RGRP.union(Mode::ROTH);
 #[derive(Debug)]
 pub(crate) struct Streams {
     input: Option<Way<()>>,
+    /// For all who come: a pipe that we fill, the reading end of which they get one after the other.
+    fed: Option<OwnedFd>,
     output: Output,
     limit: Option<u64>,
 }
@@ -151,7 +153,21 @@ impl Streams {
             true => Output::Logged,
             false => Output::choose(counted).map_err(failed)?,
         };
-        Ok(Self { input, output, limit: args.output_limit })
+        Ok(Self { input, fed: None, output, limit: args.output_limit })
+    }
+
+    /// For several commands, one after the other: each reads on where the one before has stopped.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(crate) fn for_many(mut self) -> Result<Self, Failure> {
+        if let Some(Way::Copied(())) = self.input {
+            let failed = |error: io::Error| Failure::system("cannot make a pipe", &error);
+            let Pipe { reader, writer } = Pipe::new().map_err(failed)?;
+            fchmod(&reader, Mode::RUSR | Mode::WUSR | READS | WRITES).map_err(|error| failed(error.into()))?;
+            (self.input, self.fed) = (Some(Way::Handed(reader)), Some(writer));
+        }
+        Ok(self)
     }
 
     /// Tell the command what it gets.
@@ -191,6 +207,9 @@ impl Streams {
         if let Some(writer) = container.stdin() {
             let runtime = Handle::current();
             thread("stdin", move || copy::feed(&runtime, writer))?;
+        }
+        if let Some(pipe) = self.fed {
+            thread("stdin", move || copy::feed_pipe(&pipe))?;
         }
         let pipes = match self.output {
             Output::Logged => {

@@ -1,5 +1,7 @@
 //! `orangery run`: one container from its description to its exit code.
 
+mod kept;
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -7,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, Measured, Report, Supervisor};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::args::{RunArgs, TimeArgs};
@@ -26,6 +29,17 @@ struct Ended {
     code: u8,
     /// `None` when a signal came before the command had started.
     report: Option<Report>,
+    /// With `--restart`.
+    restarts: Option<kept::Restarts>,
+}
+
+/// What `--report` writes.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(flatten)]
+    restarts: &'a Option<kept::Restarts>,
 }
 
 /// Run it; the exit code is the command's.
@@ -38,7 +52,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     if let Some(place) = place {
         place.write(&ended)?;
     }
-    let Ended { code, report } = ended?;
+    let Ended { code, report, .. } = ended?;
     match report {
         Some(report) if report.exit == ExitStatus::Lost || report.cause == Cause::SupervisorFault => {
             Err(Failure::new("the container was lost: its keeper, or a part of the supervisor, failed")
@@ -73,12 +87,15 @@ async fn supervised(
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
     tell_mode(supervisor);
+    if let Some(restart) = args.restart.restart() {
+        return kept::supervised(supervisor, wanted, args, restart, signals).await;
+    }
     let streams = Streams::choose(&args.process, args.log.log.is_some())?;
     let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
     let command = streams.give(timed(command, &args.time))?;
     let mut early = Vec::new();
     let Some(container) = spawned(command, &mut signals, &mut early).await? else {
-        return Ok(Ended { code: by_signal(signals::INT), report: None });
+        return Ok(Ended { code: by_signal(signals::INT), report: None, restarts: None });
     };
     tracing::info!(container = container.id(), pid = container.pid(), "started");
     let copies = streams.start(&container)?;
@@ -167,7 +184,7 @@ impl Watch<'_> {
         }
         let report = report.map(|report| self.complete(&report, copies.counts.map(|counts| counts.totals())));
         let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
-        Ok(Ended { code: given_up.unwrap_or(code), report })
+        Ok(Ended { code: given_up.unwrap_or(code), report, restarts: None })
     }
 
     /// What we know and the supervisor does not, where its streams have carried nothing.
@@ -241,7 +258,7 @@ impl ReportPlace {
     /// The report, or the failure that came instead of it.
     fn write(self, ended: &Result<Ended, Failure>) -> Result<(), Failure> {
         let document = match ended {
-            Ok(Ended { report: Some(report), .. }) => serde_json::to_string(report),
+            Ok(Ended { report: Some(report), restarts, .. }) => serde_json::to_string(&Document { report, restarts }),
             Ok(Ended { report: None, .. }) => Failure::new("a signal came before the command had started").json(),
             Err(failure) => failure.json(),
         };

@@ -10,6 +10,7 @@ mod kit;
 mod logs;
 mod output;
 mod refusals;
+mod restart;
 mod signals;
 mod stock;
 mod streams;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
         streams::tests(),
         signals::tests(),
         refusals::tests(),
+        restart::tests(),
         bundle::tests(),
         logs::tests(),
         stock::tests(),

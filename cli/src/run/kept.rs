@@ -1,0 +1,148 @@
+//! `run --restart`: the command is kept running, through incarnations that share our streams.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use orangery::restart::{Death, GiveUp};
+use orangery::{Cause, LimitKind, Measured, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
+use serde::Serialize;
+
+use super::{Ended, by_signal, timed};
+use crate::args::RunArgs;
+use crate::copy::Trouble;
+use crate::errors::Failure;
+use crate::passthrough::{Copies, Streams};
+use crate::signals::{self, Signals};
+use crate::spec::Wanted;
+
+/// A stop that is followed by no kill: the command decides.
+const PATIENCE: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// What the report says beside the last incarnation's.
+#[derive(Debug, Serialize)]
+pub(super) struct Restarts {
+    restarts: u64,
+    state: ServiceState,
+    give_up: Option<GiveUp>,
+    deaths: Vec<Death>,
+}
+
+/// From the first start to where nothing follows.
+pub(super) async fn supervised(
+    supervisor: &Supervisor,
+    wanted: Wanted,
+    args: &RunArgs,
+    restart: Restart,
+    mut signals: Signals,
+) -> Result<Ended, Failure> {
+    let streams = Streams::choose(&args.process, false)?.for_many()?;
+    let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
+    let mut starting = Box::pin(command.restart(restart).supervise());
+    let mut early = None;
+    let service = loop {
+        tokio::select! {
+            service = &mut starting => break service?,
+            // It may run already: only the second one gives up.
+            signal = signals.next() => {
+                if early.replace(signal).is_some() {
+                    return Ok(Ended { code: by_signal(signal), report: None, restarts: None });
+                }
+            }
+        }
+    };
+    let container = service.current().ok_or_else(|| Failure::new("the command has no container"))?;
+    let copies = streams.start(&container)?;
+    drop(container);
+    let mut watch = Watch { service, signals, kill_after: args.time.kill_after, told: 0, over_limit: Vec::new() };
+    if let Some(signal) = early {
+        watch.stop(signal);
+    }
+    watch.until_the_end(copies).await
+}
+
+/// A service that runs, and what has been done to it.
+struct Watch {
+    service: Service,
+    signals: Signals,
+    kill_after: Option<Duration>,
+    /// Signals that ended it, INT among them.
+    told: u32,
+    /// What it was killed for: pipes over `--output-limit`.
+    over_limit: Vec<OwnedFd>,
+}
+
+impl Watch {
+    async fn until_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
+        let (mut ended, mut writing, mut given_up) = (None, true, None);
+        let mut end = Box::pin(self.service.wait());
+        while (ended.is_none() || writing) && given_up.is_none() {
+            tokio::select! {
+                settled = &mut end, if ended.is_none() => {
+                    ended = Some(settled?);
+                    copies.command_ended();
+                }
+                trouble = copies.trouble.recv(), if writing => match trouble {
+                    Some(trouble) => self.incomplete(trouble)?,
+                    None => writing = false,
+                },
+                signal = self.signals.next() => match &ended {
+                    // It has ended, and its output does not get away: the user does not want to wait for that.
+                    Some(_) => given_up = Some(by_signal(signal)),
+                    None => self.stop(signal),
+                },
+            }
+        }
+        Ok(self.account(ended, given_up, copies.counts.map(|counts| counts.totals())))
+    }
+
+    fn account(&self, ended: Option<ServiceInspect>, given_up: Option<u8>, totals: Option<(u64, u64)>) -> Ended {
+        let Some(ServiceInspect { restarts, state, give_up, deaths, report, .. }) = ended else {
+            return Ended { code: given_up.unwrap_or(u8::MAX), report: None, restarts: None };
+        };
+        let report = report.map(|mut report: Report| {
+            // What we know and the supervisor does not: its streams have carried nothing.
+            if let Some((out, err)) = totals {
+                (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(out), Measured::Known(err));
+            }
+            if !self.over_limit.is_empty() {
+                report.cause = Cause::Limit(LimitKind::Output);
+            }
+            report
+        });
+        let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
+        let restarts = Some(Restarts { restarts, state, give_up, deaths });
+        Ended { code: given_up.unwrap_or(code), report, restarts }
+    }
+
+    /// Tell it to end, and start nothing any more.
+    fn stop(&mut self, signal: i32) {
+        tracing::info!(signal = signals::name(signal), "stops");
+        self.told += 1;
+        match signal {
+            signals::INT if self.told > 1 => self.service.kill(),
+            _ if self.told > 1 => {
+                // The stop goes on; it may have ended meanwhile.
+                let _ = self.service.current().map(|container| container.signal(signal));
+            }
+            signal => drop(self.service.stop(signal, self.kill_after.unwrap_or(PATIENCE))),
+        }
+    }
+
+    /// Not all of the output gets away.
+    fn incomplete(&mut self, trouble: Trouble) -> Result<(), Failure> {
+        match trouble {
+            // Nobody reads what it writes: SIGPIPE tells it, and no other is wanted.
+            Trouble::Unwritable(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                drop(self.service.stop(signals::PIPE, self.kill_after.unwrap_or(PATIENCE)));
+                Ok(())
+            }
+            Trouble::Unwritable(source, error) => Err(Failure::system(format!("cannot write {source}"), &error)),
+            Trouble::OverLimit(pipe) => {
+                self.over_limit.push(pipe);
+                self.service.kill();
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `run --restart`: one command after the other, as if it were one.
+#![allow(clippy::disallowed_methods, reason = "the tests start the binary under test")]
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::kit::{Ran, Running, fed, ran, sh};
+use crate::{Test, always};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        always("restarts_are_counted_and_the_last_code_is_ours", counted),
+        always("who_succeeds_is_not_restarted", succeeds),
+        always("each_incarnation_reads_on_and_writes_in_order", streams),
+        always("a_signal_stops_it_for_good_while_it_runs_and_while_it_waits", signalled),
+        always("a_second_int_kills_what_is_kept", second_int),
+        always("the_output_limit_is_for_all_incarnations", output_limit),
+        always("a_restart_that_makes_no_sense_is_refused", refused),
+    ]
+}
+
+const FAST: [&str; 2] = ["--restart-delay", "1ms"];
+
+fn report(options: &[&str], script: &str) -> (Ran, Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report");
+    let options = [options, &["--report", path.to_str().unwrap()]].concat();
+    let ran = sh(&options, script);
+    let text = std::fs::read(&path).unwrap();
+    (ran, serde_json::from_slice(&text).unwrap())
+}
+
+fn counted() {
+    let (ran, report) =
+        report(&[&["--restart", "on-failure:2"], &FAST[..]].concat(), "ls -A /tmp; touch /tmp/x; echo out; exit 5");
+    assert_eq!((ran.ended(5).text(), ran.err.as_str()), ("out\nout\nout\n", ""), "and each has a fresh /tmp");
+    assert_eq!((&report["restarts"], &report["generation"]), (&2.into(), &3.into()));
+    assert_eq!((&report["state"], &report["give_up"]), (&"failed".into(), &"window_spent".into()));
+    assert_eq!(report["deaths"].as_array().unwrap().len(), 3);
+    assert_eq!((&report["exit"]["code"], &report["stdout"]["bytes"]), (&5.into(), &12.into()));
+}
+
+fn succeeds() {
+    let (ran, report) = report(&["--restart", "on-failure"], "echo once");
+    assert_eq!((ran.ended(0).text(), &report["restarts"], &report["state"]), ("once\n", &0.into(), &"ended".into()));
+    assert_eq!(sh(&["--restart", "never"], "echo once; exit 4").ended(4).text(), "once\n");
+}
+
+/// From a pipe, which is handed over, and from a file, which is copied: a line each.
+fn streams() {
+    let words = |most| {
+        [&["run", "-i", "--restart", most], &FAST[..], &["--", "sh", "-c", "read -r l && echo $l; exit 1"]].concat()
+    };
+    assert_eq!(fed(&words("on-failure:2"), b"a\nb\nc\nd\n").ended(1).text(), "a\nb\nc\n");
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::write(&input, "a\nb\nc\nd\n").unwrap();
+    let file = |path| std::fs::File::open(path).unwrap();
+    let mut command = crate::kit::orangery(&words("on-failure:2"));
+    command.stdin(file(&input)).stdout(std::fs::File::create(&output).unwrap());
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    assert_eq!(std::fs::read(&output).unwrap(), b"a\nb\nc\n");
+}
+
+fn signalled() {
+    let script = "trap 'echo got; exit 6' TERM INT; echo ready; while :; do sleep 0.05; done";
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut running = Running::start(&["--restart", "always"], script);
+        running.signal(signal);
+        assert_eq!(running.said(), "got");
+        running.end().ended(6);
+    }
+    // Its delay would be an hour.
+    let options = ["--restart", "always", "--restart-delay", "1h", "--restart-max-delay", "1h"];
+    let running = Running::start(&options, "trap '' INT; echo ready; exit 9");
+    running.signal(Signal::INT);
+    running.end().ended(9);
+}
+
+fn second_int() {
+    let mut running =
+        Running::start(&["--restart", "always"], "trap 'echo got' INT; echo ready; while :; do sleep 0.05; done");
+    running.signal(Signal::INT);
+    assert_eq!(running.said(), "got");
+    running.signal(Signal::INT);
+    running.end().ended(137);
+}
+
+fn output_limit() {
+    let ran = sh(&[&["--restart", "always", "--output-limit", "10"], &FAST[..]].concat(), "printf 1234");
+    assert_eq!(ran.text(), "1234123412");
+}
+
+fn refused() {
+    for options in [
+        &["--restart", "sometimes"][..],
+        &["--restart", "on-failure:x"],
+        &["--restart-delay", "1s"],
+        &["--restart", "always", "--log", "x"],
+    ] {
+        let ran = ran(&[&["run"], options, &["--", "true"]].concat());
+        assert!(ran.code == Some(125) && ran.err.contains("restart"), "{ran:?}");
+    }
+}
