@@ -222,6 +222,11 @@ fn failed(source: Source, error: StreamError) -> PumpEnd {
 /// Closes the hub by what both pumps came to.
 fn close(hub: &Hub, out: &PumpEnd, err: &PumpEnd) -> EndReason {
     hub.close(end_info(out, err));
+    tracing::debug!(
+        stdout = hub.totals(Source::Stdout).bytes,
+        stderr = hub.totals(Source::Stderr).bytes,
+        "the output is drained"
+    );
     // Somebody else may have closed it first: theirs is the reason then.
     hub.end().map_or(EndReason::Abandoned, |end| end.reason)
 }

@@ -42,6 +42,8 @@ pub(crate) struct Part {
     pub(crate) actor: &'static str,
     pub(crate) process: Option<ProcessId>,
     pub(crate) voice: Voice,
+    /// What its handlers log is logged there.
+    pub(crate) span: tracing::Span,
 }
 
 impl Part {
@@ -82,6 +84,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let _span = this.part.span.clone().entered();
         loop {
             // What a handler left half done lies in the actor; everything that must not be lost lies outside of it.
             let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.future).poll(cx)));

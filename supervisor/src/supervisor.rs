@@ -203,7 +203,7 @@ impl SupervisorBuilder {
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
         let (keeper, keeper_ended) = events::Watch::new(&feed);
         let (driver, voice) = (driver(keeper_ended), feed.voice());
-        let part = guard::Part { actor: "manager", process: None, voice: voice.clone() };
+        let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
             let driver = tokio::spawn(driver);
             let for_manager = Arc::clone(&runtime);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::conversation::{Answer, Held, Shared, Unclaimed, gone};
+use super::conversation::{Answer, Awaited, Held, Shared, Unclaimed, gone};
 use super::driver::Driver;
 use super::frame::sealed;
 use super::launch::Launched;
@@ -81,12 +81,15 @@ impl Client {
     pub async fn spawn(&self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
         let id = self.id();
         let (exit_sender, exit) = oneshot::channel();
-        self.shared.lock().exits.insert(id, exit_sender);
+        let awaited = Awaited { sender: exit_sender, span: tracing::Span::current() };
+        self.shared.lock().exits.insert(id, awaited);
+        tracing::debug!(request = id, "the keeper is asked for a process");
         let asked = self.ask_spawn(id, plan, fds).await;
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
         }
         let (pid, brought) = asked?;
+        tracing::debug!(request = id, pid, "the keeper has started it");
         Ok(Spawned { pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 

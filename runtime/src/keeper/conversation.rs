@@ -46,10 +46,16 @@ pub(super) struct Held {
     pub(super) fired: watch::Sender<Option<i32>>,
 }
 
+/// Whoever waits for an exit, and the span in which they asked for the process.
+pub(super) struct Awaited {
+    pub(super) sender: oneshot::Sender<Exit>,
+    pub(super) span: tracing::Span,
+}
+
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) answers: HashMap<u64, oneshot::Sender<Answer>>,
-    pub(super) exits: HashMap<u64, oneshot::Sender<Exit>>,
+    pub(super) exits: HashMap<u64, Awaited>,
     /// What is armed, and who hears of it.
     pub(super) leases: HashMap<u64, Held>,
     /// Given up before the keeper has said where it is: cancelled as soon as it says so.
@@ -137,8 +143,12 @@ impl Shared {
             }
             Some(Tell::Exited) => {
                 let waiter = self.lock().exits.remove(&message.id);
-                if let Some(waiter) = waiter {
-                    let _ = waiter.send(exit_of(message));
+                if let Some(Awaited { sender, span }) = waiter {
+                    let exit = exit_of(message);
+                    span.in_scope(
+                        || tracing::debug!(request = message.id, status = ?exit.status, "the keeper tells an exit"),
+                    );
+                    let _ = sender.send(exit);
                 }
             }
             Some(Tell::Fired) => {
@@ -280,7 +290,7 @@ mod tests {
         };
         let (client, _driver) = Client::new(launched);
         let (sender, receiver) = oneshot::channel();
-        client.shared.lock().exits.insert(7, sender);
+        client.shared.lock().exits.insert(7, Awaited { sender, span: tracing::Span::none() });
         drop(receiver);
         let message = Message { kind: Tell::Failed as u16, id: 7, ..Message::default() };
         client.shared.deliver(Heard { message, brought: Some(None), no_room: false });

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::create::Born;
 use super::janitor::{Rests, Work};
+use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
@@ -229,6 +230,7 @@ impl Core {
         faults.pass(id, Point::ProcessBorn)?;
         running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
         let pidfd = Arc::new(spawned.pidfd.claim()?);
+        tracing::debug!(pid = spawned.pid, "exec'd");
         let mut started = ends.started(spawned.pid, pidfd, spawned.exit)?;
         started.group = own;
         Ok(started)
@@ -254,7 +256,7 @@ impl Core {
         let name = format!("exec-{}", self.execs.fetch_add(1, Ordering::Relaxed));
         let (limits, mode) = (limits.clone(), self.mode());
         // Directories in cgroupfs, and on v2 the move of what lives there: not on the caller's thread.
-        let made = tokio::task::spawn_blocking(move || OwnGroup::make(group, &name, &limits, mode));
+        let made = off_thread(move || OwnGroup::make(group, &name, &limits, mode));
         made.await.map_err(|_| Error::new(ErrorKind::System, "the preparing thread panicked"))?.map(Some)
     }
 
@@ -386,7 +388,7 @@ fn freezer_error(error: &crate::cgroup::CgroupError) -> Error {
 
 /// Off the loop that everything else runs on.
 async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(act).await;
+    let done = off_thread(act).await;
     done.unwrap_or_else(|error| Err(Error::new(ErrorKind::System, error.to_string())))
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::container::{Core, NativeContainer};
 use super::janitor::{Name, Rests, Work};
+use super::off_thread::off_thread;
 use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
@@ -109,7 +110,7 @@ async fn make(
     }
     let (for_thread, mut lent) = (Arc::clone(inner), undo.lend());
     // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
-    let prepared = tokio::task::spawn_blocking(move || {
+    let prepared = off_thread(move || {
         let prepared = prepare(&for_thread, spec, main, lent.rests());
         (prepared, lent)
     });
@@ -124,6 +125,7 @@ fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Re
     let spec = inner.check(spec, main)?;
     let allotment = allot(inner, &spec, rests).map_err(one)?;
     let files = stage(inner, &spec).map_err(one)?;
+    tracing::debug!(own_ids = allotment.ids.is_some(), cgroup = rests.group.is_some(), "prepared");
     let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
     let wanted = trees::wanted(&spec, ids.is_some());
     let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted };
@@ -179,7 +181,7 @@ async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<Prepared, 
     };
     let userns = inner.userns(ids).await?;
     let for_thread = Arc::clone(inner);
-    let made = tokio::task::spawn_blocking(move || copy_trees(&for_thread, prepared, Some(&userns)));
+    let made = off_thread(move || copy_trees(&for_thread, prepared, Some(&userns)));
     made.await.map_err(|_| Error::new(ErrorKind::System, "the thread that copies mounts panicked"))?
 }
 
@@ -215,7 +217,7 @@ async fn born(
     let Prepared { mut spec, allotment, files, trees, .. } = prepared;
     // Counters at birth, read while the keeper works.
     let for_counters = rests.group.clone();
-    let before = tokio::task::spawn_blocking(move || for_counters.map(|group| group.oom()).unwrap_or_default());
+    let before = off_thread(move || for_counters.map(|group| group.oom()).unwrap_or_default());
     let made = ask(inner, &spec, &allotment, rests, files, trees).await;
     let before = before.await.unwrap_or_default();
     let born = made?;
@@ -282,6 +284,7 @@ async fn ask(
         waiting = Some((gate_write, opened));
     }
     let fds = supply.all(&plan, group)?;
+    tracing::debug!(bytes = plan.bytes().len(), descriptors = fds.len(), "planned");
     inner.faults.pass(id, Point::ContainerDescriptors)?;
     let report = Report::new(report_read)?;
     let spawned = match inner.keeper.spawn(&plan, fds).await {
@@ -298,7 +301,7 @@ async fn ask(
     rests.born(Arc::clone(&pidfd));
     inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
-        Said::Ready => {}
+        Said::Ready => tracing::debug!(init_pid = spawned.pid, "created"),
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
         Said::End => {
             let what = "the container's first process was killed while it was made";

@@ -76,6 +76,7 @@ impl Core {
             let removed = self.removed.load(Ordering::Acquire);
             self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
             self.rests.free();
+            tracing::debug!("removed");
             Ok::<(), Error>(())
         });
         deleted.await.copied()

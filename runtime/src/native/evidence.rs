@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::event::Timespec;
 
 use super::janitor;
+use super::off_thread::off_thread;
 use crate::Evidence;
 use crate::cgroup::{Group, Oom, OomEvidence};
 
@@ -46,7 +47,7 @@ impl Last {
     /// Comes back with itself when the end has not come within `patience`.
     async fn within(self, patience: Timespec) -> Result<Read, Self> {
         let mode = self.cgroup_mode.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = off_thread(move || {
             let gone = self.init.as_ref().is_none_or(|init| janitor::is_ended(init, &patience));
             if gone { Ok(self.counters()) } else { Err(self) }
         });
@@ -61,6 +62,7 @@ impl Last {
             Some(0) => Oom::No,
             _ => Group::verdict(&self.before, &group.oom()),
         };
+        tracing::debug!(?oom, "the counters are read");
         let cgroup_mode = self.cgroup_mode.clone();
         Read { evidence: Evidence { oom, stats, cgroup_mode }, removed: group.remove().is_ok() }
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
+use super::off_thread::off_thread;
 use super::provided::{Network, Root};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind};
@@ -42,14 +44,29 @@ impl Drop for Name {
 }
 
 /// What must be given back when a container is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rests {
+    /// Of whoever made them: what is said of their removal is said there.
+    span: tracing::Span,
     pub(super) group: Option<Arc<Group>>,
     /// pid 1, until it is known to be gone: afterwards a container whose handles are kept costs no descriptor.
     init: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
+}
+
+impl Default for Rests {
+    fn default() -> Self {
+        Self {
+            span: tracing::Span::current(),
+            group: None,
+            init: Mutex::default(),
+            network: None,
+            root: None,
+            held: Mutex::default(),
+        }
+    }
 }
 
 impl Rests {
@@ -106,6 +123,7 @@ impl Rests {
             tracing::warn!(%error, "a cgroup could not be removed");
         }
         self.free();
+        tracing::debug!("removed");
     }
 }
 
@@ -162,7 +180,7 @@ async fn blocking(
     act: fn(&Group) -> Result<(), crate::cgroup::CgroupError>,
 ) -> Result<(), crate::cgroup::CgroupError> {
     let for_thread = Arc::clone(group);
-    match tokio::task::spawn_blocking(move || act(&for_thread)).await {
+    match off_thread(move || act(&for_thread)).await {
         Ok(done) => done,
         // The runtime is being torn down and takes no more work.
         Err(_) => act(group),
@@ -197,7 +215,8 @@ impl Janitor {
             tokio::select! {
                 work = self.work.recv() => match work {
                     Some(Work::Remove(rests)) => {
-                        removing.spawn(async move { rests.remove().await });
+                        let span = rests.span.clone();
+                        removing.spawn(async move { rests.remove().await }.instrument(span));
                     }
                     Some(Work::Finish(done)) => {
                         while removing.join_next().await.is_some() {}

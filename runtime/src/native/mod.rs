@@ -8,6 +8,7 @@ mod fault;
 mod janitor;
 mod join;
 mod kept;
+mod off_thread;
 mod once;
 mod own_group;
 mod provided;

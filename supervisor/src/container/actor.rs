@@ -1,10 +1,12 @@
 //! The container actor: further processes, pause, limits. Lives on its container's shard.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Context, Handler, Message, Supervised};
 use orangery_runtime::Container;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::exec::exec;
 use super::msg::{Exec, MakeSocket, Pause, PushStats, Removed, Update};
@@ -35,6 +37,11 @@ impl ContainerActor {
         Self: Handler<M, Result = ()>,
     {
         self.admit(&self.faults.clone(), Site::ContainerMessage(name), message, ctx)
+    }
+
+    /// Run this beside the actor, not in its context.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        actix_rt::spawn(task.instrument(self.slot.span.clone()));
     }
 
     /// The container, if the table lets `input` through.
@@ -93,7 +100,7 @@ impl Handler<Exec> for ContainerActor {
         let message = Exec { spec, wall, capture, log, reply };
         // Not in this actor's context: a panic of another handler must not drop a start half way.
         let (slot, faults, shards) = (Arc::clone(&self.slot), self.faults.clone(), self.shards.clone());
-        actix_rt::spawn(exec(slot, container, message, faults, shards));
+        self.spawn(exec(slot, container, message, faults, shards));
     }
 }
 
@@ -108,7 +115,7 @@ impl Handler<Pause> for ContainerActor {
         };
         let Some((container, reply)) = or_answer(self.allowed(ask), message.reply) else { return };
         let slot = Arc::clone(&self.slot);
-        actix_rt::spawn(async move {
+        self.spawn(async move {
             let answer = match (container, message.pause) {
                 (None, _) => Ok(()),
                 (Some(container), Some(how)) => container.pause(how).await,
@@ -131,7 +138,7 @@ impl Handler<MakeSocket> for ContainerActor {
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no network yet"))
         });
         let Some((container, mut reply)) = or_answer(found, message.reply) else { return };
-        actix_rt::spawn(async move {
+        self.spawn(async move {
             tokio::select! {
                 made = container.socket(message.family, message.kind) => {
                     let _ = reply.send(made.map_err(Into::into));
@@ -151,9 +158,9 @@ impl Handler<Update> for ContainerActor {
         let Some(container) = container else { return drop(reply.send(Ok(()))) };
         let (slot, limits) = (Arc::clone(&self.slot), message.limits);
         // A lower memory limit makes the kernel reclaim, and perhaps kill, before the write returns.
-        actix_rt::spawn(async move {
-            let wanted = limits.clone();
-            let written = tokio::task::spawn_blocking(move || container.update(wanted)).await;
+        self.spawn(async move {
+            let (wanted, span) = (limits.clone(), slot.span.clone());
+            let written = tokio::task::spawn_blocking(move || span.in_scope(|| container.update(wanted))).await;
             let answer = written.map_err(|_| Error::lost_request()).and_then(|done| done.map_err(Into::into));
             if answer.is_ok() {
                 slot.updated(limits);
@@ -169,7 +176,7 @@ impl Handler<PushStats> for ContainerActor {
 
     fn handle(&mut self, message: PushStats, ctx: &mut Context<Self>) {
         let Some(message) = self.open("stats", message, ctx) else { return };
-        actix_rt::spawn(stats::push(Arc::clone(&self.slot), message.every, message.sender));
+        self.spawn(stats::push(Arc::clone(&self.slot), message.every, message.sender));
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orangery_runtime::Container;
+use tracing::Instrument as _;
 
 use super::last_word::LastWord;
 use super::life::{Never, Wall, give_birth, micros, open_log, watch_process};
@@ -24,7 +25,7 @@ pub(super) async fn exec(
     shards: Shards,
 ) {
     let Exec { spec, wall, capture, log, mut reply } = message;
-    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice()));
+    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice(), &owner.span));
     let began = Instant::now();
     let start = async {
         open_log(&slot, log).await?;
@@ -32,6 +33,7 @@ pub(super) async fn exec(
         faults.pass_start(Site::Exec).await?;
         Ok((container.exec(spec).await?, captures))
     };
+    let start = start.instrument(slot.span.clone());
     let started = tokio::select! {
         started = start => started,
         () = reply.closed() => return,
@@ -64,7 +66,10 @@ pub(super) async fn exec(
     };
     // Counted by its own group, which is removed then: files of cgroupfs.
     let own = match group {
-        Some(group) => tokio::task::spawn_blocking(move || group.evidence()).await.ok(),
+        Some(group) => {
+            let span = slot.span.clone();
+            tokio::task::spawn_blocking(move || span.in_scope(|| group.evidence())).await.ok()
+        }
         None => None,
     };
     let instead = faults.pass_report().await;

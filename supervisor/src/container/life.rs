@@ -11,6 +11,7 @@ use orangery_io_stream::{EndReason, Event, From as Position, Source, Sources, St
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument as _;
 
 use super::actor::ContainerActor;
 use super::attend;
@@ -275,6 +276,7 @@ pub(super) fn watch_process(
 ) -> impl Future<Output = (Exit, EndReason)> + use<> {
     let Started { exit, stdout, stderr, pidfd, .. } = started;
     let pump = recording::drained(slot, (stdout, stderr), drain_grace, faults, shards);
+    let span = slot.span.clone();
     let (slot, actor) = (Arc::clone(slot), actor.clone());
     let exit = async move {
         let exit = match exit.await {
@@ -289,7 +291,7 @@ pub(super) fn watch_process(
         actor.do_send(Exited);
         exit
     };
-    async move { tokio::join!(exit, pump) }
+    async move { tokio::join!(exit, pump) }.instrument(span)
 }
 
 pub(super) enum Never {}

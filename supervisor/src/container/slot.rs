@@ -26,6 +26,8 @@ use crate::report::Cause;
 pub(crate) struct ContainerSlot {
     pub(crate) id: String,
     pub(crate) labels: Arc<BTreeMap<String, String>>,
+    /// Everything that is logged about it is logged in there, in all layers and on all threads.
+    pub(crate) span: tracing::Span,
     /// Tells what happens to it.
     pub(super) voice: Voice,
     /// Making it took this long, in microseconds.
@@ -118,6 +120,7 @@ impl ContainerSlot {
         let (Keeping { ring_bytes, drain_grace }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
+        let span = tracing::info_span!(parent: None, "container", id, generation);
         voice.meters().moved(None, State::Creating);
         Self {
             id: id.to_owned(),
@@ -130,7 +133,7 @@ impl ContainerSlot {
             ring_bytes,
             drain_grace,
             container: OnceLock::new(),
-            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, voice)),
+            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, voice, &span)),
             processes: Processes::default(),
             actor: OnceLock::new(),
             captures: Mutex::new(None),
@@ -145,6 +148,7 @@ impl ContainerSlot {
             left: OnceLock::new(),
             wall_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
+            span,
         }
     }
 

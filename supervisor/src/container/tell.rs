@@ -61,6 +61,6 @@ impl ContainerSlot {
 
     /// Said of its actor.
     pub(crate) fn part(&self) -> Part {
-        Part { actor: "container", process: None, voice: self.voice() }
+        Part { actor: "container", process: None, voice: self.voice(), span: self.span.clone() }
     }
 }

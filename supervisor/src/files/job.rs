@@ -26,6 +26,7 @@ where
         let (reply, answer) = oneshot::channel();
         let spawned = system.spawn(async move {
             tokio::task::spawn_blocking(move || {
+                let _span = slot.span.clone().entered();
                 let done = work(&slot, &|| reply.is_closed() || slot.let_go());
                 let done = done.map_err(|error| match slot.let_go() {
                     true => Error::new(ErrorKind::State, "the container was deleted meanwhile"),

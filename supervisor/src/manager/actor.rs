@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::{Actor, AsyncContext, Context, Handler, Message, Supervised};
 use orangery_runtime::Runtime;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
@@ -119,9 +120,12 @@ impl Handler<Create> for ManagerActor {
         let (runtime, shards, manager) = (Arc::clone(&self.runtime), self.shards.clone(), ctx.address());
         let id = spec.id.clone();
         let for_end = Arc::clone(&slot);
+        slot.span.in_scope(|| tracing::debug!("accepted"));
         let order = Order { slot, spec, main, policy, capture, log, runtime, shards, faults, reply };
         let sent = self.shards.run(&id, move || {
-            actix_rt::spawn(life::live(order, move |slot| manager.do_send(Gone { slot: Arc::clone(slot) })));
+            let span = order.slot.span.clone();
+            let gone = move |slot: &Arc<ContainerSlot>| manager.do_send(Gone { slot: Arc::clone(slot) });
+            actix_rt::spawn(life::live(order, gone).instrument(span));
         });
         if !sent {
             // The order is dropped with its reply: the caller sees the request lost.

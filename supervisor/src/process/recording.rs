@@ -10,6 +10,7 @@ use orangery_io_stream::log::{Log, LogError, LogErrorKind, LogOptions, Recording
 use orangery_io_stream::{EndReason, PipeReader, pump_pair};
 use orangery_runtime as runtime;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::slot::Slot;
 use crate::error::Error;
@@ -68,7 +69,7 @@ pub(crate) fn drained(
         let _ = exit.wait_for(Option::is_some).await;
     };
     let pump = match slot.output.log().cloned() {
-        Some(log) => Err(into_log(log, (stdout, stderr), exited, grace, faults, shards)),
+        Some(log) => Err(into_log(log, (stdout, stderr), exited, grace, faults, (shards, &slot.span))),
         None => Ok(pump_pair(reader(faults, stdout), reader(faults, stderr), slot.output.hub.clone(), exited, grace)),
     };
     async move {
@@ -86,18 +87,19 @@ fn into_log(
     exited: impl Future<Output = ()> + Send + 'static,
     grace: Option<Duration>,
     faults: &Faults,
-    shards: &Shards,
+    (shards, span): (&Shards, &tracing::Span),
 ) -> oneshot::Receiver<EndReason> {
     let (mut reply, ended) = oneshot::channel();
-    let faults = faults.clone();
+    let (faults, span) = (faults.clone(), span.clone());
     let began = shards.run_logs(move || {
-        actix_rt::spawn(async move {
+        let writing = async move {
             let pump = log.pump(reader(&faults, stdout), reader(&faults, stderr), exited, grace);
             tokio::select! {
                 reason = pump => drop(reply.send(reason)),
                 () = reply.closed() => {}
             }
-        });
+        };
+        actix_rt::spawn(writing.instrument(span));
     });
     if !began {
         tracing::error!("the thread that writes logs is gone");

@@ -11,6 +11,7 @@ use orangery_io_stream::{HubOptions, Overflow, Sources, StdinWriter, SubscribeOp
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
+use tracing::Span;
 
 use super::actor::ProcessActor;
 use super::output::Output;
@@ -46,6 +47,8 @@ pub(crate) struct Slot {
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
     /// The keeper's copy of its wall limit, while it lives.
     pub(crate) deadline: Mutex<Option<Lease>>,
+    /// What is logged about it: within the container's.
+    pub(crate) span: Span,
     /// Tells what happens to it.
     pub(super) voice: Voice,
     /// Its report was made, and told to the feed.
@@ -106,7 +109,7 @@ impl Born {
 }
 
 impl Slot {
-    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize, voice: Voice) -> Self {
+    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize, voice: Voice, container: &Span) -> Self {
         let generation = voice.generation();
         let options =
             HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
@@ -126,6 +129,7 @@ impl Slot {
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
             deadline: Mutex::new(None),
+            span: tracing::info_span!(parent: container, "process", number = number.0),
             voice,
             concluded: OnceLock::new(),
             intent: Mutex::new(None),

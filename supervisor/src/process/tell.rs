@@ -25,7 +25,7 @@ impl Slot {
 
     /// Said of its actor.
     pub(crate) fn part(&self) -> Part {
-        Part { actor: "process", process: Some(self.number), voice: self.voice.clone() }
+        Part { actor: "process", process: Some(self.number), voice: self.voice.clone(), span: self.span.clone() }
     }
 
     /// It could not be started. Of a main process the container tells it.

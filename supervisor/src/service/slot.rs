@@ -140,7 +140,12 @@ impl ServiceSlot {
 
     /// Its actor, as the feed names it.
     pub(crate) fn part(&self) -> Part {
-        Part { actor: "service", process: None, voice: self.voice(0) }
+        Part {
+            actor: "service",
+            process: None,
+            voice: self.voice(0),
+            span: tracing::info_span!(parent: None, "service", id = %self.id),
+        }
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Incarnation>> {

@@ -21,6 +21,7 @@ mod memory;
 mod mounts;
 mod provided;
 mod services;
+mod spans;
 mod stage;
 mod stopped;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         faults::trials(),
         files::trials(),
         handles::trials(),
+        spans::trials(),
         stopped::trials(),
         provided::trials(),
         listener::trials(),
