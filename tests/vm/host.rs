@@ -28,7 +28,7 @@ const KERNEL: &str =
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// What images and scenarios call.
-const APPLETS: [&str; 10] = ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount"];
+const APPLETS: [&str; 11] = ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount", "unshare"];
 /// Of the kernel's modules: overlayfs, and the loop device for the ext4 image.
 const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", "drivers/block/loop.ko"];
 

@@ -49,12 +49,14 @@ impl Suite {
     }
 }
 
-/// All suites: ours, what [`MORE`] asks for, the cgroup module's unit tests. The last two of these move the test process
+/// All suites: ours, namespaces that are joined, what [`MORE`] asks for, the cgroup module's unit tests. The last two of these move the test process
 /// about and give up root for good.
 pub(crate) fn all() -> Vec<Suite> {
     let more = std::env::var(MORE).unwrap_or_default();
     let more = more.split(',').filter(|name| !name.is_empty());
     let more = more.map(|name| Suite { elsewhere: true, ..Suite::new(name, name.trim_end_matches("@user"), HARNESS) });
     let unit = [UNIT, PLACES, WITHOUT].map(|args| Suite::new("unit", RUNTIME, args));
-    [Suite::new("guest", "vm", HARNESS)].into_iter().chain(more).chain(unit).collect()
+    // Where cgroup2 is mounted as systemd does it, and on a kernel that tells less about namespaces.
+    let joining = Suite { elsewhere: true, ..Suite::new("joining", "joining", HARNESS) };
+    [Suite::new("guest", "vm", HARNESS), joining].into_iter().chain(more).chain(unit).collect()
 }

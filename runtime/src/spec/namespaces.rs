@@ -13,7 +13,7 @@ use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind};
 use crate::plan::Machine;
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::{JOINABLE, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
+use crate::plan::wire::{JOINABLE, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
 use crate::sys;
 
 /// What /proc/PID/ns calls the kinds of [`JOINABLE`].
@@ -26,7 +26,8 @@ pub struct Joined {
     pub place: u16,
     /// Its place in [`ContainerSpec::join`].
     pub index: usize,
-    /// Whoever sets the container up has rights over it: its user namespace is an ancestor of the owner, or the owner.
+    /// Whoever sets the container up may act on it: its user namespace is an ancestor of the owner, or the owner, and the
+    /// machine as a whole is not meant.
     pub governed: bool,
     /// The namespace.
     pub namespace: Arc<OwnedFd>,
@@ -106,10 +107,11 @@ pub(super) fn check(
     let mut joined = kinds(no, spec);
     let user = joined.iter().find(|one| one.kind() == NEWUSER).map(|one| Arc::clone(&one.namespace));
     for one in &mut joined {
-        one.governed = match &user {
+        let governed = match &user {
             Some(user) => above(&one.namespace).any(|owner| Some(owner) == identity(user)),
             None => spec.user_namespace == UserNamespace::Host,
         };
+        one.governed = governed && !is_the_initial_cgroup_namespace(one);
         beside(no, spec, one);
         rights(no, one, machine);
     }
@@ -118,6 +120,13 @@ pub(super) fn check(
     }
     let ids = joined.iter().find(|one| one.kind() == NEWUSER).and_then(|one| ids(no, one));
     (joined, ids)
+}
+
+/// Whoever mounts cgroup2 in this one sets the options of the machine's, `nsdelegate` among them.
+fn is_the_initial_cgroup_namespace(one: &Joined) -> bool {
+    /// `PROC_CGROUP_INIT_INO`
+    const INITIAL: u64 = 0xefff_fffb;
+    one.kind() == NEWCGROUP && identity(&one.namespace).is_none_or(|(_, inode)| inode == INITIAL)
 }
 
 /// Each must be a namespace of a kind that can be joined, and the only one of its kind.
