@@ -74,7 +74,7 @@
 //!
 //! # Terminals and raw descriptors
 //!
-//! [`Pty`] reads and sizes a pseudo-terminal through the same pumps. [`HandOver`] splices a pipe to a
+//! [`Pty`] reads, sizes and hangs up a pseudo-terminal through the same pumps. [`HandOver`] splices a pipe to a
 //! socket or file where nobody else needs the bytes. [`set_pipe_size`] says what it got.
 //!
 //! # Order
@@ -102,6 +102,7 @@ mod from;
 mod hand_over;
 mod hub;
 mod intercept;
+mod keyboard;
 pub mod log;
 mod metrics;
 mod options;
@@ -131,12 +132,13 @@ pub use from::From;
 pub use hand_over::{HandOver, HandOverEnd};
 pub use hub::Hub;
 pub use intercept::{Answer, Interceptor, Interference, Passage};
+pub use keyboard::PtyWriter;
 pub use metrics::{Metrics, SubscriberMetrics};
 pub use options::{EndInfo, HubOptions, SubscribeOptions};
 pub use overflow::{Fallback, Overflow};
 pub use pipe::{PipeReader, PipeWriter};
 pub use pipe_size::{DEFAULT_PIPE_SIZE, PipeBudget, PipeRefusal, PipeSize, pipe_size, set_pipe_size};
-pub use pty::{Pty, PtySize, PtyWriter};
+pub use pty::{Pty, PtySize};
 pub use pump::{PumpEnd, pump, pump_pair};
 pub use rate::RateLimit;
 pub use stdin::StdinWriter;

@@ -105,8 +105,11 @@ impl PipeReader {
         fstat(&self.receiver).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
     }
 
-    /// How many bytes the pipe holds at this moment.
+    /// How many bytes the pipe holds at this moment, at the most: a terminal counts no more of them than one read gets.
     pub(crate) fn available(&self) -> Result<u64, StreamError> {
+        if self.terminal {
+            return Ok(TERMINAL_HOLDS);
+        }
         rustix::io::ioctl_fionread(&self.receiver).map_err(|errno| StreamError::io(READ, StreamErrorKind::Read, errno))
     }
 
@@ -127,6 +130,10 @@ impl PipeReader {
         }
     }
 }
+
+/// More than a pseudo-terminal holds for its master: 8 KiB in its buffers (`pty_common_install`), 4 KiB in its line
+/// discipline.
+const TERMINAL_HOLDS: u64 = 16 << 10;
 
 /// What a terminal's master says when the last process has closed it.
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();

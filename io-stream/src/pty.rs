@@ -5,17 +5,14 @@
 //! `\r\n` of `\n`). Making the pair is not done here: the peer belongs into the workload's own devpts,
 //! by TIOCGPTPEER, never by path.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustix::io::Errno;
-use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
-use tokio::io::AsyncWrite;
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use tokio::net::unix::pipe::Sender;
 
 use crate::error::{StreamError, StreamErrorKind};
+use crate::keyboard::{Line, PtyWriter};
 use crate::pipe::{PipeReader, is_pty_master, set_nonblocking};
 
 const OPEN: &str = "open a terminal";
@@ -39,10 +36,12 @@ impl Default for PtySize {
 
 /// The master of a pseudo-terminal.
 ///
-/// The terminal is hung up when this, its readers and its writers are all gone.
+/// The terminal is hung up when this, its readers and its writers are all gone: the session that it controls gets
+/// SIGHUP, whoever reads it the end of file, and writes to it fail. See [`Pty::hang_up`].
 #[derive(Debug)]
 pub struct Pty {
     master: OwnedFd,
+    writers: Mutex<Vec<Weak<Line>>>,
 }
 
 impl Pty {
@@ -57,7 +56,7 @@ impl Pty {
             return Err(StreamError::new(OPEN, StreamErrorKind::NotAPty));
         }
         set_nonblocking(&master, OPEN)?;
-        let pty = Self { master };
+        let pty = Self { master, writers: Mutex::default() };
         if pty.size()? == (PtySize { rows: 0, columns: 0 }) {
             pty.resize(PtySize::default())?;
         }
@@ -93,7 +92,18 @@ impl Pty {
         // The pipe's type of tokio's: any descriptor that can be waited for.
         let master = Sender::from_owned_fd_unchecked(self.duplicate()?);
         let master = master.map_err(|error| StreamError::io(OPEN, StreamErrorKind::Prepare, error))?;
-        Ok(PtyWriter { master })
+        let line = Line::new(master);
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.retain(|writer| writer.strong_count() > 0);
+        writers.push(Arc::downgrade(&line));
+        Ok(PtyWriter::new(line))
+    }
+
+    /// Lets go of the terminal, and takes it away from its writers, wherever they are. It is hung up at once unless
+    /// somebody still reads: a [`pump`](crate::pump) lets go when its hub is closed.
+    pub fn hang_up(self) {
+        let writers = self.writers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        writers.iter().filter_map(Weak::upgrade).for_each(|writer| writer.hang_up());
     }
 
     /// The size that the workload sees.
@@ -125,59 +135,5 @@ impl Pty {
 impl AsFd for Pty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.master.as_fd()
-    }
-}
-
-/// Writes to a terminal as its keyboard would.
-///
-/// A terminal has no half-close: `shutdown` does nothing, and [`PtyWriter::end_of_input`] types what the
-/// line discipline takes for an end. When the last process has closed the terminal, writes go nowhere
-/// that is read.
-#[derive(Debug)]
-pub struct PtyWriter {
-    master: Sender,
-}
-
-impl PtyWriter {
-    /// Types the terminal's end-of-file character (Ctrl-D unless it was changed): at the beginning of a
-    /// line it ends the reader's input. A terminal in raw mode gets nothing: it knows no such character.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamErrorKind::Write`] with what the system said.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it is ready, it has typed nothing.
-    pub async fn end_of_input(&mut self) -> Result<(), StreamError> {
-        let failed = |error: io::Error| StreamError::io("write to a terminal", StreamErrorKind::Write, error);
-        let modes = tcgetattr(&self.master).map_err(|errno| failed(errno.into()))?;
-        if !modes.local_modes.contains(rustix::termios::LocalModes::ICANON) {
-            return Ok(());
-        }
-        let character = modes.special_codes[SpecialCodeIndex::VEOF];
-        let typed = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, &[character])).await;
-        typed.map(drop).map_err(failed)
-    }
-}
-
-impl AsyncWrite for PtyWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.master).poll_write(cx, data));
-        Poll::Ready(written.map_err(|error| match Errno::from_io_error(&error) {
-            // The other side is closed.
-            Some(Errno::IO) => io::ErrorKind::BrokenPipe.into(),
-            _ => error,
-        }))
-    }
-
-    /// Nothing is buffered on this side.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// There is no half-close.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

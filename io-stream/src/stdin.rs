@@ -14,6 +14,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::{StreamError, StreamErrorKind};
 use crate::intercept::{Interceptor, Interference, Writes};
+use crate::keyboard::PtyWriter;
 use crate::pipe::PipeWriter;
 
 const WRITE: &str = "write stdin";
@@ -23,6 +24,10 @@ const WRITE: &str = "write stdin";
 /// [`shutdown`](AsyncWriteExt::shutdown) closes it: the process then reads the end of file, while its
 /// output goes on. Dropping it does the same, unless it was [`lent`](Self::lent). A process that closes its standard input early is no
 /// failure of ours: writes answer [`io::ErrorKind::BrokenPipe`] from then on, `shutdown` still succeeds.
+///
+/// Where it is a terminal, writes are typed, `shutdown` types what the terminal takes for an end in the modes that it has
+/// then ([`PtyWriter::end_of_input`]; in raw mode there is none), and dropping it types nothing: a terminal whose keyboard
+/// nobody uses has not ended.
 ///
 /// ```
 /// use std::io::Read;
@@ -47,9 +52,16 @@ const WRITE: &str = "write stdin";
 #[derive(Debug)]
 pub struct StdinWriter {
     /// `None` once closed from either side.
-    pipe: Option<PipeWriter>,
+    way: Option<Way>,
     home: Option<Home>,
     writes: Option<Writes>,
+}
+
+/// Where it leads.
+#[derive(Debug)]
+enum Way {
+    Pipe(PipeWriter),
+    Terminal(PtyWriter),
 }
 
 /// Whom it goes back to.
@@ -64,7 +76,12 @@ impl fmt::Debug for Home {
 impl StdinWriter {
     /// Writes to this pipe.
     pub const fn new(pipe: PipeWriter) -> Self {
-        Self { pipe: Some(pipe), home: None, writes: None }
+        Self { way: Some(Way::Pipe(pipe)), home: None, writes: None }
+    }
+
+    /// Types at this terminal.
+    pub const fn typing(terminal: PtyWriter) -> Self {
+        Self { way: Some(Way::Terminal(terminal)), home: None, writes: None }
     }
 
     /// Lets a test interfere with each write, also of whoever it is lent to.
@@ -113,7 +130,7 @@ impl StdinWriter {
 
     /// Whether it was shut down, or a write found that nobody reads any more.
     pub const fn is_closed(&self) -> bool {
-        self.pipe.is_none()
+        self.way.is_none()
     }
 
     /// Writes all of `data`.
@@ -139,8 +156,8 @@ impl StdinWriter {
 
 impl Drop for StdinWriter {
     fn drop(&mut self) {
-        if let (Some(pipe), Some(home)) = (self.pipe.take(), self.home.take()) {
-            (home.0)(Self { pipe: Some(pipe), home: None, writes: self.writes.take() });
+        if let (Some(way), Some(home)) = (self.way.take(), self.home.take()) {
+            (home.0)(Self { way: Some(way), home: None, writes: self.writes.take() });
         }
     }
 }
@@ -154,7 +171,7 @@ impl From<PipeWriter> for StdinWriter {
 impl AsyncWrite for StdinWriter {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let Some(pipe) = &mut this.pipe else {
+        let Some(way) = &mut this.way else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         if let Some(writes) = &mut this.writes {
@@ -164,12 +181,15 @@ impl AsyncWrite for StdinWriter {
                 Interference::Fail(error) => return Poll::Ready(Err(error)),
             }
         }
-        let written = ready!(pipe.poll_write(cx, data));
+        let written = ready!(match way {
+            Way::Pipe(pipe) => pipe.poll_write(cx, data),
+            Way::Terminal(terminal) => Pin::new(terminal).poll_write(cx, data),
+        });
         if let Some(writes) = &mut this.writes {
             writes.done();
         }
         if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-            this.pipe = None;
+            this.way = None;
         }
         Poll::Ready(written)
     }
@@ -179,9 +199,13 @@ impl AsyncWrite for StdinWriter {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes the pipe; done at once, also when it is closed already.
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pipe = None;
-        Poll::Ready(Ok(()))
+    /// Closes a pipe, at once, also when it is closed already; types the end at a terminal.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = match &mut self.way {
+            Some(Way::Terminal(terminal)) => ready!(terminal.poll_end_of_input(cx)),
+            Some(Way::Pipe(_)) | None => Ok(()),
+        };
+        self.way = None;
+        Poll::Ready(ended.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }))
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    EndReason, Event, Hub, HubOptions, Pty, PtySize, StreamErrorKind, SubscribeOptions, pump_pair,
+    EndInfo, EndReason, Event, Hub, HubOptions, Pty, PtySize, StdinWriter, StreamErrorKind, SubscribeOptions, pump_pair,
 };
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::tcgetwinsize;
@@ -49,14 +49,19 @@ async fn a_background_process_does_not_hold_the_end_back() {
     let (master, mut workload) = terminal();
     let background = workload.try_clone().unwrap();
     let pty = Pty::from_master(master).unwrap();
-    workload.write_all(b"bye").unwrap();
+    // As much as there is room for: several reads of it.
+    workload.set_nonblocking();
+    let (mut written, line) = (0, [b'x'; 100]);
+    while let Ok(len) = workload.write(&line) {
+        written += len;
+    }
+    assert!(written > 4096, "{written}");
     drop(workload);
     let hub = Hub::new(HubOptions::default());
-    let mut reader = hub.subscribe(SubscribeOptions::default());
+    let reader = hub.subscribe(SubscribeOptions::default());
     let grace = Some(std::time::Duration::ZERO);
     assert_eq!(pump_pair(Some(pty.reader().unwrap()), None, hub, async {}, grace).await, EndReason::Leaked);
-    let Some(Event::Chunk(chunk)) = reader.recv().await else { panic!("what was written comes first") };
-    assert_eq!(chunk.data, "bye");
+    assert_eq!(reader.collect(1 << 20).await.to_vec().len(), written, "what was written comes first");
     drop(background);
 }
 
@@ -108,6 +113,89 @@ async fn a_keyboard_that_nobody_reads_makes_only_its_writer_wait() {
     let more_than_fits = vec![b'\n'; 1 << 20];
     assert!(keyboard.write_all(&more_than_fits).now_or_never().is_none());
     drop(workload);
+}
+
+/// One end for the line that was begun, one for the input.
+#[tokio::test]
+async fn an_end_behind_half_a_line_is_typed_twice() {
+    for (text, read) in
+        [("half", "half"), ("whole\n", "whole\n"), ("return\r", "return\n"), ("gone\u{15}", ""), ("", "")]
+    {
+        let (master, mut workload) = terminal();
+        let pty = Pty::from_master(master).unwrap();
+        let mut stdin = StdinWriter::typing(pty.writer().unwrap());
+        stdin.write_all_bytes(text.into()).await.unwrap();
+        stdin.shutdown().await.unwrap();
+        assert!(stdin.is_closed());
+        let mut all = String::new();
+        workload.read_to_string(&mut all).unwrap();
+        assert_eq!(all, read, "{text:?}");
+        // Nothing is left for the next reader: one end was not one too many.
+        workload.set_nonblocking();
+        assert_eq!(workload.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "{text:?}");
+    }
+}
+
+fn raw(workload: &File) {
+    let mut modes = rustix::termios::tcgetattr(workload).unwrap();
+    modes.make_raw();
+    rustix::termios::tcsetattr(workload, rustix::termios::OptionalActions::Now, &modes).unwrap();
+}
+
+trait Nonblocking {
+    fn set_nonblocking(&self);
+}
+
+impl Nonblocking for File {
+    fn set_nonblocking(&self) {
+        let flags = rustix::fs::fcntl_getfl(self).unwrap();
+        rustix::fs::fcntl_setfl(self, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    }
+}
+
+/// No byte of a mebibyte is lost at a reader that reads less than is typed, and a raw terminal knows no end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_at_a_raw_terminal_comes_whole_and_without_an_end() {
+    let (master, mut workload) = terminal();
+    raw(&workload);
+    let pty = Pty::from_master(master).unwrap();
+    let mut stdin = StdinWriter::typing(pty.writer().unwrap());
+    let data: bytes::Bytes = (0..1024 * 1024_u32).map(|at| (at % 251) as u8).collect();
+    let expected = data.clone();
+    let reading = std::thread::spawn(move || {
+        let mut all = vec![0; expected.len()];
+        for piece in all.chunks_mut(1000) {
+            workload.read_exact(piece).unwrap();
+        }
+        assert!(all == expected, "another mebibyte");
+        workload
+    });
+    stdin.write_all_bytes(data).await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let mut workload = reading.join().unwrap();
+    workload.set_nonblocking();
+    assert_eq!(workload.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Whoever waits for room is told, and the terminal is hung up as soon as its pump has gone with its hub.
+#[tokio::test]
+async fn a_hang_up_takes_the_keyboard_away_and_ends_what_is_read() {
+    let (master, mut workload) = terminal();
+    raw(&workload);
+    let pty = Pty::from_master(master).unwrap();
+    let mut stdin = StdinWriter::typing(pty.writer().unwrap());
+    let hub = Hub::new(HubOptions::default());
+    let pump = tokio::spawn(pump_pair(Some(pty.reader().unwrap()), None, hub.clone(), pending(), None));
+    let more_than_fits = vec![b'x'; 1 << 20];
+    let mut writing = Box::pin(stdin.write_all(&more_than_fits));
+    assert!(writing.as_mut().now_or_never().is_none());
+    pty.hang_up();
+    assert_eq!(writing.await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    stdin.shutdown().await.unwrap();
+    hub.close(EndInfo::default());
+    assert_eq!(pump.await.unwrap(), EndReason::Eof);
+    assert_eq!(workload.read(&mut [0; 8]).unwrap(), 0, "hung up");
+    assert!(workload.write_all(b"x").is_err());
 }
 
 #[tokio::test]
