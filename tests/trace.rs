@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain;
 use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL, PRESENT};
-use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio, namespaces};
+use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio, WindowSize, namespaces};
 use orangery_runtime::{ContainerSpec, ProcessSpec, Started};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::{Host, Scene, trial, wait};
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     orangery_tests::main(&[
         trial!(the_default_container, Strace),
         trial!(a_container_without_init, Strace),
+        trial!(a_process_with_a_terminal, Strace),
         trial!(a_rich_container, Strace),
         trial!(an_image_under_an_overlay, Strace, Busybox),
         trial!(the_hosts_root_and_network, Strace),
@@ -42,6 +43,15 @@ fn a_container_without_init(scene: &Scene) {
         let mut spec = host.spec("pid1");
         spec.without_init = true;
         (spec, probe(&["true"]))
+    });
+}
+
+fn a_process_with_a_terminal(scene: &Scene) {
+    compare(scene, |host| {
+        let mut main = probe(&["true"]);
+        (main.stdout, main.stderr) = (Stdio::Null, Stdio::Null);
+        main.tty = Some(WindowSize { rows: 5, columns: 7 });
+        (host.spec("tty"), main)
     });
 }
 

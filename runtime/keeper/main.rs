@@ -34,6 +34,7 @@ mod steps;
 mod stub;
 mod sweep;
 mod sys;
+mod terminal;
 mod trace;
 #[allow(dead_code)] // shared with the planner, which uses the rest
 #[path = "../src/plan/wire.rs"]

@@ -109,10 +109,13 @@ pub struct Started {
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
     /// Our end of its standard input, where [`spec::Stdio::Piped`] was asked for.
     pub stdin: Option<OwnedFd>,
-    /// Our end of its standard output.
+    /// Our end of its standard output. Of a process with a terminal: the master, open once more.
     pub stdout: Option<OwnedFd>,
     /// Our end of its standard error.
     pub stderr: Option<OwnedFd>,
+    /// The master of its terminal, where [`ProcessSpec::tty`] was asked for. The terminal is hung up when this and
+    /// [`Started::stdout`] are closed.
+    pub tty: Option<OwnedFd>,
     /// Who answers the calls that its filters ask about: for [`seccomp::Listener`]. `None` where no filter asks.
     pub listener: Option<OwnedFd>,
     /// The group that carries its own limits, where it has any.

@@ -160,10 +160,11 @@ pub fn command(argv: &[&str]) -> ProcessSpec {
     process
 }
 
-/// Read a started process's output and wait for its end.
+/// Read a started process's output and wait for its end. What is printed to a terminal is not read.
 pub async fn outcome(started: Started) -> Outcome {
-    let Started { stdin, stdout, stderr, exit, .. } = started;
+    let Started { stdin, stdout, stderr, exit, tty, .. } = started;
     drop(stdin);
+    let (_printed, stdout) = if tty.is_some() { (stdout, None) } else { (None, stdout) };
     let read = async |pipe: Option<std::os::fd::OwnedFd>| match pipe {
         Some(pipe) => wait::all(pipe).await,
         None => String::new(),

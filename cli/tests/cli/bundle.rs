@@ -172,7 +172,7 @@ fn refused_fields() {
         ("ociVersion", "/ociVersion", json!("2.0.0")),
         ("root", "/root", Value::Null),
         ("process", "/process", Value::Null),
-        ("process.terminal", "/process/terminal", json!(true)),
+        ("process.consoleSize", "/process/consoleSize", json!({"height": 70_000, "width": 80})),
         ("process.apparmorProfile", "/process/apparmorProfile", json!("p")),
         ("mounts[3]", "/mounts/3", json!({"destination": "/data", "type": "nfs", "source": "a:/b"})),
         ("linux.seccomp", "/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})),

@@ -157,7 +157,7 @@ impl Core {
             None => {
                 let main = self.main.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let twice = || Error::new(ErrorKind::State, "the container was started already");
-                self.exec_checked(main.ok_or_else(twice)?).await
+                self.exec_checked(main.ok_or_else(twice)?, true).await
             }
         }
     }
@@ -191,10 +191,10 @@ impl Core {
         let checked = check::check_further(spec, &self.container, root, machine, &cgroups);
         let checked = checked.map_err(Errors::into_one)?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
-        self.exec_checked(checked).await
+        self.exec_checked(checked, false).await
     }
 
-    async fn exec_checked(&self, process: CheckedProcess) -> Result<Started, Error> {
+    async fn exec_checked(&self, process: CheckedProcess, main: bool) -> Result<Started, Error> {
         let (id, faults) = (self.container.id.as_str(), &self.inner.faults);
         let trees = self.own_trees(&process).await?;
         let own = self.own_group(&process.spec().limits).await?;
@@ -204,16 +204,17 @@ impl Core {
         let joining = Joining {
             tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
             trees: trees.iter().map(|(index, _)| *index).collect(),
+            console: main && self.joining.console,
             ..self.joining.clone()
         };
         let plan = process::plan(&process, &joining, &self.inner.machine);
         plan.fits()?;
         let plan = faults.plan(id, plan, Point::ProcessStep);
         let (report_read, report_write) = stdio::pipe()?;
-        let mut ends = stdio::open(process.spec(), self.inner.owner(&process, self.joining.ids.as_ref()))?;
+        let mut ends = stdio::open(&process, self.inner.owner(&process, self.joining.ids.as_ref()))?;
         let mut supply = Supply::new(report_write);
-        supply.stdio = some(std::mem::take(&mut ends.theirs));
-        supply.channel = ends.listen(process.listens())?;
+        supply.stdio = std::mem::take(&mut ends.theirs);
+        supply.channel = ends.channel()?;
         supply.init = Some(self.init_pidfd()?);
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((wire::JOIN_CGROUP, Some(self.of_init("ns/cgroup", OFlags::RDONLY)?)));

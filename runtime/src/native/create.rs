@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
-use crate::plan::wire::NEWCGROUP;
+use crate::plan::wire::{NEWCGROUP, NEWNS};
 use crate::plan::{Need, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, Network, ProcessSpec};
@@ -239,6 +239,7 @@ async fn born(
         ids: allotment.ids,
         trees: Vec::new(),
         disk: spec.container().disk,
+        console: !spec.joins(NEWNS),
     };
     Ok((spec, joining, before, born))
 }
@@ -277,10 +278,10 @@ async fn ask(
     let mut waiting = None;
     if spec.container().without_init {
         let (gate_read, gate_write) = stdio::gate()?;
-        let mut opened = stdio::open(spec.main().spec(), inner.owner(spec.main(), allotment.ids.as_ref()))?;
+        let mut opened = stdio::open(spec.main(), inner.owner(spec.main(), allotment.ids.as_ref()))?;
         supply.gate = Some(gate_read);
-        supply.stdio = some(std::mem::take(&mut opened.theirs));
-        supply.channel = opened.listen(spec.main().listens())?;
+        supply.stdio = std::mem::take(&mut opened.theirs);
+        supply.channel = opened.channel()?;
         waiting = Some((gate_write, opened));
     }
     let fds = supply.all(&plan, group)?;
@@ -332,7 +333,8 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let own_network = spec.container().network == Network::None;
     let disk = spec.container().disk;
     let governs_cgroups = spec.governs(NEWCGROUP);
-    let joining = Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk };
+    let console = !spec.joins(NEWNS);
+    let joining = Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk, console };
     let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))
 }

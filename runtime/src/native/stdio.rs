@@ -9,7 +9,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::reach::received;
 use crate::error::Error;
 use crate::plan::wire::Purpose;
-use crate::spec::{ProcessSpec, Stdio};
+use crate::spec::Stdio;
+use crate::spec::check::CheckedProcess;
 use crate::{Exit, Started};
 
 /// Who the pipes of a process belong to, outside; `None`: to us, as they are.
@@ -18,20 +19,30 @@ pub(super) type Owner = Option<(u32, u32)>;
 /// Both sides of a process's standard streams.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// Descriptors 0, 1 and 2 of the process.
-    pub(super) theirs: Vec<OwnedFd>,
+    /// Descriptors 0, 1 and 2 of the process, unless it makes them itself, and what is preserved.
+    pub(super) theirs: Vec<Option<OwnedFd>>,
     /// Our ends, where pipes were asked for.
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
-    /// Our end of the channel that the listener of its filter comes over, where there is one.
+    /// Our end of the channel that its plan sends over, and what it sends, in this order.
     channel: Option<OwnedFd>,
+    sends: Sends,
+}
+
+/// What the plan of a process makes for us.
+#[derive(Clone, Copy, Debug)]
+struct Sends {
+    /// The master of its terminal.
+    tty: bool,
+    /// The listener of its filter.
+    listener: bool,
 }
 
 impl Ends {
-    /// Their end of a channel for the listener, for a process whose filter asks.
-    pub(super) fn listen(&mut self, listens: bool) -> Result<Option<OwnedFd>, Error> {
-        if !listens {
+    /// Their end of the channel, for a process whose plan sends something.
+    pub(super) fn channel(&mut self) -> Result<Option<OwnedFd>, Error> {
+        if !self.sends.tty && !self.sends.listener {
             return Ok(None);
         }
         let (ours, theirs) = channel()?;
@@ -46,9 +57,15 @@ impl Ends {
         pidfd: Arc<OwnedFd>,
         exit: tokio::sync::oneshot::Receiver<Exit>,
     ) -> Result<Started, Error> {
-        let Self { stdin, stdout, stderr, channel, .. } = self;
-        let listener = channel.map(|channel| received(&channel, Purpose::Listener)).transpose()?;
-        Ok(Started { pid, pidfd, exit, stdin, stdout, stderr, listener, group: None })
+        let sent = |wanted: bool, purpose| {
+            let channel = self.channel.as_ref().filter(|_| wanted);
+            channel.map(|channel| received(channel, purpose)).transpose()
+        };
+        let tty = sent(self.sends.tty, Purpose::PtyMaster)?;
+        let listener = sent(self.sends.listener, Purpose::Listener)?;
+        let shown = tty.as_ref().map(|master| duplicate(master.as_fd(), "tty")).transpose()?;
+        let Self { stdin, stdout, stderr, .. } = self;
+        Ok(Started { pid, pidfd, exit, stdin, stdout: stdout.or(shown), stderr, tty, listener, group: None })
     }
 }
 
@@ -98,14 +115,25 @@ fn duplicate(fd: std::os::fd::BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Er
     fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error).with_field(field))
 }
 
-/// Open what the spec asks for.
-pub(super) fn open(spec: &ProcessSpec, owner: Owner) -> Result<Ends, Error> {
-    let (in_theirs, stdin) = one(&spec.stdin, true, "stdin", owner)?;
-    let (out_theirs, stdout) = one(&spec.stdout, false, "stdout", owner)?;
-    let (err_theirs, stderr) = one(&spec.stderr, false, "stderr", owner)?;
-    let mut theirs = vec![in_theirs, out_theirs, err_theirs];
-    for fd in &spec.preserved {
-        theirs.push(duplicate(fd.as_fd(), "preserved")?);
+/// Open what is asked for. A terminal is made by the process itself.
+pub(super) fn open(process: &CheckedProcess, owner: Owner) -> Result<Ends, Error> {
+    let spec = process.spec();
+    let sends = Sends { tty: spec.tty.is_some(), listener: process.listens() };
+    let mut ends = Ends { theirs: Vec::new(), stdin: None, stdout: None, stderr: None, channel: None, sends };
+    if sends.tty {
+        ends.theirs.resize_with(3, || None);
+    } else {
+        let mut stream = |stdio, input, field| {
+            let (theirs, ours) = one(stdio, input, field, owner)?;
+            ends.theirs.push(Some(theirs));
+            Ok::<_, Error>(ours)
+        };
+        ends.stdin = stream(&spec.stdin, true, "stdin")?;
+        ends.stdout = stream(&spec.stdout, false, "stdout")?;
+        ends.stderr = stream(&spec.stderr, false, "stderr")?;
     }
-    Ok(Ends { theirs, stdin, stdout, stderr, channel: None })
+    for fd in &spec.preserved {
+        ends.theirs.push(Some(duplicate(fd.as_fd(), "preserved")?));
+    }
+    Ok(ends)
 }

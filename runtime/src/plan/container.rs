@@ -60,7 +60,7 @@ pub fn plan(cx: &Context<'_>) -> Plan {
             b.on(Op::Wait, gate, 0);
         }
         process::rlimits(b, cx.spec.main(), cx.machine);
-        process::steps(b, cx.spec.main(), cx.machine, cx.allotment.ids.as_ref());
+        process::steps(b, cx.spec.main(), cx.machine, cx.allotment.ids.as_ref(), !cx.spec.joins(NEWNS));
     } else {
         stub(b, cx.machine);
     }

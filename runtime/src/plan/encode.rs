@@ -465,6 +465,18 @@ impl Builder {
         dst
     }
 
+    /// The other end of a pseudoterminal.
+    pub fn open_peer(&mut self, master: Slot, flags: u64) -> Slot {
+        let dst = self.slot();
+        self.push(Step { op: Op::OpenPeer, dst: dst.0, a: master.0, x: flags, ..EMPTY });
+        dst
+    }
+
+    /// The size of a terminal's window.
+    pub fn window_size(&mut self, terminal: Slot, rows: u16, columns: u16) -> &mut Self {
+        self.push(Step { op: Op::WindowSize, a: terminal.0, x: rows.into(), y: columns.into(), ..EMPTY })
+    }
+
     /// Send a descriptor over the channel.
     pub fn send(&mut self, channel: Slot, fd: Slot, purpose: wire::Purpose) -> &mut Self {
         self.push(Step { op: Op::SendFd, a: channel.0, b: fd.0, x: u64::from(purpose as u8), ..EMPTY })

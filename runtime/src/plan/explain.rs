@@ -185,7 +185,11 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Socket => format!("make a socket of family {}, type {}", step.x, step.y),
         Op::Quit => "end: this is all that it was for".into(),
         Op::Umount => format!("unmount {s}"),
+        Op::Chown if s.is_empty() => format!("give {a} to {}", step.x),
         Op::Chown => format!("give {s} to {}:{}", step.x, step.y),
+        Op::OpenPeer => format!("open the terminal behind {a}"),
+        Op::WindowSize => format!("it has {} rows of {} columns", step.x, step.y),
+        Op::ControllingTerminal => format!("{a} controls the session"),
     }
 }
 
@@ -280,6 +284,11 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Socket => one(format!("{dst} = socket({}, {})", step.x, step.y)),
         Op::Quit => one("exit_group(0)".into()),
         Op::Chown => one(format!("fchownat({a}, {s:?}, {}, {})", step.x, step.y)),
+        Op::OpenPeer => {
+            vec![format!("ioctl({a}, TIOCSPTLCK, 0)"), format!("{dst} = ioctl({a}, TIOCGPTPEER, {:#x})", step.x)]
+        }
+        Op::WindowSize => one(format!("ioctl({a}, TIOCSWINSZ, {} {})", step.x, step.y)),
+        Op::ControllingTerminal => one(format!("ioctl({a}, TIOCSCTTY, 0)")),
     }
 }
 

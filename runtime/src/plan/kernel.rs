@@ -5,7 +5,7 @@
 use super::container::Context;
 use super::encode::{Builder, Slot};
 use super::rootfs::{NODEV, NOEXEC, NOFOLLOW, NOSUID, PATH_DIR, PRIVATE, RDONLY, Root, STRICT, may_make, target};
-use super::wire::{NEWCGROUP, NEWNET, OPTIONAL, Op, PRESENT};
+use super::wire::{EXIST_OK, NEWCGROUP, NEWNET, OPTIONAL, Op, PRESENT};
 use super::{hidden, mounts};
 use crate::spec::{Device, Network};
 
@@ -70,6 +70,11 @@ pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         b.move_mount(queue, dev, "mqueue");
     }
     mounts::device_points(b, cx, dev);
+    if cx.spec.main().spec().tty.is_some() {
+        // The terminal goes there as soon as there is one.
+        b.field("tty").make_file(dev, "console", 0o600, None, Slot::CWD).tolerate(EXIST_OK);
+    }
+    b.field("");
     b.mount_attr(dev, RDONLY, 0, false);
 }
 

@@ -19,6 +19,7 @@ pub mod reach;
 mod rootfs;
 #[cfg(test)]
 mod tests;
+mod tty;
 pub mod wire;
 
 pub use encode::{Builder, Need, Plan};

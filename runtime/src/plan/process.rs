@@ -7,6 +7,7 @@ use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
+use super::tty;
 use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Disk, Resource};
@@ -34,6 +35,8 @@ pub struct Joining {
     pub trees: Vec<u16>,
     /// The size of its own tmpfs mounts, where they have none.
     pub disk: Disk,
+    /// A terminal of its own is the container's console: it is the main process of a container with mounts of its own.
+    pub console: bool,
 }
 
 impl Joining {
@@ -51,8 +54,9 @@ pub const CGROUP_NAMESPACE: Need = Need::Namespace(wire::JOIN_CGROUP);
 /// The descriptors that a process needs.
 pub(super) fn needs(process: &CheckedProcess) -> Vec<Need> {
     let preserved = u16::try_from(process.spec().preserved.len()).unwrap_or(u16::MAX);
-    let channel = process.listens().then_some(Need::Channel);
-    (0..3).map(Need::Stdio).chain((0..preserved).map(Need::Preserved)).chain(channel).collect()
+    let tty = process.spec().tty.is_some();
+    let channel = (tty || process.listens()).then_some(Need::Channel);
+    (0..if tty { 0 } else { 3 }).map(Need::Stdio).chain((0..preserved).map(Need::Preserved)).chain(channel).collect()
 }
 
 /// The plan that starts `process` in a container.
@@ -71,7 +75,7 @@ pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> P
     let binds = own_mounts::sources(&mut b, process);
     join(&mut b, process, joining, machine);
     own_mounts::steps(&mut b, process, joining, &binds);
-    steps(&mut b, process, machine, joining.ids.as_ref());
+    steps(&mut b, process, machine, joining.ids.as_ref(), joining.console);
     b.finish()
 }
 
@@ -109,15 +113,16 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
 }
 
 /// From inside the namespaces to `execve`, for a process whose [`rlimits`] are set.
-pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine, ids: Option<&IdMap>) {
+pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine, ids: Option<&IdMap>, console: bool) {
     let spec = process.spec();
     b.field("").op(Op::Setsid, 0, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
+    let tty = tty::steps(b, process, ids, console);
     credentials(b, process, ids);
     b.field("umask").op(Op::Umask, spec.umask.unwrap_or(0o022).into(), 0, 0);
     let cwd = spec.cwd.as_deref().map_or(OsStr::new("/"), |cwd| cwd.as_os_str());
     b.field("cwd").on_path(Op::Chdir, Slot::CWD, cwd, 0);
-    descriptors(b, process);
+    descriptors(b, process, tty);
     // Last: moving descriptors out of the way needs numbers above what the process may be allowed.
     let (soft, hard) = nofile(process, machine);
     b.field("rlimits").op(Op::Rlimit, NOFILE, soft, hard);
@@ -182,7 +187,7 @@ fn credentials(b: &mut Builder, process: &CheckedProcess, ids: Option<&IdMap>) {
 }
 
 /// Exactly 0, 1, 2 and what is preserved; everything else is closed by the exec at the latest.
-fn descriptors(b: &mut Builder, process: &CheckedProcess) {
+fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
     b.field("stdio");
     let count = process.spec().preserved.len();
     let slot = |b: &Builder, need: Need| b.received(need).unwrap_or(Slot::CWD);
@@ -196,7 +201,7 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess) {
         }
     }
     for n in 0..3 {
-        let stdio = slot(b, Need::Stdio(n));
+        let stdio = tty.unwrap_or_else(|| slot(b, Need::Stdio(n)));
         b.on(Op::Install, stdio, n.into());
     }
     for (n, slot) in preserved.iter().enumerate() {

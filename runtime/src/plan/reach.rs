@@ -5,12 +5,8 @@
 
 use super::encode::{Builder, Need, Plan, Slot};
 use super::process::Joining;
+use super::tty;
 use super::wire::{NEWNET, NEWNS, NEWUSER, Op, Purpose};
-
-/// `openat2`: RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT.
-const INSIDE: u64 = 0x02 | 0x04 | 0x10;
-/// `DEVPTS_SUPER_MAGIC`.
-const DEVPTS: u64 = 0x1cd1;
 
 fn begin() -> (Builder, Slot, Slot) {
     let b = Builder::new(&[Need::Init, Need::Channel]);
@@ -45,9 +41,6 @@ pub fn pty(joining: &Joining, user: (u32, u32)) -> Plan {
     let own = if joining.ids.is_some() { NEWUSER } else { 0 };
     b.on(Op::SetNs, init, NEWNS | own);
     b.op(Op::SetIds, user.0.into(), user.1.into(), 0);
-    let flags = u64::from((libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC).unsigned_abs());
-    let master = b.open(Slot::CWD, "/dev/pts/ptmx", flags, INSIDE);
-    // Whatever the workload has put there is not taken for a terminal.
-    b.on(Op::CheckFs, master, DEVPTS);
+    let master = tty::open_master(&mut b);
     end(b, channel, master, Purpose::PtyMaster)
 }

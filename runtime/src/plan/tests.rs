@@ -12,7 +12,9 @@ use super::process::{self, Joining};
 use super::{Machine, Need, Plan, explain, wire};
 use crate::cgroup::Cgroups;
 use crate::spec::check::{CheckedSpec, check};
-use crate::spec::{Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Resource, Rootfs, User};
+use crate::spec::{
+    Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Resource, Rootfs, Stdio, User, WindowSize,
+};
 
 fn machine(enters_pidns: bool) -> Machine {
     Machine {
@@ -148,6 +150,64 @@ fn a_process_joins_and_becomes_its_user() {
         accepted(&plan);
         insta::assert_snapshot!(format!("a_process_enters_itself_{enters_pidns}"), text(&plan));
     }
+}
+
+/// In its own session, with the rights of the container's root and as that, so that the terminal can be given to the user;
+/// and the same terminal three times.
+#[test]
+fn a_terminal_is_made_before_rights_are_given_up() {
+    let mut main = command();
+    main.user = User::Ids { uid: 1000, gid: 1000 };
+    main.tty = Some(WindowSize { rows: 5, columns: 7 });
+    let joining = Joining { ids: Some(IdMap::range((0, 0), 65_536)), console: true, ..Joining::default() };
+    let plan = process::plan(checked(spec(), main).main(), &joining, &machine(true));
+    accepted(&plan);
+    assert!(!plan.needs().iter().any(|need| matches!(need, Need::Stdio(_))), "{:?}", plan.needs());
+    let ours: Vec<_> = explain::lines(&plan).into_iter().filter(|line| line.field == "tty").collect();
+    let words: Vec<_> = ours.iter().map(|line| line.op).collect();
+    assert_eq!(
+        words,
+        [
+            "setids",
+            "open",
+            "check-fs",
+            "open-peer",
+            "window-size",
+            "chown",
+            "clone-tree",
+            "open",
+            "move-mount",
+            "close",
+            "close",
+            "controlling-terminal",
+            "send-fd",
+            "close"
+        ]
+    );
+    let at = |op: wire::Op| plan.steps().position(|step| step.op == op).unwrap();
+    let (first, last) = (usize::from(ours[0].step), usize::from(ours[13].step));
+    assert!(at(wire::Op::Setsid) < first && last < at(wire::Op::SetGroups) && last < at(wire::Op::CapSet));
+    let peer = plan.steps().find(|step| step.op == wire::Op::OpenPeer).unwrap().dst;
+    let installed: Vec<_> =
+        plan.steps().filter(|step| step.op == wire::Op::Install).map(|step| (step.a, step.x)).collect();
+    assert_eq!(installed, [(peer, 0), (peer, 1), (peer, 2)]);
+    // A further process's terminal is nobody's console.
+    let further = Joining { console: false, ..joining };
+    let mut main = command();
+    main.tty = Some(WindowSize::default());
+    let plan = process::plan(checked(spec(), main).main(), &further, &machine(true));
+    assert!(!plan.steps().any(|step| matches!(step.op, wire::Op::MoveMount | wire::Op::Chown)));
+}
+
+#[test]
+fn a_terminal_excludes_streams_of_their_own() {
+    let file = || Stdio::Fd(std::sync::Arc::new(std::fs::File::open("/dev/null").unwrap().into()));
+    let mut main = command();
+    main.tty = Some(WindowSize { rows: 0, columns: 80 });
+    (main.stdin, main.stdout, main.stderr) = (file(), Stdio::Piped, file());
+    let errors = check(spec(), main, &machine(true), &Cgroups::none("a test")).unwrap_err();
+    let fields: Vec<_> = errors.0.iter().filter_map(crate::Error::field).collect();
+    assert_eq!(fields, ["tty", "stdin", "stdout", "stderr"]);
 }
 
 #[test]

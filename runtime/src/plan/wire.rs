@@ -188,6 +188,13 @@ ops! {
     Socket = 50, "socket";
     /// `exit_group(0)`: a plan that runs nothing has done what it was for.
     Quit = 51, "quit";
+    /// Unlock the other end of the pseudoterminal whose master is slot `a` (TIOCSPTLCK) and open it with flags `x` into
+    /// `dst` (TIOCGPTPEER).
+    OpenPeer = 52, "open-peer";
+    /// `ioctl(a, TIOCSWINSZ)`: `x` rows, `y` columns.
+    WindowSize = 53, "window-size";
+    /// `ioctl(a, TIOCSCTTY)`: it controls the session that was just made.
+    ControllingTerminal = 54, "controlling-terminal";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -417,6 +424,8 @@ fn uses(op: Op) -> Uses {
         | Op::CheckDevice
         | Op::CheckFs
         | Op::SetNs
+        | Op::WindowSize
+        | Op::ControllingTerminal
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },
@@ -425,7 +434,7 @@ fn uses(op: Op) -> Uses {
             Uses { s: Text::One, ..none }
         }
         Op::OpenTree | Op::Open => Uses { dst: true, a: May, b: May, s: Text::One, ..none },
-        Op::CloneTree => Uses { dst: true, a: Must, ..none },
+        Op::CloneTree | Op::OpenPeer => Uses { dst: true, a: Must, ..none },
         Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::MountAttr => Uses { a: Must, b: May, s: Text::One, ..none },
@@ -522,6 +531,7 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
                 step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May)
             }
             Op::SetGroups => step.n.is_multiple_of(4),
+            Op::WindowSize => u16::try_from(step.x).is_ok() && u16::try_from(step.y).is_ok(),
             Op::SendFd => u8::try_from(step.x).is_ok_and(|number| Purpose::from_u8(number).is_some()),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS
             Op::Prctl => matches!(step.x, 4 | 8 | 28 | 38),

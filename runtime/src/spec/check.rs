@@ -12,7 +12,7 @@ pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
 use super::{
     Access, Caps, ContainerSpec, Limits, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace, filters, mount,
-    namespaces, rootfs,
+    namespaces, rootfs, tty,
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
@@ -237,6 +237,7 @@ pub fn check_process(
 ) -> Result<CheckedProcess, Errors> {
     let mut no = Refusals(Vec::new());
     check_strings(&mut no, &spec);
+    tty::check(&mut no, &spec);
     let resolved = resolve_user(&spec.user, container, root);
     let resolved = match resolved {
         Ok(resolved) => Some(resolved),

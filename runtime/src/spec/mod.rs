@@ -25,12 +25,14 @@ pub mod oci;
 pub mod rlimit;
 mod rootfs;
 pub mod size;
+mod tty;
 pub mod user;
 
 pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
 pub use mount::{Device, Mount, MountSource, Propagation, Seen};
 pub use rlimit::{Resource, Rlimit};
+pub use tty::WindowSize;
 
 /// What a container's `/` is.
 ///
@@ -312,6 +314,10 @@ pub struct ProcessSpec {
     pub stdout: Stdio,
     /// Standard error.
     pub stderr: Stdio,
+    /// A pseudoterminal of its own, in the container's devpts: it is all three standard streams and controls the process's
+    /// session; the main process's is /dev/console too. Of the streams only [`ProcessSpec::stdin`] may then be
+    /// [`Stdio::Piped`], which makes no difference here.
+    pub tty: Option<WindowSize>,
     /// Further descriptors, given the numbers 3, 4, ... in this order.
     pub preserved: Vec<Arc<OwnedFd>>,
     /// Of a further process only: mounts that it and its children alone see, in order.

@@ -10,7 +10,7 @@ use oci_spec::runtime as oci;
 
 use super::{
     Access, CapSet, Caps, ContainerSpec, CpuQuota, Mount, MountSource, Network, ProcessSpec, Propagation, Resource,
-    Rlimit, Rootfs, Seccomp, User, UserNamespace,
+    Rlimit, Rootfs, Seccomp, User, UserNamespace, WindowSize,
 };
 use crate::error::{Error, Errors};
 
@@ -263,7 +263,6 @@ fn rest_of_linux(no: &mut Refusals, linux: &oci::Linux, container: &mut Containe
 }
 
 fn convert_process(no: &mut Refusals, process: &oci::Process) -> ProcessSpec {
-    no.unsupported("process.terminal", process.terminal().unwrap_or(false));
     no.unsupported("process.apparmorProfile", process.apparmor_profile().is_some());
     no.unsupported("process.selinuxLabel", process.selinux_label().is_some());
     no.unsupported("process.scheduler", process.scheduler().is_some());
@@ -290,8 +289,26 @@ fn convert_process(no: &mut Refusals, process: &oci::Process) -> ProcessSpec {
         // A bundle without `linux.seccomp` asks for none.
         seccomp: Seccomp::Unconfined,
         oom_score_adj: process.oom_score_adj(),
+        tty: convert_tty(no, process),
         ..ProcessSpec::default()
     }
+}
+
+/// A console without a size has the default one, and so has one of 0 by 0: that is how others write "not given".
+fn convert_tty(no: &mut Refusals, process: &oci::Process) -> Option<WindowSize> {
+    let size = match process.console_size() {
+        Some(size) if (size.height(), size.width()) != (0, 0) => {
+            match (u16::try_from(size.height()), u16::try_from(size.width())) {
+                (Ok(rows), Ok(columns)) if rows > 0 && columns > 0 => WindowSize { rows, columns },
+                _ => {
+                    no.add("process.consoleSize", "height and width are from 1 to 65535");
+                    WindowSize::default()
+                }
+            }
+        }
+        _ => WindowSize::default(),
+    };
+    process.terminal().unwrap_or(false).then_some(size)
 }
 
 fn convert_caps(no: &mut Refusals, caps: &oci::LinuxCapabilities) -> Caps {
@@ -364,10 +381,23 @@ mod tests {
     fn every_unsupported_field_is_named_at_once() {
         let json = SMALL
             .replace(r#""linux":{"#, r#""hooks":{},"domainname":"d","linux":{"cgroupsPath":"/x","#)
-            .replace(r#""cwd":"/""#, r#""cwd":"/","terminal":true"#);
+            .replace(r#""cwd":"/""#, r#""cwd":"/","apparmorProfile":"p","consoleSize":{"height":0,"width":80}"#);
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
-        assert_eq!(fields, ["hooks", "domainname", "linux.cgroupsPath", "process.terminal"]);
+        assert_eq!(
+            fields,
+            ["hooks", "domainname", "linux.cgroupsPath", "process.apparmorProfile", "process.consoleSize"]
+        );
+    }
+
+    #[test]
+    fn a_terminal_has_the_size_of_the_console() {
+        let tty = |text: &str| from(&SMALL.replace(r#""cwd":"/""#, &format!(r#""cwd":"/",{text}"#))).unwrap().1.tty;
+        assert_eq!(tty(r#""terminal":true"#), Some(WindowSize::default()));
+        assert_eq!(tty(r#""terminal":true,"consoleSize":{"height":0,"width":0}"#), Some(WindowSize::default()));
+        let size = r#""consoleSize":{"height":5,"width":7}"#;
+        assert_eq!(tty(&format!(r#""terminal":true,{size}"#)), Some(WindowSize { rows: 5, columns: 7 }));
+        assert_eq!(tty(size), None, "without a terminal it is ignored");
     }
 
     #[test]

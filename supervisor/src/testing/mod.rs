@@ -232,6 +232,7 @@ impl FakeContainer {
             stdin,
             stdout,
             stderr: None,
+            tty: None,
             listener: None,
             group: None,
         })
