@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use orangery_io_stream::{Captured, Subscriber};
@@ -17,6 +18,7 @@ use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
 use crate::manager::msg::Birth;
+use crate::process::slot::CAPTURE_BUDGET;
 use crate::report::Report;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
@@ -125,10 +127,24 @@ impl Command {
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
     pub async fn spawn(self) -> Result<ContainerHandle, Error> {
-        self.start(false).await
+        self.start(None).await
     }
 
-    async fn start(self, capture: bool) -> Result<ContainerHandle, Error> {
+    /// [`Command::spawn`], with readers of standard output and standard error that are there before the first byte and lose
+    /// none: one that does not read holds the command up, for as long as it is kept.
+    ///
+    /// # Errors
+    /// As for [`Command::spawn`].
+    ///
+    /// # Cancel safety
+    /// As for [`Command::spawn`].
+    pub async fn spawn_with_output(self) -> Result<(ContainerHandle, Subscriber, Subscriber), Error> {
+        let handle = self.start(Some(Duration::MAX)).await?;
+        let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;
+        Ok((handle, stdout, stderr))
+    }
+
+    async fn start(self, capture: Option<Duration>) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, parts } = self;
         Template { sandbox, parts }.start(&supervisor?, capture, Birth::default()).await
     }
@@ -142,7 +158,7 @@ impl Command {
     /// Dropping the future kills and removes the container.
     pub async fn run(self) -> Result<Output, Error> {
         let capture = self.parts.capture;
-        let handle = self.start(true).await?;
+        let handle = self.start(Some(CAPTURE_BUDGET)).await?;
         // Nobody can take it.
         drop(handle.listener());
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;

@@ -6,6 +6,7 @@ mod properties;
 mod provided;
 mod reach;
 mod stats;
+mod tty;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -326,7 +327,9 @@ impl ProcessHandle {
         match stdin {
             Stdin::Bytes(bytes) => self.feed(bytes),
             Stdin::Kept => self.slot.keep_stdin.store(true, Ordering::Release),
-            Stdin::Null | Stdin::Piped => {}
+            // At a terminal that nobody types at.
+            Stdin::Null => drop(self.stdin()),
+            Stdin::Piped => {}
         }
     }
 

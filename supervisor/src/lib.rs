@@ -68,7 +68,7 @@ pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsPr
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs, Seccomp, User,
-    UserNamespace,
+    UserNamespace, WindowSize,
 };
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};

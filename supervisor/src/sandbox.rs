@@ -323,7 +323,7 @@ impl SandboxBuilder {
     }
 
     /// How long to wait for the end of the output after the exit, when something else still holds it; `None`: for ever.
-    /// Default: 2 s.
+    /// Default: 2 s. A terminal is never waited for: what it holds at the exit is its last.
     pub fn drain_grace(mut self, grace: Option<Duration>) -> Self {
         self.inner.drain_grace = grace;
         self

@@ -319,7 +319,7 @@ impl Supervisor {
         sandbox: &Sandbox,
         main: ProcessSpec,
         (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
-        (capture, log): (bool, Option<LogTo>),
+        (capture, log): (Option<Duration>, Option<LogTo>),
         birth: Birth,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());

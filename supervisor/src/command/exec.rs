@@ -89,7 +89,7 @@ impl ExecCommand {
 
     async fn start(self, capture: bool) -> Result<(ProcessHandle, Option<(Subscriber, Subscriber)>), Error> {
         let Self { container, mut parts } = self;
-        let log = parts.log.take();
+        let log = parts.take_log()?;
         let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
         let (spec, stdin) = parts.finish();
         let (reply, answer) = oneshot::channel();

@@ -7,6 +7,7 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
 
 use super::Stdin;
+use crate::error::Error;
 use crate::process::recording::LogTo;
 
 /// PATH of a command, unless it is given.
@@ -51,11 +52,21 @@ impl Parts {
         self.process.user = user;
     }
 
+    /// Where its output goes for good.
+    pub(crate) fn take_log(&mut self) -> Result<Option<LogTo>, Error> {
+        match self.log.take() {
+            Some(_) if self.process.tty.is_some() => {
+                Err(Error::invalid("log", "what a terminal prints goes into no log: it cannot be spliced"))
+            }
+            log => Ok(log),
+        }
+    }
+
     /// The process with its streams as they will be, and what to feed it.
     pub(crate) fn finish(self) -> (ProcessSpec, Stdin) {
         let Self { mut process, stdin, .. } = self;
         for stdio in [&mut process.stdout, &mut process.stderr] {
-            if matches!(stdio, Stdio::Null) {
+            if matches!(stdio, Stdio::Null) && process.tty.is_none() {
                 *stdio = Stdio::Piped;
             }
         }
@@ -232,6 +243,34 @@ macro_rules! process_setters {
         /// ```
         pub fn log(mut self, dir: impl Into<std::path::PathBuf>, options: orangery_io_stream::log::LogOptions) -> Self {
             self.parts.log = Some($crate::process::recording::LogTo { dir: dir.into(), options });
+            self
+        }
+
+        /// A terminal of its own, of 24 lines of 80 characters unless it has a size already: a pseudoterminal of the
+        /// container's own /dev/pts, which belongs to the process's user, is its three streams and controls its session. For
+        /// the main process it is /dev/console too.
+        ///
+        /// What it prints is one stream, [`stdout`](crate::ProcessHandle::stdout), in which every `\n` is `\r\n` until it
+        /// sets other modes. What it reads is typed by the writer of [`stdin`](Self::stdin), if there is to be one: there is no
+        /// end of file but the one that is typed (a shutdown of the writer, or the end of
+        /// [`Stdin::Bytes`](crate::Stdin::Bytes), does so where the terminal's modes know one), and a writer that goes has
+        /// ended nothing. [`resize`](crate::ProcessHandle::resize) and [`hang_up`](crate::ProcessHandle::hang_up) are for its
+        /// handle. Descriptors for single streams are refused beside it, naming the stream.
+        ///
+        /// ```no_run
+        /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+        /// let shell = supervisor.command("sh").tty(true).stdin(orangery::Stdin::Bytes("tty; exit\n".into())).run().await?;
+        /// assert!(String::from_utf8_lossy(&shell.stdout.to_vec()).contains("/dev/pts/0\r\n"));
+        /// # Ok(()) }
+        /// ```
+        pub fn tty(mut self, tty: bool) -> Self {
+            self.parts.process.tty = tty.then(|| self.parts.process.tty.unwrap_or_default());
+            self
+        }
+
+        /// [`tty`](Self::tty), of this size: neither may be zero.
+        pub fn tty_size(mut self, rows: u16, columns: u16) -> Self {
+            self.parts.process.tty = Some(orangery_runtime::spec::WindowSize { rows, columns });
             self
         }
 

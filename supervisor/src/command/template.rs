@@ -1,6 +1,7 @@
 //! A command apart from who runs it: what each incarnation of a service is made from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Command, Parts};
 use crate::blocking;
@@ -40,11 +41,11 @@ impl Template {
     pub(crate) async fn start(
         self,
         supervisor: &Supervisor,
-        capture: bool,
+        capture: Option<Duration>,
         birth: Birth,
     ) -> Result<ContainerHandle, Error> {
         let Self { sandbox, mut parts } = self;
-        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.log.take());
+        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.take_log()?);
         let (process, stdin) = parts.finish();
         let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth).await?;
         handle.process().provide(stdin);

@@ -13,7 +13,7 @@ use super::report;
 use super::slot::ContainerSlot;
 use super::wall;
 use crate::faults::{Faults, Site};
-use crate::process::slot::{Slot, Untaken};
+use crate::process::slot::{CAPTURE_BUDGET, Slot, Untaken};
 use crate::shard::Shards;
 
 /// Start another process in a running container and see it through.
@@ -29,7 +29,7 @@ pub(super) async fn exec(
     let began = Instant::now();
     let start = async {
         open_log(&slot, log).await?;
-        let captures = capture.then(|| slot.capture());
+        let captures = capture.then(|| slot.capture(CAPTURE_BUDGET));
         faults.pass_start(Site::Exec).await?;
         Ok((container.exec(spec).await?, captures))
     };

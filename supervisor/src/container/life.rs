@@ -28,6 +28,7 @@ use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Slot};
+use crate::process::tty;
 use crate::report::{Cause, LimitKind};
 use crate::shard::Shards;
 
@@ -69,7 +70,7 @@ pub(crate) struct Order {
     pub(crate) main: ProcessSpec,
     pub(crate) policy: Policy,
     /// Readers of the whole output are wanted.
-    pub(crate) capture: bool,
+    pub(crate) capture: Option<Duration>,
     pub(crate) log: Option<LogTo>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) shards: Shards,
@@ -118,8 +119,8 @@ async fn begin(order: Order) -> Option<Living> {
         created = async {
             // Refused before anything is made; and the readers are there before the first byte.
             open_log(&slot.main, log).await?;
-            if capture {
-                slot.capture();
+            if let Some(budget) = capture {
+                slot.capture(budget);
             }
             runtime.create(spec, main).await.map_err(Error::from)
         } => created,
@@ -223,6 +224,9 @@ pub(super) fn give_birth(
             Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),
         }
     }
+    if let Some(master) = started.tty.take() {
+        tty::give(slot, master, faults);
+    }
     if let Some(listener) = started.listener.take() {
         match Listener::new(listener) {
             Ok(listener) => *slot.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener),
@@ -275,7 +279,9 @@ pub(super) fn watch_process(
     (faults, shards): (&Faults, &Shards),
 ) -> impl Future<Output = (Exit, EndReason)> + use<> {
     let Started { exit, stdout, stderr, pidfd, .. } = started;
-    let pump = recording::drained(slot, (stdout, stderr), drain_grace, faults, shards);
+    // As everywhere: a background process holds a pipe open, not a terminal.
+    let grace = if slot.has_tty() { Some(Duration::ZERO) } else { drain_grace };
+    let pump = recording::drained(slot, (stdout, stderr), grace, faults, shards);
     let span = slot.span.clone();
     let (slot, actor) = (Arc::clone(slot), actor.clone());
     let exit = async move {

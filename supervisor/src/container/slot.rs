@@ -153,8 +153,8 @@ impl ContainerSlot {
     }
 
     /// Readers of the main process's whole output.
-    pub(crate) fn capture(&self) {
-        let both = self.main.capture();
+    pub(crate) fn capture(&self, budget: Duration) {
+        let both = self.main.capture(budget);
         *self.captures.lock().unwrap_or_else(PoisonError::into_inner) = Some(both);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Message;
 use orangery_runtime::{ContainerSpec, ProcessSpec};
@@ -26,8 +27,8 @@ pub(crate) struct Create {
     pub(crate) policy: Policy,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ring_bytes: usize,
-    /// Readers of the whole output are wanted.
-    pub(crate) capture: bool,
+    /// Readers of the whole output are wanted, which may hold it up for so long.
+    pub(crate) capture: Option<Duration>,
     pub(crate) log: Option<LogTo>,
     pub(crate) permit: Permit,
     pub(crate) birth: Birth,

@@ -24,3 +24,4 @@ pub(crate) mod recording;
 pub(crate) mod slot;
 pub(crate) mod state;
 mod tell;
+pub(crate) mod tty;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{HubOptions, Overflow, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, SubscribeOptions, Subscriber};
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
@@ -24,6 +24,10 @@ use crate::report::{Cause, LimitKind, Report};
 /// The incarnation of a container that is no service's.
 pub(crate) const FIRST_GENERATION: u32 = 1;
 
+/// How long who captures output may hold a workload up: it keeps nothing but what it is asked for, so it is never slow for
+/// long.
+pub(crate) const CAPTURE_BUDGET: Duration = Duration::from_secs(30);
+
 /// One process as everybody sees it.
 pub(crate) struct Slot {
     /// The container's id.
@@ -39,6 +43,8 @@ pub(crate) struct Slot {
     _counted: Enrolled,
     pub(crate) born: OnceLock<Born>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
+    /// Its terminal, while it lives and is not hung up.
+    pub(crate) tty: Mutex<Option<Pty>>,
     /// Hears of the calls that its filter asks about, until somebody takes it.
     pub(crate) listener: Mutex<Option<Listener>>,
     /// A writer that is dropped comes back here instead of closing it.
@@ -124,6 +130,7 @@ impl Slot {
             output,
             born: OnceLock::new(),
             stdin: Mutex::new(None),
+            tty: Mutex::new(None),
             listener: Mutex::new(None),
             keep_stdin: AtomicBool::new(false),
             exit: watch::Sender::new(None),
@@ -206,11 +213,11 @@ impl Slot {
         born.container.signal(&pidfd, signal).map_err(Into::into)
     }
 
-    /// Subscribe to both streams now, before anything runs. These readers hold the workload up rather than lose a byte:
-    /// they keep nothing but what they are asked for, so they are never slow for long.
-    pub(crate) fn capture(&self) -> (Subscriber, Subscriber) {
+    /// Subscribe to both streams now, before anything runs. These readers hold the workload up for so long rather than lose
+    /// a byte.
+    pub(crate) fn capture(&self, budget: Duration) -> (Subscriber, Subscriber) {
         let reader = |sources| {
-            let overflow = Overflow::block(Duration::from_secs(30));
+            let overflow = Overflow::block(budget);
             self.output.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
         };
         (reader(Sources::Stdout), reader(Sources::Stderr))
@@ -240,9 +247,17 @@ impl Slot {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// It has ended: nobody reads any more, and nobody asks whose listener was not taken.
+    /// It has ended: nobody reads any more, and nobody asks whose listener was not taken. Of a terminal the pump reads the
+    /// rest.
     pub(crate) fn close_ends(&self) {
         drop(self.take_listener());
         drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(tty) = self.take_tty() {
+            tty.hang_up();
+        }
+    }
+
+    pub(crate) fn take_tty(&self) -> Option<Pty> {
+        self.tty.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

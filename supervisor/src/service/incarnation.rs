@@ -109,7 +109,7 @@ async fn make(maker: &Maker, it: &Incarnation, queued: bool) -> Result<Container
     };
     let (generation, abort) = (it.generation, Arc::clone(&it.abort));
     let birth = Birth { generation, of_service: true, abort, permit: Some(permit) };
-    let made = maker.template.clone().start(&supervisor, false, birth).await;
+    let made = maker.template.clone().start(&supervisor, None, birth).await;
     drop(making);
     made
 }

@@ -24,6 +24,7 @@ mod services;
 mod spans;
 mod stage;
 mod stopped;
+mod tty;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         mounts::trials(),
         services::trials(),
         joined::trials(),
+        tty::trials(),
     ];
     orangery_tests::main(&trials.concat())
 }
