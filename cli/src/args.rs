@@ -11,6 +11,7 @@ use orangery::{CpuQuota, Mount, Resource, Rlimit};
 
 use crate::errors::Failure;
 use crate::join::{self, Join};
+use crate::terminal::DetachKeys;
 use crate::{mount, signals};
 
 mod logs;
@@ -68,6 +69,9 @@ Exit code: the command's own; 128+n when signal n ended it; 124 the timeout did;
 
 Signals: INT, TERM, QUIT and HUP go to the command. A second INT kills the whole container.
 
+Terminal: with -it every key goes to the command, ^C too; its window has the size of ours. Closing ours hangs the command's
+up, and kills it ten seconds later. The detach keys give ours back: the command goes on, without input.
+
 Without --rootfs the sandbox sees the host's programs (/usr, /bin, /lib, /nix, a small /etc), read-only, and nothing
 else of it; /tmp, /run, /var, /root and /home are private, empty, writable and of bounded size.
 
@@ -75,6 +79,7 @@ Examples:
   orangery run -- sh -c 'id; ls /'
   orangery run --memory 256M --cpus 0.5 --pids 32 --timeout 10s -- python3 -c 'print(6 * 7)'
   printf 'a b c' | orangery run -i -- wc -w
+  orangery run -it -- bash
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
@@ -187,6 +192,12 @@ pub(crate) struct ProcessArgs {
     /// Pass our stdin on; /dev/null without it
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// A terminal for the command; with -i ours is its keyboard and window
+    #[arg(short, long, conflicts_with_all = ["log", "restart"])]
+    pub(crate) tty: bool,
+    /// Typed, these give our terminal back while the command goes on; empty for none
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub(crate) detach_keys: DetachKeys,
     /// Set a variable, or pass ours of that name; nothing else but PATH, HOME, TERM and LANG is there
     #[arg(short, long, value_name = "K=V|K")]
     pub(crate) env: Vec<OsString>,
@@ -279,7 +290,7 @@ impl RlimitArgs {
 #[command(next_help_heading = "Time")]
 pub(crate) struct TimeArgs {
     /// Kill the whole container after this long, such as 10s or 1m30s
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// At the timeout send this signal first [with --timeout-grace alone: TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signals::number, requires = "timeout")]

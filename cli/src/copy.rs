@@ -21,8 +21,8 @@ const BUFFER: usize = 64 << 10;
 pub(crate) enum Trouble {
     /// Our own end does not take it.
     Unwritable(Source, io::Error),
-    /// Both streams together are over their limit. Its pipe, still open.
-    OverLimit(OwnedFd),
+    /// Both streams together are over their limit. Its pipe, if it has one, still open.
+    OverLimit(Option<OwnedFd>),
 }
 
 /// Bytes that the command wrote and we read.
@@ -70,7 +70,7 @@ impl Copier {
     pub(crate) fn run(self) {
         let trouble = match self.copy() {
             Ok(true) => return,
-            Ok(false) => Trouble::OverLimit(self.reader),
+            Ok(false) => Trouble::OverLimit(Some(self.reader)),
             Err(error) => Trouble::Unwritable(self.source, error),
         };
         let _ = self.trouble.send(trouble);
@@ -161,7 +161,8 @@ fn write_to(fd: impl AsFd, mut data: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn wait(fd: impl AsFd, flags: PollFlags) {
+/// Until something of `flags` is so, or it has failed.
+pub(crate) fn wait(fd: impl AsFd, flags: PollFlags) {
     // An error comes back from the next read or write.
     let _ = poll(&mut [PollFd::new(&fd, flags)], None);
 }

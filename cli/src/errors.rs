@@ -263,6 +263,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "cwd" => "--workdir",
         "rlimits" => "--rlimit",
         "argv" => "COMMAND",
+        "tty" => "--tty",
         "wall" => "--timeout",
         "log" => "--log",
         "output" => "--output-limit",

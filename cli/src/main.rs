@@ -4,6 +4,7 @@
 //! ```text
 //!   args ── what the user typed          spec ── options -> ContainerSpec, ProcessSpec
 //!   run ── a container's whole life, or several with --restart      passthrough, copy ── the three streams     signals ── what is forwarded
+//!   terminal ── a terminal for the command, and ours as its window
 //!   logged ── into a durable log         logs ── and out of one
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
 //! ```
@@ -23,6 +24,7 @@ mod run;
 mod signals;
 mod spec;
 mod start;
+mod terminal;
 
 use std::process::ExitCode;
 

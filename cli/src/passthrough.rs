@@ -80,6 +80,11 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
+    /// Of streams that end by themselves.
+    pub(crate) fn of(trouble: mpsc::UnboundedReceiver<Trouble>) -> Self {
+        Self { trouble, counts: None, stop: None }
+    }
+
     /// The container is gone: what the pipes hold now is all there is.
     pub(crate) fn command_ended(&mut self) {
         self.stop = None;
@@ -236,7 +241,7 @@ impl Streams {
 }
 
 /// A thread that may block.
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let started = std::thread::Builder::new().name(name.into()).spawn(work);
     started.map(drop).map_err(|error| Failure::system("cannot start a thread", &error))
 }

@@ -20,6 +20,7 @@ use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
 use crate::spec::Wanted;
 use crate::start::{self, Leaf};
+use crate::terminal::{Session, Terminal};
 
 /// Between the signal of a `--timeout-signal` and the kill.
 const GRACE: Duration = Duration::from_secs(10);
@@ -88,32 +89,66 @@ async fn supervised(
 ) -> Result<Ended, Failure> {
     tell_mode(supervisor);
     if let Some(restart) = args.restart.restart() {
+        if wanted.main.tty.is_some() {
+            return Err(Failure::refused("--restart", "a terminal is for one life of a command"));
+        }
         return kept::supervised(supervisor, wanted, args, restart, signals).await;
     }
-    let streams = Streams::choose(&args.process, args.log.log.is_some())?;
-    let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
-    let command = streams.give(timed(command, &args.time))?;
     let mut early = Vec::new();
-    let Some(container) = spawned(command, &mut signals, &mut early).await? else {
+    let Some(begun) = begin(supervisor, wanted, args, &mut signals, &mut early).await? else {
         return Ok(Ended { code: by_signal(signals::INT), report: None, restarts: None });
     };
+    let Begun { container, copies, session } = begun;
     tracing::info!(container = container.id(), pid = container.pid(), "started");
-    let copies = streams.start(&container)?;
-    let mut watch = Watch { container, signals, args, interrupted: false, kill_at: None, over_limit: Vec::new() };
+    let (interrupted, kill_at, over_limit) = (false, None, Vec::new());
+    let mut watch = Watch { container, signals, args, session, interrupted, kill_at, over_limit };
     for signal in early {
         watch.forward(signal);
     }
     watch.until_the_end(copies).await
 }
 
-/// Start it. The command may run, and have been heard of, before this returns: a signal that comes meanwhile is kept
-/// for it, and only the second INT gives up; `None` then, and dropping the future has undone what was made.
-async fn spawned(
-    command: Command,
+/// A command that runs, with its streams on their way.
+struct Begun {
+    container: ContainerHandle,
+    copies: Copies,
+    /// It has a terminal.
+    session: Option<Session>,
+}
+
+/// Start it; `None` when a second INT came first.
+async fn begin(
+    supervisor: &Supervisor,
+    wanted: Wanted,
+    args: &RunArgs,
     signals: &mut Signals,
     early: &mut Vec<i32>,
-) -> Result<Option<ContainerHandle>, Failure> {
-    let mut spawn = Box::pin(command.spawn());
+) -> Result<Option<Begun>, Failure> {
+    if wanted.main.tty.is_some() {
+        let terminal = Terminal::choose(&args.process)?;
+        let command = terminal.give(timed(wanted.command(supervisor, args)?, &args.time));
+        let Some((container, output, _)) = spawned(command.spawn_with_output(), signals, early).await? else {
+            return Ok(None);
+        };
+        let (copies, session) = terminal.start(&container, output)?;
+        return Ok(Some(Begun { container, copies, session: Some(session) }));
+    }
+    let streams = Streams::choose(&args.process, args.log.log.is_some())?;
+    let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
+    let command = streams.give(timed(command, &args.time))?;
+    let Some(container) = spawned(command.spawn(), signals, early).await? else { return Ok(None) };
+    let copies = streams.start(&container)?;
+    Ok(Some(Begun { container, copies, session: None }))
+}
+
+/// Start it. The command may run, and have been heard of, before this returns: a signal that comes meanwhile is kept
+/// for it, and only the second INT gives up; `None` then, and dropping the future has undone what was made.
+async fn spawned<T>(
+    spawn: impl Future<Output = Result<T, orangery::Error>>,
+    signals: &mut Signals,
+    early: &mut Vec<i32>,
+) -> Result<Option<T>, Failure> {
+    let mut spawn = Box::pin(spawn);
     loop {
         tokio::select! {
             spawned = &mut spawn => return Ok(Some(spawned?)),
@@ -151,11 +186,12 @@ struct Watch<'a> {
     container: ContainerHandle,
     signals: Signals,
     args: &'a RunArgs,
+    session: Option<Session>,
     /// One INT was forwarded.
     interrupted: bool,
     kill_at: Option<Instant>,
     /// What it was killed for: pipes over `--output-limit`. Open until it is dead, or SIGPIPE would be faster.
-    over_limit: Vec<OwnedFd>,
+    over_limit: Vec<Option<OwnedFd>>,
 }
 
 impl Watch<'_> {
@@ -179,7 +215,8 @@ impl Watch<'_> {
                     Some(_) => given_up = Some(by_signal(signal)),
                     None => self.forward(signal),
                 },
-                () = at(kill_at) => self.kill("--kill-after has passed"),
+                () = at(kill_at) => self.kill("it was told long enough ago"),
+                () = attended(&mut self.session, &self.container) => {}
             }
         }
         let report = report.map(|report| self.complete(&report, copies.counts.map(|counts| counts.totals())));
@@ -203,12 +240,25 @@ impl Watch<'_> {
         if signal == signals::INT && std::mem::replace(&mut self.interrupted, true) {
             return self.kill("a second INT");
         }
+        if signal == signals::HUP && self.hang_up() {
+            return;
+        }
         tracing::info!(signal = signals::name(signal), "forwarded");
         // It may have ended meanwhile: then there is nobody to signal.
         let _ = self.container.signal(signal);
         if let (signals::TERM, Some(after)) = (signal, self.args.time.kill_after) {
             self.kill_at.get_or_insert(Instant::now() + after);
         }
+    }
+
+    /// Our terminal is gone, and so the command's goes; whoever does not end by that is killed. `false`: it has none.
+    fn hang_up(&mut self) -> bool {
+        if self.session.is_none() || self.container.hang_up().is_err() {
+            return false;
+        }
+        tracing::info!("hung up");
+        self.kill_at.get_or_insert(Instant::now() + self.args.time.kill_after.unwrap_or(GRACE));
+        true
     }
 
     fn kill(&mut self, why: &str) {
@@ -220,6 +270,11 @@ impl Watch<'_> {
     /// Not all of the output gets away.
     fn incomplete(&mut self, trouble: Trouble) -> Result<(), Failure> {
         match trouble {
+            // Nobody sees its terminal any more.
+            Trouble::Unwritable(_, error) if self.session.is_some() && gone(&error) => {
+                self.hang_up();
+                Ok(())
+            }
             // The command's own pipe is closed with ours: SIGPIPE tells it, or EPIPE, as without us.
             Trouble::Unwritable(_, error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Trouble::Unwritable(source, error) => Err(Failure::system(format!("cannot write {source}"), &error)),
@@ -229,6 +284,19 @@ impl Watch<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// The reader of a pipe has gone, or a terminal was hung up.
+fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
+}
+
+/// Never ends.
+async fn attended(session: &mut Option<Session>, container: &ContainerHandle) {
+    match session {
+        Some(session) => session.attend(container).await,
+        None => std::future::pending().await,
     }
 }
 

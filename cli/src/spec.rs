@@ -8,7 +8,7 @@ use std::time::Duration;
 use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
 use orangery::{
-    Access, Command, Disk, Error, Limits, Mount, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace,
+    Access, Command, Disk, Error, Limits, Mount, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace, WindowSize,
 };
 
 use crate::args::{self, LimitArgs, RootArgs, RunArgs};
@@ -59,6 +59,7 @@ impl Wanted {
         if let Some(dir) = main.cwd {
             command = command.current_dir(dir);
         }
+        command = command.tty(main.tty.is_some());
         Ok(main.rlimits.into_iter().fold(command, Command::rlimit))
     }
 }
@@ -77,7 +78,10 @@ impl Wanted {
 
 /// An OCI bundle: its config.json says everything but the name.
 fn from_bundle(dir: &Path, args: &RunArgs) -> Result<Wanted, Failure> {
-    let (mut container, main) = orangery::runtime::spec::oci::read(dir).map_err(Error::from)?;
+    let (mut container, mut main) = orangery::runtime::spec::oci::read(dir).map_err(Error::from)?;
+    if args.process.tty {
+        main.tty.get_or_insert_default();
+    }
     container.id = args.place.name.clone().unwrap_or_default();
     Ok(Wanted { container, main })
 }
@@ -176,6 +180,7 @@ fn main(args: &RunArgs) -> Result<ProcessSpec, Failure> {
     spec.argv = args.command.clone();
     spec.cwd = args.process.workdir.clone();
     spec.rlimits = args.rlimits.all();
+    spec.tty = args.process.tty.then(WindowSize::default);
     let mut home = "/root";
     if let Some(user) = &args.process.user {
         let request = parse_user(user).map_err(|why| Failure::refused("--user", why))?;

@@ -69,7 +69,7 @@ struct Watch {
     /// Signals that ended it, INT among them.
     told: u32,
     /// What it was killed for: pipes over `--output-limit`.
-    over_limit: Vec<OwnedFd>,
+    over_limit: Vec<Option<OwnedFd>>,
 }
 
 impl Watch {

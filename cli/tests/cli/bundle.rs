@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         needs("a_bundle_runs_as_its_config_says", busybox(), runs),
         needs("a_bundle_without_a_user_namespace", root_only(), without_user_namespace),
         needs("a_bundle_in_namespaces_that_exist", root_only(), joined),
+        needs("a_bundle_with_a_terminal", busybox(), with_a_terminal),
         needs("the_limits_of_a_bundle", limits(), limited),
         needs("a_bundle_with_a_command_that_is_not_there", busybox(), no_command),
         always("fields_of_a_bundle_that_are_refused_are_named", refused_fields),
@@ -147,6 +148,15 @@ fn joined() {
     assert_eq!(run(dir.path(), &joins).ended(0).text(), ours);
     joins["hostname"] = "fruit".into();
     assert!(short(&run(dir.path(), &joins)).contains("hostname"));
+}
+
+/// As large as it says where we have no window.
+fn with_a_terminal() {
+    let dir = bundle();
+    let mut config = config(&["sh", "-c", "busybox tty; busybox stty size; echo console > /dev/console"]);
+    config["process"]["terminal"] = true.into();
+    config["process"]["consoleSize"] = json!({"height": 5, "width": 7});
+    assert_eq!(run(dir.path(), &config).ended(0).text(), "/dev/pts/0\r\n5 7\r\nconsole\r\n");
 }
 
 fn limited() {

@@ -14,10 +14,15 @@ mod restart;
 mod signals;
 mod stock;
 mod streams;
+mod terminal;
+mod tty;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
+    if std::env::var_os(terminal::PANICS).is_some() {
+        terminal::panic_at_the_terminal();
+    }
     let tests = [
         output::tests(),
         streams::tests(),
@@ -27,6 +32,7 @@ fn main() -> std::process::ExitCode {
         bundle::tests(),
         logs::tests(),
         stock::tests(),
+        terminal::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -56,7 +56,7 @@ fn exit_codes() {
 
 fn timeouts() {
     sh(&["--timeout", "200ms"], "sleep 60").ended(124);
-    sh(&["-t", "1h"], "exit 4").ended(4);
+    sh(&["--timeout", "1h"], "exit 4").ended(4);
     let options = ["--timeout", "200ms", "--timeout-signal", "USR1", "--timeout-grace", "1m"];
     let gentle = sh(&options, "trap 'echo bye; exit 9' USR1; while :; do sleep 0.05; done");
     assert_eq!(gentle.ended(124).text(), "bye\n");

@@ -1,0 +1,219 @@
+//! `run --tty`: a terminal of the command's own, and ours as its window.
+//!
+//! ```text
+//!   our stdin (raw) ── type_on ──► the command's keyboard        SIGWINCH ──► its size
+//!   our stdout ◄── show ── its output                            the detach keys, SIGHUP ──► see Session, run.rs
+//! ```
+//!
+//! The command never has our terminal, so that nothing inside can set its modes or type at it.
+
+mod detach;
+mod raw;
+
+use orangery::{Command, ContainerHandle, Event, Source, Stdin, StdinWriter, Subscriber};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{isatty, tcgetwinsize};
+use tokio::io::AsyncWriteExt as _;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
+
+use crate::args::ProcessArgs;
+use crate::copy::{self, Counts, Trouble};
+use crate::errors::Failure;
+use crate::passthrough::{Copies, thread};
+
+pub(crate) use detach::DetachKeys;
+use detach::Watcher;
+use raw::Raw;
+
+/// Characters in a read of what is typed.
+const BUFFER: usize = 4096;
+
+/// What the command's terminal and ours have to do with each other.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// We type at it.
+    interactive: bool,
+    keys: DetachKeys,
+    limit: Option<u64>,
+}
+
+/// Our terminal while the command has one.
+#[derive(Debug)]
+pub(crate) struct Session {
+    raw: Option<Raw>,
+    resized: Signal,
+    continued: Signal,
+    /// The detach keys were typed; `None` afterwards.
+    detached: Option<oneshot::Receiver<()>>,
+}
+
+/// How large our window is, if there is one.
+fn window() -> Option<(u16, u16)> {
+    let sizes = [tcgetwinsize(stdin()), tcgetwinsize(stdout()), tcgetwinsize(stderr())];
+    let size = sizes.into_iter().flatten().next()?;
+    // A serial line has one of 0 by 0.
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+impl Terminal {
+    /// Look at our own terminal and decide.
+    ///
+    /// # Errors
+    /// Somebody is to type who has no keyboard.
+    pub(crate) fn choose(args: &ProcessArgs) -> Result<Self, Failure> {
+        if args.interactive && !isatty(stdin()) {
+            let refused = Failure::refused("--tty", "the input device is not a TTY");
+            return Err(
+                refused.with_hint("-i alone for input from a pipe or file, -t alone for a terminal without input")
+            );
+        }
+        Ok(Self { interactive: args.interactive, keys: args.detach_keys.clone(), limit: args.output_limit })
+    }
+
+    /// Tell the command what it gets.
+    pub(crate) fn give(&self, command: Command) -> Command {
+        let command = match window() {
+            Some((rows, columns)) => command.tty_size(rows, columns),
+            // As large as a bundle says, or as a terminal is.
+            None => command.tty(true),
+        };
+        command.stdin(if self.interactive { Stdin::Piped } else { Stdin::Null })
+    }
+
+    /// Show what the command prints, and let our keyboard be its own.
+    ///
+    /// # Errors
+    /// No thread can be started, or our terminal has gone.
+    pub(crate) fn start(self, container: &ContainerHandle, output: Subscriber) -> Result<(Copies, Session), Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::system("cannot listen for signals", &error));
+        let mut session = Session {
+            raw: None,
+            resized: listen(SignalKind::window_change())?,
+            continued: listen(SignalKind::from_raw(CONT))?,
+            detached: None,
+        };
+        // What has changed before we listened.
+        resize(container);
+        if self.interactive {
+            let failed = |error| Failure::system("cannot set our terminal to raw mode", &error);
+            session.raw = Some(Raw::enter().map_err(failed)?);
+        }
+        // None when it has ended already.
+        if let Some(keyboard) = container.stdin() {
+            let (detached, told) = oneshot::channel();
+            session.detached = Some(told);
+            let (runtime, watcher) = (Handle::current(), Watcher::new(self.keys));
+            thread("stdin", move || type_on(&runtime, keyboard, watcher, detached))?;
+        }
+        let (sender, trouble) = mpsc::unbounded_channel();
+        let (runtime, counts) = (Handle::current(), Counts::new(self.limit));
+        thread("output", move || show(&runtime, output, &counts, &sender))?;
+        // The supervisor counts too.
+        Ok((Copies::of(trouble), session))
+    }
+}
+
+/// SIGCONT.
+const CONT: i32 = 18;
+
+fn resize(container: &ContainerHandle) {
+    if let Some((rows, columns)) = window() {
+        // It may have ended, or have been hung up.
+        let _ = container.resize(rows, columns);
+    }
+}
+
+impl Session {
+    /// Do what our terminal asks for; never ends.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub(crate) async fn attend(&mut self, container: &ContainerHandle) {
+        loop {
+            let Self { resized, continued, detached, .. } = self;
+            let keys = async {
+                match detached {
+                    Some(keys) => keys.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = resized.recv() => resize(container),
+                _ = continued.recv() => self.again(container),
+                told = keys => self.let_go(told.is_ok()),
+            }
+        }
+    }
+
+    /// We were stopped, and somebody else had the terminal.
+    fn again(&self, container: &ContainerHandle) {
+        resize(container);
+        if let Some(raw) = &self.raw {
+            // One that is gone says so by a signal.
+            let _ = raw.again();
+        }
+    }
+
+    /// Our keyboard is ours again.
+    fn let_go(&mut self, keys: bool) {
+        self.detached = None;
+        if keys {
+            self.raw = None;
+            let text = "\norangery: detached: the command goes on without input. ^C interrupts it; ^Z, then bg, gives the shell back\n";
+            // Nobody to tell is no failure.
+            let _ = rustix::io::write(stderr(), text.as_bytes());
+        }
+    }
+}
+
+/// Our keyboard to the command's, until either ends or the keys come. A keyboard that is gone ends nothing here: the signal
+/// that says so does.
+fn type_on(runtime: &Handle, mut keyboard: StdinWriter, mut watcher: Watcher, detached: oneshot::Sender<()>) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = match rustix::io::read(stdin(), &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(len) => len,
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => {
+                copy::wait(stdin(), PollFlags::IN);
+                continue;
+            }
+            Err(error) => return tracing::warn!(%error, "our terminal cannot be read"),
+        };
+        let (typed, keys) = watcher.pass(buffer.get(..len).unwrap_or_default());
+        if runtime.block_on(keyboard.write_all(&typed)).is_err() {
+            return;
+        }
+        if keys {
+            let _ = detached.send(());
+            return;
+        }
+    }
+}
+
+/// What the command prints, until its end.
+fn show(runtime: &Handle, mut output: Subscriber, counts: &Counts, trouble: &UnboundedSender<Trouble>) {
+    while let Some(event) = runtime.block_on(output.recv()) {
+        match event {
+            Event::Chunk(chunk) => {
+                let within = counts.add(Source::Stdout, chunk.data.len());
+                if let Err(error) = copy::write_all(Source::Stdout, chunk.data.get(..within).unwrap_or_default()) {
+                    let _ = trouble.send(Trouble::Unwritable(Source::Stdout, error));
+                    return;
+                }
+                if within < chunk.data.len() {
+                    let _ = trouble.send(Trouble::OverLimit(None));
+                    return;
+                }
+            }
+            Event::Gap(gap) => tracing::warn!(bytes = gap.bytes(), cause = %gap.cause, "missing in the output"),
+            _ => {}
+        }
+    }
+}
