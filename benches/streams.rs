@@ -1,6 +1,9 @@
 //! `streams`: one pipe to many readers through io-stream alone, with no container.
 
+mod log_rates;
+
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -26,6 +29,9 @@ struct Args {
     /// Runs; the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// In place of all that: one pipe into a file of each of these directories, by a log, by splice, and by read and write.
+    #[arg(long, value_delimiter = ',')]
+    log: Vec<PathBuf>,
     /// One JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -33,6 +39,9 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if !args.log.is_empty() {
+        return logs(&args);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let progress = Progress::new();
     let mut rates = vec![Vec::new(); args.readers.len()];
@@ -55,6 +64,33 @@ fn main() -> anyhow::Result<()> {
         writeln!(out, "{:#}", json!({"write": args.write, "streams": values}))?;
     } else {
         write!(out, "writes of {} bytes\n{}", args.write, table(&rows))?;
+    }
+    Ok(())
+}
+
+fn logs(args: &Args) -> anyhow::Result<()> {
+    let progress = Progress::new();
+    let mut rates = vec![[const { Vec::new() }; 3]; args.log.len()];
+    for run in 0..args.runs {
+        for (dir, rates) in args.log.iter().zip(&mut rates) {
+            progress.at("runs", run, args.runs);
+            let once = log_rates::once(dir, args.write.max(1), args.mebibytes << 20)?;
+            rates.iter_mut().zip(once).for_each(|(rates, rate)| rates.push(rate));
+        }
+    }
+    drop(progress);
+    let head = ["MiB/s into".to_owned()].into_iter().chain(log_rates::WAYS.map(str::to_owned));
+    let (mut rows, mut values) = (vec![head.collect::<Vec<_>>()], Vec::new());
+    for (dir, rates) in args.log.iter().zip(&rates) {
+        let rates = rates.each_ref().map(|rates| median(rates));
+        let figures = rates.map(|rate| format!("{rate:.0}"));
+        rows.push([dir.display().to_string()].into_iter().chain(figures).collect());
+        values.push(json!({"dir": dir, "log": rates[0], "splice": rates[1], "read_write": rates[2]}));
+    }
+    let mut out = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{:#}", json!({"write": args.write, "logs": values}))?,
+        false => write!(out, "writes of {} bytes\n{}", args.write, table(&rows))?,
     }
     Ok(())
 }
