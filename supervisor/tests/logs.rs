@@ -5,10 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions};
-use orangery::stream::{EndReason, From, GoneReason};
+use orangery::stream::{EndReason, From, GapCause, GoneReason};
 use orangery::testing::FakeRuntime;
-use orangery::{Cause, Cursor, ErrorKind, Event, LimitKind, Measured, Sandbox, Source, SubscribeOptions, Supervisor};
+use orangery::{
+    Cause, Cursor, ErrorKind, Event, LimitKind, Measured, Restart, Sandbox, Source, SubscribeOptions, Supervisor,
+};
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
     Supervisor::builder().shards(1).build_on(Arc::new(fake.clone())).unwrap()
@@ -162,5 +165,52 @@ async fn a_start_that_fails_leaves_no_log() {
     assert!(!parent.path().join("a").exists());
     let missing = LogReader::open(&dir, From::Start, ReadOptions::default()).unwrap_err();
     assert_eq!(missing.kind(), LogErrorKind::Missing);
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn each_incarnation_of_a_service_goes_on_with_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let command = supervisor.command("prog").id("a").log(dir.path(), LogOptions::default());
+    let service = command.restart(Restart::on_failure().delays([])).supervise().await.unwrap();
+    for (text, code) in [("one ", 1), ("two ", 1), ("three", 0)] {
+        let mut main = fake.actor().await;
+        main.say(text.as_bytes());
+        main.exit(code);
+    }
+    service.wait().await.unwrap();
+    assert_eq!(kept(dir.path()).await, ("one two three".into(), true));
+    supervisor.shutdown().await;
+}
+
+/// No log takes anything.
+struct Full;
+
+impl FaultPolicy for Full {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        if matches!(at.site, Site::PumpRead(_)) { Fault::Drop } else { Fault::Continue }
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_take_is_in_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeRuntime::default();
+    let builder = Supervisor::builder().shards(1).fault_policy(Arc::new(Full));
+    let supervisor = builder.build_on(Arc::new(fake.clone())).unwrap();
+    let container = supervisor.command("prog").log(dir.path(), LogOptions::default()).spawn().await.unwrap();
+    let mut output = container.output();
+    let mut main = fake.actor().await;
+    main.say(b"lost");
+    main.exit(0);
+    let report = container.wait().await.unwrap();
+    assert_eq!((&report.stdout.bytes, report.stdout.lost, report.stderr.lost), (&Measured::Known(4), 4, 0));
+    let Some(Event::Gap(gap)) = output.recv().await else { panic!() };
+    assert_eq!((gap.from, gap.to, gap.cause), (0, 4, GapCause::LogFull));
+    let Some(Event::End(end)) = output.recv().await else { panic!() };
+    assert_eq!((end.stdout.dropped, end.reason), (4, EndReason::Eof));
+    assert_eq!(container.stream_metrics().dropped, 4);
     supervisor.shutdown().await;
 }
