@@ -8,7 +8,7 @@ use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
 use crate::manager::msg::Birth;
-use crate::restart::Restart;
+use crate::restart::{Policy, Restart};
 use crate::sandbox::Sandbox;
 use crate::service::Service;
 use crate::supervisor::Supervisor;
@@ -91,6 +91,18 @@ impl Command {
     /// As for [`Command::supervise`].
     pub fn supervise_blocking(self) -> Result<Service, Error> {
         blocking::block_on(self.supervise())
+    }
+
+    pub(crate) fn restart_policy(&self) -> Policy {
+        self.sandbox.inner.restart.policy
+    }
+
+    /// With an id, where it has none.
+    pub(crate) fn named(mut self, id: impl FnOnce() -> String) -> Self {
+        if self.sandbox.id().is_empty() {
+            self.sandbox = self.sandbox.with_id(id());
+        }
+        self
     }
 
     /// As a service that has not been started yet.

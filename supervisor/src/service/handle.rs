@@ -229,8 +229,17 @@ impl Service {
     }
 }
 
+impl Service {
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.inner.slot.watch()
+    }
+}
+
 /// Wait for a status; an error when none comes any more.
-async fn until(status: &mut watch::Receiver<Status>, mut wanted: impl FnMut(&Status) -> bool) -> Result<Status, Error> {
+pub(crate) async fn until(
+    status: &mut watch::Receiver<Status>,
+    mut wanted: impl FnMut(&Status) -> bool,
+) -> Result<Status, Error> {
     let gone = || Error::new(ErrorKind::State, "the service is gone");
     let mut fits = false;
     let seen = status.wait_for(|status| {

@@ -132,6 +132,11 @@ impl Status {
         }
     }
 
+    /// Whether it does what it is for, so that what comes after it may start. The one place that knows: for now, it runs.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state == ServiceState::Running
+    }
+
     pub(crate) fn inspect(&self, id: &str) -> ServiceInspect {
         ServiceInspect {
             id: id.to_owned(),

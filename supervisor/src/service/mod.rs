@@ -26,5 +26,7 @@ pub(crate) mod msg;
 pub(crate) mod slot;
 pub(crate) mod state;
 
+pub(crate) use handle::until;
 pub use handle::{Service, ServiceChanges};
 pub use inspect::{BackOff, Change, ServiceInspect};
+pub(crate) use inspect::{Delay, Status};

@@ -29,6 +29,16 @@ impl WeakSupervisor {
 }
 
 impl Supervisor {
+    /// A task on a thread of the supervisor's, in its time; it ends with it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.system.spawn(task);
+    }
+
+    /// For what is drawn by lot.
+    pub(crate) fn seed(&self) -> u64 {
+        super::random()
+    }
+
     /// The right to make a container: see `Admission::turn`.
     pub(crate) async fn turn(&self, queued: bool) -> Result<Turn, Error> {
         let turn = self.inner.admission.turn(queued).await;

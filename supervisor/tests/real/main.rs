@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod faults;
 mod files;
+mod groups;
 mod guest;
 mod handles;
 mod hosts;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         leaf::trials(),
         mounts::trials(),
         services::trials(),
+        groups::trials(),
         joined::trials(),
         tty::trials(),
     ];

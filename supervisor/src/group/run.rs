@@ -1,0 +1,319 @@
+//! A group's task: hears of the members, asks the tables, does what they say.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::handle::{Ask, Group, Shared};
+use super::member::{Member, news};
+use super::state::{Action, Members, News, Whole};
+use crate::error::{Error, ErrorKind};
+use crate::report::unix_ms;
+use crate::restart::{Budget, Death, Decision, GiveUp, Outcome, Restart};
+use crate::service::state::{Effect, Input, ServiceState, next};
+use crate::service::{BackOff, Delay, Status};
+use crate::supervisor::Supervisor;
+
+/// The longest delay: a clock cannot say more.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// A group to be.
+pub(super) struct Order {
+    pub(super) name: String,
+    pub(super) members: Members,
+    pub(super) made: Vec<(String, Member)>,
+    pub(super) restart: Restart,
+    pub(super) ladder: (i32, Duration),
+    /// A delay that is over waits for the group above.
+    pub(super) held: bool,
+}
+
+/// Its task begins; nothing is started yet.
+pub(super) fn begin(supervisor: &Supervisor, order: Order) -> Group {
+    let Order { name, members, made, restart, ladder, held } = order;
+    let watched = |member: &Member| Watched { status: member.watch(), from: 0, heard: None, in_generation: 0 };
+    let watched = made.iter().map(|(_, member)| watched(member)).collect();
+    let shared = Arc::new(Shared { name, members: made, status: watch::Sender::new(Status::new()) });
+    let (sender, asks) = mpsc::unbounded_channel();
+    let budget = Budget::new(restart, supervisor.seed());
+    let task = Task {
+        shared: Arc::clone(&shared),
+        members,
+        watched,
+        budget,
+        ladder,
+        held,
+        asks,
+        began: Instant::now(),
+        since: Instant::now(),
+        starting: Vec::new(),
+        stopping: Vec::new(),
+    };
+    supervisor.spawn(task.run());
+    Group::new(shared, sender)
+}
+
+/// A member as its group hears of it.
+struct Watched {
+    status: watch::Receiver<Status>,
+    /// Incarnations before this one are late news.
+    from: u32,
+    /// The last news, and of which incarnation.
+    heard: Option<(u32, News)>,
+    /// The generation of the group that it was started in last.
+    in_generation: u32,
+}
+
+/// Why the task goes on.
+enum Woken {
+    Asked(Option<Ask>),
+    Changed,
+    Delayed,
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    members: Members,
+    watched: Vec<Watched>,
+    budget: Budget,
+    ladder: (i32, Duration),
+    held: bool,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    began: Instant,
+    /// Since when this incarnation is ready, or was begun.
+    since: Instant,
+    starting: Vec<oneshot::Sender<Result<(), Error>>>,
+    stopping: Vec<oneshot::Sender<()>>,
+}
+
+/// However the task ends: nothing runs without it, and nobody waits for ever.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.kill();
+        self.shared.status.send_modify(|status| {
+            if !status.state.is_settled() {
+                (status.state, status.give_up) = (ServiceState::Failed, Some(GiveUp::SupervisorFault));
+            }
+            status.closed = true;
+        });
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let delay = self.status().delay.filter(|delay| !delay.shown.due).map(|delay| delay.until);
+            let changed = self.watched.iter_mut().map(|member| Box::pin(member.status.changed()));
+            let changed = futures_util::future::select_all(changed);
+            let woken = tokio::select! {
+                // Before what it brings about is heard.
+                biased;
+                ask = self.asks.recv() => Woken::Asked(ask),
+                _ = changed => Woken::Changed,
+                () = at(delay) => Woken::Delayed,
+            };
+            match woken {
+                // The last handle has gone.
+                Woken::Asked(None) => return,
+                Woken::Asked(Some(ask)) => self.asked(ask),
+                Woken::Changed => {}
+                Woken::Delayed => self.delay_over(),
+            }
+            self.look();
+            while self.act() {}
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Start(reply) => {
+                if self.status().state.is_settled() {
+                    self.budget.renew();
+                }
+                self.starting.push(reply);
+                if let Effect::Refuse(why) = self.step(Input::Start) {
+                    self.answer_starts(&Err(Error::new(ErrorKind::State, why)));
+                }
+            }
+            Ask::Stop { signal, grace, reply } => {
+                self.ladder = (signal, grace);
+                self.stopping.push(reply);
+                self.step(Input::Stop);
+            }
+        }
+    }
+
+    /// One step of the table of the whole.
+    fn step(&mut self, input: Input) -> Effect {
+        let (after, effect) = next(self.status().state, input);
+        tracing::debug!(group = %self.shared.name, ?input, ?after, "group");
+        let give_up = match (input, after) {
+            (Input::Died(Decision::Escalate(why)), ServiceState::Failed) if effect == Effect::Settled => Some(why),
+            _ => None,
+        };
+        match effect {
+            Effect::Wait(delay) => self.wait(delay),
+            Effect::Ignore(_) | Effect::Refuse(_) => {}
+            _ => self.shared.status.send_modify(|status| {
+                status.state = after;
+                status.delay = None;
+                status.give_up = give_up.or(status.give_up);
+                if effect == Effect::Create {
+                    status.generation += 1;
+                    status.restarts += u64::from(input == Input::DelayOver);
+                    (status.give_up, status.error) = (None, None);
+                }
+            }),
+        }
+        match effect {
+            Effect::Create => {
+                self.since = Instant::now();
+                self.members.up();
+            }
+            Effect::End | Effect::Abort => self.members.down(),
+            Effect::Runs => self.answer_starts(&Ok(())),
+            Effect::Settled => self.settled(),
+            _ => {}
+        }
+        effect
+    }
+
+    fn wait(&mut self, delay: Duration) {
+        let delay = delay.min(LONGEST);
+        let shown = BackOff { delay, until_ms: unix_ms(SystemTime::now() + delay), due: false };
+        let delay = Delay { shown, until: Instant::now() + delay };
+        self.shared.status.send_modify(|status| {
+            (status.state, status.delay) = (ServiceState::BackOff, Some(delay));
+        });
+    }
+
+    fn delay_over(&mut self) {
+        if self.held {
+            self.shared.status.send_modify(|status| {
+                if let Some(delay) = &mut status.delay {
+                    delay.shown.due = true;
+                }
+            });
+        } else {
+            self.step(Input::DelayOver);
+        }
+    }
+
+    fn settled(&mut self) {
+        let error = self.status().error;
+        let stopped = || Error::new(ErrorKind::State, "the group was stopped, or has ended");
+        self.answer_starts(&Err(error.unwrap_or_else(stopped)));
+        for waiter in self.stopping.drain(..) {
+            let _ = waiter.send(());
+        }
+    }
+
+    fn answer_starts(&mut self, answer: &Result<(), Error>) {
+        for waiter in self.starting.drain(..) {
+            let _ = waiter.send(answer.clone());
+        }
+    }
+
+    /// Hear of every member.
+    fn look(&mut self) {
+        for (index, member) in self.watched.iter_mut().enumerate() {
+            let status = member.status.borrow_and_update();
+            let heard = news(&status, member.from).map(|news| (status.generation, news));
+            drop(status);
+            // Once: the same may mean another thing later, when it was acted upon.
+            if heard != member.heard {
+                member.heard = heard;
+                if let Some((_, news)) = heard {
+                    self.members.heard(index, news);
+                }
+            }
+        }
+    }
+
+    /// Do what the tables say; `false`: nothing.
+    fn act(&mut self) -> bool {
+        let actions = self.members.next();
+        for action in &actions {
+            match *action {
+                Action::Start(index) => self.start(index),
+                Action::Stop(index) => self.stop(index),
+            }
+        }
+        !actions.is_empty() || self.judge()
+    }
+
+    fn start(&mut self, index: usize) {
+        let generation = self.status().generation;
+        let (Some(watched), Some((_, member))) = (self.watched.get_mut(index), self.shared.members.get(index)) else {
+            return;
+        };
+        watched.from = watched.status.borrow().generation + 1;
+        watched.heard = None;
+        let fresh = std::mem::replace(&mut watched.in_generation, generation) != generation;
+        tokio::spawn(member.clone().start(fresh));
+    }
+
+    fn stop(&self, index: usize) {
+        let Some((_, member)) = self.shared.members.get(index) else { return };
+        let (signal, grace) = self.ladder;
+        tokio::spawn(member.clone().stop(signal, grace));
+    }
+
+    /// What the members have come to is an input of the whole.
+    fn judge(&mut self) -> bool {
+        let state = self.status().state;
+        let up = matches!(state, ServiceState::Starting | ServiceState::Running);
+        match self.members.whole() {
+            Whole::Ready | Whole::Over if state == ServiceState::Starting => {
+                self.since = Instant::now();
+                self.step(Input::Started);
+            }
+            Whole::Over if up => {
+                self.step(Input::Died(Decision::Done));
+            }
+            Whole::Down if state == ServiceState::Stopping => {
+                self.step(Input::Died(Decision::Done));
+            }
+            Whole::Failed(member, why) if up => {
+                let decision = self.account(member, why);
+                self.step(Input::Died(decision));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Write the failure of a member down and decide what follows.
+    fn account(&mut self, member: usize, why: GiveUp) -> Decision {
+        let name = self.shared.members.get(member).map_or("", |(name, _)| name);
+        let cause = self.watched.get(member).and_then(|member| member.status.borrow().error.clone());
+        let error =
+            cause.unwrap_or_else(|| Error::new(ErrorKind::State, format!("the member {name:?} has failed: {why:?}")));
+        let death = Death::unreported(self.status().generation, &error);
+        self.budget.count(death);
+        let tally: Arc<VecDeque<Death>> = self.budget.tally();
+        self.shared.status.send_modify(|status| (status.error, status.tally) = (Some(error), tally));
+        if matches!(why, GiveUp::Permanent | GiveUp::SupervisorFault) {
+            return Decision::Escalate(why);
+        }
+        let decided = self.budget.decide(self.began.elapsed(), self.since.elapsed(), (Outcome::Failed, true));
+        match decided {
+            Decision::Done => Decision::Escalate(GiveUp::Member),
+            decided => decided,
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
