@@ -112,8 +112,11 @@ pub enum LimitKind {
     Pids,
     /// Private writable space. Reserved: a full file system ends nobody by itself.
     Disk,
-    /// CPU time (RLIMIT_CPU).
+    /// CPU time of all processes together ([`SandboxBuilder::cpu_time`](crate::SandboxBuilder::cpu_time)), or of one
+    /// (RLIMIT_CPU).
     Cpu,
+    /// No output for too long ([`SandboxBuilder::idle`](crate::SandboxBuilder::idle)).
+    Idle,
     /// Size of a file (RLIMIT_FSIZE).
     FileSize,
     /// Bytes of output.

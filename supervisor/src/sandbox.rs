@@ -40,6 +40,8 @@ pub(crate) struct Description {
     pub(crate) spec: ContainerSpec,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) wall: Option<Duration>,
+    pub(crate) cpu_time: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     pub(crate) output: Option<u64>,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) unattended: Option<Duration>,
@@ -54,6 +56,8 @@ impl Default for Description {
             spec: ContainerSpec::default(),
             labels: BTreeMap::new(),
             wall: None,
+            cpu_time: None,
+            idle: None,
             output: None,
             drain_grace: Some(Duration::from_secs(2)),
             unattended: None,
@@ -307,6 +311,24 @@ impl SandboxBuilder {
         self
     }
 
+    /// The whole container is killed when its processes have used this much processor time together, from the start of its
+    /// command on. Looked at as its cgroup counts, so that some 20 ms on each processor can be used beyond it; what was used
+    /// is in the report, and a command that ended by itself beyond the limit is over it all the same. The main process gets
+    /// it as RLIMIT_CPU too, in whole seconds, unless it has such a limit of its own; without a cgroup that counts, that is
+    /// the only limit, on each process apart.
+    pub fn cpu_time(mut self, limit: Duration) -> Self {
+        self.inner.cpu_time = Some(limit);
+        self
+    }
+
+    /// The whole container is killed when its main process, and whoever else has its output, has written nothing for this
+    /// long. A pause does not count. Refused by `spawn` when both streams go to descriptors of its own, where nobody here
+    /// sees what is written.
+    pub fn idle(mut self, limit: Duration) -> Self {
+        self.inner.idle = Some(limit);
+        self
+    }
+
     /// How long it may live without any handle, once it was detached: it is killed when the last handle has been gone for
     /// that long ([`LimitKind::Unattended`](crate::LimitKind::Unattended)). A handle from
     /// [`Supervisor::container`](crate::Supervisor::container) stops the clock; it begins anew when that is dropped.
@@ -363,6 +385,8 @@ impl SandboxBuilder {
         }
         for (field, zero) in [
             ("wall", self.inner.wall == Some(Duration::ZERO)),
+            ("cpu_time", self.inner.cpu_time == Some(Duration::ZERO)),
+            ("idle", self.inner.idle == Some(Duration::ZERO)),
             ("output", self.inner.output == Some(0)),
             ("unattended", self.inner.unattended == Some(Duration::ZERO)),
         ] {

@@ -22,6 +22,7 @@ use crate::blocking;
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::container::life::{Policy, Wall};
+use crate::container::{cpu, idle};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Feed, HISTORY};
 use crate::faults::Faults;
@@ -317,7 +318,7 @@ impl Supervisor {
     pub(crate) fn create(
         &self,
         sandbox: &Sandbox,
-        main: ProcessSpec,
+        mut main: ProcessSpec,
         (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
         (capture, log): (Option<Duration>, Option<LogTo>),
         birth: Birth,
@@ -326,6 +327,9 @@ impl Supervisor {
         async move {
             let description = &sandbox.inner;
             let mut birth = birth;
+            if description.idle.is_some() && log.is_none() {
+                idle::heard(&main)?;
+            }
             let meters = supervisor.inner.feed.meters();
             let permit = birth.permit.take().map_or_else(|| supervisor.inner.admission.permit(), Ok);
             let permit = permit.inspect_err(|error| meters.refused(error))?;
@@ -338,11 +342,16 @@ impl Supervisor {
             let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
             let policy = Policy {
                 wall,
+                cpu: description.cpu_time,
+                idle: description.idle,
                 output: description.output,
                 drain_grace: description.drain_grace,
                 unattended: description.unattended,
                 keep_files: description.keep_files,
             };
+            if let Some(limit) = description.cpu_time {
+                cpu::backstop(&mut main, limit);
+            }
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {
                 spec,

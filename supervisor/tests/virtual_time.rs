@@ -52,6 +52,42 @@ async fn the_wall_limit_is_over_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn silence_is_over_its_limit_when_nothing_was_written_for_so_long_and_a_pause_is_none() {
+    let stage = Stage::set();
+    let (handle, mut process) = stage.spawn(Sandbox::builder().idle(HOUR)).await;
+    let mut output = handle.output();
+    for _ in 0..3 {
+        stage.clock.advance(HOUR - SECOND).await;
+        process.say(b".");
+        output.recv().await.unwrap();
+    }
+    handle.pause().await.unwrap();
+    stage.clock.advance(HOUR).await;
+    handle.resume().await.unwrap();
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!((stage.told("kill a"), handle.inspect().state), (0, State::Running));
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Idle));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_process_that_has_closed_its_output_is_silent() {
+    let stage = Stage::set();
+    let (handle, mut process) = stage.spawn(Sandbox::builder().idle(HOUR)).await;
+    process.hang_up();
+    let mut output = handle.output();
+    while output.recv().await.is_some() {}
+    stage.clock.advance(HOUR).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Idle));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_gentle_wall_limit_gives_its_grace() {
     let stage = Stage::set();
     let command = stage.supervisor.command("prog").id("a").timeout(HOUR).timeout_gently(15, 10 * SECOND);

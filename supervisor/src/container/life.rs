@@ -15,6 +15,8 @@ use tracing::Instrument as _;
 
 use super::actor::ContainerActor;
 use super::attend;
+use super::cpu;
+use super::idle;
 use super::last_word::{Finally, LastWord};
 use super::msg::Removed;
 use super::report;
@@ -37,6 +39,10 @@ use crate::shard::Shards;
 pub(crate) struct Policy {
     /// Wall clock from the start of the main process.
     pub(crate) wall: Option<Wall>,
+    /// Processor time of all its processes together.
+    pub(crate) cpu: Option<Duration>,
+    /// How long it may write nothing.
+    pub(crate) idle: Option<Duration>,
     /// Bytes of output, both streams together.
     pub(crate) output: Option<u64>,
     /// How long to wait for end of file after the exit; `None`: for ever.
@@ -302,7 +308,7 @@ pub(super) fn watch_process(
 
 pub(super) enum Never {}
 
-/// Carry out the wall limit, the output limit and the lifetime without a handle; never ends by itself.
+/// Carry out the limits that are ours and the lifetime without a handle; never ends by itself.
 async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
     let slot = &container.main;
     let wall = async {
@@ -317,7 +323,17 @@ async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
             None => std::future::pending().await,
         }
     };
-    tokio::join!(wall, output, attend::enforce(&container, policy.unattended));
+    let cpu = async {
+        if let Some(limit) = policy.cpu {
+            cpu::enforce(&container, limit).await;
+        }
+    };
+    let idle = async {
+        if let Some(limit) = policy.idle {
+            idle::enforce(&container, limit).await;
+        }
+    };
+    tokio::join!(wall, output, cpu, idle, attend::enforce(&container, policy.unattended));
     std::future::pending().await
 }
 

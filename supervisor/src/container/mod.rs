@@ -15,7 +15,9 @@
 
 pub(crate) mod actor;
 mod attend;
+pub(crate) mod cpu;
 mod exec;
+pub(crate) mod idle;
 mod last_word;
 pub(crate) mod life;
 pub(crate) mod msg;

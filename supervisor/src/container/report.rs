@@ -23,7 +23,12 @@ pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
         _ => 0,
     };
     let oom_killed = slot.intent().is_none() && killed(exit) && owner.claim_oom(kills);
-    let cause = cause(slot.intent(), exit, oom_killed, owner.wall_ns());
+    let used = exit.rusage.map(|used| (used.user_us + used.system_us) * 1000);
+    let cause = match cause(slot.intent(), exit, oom_killed, owner.wall_ns()) {
+        // However it ended: nobody else had to, and the limit was over.
+        Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
+        cause => cause,
+    };
     report(slot, exit, reason, cause, oom, counted(evidence))
 }
 

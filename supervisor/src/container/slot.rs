@@ -63,17 +63,22 @@ pub(crate) struct ContainerSlot {
     pub(crate) abort: Arc<Notify>,
     /// What could not be removed.
     pub(crate) left: OnceLock<Error>,
+    /// Processor time that its processes may use together.
+    pub(super) cpu_limit: Option<Duration>,
+    /// What its cgroup had counted when its main process began.
+    pub(super) cpu_begin_ns: OnceLock<u64>,
     /// When the wall limit is over (CLOCK_MONOTONIC in nanoseconds), where there is one.
     wall_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
     pub(crate) oom_claimed: AtomicU64,
 }
 
-/// What of its output is kept, and for how long it is waited.
+/// What of its output is kept, for how long it is waited, and what its report is judged by.
 #[derive(Clone, Copy)]
 pub(crate) struct Keeping {
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
+    pub(crate) cpu_limit: Option<Duration>,
 }
 
 /// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
@@ -117,7 +122,7 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { ring_bytes, drain_grace }, (generation, abort)) = (keeping, birth);
+        let (Keeping { ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -146,6 +151,8 @@ impl ContainerSlot {
             permit: Mutex::new(None),
             abort,
             left: OnceLock::new(),
+            cpu_limit,
+            cpu_begin_ns: OnceLock::new(),
             wall_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
             span,

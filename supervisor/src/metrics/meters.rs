@@ -140,6 +140,7 @@ const fn limit_name(limit: LimitKind) -> &'static str {
         LimitKind::Pids => "pids",
         LimitKind::Disk => "disk",
         LimitKind::Cpu => "cpu",
+        LimitKind::Idle => "idle",
         LimitKind::FileSize => "file_size",
         LimitKind::Output => "output",
         LimitKind::Unattended => "unattended",

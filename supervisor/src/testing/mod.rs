@@ -65,6 +65,11 @@ impl Actor {
         heard
     }
 
+    /// Close its standard output; it runs on.
+    pub fn hang_up(&mut self) {
+        self.stdout = None;
+    }
+
     /// End it with this code, its output closed.
     pub fn exit(mut self, code: i32) {
         self.end(ExitStatus::Code(code));

@@ -26,6 +26,7 @@ mod spans;
 mod stage;
 mod stopped;
 mod tty;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         handles::trials(),
         spans::trials(),
         stopped::trials(),
+        verdicts::trials(),
         provided::trials(),
         listener::trials(),
         leaf::trials(),
