@@ -6,6 +6,7 @@
 
 pub mod bare;
 pub mod case;
+pub mod exit_loop;
 pub mod figures;
 pub mod memory;
 pub mod peers;
