@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("our_terminal_is_as_it_was_after_a_panic", panicked),
         always("our_terminal_is_as_it_was_after_a_command_that_is_not_there", not_found),
         always("what_is_typed_before_the_end_is_the_commands", typed),
+        always("a_stop_of_ours_is_no_end", stopped),
         always("jobs_are_controlled_inside", jobs),
         always("the_detach_keys_give_our_terminal_back", detached),
         always("other_detach_keys_and_none", other_keys),
@@ -110,6 +111,20 @@ fn typed() {
     at.type_in("hello\rworld\r\u{4}");
     assert_eq!(at.until("world\r\n"), "hello\r\nworld\r\n");
     assert_eq!(at.end(), (Some(5), String::new()));
+}
+
+/// Whoever had the terminal meanwhile has set other modes.
+fn stopped() {
+    let script = format!("trap 'stty size; exit 9' WINCH; echo ready; {WAIT}");
+    let mut at = AtTerminal::sh(&[], &script);
+    at.until("ready\r\n");
+    at.signal(Signal::STOP);
+    at.cook();
+    at.signal(Signal::CONT);
+    at.until_raw();
+    at.resize(40, 120);
+    at.until("40 120\r\n");
+    assert_eq!(at.end().0, Some(9));
 }
 
 /// The keys of a shell reach what runs in its foreground, and not the shell.

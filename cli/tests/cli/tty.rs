@@ -113,6 +113,23 @@ impl AtTerminal {
         !modes.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
 
+    /// As a shell does when we have been stopped.
+    pub(crate) fn cook(&self) {
+        let mut modes = tcgetattr(&self.slave).unwrap();
+        modes.local_modes.insert(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(&self.slave, OptionalActions::Now, &modes).unwrap();
+    }
+
+    /// It sets its modes again.
+    #[track_caller]
+    pub(crate) fn until_raw(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_raw() {
+            assert!(Instant::now() < end, "it stays as it is");
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn is_as_before(&self) -> bool {
         modes(&self.slave) == self.before
     }
