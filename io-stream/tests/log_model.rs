@@ -20,6 +20,9 @@ enum Op {
     Crash(Source, usize),
     /// The log takes no bytes, or takes them again.
     Room(bool),
+    /// Closed segments are compressed.
+    #[cfg(feature = "zstd")]
+    Compress,
     Open(From, Sources),
     Read(usize, usize),
     Resume(usize),
@@ -38,11 +41,16 @@ fn op() -> impl Strategy<Value = Op> {
         (source(), 0..200_u64).prop_map(|(source, offset)| From::Offset { source, offset }),
         (0..30_u64).prop_map(From::Seq),
     ];
+    #[cfg(feature = "zstd")]
+    let compress = Just(Op::Compress);
+    #[cfg(not(feature = "zstd"))]
+    let compress = Just(Op::Room(true));
     let sources = prop_oneof![1 => Just(Sources::Stdout), 1 => Just(Sources::Stderr), 2 => Just(Sources::Both)];
     prop_oneof![
         12 => (source(), 1..30_usize).prop_map(|(source, len)| Op::Write(source, len)),
         1 => (source(), 0..30_usize).prop_map(|(source, len)| Op::Crash(source, len)),
         2 => any::<bool>().prop_map(Op::Room),
+        1 => compress,
         3 => (from, sources).prop_map(|(from, sources)| Op::Open(from, sources)),
         6 => (0..4_usize, 1..5_usize).prop_map(|(who, count)| Op::Read(who, count)),
         2 => (0..4_usize).prop_map(Op::Resume),
@@ -78,6 +86,11 @@ impl World {
             Op::Write(source, len) => self.write(source, len).await,
             Op::Crash(source, len) => self.crash(source, len).await,
             Op::Room(room) => self.set_room(room),
+            #[cfg(feature = "zstd")]
+            Op::Compress => {
+                self.set_room(true);
+                orangery_io_stream::log::compress_closed(&self.places[0], 1).unwrap();
+            }
             Op::Open(from, sources) => self.open(from, sources),
             Op::Read(who, count) => {
                 for _ in 0..count {
@@ -237,6 +250,8 @@ proptest! {
         segment_bytes in 1..60_u64,
         keep_segments in 1..6_usize,
         keep_bytes in prop::option::of(0..100_u64),
+        // Of age zero each write begins a segment.
+        segment_age in prop_oneof![2 => Just(None), 1 => Just(Some(Duration::ZERO))],
         ops in prop::collection::vec(op(), 0..60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -244,7 +259,7 @@ proptest! {
             let parent = tempfile::tempdir().unwrap();
             let places = [parent.path().join("log"), parent.path().join("away")];
             let retry = Duration::ZERO;
-            let options = LogOptions { segment_bytes, keep_segments, keep_bytes, retry, ..LogOptions::default() };
+            let options = LogOptions { segment_bytes, segment_age, keep_segments, keep_bytes, retry, ..LogOptions::default() };
             let fed = Some(Fed::new(&places[0], options));
             let (total, lost) = ([0; 2], [Vec::new(), Vec::new()]);
             let mut world = World { places, options, fed, room: true, total, lost, readers: Vec::new() };

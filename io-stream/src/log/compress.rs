@@ -55,7 +55,10 @@ fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<bool> {
     encoder.include_contentsize(true)?;
     encoder.include_checksum(true)?;
     io::copy(&mut from, &mut encoder)?;
-    encoder.finish()?.sync_data()?;
+    let packed_file = encoder.finish()?;
+    // As old as what it stands for: retention goes by that.
+    packed_file.set_modified(from.metadata()?.modified()?)?;
+    packed_file.sync_data()?;
     fs::rename(&draft, packed.data(dir))?;
     match fs::remove_file(plain.data(dir)) {
         // It was removed meanwhile: it must not come back.

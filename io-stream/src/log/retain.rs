@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::options::LogOptions;
 use super::segment::{self, Segment};
-use crate::chunk::Source;
+use crate::chunk::{PerSource, Source};
 
 /// One closed segment on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,15 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
     Ok(removed)
 }
 
-/// The oldest of them, so that what is left has at most `keep` bytes.
+/// The oldest of them (those of one source stand in order), so that what is left has at most `keep` bytes.
 fn too_much(mut closed: Vec<Closed>, keep: u64) -> Vec<Segment> {
-    // Of one source by offset, whatever the clock says.
+    // Of one source by offset, whatever the clock says, or whoever has touched one: there is never a hole in the middle.
+    let mut newest = PerSource::new(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+    for each in &mut closed {
+        let newest = &mut newest[each.segment.source];
+        each.changed = each.changed.max(*newest);
+        *newest = each.changed;
+    }
     closed.sort_by_key(|each| (each.changed, each.segment.base));
     let mut bytes: u64 = closed.iter().map(|each| each.bytes).sum();
     let mut gone = Vec::new();
@@ -85,5 +91,9 @@ mod tests {
         assert_eq!(bases(39), [(Source::Stdout, 0)]);
         assert_eq!(bases(15), [(Source::Stdout, 0), (Source::Stderr, 0), (Source::Stdout, 10)]);
         assert_eq!(bases(0).len(), 4);
+        // The first one was compressed, say, after the second was written.
+        let closed = vec![at(Source::Stdout, 0, 9), at(Source::Stdout, 10, 7), at(Source::Stderr, 0, 8)];
+        let bases: Vec<_> = too_much(closed, 0).iter().map(|s| (s.source, s.base)).collect();
+        assert_eq!(bases, [(Source::Stderr, 0), (Source::Stdout, 0), (Source::Stdout, 10)]);
     }
 }
