@@ -7,6 +7,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=probe");
+    println!("cargo::rerun-if-changed=kit/noise.rs");
     let out = PathBuf::from(var("OUT_DIR")).join("orangery-probe");
     if var("CARGO_CFG_TARGET_OS") != "linux" {
         if let Err(error) = fs::write(&out, []) {

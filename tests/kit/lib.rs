@@ -9,6 +9,7 @@
 //!                  ▼
 //!                host.rs      a runtime and its driver; containers with the probe in them
 //!                  raw.rs       a keeper without a runtime, to be spoken to by hand
+//!                  noise.rs     what the probe writes without end, told at any offset
 //!                  wait.rs      pidfds and pipes: level-triggered, no sleeps
 //!                  image.rs     a root file system of busybox
 //!                  victim.rs    a supervisor in a process of its own, to be killed
@@ -23,6 +24,7 @@ pub mod harness;
 pub mod host;
 pub mod image;
 pub mod machine;
+pub mod noise;
 pub mod raw;
 pub mod scene;
 pub mod stock;

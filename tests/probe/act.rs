@@ -24,6 +24,7 @@ pub fn act(name: &str, rest: &[String]) {
         "size" => size(),
         "connect" => connect(number(0)),
         "read-fd" => read_fd(number(0)),
+        "noise" => noise(number(0)),
         "alloc" => alloc(number(0)),
         "forks" => forks(number(0)),
         "orphan" => orphan(),
@@ -88,6 +89,18 @@ fn size() {
 fn read_fd(number: u64) {
     let text = fs::read_to_string(format!("/proc/self/fd/{number}"));
     println!("{}", text.map_or_else(|error| error.to_string(), string));
+}
+
+/// Write so many bytes that look random, in writes of every size up to 70,001.
+fn noise(total: u64) {
+    let (noise, mut stdout) = (crate::noise::period(), std::io::stdout().lock());
+    let mut written = 0;
+    while written < total {
+        let rest = &noise[(written % noise.len() as u64) as usize..];
+        let len = rest.len().min((1 + written % 70_001).min(total - written) as usize);
+        stdout.write_all(&rest[..len]).and_then(|()| stdout.flush()).expect("written");
+        written += len as u64;
+    }
 }
 
 /// Touch so many MiB.

@@ -7,6 +7,9 @@
 mod act;
 mod attack;
 mod json;
+#[path = "../kit/noise.rs"]
+#[allow(dead_code, reason = "the check is the tests'")]
+mod noise;
 mod raw;
 mod see;
 

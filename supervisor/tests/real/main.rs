@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod files;
 mod groups;
+mod flood;
 mod guest;
 mod handles;
 mod hosts;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         files::trials(),
         handles::trials(),
         spans::trials(),
+        flood::trials(),
         stopped::trials(),
         verdicts::trials(),
         provided::trials(),
