@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
-use orangery::{CpuQuota, Mount, Resource, Rlimit};
+use orangery::{CpuQuota, Mount, OutputAction, OutputLimit, Resource, Rlimit};
 
 use crate::errors::Failure;
 use crate::join::{self, Join};
@@ -213,9 +213,9 @@ pub(crate) struct ProcessArgs {
     /// The command itself is pid 1: signals that it has no handler for do nothing, but for KILL
     #[arg(long, overrides_with = "init")]
     pub(crate) no_init: bool,
-    /// Kill it when stdout and stderr together exceed this
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) output_limit: Option<u64>,
+    /// Let no more of stdout and stderr together through; then kill it, or go on without, or send a signal
+    #[arg(long, value_name = "SIZE[:kill|truncate|SIGNAL]", value_parser = output_limit)]
+    pub(crate) output_limit: Option<OutputLimit>,
     /// Write the exit report there as JSON, also when the command fails; `-` is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(crate) report: Option<PathBuf>,
@@ -242,6 +242,18 @@ pub(crate) struct LimitArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) pids: Option<u64>,
+}
+
+fn output_limit(text: &str) -> Result<OutputLimit, String> {
+    let (size, action) = text.split_once(':').unwrap_or((text, "kill"));
+    let action = match action {
+        "kill" => OutputAction::Kill,
+        "truncate" => OutputAction::Truncate,
+        signal => {
+            OutputAction::Signal(signals::number(signal).map_err(|error| format!("{error}, or kill or truncate"))?)
+        }
+    };
+    Ok(OutputLimit { bytes: parse_size(size)?, action })
 }
 
 fn whole(text: &str) -> Result<u64, String> {

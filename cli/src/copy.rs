@@ -4,9 +4,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use orangery::{Source, StdinWriter};
+use orangery::{Cause, LimitKind, Measured, OutputAction, OutputLimit, Report, Source, StdinWriter};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
@@ -21,8 +21,8 @@ const BUFFER: usize = 64 << 10;
 pub(crate) enum Trouble {
     /// Our own end does not take it.
     Unwritable(Source, io::Error),
-    /// Both streams together are over their limit. Its pipe, if it has one, still open.
-    OverLimit(Option<OwnedFd>),
+    /// Both streams together are over their limit; said once.
+    OverLimit,
 }
 
 /// Bytes that the command wrote and we read.
@@ -30,27 +30,59 @@ pub(crate) enum Trouble {
 pub(crate) struct Counts {
     stdout: AtomicU64,
     stderr: AtomicU64,
+    stdout_over: AtomicU64,
+    stderr_over: AtomicU64,
     left: AtomicU64,
+    told: AtomicBool,
 }
 
 impl Counts {
     pub(crate) fn new(limit: Option<u64>) -> Self {
         let left = AtomicU64::new(limit.unwrap_or(u64::MAX));
-        Self { stdout: AtomicU64::new(0), stderr: AtomicU64::new(0), left }
+        let [stdout, stderr, stdout_over, stderr_over] = [(); 4].map(|()| AtomicU64::new(0));
+        Self { stdout, stderr, stdout_over, stderr_over, left, told: AtomicBool::new(false) }
     }
 
-    /// Standard output and standard error.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.stdout.load(Ordering::Relaxed), self.stderr.load(Ordering::Relaxed))
+    /// Of a stream: what was read, and how much of that was beyond the limit.
+    fn totals(&self, source: Source) -> (u64, u64) {
+        let (read, over) = self.of(source);
+        (read.load(Ordering::Relaxed), over.load(Ordering::Relaxed))
+    }
+
+    /// What we know and the supervisor does not, where its streams have carried nothing; `passed` is the limit that was.
+    pub(crate) fn complete(&self, report: &mut Report, passed: Option<OutputLimit>) {
+        for (totals, source) in [(&mut report.stdout, Source::Stdout), (&mut report.stderr, Source::Stderr)] {
+            let (bytes, over) = self.totals(source);
+            (totals.bytes, totals.suppressed) = (Measured::Known(bytes), over);
+        }
+        let Some(limit) = passed else { return };
+        report.output_limit = Some(limit.bytes);
+        if limit.action != OutputAction::Truncate {
+            report.cause = Cause::Limit(LimitKind::Output);
+        }
+    }
+
+    const fn of(&self, source: Source) -> (&AtomicU64, &AtomicU64) {
+        match source {
+            Source::Stdout => (&self.stdout, &self.stdout_over),
+            Source::Stderr => (&self.stderr, &self.stderr_over),
+        }
+    }
+
+    /// Whether nobody has been told of the limit before.
+    fn tell(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// Count `len` bytes; how many of them are within the limit.
     pub(crate) fn add(&self, source: Source, len: usize) -> usize {
-        let counter = if source == Source::Stdout { &self.stdout } else { &self.stderr };
-        counter.fetch_add(len as u64, Ordering::Relaxed);
+        let (read, over) = self.of(source);
+        read.fetch_add(len as u64, Ordering::Relaxed);
         let take = |left: u64| Some(left.saturating_sub(len as u64));
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        len.min(usize::try_from(before).unwrap_or(usize::MAX))
+        let within = len.min(usize::try_from(before).unwrap_or(usize::MAX));
+        over.fetch_add((len - within) as u64, Ordering::Relaxed);
+        within
     }
 }
 
@@ -68,16 +100,13 @@ pub(crate) struct Copier {
 impl Copier {
     /// Until the end of the stream, or until we cannot go on.
     pub(crate) fn run(self) {
-        let trouble = match self.copy() {
-            Ok(true) => return,
-            Ok(false) => Trouble::OverLimit(Some(self.reader)),
-            Err(error) => Trouble::Unwritable(self.source, error),
-        };
-        let _ = self.trouble.send(trouble);
+        if let Err(error) = self.copy() {
+            let _ = self.trouble.send(Trouble::Unwritable(self.source, error));
+        }
     }
 
-    /// `false` when the limit is passed.
-    fn copy(&self) -> io::Result<bool> {
+    /// What is beyond the limit is read away: a pipe that is closed, or full, would be an answer of its own.
+    fn copy(&self) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
             let mut fds = [PollFd::new(&self.reader, PollFlags::IN), PollFd::new(&*self.stopped, PollFlags::IN)];
@@ -88,10 +117,10 @@ impl Copier {
             }
             // Both were looked at in one call: an empty pipe beside a closed `stopped` stays empty.
             if fds[0].revents().is_empty() {
-                return Ok(true);
+                return Ok(());
             }
             let len = match rustix::io::read(&self.reader, &mut buffer[..]) {
-                Ok(0) => return Ok(true),
+                Ok(0) => return Ok(()),
                 Ok(len) => len,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -99,8 +128,8 @@ impl Copier {
             let within = self.counts.add(self.source, len);
             let data = buffer.get(..within).unwrap_or_default();
             write_all(self.source, data)?;
-            if within < len {
-                return Ok(false);
+            if within < len && self.counts.tell() {
+                let _ = self.trouble.send(Trouble::OverLimit);
             }
         }
     }
@@ -177,7 +206,8 @@ mod tests {
         assert_eq!(counts.add(Source::Stdout, 6), 6);
         assert_eq!(counts.add(Source::Stderr, 6), 4);
         assert_eq!(counts.add(Source::Stdout, 1), 0);
-        assert_eq!(counts.totals(), (7, 6));
+        assert_eq!([Source::Stdout, Source::Stderr].map(|source| counts.totals(source)), [(7, 1), (6, 2)]);
+        assert_eq!([counts.tell(), counts.tell()], [true, false]);
         assert_eq!(Counts::new(None).add(Source::Stdout, usize::MAX), usize::MAX);
     }
 }

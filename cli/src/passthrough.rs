@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use orangery::{Command, ContainerHandle, Source, Stdin};
+use orangery::{Command, ContainerHandle, OutputLimit, Source, Stdin};
 use rustix::fs::{FileType, Mode, fchmod, fstat, fstatfs};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{stderr, stdin, stdout};
@@ -41,7 +41,7 @@ pub(crate) struct Streams {
     /// For all who come: a pipe that we fill, the reading end of which they get one after the other.
     fed: Option<OwnedFd>,
     output: Output,
-    limit: Option<u64>,
+    limit: Option<OutputLimit>,
 }
 
 /// How one stream reaches the command.
@@ -208,7 +208,7 @@ impl Streams {
         let (sender, trouble) = mpsc::unbounded_channel();
         let pipe = pipe_with(PipeFlags::CLOEXEC);
         let (stopped, stop) = pipe.map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
-        let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit)));
+        let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit.map(|limit| limit.bytes))));
         if let Some(writer) = container.stdin() {
             let runtime = Handle::current();
             thread("stdin", move || copy::feed(&runtime, writer))?;

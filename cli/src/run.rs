@@ -4,11 +4,10 @@ mod kept;
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, Measured, Report, Supervisor};
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, OutputAction, OutputLimit, Report, Supervisor};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -100,7 +99,7 @@ async fn supervised(
     };
     let Begun { container, copies, session } = begun;
     tracing::info!(container = container.id(), pid = container.pid(), "started");
-    let (interrupted, kill_at, over_limit) = (false, None, Vec::new());
+    let (interrupted, kill_at, over_limit) = (false, None, None);
     let mut watch = Watch { container, signals, args, session, interrupted, kill_at, over_limit };
     for signal in early {
         watch.forward(signal);
@@ -190,8 +189,8 @@ struct Watch<'a> {
     /// One INT was forwarded.
     interrupted: bool,
     kill_at: Option<Instant>,
-    /// What it was killed for: pipes over `--output-limit`. Open until it is dead, or SIGPIPE would be faster.
-    over_limit: Vec<Option<OwnedFd>>,
+    /// The limit that its output has passed.
+    over_limit: Option<OutputLimit>,
 }
 
 impl Watch<'_> {
@@ -219,21 +218,13 @@ impl Watch<'_> {
                 () = attended(&mut self.session, &self.container) => {}
             }
         }
-        let report = report.map(|report| self.complete(&report, copies.counts.map(|counts| counts.totals())));
+        let report = report.map(|report| {
+            let mut report = Report::clone(&report);
+            copies.counts.as_deref().inspect(|counts| counts.complete(&mut report, self.over_limit));
+            report
+        });
         let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
         Ok(Ended { code: given_up.unwrap_or(code), report, restarts: None })
-    }
-
-    /// What we know and the supervisor does not, where its streams have carried nothing.
-    fn complete(&self, report: &Report, totals: Option<(u64, u64)>) -> Report {
-        let mut report = report.clone();
-        if let Some((stdout, stderr)) = totals {
-            (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(stdout), Measured::Known(stderr));
-        }
-        if !self.over_limit.is_empty() {
-            report.cause = Cause::Limit(LimitKind::Output);
-        }
-        report
     }
 
     fn forward(&mut self, signal: i32) {
@@ -278,11 +269,23 @@ impl Watch<'_> {
             // The command's own pipe is closed with ours: SIGPIPE tells it, or EPIPE, as without us.
             Trouble::Unwritable(_, error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Trouble::Unwritable(source, error) => Err(Failure::system(format!("cannot write {source}"), &error)),
-            Trouble::OverLimit(pipe) => {
-                self.over_limit.push(pipe);
-                self.kill("over --output-limit");
+            Trouble::OverLimit => {
+                self.over_limit();
                 Ok(())
             }
+        }
+    }
+
+    /// Do what `--output-limit` says.
+    fn over_limit(&mut self) {
+        self.over_limit = self.args.process.output_limit;
+        match self.over_limit.map(|limit| limit.action) {
+            Some(OutputAction::Truncate) => tracing::info!("over --output-limit: the rest is dropped"),
+            Some(OutputAction::Signal(signal)) => {
+                tracing::info!(signal = signals::name(signal), "over --output-limit");
+                let _ = self.container.signal(signal);
+            }
+            _ => self.kill("over --output-limit"),
         }
     }
 }

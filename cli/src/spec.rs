@@ -109,8 +109,8 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
     for (key, value) in &args.place.label {
         builder = builder.label(key, value);
     }
-    if let Some(bytes) = args.process.output_limit {
-        builder = builder.output(bytes);
+    if let Some(limit) = args.process.output_limit {
+        builder = builder.output_limit(limit);
     }
     // Whoever of its children still writes then ends with it: with a log as without.
     builder = builder.drain_grace(Some(Duration::ZERO));

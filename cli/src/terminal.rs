@@ -10,6 +10,7 @@
 mod detach;
 mod raw;
 
+use orangery::stream::GapCause;
 use orangery::{Command, ContainerHandle, Event, Source, Stdin, StdinWriter, Subscriber};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
 use crate::args::ProcessArgs;
-use crate::copy::{self, Counts, Trouble};
+use crate::copy::{self, Trouble};
 use crate::errors::Failure;
 use crate::passthrough::{Copies, thread};
 
@@ -39,7 +40,6 @@ pub(crate) struct Terminal {
     /// We type at it.
     interactive: bool,
     keys: DetachKeys,
-    limit: Option<u64>,
 }
 
 /// Our terminal while the command has one.
@@ -72,7 +72,7 @@ impl Terminal {
                 refused.with_hint("-i alone for input from a pipe or file, -t alone for a terminal without input")
             );
         }
-        Ok(Self { interactive: args.interactive, keys: args.detach_keys.clone(), limit: args.output_limit })
+        Ok(Self { interactive: args.interactive, keys: args.detach_keys.clone() })
     }
 
     /// Tell the command what it gets.
@@ -111,9 +111,9 @@ impl Terminal {
             thread("stdin", move || type_on(&runtime, keyboard, watcher, detached))?;
         }
         let (sender, trouble) = mpsc::unbounded_channel();
-        let (runtime, counts) = (Handle::current(), Counts::new(self.limit));
-        thread("output", move || show(&runtime, output, &counts, &sender))?;
-        // The supervisor counts too.
+        let runtime = Handle::current();
+        thread("output", move || show(&runtime, output, &sender))?;
+        // The supervisor counts, and carries the output limit out.
         Ok((Copies::of(trouble), session))
     }
 }
@@ -198,19 +198,17 @@ fn type_on(runtime: &Handle, mut keyboard: StdinWriter, mut watcher: Watcher, de
 }
 
 /// What the command prints, until its end.
-fn show(runtime: &Handle, mut output: Subscriber, counts: &Counts, trouble: &UnboundedSender<Trouble>) {
+fn show(runtime: &Handle, mut output: Subscriber, trouble: &UnboundedSender<Trouble>) {
     while let Some(event) = runtime.block_on(output.recv()) {
         match event {
             Event::Chunk(chunk) => {
-                let within = counts.add(Source::Stdout, chunk.data.len());
-                if let Err(error) = copy::write_all(Source::Stdout, chunk.data.get(..within).unwrap_or_default()) {
+                if let Err(error) = copy::write_all(Source::Stdout, &chunk.data) {
                     let _ = trouble.send(Trouble::Unwritable(Source::Stdout, error));
                     return;
                 }
-                if within < chunk.data.len() {
-                    let _ = trouble.send(Trouble::OverLimit(None));
-                    return;
-                }
+            }
+            Event::Gap(gap) if gap.cause == GapCause::OutputLimit => {
+                tracing::info!(bytes = gap.bytes(), "over --output-limit")
             }
             Event::Gap(gap) => tracing::warn!(bytes = gap.bytes(), cause = %gap.cause, "missing in the output"),
             _ => {}

@@ -11,7 +11,7 @@ pub const DEFAULT_CAPTURE: usize = 1024 * 1024;
 
 /// Keeps at most `limit` bytes of what is pushed: the first half and, of the rest, the last ones.
 ///
-/// `head`, then `omitted` bytes, then `tail` are the whole output, exactly.
+/// `head`, then `omitted` bytes, then `tail`, then `over_limit` bytes are the whole output, exactly.
 ///
 /// ```
 /// use orangery_io_stream::Capture;
@@ -29,6 +29,7 @@ pub struct Capture {
     tail: VecDeque<u8>,
     tail_limit: usize,
     omitted: u64,
+    over_limit: u64,
 }
 
 impl Capture {
@@ -40,6 +41,7 @@ impl Capture {
             tail: VecDeque::new(),
             tail_limit: limit - limit / 2,
             omitted: 0,
+            over_limit: 0,
         }
     }
 
@@ -60,9 +62,19 @@ impl Capture {
         }
     }
 
+    /// Counts output behind a limit on all of it: nothing comes after it, and what was kept before it stays.
+    pub const fn cut(&mut self, bytes: u64) {
+        self.over_limit += bytes;
+    }
+
     /// What was kept.
     pub fn finish(self) -> Captured {
-        Captured { head: self.head.freeze(), tail: Vec::from(self.tail).into(), omitted: self.omitted }
+        Captured {
+            head: self.head.freeze(),
+            tail: Vec::from(self.tail).into(),
+            omitted: self.omitted,
+            over_limit: self.over_limit,
+        }
     }
 
     fn push_tail(&mut self, data: &[u8]) {
@@ -98,12 +110,14 @@ pub struct Captured {
     pub tail: Bytes,
     /// How many bytes are missing between `head` and `tail`.
     pub omitted: u64,
+    /// How many came after `tail`, behind the [`output_limit`](crate::HubOptions::output_limit).
+    pub over_limit: u64,
 }
 
 impl Captured {
     /// Whether bytes are missing.
     pub const fn is_truncated(&self) -> bool {
-        self.omitted > 0
+        self.omitted > 0 || self.over_limit > 0
     }
 
     /// Head and tail in one piece, without a mark where bytes are missing.
@@ -146,6 +160,16 @@ mod tests {
         let captured = capture.finish();
         assert_eq!((&captured.head[..], &captured.tail[..]), (&b"ab"[..], &b"cd"[..]));
         assert_eq!(captured.omitted, 100);
+    }
+
+    #[test]
+    fn what_is_cut_off_leaves_the_tail() {
+        let mut capture = Capture::new(4);
+        capture.push(b"abcdef");
+        capture.cut(100);
+        let captured = capture.finish();
+        assert_eq!((&captured.head[..], &captured.tail[..]), (&b"ab"[..], &b"ef"[..]));
+        assert_eq!((captured.omitted, captured.over_limit, captured.is_truncated()), (2, 100, true));
     }
 
     proptest! {

@@ -160,6 +160,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Bytes that rate limits took from subscribers, summed over all of them.
     pub suppressed: u64,
+    /// Bytes behind the hub's [`output_limit`](crate::HubOptions::output_limit): nobody got them, each counts once.
+    pub over_limit: u64,
 }
 
 /// One value for each source.

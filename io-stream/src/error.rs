@@ -53,14 +53,20 @@ pub struct StreamError {
     operation: &'static str,
     kind: StreamErrorKind,
     source: Option<io::Error>,
-    gap: Option<Gap>,
-    resume: Option<(u64, Cursor)>,
+    place: Option<Box<Place>>,
+}
+
+/// Where in the stream it happened. Large, so in a box: each pump has room for an error, and nearly none has one.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Gap(Gap),
+    Resume(u64, Cursor),
 }
 
 impl StreamError {
     /// A failure that no system call reported.
     pub(crate) const fn new(operation: &'static str, kind: StreamErrorKind) -> Self {
-        Self { operation, kind, source: None, gap: None, resume: None }
+        Self { operation, kind, source: None, place: None }
     }
 
     /// A failed system call.
@@ -70,12 +76,15 @@ impl StreamError {
 
     /// Bytes that a reader of plain bytes did not get.
     pub(crate) fn from_gap(gap: Gap) -> Self {
-        Self { gap: Some(gap), ..Self::new("read a stream", StreamErrorKind::Gap) }
+        Self { place: Some(Box::new(Place::Gap(gap))), ..Self::new("read a stream", StreamErrorKind::Gap) }
     }
 
     /// A reader of plain bytes that was disconnected.
     pub(crate) fn lagged(seq: u64, cursor: Cursor) -> Self {
-        Self { resume: Some((seq, cursor)), ..Self::new("read a stream", StreamErrorKind::Lagged) }
+        Self {
+            place: Some(Box::new(Place::Resume(seq, cursor))),
+            ..Self::new("read a stream", StreamErrorKind::Lagged)
+        }
     }
 
     /// What kind of failure it was.
@@ -94,18 +103,28 @@ impl StreamError {
     }
 
     /// The missing range, of a [`StreamErrorKind::Gap`].
-    pub const fn gap(&self) -> Option<Gap> {
-        self.gap
+    pub fn gap(&self) -> Option<Gap> {
+        match self.place.as_deref() {
+            Some(Place::Gap(gap)) => Some(*gap),
+            _ => None,
+        }
     }
 
     /// Where to subscribe again, of a [`StreamErrorKind::Lagged`].
     pub fn resume_seq(&self) -> Option<u64> {
-        self.resume.map(|(seq, _)| seq)
+        self.resume().map(|(seq, _)| seq)
     }
 
     /// Where to resume, of a [`StreamErrorKind::Lagged`].
     pub fn resume_cursor(&self) -> Option<Cursor> {
-        self.resume.map(|(_, cursor)| cursor)
+        self.resume().map(|(_, cursor)| cursor)
+    }
+
+    fn resume(&self) -> Option<(u64, Cursor)> {
+        match self.place.as_deref() {
+            Some(Place::Resume(seq, cursor)) => Some((*seq, *cursor)),
+            _ => None,
+        }
     }
 }
 

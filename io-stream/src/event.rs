@@ -95,10 +95,12 @@ pub enum GapCause {
     Removed,
     /// A test lost them on purpose, see [`Interceptor`](crate::Interceptor).
     Injected,
+    /// The stream is over its [`output_limit`](crate::HubOptions::output_limit): from here on nobody gets anything.
+    OutputLimit,
 }
 
 impl GapCause {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::NotRetained,
         Self::PositionForgotten,
         Self::DroppedOldest,
@@ -110,6 +112,7 @@ impl GapCause {
         Self::LogFull,
         Self::Removed,
         Self::Injected,
+        Self::OutputLimit,
     ];
 
     /// The cause in lower case, words joined by hyphens: `"dropped-oldest"`.
@@ -126,6 +129,7 @@ impl GapCause {
             Self::LogFull => "log-full",
             Self::Removed => "removed",
             Self::Injected => "injected",
+            Self::OutputLimit => "output-limit",
         }
     }
 

@@ -20,13 +20,13 @@ use crate::options::{EndInfo, HubOptions, SubscribeOptions};
 use crate::overflow::{Bound, Overflow};
 use crate::queue::{Queue, Rules};
 use crate::rate::Bucket;
-use crate::ring::{Replay, Ring};
+use crate::ring::Replay;
 use crate::slot::{Shared, Slot, Wakers};
 use crate::spill::Spill;
 use crate::subscriber::{Opening, Subscriber};
 use crate::sync::{Mutex, lock};
 
-use state::{Attempt, State};
+use state::{Attempt, Place, State};
 
 mod state;
 
@@ -65,18 +65,21 @@ pub(crate) struct Core {
     spill_dir: PathBuf,
     /// Those who wait for the end.
     closed: Notify,
+    /// Those who wait for the output limit to be passed.
+    over_limit: Notify,
 }
 
 impl Hub {
     /// A hub without bytes and subscribers.
     pub fn new(options: HubOptions) -> Self {
         let stream = options.stream.unwrap_or_else(StreamId::random);
-        let state = State::new(stream, options.generation, Ring::new(options.ring_bytes));
+        let state = State::new(stream, &options);
         let core = Core {
             state: Mutex::new(state),
             shared: Arc::default(),
             spill_dir: options.spill_dir,
             closed: Notify::new(),
+            over_limit: Notify::new(),
         };
         Self { core: Arc::new(core) }
     }
@@ -95,12 +98,23 @@ impl Hub {
     ///
     /// Dropped before it is ready, it has published nothing.
     pub async fn publish(&self, source: Source, data: Bytes) -> bool {
-        let core = &*self.core;
-        match core.attempt(source, &data, Duration::ZERO) {
-            Attempt::Published => return true,
-            Attempt::Closed => return false,
-            Attempt::Full(_) => {}
+        match self.publish_now(source, &data) {
+            Some(open) => open,
+            None => self.publish_when_there_is_room(source, data).await,
         }
+    }
+
+    /// Publishes unless it would have to wait; `None` then.
+    pub(crate) fn publish_now(&self, source: Source, data: &Bytes) -> Option<bool> {
+        match self.core.attempt(source, data, Duration::ZERO) {
+            Attempt::Published | Attempt::OverLimit => Some(true),
+            Attempt::Closed => Some(false),
+            Attempt::Full(_) => None,
+        }
+    }
+
+    async fn publish_when_there_is_room(&self, source: Source, data: Bytes) -> bool {
+        let core = &*self.core;
         let began = Instant::now();
         let _blocked = core.shared.meters.blocked_since(began);
         loop {
@@ -108,7 +122,7 @@ impl Hub {
             let mut space = std::pin::pin!(core.shared.space.notified());
             space.as_mut().enable();
             match core.attempt(source, &data, began.elapsed()) {
-                Attempt::Published => return true,
+                Attempt::Published | Attempt::OverLimit => return true,
                 Attempt::Closed => return false,
                 // The next look decides whether it was room or the end of the budget.
                 Attempt::Full(left) => drop(timeout(left, space).await),
@@ -118,7 +132,7 @@ impl Hub {
 
     /// Counts bytes of `source` that a test lost: a gap for everybody. Returns whether the hub was open.
     pub(crate) fn lose(&self, source: Source, bytes: u64) -> bool {
-        let mut wakers = Wakers::default();
+        let mut wakers = Wakers::new();
         let open = lock(&self.core.state).lose(source, bytes, &mut wakers);
         wakers.wake();
         open
@@ -157,10 +171,11 @@ impl Hub {
         state.next_id += 1;
         let slot = Slot::new(id, options.sources, Arc::clone(&self.core.shared), queue);
         let slot = Arc::new(slot);
+        replay.behind.into_iter().for_each(|gap| slot.miss(gap, None));
         match state.end {
             // A new slot has no reader yet: nobody to wake.
             Some(end) => drop(slot.end(end)),
-            None => drop(state.slots.insert(id, Arc::clone(&slot))),
+            None => state.slots.push(Place::new(Arc::clone(&slot))),
         }
         Subscriber::new(slot, Arc::downgrade(&self.core), opening)
     }
@@ -188,9 +203,10 @@ impl Hub {
         let (ring_bytes, ring_capacity) = state.ring.occupancy();
         Metrics {
             bytes_in: Source::ALL.into_iter().map(|source| state.ring.total(source)).sum(),
+            over_limit: state.over_limit(),
             ring_bytes,
             ring_capacity,
-            subscribers: state.slots.values().map(|slot| slot.metrics()).collect(),
+            subscribers: state.slots.iter().map(|place| place.slot.metrics()).collect(),
             ..self.core.shared.meters.look()
         }
     }
@@ -232,13 +248,43 @@ impl Hub {
     /// May be dropped and called again.
     pub async fn wait_closed(&self) -> End {
         loop {
-            // Registered before the look: a close in between wakes this wait.
-            let mut closed = std::pin::pin!(self.core.closed.notified());
-            closed.as_mut().enable();
+            self.closed().await;
             if let Some(end) = self.end() {
                 return end;
             }
+        }
+    }
+
+    /// Ready once it is closed.
+    pub(crate) async fn closed(&self) {
+        // Made before the look: a close in between ends this wait.
+        let closed = self.core.closed.notified();
+        if self.end().is_none() {
             closed.await;
+        }
+    }
+}
+
+impl Hub {
+    /// Whether bytes came behind the [`output_limit`](HubOptions::output_limit).
+    pub fn is_over_limit(&self) -> bool {
+        lock(&self.core.state).over_limit() > 0
+    }
+
+    /// Waits for the first byte behind the [`output_limit`](HubOptions::output_limit): for ever where none comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn wait_over_limit(&self) {
+        loop {
+            // Registered before the look: a byte in between wakes this wait.
+            let mut over = std::pin::pin!(self.core.over_limit.notified());
+            over.as_mut().enable();
+            if self.is_over_limit() {
+                return;
+            }
+            over.await;
         }
     }
 }
@@ -247,33 +293,36 @@ impl Core {
     /// How a subscriber's queue is bounded.
     fn rules(&self, options: SubscribeOptions) -> Rules {
         let spill = match options.overflow {
-            Overflow::Spill { limit } => Some(Spill::new(self.spill_dir.clone(), limit)),
+            Overflow::Spill { limit } => Some(Box::new(Spill::new(self.spill_dir.clone(), limit))),
             _ => None,
         };
         Rules {
             bound: Bound::of_bytes(options.queue_bytes),
             overflow: options.overflow,
-            rate: options.rate.map(Bucket::new),
+            rate: options.rate.map(|limit| Box::new(Bucket::new(limit))),
             spill,
         }
     }
 
     /// Removes a subscriber that was dropped.
     pub(crate) fn remove(&self, id: u64) {
-        let slot = lock(&self.state).slots.remove(&id);
+        let slot = lock(&self.state).leave(id);
         // What was queued is freed here, outside the lock.
         drop(slot);
     }
 
     fn attempt(&self, source: Source, data: &Bytes, waited: Duration) -> Attempt {
-        let mut wakers = Wakers::default();
+        let mut wakers = Wakers::new();
         let attempt = lock(&self.state).attempt(source, data, waited, &mut wakers);
         wakers.wake();
+        if matches!(attempt, Attempt::OverLimit) {
+            self.over_limit.notify_waiters();
+        }
         attempt
     }
 
     fn finish(&self, reason: EndReason) -> bool {
-        let mut wakers = Wakers::default();
+        let mut wakers = Wakers::new();
         let ended = lock(&self.state).finish(reason, &self.shared.meters, &mut wakers);
         wakers.wake();
         if ended {

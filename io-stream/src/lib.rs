@@ -63,6 +63,9 @@
 //! A [`RateLimit`] in front of any of them lets so many bytes a second pass and tells what it suppressed
 //! as a [`Gap`]. [`Hub::metrics`] counts all of it.
 //!
+//! Whoever reads, [`HubOptions::output_limit`] bounds what there is to read, and [`Capture`] keeps the first and the last
+//! bytes of an output of any length.
+//!
 //! # Lines and formats
 //!
 //! [`view`] makes lines, plain text without terminal sequences, and the log formats of CRI, Docker and
@@ -75,7 +78,8 @@
 //! # Terminals and raw descriptors
 //!
 //! [`Pty`] reads, sizes and hangs up a pseudo-terminal through the same pumps. [`HandOver`] splices a pipe to a
-//! socket or file where nobody else needs the bytes. [`set_pipe_size`] says what it got.
+//! socket or file where nobody else needs the bytes. [`set_pipe_size`] says what it got; a pump has the pipe of a stream
+//! with many readers made larger, as long as that spends no more than a quarter of the user's pipe pages.
 //!
 //! # Order
 //!

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub dropped: u64,
     /// Bytes that rate limits took from subscribers, summed over all there ever were.
     pub suppressed: u64,
+    /// Bytes behind the output limit, which no subscriber gets.
+    pub over_limit: u64,
     /// Bytes that the replay history holds.
     pub ring_bytes: u64,
     /// Bytes that the replay history may hold.
@@ -108,7 +110,8 @@ impl Meters {
 }
 
 fn add(to: &PerSource<AtomicU64>, bytes: &PerSource<u64>) {
-    for source in Source::ALL {
+    // Nearly always nothing: then the readers' shared counters are left alone.
+    for source in Source::ALL.into_iter().filter(|source| bytes[*source] > 0) {
         to[source].fetch_add(bytes[source], Ordering::Relaxed);
     }
 }

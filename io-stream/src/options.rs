@@ -23,6 +23,11 @@ pub struct HubOptions {
     /// Where subscribers with [`Overflow::Spill`] put what waits for them. Default the system's directory
     /// for temporary files. A tmpfs there never makes the publisher wait.
     pub spill_dir: PathBuf,
+    /// Bytes that readers get in all, both sources together, to the byte. What comes behind is taken from the pipe,
+    /// counted ([`Totals::over_limit`](crate::Totals::over_limit)) and told to each reader as a
+    /// [`Gap`](crate::Gap) of [`GapCause::OutputLimit`](crate::GapCause::OutputLimit), at once where it begins;
+    /// [`Hub::wait_over_limit`](crate::Hub::wait_over_limit) is for whoever wants to do more about it. Default no limit.
+    pub output_limit: Option<u64>,
 }
 
 impl Default for HubOptions {
@@ -32,6 +37,7 @@ impl Default for HubOptions {
             generation: Generation::default(),
             stream: None,
             spill_dir: std::env::temp_dir(),
+            output_limit: None,
         }
     }
 }

@@ -28,6 +28,9 @@ pub enum Overflow {
     /// the workload. If there is none when `budget` has passed, the fallback holds for the rest of the
     /// subscriber's life; its gaps say
     /// [`GapCause::StallBudgetSpent`](crate::GapCause::StallBudgetSpent), and the log names it.
+    ///
+    /// It is a policy of hubs alone. A pipe that is emptied into a [durable log](crate::log) waits for no reader: its
+    /// readers find in the files what they have not come to yet, until retention removes it.
     Block {
         /// The longest wait for one chunk.
         budget: Duration,
@@ -135,6 +138,11 @@ impl Bound {
     /// The most bytes.
     pub(crate) const fn bytes(self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that may be added in one more chunk.
+    pub(crate) const fn room(self, bytes: u64, chunks: usize) -> u64 {
+        if chunks < self.chunks { self.bytes.saturating_sub(bytes) } else { 0 }
     }
 
     /// Whether so much is within the bound.

@@ -18,12 +18,14 @@ use tokio_pipe::PipeWrite;
 
 use crate::error::{StreamError, StreamErrorKind};
 use crate::intercept::Interceptor;
-use crate::pipe_size::{DEFAULT_PIPE_SIZE, pipe_size};
+use crate::pipe_size::{DEFAULT_PIPE_SIZE, GROWN_PIPE, Grown, pipe_size};
 use crate::read_buffer::{self, READ_MAX};
 
 const OPEN_READER: &str = "open the reading end";
 const OPEN_WRITER: &str = "open the writing end";
 pub(crate) const READ: &str = "read a pipe";
+/// From so many readers on a larger pipe pays: what each read costs for all of them is spread over more bytes.
+const MANY_READERS: usize = 16;
 
 /// The reading end of a pipe, one end of a stream socket, or the master of a pseudo-terminal.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub struct PipeReader {
     receiver: Receiver,
     /// A terminal that everybody has closed says EIO: that is its end.
     terminal: bool,
+    /// The most that one read takes.
+    most: usize,
+    /// What came of the attempt to make it larger.
+    grown: Option<Option<Grown>>,
     /// Asked by the pump that reads it.
     pub(crate) interceptor: Option<Interceptor>,
 }
@@ -57,7 +63,7 @@ impl PipeReader {
         set_nonblocking(&fd, OPEN_READER)?;
         let receiver = Receiver::from_owned_fd_unchecked(fd)
             .map_err(|error| StreamError::io(OPEN_READER, StreamErrorKind::Prepare, error))?;
-        Ok(Self { receiver, terminal, interceptor: None })
+        Ok(Self { receiver, terminal, most: READ_MAX, grown: None, interceptor: None })
     }
 
     /// Lets a test interfere with what a [`pump`](crate::pump) or [`pump_pair`](crate::pump_pair) reads from it; nobody
@@ -68,7 +74,24 @@ impl PipeReader {
         self
     }
 
-    /// The next bytes, at most 64 KiB; none at the end.
+    /// Makes the pipe hold more, and reads take as much, because `readers` are woken for each of them. Nothing happens
+    /// where that does not pay, was done before, or is not to be had.
+    pub(crate) fn grow_for(&mut self, readers: usize) {
+        if readers >= MANY_READERS && self.grown.is_none() {
+            let grown = Grown::take(&self.receiver);
+            if grown.is_some() {
+                self.most = GROWN_PIPE;
+            }
+            self.grown = Some(grown);
+        }
+    }
+
+    /// The most that one read takes.
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// The next bytes, at most 64 KiB (256 KiB for many readers); none at the end.
     ///
     /// Cancel safe: dropped before it is ready, it has read nothing.
     pub(crate) async fn read(&mut self) -> Result<Bytes, StreamError> {
@@ -76,9 +99,9 @@ impl PipeReader {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        read_buffer::with(|buffer| {
+        read_buffer::with(self.most, |buffer| {
             {
-                let mut limited = (&mut *buffer).limit(READ_MAX);
+                let mut limited = (&mut *buffer).limit(self.most);
                 // The future keeps nothing between polls; the receiver keeps the waker.
                 match ready!(pin!(self.receiver.read_buf(&mut limited)).poll(cx)) {
                     Err(error) if self.terminal && error.raw_os_error() == Some(EIO) => 0,

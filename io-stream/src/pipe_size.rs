@@ -4,6 +4,7 @@
 //! Linux 5.14) in silence, and none can be made larger (pipe(7)). So every size is read back.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
@@ -95,6 +96,43 @@ impl PipeBudget {
     }
 }
 
+/// What the pipe of a stream with many readers is made to hold.
+pub(crate) const GROWN_PIPE: usize = 256 * 1024;
+
+/// Bytes that pipes of this process were made to hold beyond what they had.
+static GROWN_BY: AtomicU64 = AtomicU64::new(0);
+
+/// A pipe that was made larger. All of a process together take at most a quarter of the user's budget: no pipe that is made
+/// later is small because of them.
+#[derive(Debug)]
+pub(crate) struct Grown(u64);
+
+impl Grown {
+    /// Makes `pipe` larger, unless it is large enough; `None` where it is no pipe, or would take too much.
+    pub(crate) fn take(pipe: impl AsFd) -> Option<Self> {
+        let by = GROWN_PIPE.saturating_sub(pipe_size(&pipe).ok()?) as u64;
+        if by == 0 {
+            return Some(Self(0));
+        }
+        let most = match PipeBudget::read()?.soft_pages {
+            0 => u64::MAX,
+            // Pages of 4 KiB, see `pipes_of`.
+            soft => soft / 4 * 4096,
+        };
+        let taken = GROWN_BY.fetch_add(by, Ordering::Relaxed);
+        // From here on it is given back when it is dropped.
+        let grown = Self(by);
+        let size = (taken + by <= most).then(|| set_pipe_size(pipe, GROWN_PIPE));
+        size.is_some_and(|size| size.is_ok_and(|size| size.refused.is_none())).then_some(grown)
+    }
+}
+
+impl Drop for Grown {
+    fn drop(&mut self) {
+        GROWN_BY.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -110,6 +148,25 @@ mod tests {
         theirs.write_all(&[0; 70_000]).unwrap();
         let kept = set_pipe_size(&ours, 4096).unwrap();
         assert_eq!((kept.got, kept.refused), (131_072, Some(PipeRefusal::InUse)));
+    }
+
+    #[test]
+    fn growing_is_bounded_and_given_back() {
+        let Some(budget) = PipeBudget::read() else { return };
+        let most = if budget.soft_pages == 0 { 4 } else { budget.soft_pages / 4 * 4096 / (192 * 1024) };
+        let pipes: Vec<_> = (0..=most.min(400)).map(|_| std::io::pipe().unwrap()).collect();
+        let grown: Vec<_> = pipes.iter().map(|pipe| Grown::take(&pipe.0)).collect();
+        if grown.iter().all(Option::is_none) {
+            return;
+        }
+        assert_eq!(pipe_size(&pipes[0].0).unwrap(), GROWN_PIPE);
+        assert!(Grown::take(&pipes[0].0).is_some_and(|grown| grown.0 == 0), "it is large enough");
+        let more = std::io::pipe().unwrap();
+        assert_eq!(Grown::take(&more.0).is_none(), budget.soft_pages > 0 && most < 400);
+        drop(grown);
+        assert_eq!(GROWN_BY.load(Ordering::Relaxed), 0);
+        assert!(Grown::take(&more.0).is_some() || pipe_size(&more.0).unwrap() == GROWN_PIPE);
+        assert!(Grown::take(std::fs::File::open("/dev/null").unwrap()).is_none());
     }
 
     #[test]

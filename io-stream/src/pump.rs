@@ -4,10 +4,11 @@
 //! pipes, the exit it is told of, the grace, and readers that asked to be waited for.
 
 use std::future::{Future, pending};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::chunk::Source;
 use crate::error::{StreamError, StreamErrorKind};
@@ -40,7 +41,8 @@ pub enum PumpEnd {
 /// Dropped, it closes the descriptor. Bytes that it had read but not yet published (only while it waits
 /// for a blocking subscriber) are lost; the hub stays open.
 pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
-    run(reader, source, &hub, pending()).await
+    let mut reader = reader;
+    run(&mut reader, source, &hub, hub.closed()).await
 }
 
 /// Reads both streams of one incarnation into `hub` and closes it, once.
@@ -85,8 +87,8 @@ pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
 ///
 /// Dropped at any time (or after a panic) it leaves the hub ended as [`EndReason::Abandoned`].
 pub fn pump_pair(
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
+    mut stdout: Option<PipeReader>,
+    mut stderr: Option<PipeReader>,
     hub: Hub,
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
@@ -95,23 +97,14 @@ pub fn pump_pair(
     let guard = AbandonOnDrop(hub);
     async move {
         let hub = &guard.0;
-        let (stop, stopped) = watch::channel(());
+        let stopped = Stopped::default();
         let pumps = async {
             tokio::join!(
-                run_some(stdout, Source::Stdout, hub, stopped.clone()),
-                run_some(stderr, Source::Stderr, hub, stopped.clone()),
+                run_some(&mut stdout, Source::Stdout, hub, &stopped),
+                run_some(&mut stderr, Source::Stderr, hub, &stopped),
             )
         };
-        let mut pumps = std::pin::pin!(pumps);
-        let (out, err) = tokio::select! {
-            biased;
-            // Asked first: pumps that are never out of work would eat the task's budget before it.
-            () = grace_over(exit, grace) => {
-                stop.send_replace(());
-                pumps.await
-            }
-            ends = &mut pumps => ends,
-        };
+        let (out, err) = until_grace(exit, grace, &stopped, hub.closed(), pumps).await;
         close(hub, &out, &err)
     }
 }
@@ -125,51 +118,108 @@ impl Drop for AbandonOnDrop {
     }
 }
 
-pub(crate) async fn grace_over(exit: impl Future<Output = ()>, grace: Option<Duration>) {
-    exit.await;
-    match grace {
-        Some(grace) => tokio::time::sleep(grace).await,
-        None => pending().await,
+/// Runs the pumps of both sources to their ends; they are told to stop when `grace` has passed since the exit, or when
+/// what they pump into was closed.
+pub(crate) async fn until_grace<P: Future>(
+    exit: impl Future<Output = ()>,
+    grace: Option<Duration>,
+    stopped: &Stopped,
+    closed: impl Future<Output = ()>,
+    pumps: P,
+) -> P::Output {
+    let mut pumps = std::pin::pin!(pumps);
+    let grace_over = async {
+        exit.await;
+        match grace {
+            Some(grace) => Box::pin(tokio::time::sleep(grace)).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        // Asked first: pumps that are never out of work would eat the task's budget before it.
+        () = async { tokio::select! { () = grace_over => {} () = closed => {} } } => {
+            stopped.tell();
+            pumps.await
+        }
+        ends = &mut pumps => ends,
     }
 }
 
-/// Ready when the pumps are told to stop.
-pub(crate) async fn stopped_by(mut stopped: watch::Receiver<()>) {
-    // An error means that nobody is left to say so.
-    if stopped.changed().await.is_err() {
-        pending().await
+/// How pumps hear that they are to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Stopped {
+    said: AtomicBool,
+    told: Notify,
+}
+
+impl Stopped {
+    fn tell(&self) {
+        self.said.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// Ready when the pumps are told to stop.
+    pub(crate) async fn told(&self) {
+        // Registered before the look: what is said in between is heard.
+        let told = self.told.notified();
+        if !self.said.load(Ordering::Acquire) {
+            told.await;
+        }
     }
 }
 
-async fn run_some(reader: Option<PipeReader>, source: Source, hub: &Hub, stopped: watch::Receiver<()>) -> PumpEnd {
+async fn run_some(reader: &mut Option<PipeReader>, source: Source, hub: &Hub, stopped: &Stopped) -> PumpEnd {
     match reader {
-        Some(reader) => run(reader, source, hub, stopped_by(stopped)).await,
+        Some(open) => {
+            let end = run(open, source, hub, stopped.told()).await;
+            // Its descriptor does not wait for the other stream's end.
+            *reader = None;
+            end
+        }
         None => PumpEnd::Eof,
     }
 }
 
 /// One pump, until its end or `stop`.
-async fn run(mut reader: PipeReader, source: Source, hub: &Hub, stop: impl Future<Output = ()>) -> PumpEnd {
+async fn run(reader: &mut PipeReader, source: Source, hub: &Hub, stop: impl Future<Output = ()>) -> PumpEnd {
     let mut stop = std::pin::pin!(stop);
-    let mut closed = std::pin::pin!(hub.wait_closed());
     loop {
         // The read goes last: a leaked writer that never pauses must not outrun the stop.
         let read = tokio::select! {
             biased;
-            () = &mut stop => return drain(reader, source, hub).await,
-            _ = &mut closed => return PumpEnd::Closed,
+            () = &mut stop => return match hub.end() {
+                Some(_) => PumpEnd::Closed,
+                None => Box::pin(drain(reader, source, hub)).await,
+            },
             read = reader.read() => read,
         };
         match read {
             Ok(data) if data.is_empty() => return PumpEnd::Eof,
-            Ok(data) => match deliver(&reader, source, data, hub).await {
-                Ok(true) => {}
-                Ok(false) => return PumpEnd::Closed,
-                Err(error) => return failed(source, error),
-            },
+            Ok(data) => {
+                let full = data.len() == reader.most();
+                let delivered = match deliver_now(reader, source, &data, hub) {
+                    Some(open) => Ok(open),
+                    // In a box: an idle pump does not carry the room for it.
+                    None => Box::pin(deliver(reader, source, data, hub)).await,
+                };
+                match delivered {
+                    Ok(true) => {}
+                    Ok(false) => return PumpEnd::Closed,
+                    Err(error) => return failed(source, error),
+                }
+                if full {
+                    reader.grow_for(hub.subscribers());
+                }
+            }
             Err(error) => return failed(source, error),
         }
     }
+}
+
+/// Gives what was read to the hub where that needs no waiting. Returns whether the hub is open.
+fn deliver_now(reader: &PipeReader, source: Source, data: &Bytes, hub: &Hub) -> Option<bool> {
+    if reader.interceptor.is_some() { None } else { hub.publish_now(source, data) }
 }
 
 /// Gives what was read to the hub, unless a test has it otherwise. Returns whether the hub is open.
@@ -187,7 +237,7 @@ async fn deliver(reader: &PipeReader, source: Source, data: Bytes, hub: &Hub) ->
 }
 
 /// Publishes what the pipe holds now, and not what a writer adds meanwhile.
-async fn drain(mut reader: PipeReader, source: Source, hub: &Hub) -> PumpEnd {
+async fn drain(reader: &mut PipeReader, source: Source, hub: &Hub) -> PumpEnd {
     let mut left = match reader.available() {
         Ok(left) => left,
         Err(error) => return failed(source, error),
@@ -200,7 +250,7 @@ async fn drain(mut reader: PipeReader, source: Source, hub: &Hub) -> PumpEnd {
             Ok(Some(data)) if data.is_empty() => return PumpEnd::Eof,
             Ok(Some(data)) => {
                 left = left.saturating_sub(data.len() as u64);
-                match deliver(&reader, source, data, hub).await {
+                match deliver(reader, source, data, hub).await {
                     Ok(true) => {}
                     Ok(false) => return PumpEnd::Closed,
                     Err(error) => return failed(source, error),

@@ -36,8 +36,9 @@ pub(crate) struct Offered {
 pub(crate) struct Rules {
     pub(crate) bound: Bound,
     pub(crate) overflow: Overflow,
-    pub(crate) rate: Option<Bucket>,
-    pub(crate) spill: Option<Spill>,
+    /// In a box, as `spill`: few readers have them.
+    pub(crate) rate: Option<Box<Bucket>>,
+    pub(crate) spill: Option<Box<Spill>>,
 }
 
 /// A queue of chunks and gaps. Bound: bytes and chunks (at least one chunk always fits), and between
@@ -92,6 +93,14 @@ impl Queue {
         if let Overflow::Block { then, .. } = self.rules.overflow {
             self.rules.overflow = then.into();
             self.gave_up = true;
+        }
+    }
+
+    /// Bytes that fit in one more chunk; a reader can only make more of it.
+    pub(crate) fn room(&self) -> u64 {
+        match &self.rules.spill {
+            Some(spill) if !spill.is_empty() => 0,
+            _ => self.rules.bound.room(self.bytes, self.chunks),
         }
     }
 
@@ -171,7 +180,7 @@ impl Queue {
 
     /// Bytes that wait for the reader: in memory, and in its file.
     pub(crate) fn waiting(&self) -> (u64, u64) {
-        (self.bytes, self.rules.spill.as_ref().map_or(0, Spill::bytes))
+        (self.bytes, self.rules.spill.as_ref().map_or(0, |spill| spill.bytes()))
     }
 
     /// While a rate limit holds, losses are told in front of what passes, not one by one.

@@ -6,17 +6,20 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use crate::chunk::{Chunk, PerSource, Source, Sources};
 use crate::cursor::Cursor;
 use crate::event::{Gap, GapCause};
 use crate::from::From;
 use crate::overflow::Bound;
 
-/// What a new subscriber is given from the past: gaps first, then chunks.
+/// What a new subscriber is given from the past: gaps first, then chunks, then what is missing behind them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Replay {
     pub(crate) gaps: Vec<Gap>,
     pub(crate) chunks: Vec<Chunk>,
+    pub(crate) behind: Vec<Gap>,
     /// The offset of the first byte it gets, past or future.
     pub(crate) start: PerSource<u64>,
 }
@@ -34,16 +37,20 @@ impl Start {
     }
 }
 
-/// The newest chunks. Bound: bytes and chunks; overflow: the oldest whole chunks leave; nothing is
-/// lost by that, so there is no counter: [`Ring::oldest`] tells what is left.
+/// The newest bytes. Bound: bytes and chunks; overflow: the oldest bytes leave, of the last chunk that does not go whole
+/// its beginning; nothing is lost by that, so there is no counter: [`Ring::oldest`] tells what is left.
 #[derive(Debug)]
 pub(crate) struct Ring {
     chunks: VecDeque<Chunk>,
     bytes: u64,
+    /// How many bytes the first chunk has lost.
+    trimmed: u64,
     bound: Bound,
     next_seq: u64,
     oldest: PerSource<u64>,
     total: PerSource<u64>,
+    /// Where the bytes end that anybody gets: before the total once the output is over its limit.
+    end: PerSource<u64>,
     /// When the newest chunk that has left was read.
     evicted: Option<SystemTime>,
 }
@@ -54,10 +61,12 @@ impl Ring {
         Self {
             chunks: VecDeque::new(),
             bytes: 0,
+            trimmed: 0,
             bound: Bound::of_bytes(bytes),
             next_seq: 0,
             oldest: PerSource::default(),
             total: PerSource::default(),
+            end: PerSource::default(),
             evicted: None,
         }
     }
@@ -86,30 +95,60 @@ impl Ring {
     pub(crate) fn push(&mut self, chunk: Chunk) {
         self.next_seq = chunk.seq + 1;
         self.total[chunk.source] = chunk.end();
+        self.end[chunk.source] = chunk.end();
         self.bytes += chunk.len();
         self.chunks.push_back(chunk);
         while !self.bound.allows(self.bytes, self.chunks.len()) {
-            let Some(old) = self.chunks.pop_front() else {
-                return;
-            };
-            self.forget(&old);
+            let over = self.bytes.saturating_sub(self.bound.bytes());
+            match self.chunks.front_mut() {
+                Some(first) if 0 < over && over < first.len() => self.trim(over),
+                Some(_) => self.forget_first(),
+                None => return,
+            }
         }
+    }
+
+    /// Takes the first `over` bytes of the first chunk, which has more.
+    fn trim(&mut self, over: u64) {
+        let Some(first) = self.chunks.front_mut() else { return };
+        let (keep, skip) = (first.len() - over, over as usize);
+        // Less than half of what was read pins no more than itself.
+        first.data = if keep < over { Bytes::copy_from_slice(&first.data[skip..]) } else { first.data.slice(skip..) };
+        first.offset += over;
+        self.oldest[first.source] = first.offset;
+        self.bytes -= over;
+        self.trimmed += over;
     }
 
     /// Counts bytes of `source` that are lost to everybody, and returns where they stood. There are no holes here, so
     /// the history begins anew behind them.
     pub(crate) fn skip(&mut self, source: Source, bytes: u64) -> Gap {
-        while let Some(old) = self.chunks.pop_front() {
-            self.forget(&old);
+        while !self.chunks.is_empty() {
+            self.forget_first();
         }
         let from = self.total[source];
         self.total[source] += bytes;
         self.oldest[source] = self.total[source];
+        self.end[source] = self.total[source];
         Gap { source, from, to: self.total[source], cause: GapCause::Injected }
     }
 
-    fn forget(&mut self, old: &Chunk) {
+    /// Counts bytes of `source` that nobody gets because the output is over its limit; no chunk comes after them.
+    pub(crate) fn cut(&mut self, source: Source, bytes: u64) -> Gap {
+        let from = self.total[source];
+        self.total[source] += bytes;
+        Gap { source, from, to: self.total[source], cause: GapCause::OutputLimit }
+    }
+
+    /// How many bytes of `source` were cut off.
+    pub(crate) fn over_limit(&self, source: Source) -> u64 {
+        self.total[source] - self.end[source]
+    }
+
+    fn forget_first(&mut self) {
+        let Some(old) = self.chunks.pop_front() else { return };
         self.bytes -= old.len();
+        self.trimmed = 0;
         self.oldest[old.source] = old.end();
         self.evicted = Some(old.wall);
     }
@@ -125,9 +164,10 @@ impl Ring {
     }
 
     fn replay_since(&self, sources: Sources, start: PerSource<Start>) -> Replay {
-        let wanted = Source::ALL.into_iter().filter(|s| sources.contains(*s));
+        let wanted = || Source::ALL.into_iter().filter(|s| sources.contains(*s));
         Replay {
-            gaps: wanted.filter_map(|s| self.gap(s, start[s])).collect(),
+            gaps: wanted().filter_map(|s| self.gap(s, start[s])).collect(),
+            behind: wanted().filter_map(|s| self.gap_behind(s, start[s])).collect(),
             chunks: self
                 .chunks
                 .iter()
@@ -141,6 +181,11 @@ impl Ring {
     fn gap(&self, source: Source, start: Start) -> Option<Gap> {
         let to = self.oldest(source);
         (start.offset < to).then_some(Gap { source, from: start.offset, to, cause: start.missing })
+    }
+
+    fn gap_behind(&self, source: Source, start: Start) -> Option<Gap> {
+        let (from, to) = (start.offset.max(self.end[source]), self.total(source));
+        (from < to).then_some(Gap { source, from, to, cause: GapCause::OutputLimit })
     }
 
     fn start(&self, from: From) -> PerSource<Start> {
@@ -157,16 +202,16 @@ impl Ring {
 
     /// Where the last `lines` lines of `source` begin.
     fn start_of_lines(&self, source: Source, lines: u64) -> Start {
-        let total = self.total(source);
+        let end = self.end[source];
         let mut left = lines;
         if left == 0 {
-            return Start::at(total);
+            return Start::at(self.total(source));
         }
         for chunk in self.chunks.iter().rev().filter(|chunk| chunk.source == source) {
             for (at, _) in chunk.data.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
                 let next = chunk.offset + at as u64 + 1;
                 // The newline at the very end closes the last line and begins none.
-                left -= u64::from(next != total);
+                left -= u64::from(next != end);
                 if left == 0 {
                     return Start::at(next);
                 }
@@ -189,8 +234,10 @@ impl Ring {
         let oldest_seq = self.next_seq - self.chunks.len() as u64;
         if seq >= oldest_seq {
             let skip = (seq - oldest_seq).min(self.chunks.len() as u64) as usize;
-            let next = self.chunks.range(skip..).find(|chunk| chunk.source == source);
-            return Start::at(next.map_or(self.total(source), |chunk| chunk.offset));
+            let next = (skip..).zip(self.chunks.range(skip..)).find(|(_, chunk)| chunk.source == source);
+            // Before what the first one has lost: that is missing.
+            let begin = |(at, chunk): (usize, &Chunk)| chunk.offset - if at == 0 { self.trimmed } else { 0 };
+            return Start::at(next.map_or(self.end[source], begin));
         }
         if seq == 0 {
             return Start::at(0);

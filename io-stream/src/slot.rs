@@ -3,6 +3,7 @@
 //! The hub puts in (holding its own lock first, never the other way round), the subscriber takes out.
 //! No user code runs under the lock: wakers are handed back and woken by the caller.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::chunk::{Chunk, PerSource, Sources};
+use crate::cursor::Cursor;
 use crate::event::{End, Event, Gap};
 use crate::metrics::{Meters, SubscriberMetrics};
 use crate::overflow::Verdict;
@@ -19,6 +21,8 @@ use crate::sync::{Mutex, lock};
 /// What a published chunk did to one subscriber.
 #[derive(Debug)]
 pub(crate) struct Delivered {
+    /// Bytes that fit in one more chunk without anything being lost or waited for, whatever the reader does meanwhile.
+    pub(crate) room: u64,
     /// Set when the subscriber is to be removed.
     pub(crate) disconnected: bool,
     /// To be woken once no lock is held.
@@ -54,7 +58,8 @@ struct Inbox {
 #[derive(Debug)]
 enum Last {
     Open,
-    Waiting(Event),
+    End(End),
+    Lagged { seq: u64, cursor: Cursor },
     Delivered,
 }
 
@@ -89,25 +94,27 @@ impl Slot {
         let (seq, cursor) = (chunk.seq, chunk.cursor());
         let offered = inbox.queue.offer(chunk);
         if offered.disconnected {
-            inbox.last = Last::Waiting(Event::Lagged { seq, cursor });
+            inbox.last = Last::Lagged { seq, cursor };
         }
         self.shared.meters.add_dropped(&offered.lost);
         self.shared.meters.add_suppressed(&offered.suppressed);
-        Delivered { disconnected: offered.disconnected, waker: inbox.reader.take() }
+        Delivered { room: inbox.queue.room(), disconnected: offered.disconnected, waker: inbox.reader.take() }
     }
 
-    /// Queues a gap that every subscriber has.
-    pub(crate) fn miss(&self, gap: Gap) -> Option<Waker> {
+    /// Queues a gap that every subscriber has, and has its reader woken, if anybody is to be.
+    pub(crate) fn miss(&self, gap: Gap, wakers: Option<&mut Wakers>) {
         let mut inbox = lock(&self.inbox);
         inbox.queue.miss(gap);
-        inbox.reader.take()
+        if let Some(wakers) = wakers {
+            wakers.add(inbox.reader.take());
+        }
     }
 
     /// Sets the last event.
     pub(crate) fn end(&self, end: End) -> Option<Waker> {
         let mut inbox = lock(&self.inbox);
         inbox.queue.settle();
-        inbox.last = Last::Waiting(Event::End(end));
+        inbox.last = Last::End(end);
         inbox.reader.take()
     }
 
@@ -158,7 +165,8 @@ impl Slot {
 impl Inbox {
     fn poll_last(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
         match std::mem::replace(&mut self.last, Last::Delivered) {
-            Last::Waiting(event) => Poll::Ready(Some(event)),
+            Last::End(end) => Poll::Ready(Some(Event::End(end))),
+            Last::Lagged { seq, cursor } => Poll::Ready(Some(Event::Lagged { seq, cursor })),
             Last::Delivered => Poll::Ready(None),
             Last::Open => {
                 self.last = Last::Open;
@@ -172,17 +180,27 @@ impl Inbox {
     }
 }
 
-/// Wakers gathered under a lock and woken after it.
-#[derive(Debug, Default)]
+/// Wakers gathered under a lock and woken after it. The room for them is the thread's: a publication allocates none.
+#[derive(Debug)]
 pub(crate) struct Wakers(Vec<Waker>);
 
+thread_local! {
+    static ROOM: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
+}
+
 impl Wakers {
+    pub(crate) fn new() -> Self {
+        // Where the thread ends, or a waker publishes itself, there is none: an empty one does as well.
+        Self(ROOM.try_with(Cell::take).unwrap_or_default())
+    }
+
     pub(crate) fn add(&mut self, waker: Option<Waker>) {
         self.0.extend(waker);
     }
 
-    pub(crate) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+    pub(crate) fn wake(mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+        let _ = ROOM.try_with(|room| room.set(self.0));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::byte_stream::{ByteReader, ByteStream};
 use crate::capture::{Capture, Captured};
 use crate::chunk::Source;
 use crate::cursor::Cursor;
-use crate::event::Event;
+use crate::event::{Event, GapCause};
 use crate::hub::HubRef;
 use crate::log::Follow;
 use crate::metrics::SubscriberMetrics;
@@ -143,7 +143,7 @@ impl Subscriber {
 
     /// Reads to the end and keeps at most `limit` bytes: the first half and the last half of them.
     ///
-    /// Gaps count as omitted. Why the stream ended is not part of it: ask
+    /// Gaps count as omitted, but for what is behind the output limit. Why the stream ended is not part of it: ask
     /// [`Hub::wait_closed`](crate::Hub::wait_closed), or feed a [`Capture`] with the events.
     ///
     /// # Cancel safety
@@ -154,6 +154,7 @@ impl Subscriber {
         while let Some(event) = self.recv().await {
             match event {
                 Event::Chunk(chunk) => capture.push(&chunk.data),
+                Event::Gap(gap) if gap.cause == GapCause::OutputLimit => capture.cut(gap.bytes()),
                 Event::Gap(gap) => capture.skip(gap.bytes()),
                 Event::End(_) | Event::Lagged { .. } => {}
             }

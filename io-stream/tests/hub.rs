@@ -317,7 +317,7 @@ async fn everything_is_measured() {
     data(&mut fast).await;
     let metrics = hub.metrics();
     assert_eq!((metrics.bytes_in, metrics.bytes_out), (12, 4));
-    assert_eq!((metrics.ring_bytes, metrics.ring_capacity), (8, 10));
+    assert_eq!((metrics.ring_bytes, metrics.ring_capacity), (10, 10));
     assert_eq!((metrics.dropped, metrics.suppressed, metrics.blocked), (8, 8, BUDGET));
     let [fast, stuck, limited] = &metrics.subscribers[..] else { panic!("three readers") };
     assert_eq!((fast.lag(), fast.delivered, fast.gave_up), (8, 4, false));

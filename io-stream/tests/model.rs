@@ -81,19 +81,40 @@ fn bytes_at(source: Source, from: u64, len: u64) -> Bytes {
     (from..from + len).map(|at| (at % 251) as u8 ^ salt).collect()
 }
 
-/// Everything that was ever published: chunk n is entry n.
-#[derive(Default)]
-struct History(Vec<(Source, u64, u64)>);
+/// Everything that was ever published: chunk n is entry n; then what came behind the output limit.
+struct History {
+    chunks: Vec<(Source, u64, u64)>,
+    left: u64,
+    over: [u64; 2],
+}
 
 impl History {
+    fn new(limit: Option<u64>) -> Self {
+        Self { chunks: Vec::new(), left: limit.unwrap_or(u64::MAX), over: [0; 2] }
+    }
+
+    fn publish(&mut self, source: Source, len: u64) {
+        let within = len.min(self.left);
+        self.left -= within;
+        if within > 0 {
+            self.chunks.push((source, self.total(source), within));
+        }
+        self.over[source as usize] += len - within;
+    }
+
     fn total(&self, source: Source) -> u64 {
+        self.kept(source) + self.over[source as usize]
+    }
+
+    /// What anybody can get.
+    fn kept(&self, source: Source) -> u64 {
         self.place(source, u64::MAX)
     }
 
     /// Where `source` stood when chunk `seq` was read.
     fn place(&self, source: Source, seq: u64) -> u64 {
-        let seq = (seq as usize).min(self.0.len());
-        self.0[..seq].iter().filter(|chunk| chunk.0 == source).map(|chunk| chunk.2).sum()
+        let seq = (seq as usize).min(self.chunks.len());
+        self.chunks[..seq].iter().filter(|chunk| chunk.0 == source).map(|chunk| chunk.2).sum()
     }
 
     /// Where a subscription of now starts in `source`.
@@ -101,13 +122,14 @@ impl History {
         match from {
             From::Start => 0,
             From::Now => self.total(source),
+            From::TailLines(0) => self.total(source),
             From::TailLines(lines) => self.start_of_lines(source, lines),
             From::TailBytes(bytes) => self.total(source).saturating_sub(bytes),
             From::Seq(seq) => self.place(source, seq),
             From::Offset { source: of, offset } if of == source => offset.min(self.total(source)),
             From::Offset { source: of, offset } => {
                 let holds = |chunk: &(Source, u64, u64)| chunk.0 == of && chunk.1 + chunk.2 > offset;
-                let seq = self.0.iter().position(holds);
+                let seq = self.chunks.iter().position(holds);
                 self.place(source, seq.map_or(u64::MAX, |seq| seq as u64))
             }
             From::Time(_) => panic!("no clock here"),
@@ -117,7 +139,7 @@ impl History {
 
 impl History {
     fn start_of_lines(&self, source: Source, lines: u64) -> u64 {
-        let total = self.total(source);
+        let total = self.kept(source);
         let all = bytes_at(source, 0, total);
         let begins = |at: &u64| *at == 0 || all[*at as usize - 1] == b'\n';
         let starts: Vec<u64> = (0..total).filter(begins).collect();
@@ -176,7 +198,7 @@ impl Reader {
         assert_eq!(chunk.offset, *position, "a hole or a duplicate");
         assert_eq!(chunk.data, bytes_at(chunk.source, chunk.offset, chunk.data.len() as u64));
         assert!(self.last_seq < Some(chunk.seq), "out of order");
-        let (source, from, len) = history.0[chunk.seq as usize];
+        let (source, from, len) = history.chunks[chunk.seq as usize];
         assert_eq!((source, from + len), (chunk.source, chunk.end()));
         self.last_seq = Some(chunk.seq);
         *position = chunk.end();
@@ -195,6 +217,7 @@ impl Reader {
                 assert_eq!(self.last_seq, None, "history is missing at the start only");
             }
             GapCause::Suppressed => self.suppressed += gap.bytes(),
+            GapCause::OutputLimit => assert!(gap.from >= history.kept(gap.source)),
             cause => {
                 // Many losses between two chunks may be told as one, under the cause of the first.
                 assert_eq!(cause, self.cause());
@@ -218,6 +241,7 @@ impl Reader {
         assert_eq!(Some(end.reason), reason, "an invented end");
         for source in Source::ALL {
             assert_eq!(end.totals(source).bytes, history.total(source));
+            assert_eq!(end.totals(source).over_limit, history.over[source as usize]);
             if self.options.sources.contains(source) {
                 assert_eq!(self.position[source as usize], history.total(source));
             }
@@ -251,10 +275,10 @@ struct World {
 }
 
 impl World {
-    fn run(ring_bytes: usize, ops: Vec<Op>) {
-        let hub = Hub::new(HubOptions { ring_bytes, ..HubOptions::default() });
-        let mut world =
-            Self { hub: Some(hub), history: History::default(), readers: Vec::new(), end: None, left_dropped: 0 };
+    fn run(ring_bytes: usize, output_limit: Option<u64>, ops: Vec<Op>) {
+        let hub = Hub::new(HubOptions { ring_bytes, output_limit, ..HubOptions::default() });
+        let history = History::new(output_limit);
+        let mut world = Self { hub: Some(hub), history, readers: Vec::new(), end: None, left_dropped: 0 };
         ops.into_iter().for_each(|op| world.act(op));
         world.finish();
     }
@@ -290,8 +314,9 @@ impl World {
         match taken {
             Some(taken) => {
                 assert_eq!(taken, self.end.is_none());
-                if taken && len > 0 {
-                    self.history.0.push((source, offset, len));
+                if taken {
+                    self.history.publish(source, len);
+                    assert_eq!(hub.is_over_limit(), self.history.over != [0; 2]);
                 }
             }
             // Dropped while it waits: nothing was published.
@@ -364,11 +389,12 @@ proptest! {
     #[test]
     fn received_and_gaps_are_everything_in_order(
         ring_bytes in prop_oneof![Just(0), 0..200_usize, Just(100_000)],
+        output_limit in prop_oneof![2 => Just(None), 1 => (0..400_u64).prop_map(Some)],
         ops in prop::collection::vec(op(), 0..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         // Waiting publishes make timers; none of them is ever polled again.
         let _inside = runtime.enter();
-        World::run(ring_bytes, ops);
+        World::run(ring_bytes, output_limit, ops);
     }
 }

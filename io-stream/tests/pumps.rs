@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    EndInfo, EndReason, Event, Hub, HubOptions, PipeReader, PumpEnd, Source, Sources, SubscribeOptions, pump, pump_pair,
+    DEFAULT_PIPE_SIZE, EndInfo, EndReason, Event, Hub, HubOptions, PipeBudget, PipeReader, PumpEnd, Source, Sources,
+    SubscribeOptions, pipe_size, pump, pump_pair,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -115,6 +116,30 @@ async fn who_attaches_after_the_end_gets_both() {
 async fn no_stream_at_all_ends_at_once() {
     let hub = Hub::new(HubOptions::default());
     assert_eq!(pump_pair(None, None, hub, pending(), None).await, EndReason::Eof);
+}
+
+/// Each read wakes everybody: for many it is to be worth it. A pipe at its default size for a few.
+#[tokio::test]
+async fn many_readers_have_the_pipe_made_larger() {
+    for (readers, larger) in [(15, false), (16, true)] {
+        let hub = Hub::new(HubOptions::default());
+        let (out, mut file) = pipe();
+        let before = pipe_size(&file).unwrap();
+        let all: Vec<_> = (0..readers)
+            .map(|_| hub.subscribe(SubscribeOptions { queue_bytes: 4 * MIB, ..SubscribeOptions::default() }))
+            .collect();
+        let workload = std::thread::spawn(move || {
+            file.write_all(&vec![7; MIB]).unwrap();
+            pipe_size(&file).unwrap()
+        });
+        pump_pair(Some(out), None, hub, pending(), None).await;
+        // A user whose pipe pages are spent keeps what there is.
+        let spent = PipeBudget::read().is_none() || before < DEFAULT_PIPE_SIZE;
+        assert_eq!(workload.join().unwrap() > before, larger && !spent);
+        for reader in all {
+            assert_eq!(reader.collect(2 * MIB).await.to_vec(), vec![7; MIB]);
+        }
+    }
 }
 
 #[tokio::test]

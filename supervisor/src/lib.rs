@@ -34,6 +34,7 @@ mod handle;
 mod ids;
 mod manager;
 mod metrics;
+mod output_limit;
 mod process;
 mod report;
 pub mod restart;
@@ -72,6 +73,7 @@ pub use orangery_runtime::spec::{
     Access, Caps, Disk, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs, Seccomp, User,
     UserNamespace, WindowSize,
 };
+pub use output_limit::{OutputAction, OutputLimit};
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};
 pub use sandbox::{Sandbox, SandboxBuilder};

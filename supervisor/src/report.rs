@@ -289,6 +289,9 @@ pub struct StreamTotals {
     pub bytes: Measured<u64>,
     /// Bytes that subscribers lost, summed over all of them; with a log those that it did not take (a full disk).
     pub lost: u64,
+    /// Bytes behind the output limit, which nobody got.
+    #[serde(default)]
+    pub suppressed: u64,
 }
 
 /// What the container's cgroup counted, read after the last process was gone.
@@ -358,6 +361,9 @@ pub struct Report {
     pub stderr: StreamTotals,
     /// A process that outlived the main one still held an output pipe when the drain grace ended.
     pub leaked_writers: bool,
+    /// The output limit in bytes, if it was passed. How much was written beyond: [`StreamTotals::suppressed`].
+    #[serde(default)]
+    pub output_limit: Option<u64>,
     /// What the cgroup counted.
     pub cgroup: CgroupUsage,
 }
@@ -405,7 +411,7 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
 #[cfg(test)]
 pub(crate) fn example() -> Report {
     let nothing = || Measured::from_option(None, "an example");
-    let totals = StreamTotals { bytes: Measured::Known(5), lost: 0 };
+    let totals = StreamTotals { bytes: Measured::Known(5), lost: 0, suppressed: 0 };
     Report {
         schema: 1,
         id: "job".into(),
@@ -423,6 +429,7 @@ pub(crate) fn example() -> Report {
         stdout: totals.clone(),
         stderr: totals,
         leaked_writers: true,
+        output_limit: None,
         cgroup: CgroupUsage {
             mode: "v2".into(),
             cpu_ns: nothing(),

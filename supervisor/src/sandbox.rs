@@ -13,6 +13,7 @@ use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, 
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 
 use crate::error::Error;
+use crate::output_limit::{OutputAction, OutputLimit};
 use crate::restart::Restart;
 
 /// Description of a sandbox.
@@ -42,7 +43,7 @@ pub(crate) struct Description {
     pub(crate) wall: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) idle: Option<Duration>,
-    pub(crate) output: Option<u64>,
+    pub(crate) output: Option<OutputLimit>,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) unattended: Option<Duration>,
     pub(crate) ring_bytes: usize,
@@ -338,9 +339,15 @@ impl SandboxBuilder {
         self
     }
 
-    /// It is killed when both output streams together exceed this many bytes.
-    pub fn output(mut self, bytes: u64) -> Self {
-        self.inner.output = Some(bytes);
+    /// It is killed when both output streams together exceed this many bytes: an [`OutputLimit`] with
+    /// [`OutputAction::Kill`].
+    pub fn output(self, bytes: u64) -> Self {
+        self.output_limit(OutputLimit { bytes, action: OutputAction::Kill })
+    }
+
+    /// How much its main process may write, and what happens when it writes more. Default: no limit.
+    pub fn output_limit(mut self, limit: OutputLimit) -> Self {
+        self.inner.output = Some(limit);
         self
     }
 
@@ -387,12 +394,17 @@ impl SandboxBuilder {
             ("wall", self.inner.wall == Some(Duration::ZERO)),
             ("cpu_time", self.inner.cpu_time == Some(Duration::ZERO)),
             ("idle", self.inner.idle == Some(Duration::ZERO)),
-            ("output", self.inner.output == Some(0)),
+            ("output", self.inner.output.is_some_and(|limit| limit.bytes == 0)),
             ("unattended", self.inner.unattended == Some(Duration::ZERO)),
         ] {
             if zero {
                 errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
             }
+        }
+        if let Some(OutputLimit { action: OutputAction::Signal(signal), .. }) = self.inner.output
+            && !(1..=64).contains(&signal)
+        {
+            errors.push(RuntimeError::invalid("output", format!("{signal} is no signal")));
         }
         if self.inner.keep_files && self.inner.spec.rootfs_provider.is_some() {
             let why = "a provided root is released when the container has ended; nothing of it can be kept";

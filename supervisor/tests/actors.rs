@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::testing::FakeRuntime;
-use orangery::{Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Measured, Sandbox, State, Supervisor};
+use orangery::{
+    Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Measured, OutputAction, OutputLimit, Sandbox, State,
+    Supervisor,
+};
 
 /// Panics at sites of this name, this often.
 struct PanicAt {
@@ -379,12 +382,46 @@ async fn the_wall_and_the_output_limit_are_the_cause_and_an_exit_that_came_first
     actor.say(b"eleven byte");
     chatty.wait_exit().await.unwrap();
     drop(actor);
-    assert_eq!(chatty.wait().await.unwrap().cause, Cause::Limit(LimitKind::Output));
+    let report = chatty.wait().await.unwrap();
+    assert_eq!(report.cause, Cause::Limit(LimitKind::Output));
+    assert_eq!((report.output_limit, report.stdout.suppressed), (Some(10), 1));
     let own = spawn(&supervisor, "own").await;
     fake.actor().await.exit(0);
     own.wait_exit().await.unwrap();
     own.kill().unwrap();
     assert_eq!(own.wait().await.unwrap().cause, Cause::Own);
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_output_limit_can_cut_or_signal_and_counts_what_is_behind_it() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let limited = |action| Sandbox::builder().output_limit(OutputLimit { bytes: 10, action }).build();
+    let refused = limited(OutputAction::Signal(0)).unwrap_err();
+    assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("output")));
+
+    let sandbox = limited(OutputAction::Truncate).unwrap();
+    let chatty = supervisor.command("chatty").sandbox(&sandbox).spawn().await.unwrap();
+    let reader = chatty.output();
+    let mut actor = fake.actor().await;
+    actor.say(b"eleven byte and more");
+    actor.exit(3);
+    let report = chatty.wait().await.unwrap();
+    assert_eq!((&report.cause, report.exit), (&Cause::Own, ExitStatus::Code(3)));
+    assert_eq!((report.output_limit, report.stdout.suppressed), (Some(10), 10));
+    assert_eq!((report.stdout.bytes.known(), report.stdout.lost), (Some(&20), 0));
+    let captured = reader.collect(100).await;
+    assert_eq!((captured.to_vec(), captured.over_limit), (b"eleven byt".to_vec(), 10));
+
+    let sandbox = limited(OutputAction::Signal(10)).unwrap();
+    let told = supervisor.command("told").sandbox(&sandbox).spawn().await.unwrap();
+    let mut actor = fake.actor().await;
+    actor.say(b"eleven byte");
+    fake.saw("signal").await;
+    actor.exit(0);
+    let report = told.wait().await.unwrap();
+    assert_eq!((&report.cause, report.exit), (&Cause::Limit(LimitKind::Output), ExitStatus::Code(0)));
     supervisor.shutdown().await;
 }
 

@@ -1,16 +1,15 @@
 //! `run --restart`: the command is kept running, through incarnations that share our streams.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use orangery::restart::{Death, GiveUp};
-use orangery::{Cause, LimitKind, Measured, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
+use orangery::{OutputAction, OutputLimit, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
 use serde::Serialize;
 
 use super::{Ended, by_signal, timed};
 use crate::args::RunArgs;
-use crate::copy::Trouble;
+use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
@@ -54,7 +53,8 @@ pub(super) async fn supervised(
     let container = service.current().ok_or_else(|| Failure::new("the command has no container"))?;
     let copies = streams.start(&container)?;
     drop(container);
-    let mut watch = Watch { service, signals, kill_after: args.time.kill_after, told: 0, over_limit: Vec::new() };
+    let limit = args.process.output_limit;
+    let mut watch = Watch { service, signals, kill_after: args.time.kill_after, told: 0, limit, over_limit: false };
     if let Some(signal) = early {
         watch.stop(signal);
     }
@@ -68,8 +68,10 @@ struct Watch {
     kill_after: Option<Duration>,
     /// Signals that ended it, INT among them.
     told: u32,
-    /// What it was killed for: pipes over `--output-limit`.
-    over_limit: Vec<Option<OwnedFd>>,
+    /// `--output-limit`, of all incarnations together.
+    limit: Option<OutputLimit>,
+    /// It was passed.
+    over_limit: bool,
 }
 
 impl Watch {
@@ -93,21 +95,15 @@ impl Watch {
                 },
             }
         }
-        Ok(self.account(ended, given_up, copies.counts.map(|counts| counts.totals())))
+        Ok(self.account(ended, given_up, copies.counts.as_deref()))
     }
 
-    fn account(&self, ended: Option<ServiceInspect>, given_up: Option<u8>, totals: Option<(u64, u64)>) -> Ended {
+    fn account(&self, ended: Option<ServiceInspect>, given_up: Option<u8>, counts: Option<&Counts>) -> Ended {
         let Some(ServiceInspect { restarts, state, give_up, deaths, report, .. }) = ended else {
             return Ended { code: given_up.unwrap_or(u8::MAX), report: None, restarts: None };
         };
         let report = report.map(|mut report: Report| {
-            // What we know and the supervisor does not: its streams have carried nothing.
-            if let Some((out, err)) = totals {
-                (report.stdout.bytes, report.stderr.bytes) = (Measured::Known(out), Measured::Known(err));
-            }
-            if !self.over_limit.is_empty() {
-                report.cause = Cause::Limit(LimitKind::Output);
-            }
+            counts.inspect(|counts| counts.complete(&mut report, self.limit.filter(|_| self.over_limit)));
             report
         });
         let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
@@ -138,11 +134,23 @@ impl Watch {
                 Ok(())
             }
             Trouble::Unwritable(source, error) => Err(Failure::system(format!("cannot write {source}"), &error)),
-            Trouble::OverLimit(pipe) => {
-                self.over_limit.push(pipe);
-                self.service.kill();
+            Trouble::OverLimit => {
+                self.over_limit();
                 Ok(())
             }
+        }
+    }
+
+    /// Do what `--output-limit` says.
+    fn over_limit(&mut self) {
+        self.over_limit = true;
+        match self.limit.map(|limit| limit.action) {
+            Some(OutputAction::Truncate) => {}
+            Some(OutputAction::Signal(signal)) => {
+                // It may have ended meanwhile.
+                let _ = self.service.current().map(|container| container.signal(signal));
+            }
+            _ => self.service.kill(),
         }
     }
 }

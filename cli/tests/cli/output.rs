@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("rlimits", rlimits),
         needs("memory_and_pids_limits", lacks("--memory").or_else(|| lacks("--pids")), limits),
         always("the_output_limit_kills", output_limit),
+        always("the_output_limit_truncates_or_signals", output_limit_truncates),
         always("no_init_makes_it_pid_1", no_init),
         always("doctor_is_json_and_agrees_with_its_exit_code", doctor_json),
         always("explain_explains_and_runs_nothing", explain),
@@ -189,7 +190,25 @@ fn output_limit() {
     assert_eq!(ran.ended(137).out.len(), 64 << 10);
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(report["cause"]["limit"], "output");
+    assert_eq!((&report["output_limit"], &report["stderr"]["suppressed"]), (&(64 << 10).into(), &0.into()));
+    assert!(report["stdout"]["suppressed"].as_u64() > Some(0), "{report}");
     assert_eq!(sh(&["--output-limit", "6"], "echo hello").ended(0).text(), "hello\n");
+}
+
+fn output_limit_truncates() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let report = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&file).unwrap()).unwrap();
+    let run = |limit: &str, script: &str| sh(&["--output-limit", limit, "--report", file.to_str().unwrap()], script);
+    let ran = run("10:truncate", "echo 12345678; seq 100000; exit 4");
+    assert_eq!(ran.ended(4).text(), "12345678\n1");
+    let truncated = report();
+    assert_eq!((&truncated["cause"], &truncated["output_limit"]), (&"own".into(), &10.into()));
+    assert_eq!(truncated["stdout"]["suppressed"], 588_895 - 1);
+    let script = "trap 'echo enough; exit 5' USR1; while :; do echo yes; done";
+    let ran = run("10:USR1", script);
+    assert_eq!(ran.ended(5).text(), "yes\nyes\nye");
+    assert_eq!(report()["cause"]["limit"], "output");
 }
 
 fn no_init() {

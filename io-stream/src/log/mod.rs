@@ -15,6 +15,8 @@
 //!   segment begins then, and readers are told a [`Gap`](crate::Gap) of exact size. A writer that is
 //!   killed while it reads away leaves a gap that is at least as large as told.
 //! - A reader follows across rotation, removal and the writer's death, in this process or another.
+//! - No reader holds anything up: there is no [`Overflow::Block`](crate::Overflow::Block) here. One that is so slow that
+//!   retention overtakes it is told a [`Gap`](crate::Gap) of exact size; who must have everything keeps more.
 //!
 //! One writer at a time: the state file is locked (flock(2)) as long as a [`Log`] lives.
 //!

@@ -6,10 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
-
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use super::Log;
 use super::writer::Taken;
@@ -18,7 +15,7 @@ use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
 use crate::intercept::{Interference, Passage};
 use crate::pipe::PipeReader;
-use crate::pump::{PumpEnd, end_info, grace_over, stopped_by};
+use crate::pump::{PumpEnd, Stopped, end_info, until_grace};
 
 const PUMP: &str = "empty a pipe into a log";
 
@@ -49,34 +46,25 @@ pub async fn log_pump_pair(
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
 ) -> EndReason {
-    let (stop, stopped) = watch::channel(());
+    let stopped = Stopped::default();
     let pumps = async {
         tokio::join!(
-            run(stdout.as_ref(), Source::Stdout, &log, stopped.clone()),
-            run(stderr.as_ref(), Source::Stderr, &log, stopped.clone()),
+            run(stdout.as_ref(), Source::Stdout, &log, &stopped),
+            run(stderr.as_ref(), Source::Stderr, &log, &stopped),
         )
     };
-    let mut pumps = std::pin::pin!(pumps);
-    let (out, err) = tokio::select! {
-        biased;
-        // Asked first: pumps that are never out of work would eat the task's budget before it.
-        () = grace_over(exit, grace) => {
-            stop.send_replace(());
-            pumps.await
-        }
-        ends = &mut pumps => ends,
-    };
+    let (out, err) = until_grace(exit, grace, &stopped, std::future::pending(), pumps).await;
     let reason = end_info(&out, &err).reason();
     log.finish(reason);
     reason
 }
 
-async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: watch::Receiver<()>) -> PumpEnd {
+async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &Stopped) -> PumpEnd {
     let Some(reader) = reader else { return PumpEnd::Eof };
     if !reader.is_pipe() {
         return PumpEnd::Failed(StreamError::new(PUMP, StreamErrorKind::NotAPipe));
     }
-    let mut stop = std::pin::pin!(stopped_by(stopped));
+    let mut stop = std::pin::pin!(stopped.told());
     loop {
         let ready = tokio::select! {
             biased;

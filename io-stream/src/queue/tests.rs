@@ -142,7 +142,7 @@ fn a_fallback_is_the_one_that_was_named() {
 #[test]
 fn suppressed_bytes_are_told_in_front_of_what_passes() {
     let rate = RateLimit { bytes_per_second: 0, burst: 4 };
-    let bucket = Some(Bucket::new(rate));
+    let bucket = Some(Box::new(Bucket::new(rate)));
     let mut queue = Queue::new(Rules { rate: bucket, ..rules(1000, Overflow::DropOldest) }, Vec::new(), Vec::new());
     queue.offer(chunk(Stdout, 0, 0, 4));
     for (seq, source, offset) in [(1, Stdout, 4), (2, Stderr, 0), (3, Stdout, 8)] {
@@ -157,7 +157,7 @@ fn suppressed_bytes_are_told_in_front_of_what_passes() {
 
 #[test]
 fn a_spilling_queue_keeps_everything_in_order() {
-    let spill = Some(Spill::new(std::env::temp_dir(), 100_000));
+    let spill = Some(Box::new(Spill::new(std::env::temp_dir(), 100_000)));
     let overflow = Overflow::Spill { limit: 100_000 };
     let mut queue = Queue::new(Rules { spill, ..rules(10, overflow) }, Vec::new(), Vec::new());
     for at in 0..20 {
@@ -176,7 +176,7 @@ fn a_spilling_queue_keeps_everything_in_order() {
 
 #[test]
 fn a_full_spill_turns_the_newest_away() {
-    let spill = Some(Spill::new(std::env::temp_dir(), 250));
+    let spill = Some(Box::new(Spill::new(std::env::temp_dir(), 250)));
     let overflow = Overflow::Spill { limit: 250 };
     let mut queue = Queue::new(Rules { spill, ..rules(4, overflow) }, Vec::new(), Vec::new());
     for at in 0..6 {
@@ -194,7 +194,7 @@ fn a_full_spill_turns_the_newest_away() {
 
 #[test]
 fn losses_of_many_kinds_stay_few() {
-    let bucket = Bucket::new(RateLimit { bytes_per_second: 1_000_000, burst: 1 });
+    let bucket = Box::new(Bucket::new(RateLimit { bytes_per_second: 1_000_000, burst: 1 }));
     let rules = Rules { rate: Some(bucket), ..rules(8, Overflow::DropOldest) };
     let mut queue = Queue::new(rules, Vec::new(), Vec::new());
     for at in 0..5000 {

@@ -32,12 +32,21 @@ fn places(replay: &Replay) -> Vec<(u64, u64, u64)> {
 }
 
 #[test]
-fn the_oldest_whole_chunks_leave() {
-    let ring = ring(25);
-    assert_eq!((ring.oldest(Stdout), ring.oldest(Stderr)), (20, 10));
-    let replay = ring.replay(Sources::Both, From::Start);
-    assert_eq!(replay.gaps, [missing(Stdout, 0, 20), missing(Stderr, 0, 10)]);
-    assert_eq!(places(&replay), [(3, 10, 10), (4, 20, 10)]);
+fn the_oldest_bytes_leave() {
+    for (bytes, oldest) in [(25, 15), (22, 18), (20, 20)] {
+        let ring = ring(bytes);
+        assert_eq!((ring.oldest(Stdout), ring.oldest(Stderr)), (oldest, 10));
+        assert_eq!(ring.occupancy(), (bytes as u64, bytes as u64));
+        let replay = ring.replay(Sources::Both, From::Start);
+        assert_eq!(replay.gaps, [missing(Stdout, 0, oldest), missing(Stderr, 0, 10)]);
+        let rest = (oldest < 20).then_some((2, oldest, 20 - oldest));
+        assert_eq!(places(&replay), Vec::from_iter(rest.into_iter().chain([(3, 10, 10), (4, 20, 10)])));
+        assert!(replay.chunks.iter().all(|part| part.data == chunk(part.source, 0, part.offset, part.len()).data));
+    }
+    // The beginning of a chunk that has lost it is a gap; its place is known.
+    let replay = ring(25).replay(Sources::Both, From::Seq(2));
+    assert_eq!(replay.gaps, [missing(Stdout, 10, 15)]);
+    assert_eq!(places(&replay)[0], (2, 15, 5));
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn a_tail_is_exact_for_each_source() {
     let replay = ring(100).replay(Sources::Both, From::TailBytes(13));
     assert_eq!(replay.gaps, []);
     assert_eq!(places(&replay), [(1, 7, 3), (2, 17, 3), (3, 10, 10), (4, 20, 10)]);
-    let replay = ring(25).replay(Sources::Stdout, From::TailBytes(13));
+    let replay = ring(20).replay(Sources::Stdout, From::TailBytes(13));
     assert_eq!(replay.gaps, [missing(Stdout, 17, 20)]);
     let all = ring(100).replay(Sources::Stdout, From::TailBytes(u64::MAX));
     assert_eq!(places(&all), [(0, 0, 10), (2, 10, 10), (4, 20, 10)]);
@@ -78,11 +87,11 @@ fn a_retained_seq_is_exact() {
 
 #[test]
 fn a_forgotten_seq_says_that_it_is_a_bound() {
-    let replay = ring(25).replay(Sources::Both, From::Seq(1));
+    let replay = ring(20).replay(Sources::Both, From::Seq(1));
     let cause = GapCause::PositionForgotten;
     assert_eq!(replay.gaps, [gap(Stdout, 0, 20, cause), gap(Stderr, 0, 10, cause)]);
     // Only the first chunk has gone: stderr is whole, its position known.
-    let replay = ring(45).replay(Sources::Both, From::Seq(0));
+    let replay = ring(40).replay(Sources::Both, From::Seq(0));
     assert_eq!(replay.gaps, [missing(Stdout, 0, 10)]);
 }
 
@@ -92,7 +101,7 @@ fn an_offset_cuts_its_source_and_places_the_other() {
     let replay = ring(100).replay(Sources::Both, from(Stdout, 14));
     assert_eq!(replay.gaps, []);
     assert_eq!(places(&replay), [(2, 14, 6), (3, 10, 10), (4, 20, 10)]);
-    let replay = ring(25).replay(Sources::Both, from(Stderr, 4));
+    let replay = ring(20).replay(Sources::Both, from(Stderr, 4));
     assert_eq!(replay.gaps, [gap(Stdout, 0, 20, GapCause::PositionForgotten), missing(Stderr, 4, 10)]);
     for offset in [30, 31, u64::MAX] {
         let replay = ring(100).replay(Sources::Both, from(Stdout, offset));
@@ -105,7 +114,7 @@ fn texts(bytes: usize, texts: &[&'static str]) -> Ring {
     let mut ring = Ring::new(bytes);
     for (at, text) in (0..).zip(texts) {
         let mut chunk = chunk(Stdout, at, ring.total(Stdout), 0);
-        chunk.data = bytes::Bytes::from(*text);
+        chunk.data = Bytes::from(*text);
         chunk.wall = second(at);
         ring.push(chunk);
     }

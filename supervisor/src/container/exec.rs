@@ -25,7 +25,8 @@ pub(super) async fn exec(
     shards: Shards,
 ) {
     let Exec { spec, wall, capture, log, mut reply } = message;
-    let slot = Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, owner.voice(), &owner.span));
+    let slot =
+        Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, None, owner.voice(), &owner.span));
     let began = Instant::now();
     let start = async {
         open_log(&slot, log).await?;

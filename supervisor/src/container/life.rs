@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{EndReason, Event, From as Position, Source, Sources, StdinWriter, SubscribeOptions};
+use orangery_io_stream::{EndReason, StdinWriter};
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, ContainerSpec, Exit, ProcessSpec, Runtime, Started};
 use tokio::sync::{oneshot, watch};
@@ -26,12 +26,13 @@ use super::wall;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Site};
 use crate::guard;
+use crate::output_limit::OutputLimit;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Slot};
 use crate::process::tty;
-use crate::report::{Cause, LimitKind};
+use crate::report::Cause;
 use crate::shard::Shards;
 
 /// What the supervisor itself watches over.
@@ -43,8 +44,8 @@ pub(crate) struct Policy {
     pub(crate) cpu: Option<Duration>,
     /// How long it may write nothing.
     pub(crate) idle: Option<Duration>,
-    /// Bytes of output, both streams together.
-    pub(crate) output: Option<u64>,
+    /// How much the main process may write.
+    pub(crate) output: Option<OutputLimit>,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
     /// How long it may be without a handle; `None`: for ever.
@@ -317,12 +318,6 @@ async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
             None => std::future::pending().await,
         }
     };
-    let output = async {
-        match policy.output {
-            Some(cap) => enforce_output(slot, cap).await,
-            None => std::future::pending().await,
-        }
-    };
     let cpu = async {
         if let Some(limit) = policy.cpu {
             cpu::enforce(&container, limit).await;
@@ -333,36 +328,8 @@ async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
             idle::enforce(&container, limit).await;
         }
     };
-    tokio::join!(wall, output, cpu, idle, attend::enforce(&container, policy.unattended));
+    tokio::join!(wall, slot.enforce_output(), cpu, idle, attend::enforce(&container, policy.unattended));
     std::future::pending().await
-}
-
-/// Count both streams as a reader that keeps nothing; a log counts by itself.
-async fn enforce_output(slot: &Arc<Slot>, cap: u64) {
-    if let Some(log) = slot.output.log() {
-        if log.exceeds(cap).await {
-            let _ = slot.kill(Cause::Limit(LimitKind::Output));
-        }
-        return;
-    }
-    let options = SubscribeOptions { sources: Sources::Both, from: Position::Start, ..SubscribeOptions::default() };
-    let mut subscriber = slot.output.subscribe(options);
-    let (mut out, mut err) = (0, 0);
-    while let Some(event) = subscriber.recv().await {
-        let (source, end) = match &event {
-            Event::Chunk(chunk) => (chunk.source, chunk.end()),
-            Event::Gap(gap) => (gap.source, gap.to),
-            _ => continue,
-        };
-        match source {
-            Source::Stdout => out = end,
-            Source::Stderr => err = end,
-        }
-        if out + err > cap {
-            let _ = slot.kill(Cause::Limit(LimitKind::Output));
-            return;
-        }
-    }
 }
 
 /// A report or an exit that may come later.

@@ -6,6 +6,7 @@ use orangery_io_stream::{EndReason, Source};
 use orangery_runtime::{Evidence, Exit, ExitStatus};
 
 use super::slot::ContainerSlot;
+use crate::output_limit::OutputAction;
 use crate::process::slot::{Intent, Slot};
 use crate::report::{Cause, CgroupUsage, LimitKind, Measured, OomVerdict, Report, StreamTotals, unix_ms};
 
@@ -23,13 +24,21 @@ pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
         _ => 0,
     };
     let oom_killed = slot.intent().is_none() && killed(exit) && owner.claim_oom(kills);
+    let intent = slot.intent().or_else(|| over_output(slot));
     let used = exit.rusage.map(|used| (used.user_us + used.system_us) * 1000);
-    let cause = match cause(slot.intent(), exit, oom_killed, owner.wall_ns()) {
+    let cause = match cause(intent, exit, oom_killed, owner.wall_ns()) {
         // However it ended: nobody else had to, and the limit was over.
         Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
         cause => cause,
     };
     report(slot, exit, reason, cause, oom, counted(evidence))
+}
+
+/// Its last bytes were too many, and it ended before we came to tell it so.
+fn over_output(slot: &Slot) -> Option<Intent> {
+    let limit = slot.over_output().filter(|limit| limit.action != OutputAction::Truncate)?;
+    let gently = matches!(limit.action, OutputAction::Signal(_));
+    Some(Intent { cause: Cause::Limit(LimitKind::Output), gently })
 }
 
 fn counted(evidence: &Evidence) -> CgroupUsage {
@@ -114,6 +123,7 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         stdout: totals(slot, Source::Stdout, born.is_some_and(|born| born.piped.0)),
         stderr: totals(slot, Source::Stderr, born.is_some_and(|born| born.piped.1)),
         leaked_writers: reason == EndReason::Leaked,
+        output_limit: slot.over_output().map(|limit| limit.bytes),
         cgroup,
     }
 }
@@ -121,7 +131,11 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
 fn totals(slot: &Slot, source: Source, piped: bool) -> StreamTotals {
     let totals = slot.output.totals(source);
     let bytes = piped.then_some(totals.bytes);
-    StreamTotals { bytes: Measured::from_option(bytes, "it wrote to a descriptor of its own"), lost: totals.dropped }
+    StreamTotals {
+        bytes: Measured::from_option(bytes, "it wrote to a descriptor of its own"),
+        lost: totals.dropped,
+        suppressed: totals.over_limit,
+    }
 }
 
 fn killed(exit: &Exit) -> bool {

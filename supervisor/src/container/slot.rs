@@ -19,6 +19,7 @@ use crate::admission::Permit;
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
+use crate::output_limit::OutputLimit;
 use crate::process::slot::Slot;
 use crate::report::Cause;
 
@@ -76,6 +77,7 @@ pub(crate) struct ContainerSlot {
 /// What of its output is kept, for how long it is waited, and what its report is judged by.
 #[derive(Clone, Copy)]
 pub(crate) struct Keeping {
+    pub(crate) output: Option<OutputLimit>,
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) cpu_limit: Option<Duration>,
@@ -122,7 +124,7 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
+        let (Keeping { output, ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -138,7 +140,7 @@ impl ContainerSlot {
             ring_bytes,
             drain_grace,
             container: OnceLock::new(),
-            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, voice, &span)),
+            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, output, voice, &span)),
             processes: Processes::default(),
             actor: OnceLock::new(),
             captures: Mutex::new(None),

@@ -96,7 +96,8 @@ impl Handler<Create> for ManagerActor {
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
-        let keeping = Keeping { ring_bytes, drain_grace: policy.drain_grace, cpu_limit: policy.cpu };
+        let keeping =
+            Keeping { output: policy.output, ring_bytes, drain_grace: policy.drain_grace, cpu_limit: policy.cpu };
         let slot = Arc::new(ContainerSlot::new(
             &spec.id,
             labels,

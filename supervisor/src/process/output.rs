@@ -51,6 +51,21 @@ impl Output {
         self.log().map_or_else(|| self.hub.totals(source), |log| log.totals(source))
     }
 
+    /// More than `limit` was written. A log counts by itself; what a hub counts stands in its options.
+    pub(crate) fn is_over(&self, limit: u64) -> bool {
+        let both = || Source::ALL.into_iter().map(|source| self.totals(source).bytes).sum::<u64>();
+        self.log().map_or_else(|| self.hub.is_over_limit(), |_| both() > limit)
+    }
+
+    /// Ready when it is, or never.
+    pub(crate) async fn over(&self, limit: u64) {
+        match self.log() {
+            Some(log) if log.exceeds(limit).await => {}
+            Some(_) => std::future::pending().await,
+            None => self.hub.wait_over_limit().await,
+        }
+    }
+
     /// The process does not start: a log that was made for it goes again.
     pub(crate) async fn take_log_back(&self) {
         if let Some(log) = self.log().cloned() {

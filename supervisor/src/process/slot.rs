@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::ids::ProcessId;
 use crate::metrics::Enrolled;
+use crate::output_limit::{OutputAction, OutputLimit};
 use crate::report::{Cause, LimitKind, Report};
 
 /// The incarnation of a container that is no service's.
@@ -36,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) generation: u32,
     /// The main process; its end ends the container.
     pub(crate) main: bool,
+    /// How much it may write.
+    pub(crate) may_write: Option<OutputLimit>,
     /// Who decides about it, once it is born.
     pub(crate) actor: OnceLock<Addr<ProcessActor>>,
     pub(crate) output: Output,
@@ -115,16 +118,27 @@ impl Born {
 }
 
 impl Slot {
-    pub(crate) fn new(id: &str, number: ProcessId, ring_bytes: usize, voice: Voice, container: &Span) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        number: ProcessId,
+        ring_bytes: usize,
+        may_write: Option<OutputLimit>,
+        voice: Voice,
+        container: &Span,
+    ) -> Self {
         let generation = voice.generation();
-        let options =
-            HubOptions { ring_bytes, generation: orangery_io_stream::Generation(generation), ..HubOptions::default() };
-        let output = Output::new(options);
+        let output = Output::new(HubOptions {
+            ring_bytes,
+            generation: orangery_io_stream::Generation(generation),
+            output_limit: may_write.map(|limit| limit.bytes),
+            ..HubOptions::default()
+        });
         Self {
             id: id.to_owned(),
             number,
             generation,
             main: number == ProcessId::MAIN,
+            may_write,
             actor: OnceLock::new(),
             _counted: voice.meters().enroll(&output),
             output,
@@ -221,6 +235,27 @@ impl Slot {
             self.output.subscribe(SubscribeOptions { sources, overflow, ..SubscribeOptions::default() })
         };
         (reader(Sources::Stdout), reader(Sources::Stderr))
+    }
+
+    /// The output limit that it has passed.
+    pub(crate) fn over_output(&self) -> Option<OutputLimit> {
+        self.may_write.filter(|limit| self.output.is_over(limit.bytes))
+    }
+
+    /// Do what is to be done when it passes its output limit; ready then, or never.
+    pub(crate) async fn enforce_output(&self) {
+        let Some(limit) = self.may_write else { return std::future::pending().await };
+        self.output.over(limit.bytes).await;
+        let cause = Cause::Limit(LimitKind::Output);
+        // It may have ended meanwhile: then there is nobody to tell.
+        match limit.action {
+            OutputAction::Kill => drop(self.kill(cause)),
+            OutputAction::Truncate => {}
+            OutputAction::Signal(signal) => {
+                self.intend(cause, true);
+                drop(self.signal(signal));
+            }
+        }
     }
 
     /// The writer of its standard input, for one at a time.
