@@ -8,6 +8,7 @@ pub mod bare;
 pub mod case;
 pub mod exit_loop;
 pub mod figures;
+pub mod flow;
 pub mod memory;
 pub mod peers;
 pub mod progress;
