@@ -64,7 +64,7 @@ Examples:
   orangery doctor                                     whether this machine can do it";
 
 const RUN_HELP: &str = "\
-Exit code: the command's own; 128+n when signal n ended it; 124 the timeout did; 125 orangery itself failed;
+Exit code: the command's own; 128+n when signal n ended it; 124 the timeout or the silence did; 125 orangery itself failed;
 126 the command cannot be executed; 127 it was not found.
 
 Signals: INT, TERM, QUIT and HUP go to the command. A second INT kills the whole container.
@@ -310,6 +310,12 @@ pub(crate) struct TimeArgs {
     /// And kill only this much later [with --timeout-signal alone: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "timeout")]
     pub(crate) timeout_grace: Option<Duration>,
+    /// Kill the whole container when it has written nothing for this long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "restart")]
+    pub(crate) timeout_idle: Option<Duration>,
+    /// Kill the whole container when its processes have used this much processor time together
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) timeout_cpu: Option<Duration>,
     /// Kill this long after a TERM that was forwarded; without it the command decides
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) kill_after: Option<Duration>,

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use orangery::{Cause, LimitKind, Measured, OutputAction, OutputLimit, Report, Source, StdinWriter};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,13 +35,25 @@ pub(crate) struct Counts {
     stderr_over: AtomicU64,
     left: AtomicU64,
     told: AtomicBool,
+    began: Instant,
+    /// When bytes came last, in milliseconds after that.
+    last: AtomicU64,
 }
 
 impl Counts {
     pub(crate) fn new(limit: Option<u64>) -> Self {
         let left = AtomicU64::new(limit.unwrap_or(u64::MAX));
         let [stdout, stderr, stdout_over, stderr_over] = [(); 4].map(|()| AtomicU64::new(0));
-        Self { stdout, stderr, stdout_over, stderr_over, left, told: AtomicBool::new(false) }
+        Self {
+            stdout,
+            stderr,
+            stdout_over,
+            stderr_over,
+            left,
+            told: AtomicBool::new(false),
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+        }
     }
 
     /// Of a stream: what was read, and how much of that was beyond the limit.
@@ -74,10 +87,24 @@ impl Counts {
         !self.told.swap(true, Ordering::Relaxed)
     }
 
+    /// Wait until no byte has come for `limit`.
+    pub(crate) async fn silent(&self, limit: Duration) {
+        loop {
+            let last = self.began + Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let left = limit.saturating_sub(last.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     /// Count `len` bytes; how many of them are within the limit.
     pub(crate) fn add(&self, source: Source, len: usize) -> usize {
         let (read, over) = self.of(source);
         read.fetch_add(len as u64, Ordering::Relaxed);
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.fetch_max(now, Ordering::Relaxed);
         let take = |left: u64| Some(left.saturating_sub(len as u64));
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
         let within = len.min(usize::try_from(before).unwrap_or(usize::MAX));

@@ -3,7 +3,7 @@
 //! An anonymous pipe, or /dev/null, is handed to the command itself: nothing is copied and nothing can be lost. Everything
 //! else is copied, because a descriptor is more than its bytes: a terminal takes ioctls (its input can be forged where
 //! TIOCSTI is allowed, its modes changed), a regular file or a named pipe can be opened anew through /proc/self/fd with
-//! other rights, a socket has a peer and options. Streams that somebody counts (`--output-limit`, `--report`) are copied
+//! other rights, a socket has a peer and options. Streams that somebody counts (`--output-limit`, `--report`, `--timeout-idle`) are copied
 //! too.
 //!
 //! Output is copied from pipes of our own, not from the supervisor's streams: one copy less, an exact limit, and where
@@ -142,13 +142,13 @@ fn same_file() -> io::Result<bool> {
 }
 
 impl Streams {
-    /// Look at our descriptors and decide.
+    /// Look at our descriptors and decide. `watched`: somebody wants to know when bytes come.
     ///
     /// # Errors
     /// One of them cannot be looked at.
-    pub(crate) fn choose(args: &ProcessArgs, logged: bool) -> Result<Self, Failure> {
+    pub(crate) fn choose(args: &ProcessArgs, logged: bool, watched: bool) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::system("cannot use a standard stream", &error);
-        let counted = args.output_limit.is_some() || args.report.is_some();
+        let counted = watched || args.output_limit.is_some() || args.report.is_some();
         let input = if args.interactive {
             Some(handed(stdin(), READS).map_err(failed)?.map_or(Way::Copied(()), Way::Handed))
         } else {

@@ -7,12 +7,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use orangery::{Cause, Command, ContainerHandle, ExitStatus, OutputAction, OutputLimit, Report, Supervisor};
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, OutputAction, OutputLimit, Report, Supervisor};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::args::{RunArgs, TimeArgs};
-use crate::copy::Trouble;
+use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
 use crate::logged;
 use crate::passthrough::{Copies, Streams};
@@ -100,7 +100,7 @@ async fn supervised(
     let Begun { container, copies, session } = begun;
     tracing::info!(container = container.id(), pid = container.pid(), "started");
     let (interrupted, kill_at, over_limit) = (false, None, None);
-    let mut watch = Watch { container, signals, args, session, interrupted, kill_at, over_limit };
+    let mut watch = Watch { container, signals, args, session, interrupted, kill_at, over_limit, silent: false };
     for signal in early {
         watch.forward(signal);
     }
@@ -132,7 +132,7 @@ async fn begin(
         let (copies, session) = terminal.start(&container, output)?;
         return Ok(Some(Begun { container, copies, session: Some(session) }));
     }
-    let streams = Streams::choose(&args.process, args.log.log.is_some())?;
+    let streams = Streams::choose(&args.process, args.log.log.is_some(), args.time.timeout_idle.is_some())?;
     let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
     let command = streams.give(timed(command, &args.time))?;
     let Some(container) = spawned(command.spawn(), signals, early).await? else { return Ok(None) };
@@ -191,12 +191,15 @@ struct Watch<'a> {
     kill_at: Option<Instant>,
     /// The limit that its output has passed.
     over_limit: Option<OutputLimit>,
+    /// It was killed for its silence.
+    silent: bool,
 }
 
 impl Watch<'_> {
     /// Until the report is there and every byte is written.
     async fn until_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
         let (mut report, mut writing, mut given_up) = (None, true, None);
+        let idle = self.args.time.timeout_idle;
         let mut end = Box::pin(self.container.wait());
         while (report.is_none() || writing) && given_up.is_none() {
             let kill_at = self.kill_at;
@@ -214,6 +217,10 @@ impl Watch<'_> {
                     Some(_) => given_up = Some(by_signal(signal)),
                     None => self.forward(signal),
                 },
+                () = silence(copies.counts.as_deref(), idle), if report.is_none() && !self.silent => {
+                    self.silent = true;
+                    self.kill("--timeout-idle has passed");
+                }
                 () = at(kill_at) => self.kill("it was told long enough ago"),
                 () = attended(&mut self.session, &self.container) => {}
             }
@@ -221,6 +228,10 @@ impl Watch<'_> {
         let report = report.map(|report| {
             let mut report = Report::clone(&report);
             copies.counts.as_deref().inspect(|counts| counts.complete(&mut report, self.over_limit));
+            // As with the supervisor's own limit: who ended by itself meanwhile has done so.
+            if self.silent && matches!(report.exit, ExitStatus::Signal { signal: 9, .. }) {
+                report.cause = Cause::Limit(LimitKind::Idle);
+            }
             report
         });
         let code = report.as_ref().and_then(|report| u8::try_from(report.shell_code()).ok()).unwrap_or(u8::MAX);
@@ -299,6 +310,14 @@ fn gone(error: &io::Error) -> bool {
 async fn attended(session: &mut Option<Session>, container: &ContainerHandle) {
     match session {
         Some(session) => session.attend(container).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until nothing has come for so long through the pipes that we copy; never where there are none.
+async fn silence(counts: Option<&Counts>, limit: Option<Duration>) {
+    match counts.zip(limit) {
+        Some((counts, limit)) => counts.silent(limit).await,
         None => std::future::pending().await,
     }
 }

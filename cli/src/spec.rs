@@ -112,6 +112,13 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
     if let Some(limit) = args.process.output_limit {
         builder = builder.output_limit(limit);
     }
+    if let Some(limit) = args.time.timeout_cpu {
+        builder = builder.cpu_time(limit);
+    }
+    // Where the output does not go through pipes of ours, which we watch ourselves.
+    if let (Some(limit), true) = (args.time.timeout_idle, args.log.log.is_some() || args.process.tty) {
+        builder = builder.idle(limit);
+    }
     // Whoever of its children still writes then ends with it: with a log as without.
     builder = builder.drain_grace(Some(Duration::ZERO));
     builder.build()

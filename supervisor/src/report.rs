@@ -392,11 +392,11 @@ impl Report {
         self.wall_us.known().copied().map(Duration::from_micros)
     }
 
-    /// The exit code of a command line: 124 when the wall limit ended it, else as [`ExitStatus::shell_code`].
+    /// The exit code of a command line: 124 when the wall limit or its silence ended it, else as [`ExitStatus::shell_code`].
     #[must_use]
     pub fn shell_code(&self) -> i32 {
         match self.cause {
-            Cause::Limit(LimitKind::Wall) => 124,
+            Cause::Limit(LimitKind::Wall | LimitKind::Idle) => 124,
             _ => self.exit.shell_code(),
         }
     }

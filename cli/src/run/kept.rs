@@ -35,7 +35,7 @@ pub(super) async fn supervised(
     restart: Restart,
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
-    let streams = Streams::choose(&args.process, false)?.for_many()?;
+    let streams = Streams::choose(&args.process, false, false)?.for_many()?;
     let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
     let mut starting = Box::pin(command.restart(restart).supervise());
     let mut early = None;

@@ -9,6 +9,8 @@ pub(crate) fn tests() -> Vec<Test> {
         always("the_command_of_the_readme", the_command_of_the_readme),
         always("exit_codes", exit_codes),
         always("a_timeout_is_124_also_a_gentle_one", timeouts),
+        always("silence_is_124_and_in_the_report_with_and_without_a_log", silence),
+        needs("processor_time_of_all_processes", lacks("--cpus"), processor_time),
         always("the_report_is_json_also_when_the_command_fails", reports),
         always("a_failure_is_in_the_report_file", failure_in_the_report),
         always("the_environment_is_small", environment),
@@ -62,6 +64,28 @@ fn timeouts() {
     let gentle = sh(&options, "trap 'echo bye; exit 9' USR1; while :; do sleep 0.05; done");
     assert_eq!(gentle.ended(124).text(), "bye\n");
     sh(&["--timeout", "200ms", "--timeout-grace", "100ms"], "trap '' TERM; while :; do sleep 0.05; done").ended(124);
+}
+
+fn silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("report.json"), dir.path().join("log"));
+    let idle = ["--timeout-idle", "500ms", "--report", file.to_str().unwrap()];
+    let logged = [&idle[..], &["--log", log.to_str().unwrap()]].concat();
+    for options in [&idle[..], &logged[..]] {
+        sh(options, "sleep 60").ended(124);
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert_eq!(report["cause"]["limit"], "idle", "{options:?}");
+    }
+    assert_eq!(sh(&["--timeout-idle", "1h"], "echo a; exit 4").ended(4).text(), "a\n");
+}
+
+fn processor_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let options = ["--timeout-cpu", "300ms", "--report", file.to_str().unwrap()];
+    sh(&options, "for i in 1 2 3; do (while :; do :; done) & done; wait").ended(137);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(report["cause"]["limit"], "cpu", "{report}");
 }
 
 fn reports() {
