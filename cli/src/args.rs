@@ -216,6 +216,9 @@ pub(crate) struct ProcessArgs {
     /// Let no more of stdout and stderr together through; then kill it, or go on without, or send a signal
     #[arg(long, value_name = "SIZE[:kill|truncate|SIGNAL]", value_parser = output_limit)]
     pub(crate) output_limit: Option<OutputLimit>,
+    /// Write everything that happens there, one JSON object a line, as it happens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Write the exit report there as JSON, also when the command fails; `-` is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(crate) report: Option<PathBuf>,

@@ -14,6 +14,7 @@ mod args;
 mod copy;
 mod doctor;
 mod errors;
+mod events;
 mod explain;
 mod join;
 mod logged;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::args::{RunArgs, TimeArgs};
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
+use crate::events;
 use crate::logged;
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
@@ -64,15 +65,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
 
 fn with_runtime(args: &RunArgs) -> Result<Ended, Failure> {
     let wanted = Wanted::new(args)?;
+    let events = events::open(args.process.events.as_deref())?;
     let _leaf = Leaf::enter();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
     let ended = runtime.block_on(async {
         let signals = Signals::listen()?;
         let supervisor = start::supervisor(&args.place).build()?;
+        let told = events.map(|file| events::Told::begin(&supervisor, file)).transpose()?;
         let ended = supervised(&supervisor, wanted, args, signals).await;
         // Whatever happened: when we end nothing is left.
         supervisor.shutdown().await;
+        told.map_or(Ok(()), events::Told::end)?;
         ended
     });
     // A thread may still read a terminal; it ends with the process.

@@ -9,6 +9,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("the_command_of_the_readme", the_command_of_the_readme),
         always("exit_codes", exit_codes),
         always("a_timeout_is_124_also_a_gentle_one", timeouts),
+        always("events_are_lines_of_json_from_the_creation_to_the_removal", events),
         always("silence_is_124_and_in_the_report_with_and_without_a_log", silence),
         needs("processor_time_of_all_processes", lacks("--cpus"), processor_time),
         always("the_report_is_json_also_when_the_command_fails", reports),
@@ -64,6 +65,23 @@ fn timeouts() {
     let gentle = sh(&options, "trap 'echo bye; exit 9' USR1; while :; do sleep 0.05; done");
     assert_eq!(gentle.ended(124).text(), "bye\n");
     sh(&["--timeout", "200ms", "--timeout-grace", "100ms"], "trap '' TERM; while :; do sleep 0.05; done").ended(124);
+}
+
+fn events() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events");
+    sh(&["--events", file.to_str().unwrap(), "--name", "told", "--label", "a=b"], "exit 3").ended(3);
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let events: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"container_created"), Some(&"container_removed")));
+    let exit = events.iter().find(|event| event["kind"] == "process_exited").unwrap();
+    assert_eq!(
+        (&exit["exit"]["code"], &exit["container"], &exit["labels"]["a"]),
+        (&3.into(), &"told".into(), &"b".into())
+    );
+    let nowhere = ran(&["run", "--events", "/no/such/dir/file", "--", "true"]).ended(125).err.clone();
+    assert!(nowhere.contains("--events"), "{nowhere}");
 }
 
 fn silence() {
