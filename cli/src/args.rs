@@ -124,6 +124,33 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
+const CONFIG_JSON_SAYS: [&str; 23] = [
+    "rootfs",
+    "host_root",
+    "writable",
+    "rw",
+    "host_opt",
+    "mount",
+    "device",
+    "disk",
+    "disk_inodes",
+    "network",
+    "join",
+    "hostname",
+    "userns",
+    "env",
+    "workdir",
+    "user",
+    "init",
+    "no_init",
+    "output_limit",
+    "label",
+    "command",
+    "LimitArgs",
+    "RlimitArgs",
+];
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the sandbox sees")]
 pub(crate) struct RootArgs {
@@ -134,7 +161,7 @@ pub(crate) struct RootArgs {
     #[arg(long, conflicts_with = "rootfs")]
     pub(crate) host_root: bool,
     /// An OCI bundle: its config.json says everything
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["rootfs", "host_root", "command"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = CONFIG_JSON_SAYS)]
     pub(crate) bundle: Option<PathBuf>,
     /// Writes to --rootfs go to an overlay that is thrown away (bounded by --disk)
     #[arg(long, conflicts_with = "rw")]
@@ -161,7 +188,7 @@ pub(crate) struct RootArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
     /// Live in this existing namespace instead of a new one: KIND is net, ipc, uts, cgroup, pid, mnt or user
-    #[arg(long, value_name = "KIND=PATH", value_parser = join::parse, conflicts_with = "bundle")]
+    #[arg(long, value_name = "KIND=PATH", value_parser = join::parse)]
     pub(crate) join: Vec<Join>,
     /// Host name inside; the container's name by default
     #[arg(long, value_name = "NAME")]

@@ -86,6 +86,10 @@ impl Failure {
             (ClapKind::MissingRequiredArgument, _) => {
                 format!("{} is missing", argument.as_deref().unwrap_or("an argument"))
             }
+            (ClapKind::ArgumentConflict, _) => {
+                let others = context(error, ContextKind::PriorArg).unwrap_or_else(|| "another".into());
+                format!("{} cannot be used with {others}", argument.as_deref().unwrap_or("an argument"))
+            }
             (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
             _ => first,
         };

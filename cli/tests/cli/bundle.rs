@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         needs("the_limits_of_a_bundle", limits(), limited),
         needs("a_bundle_with_a_command_that_is_not_there", busybox(), no_command),
         always("fields_of_a_bundle_that_are_refused_are_named", refused_fields),
+        always("what_a_bundle_says_is_not_said_twice", said_twice),
         always("a_config_json_that_is_none", no_config),
     ]
 }
@@ -205,6 +206,38 @@ fn refused_fields() {
     let mut missing = config(&["true"]);
     missing["root"]["path"] = "no-such-rootfs".into();
     assert!(short(&run(dir.path(), &missing)).contains("no-such-rootfs"));
+}
+
+/// An option that config.json has a word on is refused beside it, not ignored.
+fn said_twice() {
+    let dir = bundle();
+    std::fs::write(dir.path().join("config.json"), config(&["true"]).to_string()).unwrap();
+    let path = dir.path().to_str().unwrap();
+    for option in [
+        "--memory=64M",
+        "--pids=3",
+        "--nofile=9",
+        "--mount=type=tmpfs,dst=/x",
+        "--network=host",
+        "--network=none",
+        "--userns=own",
+        "--hostname=h",
+        "--env=A=b",
+        "--user=0",
+        "--workdir=/",
+        "--rw",
+        "--label=a=b",
+        "--no-init",
+        "--output-limit=1M",
+        "--disk=1M",
+        "--join=net=/proc/self/ns/net",
+    ] {
+        let ran = ran(&["run", "--bundle", path, option]);
+        let (name, text) = (option.split('=').next().unwrap(), short(&ran));
+        assert!(text.contains(name) && text.contains("--bundle"), "{option}: {text}");
+    }
+    let both = ran(&["run", "--bundle", path, "--", "true"]);
+    assert!(short(&both).contains("--bundle"), "{}", both.err);
 }
 
 fn put(config: &mut Value, pointer: &str, value: Value) {
