@@ -211,7 +211,7 @@ fn refused_fields() {
 /// An option that config.json has a word on is refused beside it, not ignored.
 fn said_twice() {
     let dir = bundle();
-    std::fs::write(dir.path().join("config.json"), config(&["true"]).to_string()).unwrap();
+    fs::write(dir.path().join("config.json"), config(&["true"]).to_string()).unwrap();
     let path = dir.path().to_str().unwrap();
     for option in [
         "--memory=64M",
