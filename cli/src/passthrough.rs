@@ -205,23 +205,33 @@ impl Streams {
     /// # Errors
     /// No thread can be started.
     pub(crate) fn start(self, container: &ContainerHandle) -> Result<Copies, Failure> {
-        let (sender, trouble) = mpsc::unbounded_channel();
-        let pipe = pipe_with(PipeFlags::CLOEXEC);
-        let (stopped, stop) = pipe.map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
-        let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit.map(|limit| limit.bytes))));
         if let Some(writer) = container.stdin() {
             let runtime = Handle::current();
             thread("stdin", move || copy::feed(&runtime, writer))?;
         }
+        if !matches!(self.output, Output::Logged) {
+            return self.start_alone();
+        }
+        let (sender, trouble) = mpsc::unbounded_channel();
+        let (runtime, output) = (Handle::current(), container.output());
+        thread("log", move || logged::show(&runtime, output, &sender))?;
+        Ok(Copies { trouble, counts: None, stop: None })
+    }
+
+    /// The same for streams that are passed on through our own pipes alone: whose command has them is all the same.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start_alone(self) -> Result<Copies, Failure> {
+        let (sender, trouble) = mpsc::unbounded_channel();
+        let pipe = pipe_with(PipeFlags::CLOEXEC);
+        let (stopped, stop) = pipe.map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
+        let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit.map(|limit| limit.bytes))));
         if let Some(pipe) = self.fed {
             thread("stdin", move || copy::feed_pipe(&pipe))?;
         }
         let pipes = match self.output {
-            Output::Logged => {
-                let (runtime, output) = (Handle::current(), container.output());
-                thread("log", move || logged::show(&runtime, output, &sender))?;
-                return Ok(Copies { trouble, counts: None, stop: Some(stop) });
-            }
+            Output::Logged => Vec::new(),
             Output::Merged(pipe) => vec![(Source::Stdout, pipe)],
             Output::Apart(out, err) => [(Source::Stdout, out), (Source::Stderr, err)]
                 .into_iter()

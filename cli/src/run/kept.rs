@@ -50,9 +50,8 @@ pub(super) async fn supervised(
             }
         }
     };
-    let container = service.current().ok_or_else(|| Failure::new("the command has no container"))?;
-    let copies = streams.start(&container)?;
-    drop(container);
+    // Not of its container: the first may have ended already, and the next not be there yet.
+    let copies = streams.start_alone()?;
     let limit = args.process.output_limit;
     let mut watch = Watch { service, signals, kill_after: args.time.kill_after, told: 0, limit, over_limit: false };
     if let Some(signal) = early {

@@ -63,7 +63,7 @@ fn wrong_input() {
         (&["--label", "x"], &["key=value", "--label"]),
         (&["--join", "net"], &["KIND=PATH", "--join"]),
         (&["--join", "disk=/proc/self/ns/net"], &["disk", "net, ipc, uts", "--join"]),
-        (&["--join", "net=/proc/self/ns/uts"], &["a uts namespace", "--join"]),
+        (&["--join", "net=/proc/self/ns/uts"], &["kind uts, not net", "--join"]),
         (&["--join", "net=/dev/null"], &["no namespace", "--join"]),
         (&["--join", "net=/no/such/namespace"], &["No such file", "--join"]),
         (&["--join", "user=/proc/self/ns/user"], &["own user namespace", "--join"]),

@@ -86,7 +86,7 @@ pub fn open(kind: &str, path: &Path) -> Result<OwnedFd, Error> {
     let opened = rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let found = name_of(sys::namespace_type(&opened).map_err(|error| Error::system("no namespace", error))?);
     if found != kind {
-        let what = format!("{} is a {found} namespace, not a {kind} namespace", path.display());
+        let what = format!("{} is a namespace of kind {found}, not {kind}", path.display());
         return Err(Error::new(ErrorKind::Invalid, what));
     }
     Ok(opened)

@@ -12,7 +12,7 @@
 //!
 //! # The story of a container
 //! `container_created`, `process_started` (process 0), `container_started`, then whatever happens, then
-//! `process_exited`, `process_ended`, `container_exited` and `container_removed`; or, at any point before the start,
+//! `process_exited`, `container_exited`, `process_ended` and `container_removed`; or, at any point before the start,
 //! `container_failed`. What was refused before anything was made (a budget, a taken id) has no events.
 //! `docs/states.md` has the tables of states with the event of each transition.
 //!

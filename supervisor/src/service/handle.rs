@@ -105,7 +105,8 @@ impl Service {
     }
 
     /// The container of its last incarnation, which may have ended: for its streams, and for further processes in it.
-    /// `None` before the first has started. The handle does not keep it alive when the service is stopped or dropped.
+    /// `None` before the first has started and while the next is being made. The handle does not keep it alive when the
+    /// service is stopped or dropped.
     #[must_use]
     pub fn current(&self) -> Option<ContainerHandle> {
         self.inner.slot.current()?.container().cloned()
