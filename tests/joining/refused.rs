@@ -30,7 +30,7 @@ pub(crate) fn what_is_no_namespace_is_refused(scene: &Scene) {
         let errors = host.refused(spec, probe(&["true"])).await;
         assert!(fields(&errors).contains(&(ErrorKind::Invalid, "join[1]")), "{errors:?}");
         for (kind, path, word) in [
-            ("net", "/proc/self/ns/uts", "uts namespace"),
+            ("net", "/proc/self/ns/uts", "kind uts, not net"),
             ("net", "/dev/null", "no namespace"),
             ("net", "/proc/self/ns", "no namespace"),
             ("time", "/proc/self/ns/time", "net, ipc, uts"),
