@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
-use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
-use orangery::{CpuQuota, Mount, OutputAction, OutputLimit, Resource, Rlimit};
+use clap::{Args, Parser};
+use orangery::runtime::spec::size::parse_duration;
 
 use crate::errors::Failure;
-use crate::join::{self, Join};
+use crate::spec::Words;
 use crate::terminal::DetachKeys;
-use crate::{mount, signals};
 
+mod limits;
 mod logs;
 mod restart;
+mod work;
 
+pub(crate) use limits::LimitArgs;
 pub(crate) use logs::{LogArgs, LogFormat, LogStream, LogsArgs};
+pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
 
 /// Run commands in supervised sandboxes: own namespaces, own cgroup, a read-only view of the host, no network.
 #[derive(Debug, Parser)]
@@ -102,21 +104,16 @@ Examples:
 
 /// The options of `run` and `explain`.
 #[derive(Debug, Args)]
+// What a service of `up` can have, and one run with our own streams cannot.
+#[command(mut_arg("restart", |arg| arg.conflicts_with("log")))]
+#[command(mut_arg("timeout_idle", |arg| arg.conflicts_with("restart")))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub(crate) root: RootArgs,
+    pub(crate) work: WorkArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
-    pub(crate) log: LogArgs,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
-    #[command(flatten)]
-    pub(crate) rlimits: RlimitArgs,
-    #[command(flatten)]
-    pub(crate) time: TimeArgs,
-    #[command(flatten)]
-    pub(crate) restart: restart::RestartArgs,
+    pub(crate) stop: StopArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// The command and its arguments; everything from its name on belongs to it
@@ -124,93 +121,11 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
-const CONFIG_JSON_SAYS: [&str; 23] = [
-    "rootfs",
-    "host_root",
-    "writable",
-    "rw",
-    "host_opt",
-    "mount",
-    "device",
-    "disk",
-    "disk_inodes",
-    "network",
-    "join",
-    "hostname",
-    "userns",
-    "env",
-    "workdir",
-    "user",
-    "init",
-    "no_init",
-    "output_limit",
-    "label",
-    "command",
-    "LimitArgs",
-    "RlimitArgs",
-];
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "What the sandbox sees")]
-pub(crate) struct RootArgs {
-    /// This directory is `/`, read-only
-    #[arg(long, value_name = "DIR")]
-    pub(crate) rootfs: Option<PathBuf>,
-    /// All of the host's `/`, read-only, without its root-only secrets
-    #[arg(long, conflicts_with = "rootfs")]
-    pub(crate) host_root: bool,
-    /// An OCI bundle: its config.json says everything
-    #[arg(long, value_name = "DIR", conflicts_with_all = CONFIG_JSON_SAYS)]
-    pub(crate) bundle: Option<PathBuf>,
-    /// Writes to --rootfs go to an overlay that is thrown away (bounded by --disk)
-    #[arg(long, conflicts_with = "rw")]
-    pub(crate) writable: bool,
-    /// Writes go to the --rootfs directory itself
-    #[arg(long)]
-    pub(crate) rw: bool,
-    /// Also show the host's /opt
-    #[arg(long)]
-    pub(crate) host_opt: bool,
-    /// Mount more: type=bind|tmpfs,src=HOST,dst=INSIDE[,ro][,noexec][,size=SIZE][,propagation=private|slave]
-    #[arg(long, value_name = "SPEC", value_parser = mount::parse)]
-    pub(crate) mount: Vec<Mount>,
-    /// Show this device node of the host at the same path
-    #[arg(long, value_name = "PATH")]
-    pub(crate) device: Vec<PathBuf>,
-    /// Private writable space, all of it together
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) disk: Option<u64>,
-    /// Files and directories in the private writable space
-    #[arg(long, value_name = "N")]
-    pub(crate) disk_inodes: Option<u64>,
-    /// none: only a loopback interface; host: the host's network
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) network: Network,
-    /// Live in this existing namespace instead of a new one: KIND is net, ipc, uts, cgroup, pid, mnt or user
-    #[arg(long, value_name = "KIND=PATH", value_parser = join::parse)]
-    pub(crate) join: Vec<Join>,
-    /// Host name inside; the container's name by default
-    #[arg(long, value_name = "NAME")]
-    pub(crate) hostname: Option<String>,
-    /// own: user ids of its own; shared: one range for all that ask for it; host: none (root only)
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) userns: Userns,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum Network {
-    #[default]
-    None,
-    Host,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum Userns {
-    #[default]
-    Own,
-    Shared,
-    Host,
+impl RunArgs {
+    /// What is said beside the options that describe the work.
+    pub(crate) fn words(&self) -> Words<'_> {
+        Words { command: &self.command, name: self.place.name.as_deref(), tty: self.process.tty }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -225,24 +140,6 @@ pub(crate) struct ProcessArgs {
     /// Typed, these give our terminal back while the command goes on; empty for none
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: DetachKeys,
-    /// Set a variable, or pass ours of that name; nothing else but PATH, HOME, TERM and LANG is there
-    #[arg(short, long, value_name = "K=V|K")]
-    pub(crate) env: Vec<OsString>,
-    /// Working directory inside
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<PathBuf>,
-    /// Who it runs as inside
-    #[arg(short, long, value_name = "UID[:GID]|NAME")]
-    pub(crate) user: Option<String>,
-    /// A stub is pid 1 and reaps orphans, so that the command feels every signal (the default)
-    #[arg(long, overrides_with = "no_init")]
-    pub(crate) init: bool,
-    /// The command itself is pid 1: signals that it has no handler for do nothing, but for KILL
-    #[arg(long, overrides_with = "init")]
-    pub(crate) no_init: bool,
-    /// Let no more of stdout and stderr together through; then kill it, or go on without, or send a signal
-    #[arg(long, value_name = "SIZE[:kill|truncate|SIGNAL]", value_parser = output_limit)]
-    pub(crate) output_limit: Option<OutputLimit>,
     /// Write everything that happens there, one JSON object a line, as it happens
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
@@ -252,100 +149,8 @@ pub(crate) struct ProcessArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Limits of the whole container (they need a cgroup: see `orangery doctor`)")]
-pub(crate) struct LimitArgs {
-    /// Memory, such as 64M
-    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) memory: Option<u64>,
-    /// Swap on top of the memory
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) memory_swap: Option<u64>,
-    /// Processors' worth of time, such as 0.5
-    #[arg(long, value_name = "N", value_parser = cpus)]
-    pub(crate) cpus: Option<CpuQuota>,
-    /// Share under contention, 1 to 10000; everybody's is 100
-    #[arg(long, value_name = "N", value_parser = whole)]
-    pub(crate) cpu_weight: Option<u64>,
-    /// Processors that it may use, such as 0-3,6
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_cpus: Option<String>,
-    /// Processes and threads
-    #[arg(long, value_name = "N", value_parser = whole)]
-    pub(crate) pids: Option<u64>,
-}
-
-fn output_limit(text: &str) -> Result<OutputLimit, String> {
-    let (size, action) = text.split_once(':').unwrap_or((text, "kill"));
-    let action = match action {
-        "kill" => OutputAction::Kill,
-        "truncate" => OutputAction::Truncate,
-        signal => {
-            OutputAction::Signal(signals::number(signal).map_err(|error| format!("{error}, or kill or truncate"))?)
-        }
-    };
-    Ok(OutputLimit { bytes: parse_size(size)?, action })
-}
-
-fn whole(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a whole number, such as 32"))
-}
-
-fn cpus(text: &str) -> Result<CpuQuota, String> {
-    parse_cpus(text).map(|(quota_us, period_us)| CpuQuota { quota_us, period_us })
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Limits of each process (SOFT[:HARD], or unlimited)")]
-pub(crate) struct RlimitArgs {
-    /// Any resource by name, such as nofile=1024:4096 or memlock=64K
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    pub(crate) rlimit: Vec<Rlimit>,
-    /// Open files
-    #[arg(long, value_name = "N", value_parser = |text: &str| Rlimit::parse(Resource::Nofile, text))]
-    pub(crate) nofile: Option<Rlimit>,
-    /// Processes of the user
-    #[arg(long, value_name = "N", value_parser = |text: &str| Rlimit::parse(Resource::Nproc, text))]
-    pub(crate) nproc: Option<Rlimit>,
-    /// Largest file
-    #[arg(long, value_name = "SIZE", value_parser = |text: &str| Rlimit::parse(Resource::Fsize, text))]
-    pub(crate) fsize: Option<Rlimit>,
-    /// Largest core file
-    #[arg(long, value_name = "SIZE", value_parser = |text: &str| Rlimit::parse(Resource::Core, text))]
-    pub(crate) core: Option<Rlimit>,
-    /// Stack
-    #[arg(long, value_name = "SIZE", value_parser = |text: &str| Rlimit::parse(Resource::Stack, text))]
-    pub(crate) stack: Option<Rlimit>,
-    /// CPU time in seconds
-    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| Rlimit::parse(Resource::Cpu, text))]
-    pub(crate) cpu_time: Option<Rlimit>,
-}
-
-impl RlimitArgs {
-    /// All that were given.
-    pub(crate) fn all(&self) -> Vec<Rlimit> {
-        let named = [self.nofile, self.nproc, self.fsize, self.core, self.stack, self.cpu_time];
-        self.rlimit.iter().copied().chain(named.into_iter().flatten()).collect()
-    }
-}
-
-#[derive(Debug, Args)]
 #[command(next_help_heading = "Time")]
-pub(crate) struct TimeArgs {
-    /// Kill the whole container after this long, such as 10s or 1m30s
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) timeout: Option<Duration>,
-    /// At the timeout send this signal first [with --timeout-grace alone: TERM]
-    #[arg(long, value_name = "SIGNAL", value_parser = signals::number, requires = "timeout")]
-    pub(crate) timeout_signal: Option<i32>,
-    /// And kill only this much later [with --timeout-signal alone: 10s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "timeout")]
-    pub(crate) timeout_grace: Option<Duration>,
-    /// Kill the whole container when it has written nothing for this long
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "restart")]
-    pub(crate) timeout_idle: Option<Duration>,
-    /// Kill the whole container when its processes have used this much processor time together
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) timeout_cpu: Option<Duration>,
+pub(crate) struct StopArgs {
     /// Kill this long after a TERM that was forwarded; without it the command decides
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) kill_after: Option<Duration>,
@@ -357,22 +162,12 @@ pub(crate) struct PlaceArgs {
     /// The container's name; random by default
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// A label for your own bookkeeping
-    #[arg(long, value_name = "K=V", value_parser = label)]
-    pub(crate) label: Vec<(String, String)>,
     /// An existing cgroup to make ours in; our own by default
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
     /// Where our own state lives while we do
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is no label: write key=value")),
-    }
 }
 
 /// The command line of this process; or, for help and errors, how to end it.

@@ -38,7 +38,7 @@ struct Explanation {
 /// # Errors
 /// Every refusal that `run` would answer with before it makes anything.
 pub(crate) fn explain(args: &RunArgs, json: bool) -> Result<u8, Failure> {
-    let wanted = Wanted::new(args)?;
+    let wanted = Wanted::new(&args.work, args.words())?;
     let _leaf = Leaf::enter();
     let supervisor = start::supervisor(&args.place).build()?;
     let planned = match supervisor.native() {

@@ -21,7 +21,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::args::ProcessArgs;
+use crate::args::RunArgs;
 use crate::copy::{self, Copier, Counts, Trouble};
 use crate::errors::Failure;
 use crate::logged;
@@ -146,10 +146,11 @@ impl Streams {
     ///
     /// # Errors
     /// One of them cannot be looked at.
-    pub(crate) fn choose(args: &ProcessArgs, logged: bool, watched: bool) -> Result<Self, Failure> {
+    pub(crate) fn choose(args: &RunArgs, logged: bool, watched: bool) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::system("cannot use a standard stream", &error);
-        let counted = watched || args.output_limit.is_some() || args.report.is_some();
-        let input = if args.interactive {
+        let limit = args.work.program.output_limit;
+        let counted = watched || limit.is_some() || args.process.report.is_some();
+        let input = if args.process.interactive {
             Some(handed(stdin(), READS).map_err(failed)?.map_or(Way::Copied(()), Way::Handed))
         } else {
             None
@@ -158,7 +159,7 @@ impl Streams {
             true => Output::Logged,
             false => Output::choose(counted).map_err(failed)?,
         };
-        Ok(Self { input, fed: None, output, limit: args.output_limit })
+        Ok(Self { input, fed: None, output, limit })
     }
 
     /// For several commands, one after the other: each reads on where the one before has stopped.

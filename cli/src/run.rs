@@ -1,29 +1,25 @@
 //! `orangery run`: one container from its description to its exit code.
 
 mod kept;
+mod report;
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io;
 use std::time::Duration;
 
-use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, OutputAction, OutputLimit, Report, Supervisor};
-use serde::Serialize;
+use orangery::{Cause, ContainerHandle, ExitStatus, LimitKind, OutputAction, OutputLimit, Report, Supervisor};
 use tokio::time::Instant;
 
-use crate::args::{RunArgs, TimeArgs};
+use crate::args::RunArgs;
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
 use crate::events;
 use crate::logged;
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
-use crate::spec::Wanted;
+use crate::spec::{GRACE, Wanted};
 use crate::start::{self, Leaf};
 use crate::terminal::{Session, Terminal};
-
-/// Between the signal of a `--timeout-signal` and the kill.
-const GRACE: Duration = Duration::from_secs(10);
+use report::ReportPlace;
 
 /// How it ended.
 struct Ended {
@@ -32,15 +28,6 @@ struct Ended {
     report: Option<Report>,
     /// With `--restart`.
     restarts: Option<kept::Restarts>,
-}
-
-/// What `--report` writes.
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    #[serde(flatten)]
-    restarts: &'a Option<kept::Restarts>,
 }
 
 /// Run it; the exit code is the command's.
@@ -64,7 +51,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
 }
 
 fn with_runtime(args: &RunArgs) -> Result<Ended, Failure> {
-    let wanted = Wanted::new(args)?;
+    let wanted = Wanted::new(&args.work, args.words())?;
     let events = events::open(args.process.events.as_deref())?;
     let _leaf = Leaf::enter();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -91,7 +78,7 @@ async fn supervised(
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
     tell_mode(supervisor);
-    if let Some(restart) = args.restart.restart() {
+    if let Some(restart) = args.work.restart.restart(&args.work.exits) {
         if wanted.main.tty.is_some() {
             return Err(Failure::refused("--restart", "a terminal is for one life of a command"));
         }
@@ -129,16 +116,16 @@ async fn begin(
 ) -> Result<Option<Begun>, Failure> {
     if wanted.main.tty.is_some() {
         let terminal = Terminal::choose(&args.process)?;
-        let command = terminal.give(timed(wanted.command(supervisor, args)?, &args.time));
+        let command = terminal.give(wanted.command(supervisor, &args.work, true)?);
         let Some((container, output, _)) = spawned(command.spawn_with_output(), signals, early).await? else {
             return Ok(None);
         };
         let (copies, session) = terminal.start(&container, output)?;
         return Ok(Some(Begun { container, copies, session: Some(session) }));
     }
-    let streams = Streams::choose(&args.process, args.log.log.is_some(), args.time.timeout_idle.is_some())?;
-    let command = logged::into_log(wanted.command(supervisor, args)?, &args.log);
-    let command = streams.give(timed(command, &args.time))?;
+    let (work, logged) = (&args.work, args.work.log.log.is_some());
+    let streams = Streams::choose(args, logged, work.time.timeout_idle.is_some())?;
+    let command = streams.give(logged::into_log(wanted.command(supervisor, work, logged)?, &work.log))?;
     let Some(container) = spawned(command.spawn(), signals, early).await? else { return Ok(None) };
     let copies = streams.start(&container)?;
     Ok(Some(Begun { container, copies, session: None }))
@@ -171,15 +158,6 @@ fn tell_mode(supervisor: &Supervisor) {
     }
 }
 
-fn timed(command: Command, time: &TimeArgs) -> Command {
-    let Some(limit) = time.timeout else { return command };
-    let command = command.timeout(limit);
-    match (time.timeout_signal, time.timeout_grace) {
-        (None, None) => command,
-        (signal, grace) => command.timeout_gently(signal.unwrap_or(signals::TERM), grace.unwrap_or(GRACE)),
-    }
-}
-
 fn by_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
@@ -203,7 +181,7 @@ impl Watch<'_> {
     /// Until the report is there and every byte is written.
     async fn until_the_end(&mut self, mut copies: Copies) -> Result<Ended, Failure> {
         let (mut report, mut writing, mut given_up) = (None, true, None);
-        let idle = self.args.time.timeout_idle;
+        let idle = self.args.work.time.timeout_idle;
         let mut end = Box::pin(self.container.wait());
         while (report.is_none() || writing) && given_up.is_none() {
             let kill_at = self.kill_at;
@@ -252,7 +230,7 @@ impl Watch<'_> {
         tracing::info!(signal = signals::name(signal), "forwarded");
         // It may have ended meanwhile: then there is nobody to signal.
         let _ = self.container.signal(signal);
-        if let (signals::TERM, Some(after)) = (signal, self.args.time.kill_after) {
+        if let (signals::TERM, Some(after)) = (signal, self.args.stop.kill_after) {
             self.kill_at.get_or_insert(Instant::now() + after);
         }
     }
@@ -263,7 +241,7 @@ impl Watch<'_> {
             return false;
         }
         tracing::info!("hung up");
-        self.kill_at.get_or_insert(Instant::now() + self.args.time.kill_after.unwrap_or(GRACE));
+        self.kill_at.get_or_insert(Instant::now() + self.args.stop.kill_after.unwrap_or(GRACE));
         true
     }
 
@@ -293,7 +271,7 @@ impl Watch<'_> {
 
     /// Do what `--output-limit` says.
     fn over_limit(&mut self) {
-        self.over_limit = self.args.process.output_limit;
+        self.over_limit = self.args.work.program.output_limit;
         match self.over_limit.map(|limit| limit.action) {
             Some(OutputAction::Truncate) => tracing::info!("over --output-limit: the rest is dropped"),
             Some(OutputAction::Signal(signal)) => {
@@ -330,37 +308,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Where the report goes; opened before anything is made, so that a bad path is told before the command runs.
-enum ReportPlace {
-    Stdout,
-    File(File),
-}
-
-impl ReportPlace {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        let failed =
-            |error| Failure::system(format!("cannot write {}", path.display()), &error).with_option("--report");
-        File::create(path).map(Self::File).map_err(failed)
-    }
-
-    /// The report, or the failure that came instead of it.
-    fn write(self, ended: &Result<Ended, Failure>) -> Result<(), Failure> {
-        let document = match ended {
-            Ok(Ended { report: Some(report), restarts, .. }) => serde_json::to_string(&Document { report, restarts }),
-            Ok(Ended { report: None, .. }) => Failure::new("a signal came before the command had started").json(),
-            Err(failure) => failure.json(),
-        };
-        let text = document.map_err(|error| Failure::new(format!("cannot write the report: {error}")))? + "\n";
-        let written = match self {
-            Self::Stdout => io::stdout().write_all(text.as_bytes()),
-            Self::File(mut file) => file.write_all(text.as_bytes()),
-        };
-        written.map_err(|error| Failure::system("cannot write the report", &error).with_option("--report"))
     }
 }

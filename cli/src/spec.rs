@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use orangery::runtime::spec::user::{NameOrId, parse_user};
-use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
+use orangery::runtime::{ContainerSpec, Errors, ProcessSpec, Runtime as _};
 use orangery::{
     Access, Command, Disk, Error, Limits, Mount, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace, WindowSize,
 };
 
-use crate::args::{self, LimitArgs, RootArgs, RunArgs};
+use crate::args::{self, LimitArgs, RootArgs, TimeArgs, WorkArgs};
 use crate::errors::Failure;
+use crate::signals;
 use crate::start::absolute;
 
 /// PATH inside: the library's own.
@@ -25,31 +26,41 @@ pub(crate) struct Wanted {
     pub(crate) main: ProcessSpec,
 }
 
+/// Between the signal of a `--timeout-signal` and the kill.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// What is said beside the options that describe the work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words<'a> {
+    pub(crate) command: &'a [OsString],
+    /// The container's.
+    pub(crate) name: Option<&'a str>,
+    pub(crate) tty: bool,
+}
+
 impl Wanted {
     /// What the options say.
     ///
     /// # Errors
     /// Options that contradict each other, or say nothing.
-    pub(crate) fn new(args: &RunArgs) -> Result<Self, Failure> {
-        match &args.root.bundle {
-            Some(dir) => from_bundle(dir, args),
-            None => Ok(Self { container: container(args)?, main: main(args)? }),
+    pub(crate) fn new(work: &WorkArgs, words: Words<'_>) -> Result<Self, Failure> {
+        match &work.root.bundle {
+            Some(dir) => from_bundle(dir, words),
+            None => Ok(Self { container: container(work, words)?, main: main(work, words)? }),
         }
     }
 
-    /// The same, said to the library.
+    /// The same, said to the library. `watched`: the output goes through its streams, where it sees a silence.
     ///
     /// # Errors
     /// What the library refuses without looking at the machine.
-    pub(crate) fn command(self, supervisor: &Supervisor, args: &RunArgs) -> Result<Command, Failure> {
-        if let Some(dir) = &args.root.bundle {
-            let command = supervisor.bundle(dir)?;
-            return Ok(match &args.place.name {
-                Some(name) => command.id(name),
-                None => command,
-            });
+    pub(crate) fn command(self, supervisor: &Supervisor, work: &WorkArgs, watched: bool) -> Result<Command, Failure> {
+        if let Some(dir) = &work.root.bundle {
+            let command = timed(supervisor.bundle(dir)?, &work.time);
+            return Ok(if self.container.id.is_empty() { command } else { command.id(self.container.id) });
         }
-        let sandbox = sandbox(&self.container, args).map_err(|error| self.all_refusals(supervisor, error))?;
+        let sandbox = sandbox(&self.container, work, watched);
+        let sandbox = sandbox.map_err(|error| self.all_refusals(supervisor).map_or(error, Error::from))?;
         let Self { main, .. } = self;
         let mut words = main.argv.into_iter();
         let program = words.next().unwrap_or_default();
@@ -59,34 +70,40 @@ impl Wanted {
         if let Some(dir) = main.cwd {
             command = command.current_dir(dir);
         }
-        command = command.tty(main.tty.is_some());
+        command = timed(command, &work.time).tty(main.tty.is_some());
         Ok(main.rlimits.into_iter().fold(command, Command::rlimit))
     }
-}
 
-impl Wanted {
-    /// The builder refuses what it can see alone; the runtime, which looks at the machine too, says that and the rest.
-    fn all_refusals(&self, supervisor: &Supervisor, error: Error) -> Failure {
+    /// What the runtime, which looks at the machine too, refuses; nothing is made.
+    pub(crate) fn all_refusals(&self, supervisor: &Supervisor) -> Option<Errors> {
         let mut container = self.container.clone();
         if container.id.is_empty() {
             container.id = "unnamed".into();
         }
-        let checked = supervisor.native().map_or(Ok(()), |native| native.check(&container, &self.main));
-        checked.err().map_or_else(|| error.into(), |all| Error::from(all).into())
+        supervisor.native()?.check(&container, &self.main).err()
     }
 }
 
 /// An OCI bundle: its config.json says everything but the name.
-fn from_bundle(dir: &Path, args: &RunArgs) -> Result<Wanted, Failure> {
+fn from_bundle(dir: &Path, words: Words<'_>) -> Result<Wanted, Failure> {
     let (mut container, mut main) = orangery::runtime::spec::oci::read(dir).map_err(Error::from)?;
-    if args.process.tty {
+    if words.tty {
         main.tty.get_or_insert_default();
     }
-    container.id = args.place.name.clone().unwrap_or_default();
+    container.id = words.name.unwrap_or_default().to_owned();
     Ok(Wanted { container, main })
 }
 
-fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> {
+fn timed(command: Command, time: &TimeArgs) -> Command {
+    let Some(limit) = time.timeout else { return command };
+    let command = command.timeout(limit);
+    match (time.timeout_signal, time.timeout_grace) {
+        (None, None) => command,
+        (signal, grace) => command.timeout_gently(signal.unwrap_or(signals::TERM), grace.unwrap_or(GRACE)),
+    }
+}
+
+fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<Sandbox, Error> {
     let container = container.clone();
     let mut builder = Sandbox::builder()
         .id(container.id)
@@ -106,17 +123,17 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
     for mount in container.mounts {
         builder = builder.mount(mount);
     }
-    for (key, value) in &args.place.label {
+    for (key, value) in &work.label.label {
         builder = builder.label(key, value);
     }
-    if let Some(limit) = args.process.output_limit {
+    if let Some(limit) = work.program.output_limit {
         builder = builder.output_limit(limit);
     }
-    if let Some(limit) = args.time.timeout_cpu {
+    if let Some(limit) = work.time.timeout_cpu {
         builder = builder.cpu_time(limit);
     }
-    // Where the output does not go through pipes of ours, which we watch ourselves.
-    if let (Some(limit), true) = (args.time.timeout_idle, args.log.log.is_some() || args.process.tty) {
+    // Where the output goes through pipes of ours we watch them ourselves.
+    if let (Some(limit), true) = (work.time.timeout_idle, watched) {
         builder = builder.idle(limit);
     }
     // Whoever of its children still writes then ends with it: with a log as without.
@@ -124,10 +141,10 @@ fn sandbox(container: &ContainerSpec, args: &RunArgs) -> Result<Sandbox, Error> 
     builder.build()
 }
 
-fn container(args: &RunArgs) -> Result<ContainerSpec, Failure> {
-    let root = &args.root;
+fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure> {
+    let root = &work.root;
     let mut spec = ContainerSpec::default();
-    spec.id = args.place.name.clone().unwrap_or_default();
+    spec.id = words.name.unwrap_or_default().to_owned();
     spec.rootfs = rootfs(root)?;
     spec.host_opt = root.host_opt;
     spec.mounts = root.mount.clone();
@@ -145,10 +162,10 @@ fn container(args: &RunArgs) -> Result<ContainerSpec, Failure> {
     for join in &root.join {
         spec.join.push(join.open()?);
     }
-    spec.limits = limits(&args.limits);
+    spec.limits = limits(&work.limits);
     let disk = Disk::default();
     spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };
-    spec.without_init = args.process.no_init;
+    spec.without_init = work.program.no_init;
     Ok(spec)
 }
 
@@ -182,21 +199,21 @@ fn limits(args: &LimitArgs) -> Limits {
     }
 }
 
-fn main(args: &RunArgs) -> Result<ProcessSpec, Failure> {
+fn main(work: &WorkArgs, words: Words<'_>) -> Result<ProcessSpec, Failure> {
     let mut spec = ProcessSpec::default();
-    spec.argv = args.command.clone();
-    spec.cwd = args.process.workdir.clone();
-    spec.rlimits = args.rlimits.all();
-    spec.tty = args.process.tty.then(WindowSize::default);
+    spec.argv = words.command.to_vec();
+    spec.cwd = work.program.workdir.clone();
+    spec.rlimits = work.rlimits.all();
+    spec.tty = words.tty.then(WindowSize::default);
     let mut home = "/root";
-    if let Some(user) = &args.process.user {
+    if let Some(user) = &work.program.user {
         let request = parse_user(user).map_err(|why| Failure::refused("--user", why))?;
         if request.user != NameOrId::Id(0) && request.user != NameOrId::Name("root".into()) {
             home = "/home/user";
         }
         spec.user = User::Name(user.clone());
     }
-    spec.env = environment(home, &args.process.env)?;
+    spec.env = environment(home, &work.program.env)?;
     Ok(spec)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
 
-use super::whole;
+use super::limits::whole;
 
 pub(super) const HELP: &str = "\
 What the log does not have any more, or never had because the disk was full, is said on stderr.

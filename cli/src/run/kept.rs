@@ -7,7 +7,7 @@ use orangery::restart::{Death, GiveUp};
 use orangery::{OutputAction, OutputLimit, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
 use serde::Serialize;
 
-use super::{Ended, by_signal, timed};
+use super::{Ended, by_signal};
 use crate::args::RunArgs;
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
@@ -35,8 +35,8 @@ pub(super) async fn supervised(
     restart: Restart,
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
-    let streams = Streams::choose(&args.process, false, false)?.for_many()?;
-    let command = streams.give(timed(wanted.command(supervisor, args)?, &args.time))?;
+    let streams = Streams::choose(args, false, false)?.for_many()?;
+    let command = streams.give(wanted.command(supervisor, &args.work, false)?)?;
     let mut starting = Box::pin(command.restart(restart).supervise());
     let mut early = None;
     let service = loop {
@@ -52,8 +52,8 @@ pub(super) async fn supervised(
     };
     // Not of its container: the first may have ended already, and the next not be there yet.
     let copies = streams.start_alone()?;
-    let limit = args.process.output_limit;
-    let mut watch = Watch { service, signals, kill_after: args.time.kill_after, told: 0, limit, over_limit: false };
+    let limit = args.work.program.output_limit;
+    let mut watch = Watch { service, signals, kill_after: args.stop.kill_after, told: 0, limit, over_limit: false };
     if let Some(signal) = early {
         watch.stop(signal);
     }

@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         always("restarts_are_counted_and_the_last_code_is_ours", counted),
         always("who_succeeds_is_not_restarted", succeeds),
+        always("what_an_end_means_can_be_said", meanings),
         always("each_incarnation_reads_on_and_writes_in_order", streams),
         always("a_signal_stops_it_for_good_while_it_runs_and_while_it_waits", signalled),
         always("a_second_int_kills_what_is_kept", second_int),
@@ -44,6 +45,18 @@ fn succeeds() {
     let (ran, report) = report(&["--restart", "on-failure"], "echo once");
     assert_eq!((ran.ended(0).text(), &report["restarts"], &report["state"]), ("once\n", &0.into(), &"ended".into()));
     assert_eq!(sh(&["--restart", "never"], "echo once; exit 4").ended(4).text(), "once\n");
+}
+
+fn meanings() {
+    let (ran, report) = report(&[&["--restart", "always", "--on-exit", "5=permanent"], &FAST[..]].concat(), "exit 5");
+    assert_eq!((ran.ended(5).code, &report["restarts"], &report["state"]), (Some(5), &0.into(), &"failed".into()));
+    assert_eq!(report["give_up"], "permanent");
+    let ran = sh(&[&["--restart", "on-failure", "--on-exit", "TERM=success"], &FAST[..]].concat(), "kill -TERM $$");
+    ran.ended(143);
+    // The second restart of the hour would be one too many.
+    let options =
+        ["--restart", "always", "--restart-window", "1/1h", "--restart-jitter", "0", "--restart-stable", "1h"];
+    assert_eq!(sh(&[&options[..], &FAST[..]].concat(), "echo out; exit 5").ended(5).text(), "out\nout\n");
 }
 
 /// From a pipe, which is handed over, and from a file, which is copied: a line each.
@@ -97,6 +110,9 @@ fn refused() {
         &["--restart", "on-failure:x"],
         &["--restart-delay", "1s"],
         &["--restart", "always", "--log", "x"],
+        &["--restart", "always", "--timeout-idle", "1s"],
+        &["--on-exit", "1=success"],
+        &["--restart", "always", "--restart-window", "5"],
     ] {
         let ran = ran(&[&["run"], options, &["--", "true"]].concat());
         assert!(ran.code == Some(125) && ran.err.contains("restart"), "{ran:?}");
