@@ -32,21 +32,11 @@ impl Groups {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("orangery-bench-{}-{number}", std::process::id());
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let mut groups = Self { v2: None, v1: Vec::new() };
-        for line in text.lines() {
-            let mut parts = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-            let path = Path::new(path);
-            if path.file_name().is_none_or(|last| last != id) {
-                continue;
-            }
-            let supervisors =
-                mount_of(&mounts, controllers)?.join(path.strip_prefix("/")?.parent().context("no parent")?);
+        for (supervisors, v2) in homes(pid, id)? {
             let ours = supervisors.parent().context("no parent")?.join(&name);
             fs::create_dir(&ours).with_context(|| ours.display().to_string())?;
-            if controllers.is_empty() {
+            if v2 {
                 let on = fs::read_to_string(supervisors.join("cgroup.subtree_control")).unwrap_or_default();
                 for controller in on.split_whitespace() {
                     let _ = fs::write(ours.join("cgroup.subtree_control"), format!("+{controller}"));
@@ -68,6 +58,31 @@ impl Drop for Groups {
             }
         }
     }
+}
+
+/// The supervisor's directory in each hierarchy, by one of its containers; of v2 or not.
+fn homes(pid: i32, id: &str) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mut homes = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let path = Path::new(path);
+        if path.file_name().is_some_and(|last| last == id) {
+            let home = path.strip_prefix("/")?.parent().context("no parent")?;
+            homes.push((mount_of(&mounts, controllers)?.join(home), controllers.is_empty()));
+        }
+    }
+    Ok(homes)
+}
+
+/// Where a supervisor has the cgroups of its containers, in each hierarchy, by one of them.
+///
+/// # Errors
+/// The cgroup file systems are not where /proc says.
+pub fn supervisors_groups(pid: i32, id: &str) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(homes(pid, id)?.into_iter().map(|(home, _)| home).collect())
 }
 
 fn mount_of(mounts: &str, controllers: &str) -> anyhow::Result<PathBuf> {

@@ -1,5 +1,6 @@
 //! `density`: what containers that just live cost in one supervisor: processes, threads, descriptors, memory.
 
+use std::alloc::System;
 use std::io::Write as _;
 
 use anyhow::{Context as _, ensure};
@@ -10,6 +11,16 @@ use orangery_benches::figures::table;
 use orangery_benches::memory::{self, Weight, descendants, weigh};
 use orangery_benches::progress::Progress;
 use serde_json::json;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts, so that what is kept can be told from what the allocator has not given back.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn allocated() -> f64 {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated) as f64
+}
 
 /// Many containers alive in one supervisor, whose program only waits.
 ///
@@ -48,11 +59,12 @@ fn main() -> anyhow::Result<()> {
     // A few first: pools, threads and tables that come with the first containers are not what one more costs.
     let mut handles = (0..8).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
     let me = std::process::id();
-    let before = (weigh(me)?, weigh(keeper)?);
+    let (before, held) = ((weigh(me)?, weigh(keeper)?), allocated());
     for number in 0..args.count {
         progress.at("alive", number, args.count);
         handles.push(start()?);
     }
+    let held = (allocated() - held) / args.count as f64 / 1024.0;
     let after = (weigh(me)?, weigh(keeper)?);
     let processes = descendants(me);
     let named = |name: &str| processes.iter().filter(|(_, have)| have == name).count();
@@ -78,7 +90,7 @@ fn main() -> anyhow::Result<()> {
             "case": case.name(), "containers": args.count, "keepers": keepers, "stub_inits": stubs, "other_processes": others,
             "supervisor_threads": threads.1, "threads_before": threads.0, "keeper_threads": threads.2,
             "supervisor_descriptors_each": descriptors.0, "keeper_descriptors_each": descriptors.1,
-            "private_dirty_kib_each": dirty, "stub_private_dirty_kib": stub_kib,
+            "private_dirty_kib_each": dirty, "supervisor_allocated_kib_each": held, "stub_private_dirty_kib": stub_kib,
             "supervisor_private_dirty_kib": after.0.dirty_kib, "keeper_private_dirty_kib": after.1.dirty_kib,
         });
         writeln!(out, "{value:#}")?;
@@ -95,6 +107,7 @@ fn main() -> anyhow::Result<()> {
         row("descriptors a container, supervisor", format!("{:.2}", descriptors.0)),
         row("descriptors a container, keeper", format!("{:.2}", descriptors.1)),
         row("private dirty a container, supervisor + keeper, KiB", format!("{dirty:.1}")),
+        row("allocated by the supervisor a container, KiB", format!("{held:.1}")),
         row("private dirty of one stub init, KiB", stub_kib.to_string()),
     ];
     write!(out, "{}", table(&rows))?;

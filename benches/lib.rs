@@ -11,4 +11,5 @@ pub mod figures;
 pub mod flow;
 pub mod memory;
 pub mod peers;
+pub mod plot;
 pub mod progress;

@@ -13,6 +13,8 @@ pub fn resident(mebibytes: usize) -> Vec<u8> {
 /// What belongs to one process alone, in KiB, and how many descriptors and threads it has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weight {
+    /// Resident pages, shared ones included, KiB.
+    pub resident_kib: u64,
     /// Private dirty pages, KiB.
     pub dirty_kib: u64,
     /// Open descriptors.
@@ -34,10 +36,12 @@ pub fn weigh(pid: u32) -> anyhow::Result<Weight> {
             .with_context(|| format!("/proc/{pid}/{dir}"))
     };
     let rollup = read("smaps_rollup")?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-    let dirty_kib =
-        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).context("Private_Dirty")?;
-    Ok(Weight { dirty_kib, descriptors: count("fd")?, threads: count("task")? })
+    let kib = |name: &'static str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).context(name)
+    };
+    let (resident_kib, dirty_kib) = (kib("Rss")?, kib("Private_Dirty")?);
+    Ok(Weight { resident_kib, dirty_kib, descriptors: count("fd")?, threads: count("task")? })
 }
 
 /// Names of all processes below `pid`, with their pids.

@@ -146,7 +146,8 @@ impl Command {
 
     async fn start(self, capture: Option<Duration>) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, parts } = self;
-        Template { sandbox, parts }.start(&supervisor?, capture, Birth::default()).await
+        let patience = parts.patience;
+        Template { sandbox, parts }.start(&supervisor?, capture, Birth::default(), patience).await
     }
 
     /// Run it to its end: the one-shot form.

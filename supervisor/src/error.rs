@@ -4,6 +4,8 @@ use std::fmt;
 
 use orangery_runtime as runtime;
 
+use crate::admission::BudgetUse;
+
 /// What went wrong, for programs that must decide. With the HTTP status that a service would answer.
 ///
 /// | kind | HTTP |
@@ -72,12 +74,13 @@ pub enum ErrorKind {
 pub struct Error {
     errors: Vec<runtime::Error>,
     kind: ErrorKind,
+    spent: Option<BudgetUse>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         let inner = runtime::Error::new(runtime::ErrorKind::System, what);
-        Self { errors: vec![inner], kind }
+        Self { errors: vec![inner], kind, spent: None }
     }
 
     pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
@@ -102,6 +105,13 @@ impl Error {
     /// What was being made was not wanted any more.
     pub(crate) fn given_up() -> Self {
         Self::new(ErrorKind::State, "it was given up before it had started")
+    }
+
+    /// There was room at last, and its turn had not come.
+    pub(crate) fn too_late(patience: std::time::Duration) -> Self {
+        let what = format!("its turn did not come within {patience:?}: others of the same caller were before it");
+        let error = runtime::Error::new(runtime::ErrorKind::Exhausted, what).with_field("creations");
+        error.with_hint("wait longer, or raise `SupervisorBuilder::max_creations`").into()
     }
 
     /// A name that cannot be given twice.
@@ -153,6 +163,18 @@ impl Error {
         self.first()?.hint()
     }
 
+    pub(crate) fn with_spent(mut self, spent: BudgetUse) -> Self {
+        self.spent = Some(spent);
+        self
+    }
+
+    /// The budget of the supervisor that is spent, how much of it is taken and how much there is; [`Error::hint`] says what to
+    /// do. `None` where another thing is exhausted, such as the kernel's.
+    #[must_use]
+    pub fn spent(&self) -> Option<BudgetUse> {
+        self.spent
+    }
+
     /// The same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
@@ -174,7 +196,7 @@ impl From<runtime::Error> for Error {
 impl From<runtime::Errors> for Error {
     fn from(errors: runtime::Errors) -> Self {
         let kind = errors.0.first().map_or(ErrorKind::System, |error| kind_of(error.kind()));
-        Self { errors: errors.0, kind }
+        Self { errors: errors.0, kind, spent: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Handles: what a service holds of a container or a process. They reach the slot directly and the actors by messages.
 
+mod admitted;
 mod attach;
 mod control;
 mod properties;

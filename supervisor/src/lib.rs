@@ -49,7 +49,7 @@ pub mod testing;
 
 use std::ffi::OsStr;
 
-pub use admission::{DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
+pub use admission::{Budget, BudgetUse, Budgets, DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
 pub use blocking::block_on;
 pub use command::{Command, ExecCommand, Output, Stdin};
 pub use container::state::State;

@@ -1,5 +1,6 @@
 //! The supervisor: what a service starts once and asks for everything.
 
+mod budgets;
 mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -17,7 +18,7 @@ use orangery_runtime::native::{NativeRuntime, Options};
 use orangery_runtime::{ProcessSpec, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::admission::Admission;
+use crate::admission::{self, Admission, Amounts, Beside, Budget, Cost};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::command::Command;
@@ -56,6 +57,8 @@ pub(crate) use services::WeakSupervisor;
 #[derive(Clone)]
 pub struct Supervisor {
     inner: Arc<Inner>,
+    /// On whose behalf it is asked.
+    caller: Arc<str>,
 }
 
 struct Inner {
@@ -88,7 +91,7 @@ impl std::fmt::Debug for Supervisor {
 pub struct SupervisorBuilder {
     options: Options,
     shards: Option<usize>,
-    max_containers: usize,
+    budgets: Amounts,
     faults: Faults,
     clock: Clock,
     enter_leaf: bool,
@@ -139,7 +142,7 @@ impl SupervisorBuilder {
     /// Most containers at a time; one more is refused at once. Default: 4,096. The descriptors that they need are a limit
     /// of their own: [`containers_that_fit`](crate::containers_that_fit).
     pub fn max_containers(mut self, count: usize) -> Self {
-        self.max_containers = count;
+        self.budgets = self.budgets.with(Budget::Containers, count as u64);
         self
     }
 
@@ -224,7 +227,7 @@ impl SupervisorBuilder {
         let inner = Inner {
             manager,
             system,
-            admission: Admission::new(self.max_containers),
+            admission: Admission::new(self.budgets),
             faults: self.faults,
             feed,
             stop,
@@ -233,7 +236,7 @@ impl SupervisorBuilder {
             names: Mutex::new(0),
             prefix: random_prefix(),
         };
-        Ok(Supervisor { inner: Arc::new(inner) })
+        Ok(Supervisor { inner: Arc::new(inner), caller: "".into() })
     }
 }
 
@@ -283,7 +286,7 @@ impl Supervisor {
         SupervisorBuilder {
             options: Options::default(),
             shards: None,
-            max_containers: 4096,
+            budgets: admission::default_limits(),
             enter_leaf: false,
             faults: Faults::default(),
             clock: Clock::default(),
@@ -323,6 +326,7 @@ impl Supervisor {
         (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
         (capture, log): (Option<Duration>, Option<LogTo>),
         birth: Birth,
+        patience: Option<Duration>,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
         async move {
@@ -331,9 +335,13 @@ impl Supervisor {
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
+            let beside = Beside { captured: capture.is_some(), logged: log.is_some() };
+            let cost = Cost::of_container(description, &main, beside);
+            let permit = match birth.permit.take() {
+                Some(permit) => permit,
+                None => supervisor.admitted(cost, patience).await?,
+            };
             let meters = supervisor.inner.feed.meters();
-            let permit = birth.permit.take().map_or_else(|| supervisor.inner.admission.permit(), Ok);
-            let permit = permit.inspect_err(|error| meters.refused(error))?;
             let mut spec = description.spec.clone();
             if spec.id.is_empty() {
                 spec.id = supervisor.name();

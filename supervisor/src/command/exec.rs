@@ -11,6 +11,7 @@ use orangery_runtime::spec::Mount;
 use tokio::sync::oneshot;
 
 use super::{Output, Parts};
+use crate::admission::Beside;
 use crate::blocking;
 use crate::container::life::Wall;
 use crate::container::msg::{Exec, Executed};
@@ -91,9 +92,11 @@ impl ExecCommand {
         let Self { container, mut parts } = self;
         let log = parts.take_log()?;
         let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
+        let patience = parts.patience;
         let (spec, stdin) = parts.finish();
+        let permit = container.admitted(&spec, Beside { captured: capture, logged: log.is_some() }, patience).await?;
         let (reply, answer) = oneshot::channel();
-        container.tell(Exec { spec, wall, capture, log, reply });
+        container.tell(Exec { spec, wall, capture, log, permit, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
         let slot = slot.take().ok_or_else(Error::lost_request)?;
         let handle = ProcessHandle::new(slot, actor, container.system().clone());

@@ -22,6 +22,8 @@ pub(crate) struct Parts {
     pub(crate) gentle: Option<(i32, Duration)>,
     pub(crate) capture: usize,
     pub(crate) log: Option<LogTo>,
+    /// How long it may wait for room.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Parts {
@@ -34,7 +36,7 @@ impl Parts {
             .map(|(key, value)| (key.into(), value.into()))
             .collect();
         let capture = orangery_io_stream::DEFAULT_CAPTURE;
-        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture, log: None }
+        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture, log: None, patience: None }
     }
 
     /// Set a variable, in place of one of the same name.
@@ -277,6 +279,24 @@ macro_rules! process_setters {
         /// A further descriptor for it: the first becomes 3, and so on.
         pub fn preserve(mut self, fd: std::os::fd::OwnedFd) -> Self {
             self.parts.process.preserved.push(std::sync::Arc::new(fd));
+            self
+        }
+
+        /// Where a budget of the supervisor is spent, wait so long for room instead of being refused at once. Who waits
+        /// comes in turn with its caller ([`Supervisor::caller`](crate::Supervisor::caller)); the refusal is the same when the
+        /// time is over.
+        ///
+        /// ```no_run
+        /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+        /// let patience = std::time::Duration::from_secs(10);
+        /// match supervisor.command("make").wait_for_room(patience).run().await {
+        ///     Err(error) if error.spent().is_some() => println!("busy: {error}; {:?}", error.hint()),
+        ///     done => println!("{:?}", done?.report.exit),
+        /// }
+        /// # Ok(()) }
+        /// ```
+        pub fn wait_for_room(mut self, patience: std::time::Duration) -> Self {
+            self.parts.patience = Some(patience);
             self
         }
 

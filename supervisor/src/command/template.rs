@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Command, Parts};
+use crate::admission::{Beside, Cost};
 use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
@@ -29,6 +30,12 @@ impl Template {
         &self.sandbox.inner.labels
     }
 
+    /// What an incarnation of it takes, and how long the first one may wait for it.
+    pub(crate) fn cost(&self) -> (Cost, Option<Duration>) {
+        let beside = Beside { captured: false, logged: self.parts.log.is_some() };
+        (Cost::of_container(&self.sandbox.inner, &self.parts.clone().finish().0, beside), self.parts.patience)
+    }
+
     /// With a name, where it has none.
     pub(crate) fn named(mut self, name: impl FnOnce() -> String) -> Self {
         if self.id().is_empty() {
@@ -43,11 +50,12 @@ impl Template {
         supervisor: &Supervisor,
         capture: Option<Duration>,
         birth: Birth,
+        patience: Option<Duration>,
     ) -> Result<ContainerHandle, Error> {
         let Self { sandbox, mut parts } = self;
         let (wall, gentle, log) = (parts.wall, parts.gentle, parts.take_log()?);
         let (process, stdin) = parts.finish();
-        let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth).await?;
+        let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth, patience).await?;
         handle.process().provide(stdin);
         Ok(handle)
     }

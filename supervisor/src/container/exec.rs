@@ -24,7 +24,7 @@ pub(super) async fn exec(
     faults: Faults,
     shards: Shards,
 ) {
-    let Exec { spec, wall, capture, log, mut reply } = message;
+    let Exec { spec, wall, capture, log, mut permit, mut reply } = message;
     let slot =
         Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, None, owner.voice(), &owner.span));
     let began = Instant::now();
@@ -44,10 +44,13 @@ pub(super) async fn exec(
         Err(error) => {
             slot.output.take_log_back().await;
             slot.stillborn(&error);
+            // Before the answer: who has it may try again at once.
+            drop(permit);
             let _ = reply.send(Err(error));
             return;
         }
     };
+    permit.made();
     let group = started.group.take();
     let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
     let _listed = owner.processes.list(&slot);
@@ -75,5 +78,7 @@ pub(super) async fn exec(
     };
     let instead = faults.pass_report().await;
     let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
-    slot.report.send_replace(Some(slot.conclude(report)));
+    let report = slot.conclude(report);
+    drop(permit);
+    slot.report.send_replace(Some(report));
 }

@@ -174,6 +174,7 @@ async fn begin(order: Order) -> Option<Living> {
         }
     };
     let mut started = started;
+    slot.made();
     let main = give_birth(&slot.main, &container, &mut started, Some(create_us), micros(began), &faults);
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.

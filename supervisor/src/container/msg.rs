@@ -10,6 +10,7 @@ use orangery_runtime::cgroup::{Limits, Stats};
 use tokio::sync::{oneshot, watch};
 
 use super::life::Wall;
+use crate::admission::Permit;
 use crate::error::Error;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::LogTo;
@@ -31,6 +32,7 @@ pub(crate) struct Exec {
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) log: Option<LogTo>,
+    pub(crate) permit: Permit,
     pub(crate) reply: oneshot::Sender<Result<Executed, Error>>,
 }
 

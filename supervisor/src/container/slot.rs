@@ -15,7 +15,7 @@ use super::actor::ContainerActor;
 use super::processes::Processes;
 use super::properties::Properties;
 use super::state::{Input, State, Verdict, news, next};
-use crate::admission::Permit;
+use crate::admission::{Door, Permit};
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
@@ -60,6 +60,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) attended: watch::Sender<usize>,
     /// Given back when it is gone.
     permit: Mutex<Option<Permit>>,
+    /// Where it was admitted, and its further processes are.
+    pub(crate) door: OnceLock<Door>,
     /// Give up what is still being made: the supervisor ends, or its service does not want it any more.
     pub(crate) abort: Arc<Notify>,
     /// What could not be removed.
@@ -151,6 +153,7 @@ impl ContainerSlot {
             detached: AtomicBool::new(false),
             attended: watch::Sender::new(0),
             permit: Mutex::new(None),
+            door: OnceLock::new(),
             abort,
             left: OnceLock::new(),
             cpu_limit,
@@ -191,7 +194,15 @@ impl ContainerSlot {
 
     /// Hold the right to a container until it is gone.
     pub(crate) fn hold(&self, permit: Permit) {
+        let _ = self.door.set(permit.door().clone());
         *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
+    /// It is made: what it needed for that goes to others.
+    pub(crate) fn made(&self) {
+        if let Some(permit) = &mut *self.permit.lock().unwrap_or_else(PoisonError::into_inner) {
+            permit.made();
+        }
     }
 
     /// Its limits as they are now.

@@ -3,14 +3,16 @@
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::admission::{Budget, BudgetUse, Budgets, DESCRIPTORS_RESERVED};
 
 use super::meters::{Labels, Meters};
 use super::streams::{Sums, lock};
 
 /// What is known elsewhere and asked when the page is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outside {
     /// Readers of the feed, and how many events the slowest is behind.
     pub(crate) event_readers: u64,
@@ -19,14 +21,30 @@ pub(crate) struct Outside {
     pub(crate) keeper: Option<(u64, u64)>,
     /// Descriptors: open in the process, promised to containers and kept free, and the soft limit.
     pub(crate) open: Option<u64>,
-    pub(crate) reserved: u64,
+    pub(crate) budgets: Budgets,
     pub(crate) limit: Option<u64>,
+}
+
+fn budgets(to: &mut Registry, budgets: &Budgets) {
+    let (used, limit) = (Family::<Labels<1>, Gauge>::default(), Family::<Labels<1>, Gauge>::default());
+    let set = |of: &Family<Labels<1>, Gauge>, budget: Budget, value: u64| {
+        of.get_or_create(&[("budget", budget.name())]).set(i64::try_from(value).unwrap_or(i64::MAX));
+    };
+    for BudgetUse { budget, used: taken, limit: most } in budgets.iter() {
+        set(&used, budget, taken);
+        if let Some(most) = most {
+            set(&limit, budget, most);
+        }
+    }
+    to.register("budget_used", "What is taken or promised of each budget", used);
+    to.register("budget_limit", "What there is of each budget that has a limit", limit);
 }
 
 /// The text, with its end mark.
 pub(crate) fn page(meters: &Meters, outside: &Outside) -> String {
     let mut registry = Registry::with_prefix("orangery");
     containers(&mut registry, meters);
+    budgets(&mut registry, &outside.budgets);
     streams(&mut registry, &lock(&meters.streams).look());
     ourselves(&mut registry, meters, outside);
     let mut text = String::new();
@@ -88,7 +106,9 @@ fn ourselves(to: &mut Registry, meters: &Meters, outside: &Outside) {
     if let Some(open) = outside.open {
         gauge(to, "descriptors_open", "Descriptors of the whole process", open);
     }
-    gauge(to, "descriptors_reserved", "Descriptors promised to containers or kept free", outside.reserved);
+    let promised = outside.budgets.of(Budget::Descriptors).used;
+    let help = "Descriptors promised to containers and processes, or kept free";
+    gauge(to, "descriptors_reserved", help, promised + DESCRIPTORS_RESERVED);
     if let Some(limit) = outside.limit {
         gauge(to, "descriptors_limit", "The soft limit on descriptors (RLIMIT_NOFILE)", limit);
     }

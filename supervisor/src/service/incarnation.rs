@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::actor::ServiceActor;
 use super::msg::News;
-use crate::admission::Turn;
 use crate::command::Template;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
@@ -103,13 +102,15 @@ pub(crate) async fn live(maker: Maker, it: Arc<Incarnation>, queued: bool, actor
 
 async fn make(maker: &Maker, it: &Incarnation, queued: bool) -> Result<ContainerHandle, Error> {
     let supervisor = maker.supervisor.upgrade()?;
-    let Turn { permit, making } = tokio::select! {
-        turn = supervisor.turn(queued) => turn?,
+    let (cost, patience) = maker.template.cost();
+    let admitted = async {
+        if queued { supervisor.admitted_to_restart(cost).await } else { supervisor.admitted(cost, patience).await }
+    };
+    let permit = tokio::select! {
+        permit = admitted => permit?,
         () = it.abort.notified() => return Err(Error::given_up()),
     };
     let (generation, abort) = (it.generation, Arc::clone(&it.abort));
     let birth = Birth { generation, of_service: true, abort, permit: Some(permit) };
-    let made = maker.template.clone().start(&supervisor, None, birth).await;
-    drop(making);
-    made
+    maker.template.clone().start(&supervisor, None, birth, None).await
 }

@@ -13,6 +13,7 @@ impl Supervisor {
     /// | name | is |
     /// |---|---|
     /// | `orangery_containers{state}` | containers by state; `creating`: creations in flight |
+    /// | `orangery_budget_used{budget}`, `orangery_budget_limit{budget}` | what is taken or promised of each [`Budget`](crate::Budget), and what there is, unless there is no limit |
     /// | `orangery_refusals_total{budget}` | not admitted, by the budget that was spent |
     /// | `orangery_creation_duration_seconds{stage}` | histogram: `create` and `start` of containers, `exec` of further processes |
     /// | `orangery_creation_failures_total{what}` | `container`, `process` |
@@ -46,7 +47,7 @@ impl Supervisor {
             event_lag,
             keeper: self.native().map(|native| native.keeper_load()),
             open: std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
-            reserved: self.inner.admission.descriptors(),
+            budgets: self.budgets(),
             limit: (limit != rlimit::INFINITY).then_some(limit),
         };
         page(self.inner.feed.meters(), &outside)

@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::{Inner, Supervisor};
-use crate::admission::Turn;
 use crate::command::Template;
 use crate::error::Error;
 use crate::manager::msg::{FindService, ListServices, Supervise};
@@ -18,13 +17,17 @@ use crate::service::{Service, ServiceInspect};
 
 /// A supervisor that ends when its owners want it to.
 #[derive(Clone)]
-pub(crate) struct WeakSupervisor(Weak<Inner>);
+pub(crate) struct WeakSupervisor {
+    inner: Weak<Inner>,
+    caller: Arc<str>,
+}
 
 impl WeakSupervisor {
     /// # Errors
     /// It has no owner any more.
     pub(crate) fn upgrade(&self) -> Result<Supervisor, Error> {
-        self.0.upgrade().map(|inner| Supervisor { inner }).ok_or_else(Error::shut_down)
+        let inner = self.inner.upgrade().ok_or_else(Error::shut_down)?;
+        Ok(Supervisor { inner, caller: Arc::clone(&self.caller) })
     }
 }
 
@@ -39,18 +42,13 @@ impl Supervisor {
         super::random()
     }
 
-    /// The right to make a container: see `Admission::turn`.
-    pub(crate) async fn turn(&self, queued: bool) -> Result<Turn, Error> {
-        let turn = self.inner.admission.turn(queued).await;
-        turn.inspect_err(|error| self.inner.feed.meters().refused(error))
-    }
-
     /// A service that has not been started yet. `held`: a delay that is over waits for somebody's start.
     pub(crate) async fn service_of(self, template: Template, restart: Restart, held: bool) -> Result<Service, Error> {
         let template = template.named(|| self.name());
         let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), self.inner.feed.voice()));
         let faults = self.inner.faults.of(template.id(), template.labels(), 0);
-        let maker = Maker { template, supervisor: WeakSupervisor(Arc::downgrade(&self.inner)) };
+        let supervisor = WeakSupervisor { inner: Arc::downgrade(&self.inner), caller: Arc::clone(&self.caller) };
+        let maker = Maker { template, supervisor };
         let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults };
         let (reply, answer) = oneshot::channel();
         self.inner.manager.do_send(Supervise { order, reply });

@@ -1,0 +1,428 @@
+//! Budgets, asked before any work starts. What is taken is held by a permit, which lies with what it was given for and gives
+//! it back when that is gone.
+//!
+//! ```text
+//!   enter: room, or a typed refusal at once            wait: room and a turn, or nothing yet
+//!      |                                                  |
+//!   Permit --- turn: callers in turn ---> being made --- made: what was needed on the way comes back ---> kept
+//! ```
+//!
+//! Who asks by hand is refused at once where there is no room; who waits ([`Command::wait_for_room`]) and restarts are let in
+//! when it is there, and nobody takes it before them. What is admitted is made when it is its turn: so many at a time, the
+//! callers ([`Supervisor::caller`]) one after the other, and none has more than three quarters of the turns, so that neither a
+//! caller with ten thousand requests nor one whose creations hang keeps the others out. Fair is the order in which things are
+//! made; how much one caller may keep is not limited by itself.
+//!
+//! [`budget`] says what there is, [`cost`] what something takes, [`queue`] who comes next; all pure.
+//!
+//! [`Command::wait_for_room`]: crate::Command::wait_for_room
+//! [`Supervisor::caller`]: crate::Supervisor::caller
+
+mod budget;
+mod cost;
+mod machine;
+mod queue;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::error::Error;
+use machine::Machine;
+use queue::{Kind, Place, Queue};
+
+pub(crate) use budget::Amounts;
+pub use budget::{Budget, BudgetUse, Budgets};
+pub(crate) use cost::{Beside, Cost};
+pub use cost::{DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, containers_that_fit};
+
+/// Restarts that are made at a time.
+const RESTARTS: usize = 16;
+
+/// How often who waits looks whether there is room that nobody tells of: a raised limit, descriptors of others.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The limits of a supervisor unless others are set.
+pub(crate) fn default_limits() -> Amounts {
+    let none = Amounts::NO_LIMIT;
+    let counts = none.with(Budget::Containers, 4096).with(Budget::Processes, 16_384).with(Budget::Creations, 32);
+    let waiting = counts.with(Budget::Waiting, 16_384).with(Budget::BufferBytes, machine::half_of_memory());
+    waiting.with(Budget::PipePages, machine::pipe_pages().unwrap_or(u64::MAX))
+}
+
+/// The budgets of one supervisor. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    desk: Arc<Desk>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    state: Mutex<State>,
+    /// But for descriptors.
+    most: Amounts,
+    machine: Machine,
+    restarts: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: Amounts,
+    /// Descriptors among them that are not open yet, as far as is known.
+    unopened: u64,
+    queue: Queue<Waiter>,
+    /// Budgets that somebody in the queue waits for.
+    wanted: Amounts,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    cost: Cost,
+    reply: oneshot::Sender<Permit>,
+}
+
+/// Where one caller asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    desk: Arc<Desk>,
+    caller: Arc<str>,
+}
+
+/// What was taken, for as long as this exists.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    door: Door,
+    cost: Cost,
+    taken: Amounts,
+    unopened: u64,
+    /// It has its turn.
+    making: bool,
+    restart: Option<OwnedSemaphorePermit>,
+}
+
+/// A place in the queue for as long as this exists.
+struct Ticket<'a> {
+    door: &'a Door,
+    place: Place,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let left = self.door.desk.lock().queue.leave(&self.door.caller, self.place);
+        // It may have held up others.
+        if left.is_some() {
+            self.door.desk.serve();
+        }
+    }
+}
+
+impl Admission {
+    /// `most`: the limits but for that on descriptors.
+    pub(crate) fn new(most: Amounts) -> Self {
+        Self::on(most, Machine::default())
+    }
+
+    fn on(most: Amounts, machine: Machine) -> Self {
+        let restarts = Arc::new(Semaphore::new(RESTARTS));
+        Self { desk: Arc::new(Desk { state: Mutex::default(), most, machine, restarts }) }
+    }
+
+    pub(crate) fn door(&self, caller: &Arc<str>) -> Door {
+        Door { desk: Arc::clone(&self.desk), caller: Arc::clone(caller) }
+    }
+
+    /// As it is now.
+    pub(crate) fn budgets(&self) -> Budgets {
+        let state = self.desk.lock();
+        let used = state.used.with(Budget::Waiting, state.queue.waiting());
+        Budgets::new(&used, &self.desk.limits(&state))
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limits at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept free and what
+    /// others of the process have open is taken away.
+    fn limits(&self, state: &State) -> Amounts {
+        let nofile = (self.machine.nofile)();
+        if nofile == u64::MAX {
+            return self.most;
+        }
+        let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED);
+        if let Some(open) = (self.machine.open)() {
+            let free = nofile.saturating_sub(cost::MAKING).saturating_sub(open.saturating_add(state.unopened));
+            left = left.min(state.used.get(Budget::Descriptors).saturating_add(free));
+        }
+        self.most.with(Budget::Descriptors, left)
+    }
+
+    /// Whether the next of its caller may go on, or which budget holds it up.
+    fn may(&self, state: &State, limits: &Amounts, kind: Kind, cost: &Cost, making: u64) -> Result<(), Budget> {
+        let mut used = state.used;
+        if kind != Kind::Turn {
+            let room = cost.room();
+            used.lacks(&room, limits).map_or(Ok(()), Err)?;
+            used = used.plus(&room);
+        }
+        // One at least is made at any time: what it needs on its way fits into what is kept free.
+        if kind == Kind::Process || used.get(Budget::Creations) == 0 {
+            return Ok(());
+        }
+        let turns = limits.get(Budget::Creations);
+        if making >= turns - turns / 4 {
+            return Err(Budget::Creations);
+        }
+        used.lacks(&cost.making, limits).map_or(Ok(()), Err)
+    }
+
+    /// Let those go on whose turn it is.
+    fn serve(self: &Arc<Self>) {
+        let granted = self.round(&mut self.lock());
+        for (permit, reply) in granted {
+            // Who does not wait any more: it comes back and goes to the next.
+            let _ = reply.send(permit);
+        }
+    }
+
+    fn round(self: &Arc<Self>, state: &mut State) -> Vec<(Permit, oneshot::Sender<Permit>)> {
+        let mut queue = std::mem::take(&mut state.queue);
+        state.wanted = Amounts::default();
+        let mut limits = self.limits(state);
+        let granted = queue.round(|kind, waiter: &Waiter, making| {
+            let room = if kind == Kind::Turn { Amounts::default() } else { waiter.cost.room() };
+            // Nobody overtakes who waits for the same room.
+            if state.wanted.first_of(&room).is_some() {
+                return false;
+            }
+            match self.may(state, &limits, kind, &waiter.cost, making) {
+                Ok(()) => {
+                    state.take(&taken(kind, &waiter.cost));
+                    limits = self.limits(state);
+                    true
+                }
+                Err(budget) => {
+                    if room.get(budget) > 0 {
+                        state.wanted = state.wanted.with(budget, 1);
+                    }
+                    false
+                }
+            }
+        });
+        state.queue = queue;
+        let permit = |(caller, kind, Waiter { cost, reply }): (Arc<str>, Kind, Waiter)| {
+            let door = Door { desk: Arc::clone(self), caller };
+            (Permit::new(door, cost, taken(kind, &cost), kind != Kind::Process), reply)
+        };
+        granted.into_iter().map(permit).collect()
+    }
+}
+
+/// What is taken when the next of this kind may go on.
+fn taken(kind: Kind, cost: &Cost) -> Amounts {
+    match kind {
+        Kind::Turn => cost.making,
+        Kind::Process => cost.room(),
+        Kind::Container => cost.room().plus(&cost.making),
+    }
+}
+
+impl State {
+    fn take(&mut self, taken: &Amounts) {
+        self.used = self.used.plus(taken);
+        self.unopened += taken.get(Budget::Descriptors);
+    }
+}
+
+impl Door {
+    /// Room at once, or the refusal that says which budget is spent, in words and as its field. A container's turn is still
+    /// to come: [`Permit::turn`].
+    pub(crate) fn enter(&self, cost: Cost) -> Result<Permit, Error> {
+        let (mut state, room) = (self.desk.lock(), cost.room());
+        let granted = if state.queue.waiting() > 0 { self.desk.round(&mut state) } else { Vec::new() };
+        let limits = self.desk.limits(&state);
+        let lacks = state.used.lacks(&room, &limits).or_else(|| state.wanted.first_of(&room));
+        let answer = match lacks {
+            Some(budget) => Err(state.used.refusal(budget, &room, &limits)),
+            None => {
+                state.take(&room);
+                Ok(Permit::new(self.clone(), cost, room, false))
+            }
+        };
+        drop(state);
+        granted.into_iter().for_each(|(permit, reply)| drop(reply.send(permit)));
+        answer
+    }
+
+    /// The refusal of what does not fit now.
+    pub(crate) fn refusal(&self, cost: &Cost) -> Option<Error> {
+        let state = self.desk.lock();
+        let limits = self.desk.limits(&state);
+        let kind = if cost.turn { Kind::Container } else { Kind::Process };
+        let making = state.queue.making(&self.caller);
+        let budget = self.desk.may(&state, &limits, kind, cost, making).err()?;
+        Some(state.used.refusal(budget, &cost.room().plus(&cost.making), &limits))
+    }
+
+    /// Room, and the turn of what has one, when they are there. On a thread of the supervisor's.
+    ///
+    /// # Errors
+    /// It can never fit, or too many wait.
+    ///
+    /// # Cancel safety
+    /// Who does not wait any more has no place in the queue.
+    pub(crate) async fn wait(&self, cost: Cost) -> Result<Permit, Error> {
+        let limits = self.desk.most;
+        if let Some(budget) = Amounts::default().lacks(&cost.room(), &limits) {
+            return Err(self.desk.lock().used.refusal(budget, &cost.room(), &limits));
+        }
+        let kind = if cost.turn { Kind::Container } else { Kind::Process };
+        let (_ticket, mut given) = self.queue(kind, cost, true)?;
+        loop {
+            self.desk.serve();
+            tokio::select! {
+                permit = &mut given => return permit.map_err(|_| Error::shut_down()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// [`Door::wait`], of a restart: [`RESTARTS`] at a time, and however many wait.
+    pub(crate) async fn wait_to_restart(&self, cost: Cost) -> Result<Permit, Error> {
+        let restart = Arc::clone(&self.desk.restarts).acquire_owned().await.map_err(|_| Error::shut_down())?;
+        let mut permit = self.wait(cost).await?;
+        permit.restart = Some(restart);
+        Ok(permit)
+    }
+
+    fn queue(&self, kind: Kind, cost: Cost, bounded: bool) -> Result<(Ticket<'_>, oneshot::Receiver<Permit>), Error> {
+        let mut state = self.desk.lock();
+        let (waiting, one) = (state.queue.waiting(), Amounts::default().with(Budget::Waiting, 1));
+        if bounded && waiting >= self.desk.most.get(Budget::Waiting) {
+            let used = state.used.with(Budget::Waiting, waiting);
+            return Err(used.refusal(Budget::Waiting, &one, &self.desk.most));
+        }
+        let (reply, given) = oneshot::channel();
+        let place = state.queue.push(&self.caller, kind, Waiter { cost, reply });
+        Ok((Ticket { door: self, place }, given))
+    }
+}
+
+impl Permit {
+    fn new(door: Door, cost: Cost, taken: Amounts, making: bool) -> Self {
+        Self { door, cost, taken, unopened: taken.get(Budget::Descriptors), making, restart: None }
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Wait for the turn to be made, where it has not come with the room.
+    ///
+    /// # Errors
+    /// Too many wait.
+    ///
+    /// # Cancel safety
+    /// Who does not wait any more has no place in the queue.
+    pub(crate) async fn turn(&mut self) -> Result<(), Error> {
+        if self.making || !self.cost.turn || self.turn_now() {
+            return Ok(());
+        }
+        let (_ticket, given) = self.door.queue(Kind::Turn, self.cost, true)?;
+        self.door.desk.serve();
+        let mut turn = given.await.map_err(|_| Error::shut_down())?;
+        self.making = std::mem::take(&mut turn.making);
+        self.taken = self.taken.plus(&std::mem::take(&mut turn.taken));
+        self.unopened += std::mem::take(&mut turn.unopened);
+        Ok(())
+    }
+
+    /// Where nobody waits before it.
+    fn turn_now(&mut self) -> bool {
+        let (desk, making) = (&self.door.desk, self.cost.making);
+        let mut state = desk.lock();
+        let limits = desk.limits(&state);
+        let of_caller = state.queue.making(&self.door.caller);
+        if state.queue.waiting() > 0 || desk.may(&state, &limits, Kind::Turn, &self.cost, of_caller).is_err() {
+            return false;
+        }
+        state.take(&making);
+        state.queue.begun(&self.door.caller);
+        self.making = true;
+        self.taken = self.taken.plus(&making);
+        self.unopened += making.get(Budget::Descriptors);
+        true
+    }
+
+    /// It is made: what it needed for that comes back, and the turn goes to the next.
+    pub(crate) fn made(&mut self) {
+        let back = self.taken.less(&self.cost.kept);
+        self.taken = self.cost.kept;
+        self.restart = None;
+        self.give(&back);
+    }
+
+    fn give(&mut self, back: &Amounts) {
+        let desk = &self.door.desk;
+        let mut state = desk.lock();
+        state.used = state.used.less(back);
+        state.unopened = state.unopened.saturating_sub(std::mem::take(&mut self.unopened));
+        if std::mem::take(&mut self.making) {
+            state.queue.ended(&self.door.caller);
+        }
+        let somebody = state.queue.waiting() > 0;
+        drop(state);
+        if somebody {
+            desk.serve();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let back = std::mem::take(&mut self.taken);
+        if back != Amounts::default() {
+            self.give(&back);
+        }
+    }
+}
+
+/// Room and a turn; or, with `patience`, the wait for them, in a task that `spawn` runs on a thread of the supervisor's: who
+/// asks may have no clock.
+///
+/// # Errors
+/// A budget is spent, still so when the patience is.
+///
+/// # Cancel safety
+/// What is dropped has taken nothing and has no place in a queue.
+pub(crate) async fn admit(
+    door: &Door,
+    cost: Cost,
+    patience: Option<Duration>,
+    spawn: impl FnOnce(BoxFuture<'static, ()>) -> bool,
+) -> Result<Permit, Error> {
+    let Some(patience) = patience else {
+        let mut permit = door.enter(cost)?;
+        permit.turn().await?;
+        return Ok(permit);
+    };
+    let ((mut reply, answer), door) = (oneshot::channel(), door.clone());
+    let wait = async move {
+        tokio::select! {
+            permit = tokio::time::timeout(patience, door.wait(cost)) => {
+                let late = |_| Err(door.refusal(&cost).unwrap_or_else(|| Error::too_late(patience)));
+                let _ = reply.send(permit.unwrap_or_else(late));
+            }
+            () = reply.closed() => {}
+        }
+    };
+    spawn(Box::pin(wait));
+    answer.await.map_err(|_| Error::shut_down())?
+}
+
+#[cfg(test)]
+mod tests;
