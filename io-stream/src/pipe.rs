@@ -31,14 +31,39 @@ const MANY_READERS: usize = 16;
 #[derive(Debug)]
 pub struct PipeReader {
     receiver: Receiver,
-    /// A terminal that everybody has closed says EIO: that is its end.
-    terminal: bool,
+    kind: Kind,
     /// The most that one read takes.
     most: usize,
     /// What came of the attempt to make it larger.
     grown: Option<Option<Grown>>,
     /// Asked by the pump that reads it.
     pub(crate) interceptor: Option<Interceptor>,
+}
+
+/// What a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    Socket,
+    Terminal,
+}
+
+/// A descriptor that a log is fed from, by what it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Feed<'a> {
+    /// Spliced from.
+    Pipe(BorrowedFd<'a>),
+    /// The master of one: copied. Its end is EIO.
+    Terminal(BorrowedFd<'a>),
+    /// Copied.
+    Socket(BorrowedFd<'a>),
+}
+
+impl Feed<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        let (Self::Pipe(fd) | Self::Terminal(fd) | Self::Socket(fd)) = self;
+        *fd
+    }
 }
 
 impl PipeReader {
@@ -53,17 +78,19 @@ impl PipeReader {
     ///
     /// Inside a tokio runtime that was built without I/O.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, StreamError> {
-        match check_end(&fd, OFlags::RDONLY, OPEN_READER)? {
-            FileType::Fifo => warn_if_small(&fd),
-            FileType::Socket => {}
-            FileType::CharacterDevice if is_pty_master(&fd) => {}
+        let kind = match check_end(&fd, OFlags::RDONLY, OPEN_READER)? {
+            FileType::Fifo => Kind::Pipe,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice if is_pty_master(&fd) => Kind::Terminal,
             _ => return Err(StreamError::new(OPEN_READER, StreamErrorKind::NotAPipe)),
+        };
+        if kind == Kind::Pipe {
+            warn_if_small(&fd);
         }
-        let terminal = is_pty_master(&fd);
         set_nonblocking(&fd, OPEN_READER)?;
         let receiver = Receiver::from_owned_fd_unchecked(fd)
             .map_err(|error| StreamError::io(OPEN_READER, StreamErrorKind::Prepare, error))?;
-        Ok(Self { receiver, terminal, most: READ_MAX, grown: None, interceptor: None })
+        Ok(Self { receiver, kind, most: READ_MAX, grown: None, interceptor: None })
     }
 
     /// Lets a test interfere with what a [`pump`](crate::pump) or [`pump_pair`](crate::pump_pair) reads from it; nobody
@@ -104,12 +131,17 @@ impl PipeReader {
                 let mut limited = (&mut *buffer).limit(self.most);
                 // The future keeps nothing between polls; the receiver keeps the waker.
                 match ready!(pin!(self.receiver.read_buf(&mut limited)).poll(cx)) {
-                    Err(error) if self.terminal && error.raw_os_error() == Some(EIO) => 0,
+                    Err(error) if self.is_terminal() && error.raw_os_error() == Some(EIO) => 0,
                     read => read?,
                 };
             }
             Poll::Ready(Ok(read_buffer::take(buffer)))
         })
+    }
+
+    /// A terminal that everybody has closed says EIO: that is its end.
+    fn is_terminal(&self) -> bool {
+        self.kind == Kind::Terminal
     }
 
     /// Waits until there is something to read, or the end.
@@ -123,14 +155,24 @@ impl PipeReader {
         self.receiver.try_io(operation)
     }
 
-    /// Whether it is a pipe, and no socket.
+    /// Whether it is a pipe, and no socket or terminal.
     pub(crate) fn is_pipe(&self) -> bool {
-        fstat(&self.receiver).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+        self.kind == Kind::Pipe
+    }
+
+    /// It as something that a log is fed from.
+    pub(crate) fn feed(&self) -> Feed<'_> {
+        let fd = self.receiver.as_fd();
+        match self.kind {
+            Kind::Pipe => Feed::Pipe(fd),
+            Kind::Terminal => Feed::Terminal(fd),
+            Kind::Socket => Feed::Socket(fd),
+        }
     }
 
     /// How many bytes the pipe holds at this moment, at the most: a terminal counts no more of them than one read gets.
     pub(crate) fn available(&self) -> Result<u64, StreamError> {
-        if self.terminal {
+        if self.is_terminal() {
             return Ok(TERMINAL_HOLDS);
         }
         rustix::io::ioctl_fionread(&self.receiver).map_err(|errno| StreamError::io(READ, StreamErrorKind::Read, errno))
@@ -147,7 +189,7 @@ impl PipeReader {
                 Ok(len) => return Ok(Some(Bytes::copy_from_slice(&buffer[..len]))),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
-                Err(rustix::io::Errno::IO) if self.terminal => return Ok(Some(Bytes::new())),
+                Err(rustix::io::Errno::IO) if self.is_terminal() => return Ok(Some(Bytes::new())),
                 Err(errno) => return Err(StreamError::io(READ, StreamErrorKind::Read, errno)),
             }
         }

@@ -154,16 +154,21 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
-    fn tell(&self) {
+    pub(crate) fn tell(&self) {
         self.said.store(true, Ordering::Release);
         self.told.notify_waiters();
+    }
+
+    /// Whether it was said.
+    pub(crate) fn is_told(&self) -> bool {
+        self.said.load(Ordering::Acquire)
     }
 
     /// Ready when the pumps are told to stop.
     pub(crate) async fn told(&self) {
         // Registered before the look: what is said in between is heard.
         let told = self.told.notified();
-        if !self.said.load(Ordering::Acquire) {
+        if !self.is_told() {
             told.await;
         }
     }

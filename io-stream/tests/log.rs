@@ -12,12 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use fed::Fed;
 use orangery_io_stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions, log_pump_pair};
-use orangery_io_stream::{
-    Cursor, EndReason, From, Gap, GapCause, Generation, GoneReason, PipeReader, Source, Sources, StreamErrorKind,
-};
+use orangery_io_stream::{Cursor, EndReason, From, Gap, GapCause, Generation, GoneReason, PipeReader, Source, Sources};
 use workload::{MIB, pipe, writer};
 
-const FOLLOW: ReadOptions = ReadOptions { sources: Sources::Both, follow: true };
+const FOLLOW: ReadOptions = ReadOptions { sources: Sources::Both, follow: true, through_ends: false };
 
 fn small(segment_bytes: u64) -> LogOptions {
     LogOptions { segment_bytes, keep_segments: 1000, retry: Duration::ZERO, ..LogOptions::default() }
@@ -402,7 +400,7 @@ async fn the_disk_is_synced_as_the_policy_says() {
 }
 
 #[tokio::test]
-async fn a_held_pipe_leaks_after_the_grace_and_a_socket_is_refused() {
+async fn a_held_pipe_leaks_after_the_grace_and_a_socket_is_copied() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::create(dir.path(), LogOptions::default()).unwrap();
     let (out, mut file) = pipe();
@@ -410,10 +408,30 @@ async fn a_held_pipe_leaks_after_the_grace_and_a_socket_is_refused() {
     let reason = log_pump_pair(Some(out), None, log.clone(), async {}, Some(Duration::ZERO)).await;
     assert_eq!(reason, EndReason::Leaked);
     assert_eq!(stdout(dir.path(), From::Start), b"last words");
-    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let socket = PipeReader::from_fd(ours.into()).unwrap();
+    theirs.write_all(b" and more").unwrap();
+    drop(theirs);
     let reason = log_pump_pair(Some(socket), None, log, pending(), None).await;
-    assert_eq!(reason, EndReason::Error(StreamErrorKind::NotAPipe));
+    assert_eq!(reason, EndReason::Eof);
+    assert_eq!(stdout(dir.path(), From::Start), b"last words and more");
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_behind_an_end_if_it_is_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fed = Fed::new(dir.path(), LogOptions::default());
+    fed.write(Source::Stdout, b"one").await;
+    drop(fed.end().await);
+    let options = ReadOptions { through_ends: true, ..ReadOptions::default() };
+    let mut reader = LogReader::open(dir.path(), From::Start, options).unwrap();
+    assert_eq!(drain(&mut reader), ([b"one".to_vec(), Vec::new()], Vec::new(), true));
+    assert!(!drain(&mut reader).2, "an end is told once");
+    let mut fed = Fed::on(Log::open(dir.path(), LogOptions::default()).unwrap());
+    fed.write(Source::Stderr, b"two").await;
+    assert_eq!(drain(&mut reader), ([Vec::new(), b"two".to_vec()], Vec::new(), false));
+    drop(fed.end().await);
+    assert_eq!(drain(&mut reader), ([Vec::new(), Vec::new()], Vec::new(), true));
 }
 
 #[cfg(feature = "zstd")]

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use orangery_io_stream::log::{LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions};
 use orangery_io_stream::{From, GapCause, Source, Sources};
 
-const FOLLOW: ReadOptions = ReadOptions { sources: Sources::Both, follow: true };
+const FOLLOW: ReadOptions = ReadOptions { sources: Sources::Both, follow: true, through_ends: false };
 
 fn small(segment_bytes: u64, keep_segments: usize) -> LogOptions {
     LogOptions { segment_bytes, keep_segments, ..LogOptions::default() }

@@ -143,7 +143,13 @@ impl World {
 
     fn open(&mut self, from: From, sources: Sources) {
         self.set_room(true);
-        let reader = self.fed.as_ref().unwrap().log.reader(from, ReadOptions { sources, follow: true }).unwrap();
+        let reader = self
+            .fed
+            .as_ref()
+            .unwrap()
+            .log
+            .reader(from, ReadOptions { sources, follow: true, ..ReadOptions::default() })
+            .unwrap();
         let position = Source::ALL.map(|source| reader.cursor().offset(source));
         for source in Source::ALL {
             let (total, at) = (self.total[source as usize], position[source as usize]);
@@ -213,7 +219,7 @@ impl World {
         }
         self.set_room(true);
         let old = self.readers.remove(who);
-        let options = ReadOptions { sources: old.reader.sources(), follow: true };
+        let options = ReadOptions { sources: old.reader.sources(), follow: true, ..ReadOptions::default() };
         let cursor: Cursor = old.reader.cursor().to_string().parse().unwrap();
         match self.fed.as_ref().unwrap().log.resume(cursor, options) {
             Ok(reader) => self.readers.push(Reader { reader, position: old.position, over: false }),

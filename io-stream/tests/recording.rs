@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use orangery_io_stream::log::{Log, LogErrorKind, LogOptions, LogReader, ReadOptions, Recording};
+use orangery_io_stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions, Recording};
 use orangery_io_stream::{
     EndReason, Event, From, GapCause, GoneReason, Interceptor, Interference, RateLimit, Source, Sources,
     StreamErrorKind, SubscribeOptions, Subscriber,
@@ -240,4 +240,51 @@ fn a_log_that_was_never_used_goes_and_another_stays() {
     drop(Log::create(&dir, LogOptions::default()).unwrap());
     recording(&dir, 100).take_back();
     assert!(dir.join("log.state").exists());
+}
+
+/// All that files of a log tell about standard output: bytes, and each gap.
+fn told(dir: &Path) -> (String, Vec<(u64, u64, GapCause)>) {
+    let mut reader = LogReader::open(dir, From::Start, ReadOptions::default()).unwrap();
+    let (mut text, mut gaps) = (String::new(), Vec::new());
+    while let Some(event) = reader.try_next().unwrap() {
+        match event {
+            LogEvent::Chunk(chunk) => text.push_str(std::str::from_utf8(&chunk.data).unwrap()),
+            LogEvent::Gap(gap) => gaps.push((gap.from, gap.to, gap.cause)),
+            LogEvent::End(end) => {
+                let over: u64 = gaps.iter().map(|(from, to, _)| to - from).sum();
+                assert_eq!((end.stdout.over_limit, end.stdout.dropped), (over, 0));
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    (text, gaps)
+}
+
+#[tokio::test]
+async fn a_limit_is_of_each_process_and_what_is_behind_it_stays_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = recording(dir.path(), 4).limited(6);
+    wrote(&first, b"one and more", b"").await;
+    let mut reader = first.subscribe(SubscribeOptions::default());
+    let mut got = Vec::new();
+    while let Some(event) = reader.recv().await {
+        match event {
+            Event::Chunk(chunk) => got.extend_from_slice(&chunk.data),
+            Event::Gap(gap) => assert_eq!((gap.from, gap.to, gap.cause), (6, 12, GapCause::OutputLimit)),
+            Event::End(end) => assert_eq!((end.stdout.bytes, end.stdout.over_limit, end.stdout.dropped), (12, 6, 0)),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert_eq!(got, b"one an");
+    assert_eq!((first.metrics().over_limit, first.metrics().dropped), (6, 0));
+    assert!(first.exceeds(6).await);
+    let behind = (6, 12, GapCause::OutputLimit);
+    assert_eq!(told(dir.path()), ("one an".into(), vec![behind]));
+    // The next one has its own limit, and the place of the first one's rest keeps its reason.
+    let second = recording(dir.path(), 4).limited(3);
+    wrote(&second, b"two", b"").await;
+    assert_eq!(told(dir.path()), ("one antwo".into(), vec![behind]));
+    let third = recording(dir.path(), 4).limited(1);
+    wrote(&third, b"12", b"").await;
+    assert_eq!(told(dir.path()), ("one antwo1".into(), vec![behind, (16, 17, GapCause::OutputLimit)]));
 }

@@ -1,11 +1,17 @@
-//! How much a container may write, and what happens when it writes more: plain values.
+//! How much a process may write, and what happens when it writes more: plain values.
 
-/// How many bytes of output a container's main process may write, both streams together.
+use orangery_runtime as runtime;
+
+/// How many bytes of output a process may write, both its streams together.
+///
+/// Of a sandbox it is the limit of each of its processes, for itself: of the main one, and of each further one that has
+/// none of its own ([`ExecCommand::output_limit`](crate::ExecCommand::output_limit)), because each has streams, readers and
+/// a report of its own.
 ///
 /// Whatever the action, nobody reads more than that: readers get exactly so many bytes, then a gap
 /// ([`GapCause::OutputLimit`](crate::stream::GapCause::OutputLimit)). What is written beyond is read away and counted.
-/// A durable log is not cut: it keeps what is written until the action has its effect, and [`OutputAction::Truncate`] is
-/// refused beside one; its own options bound it.
+/// A durable log gets exactly so many bytes too, and its readers the gap with the end, or before what the next process
+/// writes.
 ///
 /// ```
 /// use orangery::{OutputAction, OutputLimit, Sandbox};
@@ -21,6 +27,23 @@ pub struct OutputLimit {
     pub action: OutputAction,
 }
 
+impl OutputLimit {
+    /// What makes no sense.
+    pub(crate) fn check(&self) -> Vec<runtime::Error> {
+        let mut errors = Vec::new();
+        if self.bytes == 0 {
+            errors.push(runtime::Error::invalid("output", "a limit of zero allows nothing"));
+        }
+        match self.action {
+            OutputAction::Signal(signal) if !(1..=64).contains(&signal) => {
+                errors.push(runtime::Error::invalid("output", format!("{signal} is no signal")));
+            }
+            _ => {}
+        }
+        errors
+    }
+}
+
 /// What happens when more is written than may be.
 ///
 /// ```
@@ -30,7 +53,7 @@ pub struct OutputLimit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputAction {
-    /// The container is killed; [`Cause::Limit`](crate::Cause::Limit).
+    /// It is killed, a main process with its whole container; [`Cause::Limit`](crate::Cause::Limit).
     #[default]
     Kill,
     /// Nothing: it runs on, and its cause is its own.

@@ -339,13 +339,13 @@ impl SandboxBuilder {
         self
     }
 
-    /// It is killed when both output streams together exceed this many bytes: an [`OutputLimit`] with
+    /// A process of it is killed when both its output streams together exceed this many bytes: an [`OutputLimit`] with
     /// [`OutputAction::Kill`].
     pub fn output(self, bytes: u64) -> Self {
         self.output_limit(OutputLimit { bytes, action: OutputAction::Kill })
     }
 
-    /// How much its main process may write, and what happens when it writes more. Default: no limit.
+    /// How much each of its processes may write, and what happens when it writes more. Default: no limit.
     pub fn output_limit(mut self, limit: OutputLimit) -> Self {
         self.inner.output = Some(limit);
         self
@@ -394,18 +394,13 @@ impl SandboxBuilder {
             ("wall", self.inner.wall == Some(Duration::ZERO)),
             ("cpu_time", self.inner.cpu_time == Some(Duration::ZERO)),
             ("idle", self.inner.idle == Some(Duration::ZERO)),
-            ("output", self.inner.output.is_some_and(|limit| limit.bytes == 0)),
             ("unattended", self.inner.unattended == Some(Duration::ZERO)),
         ] {
             if zero {
                 errors.push(RuntimeError::invalid(field, "a limit of zero allows nothing"));
             }
         }
-        if let Some(OutputLimit { action: OutputAction::Signal(signal), .. }) = self.inner.output
-            && !(1..=64).contains(&signal)
-        {
-            errors.push(RuntimeError::invalid("output", format!("{signal} is no signal")));
-        }
+        errors.extend(self.inner.output.iter().flat_map(OutputLimit::check));
         if self.inner.keep_files && self.inner.spec.rootfs_provider.is_some() {
             let why = "a provided root is released when the container has ended; nothing of it can be kept";
             errors.push(RuntimeError::invalid("keep_files", why));

@@ -32,7 +32,6 @@ use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
-use crate::output_limit::OutputAction;
 use crate::process::recording::LogTo;
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
@@ -360,9 +359,6 @@ impl Supervisor {
             };
             if let Some(limit) = description.cpu_time {
                 cpu::backstop(&mut main, limit);
-            }
-            if log.is_some() && policy.output.is_some_and(|limit| limit.action == OutputAction::Truncate) {
-                return Err(Error::invalid("output", "a log is not truncated; its own options bound it"));
             }
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {

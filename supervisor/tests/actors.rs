@@ -491,3 +491,40 @@ fn a_report_survives_json() {
     assert!(json["cgroup"]["memory_peak"]["unknown"].is_string(), "unknown is never zero");
     supervisor.shutdown_blocking();
 }
+
+#[tokio::test]
+async fn each_further_process_has_an_output_limit_of_its_own() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let limited = |bytes, action| OutputLimit { bytes, action };
+    let sandbox = Sandbox::builder().output_limit(limited(10, OutputAction::Truncate)).build().unwrap();
+    let container = supervisor.command("main").sandbox(&sandbox).spawn().await.unwrap();
+    let mut main = fake.actor().await;
+    main.say(b"12345678");
+    // As much as the container's, and all of it.
+    let like_main = tokio::spawn(container.command("more").run());
+    let mut more = fake.actor().await;
+    more.say(b"abcdefghijkl");
+    more.exit(0);
+    let output = like_main.await.unwrap().unwrap();
+    assert_eq!(output.stdout.to_vec(), b"abcdefghij");
+    assert_eq!((output.report.output_limit, output.report.stdout.suppressed), (Some(10), 2));
+    assert_eq!(output.report.cause, Cause::Own);
+    // One of its own, which ends it alone.
+    let own = container.command("more").output_limit(limited(3, OutputAction::Signal(15))).spawn().await.unwrap();
+    let mut more = fake.actor().await;
+    more.say(b"abcd");
+    fake.saw("signal").await;
+    more.exit(3);
+    let report = own.wait().await.unwrap();
+    assert_eq!((&report.cause, report.output_limit), (&Cause::Limit(LimitKind::Output), Some(3)));
+    for nonsense in [limited(0, OutputAction::Kill), limited(1, OutputAction::Signal(99))] {
+        let refused = container.command("more").output_limit(nonsense).spawn().await.unwrap_err();
+        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("output")));
+    }
+    main.say(b"90");
+    main.exit(0);
+    let report = container.wait().await.unwrap();
+    assert_eq!((report.cause.clone(), report.output_limit), (Cause::Own, None));
+    supervisor.shutdown().await;
+}

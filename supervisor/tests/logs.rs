@@ -10,7 +10,8 @@ use orangery::stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, 
 use orangery::stream::{EndReason, From, GapCause, GoneReason};
 use orangery::testing::FakeRuntime;
 use orangery::{
-    Cause, Cursor, ErrorKind, Event, LimitKind, Measured, Restart, Sandbox, Source, SubscribeOptions, Supervisor,
+    Cause, Cursor, ErrorKind, Event, LimitKind, Measured, OutputAction, OutputLimit, Restart, Sandbox, Source,
+    SubscribeOptions, Supervisor,
 };
 
 fn supervisor(fake: &FakeRuntime) -> Supervisor {
@@ -151,6 +152,31 @@ async fn the_limit_of_output_counts_what_goes_into_a_log() {
     main.say(b"more than ten");
     let report = container.wait().await.unwrap();
     assert_eq!(report.cause, Cause::Limit(LimitKind::Output));
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_output_cuts_the_log_to_the_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let limit = OutputLimit { bytes: 10, action: OutputAction::Truncate };
+    let sandbox = Sandbox::builder().output_limit(limit).build().unwrap();
+    let command = supervisor.command("prog").sandbox(&sandbox).log(dir.path(), LogOptions::default());
+    let container = command.spawn().await.unwrap();
+    let mut main = fake.actor().await;
+    let output = container.stdout();
+    main.say(b"more than ten");
+    main.exit(0);
+    let report = container.wait().await.unwrap();
+    assert_eq!((&report.cause, report.output_limit, report.stdout.suppressed), (&Cause::Own, Some(10), 3));
+    assert_eq!((&report.stdout.bytes, report.stdout.lost), (&Measured::Known(13), 0));
+    let captured = output.collect(100).await;
+    assert_eq!(captured.to_vec(), b"more than ");
+    let mut reader =
+        LogReader::open(dir.path(), From::Offset { source: Source::Stdout, offset: 10 }, Default::default());
+    let Ok(Some(LogEvent::Gap(gap))) = reader.as_mut().unwrap().next().await else { panic!() };
+    assert_eq!((gap.from, gap.to, gap.cause), (10, 13, GapCause::OutputLimit));
     supervisor.shutdown().await;
 }
 

@@ -13,6 +13,7 @@ use tokio::task::coop;
 
 use super::error::LogError;
 use super::event::{LogChunk, LogEvent};
+use super::loss::Loss;
 use super::reader::LogReader;
 use super::recording::{Core, Ended, Heard};
 use crate::chunk::{Chunk, PerSource, Source, Sources, Totals};
@@ -158,7 +159,8 @@ impl Follow {
         match Source::ALL.into_iter().find(short) {
             Some(source) => {
                 let (from, to) = (self.place.offset(source), ended.until.offset(source));
-                Event::Gap(Gap { source, from, to, cause: GapCause::LogFull })
+                let loss = if ended.end.totals(source).over_limit > 0 { Loss::OverLimit } else { Loss::Full };
+                Event::Gap(Gap { source, from, to, cause: loss.cause() })
             }
             None => Event::End(ended.end),
         }

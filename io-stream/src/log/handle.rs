@@ -4,11 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::error::{LogError, LogErrorKind};
@@ -22,6 +23,7 @@ use crate::chunk::{Generation, PerSource, Source, Stamp};
 use crate::cursor::{Cursor, StreamId};
 use crate::event::EndReason;
 use crate::from::From;
+use crate::pipe::Feed;
 use crate::sync::{Mutex, lock};
 
 /// The writing side of a log. A handle: clones share it.
@@ -53,6 +55,8 @@ struct Inner {
     writers: PerSource<Writer>,
     seq: u64,
     last: Option<Source>,
+    /// Bytes that may still be logged, both sources together.
+    left: u64,
     syncer: Syncer,
     removed: u64,
 }
@@ -138,7 +142,7 @@ impl Log {
         operation: &'static str,
     ) -> Result<Self, LogError> {
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => LogError::new(operation, dir, LogErrorKind::InUse),
+            Errno::WOULDBLOCK => LogError::new(operation, dir, LogErrorKind::InUse),
             errno => LogError::io(operation, dir)(errno),
         })?;
         let mut inner = Inner {
@@ -147,6 +151,7 @@ impl Log {
             writers: PerSource::from_fn(Writer::new),
             seq: 0,
             last: None,
+            left: u64::MAX,
             syncer: Syncer::default(),
             removed: 0,
         };
@@ -155,7 +160,7 @@ impl Log {
             if inner.slots[source].end.take().is_some() {
                 inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
             }
-            let recovered = inner.writers[source].recover(dir, state.slots[source].taken);
+            let recovered = inner.writers[source].recover(dir, state.slots[source].taken, state.slots[source].loss);
             let seq = recovered.map_err(LogError::io(operation, dir))?;
             inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
         }
@@ -196,6 +201,16 @@ impl Log {
     /// Bytes of `source` that this writer read away because the log took none.
     pub(super) fn discarded(&self, source: Source) -> u64 {
         lock(&self.core.inner).writers[source].discarded
+    }
+
+    /// Bytes of `source` that this writer read away because they are behind the limit.
+    pub(super) fn over_limit(&self, source: Source) -> u64 {
+        lock(&self.core.inner).writers[source].over_limit
+    }
+
+    /// So many more bytes of both sources together are logged, and what comes behind them is read away.
+    pub(super) fn limit(&self, bytes: u64) {
+        lock(&self.core.inner).left = bytes;
     }
 
     /// Told whenever readers may find something new.
@@ -258,14 +273,14 @@ impl Log {
         }
     }
 
-    /// The next step of `source` is one without room, because a test wants it so.
-    pub(super) fn refuse(&self, source: Source) {
-        lock(&self.core.inner).writers[source].refuse();
+    /// The next step of `source` cannot write, because a test wants it so.
+    pub(super) fn fail(&self, source: Source, errno: Errno) {
+        lock(&self.core.inner).writers[source].fail(errno);
     }
 
-    /// Takes what the pipe of `source` holds, once.
-    pub(super) fn step(&self, source: Source, pipe: BorrowedFd<'_>) -> Taken {
-        let taken = lock(&self.core.inner).step(source, pipe, &self.core);
+    /// Takes what `feed` holds of `source`, once.
+    pub(super) fn step(&self, source: Source, feed: Feed<'_>) -> Taken {
+        let taken = lock(&self.core.inner).step(source, feed, &self.core);
         if matches!(taken, Taken::Logged(_) | Taken::Discarded(_)) {
             self.core.news.send_replace(());
         }
@@ -277,7 +292,7 @@ impl Log {
         let mut inner = lock(&self.core.inner);
         let mut files = Vec::new();
         for source in Source::ALL {
-            let slot = Slot { taken: inner.writers[source].next(), end: Some(reason) };
+            let slot = Slot { end: Some(reason), ..inner.slot(source) };
             inner.slots[source] = slot;
             if let Err(error) = slot.write(&inner.state, source) {
                 tracing::warn!(%source, %error, "the end of a log could not be written down");
@@ -293,7 +308,7 @@ impl Log {
 }
 
 impl Inner {
-    fn step(&mut self, source: Source, pipe: BorrowedFd<'_>, core: &Core) -> Taken {
+    fn step(&mut self, source: Source, feed: Feed<'_>, core: &Core) -> Taken {
         let mut closed = Vec::new();
         let before = self.writers[source].file().is_some();
         let mut around = Around {
@@ -301,9 +316,10 @@ impl Inner {
             options: &core.options,
             seq: &mut self.seq,
             last: &mut self.last,
+            left: &mut self.left,
             closed: &mut closed,
         };
-        let taken = self.writers[source].step(pipe, &mut around);
+        let taken = self.writers[source].step(feed, &mut around);
         if let Taken::Discarded(_) = taken {
             self.note_discarded(source);
         }
@@ -321,9 +337,15 @@ impl Inner {
         taken
     }
 
+    /// What is known of `source` now.
+    fn slot(&self, source: Source) -> Slot {
+        let writer = &self.writers[source];
+        Slot { taken: writer.next(), loss: writer.loss().unwrap_or_default(), ..self.slots[source] }
+    }
+
     /// In place, so that it works on a full disk: after a crash the gap is known, up to one step.
     fn note_discarded(&mut self, source: Source) {
-        self.slots[source].taken = self.writers[source].next();
+        self.slots[source] = self.slot(source);
         if let Err(error) = self.slots[source].write(&self.state, source) {
             tracing::debug!(%source, %error, "a gap could not be written down");
         }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::loss::Loss;
 use super::segment::MAX_OFFSET;
 use crate::cursor::check;
 
@@ -21,10 +22,13 @@ pub(crate) struct Entry {
     /// Since 1970.
     pub(crate) wall: Duration,
     pub(crate) mono: Duration,
+    /// Why bytes are missing before it, if some are and it is the first of its segment.
+    pub(crate) loss: Loss,
 }
 
 impl Entry {
-    /// Offset, sequence number, the two clocks in nanoseconds, four zero bytes, check; little endian.
+    /// Offset, sequence number, the two clocks in nanoseconds, why bytes are missing before, three zero bytes, check;
+    /// little endian.
     pub(crate) fn encode(&self) -> [u8; ENTRY] {
         let mut bytes = [0; ENTRY];
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -32,6 +36,7 @@ impl Entry {
         for (place, value) in bytes.chunks_mut(8).zip(values) {
             place.copy_from_slice(&value.to_le_bytes());
         }
+        bytes[32] = self.loss.code();
         let check = check(&bytes[..CHECKED]);
         bytes[CHECKED..].copy_from_slice(&check.to_le_bytes());
         bytes
@@ -40,12 +45,14 @@ impl Entry {
     fn decode(bytes: &[u8; ENTRY]) -> Option<Self> {
         let value = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at * 8 + index]));
         let found: [u8; 4] = std::array::from_fn(|index| bytes[CHECKED + index]);
-        let sane = value(0).max(value(1)) <= MAX_OFFSET && bytes[32..CHECKED] == [0; 4];
+        let sane = value(0).max(value(1)) <= MAX_OFFSET && bytes[33..CHECKED] == [0; 3];
+        let loss = Loss::from_code(bytes[32])?;
         (sane && check(&bytes[..CHECKED]).to_le_bytes() == found).then(|| Self {
             offset: value(0),
             seq: value(1),
             wall: Duration::from_nanos(value(2)),
             mono: Duration::from_nanos(value(3)),
+            loss,
         })
     }
 
@@ -99,6 +106,11 @@ impl Index {
         &self.entries
     }
 
+    /// Why the bytes before its first one are missing, if some are.
+    pub(crate) fn loss_before(&self) -> Loss {
+        self.entries.first().map_or(Loss::Full, |entry| entry.loss)
+    }
+
     /// The entry of the byte at `offset`, and the offset from which on another one holds.
     pub(crate) fn at(&self, offset: u64) -> (Option<Entry>, u64) {
         let next = self.entries.partition_point(|entry| entry.offset <= offset);
@@ -134,7 +146,7 @@ mod tests {
     use super::*;
 
     fn entry(offset: u64, seq: u64) -> Entry {
-        Entry { offset, seq, wall: Duration::new(1_700_000_000, 5), mono: Duration::from_nanos(seq) }
+        Entry { offset, seq, wall: Duration::new(1_700_000_000, 5), mono: Duration::from_nanos(seq), loss: Loss::Full }
     }
 
     fn file(entries: &[Entry]) -> Vec<u8> {

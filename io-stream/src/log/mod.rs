@@ -8,6 +8,8 @@
 //!
 //! - The kernel moves the bytes and the file's position in one step: whenever the writing process is
 //!   killed, what is in the log and what is left in the pipe are together everything, once.
+//! - A terminal or a socket is no pipe, and splice(2) needs one: its bytes are read and then written. A process that is
+//!   killed in between loses one read, 4 KiB of a terminal.
 //! - A segment is named by the stream offset of its first byte: rotation and removal never change an
 //!   offset, and a [`Cursor`](crate::Cursor) stays valid as long as its bytes are kept.
 //! - The index entry is written before the bytes: no byte is without a time.
@@ -47,11 +49,13 @@
 
 #[cfg(feature = "zstd")]
 mod compress;
+mod copied;
 mod error;
 mod event;
 mod follow;
 mod handle;
 mod index;
+mod loss;
 mod news;
 mod options;
 mod position;

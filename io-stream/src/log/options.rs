@@ -64,4 +64,7 @@ pub struct ReadOptions {
     pub sources: Sources,
     /// Whether to wait for more at the end of what there is. Default no.
     pub follow: bool,
+    /// Whether to go on behind an end, with what the next process writes: [`LogEvent::End`](super::LogEvent::End) comes then
+    /// for each end that is found before there is more, and is not the last event. Default no.
+    pub through_ends: bool,
 }

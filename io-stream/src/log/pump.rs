@@ -5,8 +5,9 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::Log;
 use super::writer::Taken;
@@ -14,6 +15,7 @@ use crate::chunk::Source;
 use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
 use crate::intercept::{Interference, Passage};
+use crate::options::EndInfo;
 use crate::pipe::PipeReader;
 use crate::pump::{PumpEnd, Stopped, end_info, until_grace};
 
@@ -29,7 +31,7 @@ const PUMP: &str = "empty a pipe into a log";
 /// An interceptor of a pipe is asked [`Passage::Read`] before bytes are taken: those that it loses the log
 /// does not get, as if it were full.
 ///
-/// Both descriptors must be pipes: a socket ends as [`EndReason::Error`] at once.
+/// A pipe is spliced from; a terminal or a socket is read and written, see the [module](super).
 ///
 /// # Panics
 ///
@@ -46,6 +48,18 @@ pub async fn log_pump_pair(
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
 ) -> EndReason {
+    pump_until(stdout, stderr, log, exit, grace, &Stopped::default()).await
+}
+
+/// The same, until it is `closing` at the latest: what there is then is taken, and that was all.
+pub(super) async fn pump_until(
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    log: Log,
+    exit: impl Future<Output = ()>,
+    grace: Option<Duration>,
+    closing: &Stopped,
+) -> EndReason {
     let stopped = Stopped::default();
     let pumps = async {
         tokio::join!(
@@ -53,17 +67,16 @@ pub async fn log_pump_pair(
             run(stderr.as_ref(), Source::Stderr, &log, &stopped),
         )
     };
-    let (out, err) = until_grace(exit, grace, &stopped, std::future::pending(), pumps).await;
-    let reason = end_info(&out, &err).reason();
+    let (out, err) = until_grace(exit, grace, &stopped, closing.told(), pumps).await;
+    let info = end_info(&out, &err);
+    let leaked_writers = info.leaked_writers && !closing.is_told();
+    let reason = EndInfo { leaked_writers, ..info }.reason();
     log.finish(reason);
     reason
 }
 
 async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &Stopped) -> PumpEnd {
     let Some(reader) = reader else { return PumpEnd::Eof };
-    if !reader.is_pipe() {
-        return PumpEnd::Failed(StreamError::new(PUMP, StreamErrorKind::NotAPipe));
-    }
     let mut stop = std::pin::pin!(stopped.told());
     loop {
         let ready = tokio::select! {
@@ -74,7 +87,7 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &S
         if let (Ok(()), Some(interceptor)) = (&ready, &reader.interceptor) {
             match interceptor.ask(Passage::Read(source)).await {
                 Interference::None => {}
-                Interference::Lose => log.refuse(source),
+                Interference::Lose => log.fail(source, Errno::NOSPC),
                 Interference::Fail(error) => {
                     return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, error));
                 }
@@ -91,7 +104,7 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &S
 }
 
 fn take(reader: &PipeReader, source: Source, log: &Log) -> io::Result<Taken> {
-    match log.step(source, reader.as_fd()) {
+    match log.step(source, reader.feed()) {
         Taken::Empty => Err(io::ErrorKind::WouldBlock.into()),
         Taken::Failed(errno) => Err(errno.into()),
         taken => Ok(taken),
@@ -107,7 +120,7 @@ fn drain(reader: &PipeReader, source: Source, log: &Log) -> PumpEnd {
     // One step more than there is to take: it tells an ended pipe from one that is held.
     loop {
         let done = left == 0;
-        match log.step(source, reader.as_fd()) {
+        match log.step(source, reader.feed()) {
             Taken::Logged(len) | Taken::Discarded(len) => left = left.saturating_sub(len),
             Taken::Empty => return PumpEnd::Leaked,
             Taken::Eof => return PumpEnd::Eof,

@@ -44,6 +44,9 @@ pub struct LogReader {
     opening: Opening,
     place: Cursor,
     missed: PerSource<u64>,
+    over_limit: PerSource<u64>,
+    /// Where the last end was, for a reader that goes on behind ends.
+    ended_at: Option<Cursor>,
     over: bool,
     news: News,
 }
@@ -130,6 +133,8 @@ impl LogReader {
             opening: Opening { oldest, start: place },
             place,
             missed: PerSource::default(),
+            over_limit: PerSource::default(),
+            ended_at: None,
             over: false,
             news: News::Unasked,
         }
@@ -156,7 +161,7 @@ impl LogReader {
         self.options.sources
     }
 
-    /// The next event. `None` after [`LogEvent::End`], and, for a reader that does not follow, where
+    /// The next event. `None` after [`LogEvent::End`] (unless it reads [through ends](ReadOptions::through_ends)), and, for a reader that does not follow, where
     /// there is nothing more for now.
     ///
     /// A log that this process writes wakes it; of one that another writes the kernel tells (inotify(7)).
@@ -209,8 +214,12 @@ impl LogReader {
             Some(LogEvent::Chunk(chunk)) => self.place = chunk.cursor_after(chunk.data.len()),
             Some(LogEvent::Gap(gap)) => {
                 self.place = self.place.with(gap.source, gap.to);
-                self.missed[gap.source] += gap.bytes();
+                match gap.cause {
+                    GapCause::OutputLimit => self.over_limit[gap.source] += gap.bytes(),
+                    _ => self.missed[gap.source] += gap.bytes(),
+                }
             }
+            Some(LogEvent::End(_)) if self.options.through_ends => self.ended_at = Some(self.place),
             Some(LogEvent::End(_)) => self.over = true,
             None => {}
         }
@@ -247,6 +256,7 @@ impl LogReader {
             }
             let numbered = self.tracks.iter_mut().filter_map(|track| Some((track.numbers()?.0, track)));
             match numbered.min_by_key(|(number, _)| *number) {
+                None if self.ended_at == Some(self.place) => return Ok(None),
                 None => return Ok(self.end(&state)),
                 Some((number, track)) if Some(number) <= known => {
                     let offset = track.offset;
@@ -286,12 +296,13 @@ impl LogReader {
             if track.offset < slot.taken {
                 let (source, from, to) = (track.source, track.offset, slot.taken);
                 track.offset = to;
-                return Some(LogEvent::Gap(Gap { source, from, to, cause: GapCause::LogFull }));
+                return Some(LogEvent::Gap(Gap { source, from, to, cause: slot.loss.cause() }));
             }
         }
         let totals = PerSource::from_fn(|source| Totals {
             bytes: state.slots[source].taken,
             dropped: self.missed[source],
+            over_limit: self.over_limit[source],
             ..Totals::default()
         });
         Some(LogEvent::End(End::new(totals, reason?)))

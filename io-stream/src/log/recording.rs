@@ -15,7 +15,7 @@ use super::error::LogError;
 use super::follow::{Follow, Followers};
 use super::handle::Log;
 use super::options::ReadOptions;
-use super::pump::log_pump_pair;
+use super::pump::pump_until;
 use super::reader::LogReader;
 use crate::chunk::{PerSource, Source, Totals};
 use crate::cursor::{Cursor, Extent, Gone};
@@ -24,6 +24,7 @@ use crate::from::From;
 use crate::metrics::Metrics;
 use crate::options::SubscribeOptions;
 use crate::pipe::PipeReader;
+use crate::pump::Stopped;
 use crate::subscriber::Subscriber;
 use crate::sync::{Mutex, lock};
 
@@ -69,6 +70,8 @@ pub(super) struct Core {
     /// Until the end. Without it the lock on the log is gone.
     log: Mutex<Option<Log>>,
     pumped: AtomicBool,
+    /// Said when its pump is to let go of what it reads.
+    closing: Stopped,
     /// How it has ended; known before the lock goes, so that bytes of the next process are told apart.
     ended: OnceLock<Ended>,
     /// It has ended, and the next process may have the log.
@@ -93,6 +96,7 @@ impl Recording {
             began: log.cursor(),
             log: Mutex::new(Some(log)),
             pumped: AtomicBool::new(false),
+            closing: Stopped::default(),
             ended: OnceLock::new(),
             over: watch::Sender::new(false),
             followers: Mutex::new(Followers::default()),
@@ -101,12 +105,24 @@ impl Recording {
         Self { core: Arc::new(core) }
     }
 
-    /// Empties both pipes into the log, as [`log_pump_pair`] does, and lets go of the log at their end.
+    /// The same for a process that may write no more than so many bytes, both streams together: the log gets exactly those.
+    /// What comes behind is read away and counted ([`Totals::over_limit`]), and is a
+    /// [`Gap`](crate::Gap) of [`GapCause::OutputLimit`](crate::GapCause::OutputLimit) to everybody who reads the log, with
+    /// the end or before the first bytes of the next process. Before it is pumped.
+    #[must_use]
+    pub fn limited(self, bytes: u64) -> Self {
+        if let Some(log) = &*lock(&self.core.log) {
+            log.limit(bytes);
+        }
+        self
+    }
+
+    /// Empties both pipes into the log, as [`log_pump_pair`](super::log_pump_pair) does, and lets go of the log at their end.
     /// Once: a second call returns at once.
     ///
     /// # Panics
     ///
-    /// As [`log_pump_pair`].
+    /// As [`log_pump_pair`](super::log_pump_pair).
     ///
     /// # Cancel safety
     ///
@@ -128,12 +144,18 @@ impl Recording {
         let core = Arc::clone(&self.core);
         async move {
             if let Some(log) = log {
-                let reason = log_pump_pair(stdout, stderr, log, exit, grace).await;
+                let reason = pump_until(stdout, stderr, log, exit, grace, &core.closing).await;
                 core.finish(reason);
             }
             drop(guard);
             core.reason()
         }
+    }
+
+    /// Has its pump take what there is, let go of what it reads, and end: as [`EndReason::Eof`], unless reading failed. For a
+    /// terminal that is hung up.
+    pub fn close(&self) {
+        self.core.closing.tell();
     }
 
     /// Ends it before it was pumped, and removes the log if it was made for it. Afterwards it does nothing.
@@ -154,7 +176,7 @@ impl Recording {
     /// once as [`EndReason::Error`], with all that is missing as dropped. The files are read on the thread
     /// that polls the subscriber; it holds five descriptors at most.
     pub fn subscribe(&self, options: SubscribeOptions) -> Subscriber {
-        let read = ReadOptions { sources: options.sources, follow: false };
+        let read = ReadOptions { sources: options.sources, ..ReadOptions::default() };
         self.follow(self.core.open(options.from, read), options)
     }
 
@@ -165,7 +187,7 @@ impl Recording {
     ///
     /// [`Gone`], with the oldest place there is, as [`Hub::resume`](crate::Hub::resume).
     pub fn resume(&self, cursor: Cursor, options: SubscribeOptions) -> Result<Subscriber, Gone> {
-        let read = ReadOptions { sources: options.sources, follow: false };
+        let read = ReadOptions { sources: options.sources, ..ReadOptions::default() };
         let reader = LogReader::resume(&self.core.dir, cursor, read);
         if let Some(gone) = reader.as_ref().err().and_then(LogError::gone) {
             return Err(gone);
@@ -197,6 +219,7 @@ impl Recording {
             bytes_in: sum(&|totals| totals.bytes),
             bytes_out: self.core.delivered.load(Ordering::Relaxed),
             dropped: sum(&|totals| totals.dropped),
+            over_limit: sum(&|totals| totals.over_limit),
             subscribers: lock(&self.core.followers).look(&newest),
             ..Metrics::default()
         }
@@ -244,6 +267,7 @@ impl Core {
         PerSource::from_fn(|source| Totals {
             bytes: newest.offset(source) - self.began.offset(source),
             dropped: log.discarded(source),
+            over_limit: log.over_limit(source),
             ..Totals::default()
         })
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::loss::Loss;
 use super::segment::MAX_OFFSET;
 use crate::chunk::{Generation, PerSource, Source};
 use crate::cursor::{StreamId, check};
@@ -25,6 +26,8 @@ const LEN: usize = HEADER + 2 * SLOT;
 pub(crate) struct Slot {
     /// The stream has been read at least up to here, into the log or, when that was full, away.
     pub(crate) taken: u64,
+    /// Why what lies behind the last segment is not there.
+    pub(crate) loss: Loss,
     /// How it ended, once it has.
     pub(crate) end: Option<EndReason>,
 }
@@ -38,7 +41,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Magic, identity, generation, check; then for each source: offset, end, three zero bytes, check.
+    /// Magic, identity, generation, check; then for each source: offset, end, loss, two zero bytes, check.
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(MAGIC);
@@ -110,6 +113,7 @@ impl Slot {
             Some(EndReason::Error(_)) => 3,
             Some(EndReason::Abandoned) => 4,
         };
+        bytes[9] = self.loss.code();
         let sum = check(&bytes[..12]);
         bytes[12..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -129,7 +133,8 @@ impl Slot {
             _ => return None,
         };
         let taken = u64::from_le_bytes(std::array::from_fn(|at| bytes[at]));
-        (taken <= MAX_OFFSET).then_some(Self { taken, end })
+        let loss = Loss::from_code(bytes[9])?;
+        (taken <= MAX_OFFSET).then_some(Self { taken, loss, end })
     }
 }
 
@@ -142,6 +147,7 @@ mod tests {
     fn state() -> State {
         let slots = PerSource::from_fn(|source| Slot {
             taken: 1000,
+            loss: if source == Source::Stdout { Loss::OverLimit } else { Loss::Full },
             end: (source == Source::Stderr).then_some(EndReason::Leaked),
         });
         State { stream: StreamId::from_bytes([9; 16]), generation: Generation(3), slots }

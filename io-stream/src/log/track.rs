@@ -96,9 +96,11 @@ impl Track {
     fn go(&mut self, dir: &Path, next: &Segment, cause: GapCause) -> io::Result<Option<Place>> {
         // It may have been removed or compressed since it was listed.
         self.open = Open::new(dir, next)?;
-        if self.open.is_none() || next.base <= self.offset {
-            return Ok(None);
-        }
+        let Some(open) = self.open.as_ref().filter(|_| next.base > self.offset) else { return Ok(None) };
+        let cause = match cause {
+            GapCause::LogFull => open.index.loss_before().cause(),
+            cause => cause,
+        };
         let gap = Gap { source: self.source, from: self.offset, to: next.base, cause };
         self.offset = next.base;
         Ok(Some(Place::Gap(gap)))

@@ -1,7 +1,7 @@
 //! The writing side of one source: the open segment, its index, and what happens when there is no room.
 //!
 //! Stepped by the pump through the log's lock. Each step takes what the pipe holds, and never waits for
-//! room: what cannot be written is read away and counted.
+//! room: what cannot be written is read away and counted. What is no pipe is copied (`copied.rs`).
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -13,10 +13,13 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::copied;
 use super::index::{ENTRY, Entry, Index};
+use super::loss::Loss;
 use super::options::LogOptions;
 use super::segment::{self, Segment};
 use crate::chunk::{Source, Stamp};
+use crate::pipe::Feed;
 
 /// The most that one step takes: a pipe's default capacity (pipe(7)).
 const STEP: usize = 64 * 1024;
@@ -44,8 +47,8 @@ pub(crate) enum Taken {
 
 /// One segment that is being written. Its length is the truth about what is in the log.
 #[derive(Debug)]
-struct Open {
-    file: File,
+pub(super) struct Open {
+    pub(super) file: File,
     /// Missing when it could not be made: its bytes have no time then.
     index: Option<File>,
     index_len: u64,
@@ -64,10 +67,14 @@ pub(crate) struct Writer {
     next: u64,
     /// No write is tried before this.
     retry_at: Option<Duration>,
-    /// The next write fails.
-    refused: bool,
-    /// Bytes that were read away.
+    /// The next write fails so.
+    fault: Option<Errno>,
+    /// Why the last bytes before the next one are missing, unless they are there.
+    loss: Option<Loss>,
+    /// Bytes that were read away because the log took none.
     pub(crate) discarded: u64,
+    /// Bytes that were read away because they are behind the limit.
+    pub(crate) over_limit: u64,
 }
 
 /// What a step needs from the log around it.
@@ -78,6 +85,8 @@ pub(crate) struct Around<'a> {
     pub(crate) seq: &'a mut u64,
     /// The source of the last entry.
     pub(crate) last: &'a mut Option<Source>,
+    /// Bytes of both sources together that may still be logged.
+    pub(crate) left: &'a mut u64,
     /// Told each segment that is closed.
     pub(crate) closed: &'a mut Vec<File>,
 }
@@ -85,12 +94,12 @@ pub(crate) struct Around<'a> {
 impl Writer {
     /// The writer of a source that nothing was written of.
     pub(crate) const fn new(source: Source) -> Self {
-        Self { source, open: None, next: 0, retry_at: None, refused: false, discarded: 0 }
+        Self { source, open: None, next: 0, retry_at: None, fault: None, loss: None, discarded: 0, over_limit: 0 }
     }
 
     /// Goes on where the last segment ends, or at `taken` where that is further: what lies between was
-    /// read away. Gives the highest sequence number that is used.
-    pub(crate) fn recover(&mut self, dir: &Path, taken: u64) -> io::Result<Option<u64>> {
+    /// read away, as `loss` says. Gives the highest sequence number that is used.
+    pub(crate) fn recover(&mut self, dir: &Path, taken: u64, loss: Loss) -> io::Result<Option<u64>> {
         let segments = segment::list(dir, self.source)?;
         let mut seq = None;
         if let Some(last) = segments.last() {
@@ -105,7 +114,7 @@ impl Writer {
             seq = segments.iter().rev().find_map(|segment| read_index(dir, segment).entries().last().map(|e| e.seq));
         }
         if self.next < taken {
-            (self.next, self.open) = (taken, None);
+            (self.next, self.open, self.loss) = (taken, None, Some(loss));
         }
         Ok(seq)
     }
@@ -120,34 +129,42 @@ impl Writer {
         self.open.as_ref().map(|open| (&open.file, open.len))
     }
 
-    /// The next step is one on a full disk.
-    pub(crate) const fn refuse(&mut self) {
-        self.refused = true;
+    /// The next write fails so.
+    pub(crate) const fn fail(&mut self, errno: Errno) {
+        self.fault = Some(errno);
     }
 
-    /// Takes what `pipe` holds, once.
-    pub(crate) fn step(&mut self, pipe: BorrowedFd<'_>, around: &mut Around<'_>) -> Taken {
+    /// Why the last bytes before the next one are missing, unless they are there.
+    pub(crate) const fn loss(&self) -> Option<Loss> {
+        self.loss
+    }
+
+    /// Takes what `feed` holds, once.
+    pub(crate) fn step(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
-        if self.retry_at.is_some_and(|at| now.mono < at) {
-            return self.discard(pipe);
+        if !self.takes(&now, around) {
+            return self.discard(feed, around);
         }
-        let written = match std::mem::take(&mut self.refused) {
-            true => Err(Errno::NOSPC),
-            false => self.write(pipe, &now, around),
-        };
-        match written {
+        if !matches!(feed, Feed::Pipe(_)) {
+            return self.copy(feed, &now, around);
+        }
+        match self.splice(feed, &now, around) {
             Ok(taken) => taken,
             Err(errno) => {
                 self.give_up(errno, &now, around);
-                self.discard(pipe)
+                self.discard(feed, around)
             }
         }
     }
 
-    fn write(&mut self, pipe: BorrowedFd<'_>, now: &Stamp, around: &mut Around<'_>) -> Result<Taken, Errno> {
-        if self.open.as_ref().is_some_and(|open| open.is_over(around.options, now)) {
-            around.closed.extend(self.open.take().map(|open| open.file));
-        }
+    /// Whether a write is to be tried now.
+    pub(super) fn takes(&self, now: &Stamp, around: &Around<'_>) -> bool {
+        *around.left > 0 && self.retry_at.is_none_or(|at| now.mono >= at)
+    }
+
+    fn splice(&mut self, feed: Feed<'_>, now: &Stamp, around: &mut Around<'_>) -> Result<Taken, Errno> {
+        let pipe = feed.as_fd();
+        self.leave_if_over(now, around);
         if self.open.is_none() {
             // An empty pipe makes no segment.
             match rustix::io::ioctl_fionread(pipe) {
@@ -156,20 +173,12 @@ impl Writer {
                 _ => {}
             }
         }
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(Open::create(around.dir, Segment::plain(self.source, self.next), now)?),
-        };
-        open.note(self.source, now, around);
-        let room = around.options.segment_bytes - open.len;
-        let want = STEP.min(usize::try_from(room).unwrap_or(STEP));
+        let (open, most) = self.enter(now, around)?;
         loop {
-            match splice(pipe, None, open.file.as_fd(), None, want, SpliceFlags::NONBLOCK) {
+            match splice(pipe, None, open.file.as_fd(), None, most, SpliceFlags::NONBLOCK) {
                 Ok(0) => return Ok(Taken::Eof),
                 Ok(len) => {
-                    open.len += len as u64;
-                    self.next += len as u64;
-                    self.retry_at = None;
+                    self.advance(len as u64, around);
                     return Ok(Taken::Logged(len as u64));
                 }
                 Err(Errno::INTR) => {}
@@ -179,9 +188,40 @@ impl Writer {
         }
     }
 
+    /// Closes the segment that is long or old enough.
+    pub(super) fn leave_if_over(&mut self, now: &Stamp, around: &mut Around<'_>) {
+        if self.open.as_ref().is_some_and(|open| open.is_over(around.options, now)) {
+            around.closed.extend(self.open.take().map(|open| open.file));
+        }
+    }
+
+    /// The segment for the next bytes, with when they were read written down, and how many it takes at most.
+    pub(super) fn enter(&mut self, now: &Stamp, around: &mut Around<'_>) -> Result<(&Open, usize), Errno> {
+        if let Some(errno) = self.fault.take() {
+            return Err(errno);
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open::create(around.dir, Segment::plain(self.source, self.next), now)?),
+        };
+        open.note(self.source, now, self.loss, around);
+        let room = (around.options.segment_bytes - open.len).min(*around.left);
+        Ok((open, STEP.min(usize::try_from(room).unwrap_or(STEP))))
+    }
+
+    /// So many bytes are in the segment.
+    pub(super) fn advance(&mut self, len: u64, around: &mut Around<'_>) {
+        if let Some(open) = &mut self.open {
+            open.len += len;
+        }
+        self.next += len;
+        *around.left -= len;
+        (self.retry_at, self.loss) = (None, None);
+    }
+
     /// The log takes no more for now: closes the segment, and removes it if nothing is in it, so that
     /// the next one can begin at another offset.
-    fn give_up(&mut self, errno: Errno, now: &Stamp, around: &mut Around<'_>) {
+    pub(super) fn give_up(&mut self, errno: Errno, now: &Stamp, around: &mut Around<'_>) {
         if self.retry_at.is_none() {
             tracing::warn!(source = %self.source, %errno, dir = %around.dir.display(), "the log takes no bytes: they are discarded");
         }
@@ -195,22 +235,23 @@ impl Writer {
         }
     }
 
-    /// Reads away what `pipe` holds, once.
-    fn discard(&mut self, pipe: BorrowedFd<'_>) -> Taken {
-        let mut buffer = [0; STEP / 4];
-        loop {
-            match rustix::io::read(pipe, &mut buffer) {
-                Ok(0) => return Taken::Eof,
-                Ok(len) => {
-                    self.next += len as u64;
-                    self.discarded += len as u64;
-                    return Taken::Discarded(len as u64);
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Taken::Empty,
-                Err(errno) => return Taken::Failed(errno),
-            }
+    /// Reads away what `feed` holds, once.
+    fn discard(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
+        match copied::read(feed, &mut [0; STEP / 4]) {
+            Ok(len) => self.lose(len as u64, around),
+            Err(taken) => taken,
         }
+    }
+
+    /// So many bytes are gone: those within the limit because the log took none.
+    pub(super) fn lose(&mut self, len: u64, around: &mut Around<'_>) -> Taken {
+        let within = len.min(*around.left);
+        *around.left -= within;
+        self.discarded += within;
+        self.over_limit += len - within;
+        self.next += len;
+        self.loss = Some(if len > within { Loss::OverLimit } else { Loss::Full });
+        Taken::Discarded(len)
     }
 }
 
@@ -270,7 +311,7 @@ impl Open {
     }
 
     /// Writes down when the next bytes are read, unless the last entry is good enough.
-    fn note(&mut self, source: Source, now: &Stamp, around: &mut Around<'_>) {
+    fn note(&mut self, source: Source, now: &Stamp, loss: Option<Loss>, around: &mut Around<'_>) {
         let fresh = self
             .noted
             .is_some_and(|(offset, at)| self.end() - offset < ENTRY_BYTES && now.mono.saturating_sub(at) < ENTRY_TIME);
@@ -280,7 +321,8 @@ impl Open {
             return;
         }
         let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let entry = Entry { offset: self.base + self.len, seq: *around.seq, wall, mono: now.mono };
+        let loss = loss.filter(|_| self.len == 0).unwrap_or_default();
+        let entry = Entry { offset: self.base + self.len, seq: *around.seq, wall, mono: now.mono, loss };
         // At its place, not appended: what a full disk took a part of is written over.
         if index.write_all_at(&entry.encode(), self.index_len).is_ok() {
             self.index_len += ENTRY as u64;

@@ -17,6 +17,7 @@ use crate::container::life::Wall;
 use crate::container::msg::{Exec, Executed};
 use crate::error::Error;
 use crate::handle::{ContainerHandle, ProcessHandle};
+use crate::output_limit::OutputLimit;
 
 /// A further process in a container that runs: see [`ContainerHandle::command`]. It ends with its container at the
 /// latest, and how long its output is waited for after its exit is the sandbox's drain grace.
@@ -32,11 +33,12 @@ use crate::handle::{ContainerHandle, ProcessHandle};
 pub struct ExecCommand {
     container: ContainerHandle,
     parts: Parts,
+    output: Option<OutputLimit>,
 }
 
 impl ExecCommand {
     pub(crate) fn new(container: ContainerHandle, program: &OsStr) -> Self {
-        Self { container, parts: Parts::new(program) }
+        Self { container, parts: Parts::new(program), output: None }
     }
 
     process_setters! {
@@ -68,6 +70,22 @@ impl ExecCommand {
         self
     }
 
+    /// How much this process may write, in place of the sandbox's limit, which each process of a container has for itself.
+    /// What is done when it writes more is done to it alone.
+    ///
+    /// ```no_run
+    /// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
+    /// use orangery::{OutputAction, OutputLimit};
+    /// let limit = OutputLimit { bytes: 1 << 10, action: OutputAction::Truncate };
+    /// let output = container.command("ps").output_limit(limit).await?;
+    /// println!("{} bytes were too many", output.report.stdout.suppressed);
+    /// # Ok(()) }
+    /// ```
+    pub fn output_limit(mut self, limit: OutputLimit) -> Self {
+        self.output = Some(limit);
+        self
+    }
+
     /// Start it.
     ///
     /// # Errors
@@ -89,14 +107,17 @@ impl ExecCommand {
     }
 
     async fn start(self, capture: bool) -> Result<(ProcessHandle, Option<(Subscriber, Subscriber)>), Error> {
-        let Self { container, mut parts } = self;
-        let log = parts.take_log()?;
+        let Self { container, mut parts, output } = self;
+        if let Some(limit) = output {
+            Error::all(limit.check())?;
+        }
+        let log = parts.log.take();
         let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
         let patience = parts.patience;
         let (spec, stdin) = parts.finish();
         let permit = container.admitted(&spec, Beside { captured: capture, logged: log.is_some() }, patience).await?;
         let (reply, answer) = oneshot::channel();
-        container.tell(Exec { spec, wall, capture, log, permit, reply });
+        container.tell(Exec { spec, wall, output, capture, log, permit, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
         let slot = slot.take().ok_or_else(Error::lost_request)?;
         let handle = ProcessHandle::new(slot, actor, container.system().clone());

@@ -7,7 +7,6 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
 
 use super::Stdin;
-use crate::error::Error;
 use crate::process::recording::LogTo;
 
 /// PATH of a command, unless it is given.
@@ -52,16 +51,6 @@ impl Parts {
             self.env("HOME".into(), if root { "/root" } else { "/home/user" }.into());
         }
         self.process.user = user;
-    }
-
-    /// Where its output goes for good.
-    pub(crate) fn take_log(&mut self) -> Result<Option<LogTo>, Error> {
-        match self.log.take() {
-            Some(_) if self.process.tty.is_some() => {
-                Err(Error::invalid("log", "what a terminal prints goes into no log: it cannot be spliced"))
-            }
-            log => Ok(log),
-        }
     }
 
     /// The process with its streams as they will be, and what to feed it.
@@ -227,7 +216,9 @@ macro_rules! process_setters {
         /// it is kept, and live ones after it, without a gap between; cursors are those of the log and outlive the
         /// process and this program ([`LogReader::resume`](crate::stream::log::LogReader::resume)). A full disk never stops
         /// the command: what the log does not take is counted as `lost` in the report. It costs five descriptors, and five
-        /// more for each subscriber. A stream that has a descriptor of its own is not logged.
+        /// more for each subscriber. A stream that has a descriptor of its own is not logged. What a terminal prints is: read and
+        /// written, because splice(2) takes from pipes alone, so that whoever kills this process between the two loses the
+        /// command 4 KiB of it at the most. An [`OutputLimit`](crate::OutputLimit) cuts the log to the byte.
         ///
         /// A directory that cannot be used is refused before anything is made: kind
         /// [`State`](crate::ErrorKind::State) while another writes there, else by what the system says; the field is `log`.

@@ -53,7 +53,7 @@ impl Template {
         patience: Option<Duration>,
     ) -> Result<ContainerHandle, Error> {
         let Self { sandbox, mut parts } = self;
-        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.take_log()?);
+        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.log.take());
         let (process, stdin) = parts.finish();
         let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth, patience).await?;
         handle.process().provide(stdin);

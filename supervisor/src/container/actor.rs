@@ -95,9 +95,8 @@ impl Handler<Exec> for ContainerActor {
         let found = self.allowed(Input::Exec).and_then(|container| {
             container.ok_or_else(|| Error::new(ErrorKind::State, "the container has no processes yet"))
         });
-        let Exec { spec, wall, capture, log, permit, reply } = message;
-        let Some((container, reply)) = or_answer(found, reply) else { return };
-        let message = Exec { spec, wall, capture, log, permit, reply };
+        let Some((container, reply)) = or_answer(found, message.reply) else { return };
+        let message = Exec { reply, ..message };
         // Not in this actor's context: a panic of another handler must not drop a start half way.
         let (slot, faults, shards) = (Arc::clone(&self.slot), self.faults.clone(), self.shards.clone());
         self.spawn(exec(slot, container, message, faults, shards));

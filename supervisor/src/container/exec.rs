@@ -24,9 +24,10 @@ pub(super) async fn exec(
     faults: Faults,
     shards: Shards,
 ) {
-    let Exec { spec, wall, capture, log, mut permit, mut reply } = message;
-    let slot =
-        Arc::new(Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, None, owner.voice(), &owner.span));
+    let Exec { spec, wall, output, capture, log, mut permit, mut reply } = message;
+    let (number, may_write) = (owner.processes.number(), output.or(owner.main.may_write));
+    let slot = Slot::new(&owner.id, number, owner.ring_bytes, may_write, owner.voice(), &owner.span);
+    let slot = Arc::new(slot);
     let began = Instant::now();
     let start = async {
         open_log(&slot, log).await?;
@@ -59,9 +60,12 @@ pub(super) async fn exec(
     let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
     let wall_ns = wall.map(Wall::over_at);
     let limits = async {
-        if let Some((limit, over_ns)) = wall.zip(wall_ns) {
-            wall::enforce(&slot, limit, over_ns).await;
-        }
+        let wall = async {
+            if let Some((limit, over_ns)) = wall.zip(wall_ns) {
+                wall::enforce(&slot, limit, over_ns).await;
+            }
+        };
+        tokio::join!(wall, slot.enforce_output());
         std::future::pending::<Never>().await
     };
     let (exit, reason) = tokio::select! {

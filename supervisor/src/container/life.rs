@@ -44,7 +44,7 @@ pub(crate) struct Policy {
     pub(crate) cpu: Option<Duration>,
     /// How long it may write nothing.
     pub(crate) idle: Option<Duration>,
-    /// How much the main process may write.
+    /// How much each of its processes may write.
     pub(crate) output: Option<OutputLimit>,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
@@ -192,7 +192,11 @@ async fn begin(order: Order) -> Option<Living> {
 /// Open the log that was asked for; nobody has the process yet.
 pub(super) async fn open_log(slot: &Slot, log: Option<LogTo>) -> Result<(), Error> {
     if let Some(log) = log {
-        slot.output.goes_into(log.open().await?);
+        let log = log.open().await?;
+        slot.output.goes_into(match slot.may_write {
+            Some(limit) => log.limited(limit.bytes),
+            None => log,
+        });
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::life::Wall;
 use crate::admission::Permit;
 use crate::error::Error;
+use crate::output_limit::OutputLimit;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::LogTo;
 use crate::process::slot::Untaken;
@@ -29,6 +30,8 @@ pub(crate) struct Executed {
 pub(crate) struct Exec {
     pub(crate) spec: ProcessSpec,
     pub(crate) wall: Option<Wall>,
+    /// How much it may write, if that is not what the container's processes may.
+    pub(crate) output: Option<OutputLimit>,
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) log: Option<LogTo>,

@@ -62,7 +62,7 @@ pub(super) fn of_further(
 ) -> Report {
     let container = owner.container.get();
     let ended_with_it = killed(exit) && (owner.main.ended() || owner.main.intent().is_some());
-    let intent = slot.intent().or_else(|| {
+    let intent = slot.intent().or_else(|| over_output(slot)).or_else(|| {
         // Nobody meant this process: its container was ended, or has ended, and took it along.
         let of_container = owner.main.intent().map_or(Cause::Stop { escalated: true }, |intent| intent.cause);
         ended_with_it.then_some(Intent { cause: of_container, gently: false })

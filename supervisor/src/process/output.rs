@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use orangery_io_stream::log::Recording;
-use orangery_io_stream::{Cursor, Gone, Hub, HubOptions, Metrics, Source, SubscribeOptions, Subscriber, Totals};
+use orangery_io_stream::{
+    Cursor, EndInfo, Gone, Hub, HubOptions, Metrics, Source, SubscribeOptions, Subscriber, Totals,
+};
 
 /// Clones are the same output.
 #[derive(Clone)]
@@ -63,6 +65,14 @@ impl Output {
             Some(log) if log.exceeds(limit).await => {}
             Some(_) => std::future::pending().await,
             None => self.hub.wait_over_limit().await,
+        }
+    }
+
+    /// Nothing more is read.
+    pub(crate) fn close(&self) {
+        match self.log() {
+            Some(log) => log.close(),
+            None => drop(self.hub.close(EndInfo::default())),
         }
     }
 

@@ -1,12 +1,12 @@
 //! The terminal of a process, where it has one: its size, its keyboard, its end.
 //!
-//! Output goes the way of every output: a pump reads the master (which came once more for that) into the hub, as standard
-//! output.
+//! Output goes the way of every output: a pump reads the master (which came once more for that) into the hub or the log, as
+//! standard output.
 
 use std::os::fd::OwnedFd;
 use std::sync::PoisonError;
 
-use orangery_io_stream::{EndInfo, Pty, PtySize, StdinWriter};
+use orangery_io_stream::{Pty, PtySize, StdinWriter};
 
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
@@ -49,7 +49,7 @@ impl Slot {
         drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
         tty.hang_up();
         // Its pump lets go of the master then.
-        self.output.hub.close(EndInfo::default());
+        self.output.close();
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(without_a_keyboard_nobody_types),
         trial!(it_is_resized),
         trial!(it_is_hung_up),
+        trial!(what_it_prints_is_kept_in_a_log),
         trial!(nobody_watches_it_and_it_ends_with_its_container),
         trial!(what_it_excludes_is_refused_by_name),
     ]
@@ -211,7 +212,6 @@ fn what_it_excludes_is_refused_by_name(scene: &Scene) {
             (command().stdout_fd(null()), "stdout"),
             (command().stderr_fd(null()), "stderr"),
             (command().tty_size(24, 0), "tty"),
-            (command().log(scene.dir().join("log"), LogOptions::default()), "log"),
         ] {
             let error = refused.spawn().await.unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some(field)), "{error}");
@@ -219,5 +219,36 @@ fn what_it_excludes_is_refused_by_name(scene: &Scene) {
         let container = supervisor.command("sleep").arg("1000").spawn().await.unwrap();
         let error = container.command("true").tty(true).stderr_fd(null()).spawn().await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("stderr")), "{error}");
+    });
+}
+
+fn what_it_prints_is_kept_in_a_log(scene: &Scene) {
+    play(scene, async |supervisor| {
+        let dir = scene.dir().join("log");
+        let script = "echo typed at $(tty); read -r word; echo $word";
+        let command = shell(supervisor, script).log(&dir, LogOptions::default());
+        let mut container = command.stdin(Stdin::Bytes("again\n".into())).spawn().await.unwrap();
+        let output = container.stdout();
+        let report = wait::soon("its end", container.wait()).await.unwrap();
+        // Its echo, and its word.
+        let all = b"typed at /dev/pts/0\r\nagain\r\nagain\r\n";
+        let printed = output.collect(1000).await.to_vec();
+        let sorted = |bytes: &[u8]| {
+            let mut lines: Vec<_> = bytes.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&printed), sorted(all), "{:?}", String::from_utf8_lossy(&printed));
+        assert_eq!(report.stdout.bytes, Measured::Known(all.len() as u64));
+        // The next one goes on with it, and ends where it is hung up.
+        container =
+            shell(supervisor, "echo ready; exec sleep 1000").log(&dir, LogOptions::default()).spawn().await.unwrap();
+        until(&mut container.stdout(), "ready").await;
+        let output = container.stdout();
+        assert_eq!(output.opening().start.offset(orangery::Source::Stdout), all.len() as u64);
+        container.hang_up().unwrap();
+        assert_eq!(wait::soon("the end of its output", output.collect(100)).await.to_vec(), b"ready\r\n");
+        container.kill().unwrap();
+        wait::soon("its end", container.wait()).await.unwrap();
     });
 }
