@@ -105,7 +105,6 @@ Examples:
 /// The options of `run` and `explain`.
 #[derive(Debug, Args)]
 // What a service of `up` can have, and one run with our own streams cannot.
-#[command(mut_arg("restart", |arg| arg.conflicts_with("log")))]
 #[command(mut_arg("timeout_idle", |arg| arg.conflicts_with("restart")))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -135,7 +134,7 @@ pub(crate) struct ProcessArgs {
     #[arg(short, long)]
     pub(crate) interactive: bool,
     /// A terminal for the command; with -i ours is its keyboard and window
-    #[arg(short, long, conflicts_with_all = ["log", "restart"])]
+    #[arg(short, long)]
     pub(crate) tty: bool,
     /// Typed, these give our terminal back while the command goes on; empty for none
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]

@@ -23,7 +23,8 @@ const IDLE: Duration = Duration::from_millis(100);
 pub(crate) fn logs(args: &LogsArgs, json: bool) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
-    let options = ReadOptions { sources: sources(args), follow: args.follow };
+    let follow = args.follow || args.follow_on;
+    let options = ReadOptions { sources: sources(args), follow, through_ends: args.follow_on };
     let reader = LogReader::open(&args.dir, from(args), options).map_err(|error| failed(&error))?;
     let format = if json { LogFormat::Json } else { args.format };
     let mut show = Show::new(format, args.timestamps);
@@ -37,7 +38,7 @@ pub(crate) fn logs(args: &LogsArgs, json: bool) -> Result<u8, Failure> {
 }
 
 /// What the user reads when a log cannot be used.
-fn failed(error: &LogError) -> Failure {
+pub(crate) fn failed(error: &LogError) -> Failure {
     const HINT: &str = "the directory that `orangery run --log` was given";
     match (error.kind(), error.io_error()) {
         (LogErrorKind::Missing | LogErrorKind::NotALog, _) => Failure::new(error.to_string()).with_hint(HINT),

@@ -19,12 +19,12 @@ use rustix::fs::{FileType, Mode, fchmod, fstat, fstatfs};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{stderr, stdin, stdout};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::args::RunArgs;
 use crate::copy::{self, Copier, Counts, Trouble};
 use crate::errors::Failure;
-use crate::logged;
+use crate::logged::{self, Lives};
 
 /// `f_type` of the kernel's own file system of anonymous pipes.
 const PIPEFS: u64 = 0x5049_5045;
@@ -77,17 +77,20 @@ pub(crate) struct Copies {
     pub(crate) counts: Option<Arc<Counts>>,
     /// Closed: nobody writes into the pipes any more.
     stop: Option<OwnedFd>,
+    /// Nobody writes into the log any more.
+    over: watch::Sender<bool>,
 }
 
 impl Copies {
     /// Of streams that end by themselves.
     pub(crate) fn of(trouble: mpsc::UnboundedReceiver<Trouble>) -> Self {
-        Self { trouble, counts: None, stop: None }
+        Self { trouble, counts: None, stop: None, over: watch::Sender::default() }
     }
 
     /// The container is gone: what the pipes hold now is all there is.
     pub(crate) fn command_ended(&mut self) {
         self.stop = None;
+        self.over.send_replace(true);
     }
 }
 
@@ -211,25 +214,32 @@ impl Streams {
             thread("stdin", move || copy::feed(&runtime, writer))?;
         }
         if !matches!(self.output, Output::Logged) {
-            return self.start_alone();
+            return self.start_alone(None);
         }
         let (sender, trouble) = mpsc::unbounded_channel();
         let (runtime, output) = (Handle::current(), container.output());
         thread("log", move || logged::show(&runtime, output, &sender))?;
-        Ok(Copies { trouble, counts: None, stop: None })
+        Ok(Copies::of(trouble))
     }
 
-    /// The same for streams that are passed on through our own pipes alone: whose command has them is all the same.
+    /// The same for streams that are passed on through our own pipes alone, or are shown from the log of all `lives`: whose
+    /// command has them is all the same.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub(crate) fn start_alone(self) -> Result<Copies, Failure> {
+    /// No thread can be started, or the log cannot be read.
+    pub(crate) fn start_alone(self, lives: Option<Lives>) -> Result<Copies, Failure> {
         let (sender, trouble) = mpsc::unbounded_channel();
         let pipe = pipe_with(PipeFlags::CLOEXEC);
         let (stopped, stop) = pipe.map_err(|error| Failure::system("cannot make a pipe", &error.into()))?;
         let (stopped, counts) = (Arc::new(stopped), Arc::new(Counts::new(self.limit.map(|limit| limit.bytes))));
         if let Some(pipe) = self.fed {
             thread("stdin", move || copy::feed_pipe(&pipe))?;
+        }
+        if let Some(lives) = lives {
+            let (reader, runtime, copies) = (lives.begin()?, Handle::current(), Copies::of(trouble));
+            let over = copies.over.subscribe();
+            thread("log", move || logged::show_lives(&runtime, reader, over, &sender))?;
+            return Ok(copies);
         }
         let pipes = match self.output {
             Output::Logged => Vec::new(),
@@ -247,7 +257,7 @@ impl Streams {
             let copier = Copier { source, reader, stopped, counts, trouble };
             thread("output", move || copier.run())?;
         }
-        Ok(Copies { trouble, counts: Some(counts), stop: Some(stop) })
+        Ok(Copies { counts: Some(counts), stop: Some(stop), ..Copies::of(trouble) })
     }
 }
 

@@ -80,7 +80,10 @@ async fn supervised(
     tell_mode(supervisor);
     if let Some(restart) = args.work.restart.restart(&args.work.exits) {
         if wanted.main.tty.is_some() {
-            return Err(Failure::refused("--restart", "a terminal is for one life of a command"));
+            let why = "each life of a command has a terminal of its own: what is typed between two would reach nobody";
+            return Err(
+                Failure::refused("--restart", why).with_hint("-i without -t, or a shell with a loop in one terminal")
+            );
         }
         return kept::supervised(supervisor, wanted, args, restart, signals).await;
     }
@@ -116,7 +119,8 @@ async fn begin(
 ) -> Result<Option<Begun>, Failure> {
     if wanted.main.tty.is_some() {
         let terminal = Terminal::choose(&args.process)?;
-        let command = terminal.give(wanted.command(supervisor, &args.work, true)?);
+        let command = logged::into_log(wanted.command(supervisor, &args.work, true)?, &args.work.log);
+        let command = terminal.give(command);
         let Some((container, output, _)) = spawned(command.spawn_with_output(), signals, early).await? else {
             return Ok(None);
         };

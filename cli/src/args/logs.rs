@@ -21,7 +21,7 @@ Examples:
 #[command(next_help_heading = "Keeping the output")]
 pub(crate) struct LogArgs {
     /// Keep the output in this directory, and show it from there; an existing log is gone on with
-    #[arg(long, value_name = "DIR", conflicts_with = "output_limit")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) log: Option<PathBuf>,
     /// A file of the log is no longer than this
     #[arg(long, value_name = "SIZE", value_parser = positive_size, default_value = "10M", requires = "log", allow_hyphen_values = true)]
@@ -53,6 +53,9 @@ pub(crate) struct LogsArgs {
     /// Go on with what is written later
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// The same, also behind the end of a command: with what the next one writes there, as `run --restart` does
+    #[arg(short = 'F', long)]
+    pub(crate) follow_on: bool,
     /// Only the last lines of each stream, and what follows
     #[arg(long, value_name = "N", value_parser = whole, conflicts_with_all = ["since", "from"], allow_hyphen_values = true)]
     pub(crate) tail: Option<u64>,

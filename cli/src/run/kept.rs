@@ -11,6 +11,7 @@ use super::{Ended, by_signal};
 use crate::args::RunArgs;
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
+use crate::logged::{self, Lives};
 use crate::passthrough::{Copies, Streams};
 use crate::signals::{self, Signals};
 use crate::spec::Wanted;
@@ -35,8 +36,17 @@ pub(super) async fn supervised(
     restart: Restart,
     mut signals: Signals,
 ) -> Result<Ended, Failure> {
-    let streams = Streams::choose(args, false, false)?.for_many()?;
-    let command = streams.give(wanted.command(supervisor, &args.work, false)?)?;
+    let lives = args.work.log.log.as_deref().map(Lives::of).transpose()?;
+    if lives.is_some() && args.work.program.output_limit.is_some() {
+        let why =
+            "with --restart it counts all lives of the command together, and with --log they do not write through us";
+        return Err(
+            Failure::refused("--output-limit", why).with_hint("--log-max-size and --log-max-files bound the log")
+        );
+    }
+    let streams = Streams::choose(args, lives.is_some(), false)?.for_many()?;
+    let command = logged::into_log(wanted.command(supervisor, &args.work, false)?, &args.work.log);
+    let command = streams.give(command)?;
     let mut starting = Box::pin(command.restart(restart).supervise());
     let mut early = None;
     let service = loop {
@@ -51,7 +61,7 @@ pub(super) async fn supervised(
         }
     };
     // Not of its container: the first may have ended already, and the next not be there yet.
-    let copies = streams.start_alone()?;
+    let copies = streams.start_alone(lives)?;
     let limit = args.work.program.output_limit;
     let mut watch = Watch { service, signals, kill_after: args.stop.kill_after, told: 0, limit, over_limit: false };
     if let Some(signal) = early {

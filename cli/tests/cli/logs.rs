@@ -1,11 +1,12 @@
 //! `run --log` and `logs`: what was written is kept, shown, found again, and followed.
 #![allow(clippy::disallowed_methods, reason = "the tests start the binary under test")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
 use crate::kit::{orangery, ran, sh};
+use crate::tty::AtTerminal;
 use crate::{Test, always};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -14,6 +15,9 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_log_is_found_by_tail_time_offset_and_stream", found),
         always("a_log_comes_as_json_and_cri", formats),
         always("a_log_is_followed_while_it_is_written", followed),
+        always("a_terminal_is_shown_and_kept", terminal),
+        always("one_log_is_kept_of_all_lives_and_followed_through_them", lives),
+        always("an_output_limit_cuts_what_is_kept", limited),
         always("a_log_rotates_and_says_what_is_missing", rotated),
         always("a_log_that_is_not_there_is_our_failure", missing),
         always("wrong_input_about_logs_is_told_by_its_option", wrong),
@@ -180,4 +184,66 @@ fn moved() {
     assert!(why.contains("there is no log"), "{why}");
     drop(run.stdin.take());
     run.wait().unwrap();
+}
+
+fn terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut at =
+        AtTerminal::sh(&["--log", dir.path().to_str().unwrap()], "stty -echo; echo ready; read w; echo got $w; exit 4");
+    at.until("ready\r\n");
+    at.type_in("it\r");
+    assert_eq!(at.until("got it\r\n"), "got it\r\n");
+    assert_eq!(at.end(), (Some(4), String::new()));
+    assert_eq!(logs(dir.path(), &[]).ended(0).text(), "ready\r\ngot it\r\n");
+    let twice = ran(&["run", "-t", "--restart", "always", "--", "true"]);
+    assert!(twice.code == Some(125) && twice.err.contains("a terminal of its own"), "{twice:?}");
+}
+
+fn lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    log(&path, &[], "echo before").ended(0);
+    // Each life is one line of its input, and the last one ends by itself.
+    let words = ["run", "-i", "--log", path.to_str().unwrap(), "--restart", "on-failure", "--restart-delay", "1ms"];
+    let script = ["--", "sh", "-c", "read -r l || exit 0; echo $l; exit 1"];
+    let mut run =
+        orangery(&[&words[..], &script].concat()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = run.stdin.take().unwrap();
+    let mut shown = BufReader::new(run.stdout.take().unwrap()).lines();
+    writeln!(input, "one").unwrap();
+    assert_eq!(shown.next().unwrap().unwrap(), "one");
+    let mut follow = orangery(&["logs", path.to_str().unwrap(), "-F"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut followed = BufReader::new(follow.stdout.take().unwrap()).lines();
+    for line in ["before", "one"] {
+        assert_eq!(followed.next().unwrap().unwrap(), line);
+    }
+    for line in ["two", "three"] {
+        writeln!(input, "{line}").unwrap();
+        assert_eq!((shown.next().unwrap().unwrap(), followed.next().unwrap().unwrap()), (line.into(), line.into()));
+    }
+    drop(input);
+    assert!(shown.next().is_none() && run.wait().unwrap().success());
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert_eq!(logs(&path, &["--from", "7"]).ended(0).text(), "one\ntwo\nthree\n");
+    let both = log(&path, &["--restart", "always", "--output-limit", "1M"], "true");
+    assert!(both.code == Some(125) && both.err.contains("--output-limit"), "{both:?}");
+}
+
+fn limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let path = dir.path().join("log");
+    let report = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&file).unwrap()).unwrap();
+    let run =
+        |limit: &str, script: &str| log(&path, &["--output-limit", limit, "--report", file.to_str().unwrap()], script);
+    assert_eq!(run("10:truncate", "echo 12345678; seq 100000; exit 4").ended(4).text(), "12345678\n1");
+    let truncated = report();
+    assert_eq!((&truncated["cause"], &truncated["output_limit"]), (&"own".into(), &10.into()));
+    assert_eq!(truncated["stdout"]["suppressed"], 588_895 - 1);
+    let kept = logs(&path, &[]);
+    assert_eq!(kept.ended(0).text(), "12345678\n1");
+    assert!(kept.err.contains("588894 bytes of stdout are missing from 10 on (output-limit)"), "{}", kept.err);
+    assert_eq!(run("64K", "yes").ended(137).out.len(), 64 << 10);
+    assert_eq!(report()["cause"]["limit"], "output");
 }

@@ -109,7 +109,6 @@ fn refused() {
         &["--restart", "sometimes"][..],
         &["--restart", "on-failure:x"],
         &["--restart-delay", "1s"],
-        &["--restart", "always", "--log", "x"],
         &["--restart", "always", "--timeout-idle", "1s"],
         &["--on-exit", "1=success"],
         &["--restart", "always", "--restart-window", "5"],

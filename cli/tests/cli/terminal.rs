@@ -243,7 +243,6 @@ fn refused() {
     assert!(refusal.ended(125).err.contains("the input device is not a TTY"), "{}", refusal.err);
     for (args, word) in [
         (&["run", "-t", "--detach-keys", "ctrl-", "--", "true"][..], "--detach-keys"),
-        (&["run", "-t", "--log", "/tmp/log", "--", "true"], "--log"),
         (&["run", "-t", "--restart", "always", "--", "true"], "--restart"),
     ] {
         let refusal = ran(args);
