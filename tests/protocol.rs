@@ -44,10 +44,11 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
     let before = keeper.descriptors();
     let null = fs::File::open("/dev/null").expect("null");
     let takes = |ask: Ask, purpose: Purpose| match ask {
-        Ask::Hello => purpose == Purpose::Trace,
+        Ask::Hello => matches!(purpose, Purpose::Trace | Purpose::Door),
         Ask::Register => purpose == Purpose::TreeRoot,
         Ask::Arm => matches!(purpose, Purpose::Pidfd | Purpose::Control),
-        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill => false,
+        Ask::Store => matches!(purpose, Purpose::Stdio | Purpose::PtyMaster),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard => false,
         // Each of a plan's own purposes alone is a matter of the plan.
         Ask::Spawn => !matches!(
             purpose,
@@ -56,6 +57,8 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
                 | Purpose::Socket
                 | Purpose::Control
                 | Purpose::PtyMaster
+                | Purpose::Door
+                | Purpose::Log
                 | Purpose::Listener
         ),
     };

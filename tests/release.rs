@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
 use orangery_runtime::native::{End, NativeRuntime, Options};
-use orangery_runtime::{Act, Deadline, ErrorKind, Pause, Runtime as _};
+use orangery_runtime::{Act, Deadline, Pause, Runtime as _};
 use orangery_tests::host::probe;
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Host, Scene, trial};
@@ -18,7 +18,6 @@ fn main() -> ExitCode {
         trial!(containers_outlive_a_shutdown),
         trial!(containers_outlive_a_sudden_end),
         trial!(a_pause_does_not_outlive_its_holder, Freezer),
-        trial!(to_keep_is_refused_for_now),
     ])
 }
 
@@ -136,13 +135,4 @@ fn a_pause_does_not_outlive_its_holder(scene: &Scene) {
     if !be_supervisor(scene) {
         released(scene, "paused");
     }
-}
-
-fn to_keep_is_refused_for_now(scene: &Scene) {
-    let mut options = scene.options();
-    options.end = End::Keep;
-    let error = scene.block_on(async { NativeRuntime::start(options).map(drop) }).expect_err("refused");
-    assert_eq!((error.kind(), error.field()), (ErrorKind::Unsupported, Some("end")));
-    assert!(error.hint().is_some_and(|hint| hint.contains("durable")), "{error:?}");
-    assert!(fs::read_dir(scene.state_dir()).is_err(), "nothing was made");
 }

@@ -61,6 +61,16 @@ impl Deadlines {
         fired: (0, 0),
     };
 
+    /// Slots that have ever been used.
+    pub(crate) fn slots(&self) -> u32 {
+        self.high
+    }
+
+    /// Who has armed what waits in this slot, and for when.
+    pub(crate) fn armed(&mut self, slot: u32) -> Option<(u64, u64)> {
+        self.lease(slot).filter(|lease| lease.state == ARMED).map(|lease| (lease.id, lease.at))
+    }
+
     fn open(&mut self, epoll: i32) -> Res<()> {
         if self.timer >= 0 {
             return Ok(());
@@ -363,16 +373,20 @@ pub(crate) fn tell(keeper: &mut Keeper) {
     }
 }
 
-/// The supervisor has gone: carry out what was to be done then, whatever its time.
+/// The supervisor has gone: carry out what was to be done then, whatever its time. The others keep theirs.
 pub(crate) fn holder_gone(keeper: &mut Keeper) {
     let deadlines = &mut keeper.deadlines;
-    // The end waits for pidfds only, and what stays readable would not let it wait.
-    sys::epoll_del(keeper.epoll, deadlines.timer);
-    let mut place = 0;
-    while let Some(slot) = deadlines.slot(place) {
-        if let Some(lease) = deadlines.lease(slot).filter(|lease| lease.at_end) {
-            let _ = act(lease);
+    let mut slot = 0;
+    while slot < deadlines.high {
+        if deadlines.lease(slot).is_some_and(|lease| lease.state == ARMED && lease.at_end) {
+            deadlines.remove(slot);
+            deadlines.carry_out(slot);
         }
-        place += 1;
+        slot += 1;
     }
+}
+
+/// The others as well are of no use any more: the end waits for pidfds only, and what stays readable would not let it wait.
+pub(crate) fn none_left(keeper: &mut Keeper) {
+    sys::epoll_del(keeper.epoll, keeper.deadlines.timer);
 }

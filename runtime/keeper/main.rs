@@ -12,12 +12,14 @@
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
 //! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request; `middle`, where
 //! it enters what exists) -> `birth` -> `child` -> `steps`;
-//! `exits` (peek, record, reap), `deadline` (what is to be done at a time) and `sweep` (the supervisor is gone).
+//! `exits` (peek, record, reap), `deadline` (what is to be done at a time), `store` (what is held for a further supervisor)
+//! and, when the supervisor is gone, `sweep` or `alone`.
 #![no_std]
 #![no_main]
 #![no_builtins]
 #![allow(clippy::missing_safety_doc)]
 
+mod alone;
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
 mod arch;
@@ -31,6 +33,7 @@ mod serve;
 mod spawn;
 mod start;
 mod steps;
+mod store;
 mod stub;
 mod sweep;
 mod sys;

@@ -6,7 +6,7 @@
 use crate::arch::EpollEvent;
 use crate::sys::{self, Res};
 use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
-use crate::{birth, deadline, exits, spawn, sweep};
+use crate::{alone, birth, deadline, exits, spawn, store, sweep};
 
 pub(crate) const IN: u32 = 1;
 pub(crate) const OUT: u32 = 4;
@@ -62,7 +62,18 @@ pub(crate) struct Brought {
 
 /// All that the keeper has.
 pub(crate) struct Keeper {
+    /// -1 while there is no supervisor.
     pub(crate) socket: i32,
+    /// The supervisor's pidfd, -1 where it cannot be seen.
+    pub(crate) supervisor: i32,
+    /// Where a further supervisor comes, and who stands there and has not said what it wants; -1 for nobody.
+    pub(crate) door: i32,
+    pub(crate) guest: i32,
+    /// What a further supervisor is being told.
+    pub(crate) replay: Option<alone::Replay>,
+    pub(crate) store: store::Store,
+    /// The largest number of a request.
+    pub(crate) last_id: u64,
     pub(crate) epoll: i32,
     /// Our own pidfd: how a newborn sees that we are there.
     pub(crate) me: i32,
@@ -173,6 +184,17 @@ impl Keeper {
         }
     }
 
+    /// Send a message with a descriptor that stays ours. `false`: not now, and everything else waits with it.
+    pub(crate) fn show(&mut self, bytes: &[u8], fd: i32) -> bool {
+        match later(sys::send(self.socket, bytes, Some(fd))) {
+            Some(errno) => {
+                self.block(errno);
+                false
+            }
+            None => true,
+        }
+    }
+
     /// The request has been carried out; there is nothing to bring.
     pub(crate) fn done(&mut self, id: u64) {
         self.answer(Message { kind: Tell::Done as u16, id, ..Message::default() }, None);
@@ -205,6 +227,9 @@ impl Keeper {
         self.blocked = false;
         if let Some((message, brought)) = self.reply.take() {
             self.answer(message, brought);
+        }
+        if !self.blocked && !alone::tell(self) {
+            return;
         }
         // What was done at a deadline is told before the exit that has come of it.
         if !self.blocked {
@@ -249,13 +274,26 @@ pub(crate) fn run(keeper: &mut Keeper) -> ! {
                 data if data == u64::MAX - 1 => exits::sweep_orphans(keeper),
                 deadline::EVENT => deadline::expired(keeper),
                 SUPERVISOR => on_supervisor_end(keeper),
+                alone::DOOR => alone::on_door(keeper),
+                alone::GUEST => alone::on_guest(keeper),
+                pipe if pipe & store::EVENT != 0 => on_pipe(keeper, pipe as u32),
                 fd => exits::ended(keeper, fd as i32),
             }
         }
     }
 }
 
+/// A pipe is emptied by one at a time, and an event may be older than a further supervisor.
+fn on_pipe(keeper: &mut Keeper, slot: u32) {
+    if keeper.socket < 0 {
+        store::drain(keeper, slot);
+    }
+}
+
 fn on_socket(keeper: &mut Keeper, bits: u32) {
+    if keeper.socket < 0 {
+        return;
+    }
     if bits & OUT != 0 && bits & HUP == 0 {
         keeper.unblock();
         return;
@@ -269,15 +307,28 @@ fn on_socket(keeper: &mut Keeper, bits: u32) {
             Err(_) => break,
         }
     }
-    if bits & HUP != 0 && keeper.blocked {
+    if bits & HUP != 0 && keeper.blocked && keeper.socket >= 0 {
         sweep::supervisor_gone(keeper);
     }
 }
 
 /// What it asked before its end counts, a tree to be removed above all.
-fn on_supervisor_end(keeper: &mut Keeper) -> ! {
+fn on_supervisor_end(keeper: &mut Keeper) {
+    // Its pidfd is readable for good, and may be of one that has gone before.
+    if keeper.supervisor < 0 || !sys::readable(keeper.supervisor) {
+        return;
+    }
     while !keeper.blocked && request(keeper) == Ok(true) {}
-    sweep::supervisor_gone(keeper)
+    sweep::supervisor_gone(keeper);
+}
+
+/// Hear of the supervisor's end by its pidfd, where there is one.
+pub(crate) fn watch_supervisor(keeper: &mut Keeper, pidfd: i32) {
+    if pidfd >= 0 && sys::epoll_add(keeper.epoll, pidfd, IN | ET, SUPERVISOR).is_ok() {
+        keeper.supervisor = pidfd;
+    } else if pidfd >= 0 {
+        sys::close(pidfd);
+    }
 }
 
 /// Read and carry out one request. `Ok(false)`: the supervisor has closed its end.
@@ -313,6 +364,7 @@ pub(crate) fn first_of_request(keeper: &Keeper) -> usize {
 }
 
 fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
+    keeper.last_id = keeper.last_id.max(message.id);
     match Ask::from_u16(message.kind) {
         Some(Ask::Hello) => hello(keeper, message, got),
         Some(Ask::Spawn) => spawn::spawn(keeper, message, got),
@@ -322,18 +374,38 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Arm) => deadline::arm(keeper, message, got),
         Some(Ask::Cancel) => deadline::cancel(keeper, message),
         Some(Ask::Kill) => exits::kill(keeper, message.id),
+        Some(Ask::Store) => store::store(keeper, message, got),
+        Some(Ask::Discard) => store::discard(keeper, message),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }
 
-/// How the supervisor wants its end to be understood; a descriptor that comes along receives the trace.
+/// How the supervisor wants its end to be understood. Of what comes along, one receives the trace, at the other the next
+/// supervisor will come.
 fn hello(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
+    let find = |purpose: Purpose| {
+        let at = keeper.purposes(message, got).iter().position(|number| *number == purpose as u8);
+        at.and_then(|at| got.fds.get(at)).copied()
+    };
+    let (trace, door) = (find(Purpose::Trace), find(Purpose::Door));
+    if let Some(door) = door {
+        match sys::dup_high(door) {
+            Ok(door) => {
+                if keeper.door >= 0 {
+                    sys::close(keeper.door);
+                }
+                keeper.door = door;
+            }
+            Err(errno) => return keeper.refuse(message.id, Stage::Make, errno),
+        }
+    }
     keeper.end = match message.x {
         0 => End::Kill,
+        1 if keeper.door >= 0 => End::Keep,
         2 => End::Release,
         _ => return keeper.refuse(message.id, Stage::Request, sys::EINVAL),
     };
-    if got.count == 1 && (got.fds[0] == 3 || sys::dup3(got.fds[0], 3, true).is_ok()) {
+    if trace.is_some_and(|trace| trace == 3 || sys::dup3(trace, 3, true).is_ok()) {
         keeper.trace = 3;
     }
     keeper.done(message.id);

@@ -146,12 +146,21 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     sys::epoll_add(epoll, orphans, serve::IN, u64::MAX - 1)?;
     let me = sys::call(nr::PIDFD_OPEN, [sys::call(nr::GETPID, [0; 6])?, 0, 0, 0, 0, 0])?;
     let me = high(me as i32)?;
-    if let Some(supervisor) = supervisor() {
-        let supervisor = high(supervisor)?;
+    let supervisor = match supervisor() {
+        Some(supervisor) => high(supervisor)?,
+        None => -1,
+    };
+    if supervisor >= 0 {
         sys::epoll_add(epoll, supervisor, serve::IN | serve::ET, serve::SUPERVISOR)?;
     }
     Ok(Keeper {
         socket,
+        supervisor,
+        door: -1,
+        guest: -1,
+        replay: None,
+        store: crate::store::Store::NONE,
+        last_id: 0,
         epoll,
         me,
         proc,

@@ -1,7 +1,7 @@
-//! The supervisor is gone: kill and remove all that was its own, then end.
+//! The supervisor is gone: kill and remove all that was its own, then end; or go on `alone`, if it wanted that.
 
 use crate::arch::EpollEvent;
-use crate::deadline;
+use crate::{alone, deadline};
 use crate::serve::{Keeper, ROOTS, Root};
 use crate::sys::{self, CStr, P_ALL, WNOHANG, lit};
 use crate::wire::{End, Tree};
@@ -9,11 +9,19 @@ use crate::wire::{End, Tree};
 /// Longest time the keeper waits for what it has killed, in steps of 50 ms of an otherwise idle wait.
 const PATIENCE: u32 = 200;
 
-pub(crate) fn supervisor_gone(keeper: &mut Keeper) -> ! {
+pub(crate) fn supervisor_gone(keeper: &mut Keeper) {
+    if keeper.end == End::Keep && alone::holds_anything(keeper) {
+        return alone::begin(keeper);
+    }
     deadline::holder_gone(keeper);
     if keeper.end == End::Release {
         sys::exit_group(0);
     }
+    deadline::none_left(keeper);
+    remove_everything(keeper)
+}
+
+fn remove_everything(keeper: &mut Keeper) -> ! {
     let mut index = 0;
     while index < ROOTS {
         if let Some(root) = keeper.roots.get(index).copied() {

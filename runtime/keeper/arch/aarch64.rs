@@ -41,6 +41,11 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const LSEEK: usize = 62;
+    pub(crate) const ACCEPT4: usize = 242;
+    pub(crate) const GETSOCKOPT: usize = 209;
+    pub(crate) const SPLICE: usize = 76;
+    pub(crate) const GETUID: usize = 174;
     pub(crate) const SETHOSTNAME: usize = 161;
     pub(crate) const SETDOMAINNAME: usize = 162;
     pub(crate) const EPOLL_CREATE1: usize = 20;

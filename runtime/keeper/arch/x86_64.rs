@@ -41,6 +41,11 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const LSEEK: usize = 8;
+    pub(crate) const ACCEPT4: usize = 288;
+    pub(crate) const GETSOCKOPT: usize = 55;
+    pub(crate) const SPLICE: usize = 275;
+    pub(crate) const GETUID: usize = 102;
     pub(crate) const READ: usize = 0;
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;

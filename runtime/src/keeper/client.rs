@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::conversation::{Answer, Awaited, Held, Shared, Unclaimed, gone};
+use super::conversation::{Answer, Answered, Awaited, Held, Shared, Unclaimed, gone};
 use super::driver::Driver;
 use super::frame::sealed;
 use super::launch::Launched;
@@ -35,6 +35,8 @@ impl std::fmt::Debug for Client {
 /// A process that the keeper has started; it may still fail before its exec.
 #[derive(Debug)]
 pub struct Spawned {
+    /// The number of the request: what a further supervisor finds it under.
+    pub id: u64,
     /// Its process id, for display.
     pub pid: i32,
     /// Its pidfd; the process is killed when nobody claims it.
@@ -47,13 +49,19 @@ impl Client {
     /// Take over the conversation with a keeper that was just started.
     #[must_use]
     pub fn new(launched: Launched) -> (Client, Driver) {
+        Client::joining(launched, 1)
+    }
+
+    /// The same, where requests up to `next` have been made already.
+    pub(super) fn joining(launched: Launched, next: u64) -> (Client, Driver) {
         let shared = Arc::new(Shared {
             socket: launched.socket,
             waiting: Mutex::default(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(next),
             dead: AtomicBool::new(false),
             wake: Notify::new(),
             closing: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
         });
         let driver = Driver { shared: Arc::clone(&shared), keeper: Some(launched.pidfd) };
         (Client { shared }, driver)
@@ -88,9 +96,9 @@ impl Client {
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
         }
-        let (pid, brought) = asked?;
+        let Answered { pid, brought, .. } = asked?;
         tracing::debug!(request = id, pid, "the keeper has started it");
-        Ok(Spawned { pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
+        Ok(Spawned { id, pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 
     async fn ask_spawn(&self, id: u64, plan: &Plan, fds: Vec<OwnedFd>) -> Answer {
@@ -114,8 +122,8 @@ impl Client {
         text.extend_from_slice(gid_map.as_bytes());
         text.push(0);
         let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
-        let (_, brought) = self.ask(head, &text, Vec::new()).await?;
-        expect(brought, Purpose::User)?.claim()
+        let answered = self.ask(head, &text, Vec::new()).await?;
+        expect(answered.brought, Purpose::User)?.claim()
     }
 
     /// Let the keeper do something at a time, or when we go.
@@ -169,17 +177,20 @@ impl Client {
         self.shared.cancel(id, slot);
     }
 
-    fn id(&self) -> u64 {
+    pub(super) fn id(&self) -> u64 {
         self.shared.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tell the keeper what our end means, and where traces go. Not awaited: order on the socket is kept.
+    /// Tell the keeper what our end means, where traces go, and at which listening socket (SOCK_SEQPACKET) the next
+    /// supervisor will come, without which nothing is kept. Not awaited: order on the socket is kept.
     ///
     /// # Errors
     /// The keeper is gone.
-    pub fn hello(&self, end: wire::End, trace: Option<OwnedFd>) -> Result<(), Error> {
+    pub fn hello(&self, end: wire::End, trace: Option<OwnedFd>, door: Option<OwnedFd>) -> Result<(), Error> {
+        self.shared.keeps.store(end == wire::End::Keep, Ordering::Release);
         let head = Message { kind: Ask::Hello as u16, id: self.id(), x: end as u64, ..Message::default() };
-        self.shared.post(head, &[], trace.into_iter().map(|fd| (Purpose::Trace, fd)).collect())
+        let trace = trace.map(|fd| (Purpose::Trace, fd));
+        self.shared.post(head, &[], trace.into_iter().chain(door.map(|fd| (Purpose::Door, fd))).collect())
     }
 
     /// Let the keeper remove `name` below `parent` when we go.
@@ -200,7 +211,7 @@ impl Client {
         self.shared.wake.notify_one();
     }
 
-    async fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Answer {
+    pub(super) async fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Answer {
         let (sender, receiver) = oneshot::channel();
         self.shared.lock().answers.insert(head.id, sender);
         if let Err(error) = self.shared.post(head, body, fds) {

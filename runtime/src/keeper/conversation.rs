@@ -12,8 +12,19 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_FDS, Message, Purpose, Stage, Tell};
 use crate::{Exit, ExitStatus, Rusage};
 
-/// What the keeper answers to one request: a process id, and what it has sent along.
-pub(super) type Answer = Result<(i32, Option<(Purpose, Unclaimed)>), Error>;
+/// What the keeper answers to one request.
+pub(super) type Answer = Result<Answered, Error>;
+
+/// A request that was carried out.
+#[derive(Debug)]
+pub(super) struct Answered {
+    /// The process that was started.
+    pub(super) pid: i32,
+    /// Where it is, for what has a place in the keeper.
+    pub(super) slot: u64,
+    /// What was sent along.
+    pub(super) brought: Option<(Purpose, Unclaimed)>,
+}
 
 /// A descriptor on its way from the keeper to whoever asked for it. Dropped before it is claimed, wherever on that way,
 /// the process behind it is killed: it was started for somebody who has gone. (A socket or a namespace is just closed.)
@@ -71,6 +82,8 @@ pub(super) struct Shared {
     /// The outbox has something, or the client wants the conversation to end.
     pub(super) wake: Notify,
     pub(super) closing: AtomicBool,
+    /// The keeper goes on when the conversation ends.
+    pub(super) keeps: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -118,7 +131,7 @@ impl Shared {
 
     /// Hand one message to whoever waits for it. What came along with one that is not what it says is closed.
     pub(super) fn deliver(self: &Arc<Self>, heard: Heard) {
-        let Heard { message, brought, no_room } = heard;
+        let Heard { message, brought, no_room, .. } = heard;
         let message = &message;
         match Tell::from_u16(message.kind) {
             Some(Tell::Done | Tell::Failed) if brought.is_none() => {
@@ -131,7 +144,7 @@ impl Shared {
                     self.end_unowned(message);
                 }
                 let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
-                self.answer(message.id, Ok((message.pid, brought)));
+                self.answer(message.id, Ok(Answered { pid: message.pid, slot: message.x, brought }));
             }
             Some(Tell::Failed) => {
                 let mut waiting = self.lock();
@@ -156,7 +169,10 @@ impl Shared {
                     held.fired.send_replace(Some(message.errno));
                 }
             }
-            Some(Tell::Ready | Tell::NeedsMaps | Tell::Sent) | None => {
+            Some(
+                Tell::Ready | Tell::NeedsMaps | Tell::Sent | Tell::Child | Tell::Armed | Tell::Stored | Tell::Whole,
+            )
+            | None => {
                 tracing::warn!(kind = message.kind, "the keeper said something unexpected");
             }
         }
@@ -293,7 +309,7 @@ mod tests {
         client.shared.lock().exits.insert(7, Awaited { sender, span: tracing::Span::none() });
         drop(receiver);
         let message = Message { kind: Tell::Failed as u16, id: 7, ..Message::default() };
-        client.shared.deliver(Heard { message, brought: Some(None), no_room: false });
+        client.shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });
         assert!(client.shared.lock().exits.is_empty());
     }
 }

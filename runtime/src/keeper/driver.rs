@@ -24,6 +24,11 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let Some(keeper) = self.keeper.take() else { return };
         self.shared.bury();
+        if self.shared.keeps.load(Ordering::Acquire) {
+            // It goes on, and is somebody else's child as soon as we are gone.
+            let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+            return;
+        }
         let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
         // Without a thread it stays a zombie until this process ends.
         let _ = std::thread::Builder::new().name("orangery-reaper".into()).spawn(move || {
@@ -60,6 +65,11 @@ impl Driver {
         }
         self.shared.bury();
         drop(socket);
+        if self.shared.closing.load(Ordering::Acquire) && self.shared.keeps.load(Ordering::Acquire) {
+            // It goes on.
+            self.keeper = None;
+            return;
+        }
         self.reap(keeper).await;
     }
 

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 
 use crate::error::Error;
-use crate::plan::wire::{MAX_FDS, MESSAGE, Message, Purpose, body_at};
+use crate::plan::wire::{DRAINED, LABEL, MAX_FDS, MESSAGE, Message, Purpose, WITH_ONE, body_at};
 
 /// Descriptors that an answer may bring before the kernel cuts; one is all that is ever right.
 const MOST: usize = 4;
@@ -22,6 +22,8 @@ pub(crate) struct Heard {
     pub(crate) brought: Option<Option<(Purpose, OwnedFd)>>,
     /// There was no room for them here.
     pub(crate) no_room: bool,
+    /// What stands behind head and purposes.
+    pub(crate) body: Vec<u8>,
 }
 
 /// The bytes of a request, and its descriptors in the order of their purposes.
@@ -62,7 +64,7 @@ pub(super) fn transmit(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Resul
 
 /// One message; `None` at the end.
 pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Errno> {
-    let mut buffer = [0; MESSAGE + 8];
+    let mut buffer = [0; WITH_ONE + DRAINED + LABEL];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -85,5 +87,6 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Err
     let brought = purpose.map(|purpose| purpose.zip(fds.pop()));
     // The kernel cuts where our table is full, and where more come than we take.
     let no_room = got.flags.contains(ReturnFlags::CTRUNC) && usize::from(message.fds) <= MOST;
-    Ok(Some(Heard { message, brought, no_room }))
+    let body = bytes.get(body_at(message.fds)..).unwrap_or_default().to_vec();
+    Ok(Some(Heard { message, brought, no_room, body }))
 }

@@ -1,18 +1,24 @@
 //! Our side of the keeper: start it, speak to it, exits from it, its death. The program itself is in
 //! `runtime/keeper/`.
 
+mod adopt;
 mod client;
 mod conversation;
+mod door;
 mod driver;
 mod frame;
 mod launch;
 mod lease;
 pub mod maps;
+mod store;
 
+pub use adopt::{Child, Found, adopt};
 pub(crate) use client::expect;
 pub use client::{Client, Spawned};
 pub use conversation::Unclaimed;
+pub use door::listen;
 pub use driver::Driver;
 pub(crate) use frame::receive;
 pub use launch::{Launched, launch};
 pub use lease::{Deadline, Lease, Lever};
+pub use store::{Holding, Kept, Stored};

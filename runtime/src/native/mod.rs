@@ -56,8 +56,11 @@ pub enum End {
     /// for a command line that makes a container and goes. Dropping a [`Container`] does nothing then; deleting one
     /// removes it. Their range of ids is free for others as soon as we are gone.
     Release,
-    /// The keeper goes on without us and waits for the next supervisor. Refused for now: it needs records on disk and
-    /// durable logs.
+    /// They live on, and the keeper goes on without us: it records how processes end, carries out deadlines, empties what
+    /// was [stored](keeper::Client::store) with a log, and waits behind [`Options::door`] for whoever
+    /// [adopts](keeper::adopt()) it. With nothing to hold it removes everything and ends. Dropping a [`Container`] does
+    /// nothing then; deleting one removes it. What the next supervisor needs to know beside that is for its user to write
+    /// down. Their range of ids is free for others as soon as we are gone.
     Keep,
 }
 
@@ -75,6 +78,9 @@ pub struct Options {
     pub no_cgroups: bool,
     /// What our end means.
     pub end: End,
+    /// Where the next supervisor comes, with [`End::Keep`]: the path of a socket in a directory that only this user can
+    /// enter. One that nobody listens at any more is replaced.
+    pub door: Option<PathBuf>,
     /// Where to fail: for tests of the clean-up.
     pub faults: Faults,
 }
@@ -138,15 +144,12 @@ impl NativeRuntime {
     /// # Errors
     /// The keeper does not start, the state directory or the configured cgroup cannot be used.
     pub fn start(options: Options) -> Result<(NativeRuntime, Driver), Error> {
-        let end = match options.end {
-            End::Kill => wire::End::Kill,
-            End::Release => wire::End::Release,
-            End::Keep => {
-                let what = "the keeper cannot go on without its supervisor yet";
-                return Err(Error::new(ErrorKind::Unsupported, what)
-                    .with_field("end")
-                    .with_hint("durable containers need records and logs on disk, which are not built yet"));
-            }
+        let (end, door) = match (options.end, &options.door) {
+            (End::Kill, None) => (wire::End::Kill, None),
+            (End::Release, None) => (wire::End::Release, None),
+            (End::Keep, Some(path)) => (wire::End::Keep, Some(keeper::listen(path)?)),
+            (End::Keep, None) => return Err(Error::invalid("door", "the next supervisor needs a place to come to")),
+            (_, Some(_)) => return Err(Error::invalid("door", "it is for containers that are kept (end)")),
         };
         let mut instance = Instance::create(options.state_dir.as_deref())?;
         instance.sweep_dead();
@@ -159,7 +162,7 @@ impl NativeRuntime {
         let (privileged, enters_pidns, keeper_pid) = (launched.privileged, launched.enters_pidns, launched.pid);
         let subordinate = launched.range;
         let (client, driver) = Client::new(launched);
-        client.hello(end, trace_fd()?)?;
+        client.hello(end, trace_fd()?, door)?;
         register(&client, &cgroups, &instance)?;
         let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base()))?) } else { None };
         let (sender, janitor) = Janitor::new();
@@ -182,7 +185,7 @@ impl NativeRuntime {
             janitor: sender,
             instance: Mutex::new(Some(instance)),
             faults: options.faults,
-            releases: options.end == End::Release,
+            releases: options.end != End::Kill,
             names: janitor::Names::default(),
             userns: Mutex::default(),
         };
@@ -195,6 +198,12 @@ impl NativeRuntime {
     /// Every refusal of the spec.
     pub fn plan(&self, spec: ContainerSpec, main: ProcessSpec) -> Result<(Plan, Option<Plan>), Errors> {
         create::dry(&self.inner, spec, main)
+    }
+
+    /// The conversation with the keeper: for what is to be stored there.
+    #[must_use]
+    pub fn keeper(&self) -> &Client {
+        &self.inner.keeper
     }
 
     /// Process id of the keeper, for display.

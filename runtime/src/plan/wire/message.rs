@@ -19,6 +19,15 @@ pub const MAX_LEASES: u32 = 16_384;
 /// Bytes that a deadline writes at the most.
 pub const LEASE_BYTES: usize = 64;
 
+/// Flag of [`Ask::Store`]: in place of what slot `x` holds.
+pub const REPLACE: u16 = 4;
+/// Things that a keeper stores at the most; one more is refused with ENOSPC.
+pub const MAX_STORED: u32 = 65_536;
+/// Bytes of the label of something that is stored, at the most.
+pub const LABEL: usize = 64;
+/// What stands before the label in [`Tell::Stored`]: see [`Drained`].
+pub const DRAINED: usize = 32;
+
 /// What the supervisor asks of the keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -41,6 +50,13 @@ pub enum Ask {
     Cancel = 8,
     /// Kill the process that request `id` has started: its pidfd did not arrive. There is no answer but its exit.
     Kill = 9,
+    /// Hold a descriptor for the supervisor that comes after this one, with a label (behind the head) that means something
+    /// to supervisors only. A pipe may come with the file of a log: from the moment that there is no supervisor, and until
+    /// the next one is there, the keeper empties the pipe into it, up to a file size of `y` bytes, and away after that. The
+    /// answer says in `x` which slot it has.
+    Store = 10,
+    /// Close what `id` has stored in slot `x`. There is no answer.
+    Discard = 11,
 }
 
 impl Ask {
@@ -56,6 +72,8 @@ impl Ask {
             7 => Ask::Arm,
             8 => Ask::Cancel,
             9 => Ask::Kill,
+            10 => Ask::Store,
+            11 => Ask::Discard,
             _ => return None,
         })
     }
@@ -65,7 +83,8 @@ impl Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Tell {
-    /// The keeper is ready; `x` is 1 when it can enter pid namespaces itself.
+    /// The keeper is ready; `x` is 1 when it can enter pid namespaces itself. To a further supervisor it brings the
+    /// keeper's own pidfd, and what it holds follows.
     Ready = 1,
     /// The request succeeded; `pid` is the process, descriptors come along.
     Done = 2,
@@ -79,6 +98,15 @@ pub enum Tell {
     Fired = 6,
     /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for.
     Sent = 7,
+    /// To a further supervisor: request `id` of an earlier one has started this process, `pid`. Its exit may follow.
+    Child = 8,
+    /// To a further supervisor: what request `id` has armed waits in slot `x` for the time `y`.
+    Armed = 9,
+    /// To a further supervisor: what request `id` has stored in slot `x`, with [`Drained`] and the label behind the head.
+    Stored = 10,
+    /// To a further supervisor: that was all; `x` is the largest `id` that an earlier one has used. From here on it is as
+    /// with the first.
+    Whole = 11,
 }
 
 impl Tell {
@@ -93,6 +121,10 @@ impl Tell {
             5 => Tell::NeedsMaps,
             6 => Tell::Fired,
             7 => Tell::Sent,
+            8 => Tell::Child,
+            9 => Tell::Armed,
+            10 => Tell::Stored,
+            11 => Tell::Whole,
             _ => return None,
         })
     }
@@ -104,7 +136,7 @@ impl Tell {
 pub enum End {
     /// Kill and remove everything (embedded mode).
     Kill = 0,
-    /// Go on without it (durable mode, a later issue; refused today).
+    /// Go on without it, and wait at the door that came with [`Ask::Hello`] for the next one; with nothing to hold, end.
     Keep = 1,
     /// Exit and kill nothing: the children fall to the next subreaper (OCI).
     Release = 2,
@@ -215,7 +247,7 @@ impl Stage {
 pub struct Message {
     /// [`Ask`] or [`Tell`].
     pub kind: u16,
-    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`].
+    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`]; bit 2: [`REPLACE`].
     pub flags: u16,
     /// How many descriptors come with it; their purposes stand behind the head.
     pub fds: u16,
@@ -231,6 +263,48 @@ pub struct Message {
     pub y: u64,
     /// How a process ended.
     pub exit: ExitRecord,
+}
+
+/// What a keeper without a supervisor has done with one pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// CLOCK_MONOTONIC in nanoseconds when it began: what it has put into the log was read later.
+    pub since_ns: u64,
+    /// Bytes that it has put into the log, the last ones there.
+    pub logged: u64,
+    /// Bytes after those that are gone: the log took no more.
+    pub lost: u64,
+    /// Why not; ENOSPC as well where the largest size was reached, 0 where nothing was lost.
+    pub errno: i32,
+    /// The pipe has ended.
+    pub ended: bool,
+}
+
+impl Drained {
+    /// As it travels.
+    #[must_use]
+    pub fn encode(&self) -> [u8; DRAINED] {
+        let mut out = [0; DRAINED];
+        let flags = u64::from(self.errno.unsigned_abs()) | if self.ended { 1 << 32 } else { 0 };
+        let words = [self.since_ns, self.logged, self.lost, flags];
+        for (to, from) in out.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())) {
+            *to = from;
+        }
+        out
+    }
+
+    /// `None` for what is too short.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Drained> {
+        let flags = u64_at(bytes, 24)?;
+        Some(Drained {
+            since_ns: u64_at(bytes, 0)?,
+            logged: u64_at(bytes, 8)?,
+            lost: u64_at(bytes, 16)?,
+            errno: (flags & 0xffff_ffff) as i32,
+            ended: flags >> 32 & 1 == 1,
+        })
+    }
 }
 
 /// How a process ended, as its parent saw it: the only source of rusage.

@@ -79,6 +79,10 @@ purposes! {
     Mount = 23, "mount namespace";
     /// Cgroup namespace.
     CgroupNamespace = 24, "cgroup namespace";
+    /// Listening socket at which the next supervisor comes.
+    Door = 25, "door";
+    /// File that a pipe is emptied into.
+    Log = 26, "log";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -112,13 +116,20 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
     };
     let only = |purpose: Purpose| others.len() == 1 && others.first() == Some(&(purpose as u8));
     match ask {
-        Ask::Hello => others.is_empty() || only(Purpose::Trace),
+        Ask::Hello => {
+            let both = [Purpose::Trace as u8, Purpose::Door as u8];
+            others.is_empty() || only(Purpose::Trace) || only(Purpose::Door) || others == both
+        }
+        Ask::Store => {
+            let both = [Purpose::Stdio as u8, Purpose::Log as u8];
+            only(Purpose::Stdio) || only(Purpose::PtyMaster) || others == both
+        }
         Ask::Register => only(Purpose::TreeRoot),
         Ask::Arm => {
             let both = [Purpose::Pidfd as u8, Purpose::Control as u8];
             only(Purpose::Pidfd) || only(Purpose::Control) || others == both
         }
-        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill => others.is_empty(),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
@@ -151,6 +162,8 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Socket
         | Purpose::Control
         | Purpose::PtyMaster
+        | Purpose::Door
+        | Purpose::Log
         | Purpose::Listener => false,
     }
 }
@@ -174,7 +187,9 @@ impl Message {
         let purpose = Purpose::from_u8(*number)?;
         let may = match Tell::from_u16(self.kind) {
             Some(Tell::Done) => matches!(purpose, Purpose::Pidfd | Purpose::User),
+            Some(Tell::Ready | Tell::Child) => purpose == Purpose::Pidfd,
             Some(Tell::Sent) => matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener),
+            Some(Tell::Stored) => matches!(purpose, Purpose::Stdio | Purpose::PtyMaster),
             _ => false,
         };
         if may && more.is_empty() { Some(Some(purpose)) } else { None }
