@@ -16,7 +16,7 @@
 //! | [`PumpRead`](Site::PumpRead) | the bytes wait, and what is behind them | the read fails and the stream ends as failed | of that task: killed, the exit is lost | the bytes are lost, a gap says so ([`GapCause::Injected`](crate::stream::GapCause::Injected)) | |
 //! | [`PumpWrite`](Site::PumpWrite) | as above | | as above | as above | |
 //! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
-//! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
+//! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
 //!
@@ -67,6 +67,9 @@ pub enum Site {
     ManagerMessage(&'static str),
     /// A service's actor has a message of this name: `start`, `stop`, `news`, `close`.
     ServiceMessage(&'static str),
+    /// A group's actor has a message of this name: `start`, `stop`, `news`, `close`. Its name, below those of the groups that it is
+    /// in, stands where a container's id does.
+    GroupMessage(&'static str),
     /// A container actor has a message of this name: `exec`, `pause`, `socket`, `update`, `stats`, `removed`.
     ContainerMessage(&'static str),
     /// A process actor has a message of this name: `signal`, `stop`, `exited`.
@@ -154,6 +157,7 @@ impl Site {
             (
                 Self::ManagerMessage(name)
                 | Self::ServiceMessage(name)
+                | Self::GroupMessage(name)
                 | Self::ContainerMessage(name)
                 | Self::ProcessMessage(name),
                 fault,

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod events;
+mod groups;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod services;
@@ -66,6 +67,7 @@ struct Inner {
     admission: Admission,
     faults: Faults,
     feed: Feed,
+    groups: groups::Groups,
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
     native: Option<NativeRuntime>,
@@ -229,6 +231,7 @@ impl SupervisorBuilder {
             admission: Admission::new(self.budgets),
             faults: self.faults,
             feed,
+            groups: groups::Groups::default(),
             stop,
             ended,
             native,

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use orangery::events::{Item, Kind, Since};
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::restart::GiveUp;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
 use orangery::{
@@ -25,10 +28,24 @@ struct Stage {
     read: usize,
 }
 
+/// Panics over the nth message of this name to the actor of this group.
+struct PanicAt(&'static str, &'static str, u64);
+
+impl FaultPolicy for PanicAt {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        let hit = at.site == Site::GroupMessage(self.1) && at.container == self.0 && at.count == self.2;
+        if hit { Fault::Panic } else { Fault::Continue }
+    }
+}
+
 impl Stage {
     fn set() -> Self {
+        Self::faulty(|builder| builder)
+    }
+
+    fn faulty(set: impl FnOnce(orangery::SupervisorBuilder) -> orangery::SupervisorBuilder) -> Self {
         let (clock, fake) = (VirtualClock::default(), FakeRuntime::default());
-        let builder = Supervisor::builder().shards(1).clock(&clock);
+        let builder = set(Supervisor::builder().shards(1).clock(&clock));
         let supervisor = builder.build_on(Arc::new(fake.clone())).unwrap();
         Self { clock, fake, supervisor, alive: BTreeMap::new(), read: 0 }
     }
@@ -302,4 +319,133 @@ async fn the_end_of_the_supervisor_is_its_end() {
     assert!(group.wait().await.is_ok());
     assert!(group.start().await.is_err());
     assert_eq!(stage.fake.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_detached_one_lives_on_and_is_found_by_its_name() {
+    let mut stage = Stage::set();
+    let inner = Group::builder("inner").service("x", stage.command());
+    let builder = stage.three(Strategy::OneForOne).group(inner);
+    let group = builder.clone().start(&stage.supervisor).await.unwrap();
+    stage.until("start g.inner.x").await;
+    let taken = builder.clone().start(&stage.supervisor).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Exists);
+    group.detach();
+    assert!(stage.supervisor.group("nobody").is_none());
+    for name in ["g", "g.inner"] {
+        let again = stage.supervisor.group(name).unwrap();
+        assert_eq!(again.state(), ServiceState::Running);
+    }
+    assert_eq!(stage.fake.alive(), 4);
+    let again = stage.supervisor.group("g").unwrap();
+    again.kill();
+    stage.alive.clear();
+    assert_eq!(again.wait().await.unwrap().state, ServiceState::Stopped);
+    again.start().await.unwrap();
+    drop(again);
+    // Its end is the supervisor's.
+    stage.until("start g.inner.x").await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_name_is_free_when_its_group_has_gone() {
+    let mut stage = Stage::set();
+    for _ in 0..3 {
+        let group = Group::builder("g").service("a", stage.supervisor.command("prog")).start(&stage.supervisor).await;
+        let group = group.unwrap();
+        stage.until("start g.a").await;
+        drop(group);
+        assert!(stage.supervisor.group("g").is_none());
+        stage.alive.clear();
+        stage.until("delete g.a").await;
+        while stage.supervisor.services().await.unwrap().len() + stage.supervisor.list().await.unwrap().len() > 0 {}
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn its_changes_come_in_order_to_readers_and_to_the_feed() {
+    let mut stage = Stage::set();
+    let mut events = stage.supervisor.events(Since::Oldest);
+    let once =
+        stage.supervisor.command("prog").restart(Restart::never().class(ExitClass::Code(1), Treatment::Permanent));
+    let builder = Group::builder("g").service("a", once);
+    let group = builder.start(&stage.supervisor).await.unwrap();
+    let mut changes = group.changes();
+    stage.until("start g.a").await;
+    stage.ends("g.a", 1);
+    let failed = changes.next().await.unwrap();
+    assert_eq!((failed.id.as_str(), failed.number, failed.generation), ("g", 3, 1));
+    assert_eq!((failed.state, failed.give_up), (ServiceState::Failed, Some(GiveUp::Permanent)));
+    drop(group);
+    assert!(changes.next().await.is_none_or(|change| change.state.is_settled()));
+    let mut states = Vec::new();
+    while states.last() != Some(&ServiceState::Failed) {
+        let Some(Item::Event(event)) = events.recv().await else { continue };
+        if let Kind::GroupChanged { state, .. } = event.kind {
+            assert_eq!(event.container.as_deref(), Some("g"));
+            states.push(state);
+        }
+    }
+    assert_eq!(states, [ServiceState::Starting, ServiceState::Running, ServiceState::Failed]);
+    stage.end().await;
+}
+
+/// A panic over a request is told to who asked; one over news is not even noticed. The members are the same ones after it.
+#[tokio::test]
+async fn its_actor_panics_at_each_message_and_goes_on() {
+    for (message, count) in
+        [("start", 0), ("stop", 0), ("news", 0), ("news", 1), ("news", 2), ("news", 5), ("close", 0)]
+    {
+        let mut stage = Stage::faulty(|it| it.fault_policy(Arc::new(PanicAt("g", message, count))));
+        let started = stage.three(Strategy::OneForAll).start(&stage.supervisor).await;
+        if message == "start" {
+            assert_eq!(started.unwrap_err().kind(), ErrorKind::SupervisorFault);
+            assert_eq!(stage.fake.log(), [""; 0]);
+            stage.end().await;
+            continue;
+        }
+        let group = started.unwrap();
+        stage.until("start g.c").await;
+        stage.ends("g.b", 1);
+        stage.obeys("g.c").await;
+        stage.obeys("g.a").await;
+        waits(&group, "b").await;
+        stage.clock.advance(SECOND).await;
+        stage.until("start g.c").await;
+        if message == "stop" {
+            let lost = group.stop(15, HOUR).await.unwrap_err();
+            assert_eq!((lost.kind(), group.state()), (ErrorKind::SupervisorFault, ServiceState::Running));
+        }
+        let stopping = tokio::spawn(group.stop(15, HOUR));
+        for id in ["g.c", "g.b", "g.a"] {
+            stage.obeys(id).await;
+        }
+        stopping.await.unwrap().unwrap();
+        drop(group);
+        while stage.supervisor.group("g").is_some() {}
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_actor_takes_its_members_along() {
+    struct Always;
+    impl FaultPolicy for Always {
+        fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+            if at.site == Site::GroupMessage("stop") { Fault::Panic } else { Fault::Continue }
+        }
+    }
+    let mut stage = Stage::faulty(|it| it.fault_policy(Arc::new(Always)));
+    let group = stage.three(Strategy::OneForOne).start(&stage.supervisor).await.unwrap();
+    stage.until("start g.c").await;
+    for _ in 0..6 {
+        assert!(group.stop(15, HOUR).await.is_err());
+    }
+    stage.alive.clear();
+    stage.fake.empty().await;
+    let failed = group.wait().await.unwrap();
+    assert_eq!((failed.state, failed.give_up), (ServiceState::Failed, Some(GiveUp::SupervisorFault)));
+    stage.end().await;
 }

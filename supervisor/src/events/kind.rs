@@ -106,9 +106,21 @@ pub enum Kind {
         /// Why, when it is `failed`.
         give_up: Option<GiveUp>,
     },
+    /// As [`Kind::ServiceChanged`], of a group as a whole: its name, below those of the groups that it is in, stands where a
+    /// container's does, and the number of its starts where the incarnation does.
+    GroupChanged {
+        /// From now on.
+        state: ServiceState,
+        /// How many restarts there were so far.
+        restarts: u64,
+        /// Until the next start, in milliseconds, when it is `back_off`.
+        delay_ms: Option<u64>,
+        /// Why, when it is `failed`.
+        give_up: Option<GiveUp>,
+    },
     /// An actor of ours panicked.
     ActorPanicked {
-        /// `manager`, `service`, `container` or `process`.
+        /// `manager`, `service`, `group`, `container` or `process`.
         actor: String,
         /// It goes on with the message in hand lost; else its budget is spent and what it was responsible for is killed.
         restarted: bool,
@@ -167,6 +179,7 @@ impl Kind {
             Self::LeakedWriters => "leaked_writers",
             Self::PropertyChanged { .. } => "property_changed",
             Self::ServiceChanged { .. } => "service_changed",
+            Self::GroupChanged { .. } => "group_changed",
             Self::ActorPanicked { .. } => "actor_panicked",
             Self::KeeperLost => "keeper_lost",
             Self::Unknown => "unknown",

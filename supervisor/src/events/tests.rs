@@ -141,6 +141,7 @@ fn every_kind() -> Vec<Kind> {
             delay_ms: Some(100),
             give_up: Some(crate::restart::GiveUp::WindowSpent),
         },
+        Kind::GroupChanged { state: crate::ServiceState::Running, restarts: 0, delay_ms: None, give_up: None },
         Kind::ActorPanicked { actor: "process".into(), restarted: true },
         Kind::KeeperLost,
         Kind::Unknown,

@@ -23,6 +23,8 @@ fn the_table() {
         (Site::ManagerMessage("gone"), "cd-p--"),
         (Site::ServiceMessage("stop"), "cd-pl-"),
         (Site::ServiceMessage("news"), "cd-p--"),
+        (Site::GroupMessage("stop"), "cd-pl-"),
+        (Site::GroupMessage("news"), "cd-p--"),
         (Site::ContainerMessage("pause"), "cd-pl-"),
         (Site::ContainerMessage("removed"), "cd-p--"),
         (Site::ProcessMessage("signal"), "cd-pl-"),

@@ -147,7 +147,7 @@ impl GroupBuilder {
                 made.push((said.name.clone(), member));
             }
             let members = Members::new(strategy, after.unwrap_or_default(), temporary);
-            Ok(run::begin(&supervisor, Order { name, members, made, restart, ladder, held }))
+            run::begin(&supervisor, Order { path, name, members, made, restart, ladder, held }).await
         })
     }
 }

@@ -3,55 +3,33 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix::Addr;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use super::actor::{Ask, GroupActor};
 use super::builder::GroupBuilder;
 use super::member::Member;
+use super::slot::{GroupSlot, OwnedGroup};
 use crate::error::{Error, ErrorKind};
 use crate::service::state::ServiceState;
-use crate::service::{Service, ServiceInspect, Status, until};
+use crate::service::{Service, ServiceChanges, ServiceInspect, Status, until};
 
 /// Services, and groups of them, that are started, stopped and restarted together.
 ///
-/// Clones are the same group. When the last one is dropped all of it is killed and removed, without blocking.
+/// Clones are the same group, and so are handles from [`Supervisor::group`](crate::Supervisor::group). When the last of all of
+/// them is dropped all of it is killed and removed, without blocking, unless [`Group::detach`] was called on any of them.
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Owner>,
 }
 
-/// What is wanted of a group's task; each who asks waits for the answer.
-pub(super) enum Ask {
-    Start(oneshot::Sender<Result<(), Error>>),
-    Stop { signal: i32, grace: Duration, reply: oneshot::Sender<()> },
-}
-
-/// What is shared by its handles and its task.
-pub(super) struct Shared {
-    pub(super) name: String,
-    pub(super) members: Vec<(String, Member)>,
-    pub(super) status: watch::Sender<Status>,
-}
-
 struct Owner {
-    shared: Arc<Shared>,
-    asks: mpsc::UnboundedSender<Ask>,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // The task sees that nobody can ask any more, and ends.
-        self.shared.kill();
-    }
-}
-
-impl Shared {
-    /// Kill what runs of each member.
-    pub(super) fn kill(&self) {
-        self.members.iter().for_each(|(_, member)| member.kill());
-    }
+    slot: OwnedGroup,
+    actor: Addr<GroupActor>,
 }
 
 impl fmt::Debug for Group {
@@ -105,44 +83,56 @@ impl Group {
         GroupBuilder::new(name.into())
     }
 
-    pub(super) fn new(shared: Arc<Shared>, asks: mpsc::UnboundedSender<Ask>) -> Self {
-        Self { inner: Arc::new(Owner { shared, asks }) }
+    /// `None`: it is not on its thread yet.
+    pub(super) fn attach(slot: OwnedGroup) -> Option<Self> {
+        let actor = slot.actor.get()?.clone();
+        Some(Self { inner: Arc::new(Owner { slot, actor }) })
+    }
+
+    /// Another handle of what is there.
+    pub(crate) fn again(slot: &Arc<GroupSlot>) -> Option<Self> {
+        Self::attach(OwnedGroup::new(slot))
+    }
+
+    /// Why an answer did not come.
+    fn lost(slot: &GroupSlot) -> Error {
+        if slot.is_over() { Error::new(ErrorKind::State, "the group is gone") } else { Error::lost_request() }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Status> {
-        self.inner.shared.status.subscribe()
+        self.inner.slot.watch()
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.shared.name
+        &self.inner.slot.name
     }
 
     /// Where it is as a whole. It is [`ServiceState::Running`] once all members are ready, and stays so while some of them
     /// are restarted.
     #[must_use]
     pub fn state(&self) -> ServiceState {
-        self.inner.shared.status.borrow().state
+        self.inner.slot.status().state
     }
 
     /// As it is now.
     #[must_use]
     pub fn inspect(&self) -> GroupInspect {
-        let members = self.inner.shared.members.iter().map(|(name, member)| {
+        let members = self.inner.slot.members.iter().map(|(name, member)| {
             let now = match member {
                 Member::Service(service) => MemberInspect::Service(service.inspect()),
                 Member::Group(group) => MemberInspect::Group(group.inspect()),
             };
             (name.clone(), now)
         });
-        GroupInspect { whole: self.inner.shared.status.borrow().inspect(self.name()), members: members.collect() }
+        GroupInspect { whole: self.inner.slot.status().inspect(self.name()), members: members.collect() }
     }
 
     /// The member of this name that is a service.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<Service> {
-        self.inner.shared.members.iter().find_map(|(known, member)| match member {
+        self.inner.slot.members.iter().find_map(|(known, member)| match member {
             Member::Service(service) if known == name => Some(service.clone()),
             _ => None,
         })
@@ -151,7 +141,7 @@ impl Group {
     /// The member of this name that is a group.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<Self> {
-        self.inner.shared.members.iter().find_map(|(known, member)| match member {
+        self.inner.slot.members.iter().find_map(|(known, member)| match member {
             Member::Group(group) if known == name => Some(group.clone()),
             _ => None,
         })
@@ -193,21 +183,24 @@ impl Group {
     /// are ready.
     ///
     /// # Errors
-    /// Why it has failed. [`ErrorKind::State`] while it is being stopped.
+    /// Why it has failed. [`ErrorKind::State`] while it is being stopped; [`ErrorKind::SupervisorFault`] when its actor failed
+    /// with the request in hand.
     ///
     /// # Cancel safety
     /// Asked for when called: it goes on when the future is dropped.
     pub fn start(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inner.asks.send(Ask::Start(reply));
-        async move { answer.await.map_err(|_| Error::new(ErrorKind::State, "the group is gone"))? }
+        self.inner.actor.do_send(Ask::Start(reply));
+        let slot = Arc::clone(&self.inner.slot);
+        async move { answer.await.map_err(|_| Self::lost(&slot))? }
     }
 
     /// Stop all members in reverse order, each as [`Service::stop`] does and when those that come after it are gone. Comes
     /// back when nothing runs.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] when the group is gone.
+    /// [`ErrorKind::State`] when the group is gone; [`ErrorKind::SupervisorFault`] when its actor failed with the request in
+    /// hand.
     ///
     /// # Cancel safety
     /// As for [`Group::start`].
@@ -217,13 +210,26 @@ impl Group {
         grace: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inner.asks.send(Ask::Stop { signal, grace, reply });
-        async move { answer.await.map_err(|_| Error::new(ErrorKind::State, "the group is gone")) }
+        self.inner.actor.do_send(Ask::Stop { signal, grace, reply });
+        let slot = Arc::clone(&self.inner.slot);
+        async move { answer.await.map_err(|_| Self::lost(&slot)) }
     }
 
     /// Kill all members now and at once, and start nothing any more until somebody does. Passes no mailbox and never blocks.
     pub fn kill(&self) {
         drop(self.stop(9, Duration::ZERO));
-        self.inner.shared.kill();
+        self.inner.slot.kill();
+    }
+
+    /// Every change of its state as a whole from now on, in order; as for [`Service::changes`]. Those of its members are their
+    /// own.
+    pub fn changes(&self) -> ServiceChanges {
+        ServiceChanges::new(self.inner.slot.changes())
+    }
+
+    /// Let it live when all handles are gone, for good; it ends when it is stopped, and with the supervisor.
+    /// [`Supervisor::group`](crate::Supervisor::group) gives a handle of it again.
+    pub fn detach(self) {
+        self.inner.slot.detached.store(true, Ordering::Release);
     }
 }

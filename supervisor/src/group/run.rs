@@ -1,14 +1,16 @@
-//! A group's task: hears of the members, asks the tables, does what they say.
+//! What a group's actor does: hears of the members, asks the tables, does what they say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::handle::{Ask, Group, Shared};
+use super::actor::{Ask, GroupActor};
+use super::handle::Group;
 use super::member::{Member, news};
+use super::slot::{GroupSlot, OwnedGroup};
 use super::state::{Action, Members, News, Whole};
 use crate::error::{Error, ErrorKind};
 use crate::report::unix_ms;
@@ -22,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A group to be.
 pub(super) struct Order {
+    /// Its name below those of the groups that it is in.
+    pub(super) path: String,
     pub(super) name: String,
     pub(super) members: Members,
     pub(super) made: Vec<(String, Member)>,
@@ -31,29 +35,38 @@ pub(super) struct Order {
     pub(super) held: bool,
 }
 
-/// Its task begins; nothing is started yet.
-pub(super) fn begin(supervisor: &Supervisor, order: Order) -> Group {
-    let Order { name, members, made, restart, ladder, held } = order;
+/// Its actor begins; nothing is started yet.
+///
+/// # Errors
+/// A group of that name is there, or the supervisor is shut down.
+pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group, Error> {
+    let Order { path, name, members, made, restart, ladder, held } = order;
     let watched = |member: &Member| Watched { status: member.watch(), from: 0, heard: None, in_generation: 0 };
-    let watched = made.iter().map(|(_, member)| watched(member)).collect();
-    let shared = Arc::new(Shared { name, members: made, status: watch::Sender::new(Status::new()) });
-    let (sender, asks) = mpsc::unbounded_channel();
-    let budget = Budget::new(restart, supervisor.seed());
-    let task = Task {
-        shared: Arc::clone(&shared),
+    let watched: Vec<_> = made.iter().map(|(_, member)| watched(member)).collect();
+    let hears: Vec<_> = made.iter().map(|(_, member)| member.watch()).collect();
+    // Dropped on the way, it is the last handle that is dropped.
+    let slot = OwnedGroup::new(&supervisor.enroll(GroupSlot::new(path, name, made, supervisor.voice()))?);
+    let run = Run {
+        slot: Arc::clone(&slot),
         members,
         watched,
-        budget,
+        budget: Budget::new(restart, supervisor.seed()),
         ladder,
         held,
-        asks,
         began: Instant::now(),
         since: Instant::now(),
         starting: Vec::new(),
         stopping: Vec::new(),
     };
-    supervisor.spawn(task.run());
-    Group::new(shared, sender)
+    let actor = GroupActor::new(run, supervisor.faults_of(&slot.path));
+    let for_actor = Arc::clone(&slot);
+    let (reply, begun) = oneshot::channel();
+    supervisor.spawn(async move {
+        for_actor.begin(actor, hears);
+        let _ = reply.send(());
+    });
+    begun.await.map_err(|_| Error::shut_down())?;
+    Group::attach(slot).ok_or_else(Error::shut_down)
 }
 
 /// A member as its group hears of it.
@@ -67,21 +80,14 @@ struct Watched {
     in_generation: u32,
 }
 
-/// Why the task goes on.
-enum Woken {
-    Asked(Option<Ask>),
-    Changed,
-    Delayed,
-}
-
-struct Task {
-    shared: Arc<Shared>,
+/// Everything that a group's actor has. It survives a panic of a handler.
+pub(super) struct Run {
+    pub(super) slot: Arc<GroupSlot>,
     members: Members,
     watched: Vec<Watched>,
     budget: Budget,
     ladder: (i32, Duration),
     held: bool,
-    asks: mpsc::UnboundedReceiver<Ask>,
     began: Instant,
     /// Since when this incarnation is ready, or was begun.
     since: Instant,
@@ -89,49 +95,23 @@ struct Task {
     stopping: Vec<oneshot::Sender<()>>,
 }
 
-/// However the task ends: nothing runs without it, and nobody waits for ever.
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.shared.kill();
-        self.shared.status.send_modify(|status| {
-            if !status.state.is_settled() {
-                (status.state, status.give_up) = (ServiceState::Failed, Some(GiveUp::SupervisorFault));
-            }
-            status.closed = true;
-        });
+impl Run {
+    /// Hear of the members and do what follows from it.
+    pub(super) fn go_on(&mut self) {
+        self.look();
+        while self.act() {}
     }
-}
 
-impl Task {
-    async fn run(mut self) {
-        loop {
-            let delay = self.status().delay.filter(|delay| !delay.shown.due).map(|delay| delay.until);
-            let changed = self.watched.iter_mut().map(|member| Box::pin(member.status.changed()));
-            let changed = futures_util::future::select_all(changed);
-            let woken = tokio::select! {
-                // Before what it brings about is heard.
-                biased;
-                ask = self.asks.recv() => Woken::Asked(ask),
-                _ = changed => Woken::Changed,
-                () = at(delay) => Woken::Delayed,
-            };
-            match woken {
-                // The last handle has gone.
-                Woken::Asked(None) => return,
-                Woken::Asked(Some(ask)) => self.asked(ask),
-                Woken::Changed => {}
-                Woken::Delayed => self.delay_over(),
-            }
-            self.look();
-            while self.act() {}
-        }
+    /// When its delay is over, where one is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.status().delay.filter(|delay| !delay.shown.due).map(|delay| delay.until)
     }
 
     fn status(&self) -> Status {
-        self.shared.status.borrow().clone()
+        self.slot.status()
     }
 
-    fn asked(&mut self, ask: Ask) {
+    pub(super) fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Start(reply) => {
                 if self.status().state.is_settled() {
@@ -153,7 +133,7 @@ impl Task {
     /// One step of the table of the whole.
     fn step(&mut self, input: Input) -> Effect {
         let (after, effect) = next(self.status().state, input);
-        tracing::debug!(group = %self.shared.name, ?input, ?after, "group");
+        tracing::debug!(group = %self.slot.name, ?input, ?after, "group");
         let give_up = match (input, after) {
             (Input::Died(Decision::Escalate(why)), ServiceState::Failed) if effect == Effect::Settled => Some(why),
             _ => None,
@@ -161,7 +141,7 @@ impl Task {
         match effect {
             Effect::Wait(delay) => self.wait(delay),
             Effect::Ignore(_) | Effect::Refuse(_) => {}
-            _ => self.shared.status.send_modify(|status| {
+            _ => self.slot.publish(|status| {
                 status.state = after;
                 status.delay = None;
                 status.give_up = give_up.or(status.give_up);
@@ -189,14 +169,14 @@ impl Task {
         let delay = delay.min(LONGEST);
         let shown = BackOff { delay, until_ms: unix_ms(SystemTime::now() + delay), due: false };
         let delay = Delay { shown, until: Instant::now() + delay };
-        self.shared.status.send_modify(|status| {
+        self.slot.publish(|status| {
             (status.state, status.delay) = (ServiceState::BackOff, Some(delay));
         });
     }
 
-    fn delay_over(&mut self) {
+    pub(super) fn delay_over(&mut self) {
         if self.held {
-            self.shared.status.send_modify(|status| {
+            self.slot.publish(|status| {
                 if let Some(delay) = &mut status.delay {
                     delay.shown.due = true;
                 }
@@ -251,7 +231,7 @@ impl Task {
 
     fn start(&mut self, index: usize) {
         let generation = self.status().generation;
-        let (Some(watched), Some((_, member))) = (self.watched.get_mut(index), self.shared.members.get(index)) else {
+        let (Some(watched), Some((_, member))) = (self.watched.get_mut(index), self.slot.members.get(index)) else {
             return;
         };
         watched.from = watched.status.borrow().generation + 1;
@@ -261,7 +241,7 @@ impl Task {
     }
 
     fn stop(&self, index: usize) {
-        let Some((_, member)) = self.shared.members.get(index) else { return };
+        let Some((_, member)) = self.slot.members.get(index) else { return };
         let (signal, grace) = self.ladder;
         tokio::spawn(member.clone().stop(signal, grace));
     }
@@ -292,14 +272,14 @@ impl Task {
 
     /// Write the failure of a member down and decide what follows.
     fn account(&mut self, member: usize, why: GiveUp) -> Decision {
-        let name = self.shared.members.get(member).map_or("", |(name, _)| name);
+        let name = self.slot.members.get(member).map_or("", |(name, _)| name);
         let cause = self.watched.get(member).and_then(|member| member.status.borrow().error.clone());
         let error =
             cause.unwrap_or_else(|| Error::new(ErrorKind::State, format!("the member {name:?} has failed: {why:?}")));
         let death = Death::unreported(self.status().generation, &error);
         self.budget.count(death);
         let tally: Arc<VecDeque<Death>> = self.budget.tally();
-        self.shared.status.send_modify(|status| (status.error, status.tally) = (Some(error), tally));
+        self.slot.publish(|status| (status.error, status.tally) = (Some(error), tally));
         if matches!(why, GiveUp::Permanent | GiveUp::SupervisorFault) {
             return Decision::Escalate(why);
         }
@@ -308,12 +288,5 @@ impl Task {
             Decision::Done => Decision::Escalate(GiveUp::Member),
             decided => decided,
         }
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

@@ -71,6 +71,21 @@ impl fmt::Debug for ServiceChanges {
     }
 }
 
+impl ServiceChanges {
+    pub(crate) fn new(changes: broadcast::Receiver<Change>) -> Self {
+        let stream = futures_util::stream::unfold(changes, async |mut changes| {
+            loop {
+                match changes.recv().await {
+                    Ok(change) => return Some((change, changes)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        Self { inner: Box::pin(stream) }
+    }
+}
+
 impl Stream for ServiceChanges {
     type Item = Change;
 
@@ -115,17 +130,7 @@ impl Service {
     /// Every change of its state from now on, in order. A reader that is more than 64 changes behind misses the oldest and
     /// sees it by their numbers. Ends when the service is gone. The stream does not keep the service alive.
     pub fn changes(&self) -> ServiceChanges {
-        let changes = self.inner.slot.changes();
-        let stream = futures_util::stream::unfold(changes, async |mut changes| {
-            loop {
-                match changes.recv().await {
-                    Ok(change) => return Some((change, changes)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
-        });
-        ServiceChanges { inner: Box::pin(stream) }
+        ServiceChanges::new(self.inner.slot.changes())
     }
 
     /// Wait until what is told of it satisfies `wanted`. States that pass between two looks may not be seen: ask for what

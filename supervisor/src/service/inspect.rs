@@ -132,6 +132,11 @@ impl Status {
         }
     }
 
+    /// The delay that is under way, in milliseconds.
+    pub(crate) fn delay_ms(&self) -> Option<u64> {
+        self.delay.map(|delay| u64::try_from(delay.shown.delay.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Whether it does what it is for, so that what comes after it may start. The one place that knows: for now, it runs.
     pub(crate) fn is_ready(&self) -> bool {
         self.state == ServiceState::Running

@@ -25,8 +25,10 @@ mod inspect;
 pub(crate) mod msg;
 pub(crate) mod slot;
 pub(crate) mod state;
+mod told;
 
 pub(crate) use handle::until;
 pub use handle::{Service, ServiceChanges};
 pub use inspect::{BackOff, Change, ServiceInspect};
 pub(crate) use inspect::{Delay, Status};
+pub(crate) use told::Told;

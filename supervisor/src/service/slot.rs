@@ -12,22 +12,17 @@ use super::incarnation::Incarnation;
 use super::inspect::{Change, Status};
 use super::msg::Close;
 use super::state::ServiceState;
+use super::told::Told;
 use crate::events::{Kind, Voice};
 use crate::guard::Part;
-use crate::report::unix_ms;
 use crate::restart::GiveUp;
-
-/// Changes that are kept for slow readers of [`Service::changes`](super::Service::changes); the oldest are overwritten, and a
-/// reader sees by their numbers how many it has missed.
-const CHANGES: usize = 64;
 
 /// One service as everybody sees it.
 pub(crate) struct ServiceSlot {
     pub(crate) id: String,
     labels: Arc<BTreeMap<String, String>>,
     feed: Voice,
-    status: watch::Sender<Status>,
-    changes: broadcast::Sender<Change>,
+    told: Told,
     /// The last incarnation.
     current: Mutex<Option<Arc<Incarnation>>>,
     /// Who decides about it, once it is on its shard.
@@ -74,8 +69,7 @@ impl ServiceSlot {
             id: id.to_owned(),
             labels: Arc::new(labels.clone()),
             feed,
-            status: watch::Sender::new(Status::new()),
-            changes: broadcast::Sender::new(CHANGES),
+            told: Told::new(),
             current: Mutex::new(None),
             actor: OnceLock::new(),
             down: AtomicBool::new(false),
@@ -86,49 +80,28 @@ impl ServiceSlot {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.status.borrow().clone()
+        self.told.status()
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+        self.told.watch()
     }
 
     pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+        self.told.changes()
     }
 
     /// The one way by which what is true of it changes. A change of state gets the next number and is told to everybody,
     /// the feed included.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(|status| {
-            let before = (status.state, status.generation);
-            change(status);
-            if (status.state, status.generation) == before {
-                return;
-            }
-            status.number += 1;
-            tracing::debug!(service = %self.id, from = ?before.0, to = ?status.state, status.generation, "service");
-            let change = Change {
-                id: self.id.clone(),
-                number: status.number,
-                at_ms: unix_ms(std::time::SystemTime::now()),
-                state: status.state,
-                generation: status.generation,
-                delay: status.delay.map(|delay| delay.shown.delay),
-                give_up: status.give_up,
-            };
-            self.tell(status);
-            // Nobody listens: it is in the status anyway.
-            let _ = self.changes.send(change);
-        });
+        self.told.publish(&self.id, change, |status| self.tell(status));
     }
 
     fn tell(&self, status: &Status) {
-        let delay = status.delay.map(|delay| delay.shown.delay.as_millis());
         let kind = Kind::ServiceChanged {
             state: status.state,
             restarts: status.restarts,
-            delay_ms: delay.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            delay_ms: status.delay_ms(),
             give_up: status.give_up,
         };
         self.voice(status.generation).tell(None, kind, None);
@@ -190,7 +163,7 @@ impl ServiceSlot {
 
     /// Nothing of it is left and nothing follows: its name is free.
     pub(crate) fn is_over(&self) -> bool {
-        let status = self.status.borrow();
+        let status = self.told.status();
         status.closed || self.is_closed() && status.state.is_settled()
     }
 
