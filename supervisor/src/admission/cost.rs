@@ -50,8 +50,8 @@ pub(crate) struct Cost {
     pub(crate) sent: Amounts,
     /// While it is being made, beside all that.
     pub(crate) making: Amounts,
-    /// It takes a turn: it is a container.
-    pub(crate) turn: bool,
+    /// It is a container's.
+    pub(crate) container: bool,
 }
 
 /// What beside the process itself costs something.
@@ -74,7 +74,7 @@ impl Cost {
         let kept = process.kept.with(Budget::Containers, 1).with(Budget::Processes, 0);
         let sent = process.sent.plus(&descriptors(sent as u64));
         let making = process.making.with(Budget::Creations, 1);
-        Self { kept: kept.plus(&descriptors(held)), sent, making, turn: true }
+        Self { kept: kept.plus(&descriptors(held)), sent, making, container: true }
     }
 
     /// Of a further process.
@@ -94,13 +94,12 @@ impl Cost {
             .with(Budget::PipePages, if spec.tty.is_some() { 0 } else { pipes * PAGES })
             .with(Budget::BufferBytes, ring_bytes as u64 + readers * CAPTURE);
         let making = descriptors(MAKING).with(Budget::PipePages, PAGES);
-        Self { kept, sent: descriptors(spec.mounts.len() as u64), making, turn: false }
+        Self { kept, sent: descriptors(spec.mounts.len() as u64), making, container: false }
     }
 
-    /// What it takes when it is admitted: a container's turn comes later.
+    /// What it takes when it is admitted; its turn comes later.
     pub(super) fn room(&self) -> Amounts {
-        let room = self.kept.plus(&self.sent);
-        if self.turn { room } else { room.plus(&self.making) }
+        self.kept.plus(&self.sent)
     }
 }
 

@@ -69,11 +69,14 @@ struct Desk {
 
 #[derive(Debug, Default)]
 struct State {
-    used: Amounts,
-    /// Descriptors among them that are not open yet, as far as is known.
+    /// What is taken until it is gone.
+    kept: Amounts,
+    /// What is taken beside that by what is being made, and how many of them there are.
+    making: (Amounts, u64),
+    /// Descriptors of `kept` that are not open yet, as far as is known.
     unopened: u64,
     queue: Queue<Waiter>,
-    /// Budgets that somebody in the queue waits for.
+    /// Budgets of which somebody in the queue waits for room.
     wanted: Amounts,
 }
 
@@ -95,11 +98,12 @@ pub(crate) struct Door {
 pub(crate) struct Permit {
     door: Door,
     cost: Cost,
-    taken: Amounts,
-    unopened: u64,
+    kept: Amounts,
     /// It has its turn.
-    making: bool,
+    making: Option<Amounts>,
     restart: Option<OwnedSemaphorePermit>,
+    /// What it keeps is open, as far as it will be.
+    opened: bool,
 }
 
 /// A place in the queue for as long as this exists.
@@ -136,7 +140,8 @@ impl Admission {
     /// As it is now.
     pub(crate) fn budgets(&self) -> Budgets {
         let state = self.desk.lock();
-        let used = state.used.with(Budget::Waiting, state.queue.waiting());
+        let creations = state.making.0.get(Budget::Creations);
+        let used = state.kept.with(Budget::Waiting, state.queue.waiting()).with(Budget::Creations, creations);
         Budgets::new(&used, &self.desk.limits(&state))
     }
 }
@@ -146,8 +151,8 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The limits at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept free and what
-    /// others of the process have open is taken away.
+    /// The limits of what is kept, at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept
+    /// free, and what others of the process have open beyond that, is taken away.
     fn limits(&self, state: &State) -> Amounts {
         let nofile = (self.machine.nofile)();
         if nofile == u64::MAX {
@@ -155,29 +160,57 @@ impl Desk {
         }
         let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED);
         if let Some(open) = (self.machine.open)() {
+            // What is being made has some of these open, for a moment.
+            let open = open.saturating_sub(state.making.0.get(Budget::Descriptors));
             let free = nofile.saturating_sub(cost::MAKING).saturating_sub(open.saturating_add(state.unopened));
-            left = left.min(state.used.get(Budget::Descriptors).saturating_add(free));
+            left = left.min(state.kept.get(Budget::Descriptors).saturating_add(free));
         }
         self.most.with(Budget::Descriptors, left)
     }
 
-    /// Whether the next of its caller may go on, or which budget holds it up.
-    fn may(&self, state: &State, limits: &Amounts, kind: Kind, cost: &Cost, making: u64) -> Result<(), Budget> {
-        let mut used = state.used;
-        if kind != Kind::Turn {
-            let room = cost.room();
-            used.lacks(&room, limits).map_or(Ok(()), Err)?;
-            used = used.plus(&room);
+    /// The limits of what is kept and what is taken while things are made, together.
+    fn limits_of_making(&self, state: &State) -> Amounts {
+        let nofile = (self.machine.nofile)();
+        if nofile == u64::MAX {
+            return self.most;
         }
-        // One at least is made at any time: what it needs on its way fits into what is kept free.
-        if kind == Kind::Process || used.get(Budget::Creations) == 0 {
+        // The first one's fits into what is kept free.
+        let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED).saturating_add(cost::MAKING);
+        if let Some(open) = (self.machine.open)() {
+            let making = state.making.0.get(Budget::Descriptors);
+            let taken = open.saturating_add(state.unopened).saturating_add(making);
+            let free = nofile.saturating_sub(cost::MAKING).saturating_sub(taken);
+            left = left.min(state.kept.get(Budget::Descriptors).saturating_add(making).saturating_add(free));
+        }
+        self.most.with(Budget::Descriptors, left)
+    }
+
+    /// Whether the next of its caller may go on, or which budget holds it up. `making`: how many containers of the caller's
+    /// are being made.
+    fn may(&self, state: &State, kind: Kind, cost: &Cost, making: u64) -> Result<(), Budget> {
+        let mut kept = state.kept;
+        if kind.is_outside() {
+            let room = cost.room();
+            kept.lacks(&room, &self.limits(state)).map_or(Ok(()), Err)?;
+            kept = kept.plus(&room);
+        }
+        // One at least is made at any time.
+        if state.making.1 == 0 {
             return Ok(());
         }
-        let turns = limits.get(Budget::Creations);
-        if making >= turns - turns / 4 {
-            return Err(Budget::Creations);
+        let limits = self.limits_of_making(state);
+        if kind.is_container() {
+            let turns = limits.get(Budget::Creations);
+            if making >= turns - turns / 4 {
+                return Err(Budget::Creations);
+            }
+            // Containers that hang leave processes enough to be started.
+            let descriptors = state.making.0.plus(&cost.making).get(Budget::Descriptors);
+            if descriptors > limits.get(Budget::Descriptors) / 2 {
+                return Err(Budget::Descriptors);
+            }
         }
-        used.lacks(&cost.making, limits).map_or(Ok(()), Err)
+        kept.plus(&state.making.0).lacks(&cost.making, &limits).map_or(Ok(()), Err)
     }
 
     /// Let those go on whose turn it is.
@@ -192,65 +225,57 @@ impl Desk {
     fn round(self: &Arc<Self>, state: &mut State) -> Vec<(Permit, oneshot::Sender<Permit>)> {
         let mut queue = std::mem::take(&mut state.queue);
         state.wanted = Amounts::default();
-        let mut limits = self.limits(state);
         let granted = queue.round(|kind, waiter: &Waiter, making| {
-            let room = if kind == Kind::Turn { Amounts::default() } else { waiter.cost.room() };
+            let (cost, outside) = (&waiter.cost, kind.is_outside());
             // Nobody overtakes who waits for the same room.
-            if state.wanted.first_of(&room).is_some() {
+            if outside && state.wanted.first_of(&cost.room()).is_some() {
                 return false;
             }
-            match self.may(state, &limits, kind, &waiter.cost, making) {
-                Ok(()) => {
-                    state.take(&taken(kind, &waiter.cost));
-                    limits = self.limits(state);
-                    true
+            match self.may(state, kind, cost, making) {
+                Ok(()) => state.take(outside.then(|| cost.room()), Some(cost.making)),
+                Err(budget) if outside && cost.room().get(budget) > 0 => {
+                    state.wanted = state.wanted.with(budget, 1);
+                    return false;
                 }
-                Err(budget) => {
-                    if room.get(budget) > 0 {
-                        state.wanted = state.wanted.with(budget, 1);
-                    }
-                    false
-                }
+                Err(_) => return false,
             }
+            true
         });
         state.queue = queue;
         let permit = |(caller, kind, Waiter { cost, reply }): (Arc<str>, Kind, Waiter)| {
+            let kept = if kind.is_outside() { cost.room() } else { Amounts::default() };
             let door = Door { desk: Arc::clone(self), caller };
-            (Permit::new(door, cost, taken(kind, &cost), kind != Kind::Process), reply)
+            (Permit::new(door, cost, kept, Some(cost.making)), reply)
         };
         granted.into_iter().map(permit).collect()
     }
 }
 
-/// What is taken when the next of this kind may go on.
-fn taken(kind: Kind, cost: &Cost) -> Amounts {
-    match kind {
-        Kind::Turn => cost.making,
-        Kind::Process => cost.room(),
-        Kind::Container => cost.room().plus(&cost.making),
-    }
-}
-
 impl State {
-    fn take(&mut self, taken: &Amounts) {
-        self.used = self.used.plus(taken);
-        self.unopened += taken.get(Budget::Descriptors);
+    fn take(&mut self, room: Option<Amounts>, making: Option<Amounts>) {
+        if let Some(room) = room {
+            self.kept = self.kept.plus(&room);
+            self.unopened += room.get(Budget::Descriptors);
+        }
+        if let Some(making) = making {
+            self.making = (self.making.0.plus(&making), self.making.1 + 1);
+        }
     }
 }
 
 impl Door {
-    /// Room at once, or the refusal that says which budget is spent, in words and as its field. A container's turn is still
-    /// to come: [`Permit::turn`].
+    /// Room at once, or the refusal that says which budget is spent, in words and as its field. The turn is still to come:
+    /// [`Permit::turn`].
     pub(crate) fn enter(&self, cost: Cost) -> Result<Permit, Error> {
         let (mut state, room) = (self.desk.lock(), cost.room());
         let granted = if state.queue.waiting() > 0 { self.desk.round(&mut state) } else { Vec::new() };
         let limits = self.desk.limits(&state);
-        let lacks = state.used.lacks(&room, &limits).or_else(|| state.wanted.first_of(&room));
+        let lacks = state.kept.lacks(&room, &limits).or_else(|| state.wanted.first_of(&room));
         let answer = match lacks {
-            Some(budget) => Err(state.used.refusal(budget, &room, &limits)),
+            Some(budget) => Err(state.kept.refusal(budget, &room, &limits)),
             None => {
-                state.take(&room);
-                Ok(Permit::new(self.clone(), cost, room, false))
+                state.take(Some(room), None);
+                Ok(Permit::new(self.clone(), cost, room, None))
             }
         };
         drop(state);
@@ -261,14 +286,15 @@ impl Door {
     /// The refusal of what does not fit now.
     pub(crate) fn refusal(&self, cost: &Cost) -> Option<Error> {
         let state = self.desk.lock();
-        let limits = self.desk.limits(&state);
-        let kind = if cost.turn { Kind::Container } else { Kind::Process };
+        let kind = if cost.container { Kind::Container } else { Kind::Process };
         let making = state.queue.making(&self.caller);
-        let budget = self.desk.may(&state, &limits, kind, cost, making).err()?;
-        Some(state.used.refusal(budget, &cost.room().plus(&cost.making), &limits))
+        let budget = self.desk.may(&state, kind, cost, making).err()?;
+        let limits = self.desk.limits(&state);
+        let used = state.kept.plus(&state.making.0);
+        Some(used.refusal(budget, &cost.room().plus(&cost.making), &limits))
     }
 
-    /// Room, and the turn of what has one, when they are there. On a thread of the supervisor's.
+    /// Room and a turn, when they are there. On a thread of the supervisor's.
     ///
     /// # Errors
     /// It can never fit, or too many wait.
@@ -278,10 +304,15 @@ impl Door {
     pub(crate) async fn wait(&self, cost: Cost) -> Result<Permit, Error> {
         let limits = self.desk.most;
         if let Some(budget) = Amounts::default().lacks(&cost.room(), &limits) {
-            return Err(self.desk.lock().used.refusal(budget, &cost.room(), &limits));
+            return Err(self.desk.lock().kept.refusal(budget, &cost.room(), &limits));
         }
-        let kind = if cost.turn { Kind::Container } else { Kind::Process };
-        let (_ticket, mut given) = self.queue(kind, cost, true)?;
+        let kind = if cost.container { Kind::Container } else { Kind::Process };
+        let (_ticket, given) = self.queue(kind, cost, true)?;
+        self.served(given).await
+    }
+
+    /// Until it is one's turn, or nobody can give one any more.
+    async fn served(&self, mut given: oneshot::Receiver<Permit>) -> Result<Permit, Error> {
         loop {
             self.desk.serve();
             tokio::select! {
@@ -294,7 +325,8 @@ impl Door {
     /// [`Door::wait`], of a restart: [`RESTARTS`] at a time, and however many wait.
     pub(crate) async fn wait_to_restart(&self, cost: Cost) -> Result<Permit, Error> {
         let restart = Arc::clone(&self.desk.restarts).acquire_owned().await.map_err(|_| Error::shut_down())?;
-        let mut permit = self.wait(cost).await?;
+        let (_ticket, given) = self.queue(Kind::Container, cost, false)?;
+        let mut permit = self.served(given).await?;
         permit.restart = Some(restart);
         Ok(permit)
     }
@@ -303,7 +335,7 @@ impl Door {
         let mut state = self.desk.lock();
         let (waiting, one) = (state.queue.waiting(), Amounts::default().with(Budget::Waiting, 1));
         if bounded && waiting >= self.desk.most.get(Budget::Waiting) {
-            let used = state.used.with(Budget::Waiting, waiting);
+            let used = state.kept.with(Budget::Waiting, waiting);
             return Err(used.refusal(Budget::Waiting, &one, &self.desk.most));
         }
         let (reply, given) = oneshot::channel();
@@ -313,8 +345,8 @@ impl Door {
 }
 
 impl Permit {
-    fn new(door: Door, cost: Cost, taken: Amounts, making: bool) -> Self {
-        Self { door, cost, taken, unopened: taken.get(Budget::Descriptors), making, restart: None }
+    fn new(door: Door, cost: Cost, kept: Amounts, making: Option<Amounts>) -> Self {
+        Self { door, cost, kept, making, restart: None, opened: false }
     }
 
     pub(crate) fn door(&self) -> &Door {
@@ -329,50 +361,55 @@ impl Permit {
     /// # Cancel safety
     /// Who does not wait any more has no place in the queue.
     pub(crate) async fn turn(&mut self) -> Result<(), Error> {
-        if self.making || !self.cost.turn || self.turn_now() {
+        if self.making.is_some() || self.turn_now() {
             return Ok(());
         }
-        let (_ticket, given) = self.door.queue(Kind::Turn, self.cost, true)?;
+        let kind = if self.cost.container { Kind::Turn } else { Kind::Start };
+        let (_ticket, given) = self.door.queue(kind, self.cost, true)?;
         self.door.desk.serve();
         let mut turn = given.await.map_err(|_| Error::shut_down())?;
-        self.making = std::mem::take(&mut turn.making);
-        self.taken = self.taken.plus(&std::mem::take(&mut turn.taken));
-        self.unopened += std::mem::take(&mut turn.unopened);
+        self.making = turn.making.take();
         Ok(())
     }
 
     /// Where nobody waits before it.
     fn turn_now(&mut self) -> bool {
-        let (desk, making) = (&self.door.desk, self.cost.making);
+        let (desk, caller, cost) = (&self.door.desk, &self.door.caller, &self.cost);
         let mut state = desk.lock();
-        let limits = desk.limits(&state);
-        let of_caller = state.queue.making(&self.door.caller);
-        if state.queue.waiting() > 0 || desk.may(&state, &limits, Kind::Turn, &self.cost, of_caller).is_err() {
+        let kind = if cost.container { Kind::Turn } else { Kind::Start };
+        let of_caller = state.queue.making(caller);
+        if state.queue.waiting() > 0 || desk.may(&state, kind, cost, of_caller).is_err() {
             return false;
         }
-        state.take(&making);
-        state.queue.begun(&self.door.caller);
-        self.making = true;
-        self.taken = self.taken.plus(&making);
-        self.unopened += making.get(Budget::Descriptors);
+        state.take(None, Some(cost.making));
+        if cost.container {
+            state.queue.begun(caller);
+        }
+        self.making = Some(cost.making);
         true
     }
 
     /// It is made: what it needed for that comes back, and the turn goes to the next.
     pub(crate) fn made(&mut self) {
-        let back = self.taken.less(&self.cost.kept);
-        self.taken = self.cost.kept;
         self.restart = None;
-        self.give(&back);
+        let back = self.kept.less(&self.cost.kept);
+        self.give(back);
     }
 
-    fn give(&mut self, back: &Amounts) {
-        let desk = &self.door.desk;
+    /// So much of what it keeps, and all that it has taken to be made.
+    fn give(&mut self, back: Amounts) {
+        let (desk, caller) = (&self.door.desk, &self.door.caller);
         let mut state = desk.lock();
-        state.used = state.used.less(back);
-        state.unopened = state.unopened.saturating_sub(std::mem::take(&mut self.unopened));
-        if std::mem::take(&mut self.making) {
-            state.queue.ended(&self.door.caller);
+        if !std::mem::replace(&mut self.opened, true) {
+            state.unopened = state.unopened.saturating_sub(self.kept.get(Budget::Descriptors));
+        }
+        self.kept = self.kept.less(&back);
+        state.kept = state.kept.less(&back);
+        if let Some(making) = self.making.take() {
+            state.making = (state.making.0.less(&making), state.making.1.saturating_sub(1));
+            if self.cost.container {
+                state.queue.ended(caller);
+            }
         }
         let somebody = state.queue.waiting() > 0;
         drop(state);
@@ -384,9 +421,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let back = std::mem::take(&mut self.taken);
-        if back != Amounts::default() {
-            self.give(&back);
+        if self.making.is_some() || self.kept != Amounts::default() {
+            self.give(self.kept);
         }
     }
 }

@@ -9,19 +9,27 @@ use std::sync::Arc;
 /// For what somebody waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A container that was admitted: its turn to be made.
+    /// A further process that was admitted: to be started.
+    Start,
+    /// A container that was admitted: to be made.
     Turn,
-    /// A further process: room.
+    /// A further process: room, and to be started.
     Process,
-    /// A container: room and a turn.
+    /// A container: room, and to be made.
     Container,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Turn, Self::Process, Self::Container];
+    const ALL: [Self; 4] = [Self::Start, Self::Turn, Self::Process, Self::Container];
 
-    const fn is_made(self) -> bool {
-        !matches!(self, Self::Process)
+    /// It takes one of its caller's turns.
+    pub(super) const fn is_container(self) -> bool {
+        matches!(self, Self::Turn | Self::Container)
+    }
+
+    /// It needs room, too.
+    pub(super) const fn is_outside(self) -> bool {
+        matches!(self, Self::Process | Self::Container)
     }
 }
 
@@ -143,7 +151,7 @@ impl<T> Queue<T> {
             let waits_on = !line.is_empty();
             passed += 1;
             if let Some((kind, who)) = taken {
-                line.making += u64::from(kind.is_made());
+                line.making += u64::from(kind.is_container());
                 self.waiting -= 1;
                 passed = 0;
                 granted.push((Arc::clone(&caller), kind, who));

@@ -7,13 +7,13 @@ use crate::error::ErrorKind;
 fn container() -> Cost {
     let kept = Amounts::default().with(Budget::Containers, 1).with(Budget::Descriptors, 4);
     let making = Amounts::default().with(Budget::Creations, 1).with(Budget::Descriptors, cost::MAKING);
-    Cost { kept, sent: Amounts::default(), making, turn: true }
+    Cost { kept, sent: Amounts::default(), making, container: true }
 }
 
 fn process() -> Cost {
     let kept = Amounts::default().with(Budget::Processes, 1).with(Budget::Descriptors, 3);
     let making = Amounts::default().with(Budget::Descriptors, cost::MAKING);
-    Cost { kept, sent: Amounts::default(), making, turn: false }
+    Cost { kept, sent: Amounts::default(), making, container: false }
 }
 
 fn admission(budget: Budget, most: u64) -> Admission {
@@ -72,6 +72,41 @@ fn descriptors_of_others_leave_less_room() {
     let held: Vec<_> = std::iter::from_fn(|| door.enter(container()).ok()).collect();
     assert_eq!(held.len(), 4, "16 of 1,000, less 960 and 24 for what is being made");
     assert_eq!(busy.budgets().of(Budget::Descriptors).limit, Some(16));
+}
+
+/// What is needed for a moment refuses nobody: who is admitted waits until it is there.
+#[tokio::test(start_paused = true)]
+async fn descriptors_that_are_needed_on_the_way_are_waited_for() {
+    // Room for 34 containers, or for a few and what is needed to make them.
+    let tight = Admission::on(default_limits(), Machine { nofile: || 64 + 136, open: || None });
+    let (a, b) = (tight.caller("a"), tight.caller("b"));
+    let mut held: Vec<_> = (0..32).map(|_| a.enter(container()).unwrap()).collect();
+    assert!(b.enter(container()).is_ok() && b.enter(process()).is_ok());
+    let mut turns: Vec<_> = held.iter_mut().map(|permit| Box::pin(permit.turn())).collect();
+    let mut going = 0;
+    for turn in &mut turns {
+        going += usize::from(is_ready(turn).await);
+    }
+    assert_eq!(going, 1, "the first one's fits into what is kept free, a second one's into nothing");
+    drop(turns);
+    for permit in &mut held {
+        permit.turn().await.unwrap();
+        permit.made();
+    }
+    held.truncate(8);
+    let mut turns: Vec<_> = held.iter_mut().map(|permit| Box::pin(permit.turn())).collect();
+    let mut going = 0;
+    for turn in &mut turns {
+        going += usize::from(is_ready(turn).await);
+    }
+    assert_eq!(going, 3, "half of 160 for containers");
+    let mut further = b.enter(process()).unwrap();
+    further.turn().await.unwrap();
+    drop(turns);
+    drop((further, held));
+    assert_eq!(tight.used(Budget::Descriptors), 0);
+    assert_eq!(tight.desk.lock().making, (Amounts::default(), 0));
+    assert_eq!(tight.desk.lock().unopened, 0);
 }
 
 #[tokio::test]
