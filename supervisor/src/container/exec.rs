@@ -35,7 +35,8 @@ pub(super) async fn exec(
         faults.pass_start(Site::Exec).await?;
         Ok((container.exec(spec).await?, captures))
     };
-    let start = start.instrument(slot.span.clone());
+    // In a box: what a start needs is not kept for as long as the process lives.
+    let start = Box::pin(start.instrument(slot.span.clone()));
     let started = tokio::select! {
         started = start => started,
         () = reply.closed() => return,

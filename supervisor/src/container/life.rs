@@ -3,6 +3,7 @@
 //! A plain task on the container's shard. What it learns it writes into the slots first and tells the actors after.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -96,7 +97,8 @@ pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) 
         for_end.step(Input::Removed);
         ended(&for_end);
     });
-    if let Some(alive) = begin(order).await {
+    // What a creation needs is not kept for as long as what was created lives.
+    if let Some(alive) = Box::pin(begin(order)).await {
         alive.watch().await;
     }
     slot.give_files_up().await;
@@ -317,23 +319,24 @@ pub(super) enum Never {}
 /// Carry out the limits that are ours and the lifetime without a handle; never ends by itself.
 async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
     let slot = &container.main;
-    let wall = async {
-        match policy.wall.zip(container.wall_ns()) {
-            Some((limit, over_ns)) => wall::enforce(slot, limit, over_ns).await,
-            None => std::future::pending().await,
-        }
-    };
-    let cpu = async {
-        if let Some(limit) = policy.cpu {
-            cpu::enforce(&container, limit).await;
-        }
-    };
-    let idle = async {
-        if let Some(limit) = policy.idle {
-            idle::enforce(&container, limit).await;
-        }
-    };
-    tokio::join!(wall, slot.enforce_output(), cpu, idle, attend::enforce(&container, policy.unattended));
+    // Each has room where it is wanted alone: most containers have one limit, or none.
+    let mut limits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+    if let Some((limit, over_ns)) = policy.wall.zip(container.wall_ns()) {
+        limits.push(Box::pin(wall::enforce(slot, limit, over_ns)));
+    }
+    if slot.may_write.is_some() {
+        limits.push(Box::pin(slot.enforce_output()));
+    }
+    if let Some(limit) = policy.cpu {
+        limits.push(Box::pin(cpu::enforce(&container, limit)));
+    }
+    if let Some(limit) = policy.idle {
+        limits.push(Box::pin(idle::enforce(&container, limit)));
+    }
+    if policy.unattended.is_some() {
+        limits.push(Box::pin(attend::enforce(&container, policy.unattended)));
+    }
+    futures_util::future::join_all(limits).await;
     std::future::pending().await
 }
 

@@ -70,7 +70,11 @@ pub(crate) fn drained(
     };
     let pump = match slot.output.log().cloned() {
         Some(log) => Err(into_log(log, (stdout, stderr), exited, grace, faults, (shards, &slot.span))),
-        None => Ok(pump_pair(reader(faults, stdout), reader(faults, stderr), slot.output.hub.clone(), exited, grace)),
+        // In a box: each future that it is moved into would have room for it twice, for as long as the process lives.
+        None => {
+            let (stdout, stderr) = (reader(faults, stdout), reader(faults, stderr));
+            Ok(Box::pin(pump_pair(stdout, stderr, slot.output.hub.clone(), exited, grace)))
+        }
     };
     async move {
         match pump {
