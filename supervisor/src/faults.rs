@@ -28,6 +28,7 @@
 
 mod armed;
 mod mailbox;
+mod messages;
 mod streams;
 
 use std::collections::BTreeMap;

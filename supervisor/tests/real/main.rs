@@ -21,11 +21,13 @@ mod life;
 mod listener;
 mod memory;
 mod mounts;
+mod panics;
 mod provided;
 mod services;
 mod spans;
 mod stage;
 mod stopped;
+mod storms;
 mod tty;
 mod verdicts;
 
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         hosts::trials(),
         guest::trials(),
         leaks::trials(),
+        panics::trials(),
+        storms::trials(),
         memory::trials(),
         abort::trials(),
         actors::trials(),

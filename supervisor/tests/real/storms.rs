@@ -1,0 +1,144 @@
+//! Much at once: a thousand exits, and as many containers as descriptors allow.
+
+use std::collections::BTreeMap;
+use std::io::PipeReader;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use orangery::events::{Item, Kind, Since};
+use orangery::{Budget, ContainerHandle, ErrorKind, EventFilter, ExitStatus, ProcessHandle, ProcessId, Supervisor};
+use orangery_tests::{Scene, Trial, trial, wait};
+
+use crate::stage::{builder, play};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial!(a_thousand_processes_that_exit_at_once_are_a_thousand_true_reports).long(),
+        trial!(as_many_live_as_descriptors_allow_and_one_more_is_refused_by_name).long(),
+    ]
+}
+
+const ALONE: usize = 250;
+const SHARED: usize = 15;
+const EACH: usize = 50;
+
+/// Ends with this code at the end of its input, which is everybody's.
+fn script(code: usize) -> [String; 2] {
+    ["-c".to_owned(), format!("read nothing; exit {code}")]
+}
+
+fn input(all: &PipeReader) -> OwnedFd {
+    all.try_clone().unwrap().into()
+}
+
+/// 250 containers, and 750 further processes of 15 others; all read one pipe, whose end is the end of all of them.
+fn a_thousand_processes_that_exit_at_once_are_a_thousand_true_reports(scene: &Scene) {
+    scene.block_on(async {
+        let supervisor = builder(scene).event_history(20_000).build().unwrap();
+        let (ours, theirs) = std::io::pipe().unwrap();
+        let mut ended = supervisor.events(Since::Now).only(EventFilter::new().kind("process_ended"));
+        let (mut handles, mut alone, mut shared) = (Vec::<ProcessHandle>::new(), Vec::new(), Vec::new());
+        for number in 0..ALONE {
+            let command = supervisor.command("sh").args(script(number % 100)).stdin_fd(input(&ours));
+            let container = command.spawn().await.unwrap();
+            handles.push(container.process().clone());
+            alone.push(container);
+        }
+        for _ in 0..SHARED {
+            let container = supervisor.command("sleep").arg("1000").spawn().await.unwrap();
+            for _ in 0..EACH {
+                let code = handles.len() % 100;
+                let command = container.command("sh").args(script(code)).stdin_fd(input(&ours));
+                handles.push(command.spawn().await.unwrap());
+            }
+            shared.push(container);
+        }
+        assert_eq!(handles.len(), 1000);
+        drop(ours);
+        drop(theirs);
+        for (number, report) in join_all(handles.iter().map(|it| it.wait())).await.into_iter().enumerate() {
+            let code = ExitStatus::Code(i32::try_from(number % 100).unwrap());
+            assert_eq!(report.unwrap().exit, code, "process {number}");
+        }
+        let mut told = BTreeMap::<(Arc<str>, ProcessId), u32>::new();
+        while told.len() < 1000 {
+            let Some(Item::Event(event)) = wait::soon("an event", ended.recv()).await else {
+                panic!("events were lost")
+            };
+            let Kind::ProcessEnded { .. } = event.kind else { continue };
+            let who = (event.container.clone().unwrap(), event.process.unwrap());
+            *told.entry(who).or_default() += 1;
+        }
+        // What is told of the others comes after all of it: nobody is told twice.
+        join_all(shared.iter().map(ContainerHandle::delete)).await.into_iter().for_each(Result::unwrap);
+        let mut others = 0;
+        while others < SHARED {
+            let Some(Item::Event(event)) = wait::soon("an event", ended.recv()).await else {
+                panic!("events were lost")
+            };
+            assert_eq!(event.process, Some(ProcessId::MAIN), "told twice");
+            others += 1;
+        }
+        assert!(told.values().all(|times| *times == 1));
+        drop(alone);
+        wait::soon("shutdown", supervisor.shutdown()).await;
+    });
+}
+
+/// Of this process from now on; every trial has its own.
+fn limit_descriptors(most: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
+}
+
+fn open() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Sixteen at a time until one is refused: it is the budget that refuses, never the kernel. What ends makes room.
+fn as_many_live_as_descriptors_allow_and_one_more_is_refused_by_name(scene: &Scene) {
+    const NOFILE: u64 = 400;
+    limit_descriptors(NOFILE);
+    play(scene, async |supervisor| {
+        let one = |_| async { supervisor.command("sleep").arg("1000").spawn().await };
+        let (mut alive, mut refused) = (Vec::new(), None);
+        let mut many = futures_util::stream::iter(0..1000).map(one).buffer_unordered(16);
+        while let Some(made) = wait::soon("a container", many.next()).await {
+            match made {
+                Ok(container) => alive.push(container),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    break;
+                }
+            }
+        }
+        drop(many);
+        let refused = refused.unwrap();
+        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Exhausted, Some("descriptors")), "{refused}");
+        assert_eq!(refused.spent().unwrap().budget, Budget::Descriptors);
+        let fit = orangery::containers_that_fit(NOFILE) as usize;
+        assert!(alive.len() <= fit && alive.len() + 20 > fit, "{} of {fit}", alive.len());
+        assert!(open() < NOFILE as usize, "{} open", open());
+        full(supervisor, &mut alive).await;
+        join_all(alive.iter().map(ContainerHandle::delete)).await.into_iter().for_each(Result::unwrap);
+        for budget in [Budget::Containers, Budget::Descriptors, Budget::Creations, Budget::BufferBytes] {
+            assert_eq!(supervisor.budgets().of(budget).used, 0, "{budget}");
+        }
+    });
+}
+
+/// Nothing more fits, but what is there works: further processes are refused as well, and the place of one that ends is free.
+async fn full(supervisor: &Supervisor, alive: &mut Vec<ContainerHandle>) {
+    while let Ok(more) = supervisor.command("sleep").arg("1000").spawn().await {
+        alive.push(more);
+    }
+    let refused = alive[0].command("true").spawn().await.map(drop).unwrap_err();
+    assert_eq!(refused.field(), Some("descriptors"));
+    assert!(supervisor.list().await.unwrap().len() == alive.len());
+    let last = alive.pop().unwrap();
+    last.delete().await.unwrap();
+    alive.push(supervisor.command("sleep").arg("1000").spawn().await.unwrap());
+}
