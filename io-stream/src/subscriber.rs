@@ -98,7 +98,14 @@ impl Subscriber {
         };
         let event = std::task::ready!(slot.poll(cx));
         match &event {
-            Some(Event::Chunk(chunk)) => self.place = chunk.cursor_after(chunk.data.len()),
+            Some(Event::Chunk(chunk)) => {
+                self.place = self.place.with(chunk.source, chunk.end());
+                // The other one is where its own events have led to, which may be further than where this chunk was read.
+                let other = chunk.source.other();
+                if !slot.sources.contains(other) {
+                    self.place = self.place.with(other, chunk.other_offset);
+                }
+            }
             Some(Event::Gap(gap)) => self.place = self.place.with(gap.source, gap.to),
             Some(Event::Lagged { cursor, .. }) => self.place = *cursor,
             Some(Event::End(end)) => {

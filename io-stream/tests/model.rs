@@ -340,6 +340,8 @@ impl World {
         self.left_dropped += old.subscriber.dropped();
         let cursor: Cursor = old.subscriber.cursor().to_string().parse().unwrap();
         let wanted = |source| old.options.sources.contains(source);
+        let behind = |source: Source| cursor.offset(source) >= old.position[source as usize];
+        assert!(Source::ALL.into_iter().all(|s| !wanted(s) || behind(s)), "what was handed out would come again");
         let opening = old.subscriber.opening();
         drop(old.subscriber);
         match hub.resume(cursor, old.options) {
