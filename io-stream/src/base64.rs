@@ -1,7 +1,7 @@
 //! Base64 (RFC 4648), the two alphabets that this crate writes; pure.
 //!
-//! Used by the cursor (URL alphabet, no padding) and by the views (standard alphabet, padded). Not a
-//! general decoder: it reads only what the cursor writes.
+//! Used by cursors and sealed text (URL alphabet, no padding) and by the views (standard alphabet, padded). Not a
+//! general decoder: it reads only what those write.
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -28,6 +28,21 @@ pub(crate) fn from_url<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
         return None;
     }
     let mut bytes = [0; BYTES];
+    read_url(text, &mut bytes)?;
+    Some(bytes)
+}
+
+/// As [`from_url`], of any length; `None` also where that is no multiple of four.
+pub(crate) fn all_from_url(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut bytes = vec![0; text.len() / 4 * 3];
+    read_url(text, &mut bytes)?;
+    Some(bytes)
+}
+
+fn read_url(text: &str, bytes: &mut [u8]) -> Option<()> {
     for (group, out) in text.as_bytes().chunks(4).zip(bytes.chunks_mut(3)) {
         let mut bits = 0;
         for character in group {
@@ -36,7 +51,7 @@ pub(crate) fn from_url<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
         }
         out.copy_from_slice(&bits.to_be_bytes()[1..]);
     }
-    Some(bytes)
+    Some(())
 }
 
 /// The four 6-bit digits of one to three bytes.
@@ -74,6 +89,10 @@ mod tests {
         assert_eq!(from_url::<3>("Zm9v"), Some(*b"foo"));
         for text in ["Zm9", "Zm9vYmFy", "Zm9+", "Zm9=", "Zm9é"] {
             assert_eq!(from_url::<3>(text), None);
+        }
+        assert_eq!(all_from_url("Zm9vYmFy"), Some(b"foobar".to_vec()));
+        for text in ["Zm9", "Zm9vYmF", "Zm9+", "Zm9vZm9=", "Zm9é"] {
+            assert_eq!(all_from_url(text), None);
         }
     }
 

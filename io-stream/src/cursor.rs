@@ -122,6 +122,11 @@ impl Cursor {
         Self { stream, generation, stdout, stderr }
     }
 
+    /// The place that was kept elsewhere in its parts: the first bytes behind it are those at these offsets.
+    pub const fn of_parts(stream: StreamId, generation: Generation, stdout: u64, stderr: u64) -> Self {
+        Self { stream, generation, stdout, stderr }
+    }
+
     /// The place before the event number `seq` of the feed `stream`. Bytes are never resumed from it, as no stream of bytes
     /// has that identity.
     pub const fn of_event(stream: StreamId, seq: u64) -> Self {

@@ -119,6 +119,7 @@ mod queue;
 mod rate;
 mod read_buffer;
 mod ring;
+mod sealed;
 mod slot;
 mod spill;
 mod stdin;
@@ -145,5 +146,6 @@ pub use pipe_size::{DEFAULT_PIPE_SIZE, PipeBudget, PipeRefusal, PipeSize, pipe_s
 pub use pty::{Pty, PtySize};
 pub use pump::{PumpEnd, pump, pump_pair};
 pub use rate::RateLimit;
+pub use sealed::{seal, unseal};
 pub use stdin::StdinWriter;
 pub use subscriber::{Opening, Subscriber};

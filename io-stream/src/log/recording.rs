@@ -204,6 +204,11 @@ impl Recording {
         Subscriber::of_log(Follow::new(Arc::clone(&self.core), reader, options))
     }
 
+    /// Whether it has ended: nothing comes behind what is there.
+    pub fn is_closed(&self) -> bool {
+        self.core.ended().is_some()
+    }
+
     /// What was counted for `source` so far: bytes that were taken from the pipe, and, as dropped, those of
     /// them that the log did not take.
     pub fn totals(&self, source: Source) -> Totals {
