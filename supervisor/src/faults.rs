@@ -18,6 +18,7 @@
 //! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
 //! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
+//! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
 //! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
 //!
 //! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) alone, before they
@@ -77,6 +78,8 @@ pub enum Site {
     ProcessMessage(&'static str),
     /// A container is about to be admitted.
     Admission,
+    /// A process was started and is about to be given to those who [follow](crate::follow) it.
+    Follow,
     /// A durable record. Reserved.
     Record,
     /// A durable log. Reserved.
@@ -164,6 +167,7 @@ impl Site {
                 fault,
             ) => matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name),
             (Self::Admission, fault) => matches!(fault, Errno(_) | Drop),
+            (Self::Follow, fault) => matches!(fault, Drop),
             (Self::Record | Self::Log, _) => false,
         }
     }

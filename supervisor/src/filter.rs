@@ -1,7 +1,9 @@
 //! Which containers of a list, and which events of the feed, are wanted. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::container::state::State;
-use crate::events::Event;
+use crate::events::{Event, Kind};
 use crate::handle::Inspect;
 
 /// What a container must have to be listed: everything that was asked for; without any call, each one.
@@ -122,11 +124,18 @@ impl EventFilter {
     /// Whether `event` is wanted.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
-        let id = event.container.as_deref().unwrap_or_default();
-        let kind = self.kinds.is_empty() || self.kinds.iter().any(|name| name == event.kind.name());
+        self.is_of(&event.kind) && self.is_about(event.container.as_deref().unwrap_or_default(), &event.labels)
+    }
+
+    /// Whether events of this kind are wanted.
+    pub(crate) fn is_of(&self, kind: &Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|name| name == kind.name())
+    }
+
+    /// Whether events about the container with this id and these labels are wanted.
+    pub(crate) fn is_about(&self, id: &str, labels: &BTreeMap<String, String>) -> bool {
         let ids = self.ids.is_empty() || self.ids.iter().any(|wanted| wanted == id);
-        kind && ids
-            && id.starts_with(&self.id_prefix)
-            && self.labels.iter().all(|(name, value)| event.labels.get(name) == Some(value))
+        ids && id.starts_with(&self.id_prefix)
+            && self.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
     }
 }

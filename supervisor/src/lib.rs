@@ -28,6 +28,7 @@ pub mod events;
 pub mod faults;
 mod files;
 mod filter;
+pub mod follow;
 mod group;
 mod guard;
 mod handle;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod events;
+mod follow;
 mod groups;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -25,7 +25,7 @@ use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
 use super::wall;
 use crate::error::{Error, ErrorKind};
-use crate::faults::{Faults, Site};
+use crate::faults::{Fault, Faults, Site};
 use crate::guard;
 use crate::output_limit::OutputLimit;
 use crate::process::actor::ProcessActor;
@@ -227,7 +227,7 @@ pub(super) fn give_birth(
         start_us,
         piped: (started.stdout.is_some(), started.stderr.is_some()),
     };
-    slot.bear(born);
+    slot.bear(born, faults.ask(Site::Follow) == Fault::Drop);
     // Before anybody has a handle: who asks for the standard input finds it.
     if let Some(stdin) = started.stdin.take() {
         match StdinWriter::from_fd(stdin) {

@@ -5,7 +5,7 @@
 //! Whoever tells waits for no reader; a reader that is too slow learns how many it has missed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::SystemTime;
 
@@ -13,8 +13,11 @@ use orangery_io_stream::{Cursor, StreamId};
 
 use super::ring::Ring;
 use super::{Event, Kind, SCHEMA};
+use crate::follow::Member;
+use crate::follow::directory::{Directory, Life, Listed};
 use crate::ids::ProcessId;
 use crate::metrics::Meters;
+use crate::process::output::Output;
 use crate::report::{Cause, unix_ms};
 
 /// Events that are kept for readers that come later or are slow, unless told otherwise.
@@ -27,6 +30,8 @@ pub(crate) struct Feed(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) id: StreamId,
     meters: Meters,
+    /// Whose outputs can be followed beside it.
+    outputs: Directory,
     state: Mutex<State>,
 }
 
@@ -49,7 +54,8 @@ impl Feed {
             waiting: BTreeMap::new(),
             numbers: 0,
         };
-        Self(Arc::new(Shared { id: StreamId::random(), meters: Meters::default(), state: Mutex::new(state) }))
+        let (id, meters, outputs) = (StreamId::random(), Meters::default(), Directory::default());
+        Self(Arc::new(Shared { id, meters, outputs, state: Mutex::new(state) }))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -66,6 +72,16 @@ impl Feed {
         &self.0.meters
     }
 
+    /// Whose outputs can be followed.
+    pub(crate) fn outputs(&self) -> &Directory {
+        &self.0.outputs
+    }
+
+    /// The number of the next event.
+    pub(crate) fn next(&self) -> u64 {
+        self.state().ring.next()
+    }
+
     /// How many readers there are, and how many events the slowest of them is behind.
     #[cfg(feature = "metrics")]
     pub(crate) fn readers(&self) -> (u64, u64) {
@@ -76,7 +92,7 @@ impl Feed {
 
     /// Whoever speaks about no container.
     pub(crate) fn voice(&self) -> Voice {
-        Voice { feed: self.clone(), container: None, labels: Arc::default(), generation: 0 }
+        Voice { feed: self.clone(), container: None, labels: Arc::default(), generation: 0, life: Arc::default() }
     }
 
     /// Nothing comes any more: readers end when they have everything.
@@ -86,8 +102,13 @@ impl Feed {
         wake(state);
     }
 
-    fn publish(&self, voice: &Voice, process: Option<ProcessId>, kind: Kind, cause: Option<Cause>) {
+    /// `seq` gets its number, under the lock.
+    fn publish(&self, voice: &Voice, (process, kind, cause): News, seq: Option<&OnceLock<u64>>) {
         let mut state = self.state();
+        voice.note(process, &kind, state.ring.next());
+        if let Some(seq) = seq {
+            let _ = seq.set(state.ring.next());
+        }
         let event = Event {
             schema: SCHEMA,
             seq: state.ring.next(),
@@ -106,6 +127,9 @@ impl Feed {
     }
 }
 
+/// What is told.
+type News = (Option<ProcessId>, Kind, Option<Cause>);
+
 /// Wake who waits, outside of the lock.
 fn wake(mut state: MutexGuard<'_, State>) {
     let waiting = std::mem::take(&mut state.waiting);
@@ -120,12 +144,28 @@ pub(crate) struct Voice {
     container: Option<Arc<str>>,
     labels: Arc<BTreeMap<String, String>>,
     generation: u32,
+    /// What was told of its end.
+    life: Arc<Life>,
 }
 
 impl Voice {
     /// About this container from now on.
     pub(crate) fn of(&self, id: &str, labels: &Arc<BTreeMap<String, String>>, generation: u32) -> Self {
-        Self { feed: self.feed.clone(), container: Some(id.into()), labels: Arc::clone(labels), generation }
+        let (feed, life) = (self.feed.clone(), Arc::default());
+        Self { feed, container: Some(id.into()), labels: Arc::clone(labels), generation, life }
+    }
+
+    /// Called under the lock of the feed.
+    fn note(&self, process: Option<ProcessId>, kind: &Kind, seq: u64) {
+        match kind {
+            Kind::ProcessEnded { report } if process == Some(ProcessId::MAIN) => {
+                let _ = self.life.report.set(Arc::clone(report));
+            }
+            Kind::ContainerRemoved | Kind::ContainerFailed(_) => {
+                let _ = self.life.over.set(seq);
+            }
+            _ => {}
+        }
     }
 
     /// What is counted.
@@ -139,6 +179,16 @@ impl Voice {
 
     /// This has happened to the container or to a process of it. Never blocks on a reader.
     pub(crate) fn tell(&self, process: Option<ProcessId>, kind: Kind, cause: Option<Cause>) {
-        self.feed.publish(self, process, kind, cause);
+        self.feed.publish(self, (process, kind, cause), None);
+    }
+
+    /// A process begins to run: it can be followed from its first byte on, until what comes back is dropped. `lost`: those who
+    /// follow now do not get it.
+    pub(crate) fn tell_start(&self, process: ProcessId, kind: Kind, output: &Output, lost: bool) -> Listed {
+        let container = self.container.clone().unwrap_or_else(|| "".into());
+        let member = Member { container, labels: Arc::clone(&self.labels), generation: self.generation, process };
+        let listed = self.feed.outputs().enter(member, &self.life, output, lost);
+        self.feed.publish(self, (Some(process), kind, None), Some(&listed.about.began));
+        listed
     }
 }

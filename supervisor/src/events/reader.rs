@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use orangery_io_stream::{Cursor, Gone, GoneReason};
+use orangery_io_stream::{Cursor, Gone, GoneReason, StreamId};
 
 use super::Event;
 use super::feed::Feed;
@@ -102,6 +102,21 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// A reader of what is behind event `seq` of the feed `id`; what of it is no longer kept it is told to have missed.
+    pub(crate) fn read_at(&self, id: StreamId, seq: u64) -> Result<Events, GoneReason> {
+        let mut reader = self.read(Since::Oldest);
+        if id != self.0.id {
+            return Err(GoneReason::Foreign);
+        }
+        if seq > self.next() {
+            return Err(GoneReason::Ahead);
+        }
+        reader.at = seq;
+        Ok(reader)
+    }
+}
+
 impl Events {
     /// Only events that `filter` wants, from here on.
     #[must_use]
@@ -125,7 +140,17 @@ impl Events {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Item>> {
+    /// The number of the next event that it looks at.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The identity of the feed.
+    pub(crate) fn feed(&self) -> StreamId {
+        self.feed.0.id
+    }
+
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Item>> {
         loop {
             let mut state = self.feed.state();
             let found = state.ring.find(self.at);

@@ -30,6 +30,7 @@ fn the_table() {
         (Site::ProcessMessage("signal"), "cd-pl-"),
         (Site::ProcessMessage("exited"), "cd-p--"),
         (Site::Admission, "c-e-l-"),
+        (Site::Follow, "c---l-"),
         (Site::Record, "c-----"),
         (Site::Log, "c-----"),
     ];

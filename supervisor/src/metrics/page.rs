@@ -17,6 +17,9 @@ pub(crate) struct Outside {
     /// Readers of the feed, and how many events the slowest is behind.
     pub(crate) event_readers: u64,
     pub(crate) event_lag: u64,
+    /// Who follows many, and how many outputs they have.
+    pub(crate) followers: u64,
+    pub(crate) followed: u64,
     /// Requests that the keeper has not taken yet, and those that it has not answered yet.
     pub(crate) keeper: Option<(u64, u64)>,
     /// Descriptors: open in the process, promised to containers and kept free, and the soft limit.
@@ -98,6 +101,8 @@ fn ourselves(to: &mut Registry, meters: &Meters, outside: &Outside) {
     to.register("events", "Events that were told", meters.events.clone());
     gauge(to, "event_readers", "Readers of the feed", outside.event_readers);
     gauge(to, "event_lag", "Events that wait for the reader of the feed that is furthest behind", outside.event_lag);
+    gauge(to, "followers", "Readers of one feed of many containers", outside.followers);
+    gauge(to, "followed_sources", "Outputs that followers read, all together", outside.followed);
     to.register("keepers_lost", "Keepers that ended before their supervisor", meters.keepers_lost.clone());
     if let Some((unsent, unanswered)) = outside.keeper {
         gauge(to, "keeper_queue", "Requests that the keeper has not taken yet", unsent);

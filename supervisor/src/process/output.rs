@@ -45,6 +45,11 @@ impl Output {
         }
     }
 
+    /// Nothing comes behind what is there.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.log().map_or_else(|| self.hub.end().is_some(), Recording::is_closed)
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         self.log().map_or_else(|| self.hub.metrics(), Recording::metrics)
     }

@@ -17,6 +17,7 @@ use super::actor::ProcessActor;
 use super::output::Output;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
+use crate::follow::directory::Listed;
 use crate::ids::ProcessId;
 use crate::metrics::Enrolled;
 use crate::output_limit::{OutputAction, OutputLimit};
@@ -45,6 +46,8 @@ pub(crate) struct Slot {
     /// Its streams are counted.
     _counted: Enrolled,
     pub(crate) born: OnceLock<Born>,
+    /// It can be followed, once it is born.
+    pub(super) listed: OnceLock<Listed>,
     pub(crate) stdin: Mutex<Option<StdinWriter>>,
     /// Its terminal, while it lives and is not hung up.
     pub(crate) tty: Mutex<Option<Pty>>,
@@ -143,6 +146,7 @@ impl Slot {
             _counted: voice.meters().enroll(&output),
             output,
             born: OnceLock::new(),
+            listed: OnceLock::new(),
             stdin: Mutex::new(None),
             tty: Mutex::new(None),
             listener: Mutex::new(None),

@@ -15,11 +15,12 @@ impl Slot {
         self.voice.tell(Some(self.number), kind, cause);
     }
 
-    /// It was exec'd.
-    pub(crate) fn bear(&self, born: Born) {
+    /// It was exec'd, and nothing of its output was read yet. `unfollowed`: those who follow it now do not get that.
+    pub(crate) fn bear(&self, born: Born, unfollowed: bool) {
         let (pid, start_us) = (born.pid, born.start_us);
         if self.born.set(born).is_ok() {
-            self.tell(Kind::ProcessStarted { pid, start_us }, None);
+            let kind = Kind::ProcessStarted { pid, start_us };
+            let _ = self.listed.set(self.voice.tell_start(self.number, kind, &self.output, unfollowed));
         }
     }
 

@@ -27,6 +27,7 @@ impl Supervisor {
     /// | `orangery_stream_blocked_seconds_total` | how long readers that block have held processes up |
     /// | `orangery_stream_readers`, `orangery_stream_lag_bytes`, `orangery_stream_worst_lag_bytes`, `orangery_stream_history_bytes` | of now |
     /// | `orangery_events_total`, `orangery_event_readers`, `orangery_event_lag` | of the feed |
+    /// | `orangery_followers`, `orangery_followed_sources` | of [`follow`](Supervisor::follow) |
     /// | `orangery_actor_panics_total{actor}`, `orangery_keepers_lost_total` | our own failures |
     /// | `orangery_keeper_queue`, `orangery_keeper_unanswered` | requests that the keeper has not taken, or not answered |
     /// | `orangery_descriptors_open`, `orangery_descriptors_reserved`, `orangery_descriptors_limit` | of the process; promised and kept free by this supervisor; the soft limit, unless there is none |
@@ -41,10 +42,13 @@ impl Supervisor {
     #[must_use]
     pub fn metrics(&self) -> String {
         let (event_readers, event_lag) = self.inner.feed.readers();
+        let (followers, followed) = self.inner.feed.outputs().look();
         let (limit, _) = Resource::Nofile.current();
         let outside = Outside {
             event_readers,
             event_lag,
+            followers,
+            followed,
             keeper: self.native().map(|native| native.keeper_load()),
             open: std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
             budgets: self.budgets(),

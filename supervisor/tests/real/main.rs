@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod files;
 mod flood;
+mod follow;
 mod groups;
 mod guest;
 mod handles;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         handles::trials(),
         spans::trials(),
         flood::trials(),
+        follow::trials(),
         stopped::trials(),
         verdicts::trials(),
         provided::trials(),
