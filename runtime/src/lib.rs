@@ -239,6 +239,16 @@ pub trait Container: Send + Sync + 'static {
     /// Only when neither the cgroup nor the pidfd can be used.
     fn kill(&self) -> Result<(), Error>;
 
+    /// Kill what a further process of it has left behind: everything in the session that it began with its start. `leader`
+    /// is its [`Started::pid`], and it may have ended a moment ago. A fake without real processes has nothing to do.
+    ///
+    /// # Errors
+    /// They fork faster than they are killed; the container has ended.
+    fn kill_session(&self, leader: i32) -> BoxFuture<Result<(), Error>> {
+        let _ = leader;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Hold all processes; resolves when they are held. Held already, one way or the other: nothing to do.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod parts;
+mod care;
 mod exec;
 mod template;
 

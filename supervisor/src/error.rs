@@ -16,7 +16,7 @@ use crate::admission::BudgetUse;
 /// | `Permission` | 403 |
 /// | `Unsupported` | 501 |
 /// | `Creation`, `Keeper`, `System`, `SupervisorFault` | 500 |
-/// | `ShutDown` | 503 |
+/// | `NotReady`, `ShutDown` | 503 |
 ///
 /// ```
 /// use orangery::{ErrorKind, Sandbox};
@@ -49,6 +49,8 @@ pub enum ErrorKind {
     Exists,
     /// Not in a state for this: ended, paused, taken.
     State,
+    /// It ran, and was not ready in time or ended before it was.
+    NotReady,
     /// A step of the creation failed; [`Error::stage`] says which.
     Creation,
     /// The keeper is gone.

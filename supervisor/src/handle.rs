@@ -6,6 +6,7 @@ mod control;
 mod properties;
 mod provided;
 mod reach;
+mod ready;
 mod stats;
 mod tty;
 
@@ -34,6 +35,7 @@ use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProcessId;
+use crate::probe::Vitals;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
 use crate::process::slot::Slot;
@@ -125,6 +127,8 @@ pub struct Inspect {
     pub network: Option<NetworkProperties>,
     /// Its processes that live or are not reported yet, the main one first.
     pub processes: Vec<ProcessSummary>,
+    /// Whether it is ready and healthy.
+    pub vitals: Vitals,
     /// The report, once there is one.
     pub report: Option<Report>,
 }
@@ -163,6 +167,7 @@ impl Inspect {
             limits: slot.limits(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
             network: container.and_then(|container| container.network()),
+            vitals: slot.vitals(),
             processes: attach::present(slot).iter().map(|slot| attach::summary(slot)).collect(),
             report: slot.main.report.borrow().as_deref().cloned(),
         }

@@ -36,6 +36,7 @@ mod ids;
 mod manager;
 mod metrics;
 mod output_limit;
+mod probe;
 mod process;
 mod report;
 pub mod restart;
@@ -75,6 +76,7 @@ pub use orangery_runtime::spec::{
     UserNamespace, WindowSize,
 };
 pub use output_limit::{OutputAction, OutputLimit};
+pub use probe::{Health, HealthState, OnUnhealthy, Probe, Readiness, Vitals};
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};
 pub use sandbox::{Sandbox, SandboxBuilder};

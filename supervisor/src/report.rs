@@ -158,7 +158,9 @@ pub enum Cause {
     },
     /// Our own failure: an actor of ours spent its budget of panics, or the keeper was lost and with it the exit.
     SupervisorFault,
-    /// A health check failed. Reserved.
+    /// It was not ready in time ([`Command::ready_when`](crate::Command::ready_when)).
+    NotReady,
+    /// It was unhealthy ([`Command::healthy_while`](crate::Command::healthy_while)).
     Unhealthy,
     /// It did not give a sign of life in time. Reserved.
     Watchdog,

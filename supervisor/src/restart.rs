@@ -27,6 +27,7 @@ use std::time::Duration;
 use orangery_runtime::Error as RuntimeError;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::OnUnhealthy;
 use crate::report::{Cause, ExitStatus, LimitKind, OomVerdict, Report};
 
 pub(crate) use budget::{Budget, Decision};
@@ -69,6 +70,8 @@ pub(crate) enum Outcome {
     Forced,
     /// Its class says: it can never work.
     Permanent,
+    /// It was unhealthy and is not to be started again.
+    Unhealthy,
 }
 
 /// What a policy makes of an outcome.
@@ -78,14 +81,15 @@ pub(crate) enum Answer {
     /// It is over.
     Done,
     /// It is over, and whoever relies on it must hear of it.
-    GiveUp,
+    GiveUp(GiveUp),
 }
 
 impl Policy {
     /// The table; total.
     pub(crate) fn answer(self, outcome: Outcome) -> Answer {
         match (self, outcome) {
-            (_, Outcome::Permanent) => Answer::GiveUp,
+            (_, Outcome::Permanent) => Answer::GiveUp(GiveUp::Permanent),
+            (_, Outcome::Unhealthy) => Answer::GiveUp(GiveUp::Unhealthy),
             (_, Outcome::Forced) => Answer::Restart,
             (Self::Never, _) | (_, Outcome::Prevented) => Answer::Done,
             (Self::OnFailure, Outcome::Failed) => Answer::Restart,
@@ -111,6 +115,10 @@ pub enum ExitClass {
     Limit(LimitKind),
     /// It ended because of a limit.
     AnyLimit,
+    /// It was not ready in time.
+    NotReady,
+    /// It was unhealthy. Without a class it is as its [`OnUnhealthy`](crate::OnUnhealthy) says.
+    Unhealthy,
 }
 
 impl ExitClass {
@@ -125,6 +133,8 @@ impl ExitClass {
             }
             Self::Limit(kind) => report.cause == Cause::Limit(kind),
             Self::AnyLimit => matches!(report.cause, Cause::Limit(_)),
+            Self::NotReady => report.cause == Cause::NotReady,
+            Self::Unhealthy => report.cause == Cause::Unhealthy,
         }
     }
 }
@@ -317,9 +327,15 @@ impl Restart {
         errors
     }
 
-    /// What this end was, and whether the next start is to wait.
-    pub(crate) fn judge(&self, report: &Report) -> (Outcome, bool) {
+    /// What this end was, and whether the next start is to wait. `on_unhealthy`: what was to follow if it was that.
+    pub(crate) fn judge(&self, report: &Report, on_unhealthy: OnUnhealthy) -> (Outcome, bool) {
         let mut outcome = match report.cause {
+            Cause::Unhealthy => match on_unhealthy {
+                OnUnhealthy::Restart => Outcome::Forced,
+                OnUnhealthy::Stop => Outcome::Unhealthy,
+                OnUnhealthy::Report => Outcome::Failed,
+            },
+            Cause::NotReady => Outcome::Failed,
             _ if report.success() => Outcome::Succeeded,
             Cause::Stop { .. } => Outcome::Stopped,
             _ => Outcome::Failed,

@@ -139,6 +139,7 @@ fn services(page: &mut Page) {
     page.head(std::iter::once("input".to_owned()).chain(service::STATES.map(serde)).collect());
     let inputs = [
         ("start", service::Input::Start),
+        ("begun", service::Input::Begun),
         ("started", service::Input::Started),
         ("died: restart", service::Input::Died(Decision::Restart { after: Duration::ZERO })),
         ("died: done", service::Input::Died(Decision::Done)),
@@ -154,6 +155,7 @@ fn services(page: &mut Page) {
                 service::Effect::Wait(_) => "the delay runs".into(),
                 service::Effect::End => "the incarnation is ended".into(),
                 service::Effect::Abort => "the incarnation is given up".into(),
+                service::Effect::Watch => "it is watched".into(),
                 service::Effect::Settled | service::Effect::Runs => "who waits is answered".into(),
                 service::Effect::Ignore(why) => page.reason("ignored", why),
                 service::Effect::Refuse(why) => page.reason("refused", why),

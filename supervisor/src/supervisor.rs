@@ -34,6 +34,7 @@ use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
 use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
+use crate::probe::Care;
 use crate::process::recording::LogTo;
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
@@ -327,13 +328,14 @@ impl Supervisor {
         sandbox: &Sandbox,
         mut main: ProcessSpec,
         (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
-        (capture, log): (Option<Duration>, Option<LogTo>),
+        (capture, log, care): (Option<Duration>, Option<LogTo>, Care),
         birth: Birth,
         patience: Option<Duration>,
     ) -> impl Future<Output = Result<ContainerHandle, Error>> + Send + 'static + use<> {
         let (supervisor, sandbox) = (self.clone(), sandbox.clone());
         async move {
             let description = &sandbox.inner;
+            Error::all(care.check())?;
             let mut birth = birth;
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
@@ -360,6 +362,7 @@ impl Supervisor {
                 drain_grace: description.drain_grace,
                 unattended: description.unattended,
                 keep_files: description.keep_files,
+                care: care.boxed(),
             };
             if let Some(limit) = description.cpu_time {
                 cpu::backstop(&mut main, limit);

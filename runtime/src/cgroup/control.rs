@@ -153,6 +153,22 @@ impl Group {
         }
     }
 
+    /// The processes of the group and of those below it, as far as our pid namespace sees them. A removed group has none.
+    ///
+    /// # Errors
+    /// No cgroup at all.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let dir = match self.v2_dir() {
+            Ok(Some(dir)) => Ok(dir),
+            Ok(None) => self.any_v1("list"),
+            Err(e) => Err(e),
+        };
+        match dir.and_then(|dir| v1::processes(&dir)) {
+            Err(e) if e.is_gone() => Ok(Vec::new()),
+            listed => Ok(listed?.into_iter().collect()),
+        }
+    }
+
     fn freezer(&self) -> Result<Option<Dir>> {
         let place = self.v1_places().find(|place| place.has(Controller::Freezer));
         place.map(|place| place.dir.child(&self.id)).transpose()

@@ -12,6 +12,7 @@ use super::janitor::{Rests, Work};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
 use super::report::{Report, Said, step_error};
+use super::session;
 use super::stdio::{self, Ends};
 use super::stop::{self, Stopped};
 use super::supply::{Supply, some};
@@ -349,6 +350,21 @@ impl Core {
         Ok(())
     }
 
+    /// The group that knows its processes, where there are cgroups.
+    fn listing(&self) -> Option<&Group> {
+        self.group().filter(|group| !group.paths().is_empty())
+    }
+
+    async fn kill_session(self: Arc<Self>, leader: i32) -> Result<(), Error> {
+        let core = Arc::clone(&self);
+        // Its group lists few; all processes of the machine have to be looked at without one.
+        let listed = move || match core.listing() {
+            Some(group) => group.processes().map_err(|error| cgroup_error(&error)),
+            None => stop::numbers(core.init_pid, &*core.rests.init()?),
+        };
+        blocking(move || session::end(leader, listed)).await.map_err(|error| self.or_ended(error))
+    }
+
     async fn freeze(&self) -> Result<(), Error> {
         let group = self.group().ok_or_else(no_freezer)?;
         // Before it is so: a kill that comes now must thaw.
@@ -436,6 +452,10 @@ impl Container for NativeContainer {
 
     fn kill(&self) -> Result<(), Error> {
         self.core.kill()
+    }
+
+    fn kill_session(&self, leader: i32) -> BoxFuture<Result<(), Error>> {
+        Box::pin(Arc::clone(&self.core).kill_session(leader))
     }
 
     fn pause(&self, how: Pause) -> BoxFuture<Result<(), Error>> {

@@ -14,6 +14,7 @@ mod own_group;
 mod provided;
 mod reach;
 mod report;
+mod session;
 pub mod state;
 mod stdio;
 mod stop;

@@ -76,6 +76,12 @@ pub(super) fn resume(init_pid: i32, init: &OwnedFd, before: &Stopped) -> Result<
     members.iter().filter(|member| !before.0.contains(&member.key)).try_for_each(|member| member.send(Signal::CONT))
 }
 
+/// The numbers of everything in the pid namespace of `init`.
+pub(super) fn numbers(init_pid: i32, init: &OwnedFd) -> Result<Vec<i32>, Error> {
+    let members = Space::of(init_pid, init)?.members()?;
+    Ok(members.iter().map(|member| member.key.0).collect())
+}
+
 /// A pid namespace and those below it, as /proc shows them.
 struct Space {
     /// Whether a namespace, by the text of its link, is this one or one below it.

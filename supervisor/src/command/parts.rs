@@ -7,6 +7,7 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
 
 use super::Stdin;
+use crate::probe::Care;
 use crate::process::recording::LogTo;
 
 /// PATH of a command, unless it is given.
@@ -23,6 +24,8 @@ pub(crate) struct Parts {
     pub(crate) log: Option<LogTo>,
     /// How long it may wait for room.
     pub(crate) patience: Option<Duration>,
+    /// Of a container's main process only.
+    pub(crate) care: Care,
 }
 
 impl Parts {
@@ -35,7 +38,16 @@ impl Parts {
             .map(|(key, value)| (key.into(), value.into()))
             .collect();
         let capture = orangery_io_stream::DEFAULT_CAPTURE;
-        Self { process, stdin: Stdin::Null, wall: None, gentle: None, capture, log: None, patience: None }
+        Self {
+            process,
+            stdin: Stdin::Null,
+            wall: None,
+            gentle: None,
+            capture,
+            log: None,
+            patience: None,
+            care: Care::default(),
+        }
     }
 
     /// Set a variable, in place of one of the same name.

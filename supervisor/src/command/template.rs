@@ -9,6 +9,7 @@ use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
 use crate::manager::msg::Birth;
+use crate::probe::OnUnhealthy;
 use crate::restart::{Policy, Restart};
 use crate::sandbox::Sandbox;
 use crate::service::Service;
@@ -36,6 +37,10 @@ impl Template {
         (Cost::of_container(&self.sandbox.inner, &self.parts.clone().finish().0, beside), self.parts.patience)
     }
 
+    pub(crate) fn on_unhealthy(&self) -> OnUnhealthy {
+        self.parts.care.on_unhealthy()
+    }
+
     /// With a name, where it has none.
     pub(crate) fn named(mut self, name: impl FnOnce() -> String) -> Self {
         if self.id().is_empty() {
@@ -54,8 +59,10 @@ impl Template {
     ) -> Result<ContainerHandle, Error> {
         let Self { sandbox, mut parts } = self;
         let (wall, gentle, log) = (parts.wall, parts.gentle, parts.log.take());
+        let care = std::mem::take(&mut parts.care);
         let (process, stdin) = parts.finish();
-        let handle = supervisor.create(&sandbox, process, (wall, gentle), (capture, log), birth, patience).await?;
+        let handle =
+            supervisor.create(&sandbox, process, (wall, gentle), (capture, log, care), birth, patience).await?;
         handle.process().provide(stdin);
         Ok(handle)
     }
@@ -118,6 +125,7 @@ impl Command {
         let Self { supervisor, sandbox, parts } = self;
         let restart = sandbox.inner.restart.clone();
         let mut errors = restart.check();
+        errors.extend(parts.care.check());
         let mut refuse = |field: &str, why: &str| errors.push(orangery_runtime::Error::invalid(field, why));
         if sandbox.inner.keep_files {
             refuse("keep_files", "a service's next container takes the place of the one that has ended, and its files");

@@ -20,6 +20,7 @@ use super::cpu;
 use super::idle;
 use super::last_word::{Finally, LastWord};
 use super::msg::Removed;
+use super::probes::{self, Prepared};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
@@ -28,6 +29,7 @@ use crate::error::{Error, ErrorKind};
 use crate::faults::{Fault, Faults, Site};
 use crate::guard;
 use crate::output_limit::OutputLimit;
+use crate::probe::Care;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
 use crate::process::recording::{self, LogTo};
@@ -53,6 +55,8 @@ pub(crate) struct Policy {
     pub(crate) unattended: Option<Duration>,
     /// Its files stay after the exit until they are let go.
     pub(crate) keep_files: bool,
+    /// What is asked about it, if anything is.
+    pub(crate) care: Option<Box<Care>>,
 }
 
 /// A wall limit and how gently it is carried out.
@@ -110,6 +114,7 @@ struct Living {
     container: Arc<dyn Container>,
     started: Started,
     policy: Policy,
+    asked: Option<Box<Prepared>>,
     faults: Faults,
     shards: Shards,
     actor: Addr<ContainerActor>,
@@ -131,13 +136,17 @@ async fn begin(order: Order) -> Option<Living> {
             if let Some(budget) = capture {
                 slot.capture(budget);
             }
-            runtime.create(spec, main).await.map_err(Error::from)
+            let asked = match &policy.care {
+                Some(care) => Some(Box::new(probes::prepare(&slot.main, Care::clone(care), &main)?)),
+                None => None,
+            };
+            Ok((runtime.create(spec, main).await?, asked))
         } => created,
         () = reply.closed() => return None,
         () = slot.abort.notified() => Err(Error::given_up()),
     };
-    let container: Arc<dyn Container> = match created {
-        Ok(container) => Arc::from(container),
+    let (container, asked): (Arc<dyn Container>, _) = match created {
+        Ok((container, asked)) => (Arc::from(container), asked),
         Err(error) => {
             slot.main.output.take_log_back().await;
             let _ = slot.failure.set(error.clone());
@@ -178,6 +187,7 @@ async fn begin(order: Order) -> Option<Living> {
     let mut started = started;
     slot.made();
     let main = give_birth(&slot.main, &container, &mut started, Some(create_us), micros(began), &faults);
+    slot.vitals_begin(policy.care.as_deref());
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
@@ -188,7 +198,7 @@ async fn begin(order: Order) -> Option<Living> {
     let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
     let _ = slot.actor.set(actor.clone());
     let _ = reply.send(Ok((Owned::new(&slot), actor.clone(), main.clone())));
-    Some(Living { slot, container, started, policy, faults, shards, actor, main })
+    Some(Living { slot, container, started, policy, asked, faults, shards, actor, main })
 }
 
 /// Open the log that was asked for; nobody has the process yet.
@@ -256,13 +266,13 @@ pub(super) fn give_birth(
 
 impl Living {
     async fn watch(self) {
-        let Living { slot, container, started, policy, faults, shards, actor, main } = self;
+        let Living { slot, container, started, policy, asked, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
         let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
         if let Some(wall) = policy.wall {
             slot.wall_begins(wall.limit);
         }
-        let limits = watch_limits(Arc::clone(&slot), policy.clone());
+        let limits = watch_over(Arc::clone(&slot), policy.clone(), asked);
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
@@ -316,8 +326,8 @@ pub(super) fn watch_process(
 
 pub(super) enum Never {}
 
-/// Carry out the limits that are ours and the lifetime without a handle; never ends by itself.
-async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
+/// Carry out the limits that are ours and the lifetime without a handle, and ask the probes; never ends by itself.
+async fn watch_over(container: Arc<ContainerSlot>, policy: Policy, asked: Option<Box<Prepared>>) -> Never {
     let slot = &container.main;
     // Each has room where it is wanted alone: most containers have one limit, or none.
     let mut limits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
@@ -335,6 +345,9 @@ async fn watch_limits(container: Arc<ContainerSlot>, policy: Policy) -> Never {
     }
     if policy.unattended.is_some() {
         limits.push(Box::pin(attend::enforce(&container, policy.unattended)));
+    }
+    if let Some(asked) = asked {
+        limits.push(Box::pin(probes::watch(&container, *asked)));
     }
     futures_util::future::join_all(limits).await;
     std::future::pending().await

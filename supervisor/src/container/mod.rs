@@ -11,6 +11,7 @@
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
 //! an actor holds it up; [`wall`] is carried out by it and by the keeper. The actor answers what is asked meanwhile.
+//! [`probes`] ask whether it does what it is for, and [`vitals`] is what they have found.
 //! [`report`] puts together what is known at the end.
 
 pub(crate) mod actor;
@@ -21,6 +22,7 @@ pub(crate) mod idle;
 mod last_word;
 pub(crate) mod life;
 pub(crate) mod msg;
+mod probes;
 pub(crate) mod processes;
 pub(crate) mod properties;
 mod report;
@@ -28,4 +30,5 @@ pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;
 mod tell;
+mod vitals;
 mod wall;

@@ -15,6 +15,7 @@ use super::actor::ContainerActor;
 use super::processes::Processes;
 use super::properties::Properties;
 use super::state::{Input, State, Verdict, news, next};
+use super::vitals::Known;
 use crate::admission::{Door, Permit};
 use crate::error::Error;
 use crate::events::Voice;
@@ -64,6 +65,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) door: OnceLock<Door>,
     /// Give up what is still being made: the supervisor ends, or its service does not want it any more.
     pub(crate) abort: Arc<Notify>,
+    /// What probes have found of it.
+    pub(super) known: Known,
     /// What could not be removed.
     pub(crate) left: OnceLock<Error>,
     /// Processor time that its processes may use together.
@@ -155,6 +158,7 @@ impl ContainerSlot {
             permit: Mutex::new(None),
             door: OnceLock::new(),
             abort,
+            known: Known::default(),
             left: OnceLock::new(),
             cpu_limit,
             cpu_begin_ns: OnceLock::new(),
@@ -179,8 +183,12 @@ impl ContainerSlot {
         }
         if after != *state {
             self.voice.meters().moved(Some(*state), after);
+            if after == State::Gone {
+                self.vitals_end();
+            }
         }
         *state = after;
+        self.known.paused(after == State::Paused);
         if let Some(news) = news(input, verdict) {
             self.tell(news);
         }

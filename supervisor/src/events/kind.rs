@@ -5,6 +5,7 @@ use std::sync::Arc;
 use orangery_runtime::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::HealthState;
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
 use crate::restart::GiveUp;
 use crate::service::state::ServiceState;
@@ -33,6 +34,18 @@ pub enum Kind {
     },
     /// It could not be made or started, and nothing of it is left. Its last event.
     ContainerFailed(Failure),
+    /// It is ready ([`Command::ready_when`](crate::Command::ready_when)); without a readiness nobody says so.
+    ContainerReady {
+        /// This long after its start, in microseconds.
+        after_us: u64,
+    },
+    /// It has become healthy or unhealthy ([`Command::healthy_while`](crate::Command::healthy_while)).
+    ContainerHealth {
+        /// From now on.
+        health: HealthState,
+        /// Why the last attempt has failed.
+        failure: Option<String>,
+    },
     /// It is frozen.
     ContainerPaused,
     /// It runs again.
@@ -162,6 +175,8 @@ impl Kind {
             Self::ContainerCreated { .. } => "container_created",
             Self::ContainerStarted { .. } => "container_started",
             Self::ContainerFailed(_) => "container_failed",
+            Self::ContainerReady { .. } => "container_ready",
+            Self::ContainerHealth { .. } => "container_health",
             Self::ContainerPaused => "container_paused",
             Self::ContainerResumed => "container_resumed",
             Self::ContainerUpdated { .. } => "container_updated",

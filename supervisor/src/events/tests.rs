@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::EventFilter;
 use crate::ids::ProcessId;
+use crate::probe::HealthState;
 use crate::report::Cause;
 
 fn tell(voice: &Voice, count: u64) {
@@ -118,6 +119,8 @@ fn every_kind() -> Vec<Kind> {
     vec![
         Kind::ContainerCreated { cgroup_mode: "v2".into(), create_us: 7 },
         Kind::ContainerStarted { pid: 5, init_pid: 4 },
+        Kind::ContainerReady { after_us: 7 },
+        Kind::ContainerHealth { health: HealthState::Unhealthy, failure: Some("exit code 1".into()) },
         Kind::ContainerFailed(failure.clone()),
         Kind::ContainerPaused,
         Kind::ContainerResumed,

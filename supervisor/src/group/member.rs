@@ -81,6 +81,6 @@ pub(crate) fn news(status: &Status, from: u32) -> Option<News> {
         ServiceState::Stopped => Some(News::Stopped),
         ServiceState::Ended => Some(News::Over),
         ServiceState::Failed => Some(News::Failed(status.give_up.unwrap_or(GiveUp::CannotStart))),
-        ServiceState::Starting | ServiceState::Running | ServiceState::Stopping => None,
+        ServiceState::Starting | ServiceState::Unready | ServiceState::Running | ServiceState::Stopping => None,
     }
 }

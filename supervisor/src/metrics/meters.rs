@@ -12,6 +12,7 @@ use crate::State;
 use crate::error::Error;
 use crate::events::{Event, Kind};
 use crate::ids::ProcessId;
+use crate::probe::HealthState;
 use crate::process::output::Output;
 use crate::report::{Cause, LimitKind, OomVerdict, Report};
 
@@ -30,6 +31,8 @@ pub(crate) struct Meters {
     pub(super) restarts: Counter,
     pub(super) exits: Family<Labels<2>, Counter>,
     pub(super) limits: Family<Labels<1>, Counter>,
+    pub(super) health: Family<Labels<1>, Gauge>,
+    pub(super) probes: Family<Labels<1>, Counter>,
     pub(super) oom_kills: Counter,
     pub(super) leaked: Counter,
     pub(super) panics: Family<Budget, Counter>,
@@ -53,6 +56,8 @@ impl Default for Meters {
             restarts: Counter::default(),
             exits: Family::default(),
             limits: Family::default(),
+            health: Family::default(),
+            probes: Family::default(),
             oom_kills: Counter::default(),
             leaked: Counter::default(),
             panics: Family::default(),
@@ -110,6 +115,21 @@ impl Meters {
         }
     }
 
+    /// The health of a container goes from one state to another; `None`: nobody asks.
+    pub(crate) fn health_moved(&self, from: Option<HealthState>, to: Option<HealthState>) {
+        if let Some(from) = from {
+            self.health.get_or_create(&[("health", health_name(from))]).dec();
+        }
+        if let Some(to) = to {
+            self.health.get_or_create(&[("health", health_name(to))]).inc();
+        }
+    }
+
+    /// A probe was asked and has answered, or not in time.
+    pub(crate) fn probed(&self, passed: bool) {
+        self.probes.get_or_create(&[("result", if passed { "passed" } else { "failed" })]).inc();
+    }
+
     /// A container was not admitted.
     pub(crate) fn refused(&self, error: &Error) {
         let budget = error.field().unwrap_or("other").to_owned();
@@ -130,6 +150,14 @@ pub(super) const fn state_name(state: State) -> &'static str {
         State::Ending => "ending",
         State::Kept => "kept",
         State::Gone => "gone",
+    }
+}
+
+const fn health_name(health: HealthState) -> &'static str {
+    match health {
+        HealthState::Starting => "starting",
+        HealthState::Healthy => "healthy",
+        HealthState::Unhealthy => "unhealthy",
     }
 }
 
@@ -155,6 +183,7 @@ const fn cause_name(cause: &Cause) -> &'static str {
         Cause::Limit(limit) => limit_name(*limit),
         Cause::Stop { .. } => "stop",
         Cause::SupervisorFault => "supervisor_fault",
+        Cause::NotReady => "not_ready",
         Cause::Unhealthy => "unhealthy",
         Cause::Watchdog => "watchdog",
         Cause::Injected { .. } => "injected",

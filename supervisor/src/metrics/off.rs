@@ -3,6 +3,7 @@
 use crate::State;
 use crate::error::Error;
 use crate::events::Event;
+use crate::probe::HealthState;
 use crate::process::output::Output;
 
 #[derive(Clone, Default)]
@@ -17,6 +18,12 @@ impl Meters {
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     pub(crate) fn moved(&self, _: Option<State>, _: State) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn health_moved(&self, _: Option<HealthState>, _: Option<HealthState>) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn probed(&self, _: bool) {}
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     pub(crate) fn refused(&self, _: &Error) {}

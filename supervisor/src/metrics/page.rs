@@ -69,6 +69,8 @@ fn containers(to: &mut Registry, meters: &Meters) {
     to.register("restarts", "Starts of an incarnation after the first", meters.restarts.clone());
     to.register("exits", "Processes that were reported, by cause", meters.exits.clone());
     to.register("limits_hit", "Limits that were reached, whether they ended a process or not", meters.limits.clone());
+    to.register("container_health", "Containers whose health is asked for, by what it is", meters.health.clone());
+    to.register("probes", "Attempts of exec and network probes, by result", meters.probes.clone());
     to.register("oom_kills", "Processes that the OOM killer took", meters.oom_kills.clone());
     to.register(
         "leaked_writers",

@@ -61,6 +61,8 @@ pub enum GiveUp {
     Permanent,
     /// It cannot be started, and trying again would not change that.
     CannotStart,
+    /// It was unhealthy, and that is what was to follow ([`OnUnhealthy::Stop`](crate::OnUnhealthy::Stop)).
+    Unhealthy,
     /// A member of the group has failed.
     Member,
     /// The actor that was responsible for it spent its budget of panics.
@@ -116,7 +118,7 @@ impl Budget {
     pub(crate) fn decide(&mut self, now: Duration, ran: Duration, (outcome, waits): (Outcome, bool)) -> Decision {
         match self.restart.policy.answer(outcome) {
             Answer::Done => Decision::Done,
-            Answer::GiveUp => Decision::Escalate(GiveUp::Permanent),
+            Answer::GiveUp(why) => Decision::Escalate(why),
             Answer::Restart => self.another(now, ran, waits),
         }
     }

@@ -4,20 +4,28 @@ use super::*;
 use crate::report::Measured;
 
 const POLICIES: [Policy; 4] = [Policy::Never, Policy::OnFailure, Policy::Always, Policy::UnlessStopped];
-const OUTCOMES: [Outcome; 6] =
-    [Outcome::Succeeded, Outcome::Failed, Outcome::Stopped, Outcome::Prevented, Outcome::Forced, Outcome::Permanent];
+const OUTCOMES: [Outcome; 7] = [
+    Outcome::Succeeded,
+    Outcome::Failed,
+    Outcome::Stopped,
+    Outcome::Prevented,
+    Outcome::Forced,
+    Outcome::Permanent,
+    Outcome::Unhealthy,
+];
 const SECOND: Duration = Duration::from_secs(1);
 const FAILED: (Outcome, bool) = (Outcome::Failed, true);
 
-/// A row for each policy, a column for each outcome: Restart, Done, Give up.
+/// A row for each policy, a column for each outcome: Restart, Done, Give up, Unhealthy and given up.
 #[test]
 fn the_table() {
-    for (policy, row) in POLICIES.into_iter().zip(["DDDDRG", "DRDDRG", "RRRDRG", "RRDDRG"]) {
+    for (policy, row) in POLICIES.into_iter().zip(["DDDDRGU", "DRDDRGU", "RRRDRGU", "RRDDRGU"]) {
         for (outcome, letter) in OUTCOMES.into_iter().zip(row.chars()) {
             let want = match letter {
                 'R' => Answer::Restart,
                 'D' => Answer::Done,
-                _ => Answer::GiveUp,
+                'G' => Answer::GiveUp(GiveUp::Permanent),
+                _ => Answer::GiveUp(GiveUp::Unhealthy),
             };
             assert_eq!(policy.answer(outcome), want, "{policy:?} {outcome:?}");
         }
@@ -49,8 +57,20 @@ fn ends_are_judged_by_their_classes_and_the_last_one_counts() {
         (ended(ExitStatus::Code(0), Cause::Stop { escalated: false }), Outcome::Stopped),
         (ended(ExitStatus::Lost, Cause::SupervisorFault), Outcome::Failed),
     ] {
-        assert_eq!(plain.judge(&report), (want, true), "{report:?}");
+        assert_eq!(plain.judge(&report, OnUnhealthy::Restart), (want, true), "{report:?}");
     }
+    let unhealthy = killed(Cause::Unhealthy);
+    for (action, want) in [
+        (OnUnhealthy::Report, Outcome::Failed),
+        (OnUnhealthy::Restart, Outcome::Forced),
+        (OnUnhealthy::Stop, Outcome::Unhealthy),
+    ] {
+        assert_eq!(Restart::never().judge(&unhealthy, action), (want, true));
+        let classed = Restart::never().class(ExitClass::Unhealthy, Treatment::Prevent);
+        assert_eq!(classed.judge(&unhealthy, action).0, Outcome::Prevented);
+    }
+    // Its answer to TERM is no success of its own.
+    assert_eq!(plain.judge(&ended(ExitStatus::Code(0), Cause::NotReady), OnUnhealthy::Stop).0, Outcome::Failed);
     let classed = Restart::always()
         .class(ExitClass::Code(125), Treatment::Permanent)
         .class(ExitClass::Code(0), Treatment::NoBackOff)
@@ -65,11 +85,18 @@ fn ends_are_judged_by_their_classes_and_the_last_one_counts() {
         (killed(Cause::Limit(LimitKind::Output)), (Outcome::Succeeded, false)),
         (killed(Cause::Limit(LimitKind::Memory)), (Outcome::Forced, false)),
     ] {
-        assert_eq!(classed.judge(&report), want, "{report:?}");
+        assert_eq!(classed.judge(&report, OnUnhealthy::Restart), want, "{report:?}");
     }
     let ancestor = OomVerdict::Ancestor { kills: 1, path: None };
-    assert_eq!(classed.judge(&Report { oom: ancestor.clone(), ..killed(Cause::Own) }).0, Outcome::Forced);
-    assert_eq!(classed.judge(&Report { oom: ancestor, ..code(3) }).0, Outcome::Failed, "another process was taken");
+    assert_eq!(
+        classed.judge(&Report { oom: ancestor.clone(), ..killed(Cause::Own) }, OnUnhealthy::Restart).0,
+        Outcome::Forced
+    );
+    assert_eq!(
+        classed.judge(&Report { oom: ancestor, ..code(3) }, OnUnhealthy::Restart).0,
+        Outcome::Failed,
+        "another process was taken"
+    );
 }
 
 #[test]

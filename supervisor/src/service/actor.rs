@@ -15,7 +15,9 @@ use super::slot::ServiceSlot;
 use super::state::{Effect, Input, ServiceState, next};
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Mailbox, Site};
-use crate::report::unix_ms;
+use crate::handle::ContainerHandle;
+use crate::probe::{OnUnhealthy, Vitals};
+use crate::report::{Cause, Report, unix_ms};
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
 
 /// SIGKILL.
@@ -28,6 +30,7 @@ pub(crate) struct ServiceActor {
     budget: Budget,
     /// A delay that is over waits for somebody's start.
     held: bool,
+    on_unhealthy: OnUnhealthy,
     /// The last start was by hand.
     fresh: bool,
     /// How it is to end.
@@ -57,6 +60,7 @@ impl ServiceActor {
         let Order { slot, maker, budget, held, faults } = order;
         Self {
             slot,
+            on_unhealthy: maker.template.on_unhealthy(),
             maker,
             budget,
             held,
@@ -113,8 +117,7 @@ impl ServiceActor {
 
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
-            Effect::Abort => self.slot.current().iter().for_each(|it| it.abort()),
-            Effect::End => self.end(),
+            Effect::Abort | Effect::End => self.end(),
             Effect::Runs => self.answer_starts(|| Ok(())),
             Effect::Settled => self.settled(ctx),
             _ => {}
@@ -130,7 +133,7 @@ impl ServiceActor {
         let restart = input == Input::DelayOver || !self.fresh;
         self.slot.publish(|status| {
             (status.state, status.generation) = (ServiceState::Starting, generation);
-            (status.delay, status.give_up, status.error) = (None, None, None);
+            (status.delay, status.give_up, status.error, status.vitals) = (None, None, None, None);
             status.restarts += u64::from(restart);
         });
         // Not in this actor's context: a panic of a handler must not drop an incarnation.
@@ -210,9 +213,10 @@ impl ServiceActor {
     /// Act upon what the slot says of the current incarnation. Does nothing the second time.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let Some(it) = self.slot.current() else { return };
-        let alive = |state| matches!(state, ServiceState::Starting | ServiceState::Running | ServiceState::Stopping);
-        if it.container().is_some() && self.state() == ServiceState::Starting {
-            self.step(Input::Started, ctx);
+        use ServiceState::{Running, Starting, Stopping, Unready};
+        let alive = |state| matches!(state, Starting | Unready | Running | Stopping);
+        if let Some(vitals) = it.container().map(ContainerHandle::vitals) {
+            self.see(vitals, ctx);
         }
         if self.slot.is_down() && !self.state().is_settled() {
             self.step(Input::Stop, ctx);
@@ -220,6 +224,20 @@ impl ServiceActor {
         if let Some(end) = it.end().filter(|_| alive(self.state())) {
             let decision = self.account(it.generation, &end);
             self.step(Input::Died(decision), ctx);
+        }
+    }
+
+    /// What is known of the incarnation that runs.
+    fn see(&mut self, vitals: Vitals, ctx: &mut Context<Self>) {
+        let ready = vitals.ready;
+        if self.slot.status().vitals.as_ref() != Some(&vitals) {
+            self.slot.publish(|status| status.vitals = Some(vitals));
+        }
+        match self.state() {
+            ServiceState::Starting | ServiceState::Unready if ready => drop(self.step(Input::Started, ctx)),
+            // The second: it was told to stop while it was being made, too late for that.
+            ServiceState::Starting | ServiceState::Stopping => drop(self.step(Input::Begun, ctx)),
+            _ => {}
         }
     }
 
@@ -234,10 +252,7 @@ impl ServiceActor {
                 return Decision::Done;
             }
             _ if self.state() == ServiceState::Stopping => return Decision::Done,
-            End::Reported { report, ran } => {
-                let judged = self.budget.restart().judge(report);
-                (Death::of(report), self.budget.decide(now, *ran, judged))
-            }
+            End::Reported { report, ran } => (Death::of(report), self.after(report, now, *ran)),
             End::NotStarted(error) if self.fresh || error.is_final() => {
                 (death(error), Decision::Escalate(GiveUp::CannotStart))
             }
@@ -247,15 +262,45 @@ impl ServiceActor {
         };
         self.budget.count(death);
         let tally = self.budget.tally();
+        let unready = self.state() == ServiceState::Unready;
         self.slot.publish(|status| {
             status.tally = tally;
             match end {
-                End::Reported { report, .. } => status.report = Some(Arc::clone(report)),
+                End::Reported { report, .. } => {
+                    status.report = Some(Arc::clone(report));
+                    status.error = unready.then(|| not_ready(report, status.vitals.as_ref()));
+                }
                 End::NotStarted(error) | End::Lost(error) => status.error = Some(error.clone()),
             }
         });
         decision
     }
+}
+
+impl ServiceActor {
+    /// What follows an end of which there is a report.
+    fn after(&mut self, report: &Report, now: Duration, ran: Duration) -> Decision {
+        let unready = self.state() == ServiceState::Unready;
+        // As with a start that fails: whoever has asked for it is told, instead of it being tried again.
+        if unready && self.fresh && report.cause == Cause::NotReady {
+            return Decision::Escalate(GiveUp::CannotStart);
+        }
+        let judged = self.budget.restart().judge(report, self.on_unhealthy);
+        match self.budget.decide(now, ran, judged) {
+            // It never came to do what it is for, and that is no end of it.
+            Decision::Done if unready && judged.0 != Outcome::Prevented => Decision::Escalate(GiveUp::CannotStart),
+            decision => decision,
+        }
+    }
+}
+
+/// Why it cannot be used.
+fn not_ready(report: &Report, vitals: Option<&Vitals>) -> Error {
+    let why = match (vitals.and_then(|vitals| vitals.failure.as_deref()), &report.cause) {
+        (Some(why), Cause::NotReady) => format!("it was not ready in time: {why}"),
+        (_, cause) => format!("it has ended before it was ready: {:?}, {cause:?}", report.exit),
+    };
+    Error::new(ErrorKind::NotReady, why)
 }
 
 impl Drop for ServiceActor {

@@ -1,11 +1,12 @@
 //! One incarnation of a service: a container, from its admission to its report. A plain task on the service's shard; what
 //! it learns it writes down first and tells the actor after.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::actor::ServiceActor;
@@ -14,6 +15,7 @@ use crate::command::Template;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
 use crate::manager::msg::Birth;
+use crate::probe::Vitals;
 use crate::report::Report;
 use crate::supervisor::WeakSupervisor;
 
@@ -85,10 +87,13 @@ pub(crate) async fn live(maker: Maker, it: Arc<Incarnation>, queued: bool, actor
         Err(error) => End::NotStarted(error),
         Ok(container) => {
             let began = Instant::now();
-            let (exit, report) = (container.wait_exit(), container.wait());
+            let (exit, report, vitals) = (container.wait_exit(), container.wait(), container.watch_vitals());
             let _ = it.container.set(container);
             actor.do_send(News { ..news });
-            let _ = exit.await;
+            tokio::select! {
+                _ = exit => {}
+                never = tell(vitals, || actor.do_send(News { ..news })) => match never {},
+            }
             let ran = began.elapsed();
             match report.await {
                 Ok(report) => End::Reported { report, ran },
@@ -98,6 +103,14 @@ pub(crate) async fn live(maker: Maker, it: Arc<Incarnation>, queued: bool, actor
     };
     *it.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     actor.do_send(news);
+}
+
+/// Say so when something else is known of it; for ever.
+async fn tell(mut vitals: watch::Receiver<Vitals>, news: impl Fn()) -> Infallible {
+    while vitals.changed().await.is_ok() {
+        news();
+    }
+    std::future::pending().await
 }
 
 async fn make(maker: &Maker, it: &Incarnation, queued: bool) -> Result<ContainerHandle, Error> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::state::ServiceState;
 use crate::error::Error;
+use crate::probe::Vitals;
 use crate::report::Report;
 use crate::restart::{Death, GiveUp};
 
@@ -31,6 +32,8 @@ pub struct ServiceInspect {
     pub generation: u32,
     /// How many of them were restarts: starts that nobody asked for.
     pub restarts: u64,
+    /// Whether its incarnation is ready and healthy; `None`: none runs.
+    pub vitals: Option<Vitals>,
     /// The delay that is under way.
     pub back_off: Option<BackOff>,
     /// Why it failed, where it has.
@@ -100,6 +103,7 @@ pub(crate) struct Status {
     pub(crate) number: u64,
     pub(crate) generation: u32,
     pub(crate) restarts: u64,
+    pub(crate) vitals: Option<Vitals>,
     pub(crate) delay: Option<Delay>,
     pub(crate) give_up: Option<GiveUp>,
     pub(crate) error: Option<Error>,
@@ -123,6 +127,7 @@ impl Status {
             number: 0,
             generation: 0,
             restarts: 0,
+            vitals: None,
             delay: None,
             give_up: None,
             error: None,
@@ -137,7 +142,7 @@ impl Status {
         self.delay.map(|delay| u64::try_from(delay.shown.delay.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Whether it does what it is for, so that what comes after it may start. The one place that knows: for now, it runs.
+    /// Whether it does what it is for, so that what comes after it may start.
     pub(crate) fn is_ready(&self) -> bool {
         self.state == ServiceState::Running
     }
@@ -148,6 +153,7 @@ impl Status {
             state: self.state,
             generation: self.generation,
             restarts: self.restarts,
+            vitals: self.vitals.clone(),
             back_off: self.delay.map(|delay| delay.shown),
             give_up: self.give_up,
             error: self.error.as_ref().map(ToString::to_string),

@@ -18,7 +18,9 @@ use crate::restart::Decision;
 pub enum ServiceState {
     /// An incarnation is being made, or waits to be admitted.
     Starting,
-    /// An incarnation runs.
+    /// An incarnation runs and is not ready yet ([`Command::ready_when`](crate::Command::ready_when)).
+    Unready,
+    /// An incarnation runs, and is ready or was.
     Running,
     /// It was told to stop, and its incarnation has not ended yet.
     Stopping,
@@ -41,8 +43,9 @@ impl ServiceState {
 }
 
 #[cfg(test)]
-pub(crate) const STATES: [ServiceState; 7] = [
+pub(crate) const STATES: [ServiceState; 8] = [
     ServiceState::Starting,
+    ServiceState::Unready,
     ServiceState::Running,
     ServiceState::Stopping,
     ServiceState::BackOff,
@@ -56,7 +59,9 @@ pub(crate) const STATES: [ServiceState; 7] = [
 pub(crate) enum Input {
     /// Somebody wants it to run.
     Start,
-    /// The incarnation runs.
+    /// The incarnation runs; it is not ready yet.
+    Begun,
+    /// The incarnation runs, and is ready.
     Started,
     /// The incarnation has ended, or could not be started; this is what its restart makes of it.
     Died(Decision),
@@ -79,7 +84,9 @@ pub(crate) enum Effect {
     Abort,
     /// Nothing is under way any more: who waits for that is answered.
     Settled,
-    /// It runs: who waits for that is answered.
+    /// Nothing: it will be said when it is ready.
+    Watch,
+    /// It runs, and is ready: who waits for that is answered.
     Runs,
     /// It is so already, or is late; for this reason.
     Ignore(&'static str),
@@ -89,22 +96,27 @@ pub(crate) enum Effect {
 
 /// What `input` does in `state`.
 pub(crate) fn next(state: ServiceState, input: Input) -> (ServiceState, Effect) {
-    use ServiceState::{BackOff, Ended, Failed, Running, Starting, Stopped, Stopping};
+    use ServiceState::{BackOff, Ended, Failed, Running, Starting, Stopped, Stopping, Unready};
     match (state, input) {
-        (Starting, Input::Start) => (state, Effect::Ignore("it is being started")),
+        (Starting | Unready, Input::Start) => (state, Effect::Ignore("it is being started")),
         (Running, Input::Start) => (state, Effect::Runs),
         (Stopping, Input::Start) => (state, Effect::Refuse("it is being stopped")),
         (BackOff | Ended | Stopped | Failed, Input::Start) => (Starting, Effect::Create),
 
-        (Starting, Input::Started) => (Running, Effect::Runs),
+        (Starting, Input::Begun) => (Unready, Effect::Watch),
+        (Starting | Unready, Input::Started) => (Running, Effect::Runs),
         // The stop came first, and there was nothing to end yet.
-        (Stopping, Input::Started) => (Stopping, Effect::End),
-        (Running, Input::Started) => (state, Effect::Ignore("it runs already")),
-        (BackOff | Ended | Stopped | Failed, Input::Started) => (state, Effect::Ignore("late news of an ended one")),
+        (Stopping, Input::Begun | Input::Started) => (Stopping, Effect::End),
+        (Unready, Input::Begun) | (Running, Input::Begun | Input::Started) => {
+            (state, Effect::Ignore("it runs already"))
+        }
+        (BackOff | Ended | Stopped | Failed, Input::Begun | Input::Started) => {
+            (state, Effect::Ignore("late news of an ended one"))
+        }
 
-        (Starting | Running, Input::Died(Decision::Restart { after })) => (BackOff, Effect::Wait(after)),
-        (Starting | Running, Input::Died(Decision::Done)) => (Ended, Effect::Settled),
-        (Starting | Running, Input::Died(Decision::Escalate(_))) => (Failed, Effect::Settled),
+        (Starting | Unready | Running, Input::Died(Decision::Restart { after })) => (BackOff, Effect::Wait(after)),
+        (Starting | Unready | Running, Input::Died(Decision::Done)) => (Ended, Effect::Settled),
+        (Starting | Unready | Running, Input::Died(Decision::Escalate(_))) => (Failed, Effect::Settled),
         (Stopping, Input::Died(_)) => (Stopped, Effect::Settled),
         (BackOff | Ended | Stopped | Failed, Input::Died(_)) => (state, Effect::Ignore("late news of an ended one")),
 
@@ -113,7 +125,7 @@ pub(crate) fn next(state: ServiceState, input: Input) -> (ServiceState, Effect) 
 
         (Starting, Input::Stop) => (Stopping, Effect::Abort),
         // A second stop joins the first, and may shorten it.
-        (Running | Stopping, Input::Stop) => (Stopping, Effect::End),
+        (Unready | Running | Stopping, Input::Stop) => (Stopping, Effect::End),
         (BackOff, Input::Stop) => (Stopped, Effect::Settled),
         (Ended | Stopped | Failed, Input::Stop) => (state, Effect::Settled),
     }
@@ -127,8 +139,9 @@ mod tests {
     use crate::restart::GiveUp;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const INPUTS: [Input; 7] = [
+    const INPUTS: [Input; 8] = [
         Input::Start,
+        Input::Begun,
         Input::Started,
         Input::Died(Decision::Restart { after: SECOND }),
         Input::Died(Decision::Done),
@@ -138,17 +151,18 @@ mod tests {
     ];
 
     /// All pairs: a row for each state, a column for each input. The state after and the effect: Create, Wait, End, Abort,
-    /// Quiet (settled), Runs, ignore (-), refuse (!).
+    /// Quiet (settled), Runs, watch (.), ignore (-), refuse (!).
     #[test]
     fn the_table() {
         let rows = [
-            "starting-  runningR  back_offW ended Q  failed Q  starting-  stoppingA",
-            "running R  running-  back_offW ended Q  failed Q  running-   stoppingE",
-            "stopping!  stoppingE stopped Q stopped Q stopped Q stopping-  stoppingE",
-            "startingC  back_off- back_off- back_off- back_off- startingC  stopped Q",
-            "startingC  ended -   ended -   ended -   ended -   ended -    ended Q",
-            "startingC  stopped - stopped - stopped - stopped - stopped -  stopped Q",
-            "startingC  failed -  failed -  failed -  failed -  failed -   failed Q",
+            "starting-  unready.  runningR  back_offW ended Q  failed Q  starting-  stoppingA",
+            "unready -  unready-  runningR  back_offW ended Q  failed Q  unready-   stoppingE",
+            "running R  running-  running-  back_offW ended Q  failed Q  running-   stoppingE",
+            "stopping!  stoppingE stoppingE stopped Q stopped Q stopped Q stopping-  stoppingE",
+            "startingC  back_off- back_off- back_off- back_off- back_off- startingC  stopped Q",
+            "startingC  ended -   ended -   ended -   ended -   ended -   ended -    ended Q",
+            "startingC  stopped - stopped - stopped - stopped - stopped - stopped -  stopped Q",
+            "startingC  failed -  failed -  failed -  failed -  failed -  failed -   failed Q",
         ];
         for (state, row) in STATES.into_iter().zip(rows) {
             let cells: String = row.split_whitespace().collect();
@@ -163,6 +177,7 @@ mod tests {
                     Effect::End => "E",
                     Effect::Abort => "A",
                     Effect::Settled => "Q",
+                    Effect::Watch => ".",
                     Effect::Runs => "R",
                     Effect::Ignore(_) => "-",
                     Effect::Refuse(_) => "!",

@@ -293,6 +293,15 @@ impl Container for FakeContainer {
         stats
     }
 
+    /// In the network of the test itself: what it listens on there is the container's.
+    fn socket(&self, family: u32, kind: u32) -> BoxFuture<Result<OwnedFd, Error>> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        let (stream, flags) = (kind & 0xf, SocketFlags::from_bits_retain(kind & !0xf) | SocketFlags::CLOEXEC);
+        let family = AddressFamily::from_raw(u16::try_from(family).unwrap_or_default());
+        let made = socket_with(family, SocketType::from_raw(stream), flags, None);
+        ready(made.map_err(|error| Error::system("cannot make a socket", error).with_field("socket")))
+    }
+
     fn signal(&self, _: &OwnedFd, signal: i32) -> Result<(), Error> {
         self.fake.note(format!("signal {} {signal}", self.id));
         Ok(())

@@ -24,6 +24,7 @@ mod memory;
 mod mounts;
 mod panics;
 mod provided;
+mod readiness;
 mod services;
 mod spans;
 mod stage;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         leaf::trials(),
         mounts::trials(),
         services::trials(),
+        readiness::trials(),
         groups::trials(),
         joined::trials(),
         tty::trials(),

@@ -1,0 +1,245 @@
+//! When probes are asked and what follows.
+//!
+//! # Defaults
+//!
+//! | what | default | precedents |
+//! |---|---|---|
+//! | readiness: timeout | 60 s | testcontainers 60 s; systemd 90 s; s6-rc none |
+//! | readiness: interval, timeout of one attempt | 250 ms, 1 s | testcontainers 100 ms; Kubernetes 10 s, 1 s |
+//! | health: interval, timeout of one attempt | 10 s, 1 s | Kubernetes the same; Docker 30 s, 30 s |
+//! | health: failures, successes | 3, 1 | Kubernetes and Docker the same |
+//! | health: grace | none | Kubernetes and Docker the same |
+//! | health: what follows | restart | Kubernetes; Docker nothing |
+//! | end of what is not ready or not healthy | TERM, 10 s, kill | Docker 10 s; Kubernetes 30 s |
+
+use std::time::Duration;
+
+use orangery_runtime::Error as RuntimeError;
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Probe, Question};
+
+/// SIGTERM, and how long it has.
+const GENTLY: (i32, Duration) = (15, Duration::from_secs(10));
+
+/// When a container is ready: [`Command::ready_when`](crate::Command::ready_when). Without a call each is as the table says:
+/// it has 60 s, is asked each 250 ms, and one attempt may take 1 s.
+///
+/// ```
+/// use orangery::{Probe, Readiness};
+/// use std::time::Duration;
+/// let readiness = Readiness::new(Probe::tcp(8080)).timeout(Duration::from_secs(10));
+/// # let _ = readiness;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct Readiness {
+    pub(crate) probe: Probe,
+    pub(crate) timeout: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) attempt: Duration,
+}
+
+impl Readiness {
+    /// It is ready when this has succeeded once.
+    pub fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            timeout: Duration::from_secs(60),
+            interval: Duration::from_millis(250),
+            attempt: Duration::from_secs(1),
+        }
+    }
+
+    /// Not ready this long after its start, it is ended, with the cause [`NotReady`](crate::Cause::NotReady).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long after an attempt has failed the next one begins.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long one attempt may take.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt = timeout;
+        self
+    }
+
+    fn check(&self) -> Vec<RuntimeError> {
+        let mut errors = self.probe.check("ready_when.probe", false);
+        let spans = [
+            ("ready_when.timeout", self.timeout),
+            ("ready_when.interval", self.interval),
+            ("ready_when.attempt_timeout", self.attempt),
+        ];
+        errors.extend(spans.into_iter().filter_map(|(field, span)| no_time(field, span)));
+        if matches!(self.probe.0, Question::Delay(time) if time >= self.timeout) {
+            errors.push(RuntimeError::invalid("ready_when.timeout", "it is over before the delay is"));
+        }
+        errors
+    }
+}
+
+impl From<Probe> for Readiness {
+    fn from(probe: Probe) -> Self {
+        Self::new(probe)
+    }
+}
+
+/// What follows when a container has become unhealthy. It is seen in `inspect`, events and metrics in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OnUnhealthy {
+    /// Nothing: it may become healthy again.
+    Report,
+    /// It is ended, with the cause [`Unhealthy`](crate::Cause::Unhealthy); a service is then started again, whatever its
+    /// policy, unless a class of its [`Restart`](crate::Restart) says otherwise. Its window counts.
+    #[default]
+    Restart,
+    /// It is ended, with the same cause; a service has then failed ([`GiveUp::Unhealthy`](crate::restart::GiveUp::Unhealthy))
+    /// and its group is told.
+    Stop,
+}
+
+/// How it is seen that a container still does what it is for, from when it is ready on:
+/// [`Command::healthy_while`](crate::Command::healthy_while). Without a call it is asked each 10 s, an attempt may take 1 s,
+/// three failures in a row make it unhealthy, and it is restarted then.
+///
+/// ```
+/// use orangery::{Health, OnUnhealthy, Probe};
+/// use std::time::Duration;
+/// let health = Health::new(Probe::exec(["curl", "-fs", "localhost:8080/healthz"]))
+///     .interval(Duration::from_secs(30))
+///     .failures(5)
+///     .on_unhealthy(OnUnhealthy::Report);
+/// # let _ = health;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct Health {
+    pub(crate) probe: Probe,
+    pub(crate) interval: Duration,
+    pub(crate) attempt: Duration,
+    pub(crate) failures: u32,
+    pub(crate) successes: u32,
+    pub(crate) grace: Duration,
+    pub(crate) action: OnUnhealthy,
+    pub(crate) gently: (i32, Duration),
+}
+
+impl Health {
+    /// It is healthy while this succeeds.
+    pub fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            interval: Duration::from_secs(10),
+            attempt: Duration::from_secs(1),
+            failures: 3,
+            successes: 1,
+            grace: Duration::ZERO,
+            action: OnUnhealthy::default(),
+            gently: GENTLY,
+        }
+    }
+
+    /// How long after an attempt the next one begins.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long one attempt may take; what takes longer has failed.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.attempt = timeout;
+        self
+    }
+
+    /// So many failures in a row make it unhealthy.
+    pub fn failures(mut self, in_a_row: u32) -> Self {
+        self.failures = in_a_row;
+        self
+    }
+
+    /// So many successes in a row make it healthy again.
+    pub fn successes(mut self, in_a_row: u32) -> Self {
+        self.successes = in_a_row;
+        self
+    }
+
+    /// For so long after it was ready failures do not count, until the first success.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// What follows when it is unhealthy.
+    pub fn on_unhealthy(mut self, action: OnUnhealthy) -> Self {
+        self.action = action;
+        self
+    }
+
+    /// How it is ended then: this signal (and CONT), and the kill when it has not ended after `grace`.
+    pub fn ended_by(mut self, signal: i32, grace: Duration) -> Self {
+        self.gently = (signal, grace);
+        self
+    }
+
+    fn check(&self) -> Vec<RuntimeError> {
+        let mut errors = self.probe.check("healthy_while.probe", true);
+        let spans = [("healthy_while.interval", self.interval), ("healthy_while.timeout", self.attempt)];
+        errors.extend(spans.into_iter().filter_map(|(field, span)| no_time(field, span)));
+        let counts = [("healthy_while.failures", self.failures), ("healthy_while.successes", self.successes)];
+        let none = counts.into_iter().filter(|(_, count)| *count == 0);
+        errors.extend(none.map(|(field, _)| RuntimeError::invalid(field, "none in a row is true at any time")));
+        errors.extend(no_signal("healthy_while.ended_by", self.gently.0));
+        errors
+    }
+}
+
+impl From<Probe> for Health {
+    fn from(probe: Probe) -> Self {
+        Self::new(probe)
+    }
+}
+
+fn no_time(field: &str, span: Duration) -> Option<RuntimeError> {
+    span.is_zero().then(|| RuntimeError::invalid(field, "nothing happens in no time"))
+}
+
+fn no_signal(field: &str, signal: i32) -> Option<RuntimeError> {
+    (!(1..=64).contains(&signal)).then(|| RuntimeError::invalid(field, "no signal has this number"))
+}
+
+/// All that is asked about one container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Care {
+    pub(crate) readiness: Option<Readiness>,
+    pub(crate) health: Option<Health>,
+}
+
+impl Care {
+    /// Everything that makes no sense.
+    pub(crate) fn check(&self) -> Vec<RuntimeError> {
+        let readiness = self.readiness.iter().flat_map(Readiness::check);
+        readiness.chain(self.health.iter().flat_map(Health::check)).collect()
+    }
+
+    /// `None` where nothing is asked, as of most containers.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self.readiness.is_some() || self.health.is_some()).then(|| Box::new(self))
+    }
+
+    /// How what is not ready in time is ended.
+    pub(crate) const fn gently() -> (i32, Duration) {
+        GENTLY
+    }
+
+    pub(crate) fn on_unhealthy(&self) -> OnUnhealthy {
+        self.health.as_ref().map(|health| health.action).unwrap_or_default()
+    }
+}
