@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::create::Born;
 use super::janitor::{Rests, Work};
@@ -27,7 +27,7 @@ use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
-use crate::{Act, BoxFuture, Container, Evidence, Pause, Pty, Root, Started};
+use crate::{Act, BoxFuture, Container, Evidence, Exit, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(super) struct Core {
     pausing: tokio::sync::RwLock<()>,
     /// The command behind the start gate, where it is pid 1 itself.
     waiting: Mutex<Option<Gated>>,
+    /// How the stub init ends, where it is the main process.
+    idle: Mutex<Option<oneshot::Receiver<Exit>>>,
     started: AtomicBool,
     pub(super) finished: OnceCell<Evidence>,
     /// The cgroup went at the first attempt.
@@ -75,7 +77,7 @@ struct Gated {
     ends: Ends,
     report: Report,
     plan: Plan,
-    exit: tokio::sync::oneshot::Receiver<crate::Exit>,
+    exit: oneshot::Receiver<Exit>,
 }
 
 impl Core {
@@ -89,13 +91,11 @@ impl Core {
     ) -> Self {
         let shares_pids = spec.joins(NEWPID);
         let (container, main) = spec.into_parts();
-        let waiting = born.waiting.map(|(gate, ends)| Gated {
-            gate,
-            ends,
-            report: born.report,
-            plan: born.plan,
-            exit: born.exit,
-        });
+        let Born { pid, exit, report, plan, waiting, .. } = born;
+        let (waiting, idle) = match waiting {
+            Some((gate, ends)) => (Some(Gated { gate, ends, report, plan, exit }), None),
+            None => (None, container.idle.then_some(exit)),
+        };
         Self {
             inner,
             container,
@@ -104,12 +104,13 @@ impl Core {
             main: Mutex::new(waiting.is_none().then_some(main)),
             joining,
             rests,
-            init_pid: born.pid,
+            init_pid: pid,
             shares_pids,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
             waiting: Mutex::new(waiting),
+            idle: Mutex::new(idle),
             started: AtomicBool::new(false),
             finished: OnceCell::new(),
             removed: AtomicBool::new(false),
@@ -147,10 +148,14 @@ impl Core {
         Ok(())
     }
 
-    /// The main process behind its gate, or the first exec.
+    /// The main process behind its gate, or the first exec, or the stub that is there already.
     async fn start(self: Arc<Self>) -> Result<Started, Error> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Err(Error::new(ErrorKind::State, "the container was started already"));
+        }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(exit) = idle {
+            return Ok(of_stub(self.init_pid, self.rests.init()?, exit));
         }
         let gated = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         match gated {
@@ -418,6 +423,11 @@ impl Drop for Core {
         let rests = std::mem::take(&mut self.rests);
         let _ = self.inner.janitor.send(Work::Remove(rests));
     }
+}
+
+/// A main process that is the stub init: it has no streams.
+fn of_stub(pid: i32, pidfd: Arc<OwnedFd>, exit: oneshot::Receiver<Exit>) -> Started {
+    Started { pid, pidfd, exit, stdin: None, stdout: None, stderr: None, tty: None, listener: None, group: None }
 }
 
 /// End of file on the report pipe means: exec'd.

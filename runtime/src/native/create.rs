@@ -335,6 +335,7 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let governs_cgroups = spec.governs(NEWCGROUP);
     let console = !spec.joins(NEWNS);
     let joining = Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk, console };
-    let main = (!spec.container().without_init).then(|| process::plan(spec.main(), &joining, &inner.machine));
+    let further = !spec.container().without_init && !spec.container().idle;
+    let main = further.then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))
 }

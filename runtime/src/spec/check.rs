@@ -47,7 +47,7 @@ impl Refusals {
 /// All refusals.
 pub fn check(
     container: ContainerSpec,
-    main: ProcessSpec,
+    mut main: ProcessSpec,
     machine: &Machine,
     cgroups: &Cgroups,
 ) -> Result<CheckedSpec, Errors> {
@@ -68,6 +68,7 @@ pub fn check(
     if container.user_namespace == UserNamespace::Host && !machine.privileged {
         no.add("user_namespace", "only root can run a container with the host's user ids");
     }
+    check_idle(&mut no, &container, &mut main);
     check_first_limits(&mut no, &container, &main);
     let process = match check_process(main, &container, None) {
         Ok(process) => Some(process),
@@ -79,6 +80,20 @@ pub fn check(
     let (joined, joined_ids) = namespaces::check(&mut no, &container, machine, cgroups);
     let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids });
     no.end(checked)
+}
+
+/// What has no command is its stub init, and is called so.
+fn check_idle(no: &mut Refusals, container: &ContainerSpec, main: &mut ProcessSpec) {
+    if !container.idle {
+        return;
+    }
+    if container.without_init {
+        no.add("idle", "without a stub init there is nobody who could be idle");
+    }
+    if !main.argv.is_empty() || main.tty.is_some() {
+        no.add("idle", "an idle container has neither a command nor a terminal");
+    }
+    main.argv = vec!["orangery-init".into()];
 }
 
 /// Whoever wires a network needs one that is the container's own.

@@ -219,6 +219,9 @@ pub struct ContainerSpec {
     pub readonly_paths: Vec<PathBuf>,
     /// The command is pid 1 itself, without the stub init.
     pub without_init: bool,
+    /// No command: its main process is the stub init, which sleeps until it is killed. For a container that waits to be
+    /// exec'd in.
+    pub idle: bool,
     /// No private directories over a root of the user's: it is shown as it is, with /proc, /sys and /dev.
     pub plain_root: bool,
     /// POSIX message queues at /dev/mqueue.
