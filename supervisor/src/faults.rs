@@ -19,6 +19,7 @@
 //! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
+//! | [`Pool`](Site::Pool) | later | `make`: `Creation` with this | of the pool's task: `make` is a failed attempt, otherwise another task goes on where it stood | | |
 //! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
 //!
 //! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) alone, before they
@@ -80,6 +81,8 @@ pub enum Site {
     Admission,
     /// A process was started and is about to be given to those who [follow](crate::follow) it.
     Follow,
+    /// A pool's task is about to do this with a sandbox: `make`, `watch`.
+    Pool(&'static str),
     /// A durable record. Reserved.
     Record,
     /// A durable log. Reserved.
@@ -168,6 +171,9 @@ impl Site {
             ) => matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name),
             (Self::Admission, fault) => matches!(fault, Errno(_) | Drop),
             (Self::Follow, fault) => matches!(fault, Drop),
+            (Self::Pool(name), fault) => {
+                matches!(fault, Delay(_) | Panic) || matches!(fault, Errno(_)) && name == "make"
+            }
             (Self::Record | Self::Log, _) => false,
         }
     }

@@ -36,6 +36,7 @@ mod ids;
 mod manager;
 mod metrics;
 mod output_limit;
+mod pool;
 mod probe;
 mod process;
 mod report;
@@ -76,6 +77,8 @@ pub use orangery_runtime::spec::{
     UserNamespace, WindowSize,
 };
 pub use output_limit::{OutputAction, OutputLimit};
+pub use pool::state::PoolState;
+pub use pool::{DiscardReason, Lease, Pool, PoolBuilder, PoolInspect, Reset};
 pub use probe::{Health, HealthState, OnUnhealthy, Probe, Readiness, Vitals};
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};

@@ -96,6 +96,14 @@ impl Sandbox {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The same for a container without a command.
+    #[must_use]
+    pub(crate) fn idling(&self) -> Self {
+        let mut inner = Description::clone(&self.inner);
+        inner.spec.idle = true;
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The id that a container of this description gets; empty: a random one for each.
     #[must_use]
     pub fn id(&self) -> &str {

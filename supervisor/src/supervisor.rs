@@ -391,7 +391,7 @@ impl Supervisor {
     }
 
     /// A name that no other container of this machine has.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
         *names += 1;
         format!("{}-{}", self.inner.prefix, *names)

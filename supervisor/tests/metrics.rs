@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::testing::FakeRuntime;
-use orangery::{ContainerHandle, Overflow, Sandbox, SubscribeOptions, Supervisor};
+use orangery::{ContainerHandle, Overflow, Pool, Sandbox, SubscribeOptions, Supervisor};
 
 /// Samples by name and sorted labels: `name{label="value"}`.
 type Samples = BTreeMap<String, f64>;
@@ -182,6 +182,8 @@ async fn every_family_is_documented_and_every_documented_one_is_there() {
     handle.wait().await.unwrap();
     fake.refuse(orangery::runtime::Error::new(orangery::runtime::ErrorKind::Creation, "no"));
     supervisor.command("prog").spawn().await.unwrap_err();
+    let pool = Pool::builder(&Sandbox::default()).idle(1).most(1).build(&supervisor).unwrap();
+    drop(pool.take().await.unwrap().id().to_owned());
     let page = supervisor.metrics();
     let table = include_str!("../src/supervisor/metrics.rs");
     let documented: BTreeSet<String> = table

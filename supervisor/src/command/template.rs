@@ -1,7 +1,10 @@
 //! A command apart from who runs it: what each incarnation of a service is made from.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::time::Duration;
+
+use orangery_runtime::ProcessSpec;
 
 use super::{Command, Parts};
 use crate::admission::{Beside, Cost};
@@ -23,6 +26,27 @@ pub(crate) struct Template {
 }
 
 impl Template {
+    /// Of a container without a command: its stub init is its main process.
+    pub(crate) fn idle(sandbox: &Sandbox) -> Self {
+        let mut parts = Parts::new(OsStr::new(""));
+        parts.process = ProcessSpec::default();
+        Self { sandbox: sandbox.idling(), parts }
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The same of another id.
+    pub(crate) fn with_id(mut self, id: String) -> Self {
+        self.sandbox = self.sandbox.with_id(id);
+        self
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.sandbox.id()
     }
@@ -106,6 +130,11 @@ impl Command {
     /// As for [`Command::supervise`].
     pub fn supervise_blocking(self) -> Result<Service, Error> {
         blocking::block_on(self.supervise())
+    }
+
+    /// Apart from who runs it.
+    pub(crate) fn into_template(self) -> Template {
+        Template { sandbox: self.sandbox, parts: self.parts }
     }
 
     pub(crate) fn restart_policy(&self) -> Policy {

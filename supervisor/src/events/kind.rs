@@ -5,6 +5,7 @@ use std::sync::Arc;
 use orangery_runtime::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::pool::DiscardReason;
 use crate::probe::HealthState;
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
 use crate::restart::GiveUp;
@@ -131,6 +132,32 @@ pub enum Kind {
         /// Why, when it is `failed`.
         give_up: Option<GiveUp>,
     },
+    /// A sandbox of this pool waits for somebody to take it.
+    PoolReady {
+        /// The pool's name.
+        pool: String,
+    },
+    /// Somebody has taken it.
+    PoolLeased {
+        /// The pool's name.
+        pool: String,
+    },
+    /// It is thrown away.
+    PoolDiscarded {
+        /// The pool's name.
+        pool: String,
+        /// Why.
+        why: DiscardReason,
+    },
+    /// A pool makes its next sandbox after a delay.
+    PoolBackOff {
+        /// The pool's name.
+        pool: String,
+        /// How long, in milliseconds.
+        delay_ms: u64,
+        /// Why the last one could not be made; `None`: a ready one died young.
+        failure: Option<Failure>,
+    },
     /// An actor of ours panicked.
     ActorPanicked {
         /// `manager`, `service`, `group`, `container` or `process`.
@@ -195,6 +222,10 @@ impl Kind {
             Self::PropertyChanged { .. } => "property_changed",
             Self::ServiceChanged { .. } => "service_changed",
             Self::GroupChanged { .. } => "group_changed",
+            Self::PoolReady { .. } => "pool_ready",
+            Self::PoolLeased { .. } => "pool_leased",
+            Self::PoolDiscarded { .. } => "pool_discarded",
+            Self::PoolBackOff { .. } => "pool_back_off",
             Self::ActorPanicked { .. } => "actor_panicked",
             Self::KeeperLost => "keeper_lost",
             Self::Unknown => "unknown",

@@ -31,6 +31,8 @@ fn the_table() {
         (Site::ProcessMessage("exited"), "cd-p--"),
         (Site::Admission, "c-e-l-"),
         (Site::Follow, "c---l-"),
+        (Site::Pool("make"), "cdep--"),
+        (Site::Pool("watch"), "cd-p--"),
         (Site::Record, "c-----"),
         (Site::Log, "c-----"),
     ];

@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use super::pools::Pools;
 use super::streams::{Enrolled, Streams};
 use crate::State;
 use crate::error::Error;
@@ -38,6 +39,7 @@ pub(crate) struct Meters {
     pub(super) panics: Family<Budget, Counter>,
     pub(super) keepers_lost: Counter,
     pub(super) events: Counter,
+    pub(super) pools: Pools,
     pub(super) streams: Arc<Mutex<Streams>>,
 }
 
@@ -63,6 +65,7 @@ impl Default for Meters {
             panics: Family::default(),
             keepers_lost: Counter::default(),
             events: Counter::default(),
+            pools: Pools::default(),
             streams: Arc::default(),
         }
     }

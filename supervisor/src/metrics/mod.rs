@@ -9,6 +9,8 @@ mod off;
 #[cfg(feature = "metrics")]
 mod page;
 #[cfg(feature = "metrics")]
+mod pools;
+#[cfg(feature = "metrics")]
 mod streams;
 
 #[cfg(feature = "metrics")]

@@ -3,6 +3,7 @@
 use crate::State;
 use crate::error::Error;
 use crate::events::Event;
+use crate::pool::state::Tally;
 use crate::probe::HealthState;
 use crate::process::output::Output;
 
@@ -27,6 +28,15 @@ impl Meters {
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     pub(crate) fn refused(&self, _: &Error) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn pool(&self, _: &str, _: &Tally) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn pool_made(&self, _: &str) {}
+
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    pub(crate) fn pool_discarded(&self, _: &str, _: &'static str) {}
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     pub(crate) fn enroll(&self, _: &Output) -> Enrolled {

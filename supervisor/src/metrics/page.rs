@@ -9,6 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::admission::{Budget, BudgetUse, Budgets, DESCRIPTORS_RESERVED};
 
 use super::meters::{Labels, Meters};
+use super::pools;
 use super::streams::{Sums, lock};
 
 /// What is known elsewhere and asked when the page is written.
@@ -48,6 +49,7 @@ pub(crate) fn page(meters: &Meters, outside: &Outside) -> String {
     let mut registry = Registry::with_prefix("orangery");
     containers(&mut registry, meters);
     budgets(&mut registry, &outside.budgets);
+    pools::register(&mut registry, &meters.pools);
     streams(&mut registry, &lock(&meters.streams).look());
     ourselves(&mut registry, meters, outside);
     let mut text = String::new();

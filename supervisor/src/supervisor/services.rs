@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::sync::{Arc, Weak};
 
+use actix_rt::ArbiterHandle;
 use tokio::sync::oneshot;
 
 use super::{Inner, Supervisor};
 use crate::command::Template;
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::manager::msg::{FindService, ListServices, Supervise};
 use crate::restart::{Budget, Restart};
 use crate::service::actor::Order;
@@ -37,6 +39,20 @@ impl Supervisor {
         self.inner.system.spawn(task);
     }
 
+    /// Where such tasks go, also of what does not keep the supervisor.
+    pub(crate) fn system(&self) -> ArbiterHandle {
+        self.inner.system.clone()
+    }
+
+    pub(crate) fn weak(&self) -> WeakSupervisor {
+        WeakSupervisor { inner: Arc::downgrade(&self.inner), caller: Arc::clone(&self.caller) }
+    }
+
+    /// Asked about no container.
+    pub(crate) fn faults_of_all(&self) -> Faults {
+        self.inner.faults.clone()
+    }
+
     /// For what is drawn by lot.
     pub(crate) fn seed(&self) -> u64 {
         super::random()
@@ -47,8 +63,7 @@ impl Supervisor {
         let template = template.named(|| self.name());
         let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), self.inner.feed.voice()));
         let faults = self.inner.faults.of(template.id(), template.labels(), 0);
-        let supervisor = WeakSupervisor { inner: Arc::downgrade(&self.inner), caller: Arc::clone(&self.caller) };
-        let maker = Maker { template, supervisor };
+        let maker = Maker { template, supervisor: self.weak() };
         let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults };
         let (reply, answer) = oneshot::channel();
         self.inner.manager.do_send(Supervise { order, reply });

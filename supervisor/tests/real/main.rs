@@ -23,6 +23,7 @@ mod listener;
 mod memory;
 mod mounts;
 mod panics;
+mod pools;
 mod provided;
 mod readiness;
 mod services;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         services::trials(),
         readiness::trials(),
         groups::trials(),
+        pools::trials(),
         joined::trials(),
         tty::trials(),
     ];
