@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
+use orangery_runtime::cgroup::Limits;
 use orangery_runtime::native::{End, NativeRuntime, Options};
 use orangery_runtime::{Act, Deadline, Pause, Runtime as _};
 use orangery_tests::host::probe;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         trial!(containers_outlive_a_shutdown),
         trial!(containers_outlive_a_sudden_end),
         trial!(a_pause_does_not_outlive_its_holder, Freezer),
+        trial!(a_temporary_limit_does_not_outlive_its_holder, Pids),
     ])
 }
 
@@ -36,7 +38,9 @@ fn be_supervisor(scene: &Scene) -> bool {
         let (rt, driver) = NativeRuntime::start(options(scene)).expect("a runtime");
         let driver = tokio::spawn(driver.run());
         let host = Host::new(rt, scene);
-        let container = host.create(host.spec("released"), probe(&["deaf"])).await.expect("created");
+        let mut spec = host.spec("released");
+        spec.limits.pids = (how == "starved").then_some(50);
+        let container = host.create(spec, probe(&["deaf"])).await.expect("created");
         let mut started = container.start().await.expect("started");
         assert_eq!(Lines::of(started.stdout.take().expect("stdout")).next().await, "ready");
         let mut lease = None;
@@ -44,6 +48,15 @@ fn be_supervisor(scene: &Scene) -> bool {
             container.pause(Pause::Freeze).await.expect("paused");
             let when = Deadline { at_ns: u64::MAX, at_end: true };
             lease = Some(container.lease(when, Act::Thaw).await.expect("a lease"));
+        }
+        let mut leases = Vec::new();
+        if how == "starved" {
+            let starved = Limits { pids: Some(5), ..Limits::default() };
+            for act in container.put_back(&starved).expect("files") {
+                let when = Deadline { at_ns: u64::MAX, at_end: true };
+                leases.push(container.lease(when, act).await.expect("a lease"));
+            }
+            container.update(starved).expect("starved");
         }
         println!("{} {} {}", host.rt.keeper_pid(), container.init_pid(), started.pid);
         if how == "shutdown" {
@@ -53,9 +66,15 @@ fn be_supervisor(scene: &Scene) -> bool {
             return;
         }
         std::future::pending::<()>().await;
-        drop((lease, container));
+        drop((lease, leases, container));
     });
     true
+}
+
+/// The process limits of the containers in this scene.
+fn pids_max(scene: &Scene) -> Vec<String> {
+    let files = scene.cgroups().into_iter().map(|cgroup| fs::read_to_string(cgroup.join("pids.max")));
+    files.flatten().map(|limit| limit.trim().to_owned()).filter(|limit| limit != "max").collect()
 }
 
 fn reap(pidfd: &OwnedFd) {
@@ -71,6 +90,9 @@ fn released(scene: &Scene, how: &str) {
     BufReader::new(supervisor.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
     let pids: Vec<u32> = line.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
     let (keeper, init, main) = (wait::try_pidfd(pids[0]), wait::pidfd(pids[1]), wait::pidfd(pids[2]));
+    if how == "starved" {
+        assert_eq!(pids_max(scene), ["5"]);
+    }
     if how == "shutdown" {
         let status = wait::child(&mut supervisor, wait::PATIENCE).expect("waited").expect("in time");
         assert!(status.success(), "{status:?}");
@@ -98,6 +120,9 @@ fn released(scene: &Scene, how: &str) {
                 assert_eq!(state.trim(), thawed, "{}", cgroup.display());
             }
         }
+    }
+    if how == "starved" {
+        assert_eq!(pids_max(scene), ["50"], "put back by the keeper, which is gone");
     }
     pidfd_send_signal(&init, Signal::KILL).expect("killed");
     // The further process of a pid namespace goes with its init, and is to be reaped first.
@@ -128,6 +153,12 @@ fn containers_outlive_a_shutdown(scene: &Scene) {
 fn containers_outlive_a_sudden_end(scene: &Scene) {
     if !be_supervisor(scene) {
         released(scene, "killed");
+    }
+}
+
+fn a_temporary_limit_does_not_outlive_its_holder(scene: &Scene) {
+    if !be_supervisor(scene) {
+        released(scene, "starved");
     }
 }
 

@@ -309,6 +309,16 @@ pub trait Container: Send + Sync + 'static {
     /// The field and the kernel's reason.
     fn update(&self, limits: cgroup::Limits) -> Result<(), Error>;
 
+    /// What puts the limits that are asked for here back to what they are now, in this order: an [`Act::Write`] each, for
+    /// [`Container::lease`] before a [`Container::update`] that is to end with its holder.
+    ///
+    /// # Errors
+    /// As an update would be refused; [`ErrorKind::Unsupported`] where the runtime has no such files.
+    fn put_back(&self, limits: &cgroup::Limits) -> Result<Vec<Act>, Error> {
+        let _ = limits;
+        Err(Error::new(ErrorKind::Unsupported, "this runtime has no files of limits").with_field("limits"))
+    }
+
     /// Counters now.
     fn stats(&self) -> cgroup::Stats;
 

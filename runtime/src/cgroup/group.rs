@@ -171,10 +171,31 @@ impl Group {
         self.write(limits, false)
     }
 
+    /// The files that [`update`](Group::update) would write to, with what they hold now, in the order in which that is to be
+    /// put back: for somebody who carries it out later.
+    ///
+    /// # Errors
+    /// As [`update`](Group::update) refuses; a file cannot be read.
+    pub fn put_back(&self, limits: &Limits) -> Result<Vec<(OwnedFd, Vec<u8>)>> {
+        self.parents.check(limits, false)?;
+        let file = |(dir, setting): &(&Dir, Setting)| {
+            let now = dir.read(setting.file)?;
+            Ok((dir.file(setting.file, OFlags::WRONLY)?, now.trim_end().as_bytes().to_vec()))
+        };
+        self.with_settings(limits, false, |writes| writes.iter().rev().map(file).collect())
+    }
+
     pub(super) fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {
-        if limits.is_empty() {
-            return Ok(());
-        }
+        self.with_settings(limits, fresh, |writes| apply(writes, !fresh))
+    }
+
+    /// What is to be written for these limits, and where.
+    fn with_settings<T>(
+        &self,
+        limits: &Limits,
+        fresh: bool,
+        then: impl FnOnce(&[(&Dir, Setting)]) -> Result<T>,
+    ) -> Result<T> {
         let mut homes = Vec::new();
         for (controller, field) in super::parents::asked(limits) {
             if !homes.iter().any(|(c, _)| *c == controller) {
@@ -190,7 +211,7 @@ impl Group {
             };
             writes.extend(settings.into_iter().filter(|s| s.controller == *controller).map(|s| (home.dir(), s)));
         }
-        apply(&writes, !fresh)
+        then(&writes)
     }
 
     fn no_home(&self, field: &'static str) -> CgroupError {

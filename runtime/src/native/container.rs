@@ -141,6 +141,13 @@ impl Core {
         self.rests.group.as_deref()
     }
 
+    /// The group of a living container, for its limits.
+    fn limited(&self) -> Result<&Group, Error> {
+        self.alive()?;
+        let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup").with_field("limits");
+        self.group().ok_or_else(none)
+    }
+
     pub(super) fn alive(&self) -> Result<(), Error> {
         if self.finished.initialized() {
             return Err(Error::new(ErrorKind::State, "the container has ended"));
@@ -492,9 +499,12 @@ impl Container for NativeContainer {
     }
 
     fn update(&self, limits: Limits) -> Result<(), Error> {
-        self.core.alive()?;
-        let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup").with_field("limits");
-        self.core.group().ok_or_else(none)?.update(&limits).map_err(|error| cgroup_error(&error))
+        self.core.limited()?.update(&limits).map_err(|error| cgroup_error(&error))
+    }
+
+    fn put_back(&self, limits: &Limits) -> Result<Vec<Act>, Error> {
+        let files = self.core.limited()?.put_back(limits).map_err(|error| cgroup_error(&error))?;
+        Ok(files.into_iter().map(|(file, now)| Act::Write(Arc::new(file), now)).collect())
     }
 
     fn stats(&self) -> Stats {
