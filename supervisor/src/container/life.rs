@@ -187,17 +187,19 @@ async fn begin(order: Order) -> Option<Living> {
     let mut started = started;
     slot.made();
     let main = give_birth(&slot.main, &container, &mut started, Some(create_us), micros(began), &faults);
+    let for_actor = Arc::clone(&slot);
+    let actor = ContainerActor::new(Arc::clone(&slot), faults.clone(), shards.clone());
+    let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
+    // Before it is told: who hears of the start finds the actor, and who then lets go is not the last one.
+    let _ = slot.actor.set(actor.clone());
+    let owned = Owned::new(&slot);
     slot.vitals_begin(policy.care.as_deref());
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
         let _ = slot.main.kill(Cause::Stop { escalated: true });
     }
-    let for_actor = Arc::clone(&slot);
-    let actor = ContainerActor::new(Arc::clone(&slot), faults.clone(), shards.clone());
-    let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
-    let _ = slot.actor.set(actor.clone());
-    let _ = reply.send(Ok((Owned::new(&slot), actor.clone(), main.clone())));
+    let _ = reply.send(Ok((owned, actor.clone(), main.clone())));
     Some(Living { slot, container, started, policy, asked, faults, shards, actor, main })
 }
 
@@ -279,7 +281,7 @@ impl Living {
         };
         slot.step(Input::MainExited);
         let evidence = container.finish().await;
-        let instead = faults.pass_report().await;
+        let instead = faults.pass_report(true).await;
         let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
         let report = slot.main.conclude(report);
         // Removed before it is told: who has the report in hand finds nothing left.

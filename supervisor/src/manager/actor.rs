@@ -165,7 +165,8 @@ impl Handler<Find> for ManagerActor {
     fn handle(&mut self, message: Find, ctx: &mut Context<Self>) {
         let id = message.id.clone();
         let Some(message) = self.open("find", &id, message, ctx) else { return };
-        let started = self.registry.get(&message.id).filter(|slot| slot.actor.get().is_some());
+        let started = |slot: &&Arc<ContainerSlot>| slot.actor.get().is_some() && slot.state() != State::Creating;
+        let started = self.registry.get(&message.id).filter(started);
         let _ = message.reply.send(started.map(Owned::new));
     }
 }
