@@ -1,5 +1,12 @@
 //! Fault points: one mechanism for every way in which a test makes us fail.
 //!
+//! Two ways to use them. A **plan** (`Plan`, with the feature `faults`) is data: named faults with targets, triggers and a
+//! seed; `Supervisor::inject` arms it on a supervisor that runs and gives a handle with whose end everything is reverted.
+//! `docs/faults.md` has its table. A **policy** ([`FaultPolicy`]) is code that is asked at each single point, for tests of
+//! this library itself.
+//!
+//! # Sites
+//!
 //! A [`Site`] is asked about each time it is passed; the answer comes from the supervisor's own [`FaultPolicy`]
 //! (`SupervisorBuilder::fault_policy`, feature `faults`), so that two supervisors of one test process do not see each
 //! other. Without a policy the question costs one branch.
@@ -29,8 +36,16 @@
 //! A delay is waited for in the supervisor's own time and holds up nobody else.
 
 mod armed;
+mod held;
+#[cfg(any(test, feature = "faults"))]
+mod inject;
+#[cfg(not(any(test, feature = "faults")))]
+#[path = "faults/inject/off.rs"]
+mod inject;
 mod mailbox;
 mod messages;
+#[cfg(any(test, feature = "faults"))]
+mod plan;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -40,7 +55,12 @@ use orangery_io_stream::Source;
 use orangery_runtime::native::Point;
 
 pub(crate) use armed::Faults;
+pub(crate) use inject::Plans;
+#[cfg(any(test, feature = "faults"))]
+pub use inject::{FaultEntry, FaultReport, FaultStep, Injection};
 pub(crate) use mailbox::Mailbox;
+#[cfg(any(test, feature = "faults"))]
+pub use plan::{FaultKind, Pick, Plan, PlanOf, PlannedFault, SEED_VARIABLE, Target, Trigger};
 
 /// The places that can be made to fail. The list is closed and only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -164,9 +164,9 @@ pub enum Cause {
     Unhealthy,
     /// It did not give a sign of life in time. Reserved.
     Watchdog,
-    /// A fault that was injected (feature `faults`): the exit in this report is the fault's.
+    /// A fault that was injected (feature `faults`): it has killed the container, or the exit in this report is its.
     Injected {
-        /// Its id: the site, such as `report-delivery`.
+        /// Its name in the plan, or the site, such as `report-delivery`.
         fault: String,
     },
     /// A kind that this version does not know: the report was written by a newer one.
@@ -377,11 +377,11 @@ impl Report {
         self.exit.success() && self.cause == Cause::Own
     }
 
-    /// With this exit code, if there is one, which a test had put in the place of the true exit.
-    pub(crate) fn instead(self, code: Option<i32>) -> Self {
+    /// With this exit code, if there is one, which a test had put in the place of the true exit under this name.
+    pub(crate) fn instead(self, code: Option<(i32, String)>) -> Self {
         match code {
-            Some(code) => {
-                let cause = Cause::Injected { fault: "report-delivery".into() };
+            Some((code, fault)) => {
+                let cause = Cause::Injected { fault };
                 Self { exit: ExitStatus::Code(code), cause, ..self }
             }
             None => self,

@@ -2,6 +2,8 @@
 
 mod budgets;
 mod events;
+#[cfg(any(test, feature = "faults"))]
+mod faults;
 mod follow;
 mod groups;
 #[cfg(feature = "metrics")]
@@ -152,7 +154,17 @@ impl SupervisorBuilder {
     /// Who decides at the fault points: see [`faults`](crate::faults).
     #[cfg(any(test, feature = "faults"))]
     pub fn fault_policy(mut self, policy: Arc<dyn crate::faults::FaultPolicy>) -> Self {
-        self.faults = Faults::new(policy);
+        self.faults = Faults::new(Some(policy));
+        self
+    }
+
+    /// Have fault points, so that [`Supervisor::inject`] can arm plans. Costs a question at each of them, also for each read
+    /// from a pipe. A [`SupervisorBuilder::fault_policy`] brings them along.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn fault_points(mut self) -> Self {
+        if self.faults.plans().is_none() {
+            self.faults = Faults::new(None);
+        }
         self
     }
 
@@ -210,6 +222,9 @@ impl SupervisorBuilder {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
         let (keeper, keeper_ended) = events::Watch::new(&feed);
+        #[cfg(any(test, feature = "faults"))]
+        self.faults.observe(&feed);
+        let for_end_of_faults = self.faults.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
@@ -219,7 +234,9 @@ impl SupervisorBuilder {
             let _ = sender.send((manager.clone(), actix_rt::Arbiter::current()));
             for_system.notified().await;
             keeper.leave();
+            for_end_of_faults.end_plans();
             close(&manager, &runtime).await;
+            let _ = tokio::time::timeout(PATIENCE, for_end_of_faults.plans_ended()).await;
             let _ = driver.await;
         };
         let for_end = feed.clone();
@@ -270,7 +287,7 @@ fn random_prefix() -> String {
     format!("{:012x}", random() >> 16)
 }
 
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     let mut bytes = [0u8; 8];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u64::from_ne_bytes(bytes)
@@ -386,7 +403,7 @@ impl Supervisor {
         }
     }
 
-    fn lost(&self) -> Error {
+    pub(crate) fn lost(&self) -> Error {
         if *self.inner.ended.borrow() { Error::shut_down() } else { Error::lost_request() }
     }
 

@@ -49,6 +49,12 @@ impl Victim {
         line.trim_end().to_owned()
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL, reaped.
     pub fn kill(&mut self) {
         self.process.kill().expect("killed");

@@ -81,7 +81,7 @@ pub(super) async fn exec(
         }
         None => None,
     };
-    let instead = faults.pass_report().await;
+    let instead = faults.pass_report(false).await;
     let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
     let report = slot.conclude(report);
     drop(permit);

@@ -32,8 +32,13 @@ pub(super) struct Shared {
     meters: Meters,
     /// Whose outputs can be followed beside it.
     outputs: Directory,
+    /// Hears of each event before any reader, under the lock of whoever tells it.
+    observer: OnceLock<Observer>,
     state: Mutex<State>,
 }
+
+/// Called with each event. It must not wait, and must tell nothing.
+type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 pub(super) struct State {
     pub(super) ring: Ring,
@@ -55,7 +60,13 @@ impl Feed {
             numbers: 0,
         };
         let (id, meters, outputs) = (StreamId::random(), Meters::default(), Directory::default());
-        Self(Arc::new(Shared { id, meters, outputs, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { id, meters, outputs, observer: OnceLock::new(), state: Mutex::new(state) }))
+    }
+
+    /// Have this called with each event; for one, before anything is told.
+    #[cfg_attr(not(any(test, feature = "faults")), expect(dead_code, reason = "only plans of faults observe"))]
+    pub(crate) fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        let _ = self.0.observer.set(Box::new(observer));
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -122,6 +133,9 @@ impl Feed {
             kind,
         };
         self.0.meters.observe(&event);
+        if let Some(observer) = self.0.observer.get() {
+            observer(&event);
+        }
         state.ring.push(Arc::new(event));
         wake(state);
     }

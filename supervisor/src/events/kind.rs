@@ -167,9 +167,32 @@ pub enum Kind {
     },
     /// The keeper is gone: what runs goes on, nothing new can be started.
     KeeperLost,
+    /// A fault is part of a plan that was armed (feature `faults`).
+    FaultPlanned(FaultNews),
+    /// A fault was applied.
+    FaultApplied(FaultNews),
+    /// A fault that lasts was reverted.
+    FaultReverted(FaultNews),
+    /// A fault does not happen.
+    FaultSkipped(FaultNews),
+    /// A fault that lasts could not be reverted.
+    FaultLeft(FaultNews),
     /// A kind that this version does not know: the event was written by a newer one.
     #[serde(other)]
     Unknown,
+}
+
+/// What is done about a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FaultNews {
+    /// Its name in the plan.
+    pub fault: String,
+    /// The name of its kind, such as `starve_cpu`.
+    pub what: String,
+    /// Why it was reverted or skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What could not be done, as the [`Error`](crate::Error) of whoever asked says it.
@@ -228,6 +251,11 @@ impl Kind {
             Self::PoolBackOff { .. } => "pool_back_off",
             Self::ActorPanicked { .. } => "actor_panicked",
             Self::KeeperLost => "keeper_lost",
+            Self::FaultPlanned(_) => "fault_planned",
+            Self::FaultApplied(_) => "fault_applied",
+            Self::FaultReverted(_) => "fault_reverted",
+            Self::FaultSkipped(_) => "fault_skipped",
+            Self::FaultLeft(_) => "fault_left",
             Self::Unknown => "unknown",
         }
     }

@@ -20,8 +20,7 @@
 //! `container_removed` there.
 //!
 //! # Kinds to come
-//! The names `fault_planned`, `fault_applied`, `fault_reverted`, `fault_skipped`, `network_attached`, `network_detached`
-//! and `image` are reserved.
+//! The names `network_attached`, `network_detached` and `image` are reserved.
 
 mod event;
 mod feed;
@@ -32,7 +31,7 @@ mod ring;
 mod tests;
 
 pub use event::{Event, SCHEMA};
-pub use kind::{Failure, Kind};
+pub use kind::{Failure, FaultNews, Kind};
 pub use reader::{Events, Item, Since};
 
 pub(crate) use feed::{Feed, HISTORY, Voice};

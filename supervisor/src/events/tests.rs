@@ -115,6 +115,10 @@ fn a_filter_wants_labels_ids_and_kinds() {
 }
 
 fn every_kind() -> Vec<Kind> {
+    let news = |why: Option<&str>| {
+        let (fault, what) = ("slow".to_owned(), "starve_cpu".to_owned());
+        FaultNews { fault, what, why: why.map(str::to_owned) }
+    };
     let failure = Failure { stage: Some("step 3 mount".into()), errno: Some(12), why: "no memory".into() };
     vec![
         Kind::ContainerCreated { cgroup_mode: "v2".into(), create_us: 7 },
@@ -151,6 +155,11 @@ fn every_kind() -> Vec<Kind> {
         Kind::PoolBackOff { pool: "p".into(), delay_ms: 100, failure: Some(failure) },
         Kind::ActorPanicked { actor: "process".into(), restarted: true },
         Kind::KeeperLost,
+        Kind::FaultPlanned(news(None)),
+        Kind::FaultApplied(news(None)),
+        Kind::FaultReverted(news(Some("its time is over"))),
+        Kind::FaultSkipped(news(Some("the container has ended"))),
+        Kind::FaultLeft(news(Some("no such file"))),
         Kind::Unknown,
     ]
 }
@@ -186,7 +195,7 @@ fn what_is_about_nothing_is_missing_and_a_newer_kind_with_newer_fields_is_read()
     for absent in ["container", "labels", "process", "cause"] {
         assert!(!text.contains(&format!("\"{absent}\"")), "{text}");
     }
-    let newer = text.replace("\"keeper_lost\"", "\"fault_applied\",\"fault\":{\"id\":7}");
+    let newer = text.replace("\"keeper_lost\"", "\"network_attached\",\"network\":{\"id\":7}");
     assert_eq!(serde_json::from_str::<Event>(&newer).unwrap().kind, Kind::Unknown);
 }
 

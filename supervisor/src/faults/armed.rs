@@ -5,10 +5,17 @@ use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use orangery_io_stream::Source;
 use orangery_runtime::native::{self, Point};
 
-use super::{Fault, FaultPoint, FaultPolicy, Site};
+use super::held::Held;
+use super::{Fault, FaultPoint, FaultPolicy, Plans, Site};
 use crate::error::Error;
+#[cfg(any(test, feature = "faults"))]
+use crate::events::Feed;
+
+/// What a step that fails says, whatever it is asked to.
+const EINVAL: i32 = 22;
 
 /// The policy of one supervisor, asked for one of its containers or for none. Cheap to clone, and nothing without a
 /// policy.
@@ -26,7 +33,8 @@ struct Asker {
 
 /// What the askers of one supervisor share.
 struct Armed {
-    policy: Arc<dyn FaultPolicy>,
+    policy: Option<Arc<dyn FaultPolicy>>,
+    plans: Plans,
     /// Containers, for sites that know only an id.
     known: Mutex<HashMap<String, Weak<Asker>>>,
     /// At which kinds of sites an answer that makes no sense there was given, and said so.
@@ -39,8 +47,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Faults {
     #[cfg_attr(not(any(test, feature = "faults")), expect(dead_code, reason = "nobody can set a policy"))]
-    pub(crate) fn new(policy: Arc<dyn FaultPolicy>) -> Self {
-        let armed = Armed { policy, known: Mutex::default(), senseless: Mutex::default() };
+    pub(crate) fn new(policy: Option<Arc<dyn FaultPolicy>>) -> Self {
+        let armed = Armed { policy, plans: Plans::default(), known: Mutex::default(), senseless: Mutex::default() };
         Self(Some(Arc::new(Asker::new(Arc::new(armed), "", BTreeMap::new(), 0))))
     }
 
@@ -55,7 +63,43 @@ impl Faults {
             let mut known = lock(&asker.armed.known);
             known.retain(|_, asker| asker.strong_count() > 0);
             known.insert(asker.container.clone(), Arc::downgrade(asker));
+            drop(known);
+            asker.armed.plans.accepted(&asker.container, &asker.labels, asker.generation);
         }
+    }
+
+    /// The plans of this supervisor, which may have some.
+    #[cfg_attr(not(any(test, feature = "faults")), expect(dead_code, reason = "nobody can arm one"))]
+    pub(crate) fn plans(&self) -> Option<&Plans> {
+        self.0.as_ref().map(|asker| &asker.armed.plans)
+    }
+
+    /// Have the plans hear what happens.
+    #[cfg(any(test, feature = "faults"))]
+    pub(crate) fn observe(&self, feed: &Feed) {
+        if let Some(armed) = self.0.as_ref().map(|asker| Arc::clone(&asker.armed)) {
+            feed.observe(move |event| armed.plans.observe(event));
+        }
+    }
+
+    /// The supervisor ends: all plans are over.
+    pub(crate) fn end_plans(&self) {
+        if let Some(asker) = &self.0 {
+            asker.armed.plans.end();
+        }
+    }
+
+    /// Wait until everything is reverted.
+    pub(crate) async fn plans_ended(&self) {
+        if let Some(asker) = &self.0 {
+            asker.armed.plans.ended().await;
+        }
+    }
+
+    /// Who holds this output of the container.
+    pub(super) fn stalled(&self, source: Source) -> Held {
+        let of = |asker: &Arc<Asker>| asker.armed.plans.stalled(&asker.container, asker.generation, source);
+        self.0.as_ref().map(of).unwrap_or_default()
     }
 
     /// Asked for the container with this id, or for none.
@@ -94,14 +138,21 @@ impl Faults {
         Err(injected(orangery_runtime::ErrorKind::Exhausted, errno))
     }
 
-    /// Pass the delivery of a report; the exit code that shall stand in it instead.
-    pub(crate) async fn pass_report(&self) -> Option<i32> {
-        match self.ask(Site::ReportDelivery) {
-            Fault::Delay(time) => tokio::time::sleep(time).await,
-            Fault::Override(code) => return Some(code),
-            _ => {}
-        }
-        None
+    /// Pass the delivery of a report, of a main process or of another; the exit code that shall stand in it instead, and
+    /// in whose name.
+    pub(crate) async fn pass_report(&self, main: bool) -> Option<(i32, String)> {
+        let instead = match self.ask(Site::ReportDelivery) {
+            Fault::Delay(time) => {
+                tokio::time::sleep(time).await;
+                None
+            }
+            Fault::Override(code) => Some((code, "report-delivery".to_owned())),
+            _ => None,
+        };
+        let Some(asker) = self.0.as_ref().filter(|_| main) else { return instead };
+        let (held, planned) = asker.armed.plans.report(&asker.container, asker.generation);
+        held.over().await;
+        instead.or(planned)
     }
 
     /// For the runtime's own points.
@@ -147,7 +198,10 @@ impl Asker {
         };
         let Self { armed, container, labels, generation, .. } = self;
         let at = FaultPoint { site, container, labels, generation: *generation, count };
-        let fault = armed.policy.decide(&at);
+        let fault = match armed.policy.as_ref().map_or(Fault::Continue, |policy| policy.decide(&at)) {
+            Fault::Continue if armed.plans.fails(container, *generation, site) => Fault::Errno(EINVAL),
+            fault => fault,
+        };
         if site.takes(fault) {
             return fault;
         }

@@ -3,6 +3,7 @@
 use orangery_io_stream::{Interceptor, Interference, Passage, PipeReader, StdinWriter};
 use tokio::runtime::Handle;
 
+use super::held::Held;
 use super::{Fault, Faults, Site};
 
 impl Faults {
@@ -19,6 +20,10 @@ impl Faults {
     fn interceptor(&self) -> Interceptor {
         let (faults, ours) = (self.clone(), Handle::current());
         Interceptor::new(move |passage| {
+            let stalled = match passage {
+                Passage::Read(source) => faults.stalled(source),
+                _ => Held::default(),
+            };
             let fault = match passage {
                 Passage::Read(source) => faults.ask(Site::PumpRead(source)),
                 Passage::Publish(source) => faults.ask(Site::PumpWrite(source)),
@@ -33,6 +38,7 @@ impl Faults {
                 _ => None,
             };
             Box::pin(async move {
+                stalled.over().await;
                 if let Some(delay) = delay {
                     delay.await;
                 }

@@ -57,7 +57,7 @@ impl FaultPolicy for Always {
 #[test]
 fn who_is_asked_about_and_how_often_it_was() {
     let policy = Arc::new(Always(Fault::Continue, Mutex::default()));
-    let all = Faults::new(Arc::clone(&policy) as Arc<dyn FaultPolicy>);
+    let all = Faults::new(Some(Arc::clone(&policy) as Arc<dyn FaultPolicy>));
     let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
     let one = all.of("a", &labels, 1);
     one.ask(Site::Exec);
@@ -104,7 +104,7 @@ impl tracing::Subscriber for Warnings {
 #[test]
 fn an_answer_that_makes_no_sense_is_ignored_and_said_once_for_a_kind_of_site() {
     let warnings = Arc::new(Warnings(AtomicU64::new(0)));
-    let faults = Faults::new(Arc::new(Always(Fault::Override(1), Mutex::default())));
+    let faults = Faults::new(Some(Arc::new(Always(Fault::Override(1), Mutex::default()))));
     tracing::subscriber::with_default(Arc::clone(&warnings), || {
         for step in 0..3 {
             assert_eq!(faults.ask(Site::PlanStep(step)), Fault::Continue);

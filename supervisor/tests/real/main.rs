@@ -15,6 +15,7 @@ mod groups;
 mod guest;
 mod handles;
 mod hosts;
+mod injected;
 mod joined;
 mod leaf;
 mod leaks;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         events::trials(),
         exec::trials(),
         faults::trials(),
+        injected::trials(),
         files::trials(),
         handles::trials(),
         spans::trials(),
