@@ -2,6 +2,7 @@
 
 use std::alloc::System;
 use std::io::Write as _;
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -29,10 +30,10 @@ fn allocated() -> f64 {
 /// of smaps_rollup; kernel memory and page tables are not part of it.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Examples:\n  density                    # 1,000 with a network namespace each\n  density --count 4000 --network host\n  density --json"
+    after_help = "Examples:\n  density                    # 1,000 with a network namespace each\n  density --count 4000 --network host\n  density --count 1000000 --network host  # as many as descriptors allow\n  density --json"
 )]
 struct Args {
-    /// How many containers.
+    /// How many containers; fewer where a budget of the supervisor refuses one more, which is said.
     #[arg(long, default_value_t = 1000)]
     count: usize,
     /// What `/` is.
@@ -53,18 +54,29 @@ fn main() -> anyhow::Result<()> {
     let (fixture, progress) = (Fixture::new()?, Progress::new());
     let case = Case { root: args.root, network: args.network == "none" };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let supervisor = Supervisor::builder().max_containers(args.count + 8).build()?;
+    let supervisor = Supervisor::builder().max_containers(args.count + 8).max_buffer_bytes(u64::MAX).build()?;
     let keeper = supervisor.native().context("a native runtime")?.keeper_pid();
     let start = || anyhow::Ok(runtime.block_on(case.command(&supervisor, &fixture, true)?.spawn())?);
     // A few first: pools, threads and tables that come with the first containers are not what one more costs.
     let mut handles = (0..8).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
     let me = std::process::id();
     let (before, held) = ((weigh(me)?, weigh(keeper)?), allocated());
+    let mut refused = None;
+    let began = Instant::now();
     for number in 0..args.count {
         progress.at("alive", number, args.count);
-        handles.push(start()?);
+        let made = runtime.block_on(case.command(&supervisor, &fixture, true)?.spawn());
+        match made {
+            Ok(handle) => handles.push(handle),
+            Err(error) if error.spent().is_some() && number > 0 => {
+                refused = Some(error);
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    let held = (allocated() - held) / args.count as f64 / 1024.0;
+    let (made_in, count) = (began.elapsed(), handles.len() - 8);
+    let held = (allocated() - held) / count as f64 / 1024.0;
     let after = (weigh(me)?, weigh(keeper)?);
     let processes = descendants(me);
     let named = |name: &str| processes.iter().filter(|(_, have)| have == name).count();
@@ -72,12 +84,19 @@ fn main() -> anyhow::Result<()> {
     let own = handles.len();
     let others = processes.len().saturating_sub(stubs + keepers + own);
     let stub = processes.iter().find(|(_, name)| name == "orangery-init").and_then(|(pid, _)| weigh(*pid).ok());
+    let began = Instant::now();
+    let stopping = handles.iter().map(|handle| handle.delete());
+    for gone in runtime.block_on(futures_util::future::join_all(stopping)) {
+        gone?;
+    }
+    let stopped_in = began.elapsed();
     drop(handles);
     supervisor.shutdown_blocking();
+    let left = descendants(me).len();
     drop(progress);
 
     let each = |of: fn(&Weight) -> u64, (before, after): (&Weight, &Weight)| {
-        (of(after) as f64 - of(before) as f64) / args.count as f64
+        (of(after) as f64 - of(before) as f64) / count as f64
     };
     let (supervisor, keeper) = ((&before.0, &after.0), (&before.1, &after.1));
     let dirty = each(|weight| weight.dirty_kib, supervisor) + each(|weight| weight.dirty_kib, keeper);
@@ -87,7 +106,8 @@ fn main() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let value = json!({
-            "case": case.name(), "containers": args.count, "keepers": keepers, "stub_inits": stubs, "other_processes": others,
+            "case": case.name(), "containers": count, "refused": refused.as_ref().map(ToString::to_string),
+            "made_in_s": made_in.as_secs_f64(), "stopped_in_s": stopped_in.as_secs_f64(), "left": left, "keepers": keepers, "stub_inits": stubs, "other_processes": others,
             "supervisor_threads": threads.1, "threads_before": threads.0, "keeper_threads": threads.2,
             "supervisor_descriptors_each": descriptors.0, "keeper_descriptors_each": descriptors.1,
             "private_dirty_kib_each": dirty, "supervisor_allocated_kib_each": held, "stub_private_dirty_kib": stub_kib,
@@ -98,7 +118,10 @@ fn main() -> anyhow::Result<()> {
     }
     let row = |what: &str, value: String| vec![what.to_owned(), value];
     let rows = [
-        row(&case.name(), format!("{} more", args.count)),
+        row(&case.name(), format!("{count} more")),
+        row("made one after the other in, s", format!("{:.1}", made_in.as_secs_f64())),
+        row("killed and removed all at once in, s", format!("{:.1}", stopped_in.as_secs_f64())),
+        row("processes left", left.to_string()),
         row("processes beside the containers' own, the stubs and the keeper", others.to_string()),
         row("keepers", keepers.to_string()),
         row("stub inits (one a container)", stubs.to_string()),
@@ -111,5 +134,8 @@ fn main() -> anyhow::Result<()> {
         row("private dirty of one stub init, KiB", stub_kib.to_string()),
     ];
     write!(out, "{}", table(&rows))?;
+    if let Some(refused) = refused {
+        writeln!(out, "one more: {refused}")?;
+    }
     Ok(())
 }

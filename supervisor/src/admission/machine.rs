@@ -13,6 +13,19 @@ pub(super) struct Machine {
     pub(super) open: fn() -> Option<u64>,
 }
 
+/// What was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) nofile: u64,
+    pub(super) open: Option<u64>,
+}
+
+impl Machine {
+    pub(super) fn look(self) -> Seen {
+        Seen { nofile: (self.nofile)(), open: (self.open)() }
+    }
+}
+
 impl Default for Machine {
     fn default() -> Self {
         Self { nofile, open }

@@ -9,7 +9,7 @@
 //!
 //! Who asks by hand is refused at once where there is no room; who waits ([`Command::wait_for_room`]) and restarts are let in
 //! when it is there, and nobody takes it before them. What is admitted is made when it is its turn: so many at a time, the
-//! callers ([`Supervisor::caller`]) one after the other, and none has more than three quarters of the turns, so that neither a
+//! callers ([`Supervisor::caller`]) one after the other, and none has more than three quarters of four or more turns, so that neither a
 //! caller with ten thousand requests nor one whose creations hang keeps the others out. Fair is the order in which things are
 //! made; how much one caller may keep is not limited by itself.
 //!
@@ -30,7 +30,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::Error;
-use machine::Machine;
+use machine::{Machine, Seen};
 use queue::{Kind, Place, Queue};
 
 pub(crate) use budget::Amounts;
@@ -84,6 +84,12 @@ struct State {
 struct Waiter {
     cost: Cost,
     reply: oneshot::Sender<Permit>,
+}
+
+/// Why somebody does not go on: what it would keep does not fit, or it is not its turn.
+enum HeldUp {
+    Room(Budget),
+    Turn(Budget),
 }
 
 /// Where one caller asks.
@@ -142,7 +148,7 @@ impl Admission {
         let state = self.desk.lock();
         let creations = state.making.0.get(Budget::Creations);
         let used = state.kept.with(Budget::Waiting, state.queue.waiting()).with(Budget::Creations, creations);
-        Budgets::new(&used, &self.desk.limits(&state))
+        Budgets::new(&used, &self.desk.limits(&state, self.desk.machine.look()))
     }
 }
 
@@ -153,13 +159,13 @@ impl Desk {
 
     /// The limits of what is kept, at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept
     /// free, and what others of the process have open beyond that, is taken away.
-    fn limits(&self, state: &State) -> Amounts {
-        let nofile = (self.machine.nofile)();
+    fn limits(&self, state: &State, seen: Seen) -> Amounts {
+        let Seen { nofile, open } = seen;
         if nofile == u64::MAX {
             return self.most;
         }
         let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED);
-        if let Some(open) = (self.machine.open)() {
+        if let Some(open) = open {
             // What is being made has some of these open, for a moment.
             let open = open.saturating_sub(state.making.0.get(Budget::Descriptors));
             let free = nofile.saturating_sub(cost::MAKING).saturating_sub(open.saturating_add(state.unopened));
@@ -169,14 +175,14 @@ impl Desk {
     }
 
     /// The limits of what is kept and what is taken while things are made, together.
-    fn limits_of_making(&self, state: &State) -> Amounts {
-        let nofile = (self.machine.nofile)();
+    fn limits_of_making(&self, state: &State, seen: Seen) -> Amounts {
+        let Seen { nofile, open } = seen;
         if nofile == u64::MAX {
             return self.most;
         }
         // The first one's fits into what is kept free.
         let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED).saturating_add(cost::MAKING);
-        if let Some(open) = (self.machine.open)() {
+        if let Some(open) = open {
             let making = state.making.0.get(Budget::Descriptors);
             let taken = open.saturating_add(state.unopened).saturating_add(making);
             let free = nofile.saturating_sub(cost::MAKING).saturating_sub(taken);
@@ -187,30 +193,31 @@ impl Desk {
 
     /// Whether the next of its caller may go on, or which budget holds it up. `making`: how many containers of the caller's
     /// are being made.
-    fn may(&self, state: &State, kind: Kind, cost: &Cost, making: u64) -> Result<(), Budget> {
+    fn may(&self, state: &State, seen: Seen, kind: Kind, cost: &Cost, making: u64) -> Result<(), HeldUp> {
         let mut kept = state.kept;
         if kind.is_outside() {
             let room = cost.room();
-            kept.lacks(&room, &self.limits(state)).map_or(Ok(()), Err)?;
+            kept.lacks(&room, &self.limits(state, seen)).map_or(Ok(()), |budget| Err(HeldUp::Room(budget)))?;
             kept = kept.plus(&room);
         }
         // One at least is made at any time.
         if state.making.1 == 0 {
             return Ok(());
         }
-        let limits = self.limits_of_making(state);
+        let limits = self.limits_of_making(state, seen);
         if kind.is_container() {
             let turns = limits.get(Budget::Creations);
             if making >= turns - turns / 4 {
-                return Err(Budget::Creations);
+                return Err(HeldUp::Turn(Budget::Creations));
             }
             // Containers that hang leave processes enough to be started.
             let descriptors = state.making.0.plus(&cost.making).get(Budget::Descriptors);
             if descriptors > limits.get(Budget::Descriptors) / 2 {
-                return Err(Budget::Descriptors);
+                return Err(HeldUp::Turn(Budget::Descriptors));
             }
         }
-        kept.plus(&state.making.0).lacks(&cost.making, &limits).map_or(Ok(()), Err)
+        let lacks = kept.plus(&state.making.0).lacks(&cost.making, &limits);
+        lacks.map_or(Ok(()), |budget| Err(HeldUp::Turn(budget)))
     }
 
     /// Let those go on whose turn it is.
@@ -223,7 +230,7 @@ impl Desk {
     }
 
     fn round(self: &Arc<Self>, state: &mut State) -> Vec<(Permit, oneshot::Sender<Permit>)> {
-        let mut queue = std::mem::take(&mut state.queue);
+        let (mut queue, seen) = (std::mem::take(&mut state.queue), self.machine.look());
         state.wanted = Amounts::default();
         let granted = queue.round(|kind, waiter: &Waiter, making| {
             let (cost, outside) = (&waiter.cost, kind.is_outside());
@@ -231,15 +238,17 @@ impl Desk {
             if outside && state.wanted.first_of(&cost.room()).is_some() {
                 return false;
             }
-            match self.may(state, kind, cost, making) {
-                Ok(()) => state.take(outside.then(|| cost.room()), Some(cost.making)),
-                Err(budget) if outside && cost.room().get(budget) > 0 => {
-                    state.wanted = state.wanted.with(budget, 1);
-                    return false;
+            match self.may(state, seen, kind, cost, making) {
+                Ok(()) => {
+                    state.take(outside.then(|| cost.room()), Some(cost.making));
+                    true
                 }
-                Err(_) => return false,
+                Err(HeldUp::Room(budget)) => {
+                    state.wanted = state.wanted.with(budget, 1);
+                    false
+                }
+                Err(HeldUp::Turn(_)) => false,
             }
-            true
         });
         state.queue = queue;
         let permit = |(caller, kind, Waiter { cost, reply }): (Arc<str>, Kind, Waiter)| {
@@ -269,7 +278,7 @@ impl Door {
     pub(crate) fn enter(&self, cost: Cost) -> Result<Permit, Error> {
         let (mut state, room) = (self.desk.lock(), cost.room());
         let granted = if state.queue.waiting() > 0 { self.desk.round(&mut state) } else { Vec::new() };
-        let limits = self.desk.limits(&state);
+        let limits = self.desk.limits(&state, self.desk.machine.look());
         let lacks = state.kept.lacks(&room, &limits).or_else(|| state.wanted.first_of(&room));
         let answer = match lacks {
             Some(budget) => Err(state.kept.refusal(budget, &room, &limits)),
@@ -288,10 +297,14 @@ impl Door {
         let state = self.desk.lock();
         let kind = if cost.container { Kind::Container } else { Kind::Process };
         let making = state.queue.making(&self.caller);
-        let budget = self.desk.may(&state, kind, cost, making).err()?;
-        let limits = self.desk.limits(&state);
-        let used = state.kept.plus(&state.making.0);
-        Some(used.refusal(budget, &cost.room().plus(&cost.making), &limits))
+        let seen = self.desk.machine.look();
+        Some(match self.desk.may(&state, seen, kind, cost, making).err()? {
+            HeldUp::Room(budget) => state.kept.refusal(budget, &cost.room(), &self.desk.limits(&state, seen)),
+            HeldUp::Turn(budget) => {
+                let used = state.kept.plus(&state.making.0);
+                used.refusal(budget, &cost.making, &self.desk.limits_of_making(&state, seen))
+            }
+        })
     }
 
     /// Room and a turn, when they are there. On a thread of the supervisor's.
@@ -378,7 +391,7 @@ impl Permit {
         let mut state = desk.lock();
         let kind = if cost.container { Kind::Turn } else { Kind::Start };
         let of_caller = state.queue.making(caller);
-        if state.queue.waiting() > 0 || desk.may(&state, kind, cost, of_caller).is_err() {
+        if state.queue.waiting() > 0 || desk.may(&state, desk.machine.look(), kind, cost, of_caller).is_err() {
             return false;
         }
         state.take(None, Some(cost.making));

@@ -171,6 +171,25 @@ async fn who_waits_for_one_budget_holds_up_nobody_who_wants_another() {
     drop(waiting.await.unwrap());
 }
 
+/// Who waits for its turn alone takes nobody's room.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_makes_nobody_be_refused() {
+    let tight = Admission::on(default_limits(), Machine { nofile: || 64 + 136, open: || None });
+    let (a, b) = (tight.caller("a"), tight.caller("b"));
+    let mut making: Vec<_> = (0..4).map(|_| a.enter(container()).unwrap()).collect();
+    let mut held = Vec::new();
+    for permit in &mut making {
+        let mut turn = Box::pin(permit.turn());
+        held.push(is_ready(&mut turn).await);
+    }
+    assert_eq!(held, [true, true, true, false], "half of the descriptors");
+    let mut waiting = Box::pin(a.wait(container()));
+    assert!(!is_ready(&mut waiting).await);
+    assert!(b.enter(container()).is_ok());
+    drop(making);
+    drop(waiting.await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded_and_what_can_never_fit_does_not_wait() {
     let admission = Admission::on(

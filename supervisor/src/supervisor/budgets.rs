@@ -41,8 +41,8 @@ impl SupervisorBuilder {
 impl Supervisor {
     /// The same supervisor, asked on behalf of this caller: a tenant, a queue, whatever shares it with others. What is asked of
     /// the clone, and of handles of what it has made, waits in that caller's line: callers are served one after the other,
-    /// and none has more than three quarters of [`max_creations`](SupervisorBuilder::max_creations), however many requests it
-    /// has. Every supervisor begins as the caller `""`. A name costs nothing while nothing of it waits or is being made.
+    /// and none has more than three quarters of [`max_creations`](SupervisorBuilder::max_creations) where that is four or more,
+    /// however many requests it has. Every supervisor begins as the caller `""`. A name costs nothing while nothing of it waits or is being made.
     ///
     /// ```no_run
     /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
