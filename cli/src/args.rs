@@ -15,6 +15,7 @@ use crate::terminal::DetachKeys;
 mod limits;
 mod logs;
 mod restart;
+mod stop;
 mod work;
 
 pub(crate) use limits::LimitArgs;
@@ -151,7 +152,7 @@ pub(crate) struct ProcessArgs {
 #[command(next_help_heading = "Time")]
 pub(crate) struct StopArgs {
     /// Kill this long after a TERM that was forwarded; without it the command decides
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "stop")]
     pub(crate) kill_after: Option<Duration>,
 }
 

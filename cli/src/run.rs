@@ -231,6 +231,11 @@ impl Watch<'_> {
         if signal == signals::HUP && self.hang_up() {
             return;
         }
+        if matches!(signal, signals::INT | signals::TERM) && self.args.work.time.stop.is_some() {
+            tracing::info!(signal = signals::name(signal), "stops");
+            // It goes on when the future is dropped, and its end is what we wait for anyway.
+            return drop(self.container.stop_gently());
+        }
         tracing::info!(signal = signals::name(signal), "forwarded");
         // It may have ended meanwhile: then there is nobody to signal.
         let _ = self.container.signal(signal);

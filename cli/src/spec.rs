@@ -95,6 +95,10 @@ fn from_bundle(dir: &Path, words: Words<'_>) -> Result<Wanted, Failure> {
 }
 
 fn timed(command: Command, time: &TimeArgs) -> Command {
+    let command = match &time.stop {
+        Some(ladder) => command.stop_ladder(ladder.clone()),
+        None => command,
+    };
     let Some(limit) = time.timeout else { return command };
     let command = command.timeout(limit);
     match (time.timeout_signal, time.timeout_grace) {

@@ -5,6 +5,7 @@ mod parts;
 mod care;
 mod exec;
 mod template;
+mod ways;
 
 use std::ffi::OsStr;
 use std::future::{Future, IntoFuture};
@@ -27,6 +28,7 @@ use crate::supervisor::Supervisor;
 pub use exec::ExecCommand;
 pub(crate) use parts::Parts;
 pub(crate) use template::Template;
+pub(crate) use ways::Ways;
 
 /// What the command reads.
 ///

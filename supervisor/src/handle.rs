@@ -35,6 +35,7 @@ use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProcessId;
+use crate::ladder::StopLadder;
 use crate::probe::Vitals;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
@@ -241,23 +242,55 @@ impl ProcessHandle {
         async move { answer.await.map_err(|_| Error::lost_request())? }
     }
 
-    /// End it: `signal` (and CONT), and the kill when it has not ended after `grace`. A second call joins the first and
-    /// may only shorten it.
+    /// End it: `signal` (and CONT), and the kill when it has not ended after `grace`.
     ///
     /// # Errors
-    /// [`ErrorKind::SupervisorFault`] when the actor failed with the request in hand; the process may then still run.
+    /// As for [`ProcessHandle::stop_with`].
     ///
     /// # Cancel safety
-    /// The stop goes on when the future is dropped.
+    /// As for [`ProcessHandle::stop_with`].
     pub fn stop(
         &self,
         signal: i32,
         grace: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_with(StopLadder::from((signal, grace)))
+    }
+
+    /// End it: one signal of the ladder after the other, each followed by CONT, and at its end the kill; of a main process
+    /// that is its whole container's. Comes back when it has ended. A second call joins the first: its signals are not
+    /// sent, and the kill comes at whichever end is the nearer, so that it may only shorten.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is no signal, and nothing is done; [`ErrorKind::SupervisorFault`] when the actor
+    /// failed with the request in hand; the process may then still run.
+    ///
+    /// # Cancel safety
+    /// Asked for when called: the stop goes on when the future is dropped.
+    pub fn stop_with(&self, ladder: StopLadder) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(Some(ladder))
+    }
+
+    /// [`ProcessHandle::stop_with`] its own ladder ([`Command::stop_ladder`](crate::Command::stop_ladder)).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub fn stop_gently(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(None)
+    }
+
+    fn stop_as(&self, ladder: Option<StopLadder>) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let refused = Error::all(StopLadder::check_given(ladder.as_ref()));
         let (reply, answer) = oneshot::channel();
-        self.actor.do_send(Stop { signal, grace, reply });
+        if refused.is_ok() {
+            self.actor.do_send(Stop { ladder, reply });
+        }
         let slot = Arc::clone(&self.slot);
         async move {
+            refused?;
             match answer.await {
                 Ok(()) => Ok(()),
                 // The actor has stopped because the process has ended.
@@ -421,6 +454,16 @@ impl ContainerHandle {
         grace: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         self.process().stop(signal, grace)
+    }
+
+    /// See [`ProcessHandle::stop_with`].
+    pub fn stop_with(&self, ladder: StopLadder) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.process().stop_with(ladder)
+    }
+
+    /// See [`ProcessHandle::stop_gently`].
+    pub fn stop_gently(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.process().stop_gently()
     }
 
     /// See [`ProcessHandle::stdin`].

@@ -33,6 +33,7 @@ mod group;
 mod guard;
 mod handle;
 mod ids;
+mod ladder;
 mod manager;
 mod metrics;
 mod output_limit;
@@ -62,6 +63,7 @@ pub use filter::{EventFilter, Filter};
 pub use group::{Group, GroupBuilder, GroupInspect, MemberInspect, Strategy};
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use ids::ProcessId;
+pub use ladder::StopLadder;
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{
     Captured, Cursor, Event, Gone, GoneReason, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::container::state as container;
+use crate::ladder::StopLadder;
 use crate::process::state as process;
 use crate::restart::{Decision, GiveUp};
 use crate::service::state as service;
@@ -98,35 +99,44 @@ fn containers(page: &mut Page) {
 
 fn processes(page: &mut Page) {
     use process::{Effect, Input, State, next};
-    let grace = |seconds| Duration::from_secs(seconds);
-    let states = [State::Running, State::Stopping { grace: grace(5) }, State::Exited];
-    let name = |state: State| match state {
+    let seconds = Duration::from_secs;
+    let stop = |now, grace| Input::Stop { now, ladder: StopLadder::from((15, grace)) };
+    let stopping =
+        next(State::Running, Input::Stop { now: seconds(0), ladder: StopLadder::default().then(2, seconds(5)) });
+    let states = [State::Running, stopping.0, State::Exited];
+    let name = |state: &State| match state {
         State::Running => "running",
-        State::Stopping { .. } => "stopping",
+        State::Stopping(_) => "stopping",
         State::Exited => "exited",
     };
     let inputs = [
         ("signal", Input::Signal(10), ""),
-        ("stop", Input::Stop { signal: 15, grace: grace(5) }, "`container_stopping`, `process_stopping`"),
-        ("stop, shorter grace", Input::Stop { signal: 15, grace: grace(1) }, ""),
-        ("grace over", Input::GraceOver, "`container_stopping`, `process_stopping`, escalated"),
+        ("stop", stop(seconds(0), seconds(60)), "`container_stopping`, `process_stopping`"),
+        ("stop, through sooner", stop(seconds(1), seconds(1)), ""),
+        ("stop without a signal", Input::Stop { now: seconds(1), ladder: StopLadder::new() }, "as a kill"),
+        ("a grace is over", Input::Due { now: seconds(10) }, ""),
+        (
+            "the last grace is over",
+            Input::Due { now: seconds(15) },
+            "`container_stopping`, `process_stopping`, escalated",
+        ),
         ("exited", Input::Exited, "`process_exited`, at once; later `process_ended`"),
     ];
     page.head(["input", "running", "stopping", "exited", "event"].map(str::to_owned).to_vec());
     for (label, input, event) in inputs {
         let mut cells = vec![label.to_owned()];
-        for state in states {
-            let (after, effect) = next(state, input);
+        for state in &states {
+            let (after, effect) = next(state.clone(), input.clone());
             let what = match effect {
                 Effect::Send(_) => "it is sent".into(),
-                Effect::BeginStop { .. } => "it and CONT are sent, the timer runs".into(),
+                Effect::Descend { .. } => "the signal and CONT are sent, the timer runs".into(),
                 Effect::Shorten(_) => "the timer is shortened".into(),
                 Effect::Kill => "the kill is sent".into(),
                 Effect::AnswerAll => "who waits is answered".into(),
                 Effect::Ignore(why) => page.reason("ignored", why),
                 Effect::Refuse(why) => page.reason("refused", why),
             };
-            cells.push(if name(after) == name(state) { what } else { format!("**{}**: {what}", name(after)) });
+            cells.push(if name(&after) == name(state) { what } else { format!("**{}**: {what}", name(&after)) });
         }
         cells.push(event.to_owned());
         page.row(cells);

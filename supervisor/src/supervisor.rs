@@ -25,8 +25,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::admission::{self, Admission, Amounts, Beside, Budget, Cost};
 use crate::blocking;
 use crate::clock::Clock;
-use crate::command::Command;
-use crate::container::life::{Policy, Wall};
+use crate::command::{Command, Ways};
+use crate::container::life::Policy;
 use crate::container::{cpu, idle};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Feed, HISTORY};
@@ -344,7 +344,7 @@ impl Supervisor {
         &self,
         sandbox: &Sandbox,
         mut main: ProcessSpec,
-        (wall, gentle): (Option<Duration>, Option<(i32, Duration)>),
+        ways: Ways,
         (capture, log, care): (Option<Duration>, Option<LogTo>, Care),
         birth: Birth,
         patience: Option<Duration>,
@@ -370,12 +370,10 @@ impl Supervisor {
             }
             let faults = supervisor.inner.faults.of(&spec.id, &description.labels, birth.generation);
             faults.pass_admission().inspect_err(|error| meters.refused(error))?;
-            let wall = wall.or(description.wall).map(|limit| Wall { limit, gentle });
+            let terms = ways.terms(description.wall, description.output);
             let policy = Policy {
-                wall,
                 cpu: description.cpu_time,
                 idle: description.idle,
-                output: description.output,
                 drain_grace: description.drain_grace,
                 unattended: description.unattended,
                 keep_files: description.keep_files,
@@ -388,6 +386,7 @@ impl Supervisor {
             supervisor.inner.manager.do_send(Create {
                 spec,
                 main,
+                terms,
                 policy,
                 labels: description.labels.clone(),
                 ring_bytes: description.ring_bytes,

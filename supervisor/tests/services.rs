@@ -231,6 +231,29 @@ async fn a_stop_ends_what_runs_gently_and_is_followed_by_nothing() {
 }
 
 #[tokio::test]
+async fn a_service_is_stopped_in_its_own_way_and_a_second_stop_only_shortens_it() {
+    let stage = Stage::set();
+    let ladder = orangery::StopLadder::new().then(3, HOUR).then(15, HOUR);
+    let service = stage.command(Restart::always()).stop_ladder(ladder).supervise().await.unwrap();
+    let process = stage.fake.actor().await;
+    let first = tokio::spawn(service.stop_gently());
+    stage.fake.saw("signal a 18").await;
+    let shorter = tokio::spawn(service.stop(2, Duration::from_secs(60)));
+    let longer = tokio::spawn(service.stop_gently());
+    // Behind all of them: of the service, then of its process.
+    service.start().await.unwrap_err();
+    service.current().unwrap().process().signal_in_order(1).await.unwrap();
+    stage.clock.advance(Duration::from_secs(60)).await;
+    assert_eq!((stage.told("signal a 3"), stage.told("signal a 2"), stage.told("kill a")), (1, 0, 1));
+    drop(process);
+    for stop in [first, shorter, longer] {
+        stop.await.unwrap().unwrap();
+    }
+    assert_eq!(service.inspect().report.unwrap().cause, Cause::Stop { escalated: true });
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_stop_during_the_delay_ends_it_at_once_and_a_start_cuts_it_short() {
     let stage = Stage::set();
     let service = stage.supervise(Restart::always()).await;

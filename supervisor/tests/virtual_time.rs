@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_core::Stream as _;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
-use orangery::{Cause, ContainerHandle, LimitKind, Sandbox, SandboxBuilder, State, StatsStream, Supervisor};
+use orangery::{
+    Cause, ContainerHandle, ErrorKind, LimitKind, Sandbox, SandboxBuilder, State, StatsStream, StopLadder, Supervisor,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -124,6 +126,73 @@ async fn a_stop_kills_after_its_grace_and_a_second_one_only_shortens_it() {
         stop.await.unwrap().unwrap();
     }
     assert_eq!(handle.wait().await.unwrap().cause, Cause::Stop { escalated: true });
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_ladder_is_gone_down_rung_by_rung_to_the_kill() {
+    let stage = Stage::set();
+    let ladder = StopLadder::new().then(3, HOUR).then(15, 10 * SECOND);
+    let handle = stage.supervisor.command("prog").id("a").stop_ladder(ladder).spawn().await.unwrap();
+    let process = stage.fake.actor().await;
+    let stop = tokio::spawn(handle.stop_gently());
+    stage.fake.saw("signal a 18").await;
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!((stage.told("signal a 3"), stage.told("signal a 15")), (1, 0));
+    stage.clock.advance(SECOND).await;
+    assert_eq!((stage.told("signal a 15"), stage.told("signal a 18"), stage.told("kill a")), (1, 2, 0));
+    stage.clock.advance(9 * SECOND).await;
+    // What is left is less than this one gives.
+    let joined = tokio::spawn(handle.stop(2, 5 * SECOND));
+    handle.process().signal_in_order(1).await.unwrap();
+    stage.clock.advance(SECOND).await;
+    assert_eq!((stage.told("signal a 2"), stage.told("kill a")), (0, 1));
+    drop(process);
+    for stop in [stop, joined] {
+        stop.await.unwrap().unwrap();
+    }
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Stop { escalated: true });
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_wall_limit_goes_down_a_ladder_too() {
+    let stage = Stage::set();
+    let ladder = StopLadder::new().then(15, SECOND).then(2, SECOND);
+    let command = stage.supervisor.command("prog").id("a").timeout(HOUR).timeout_ladder(ladder);
+    let handle = command.spawn().await.unwrap();
+    let process = stage.fake.actor().await;
+    for told in [(1, 0, 0), (1, 1, 0), (1, 1, 1)] {
+        stage.clock.advance(if told == (1, 0, 0) { HOUR } else { SECOND }).await;
+        assert_eq!((stage.told("signal a 15"), stage.told("signal a 2"), stage.told("kill a")), told);
+    }
+    drop(process);
+    assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Wall));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_ladder_of_no_signals_is_refused_by_its_field() {
+    let stage = Stage::set();
+    let nonsense = || StopLadder::new().then(15, SECOND).then(77, SECOND);
+    let command = || stage.supervisor.command("prog").id("a");
+    for (command, field) in [
+        (command().stop_ladder(nonsense()), "stop_ladder[1]"),
+        (command().timeout(HOUR).timeout_ladder(nonsense()), "timeout_ladder[1]"),
+    ] {
+        let refused = command.spawn().await.unwrap_err();
+        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some(field)));
+    }
+    let (handle, process) = stage.spawn(Sandbox::builder()).await;
+    let refused = handle.stop_with(nonsense()).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("ladder[1]")));
+    handle.process().signal_in_order(1).await.unwrap();
+    assert_eq!(stage.fake.log(), ["create a", "start a", "signal a 1"], "nothing was done");
+    // Without a signal: the kill.
+    let stop = tokio::spawn(handle.stop_with(StopLadder::new()));
+    stage.fake.saw("kill a").await;
+    drop(process);
+    stop.await.unwrap().unwrap();
     stage.supervisor.shutdown().await;
 }
 

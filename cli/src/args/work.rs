@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
-use orangery::{Mount, OutputLimit};
+use orangery::{Mount, OutputLimit, StopLadder};
 
 use super::limits::{LimitArgs, RlimitArgs, output_limit};
 use super::logs::LogArgs;
@@ -168,6 +168,10 @@ pub(crate) struct TimeArgs {
     /// Kill the whole container when its processes have used this much processor time together
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) timeout_cpu: Option<Duration>,
+    /// What the command is told when it is to stop, one signal after the other, before the kill: TERM:10s,INT:5s. `run`
+    /// forwards its own signal without it
+    #[arg(long, value_name = "SIGNAL:TIME,..", value_parser = super::stop::ladder)]
+    pub(crate) stop: Option<StopLadder>,
 }
 
 #[derive(Debug, Args)]

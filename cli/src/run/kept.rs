@@ -63,7 +63,8 @@ pub(super) async fn supervised(
     // Not of its container: the first may have ended already, and the next not be there yet.
     let copies = streams.start_alone(lives)?;
     let limit = args.work.program.output_limit;
-    let mut watch = Watch { service, signals, kill_after: args.stop.kill_after, told: 0, limit, over_limit: false };
+    let (kill_after, own_way) = (args.stop.kill_after, args.work.time.stop.is_some());
+    let mut watch = Watch { service, signals, kill_after, own_way, told: 0, limit, over_limit: false };
     if let Some(signal) = early {
         watch.stop(signal);
     }
@@ -75,6 +76,8 @@ struct Watch {
     service: Service,
     signals: Signals,
     kill_after: Option<Duration>,
+    /// `--stop`: it is not our signal that ends it.
+    own_way: bool,
     /// Signals that ended it, INT among them.
     told: u32,
     /// `--output-limit`, of all incarnations together.
@@ -130,6 +133,7 @@ impl Watch {
                 // The stop goes on; it may have ended meanwhile.
                 let _ = self.service.current().map(|container| container.signal(signal));
             }
+            _ if self.own_way => drop(self.service.stop_gently()),
             signal => drop(self.service.stop(signal, self.kill_after.unwrap_or(PATIENCE))),
         }
     }

@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_signal_that_ends_the_command_is_its_exit_code", ends),
         always("a_second_int_kills_the_whole_container", second_int),
         always("kill_after_a_forwarded_term", kill_after),
+        always("a_ladder_in_place_of_the_signal", ladder),
     ]
 }
 
@@ -38,6 +39,18 @@ fn second_int() {
     assert_eq!(running.said(), "got");
     running.signal(Signal::INT);
     running.end().ended(137);
+}
+
+fn ladder() {
+    let script =
+        "trap 'echo usr1' USR1; trap '' TERM; trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.05; done";
+    let mut running = Running::start(&["--stop", "USR1:100ms,TERM:100ms,INT:1h"], script);
+    running.signal(Signal::TERM);
+    assert_eq!((running.said(), running.said()), ("usr1".into(), "int".into()));
+    running.end().ended(9);
+    let deaf = Running::start(&["--stop", "USR1:1ms"], "trap '' USR1; echo ready; while :; do sleep 0.05; done");
+    deaf.signal(Signal::INT);
+    deaf.end().ended(137);
 }
 
 fn kill_after() {

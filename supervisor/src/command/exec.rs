@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use super::{Output, Parts};
 use crate::admission::Beside;
 use crate::blocking;
-use crate::container::life::Wall;
 use crate::container::msg::{Exec, Executed};
 use crate::error::Error;
 use crate::handle::{ContainerHandle, ProcessHandle};
@@ -111,13 +110,14 @@ impl ExecCommand {
         if let Some(limit) = output {
             Error::all(limit.check())?;
         }
+        parts.ways.check()?;
         let log = parts.log.take();
-        let wall = parts.wall.map(|limit| Wall { limit, gentle: parts.gentle });
+        let terms = std::mem::take(&mut parts.ways).terms(None, output);
         let patience = parts.patience;
         let (spec, stdin) = parts.finish();
         let permit = container.admitted(&spec, Beside { captured: capture, logged: log.is_some() }, patience).await?;
         let (reply, answer) = oneshot::channel();
-        container.tell(Exec { spec, wall, output, capture, log, permit, reply });
+        container.tell(Exec { spec, terms, capture, log, permit, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
         let slot = slot.take().ok_or_else(Error::lost_request)?;
         let handle = ProcessHandle::new(slot, actor, container.system().clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
 
-use super::Stdin;
+use super::{Stdin, Ways};
 use crate::probe::Care;
 use crate::process::recording::LogTo;
 
@@ -18,8 +18,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(crate) struct Parts {
     pub(crate) process: ProcessSpec,
     pub(crate) stdin: Stdin,
-    pub(crate) wall: Option<Duration>,
-    pub(crate) gentle: Option<(i32, Duration)>,
+    pub(crate) ways: Ways,
     pub(crate) capture: usize,
     pub(crate) log: Option<LogTo>,
     /// How long it may wait for room.
@@ -41,8 +40,7 @@ impl Parts {
         Self {
             process,
             stdin: Stdin::Null,
-            wall: None,
-            gentle: None,
+            ways: Ways::default(),
             capture,
             log: None,
             patience: None,
@@ -305,13 +303,36 @@ macro_rules! process_setters {
 
         #[doc = $timeout]
         pub fn timeout(mut self, limit: std::time::Duration) -> Self {
-            self.parts.wall = Some(limit);
+            self.parts.ways.wall = Some(limit);
             self
         }
 
         /// At the timeout send `signal` first, and kill only after `grace`.
-        pub fn timeout_gently(mut self, signal: i32, grace: std::time::Duration) -> Self {
-            self.parts.gentle = Some((signal, grace));
+        pub fn timeout_gently(self, signal: i32, grace: std::time::Duration) -> Self {
+            self.timeout_ladder($crate::StopLadder::from((signal, grace)))
+        }
+
+        /// What is sent at the timeout, before the kill. Default: nothing.
+        pub fn timeout_ladder(mut self, ladder: $crate::StopLadder) -> Self {
+            self.parts.ways.at_wall = ladder;
+            self
+        }
+
+        /// How it is stopped by who does not say how: [`stop_gently`](crate::ProcessHandle::stop_gently) of its handle, or
+        /// of its service or group. Default: TERM, 10 s.
+        ///
+        /// ```no_run
+        /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+        /// use orangery::StopLadder;
+        /// use std::time::Duration;
+        /// let seconds = Duration::from_secs;
+        /// let ladder = StopLadder::new().then(3, seconds(60)).then(15, seconds(5));
+        /// let server = supervisor.command("nginx").stop_ladder(ladder).spawn().await?;
+        /// server.stop_gently().await?;
+        /// # Ok(()) }
+        /// ```
+        pub fn stop_ladder(mut self, ladder: $crate::StopLadder) -> Self {
+            self.parts.ways.at_stop = ladder;
             self
         }
 

@@ -11,6 +11,7 @@ use crate::admission::{Beside, Cost};
 use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
+use crate::ladder::StopLadder;
 use crate::manager::msg::Birth;
 use crate::probe::OnUnhealthy;
 use crate::restart::{Policy, Restart};
@@ -51,6 +52,11 @@ impl Template {
         self.sandbox.id()
     }
 
+    /// How it is stopped by who does not say how.
+    pub(crate) fn ladder(&self) -> StopLadder {
+        self.parts.ways.at_stop.clone()
+    }
+
     pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
         &self.sandbox.inner.labels
     }
@@ -82,11 +88,11 @@ impl Template {
         patience: Option<Duration>,
     ) -> Result<ContainerHandle, Error> {
         let Self { sandbox, mut parts } = self;
-        let (wall, gentle, log) = (parts.wall, parts.gentle, parts.log.take());
+        let (ways, log) = (std::mem::take(&mut parts.ways), parts.log.take());
+        ways.check()?;
         let care = std::mem::take(&mut parts.care);
         let (process, stdin) = parts.finish();
-        let handle =
-            supervisor.create(&sandbox, process, (wall, gentle), (capture, log, care), birth, patience).await?;
+        let handle = supervisor.create(&sandbox, process, ways, (capture, log, care), birth, patience).await?;
         handle.process().provide(stdin);
         Ok(handle)
     }
@@ -163,6 +169,7 @@ impl Command {
             refuse("unattended", "a service attends to its containers: use a wall limit, or drop the service");
         }
         Error::all(errors)?;
+        parts.ways.check()?;
         supervisor?.service_of(Template { sandbox, parts }, restart, held).await
     }
 }

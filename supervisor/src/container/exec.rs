@@ -7,13 +7,13 @@ use orangery_runtime::Container;
 use tracing::Instrument as _;
 
 use super::last_word::LastWord;
-use super::life::{Never, Wall, give_birth, micros, open_log, watch_process};
+use super::life::{Never, give_birth, micros, open_log, watch_process};
 use super::msg::{Exec, Executed};
 use super::report;
 use super::slot::ContainerSlot;
-use super::wall;
 use crate::faults::{Faults, Site};
-use crate::process::slot::{CAPTURE_BUDGET, Slot, Untaken};
+use crate::process::slot::{CAPTURE_BUDGET, Slot, Terms, Untaken};
+use crate::process::wall;
 use crate::shard::Shards;
 
 /// Start another process in a running container and see it through.
@@ -24,9 +24,9 @@ pub(super) async fn exec(
     faults: Faults,
     shards: Shards,
 ) {
-    let Exec { spec, wall, output, capture, log, mut permit, mut reply } = message;
-    let (number, may_write) = (owner.processes.number(), output.or(owner.main.may_write));
-    let slot = Slot::new(&owner.id, number, owner.ring_bytes, may_write, owner.voice(), &owner.span);
+    let Exec { spec, terms, capture, log, mut permit, mut reply } = message;
+    let terms = Terms { may_write: terms.may_write.or(owner.main.may_write), ..terms };
+    let slot = Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);
     let began = Instant::now();
     let start = async {
@@ -59,14 +59,8 @@ pub(super) async fn exec(
     let _told = LastWord::new(&owner, &slot);
     let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
     let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
-    let wall_ns = wall.map(Wall::over_at);
     let limits = async {
-        let wall = async {
-            if let Some((limit, over_ns)) = wall.zip(wall_ns) {
-                wall::enforce(&slot, limit, over_ns).await;
-            }
-        };
-        tokio::join!(wall, slot.enforce_output());
+        tokio::join!(wall::enforce(&slot), slot.enforce_output());
         std::future::pending::<Never>().await
     };
     let (exit, reason) = tokio::select! {
@@ -82,7 +76,7 @@ pub(super) async fn exec(
         None => None,
     };
     let instead = faults.pass_report(false).await;
-    let report = report::of_further(&owner, &slot, &exit, reason, (wall_ns, own)).instead(instead);
+    let report = report::of_further(&owner, &slot, &exit, reason, own).instead(instead);
     let report = slot.conclude(report);
     drop(permit);
     slot.report.send_replace(Some(report));

@@ -36,7 +36,7 @@ impl Drop for LastWord {
         let report = if slot.main {
             report::of_main(owner, &exit, &Evidence::default(), EndReason::Abandoned)
         } else {
-            report::of_further(owner, slot, &exit, EndReason::Abandoned, (None, None))
+            report::of_further(owner, slot, &exit, EndReason::Abandoned, None)
         };
         slot.report.send_replace(Some(slot.conclude(report)));
         // Nobody else will remove it. Where the shard is taken down this comes to nothing, and the keeper does it.

@@ -24,31 +24,25 @@ use super::probes::{self, Prepared};
 use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
-use super::wall;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Fault, Faults, Site};
 use crate::guard;
-use crate::output_limit::OutputLimit;
 use crate::probe::Care;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Slot};
-use crate::process::tty;
+use crate::process::{tty, wall};
 use crate::report::Cause;
 use crate::shard::Shards;
 
 /// What the supervisor itself watches over.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// Wall clock from the start of the main process.
-    pub(crate) wall: Option<Wall>,
     /// Processor time of all its processes together.
     pub(crate) cpu: Option<Duration>,
     /// How long it may write nothing.
     pub(crate) idle: Option<Duration>,
-    /// How much each of its processes may write.
-    pub(crate) output: Option<OutputLimit>,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
     /// How long it may be without a handle; `None`: for ever.
@@ -57,22 +51,6 @@ pub(crate) struct Policy {
     pub(crate) keep_files: bool,
     /// What is asked about it, if anything is.
     pub(crate) care: Option<Box<Care>>,
-}
-
-/// A wall limit and how gently it is carried out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wall {
-    pub(crate) limit: Duration,
-    /// First this signal, then after the grace the kill; otherwise the kill at once.
-    pub(crate) gentle: Option<(i32, Duration)>,
-}
-
-impl Wall {
-    /// When it is over if it begins now (CLOCK_MONOTONIC in nanoseconds).
-    pub(super) fn over_at(self) -> u64 {
-        let limit = u64::try_from(self.limit.as_nanos()).unwrap_or(u64::MAX);
-        orangery_runtime::native::now_ns().saturating_add(limit)
-    }
 }
 
 /// A container to be.
@@ -271,9 +249,6 @@ impl Living {
         let Living { slot, container, started, policy, asked, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
         let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
-        if let Some(wall) = policy.wall {
-            slot.wall_begins(wall.limit);
-        }
         let limits = watch_over(Arc::clone(&slot), policy.clone(), asked);
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
@@ -333,8 +308,8 @@ async fn watch_over(container: Arc<ContainerSlot>, policy: Policy, asked: Option
     let slot = &container.main;
     // Each has room where it is wanted alone: most containers have one limit, or none.
     let mut limits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
-    if let Some((limit, over_ns)) = policy.wall.zip(container.wall_ns()) {
-        limits.push(Box::pin(wall::enforce(slot, limit, over_ns)));
+    if slot.wall.is_some() {
+        limits.push(Box::pin(wall::enforce(slot)));
     }
     if slot.may_write.is_some() {
         limits.push(Box::pin(slot.enforce_output()));

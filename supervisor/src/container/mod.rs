@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
-//! an actor holds it up; [`wall`] is carried out by it and by the keeper. The actor answers what is asked meanwhile.
+//! an actor holds it up; a wall limit is carried out by it and by the keeper. The actor answers what is asked meanwhile.
 //! [`probes`] ask whether it does what it is for, and [`vitals`] is what they have found.
 //! [`report`] puts together what is known at the end.
 
@@ -31,4 +31,3 @@ pub(crate) mod state;
 pub(crate) mod stats;
 mod tell;
 mod vitals;
-mod wall;

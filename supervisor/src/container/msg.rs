@@ -9,13 +9,11 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::cgroup::{Limits, Stats};
 use tokio::sync::{oneshot, watch};
 
-use super::life::Wall;
 use crate::admission::Permit;
 use crate::error::Error;
-use crate::output_limit::OutputLimit;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::LogTo;
-use crate::process::slot::Untaken;
+use crate::process::slot::{Terms, Untaken};
 
 /// A process, the actor that decides about it, and readers that were there before its first byte.
 pub(crate) struct Executed {
@@ -29,9 +27,8 @@ pub(crate) struct Executed {
 #[rtype(result = "()")]
 pub(crate) struct Exec {
     pub(crate) spec: ProcessSpec,
-    pub(crate) wall: Option<Wall>,
-    /// How much it may write, if that is not what the container's processes may.
-    pub(crate) output: Option<OutputLimit>,
+    /// How it is watched; what it may write is what the container's processes may, unless it says another thing.
+    pub(crate) terms: Terms,
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) log: Option<LogTo>,

@@ -54,6 +54,7 @@ impl Drop for Listed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::slot::Terms;
 
     fn voice() -> crate::events::Voice {
         crate::events::Feed::new(1).voice()
@@ -63,7 +64,7 @@ mod tests {
     fn numbers_come_once_and_a_process_is_listed_as_long_as_it_says() {
         let processes = Processes::default();
         let slots: Vec<_> = (0..3)
-            .map(|_| Arc::new(Slot::new("a", processes.number(), 0, None, voice(), &tracing::Span::none())))
+            .map(|_| Arc::new(Slot::new("a", processes.number(), 0, Terms::default(), voice(), &tracing::Span::none())))
             .collect();
         let mut listed: Vec<_> = slots.iter().map(|slot| processes.list(slot)).collect();
         assert_eq!(processes.all().iter().map(|slot| slot.number.0).collect::<Vec<_>>(), [1, 2, 3]);

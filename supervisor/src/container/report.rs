@@ -26,7 +26,7 @@ pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
     let oom_killed = slot.intent().is_none() && killed(exit) && owner.claim_oom(kills);
     let intent = slot.intent().or_else(|| over_output(slot));
     let used = exit.rusage.map(|used| (used.user_us + used.system_us) * 1000);
-    let cause = match cause(intent, exit, oom_killed, owner.wall_ns()) {
+    let cause = match cause(intent, exit, oom_killed, slot.wall_over_ns()) {
         // However it ended: nobody else had to, and the limit was over.
         Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
         cause => cause,
@@ -58,9 +58,9 @@ pub(super) fn of_further(
     slot: &Slot,
     exit: &Exit,
     reason: EndReason,
-    (wall_ns, own): (Option<u64>, Option<Evidence>),
+    own: Option<Evidence>,
 ) -> Report {
-    let container = owner.container.get();
+    let (container, wall_ns) = (owner.container.get(), slot.wall_over_ns());
     let ended_with_it = killed(exit) && (owner.main.ended() || owner.main.intent().is_some());
     let intent = slot.intent().or_else(|| over_output(slot)).or_else(|| {
         // Nobody meant this process: its container was ended, or has ended, and took it along.

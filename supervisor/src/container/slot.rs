@@ -20,8 +20,7 @@ use crate::admission::{Door, Permit};
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
-use crate::output_limit::OutputLimit;
-use crate::process::slot::Slot;
+use crate::process::slot::{Slot, Terms};
 use crate::report::Cause;
 
 /// One container as everybody sees it.
@@ -73,16 +72,15 @@ pub(crate) struct ContainerSlot {
     pub(super) cpu_limit: Option<Duration>,
     /// What its cgroup had counted when its main process began.
     pub(super) cpu_begin_ns: OnceLock<u64>,
-    /// When the wall limit is over (CLOCK_MONOTONIC in nanoseconds), where there is one.
-    wall_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
     pub(crate) oom_claimed: AtomicU64,
 }
 
 /// What of its output is kept, for how long it is waited, and what its report is judged by.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Keeping {
-    pub(crate) output: Option<OutputLimit>,
+    /// Of the main process.
+    pub(crate) terms: Terms,
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) cpu_limit: Option<Duration>,
@@ -129,7 +127,7 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { output, ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
+        let (Keeping { terms, ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -145,7 +143,7 @@ impl ContainerSlot {
             ring_bytes,
             drain_grace,
             container: OnceLock::new(),
-            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, output, voice, &span)),
+            main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, terms, voice, &span)),
             processes: Processes::default(),
             actor: OnceLock::new(),
             captures: Mutex::new(None),
@@ -162,7 +160,6 @@ impl ContainerSlot {
             left: OnceLock::new(),
             cpu_limit,
             cpu_begin_ns: OnceLock::new(),
-            wall_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
             span,
         }
@@ -240,17 +237,6 @@ impl ContainerSlot {
 
     pub(crate) fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The main process has this long from now.
-    pub(crate) fn wall_begins(&self, limit: Duration) {
-        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        let _ = self.wall_ns.set(orangery_runtime::native::now_ns().saturating_add(limit));
-    }
-
-    /// When the wall limit is over, where there is one.
-    pub(crate) fn wall_ns(&self) -> Option<u64> {
-        self.wall_ns.get().copied()
     }
 
     /// Whether the OOM killer, which has taken `kills` processes of this container so far, took one that nobody of ours

@@ -1,7 +1,5 @@
 //! The group's actor: a message at a time, what [`run`](super::run) makes of it, and the timer of its own delay.
 
-use std::time::Duration;
-
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -9,13 +7,14 @@ use tokio::time::Instant;
 use super::run::Run;
 use crate::error::Error;
 use crate::faults::{Faults, Mailbox, Site};
+use crate::ladder::StopLadder;
 
 /// What is wanted of it; each who asks waits for the answer.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Ask {
     Start(oneshot::Sender<Result<(), Error>>),
-    Stop { signal: i32, grace: Duration, reply: oneshot::Sender<()> },
+    Stop { ladder: Option<StopLadder>, reply: oneshot::Sender<()> },
 }
 
 /// Something has happened to a member; its status says what.

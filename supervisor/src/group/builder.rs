@@ -10,6 +10,7 @@ use super::run::{self, Order};
 use super::state::{Members, Strategy};
 use crate::command::Command;
 use crate::error::Error;
+use crate::ladder::StopLadder;
 use crate::restart::{Policy, Restart};
 use crate::supervisor::Supervisor;
 
@@ -34,7 +35,7 @@ pub struct GroupBuilder {
     name: String,
     strategy: Strategy,
     restart: Restart,
-    ladder: (i32, Duration),
+    ladder: Option<StopLadder>,
     said: Vec<Said>,
     members: Vec<Wanted>,
 }
@@ -47,7 +48,7 @@ enum Wanted {
 
 impl GroupBuilder {
     pub(super) fn new(name: String) -> Self {
-        let ladder = (15, Duration::from_secs(10));
+        let ladder = None;
         let (strategy, restart) = (Strategy::default(), Restart::never());
         Self { name, strategy, restart, ladder, said: Vec::new(), members: Vec::new() }
     }
@@ -65,9 +66,16 @@ impl GroupBuilder {
         self
     }
 
-    /// How a member is stopped when another one's end or failure takes it along. Default: SIGTERM, 10 s.
-    pub fn stop_with(mut self, signal: i32, grace: Duration) -> Self {
-        self.ladder = (signal, grace);
+    /// [`GroupBuilder::stop_ladder`] of one signal.
+    pub fn stop_with(self, signal: i32, grace: Duration) -> Self {
+        self.stop_ladder(StopLadder::from((signal, grace)))
+    }
+
+    /// How a member is stopped when another one's end or failure takes it along, and by
+    /// [`Group::stop_gently`](crate::Group::stop_gently). Default: each in its own way
+    /// ([`Command::stop_ladder`](crate::Command::stop_ladder)).
+    pub fn stop_ladder(mut self, ladder: StopLadder) -> Self {
+        self.ladder = Some(ladder);
         self
     }
 
@@ -126,6 +134,7 @@ impl GroupBuilder {
         Box::pin(async move {
             let Self { name, strategy, restart, ladder, said, members } = self;
             let mut errors = restart.check();
+            errors.extend(ladder.iter().flat_map(|ladder| ladder.check("stop_ladder")));
             let after = order::resolve(&said).map_err(|refused| errors.extend(refused));
             if said.is_empty() {
                 errors.push(orangery_runtime::Error::invalid("members", format!("the group {name:?} has no members")));

@@ -15,6 +15,7 @@ use super::builder::GroupBuilder;
 use super::member::Member;
 use super::slot::{GroupSlot, OwnedGroup};
 use crate::error::{Error, ErrorKind};
+use crate::ladder::StopLadder;
 use crate::service::state::ServiceState;
 use crate::service::{Service, ServiceChanges, ServiceInspect, Status, until};
 
@@ -195,29 +196,66 @@ impl Group {
         async move { answer.await.map_err(|_| Self::lost(&slot))? }
     }
 
-    /// Stop all members in reverse order, each as [`Service::stop`] does and when those that come after it are gone. Comes
-    /// back when nothing runs.
+    /// [`Group::stop_with`] one signal and its grace.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] when the group is gone; [`ErrorKind::SupervisorFault`] when its actor failed with the request in
-    /// hand.
+    /// As there.
     ///
     /// # Cancel safety
-    /// As for [`Group::start`].
+    /// As there.
     pub fn stop(
         &self,
         signal: i32,
         grace: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_with(StopLadder::from((signal, grace)))
+    }
+
+    /// Stop all members in reverse order, each as [`Service::stop_with`] does and when those that come after it are gone:
+    /// each of them has the whole ladder. Comes back when nothing runs. A second call joins the first and may only shorten
+    /// it, for each member.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is no signal, and nothing is done; [`ErrorKind::State`] when the group is gone;
+    /// [`ErrorKind::SupervisorFault`] when its actor failed with the request in hand.
+    ///
+    /// # Cancel safety
+    /// As for [`Group::start`].
+    pub fn stop_with(&self, ladder: StopLadder) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(Some(ladder))
+    }
+
+    /// [`Group::stop_with`] the ladder that it was described with ([`GroupBuilder::stop_ladder`]), without one each member
+    /// in its own way.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub fn stop_gently(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(None)
+    }
+
+    pub(super) fn stop_as(
+        &self,
+        ladder: Option<StopLadder>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let refused = Error::all(StopLadder::check_given(ladder.as_ref()));
         let (reply, answer) = oneshot::channel();
-        self.inner.actor.do_send(Ask::Stop { signal, grace, reply });
+        if refused.is_ok() {
+            self.inner.actor.do_send(Ask::Stop { ladder, reply });
+        }
         let slot = Arc::clone(&self.inner.slot);
-        async move { answer.await.map_err(|_| Self::lost(&slot)) }
+        async move {
+            refused?;
+            answer.await.map_err(|_| Self::lost(&slot))
+        }
     }
 
     /// Kill all members now and at once, and start nothing any more until somebody does. Passes no mailbox and never blocks.
     pub fn kill(&self) {
-        drop(self.stop(9, Duration::ZERO));
+        drop(self.stop_with(StopLadder::new()));
         self.inner.slot.kill();
     }
 

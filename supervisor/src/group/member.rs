@@ -1,12 +1,11 @@
 //! One member of a group: a service or a group, which look the same to the group above.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 
 use super::handle::Group;
 use super::state::News;
 use crate::error::{Error, ErrorKind};
+use crate::ladder::StopLadder;
 use crate::restart::GiveUp;
 use crate::service::state::ServiceState;
 use crate::service::{Service, Status};
@@ -48,11 +47,11 @@ impl Member {
     }
 
     /// Have it stopped; as for [`Member::start`].
-    pub(crate) async fn stop(self, signal: i32, grace: Duration) {
+    pub(crate) async fn stop(self, ladder: Option<StopLadder>) {
         loop {
             let stopped = match &self {
-                Self::Service(service) => service.stop(signal, grace).await,
-                Self::Group(group) => group.stop(signal, grace).await,
+                Self::Service(service) => service.stop_as(ladder.clone()).await,
+                Self::Group(group) => group.stop_as(ladder.clone()).await,
             };
             if !self.lost(stopped) {
                 return;

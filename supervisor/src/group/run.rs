@@ -13,6 +13,7 @@ use super::member::{Member, news};
 use super::slot::{GroupSlot, OwnedGroup};
 use super::state::{Action, Members, News, Whole};
 use crate::error::{Error, ErrorKind};
+use crate::ladder::StopLadder;
 use crate::report::unix_ms;
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome, Restart};
 use crate::service::state::{Effect, Input, ServiceState, next};
@@ -30,7 +31,7 @@ pub(super) struct Order {
     pub(super) members: Members,
     pub(super) made: Vec<(String, Member)>,
     pub(super) restart: Restart,
-    pub(super) ladder: (i32, Duration),
+    pub(super) ladder: Option<StopLadder>,
     /// A delay that is over waits for the group above.
     pub(super) held: bool,
 }
@@ -51,7 +52,7 @@ pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group
         members,
         watched,
         budget: Budget::new(restart, supervisor.seed()),
-        ladder,
+        stop: HowToStop { described: ladder, asked: Vec::new() },
         held,
         began: Instant::now(),
         since: Instant::now(),
@@ -80,13 +81,38 @@ struct Watched {
     in_generation: u32,
 }
 
+/// How a member is stopped: as whoever asked says, else as the group was described, else in its own way.
+struct HowToStop {
+    described: Option<StopLadder>,
+    /// Of the stop under way: the first, and the shortest of those that joined it.
+    asked: Vec<StopLadder>,
+}
+
+impl HowToStop {
+    /// A stop is asked for, or joined.
+    fn ask(&mut self, ladder: StopLadder) {
+        match self.asked.as_mut_slice() {
+            [_, shortest] => *shortest = shortest.clone().shorter(ladder),
+            _ => self.asked.push(ladder),
+        }
+    }
+
+    /// What a member is told, one after the other.
+    fn told(&self) -> Vec<Option<StopLadder>> {
+        match self.asked.is_empty() {
+            true => vec![self.described.clone()],
+            false => self.asked.iter().cloned().map(Some).collect(),
+        }
+    }
+}
+
 /// Everything that a group's actor has. It survives a panic of a handler.
 pub(super) struct Run {
     pub(super) slot: Arc<GroupSlot>,
     members: Members,
     watched: Vec<Watched>,
     budget: Budget,
-    ladder: (i32, Duration),
+    stop: HowToStop,
     held: bool,
     began: Instant,
     /// Since when this incarnation is ready, or was begun.
@@ -122,10 +148,16 @@ impl Run {
                     self.answer_starts(&Err(Error::new(ErrorKind::State, why)));
                 }
             }
-            Ask::Stop { signal, grace, reply } => {
-                self.ladder = (signal, grace);
+            Ask::Stop { ladder, reply } => {
                 self.stopping.push(reply);
+                if let Some(ladder) = ladder {
+                    self.stop.ask(ladder);
+                }
                 self.step(Input::Stop);
+                // Those that stop already hear of it too.
+                for member in self.members.stopping() {
+                    self.stop_member(member);
+                }
             }
         }
     }
@@ -155,6 +187,7 @@ impl Run {
         match effect {
             Effect::Create => {
                 self.since = Instant::now();
+                self.stop.asked.clear();
                 self.members.up();
             }
             Effect::End | Effect::Abort => self.members.down(),
@@ -223,7 +256,7 @@ impl Run {
         for action in &actions {
             match *action {
                 Action::Start(index) => self.start(index),
-                Action::Stop(index) => self.stop(index),
+                Action::Stop(index) => self.stop_member(index),
             }
         }
         !actions.is_empty() || self.judge()
@@ -240,10 +273,11 @@ impl Run {
         tokio::spawn(member.clone().start(fresh));
     }
 
-    fn stop(&self, index: usize) {
+    fn stop_member(&self, index: usize) {
         let Some((_, member)) = self.slot.members.get(index) else { return };
-        let (signal, grace) = self.ladder;
-        tokio::spawn(member.clone().stop(signal, grace));
+        for ladder in self.stop.told() {
+            tokio::spawn(member.clone().stop(ladder));
+        }
     }
 
     /// What the members have come to is an input of the whole.

@@ -158,6 +158,11 @@ impl Members {
         self.units.get(member).copied().unwrap_or(Unit::Over)
     }
 
+    /// Those that were told to stop and are not gone.
+    pub(crate) fn stopping(&self) -> Vec<usize> {
+        self.all().filter(|member| self.unit(*member) == Unit::Stopping).collect()
+    }
+
     fn set(&mut self, member: usize, unit: Unit) {
         if let Some(place) = self.units.get_mut(member) {
             *place = unit;

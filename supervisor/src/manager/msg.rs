@@ -14,7 +14,7 @@ use crate::container::slot::{ContainerSlot, Owned};
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::process::recording::LogTo;
-use crate::process::slot::FIRST_GENERATION;
+use crate::process::slot::{FIRST_GENERATION, Terms};
 use crate::service;
 use crate::service::slot::{OwnedService, ServiceSlot};
 
@@ -24,6 +24,8 @@ use crate::service::slot::{OwnedService, ServiceSlot};
 pub(crate) struct Create {
     pub(crate) spec: ContainerSpec,
     pub(crate) main: ProcessSpec,
+    /// Of the main process.
+    pub(crate) terms: Terms,
     pub(crate) policy: Policy,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ring_bytes: usize,

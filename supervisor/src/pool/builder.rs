@@ -137,7 +137,7 @@ impl PoolBuilder {
             refuse("pool.max_age", "nothing is that young");
         }
         let (description, parts) = (&self.template.sandbox().inner, self.template.parts());
-        if description.wall.is_some() || parts.wall.is_some() {
+        if description.wall.is_some() || parts.ways.wall.is_some() {
             refuse("wall", "it would begin before anybody takes the sandbox: use the timeout of a command in it");
         }
         if description.idle.is_some() {

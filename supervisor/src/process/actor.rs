@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::msg::{Exited, Signal, Stop};
 use super::slot::Slot;
@@ -14,12 +15,14 @@ use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
 
 /// SIGCONT: a stopped process must run to feel anything.
-const CONT: i32 = 18;
+pub(super) const CONT: i32 = 18;
 
 /// One process. Owns the right to decide about it; the process itself is in the slot.
 pub(crate) struct ProcessActor {
     slot: Arc<Slot>,
     state: State,
+    /// The beginning of the table's time.
+    began: Instant,
     faults: Faults,
     waited: bool,
     timer: Option<SpawnHandle>,
@@ -28,7 +31,8 @@ pub(crate) struct ProcessActor {
 
 impl ProcessActor {
     pub(crate) fn new(slot: Arc<Slot>, faults: Faults) -> Self {
-        Self { slot, state: State::Running, faults, waited: false, timer: None, waiting: Vec::new() }
+        let began = Instant::now();
+        Self { slot, state: State::Running, began, faults, waited: false, timer: None, waiting: Vec::new() }
     }
 
     /// The message to handle now, if a fault does not have it otherwise.
@@ -41,31 +45,56 @@ impl ProcessActor {
     }
 
     fn step(&mut self, input: Input) -> Effect {
-        let (after, effect) = next(self.state, input);
-        tracing::trace!(container = %self.slot.id, ?input, ?effect, "process");
+        // Nothing happens between the two that could panic.
+        let (after, effect) = next(std::mem::replace(&mut self.state, State::Running), input);
+        tracing::trace!(container = %self.slot.id, state = ?after, ?effect, "process");
         self.state = after;
         effect
     }
 
-    fn arm(&mut self, grace: Duration, ctx: &mut Context<Self>) {
+    /// Come back at this time.
+    fn arm(&mut self, at: Duration, ctx: &mut Context<Self>) {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        self.timer = Some(ctx.run_later(grace, |actor, ctx| actor.grace_over(ctx)));
+        let left = at.saturating_sub(self.began.elapsed());
+        self.timer = Some(ctx.run_later(left, |actor, ctx| actor.due(ctx)));
     }
 
-    fn grace_over(&mut self, _: &mut Context<Self>) {
-        if self.step(Input::GraceOver) == Effect::Kill {
-            self.slot.escalated();
-            if let Err(error) = self.slot.kill(Cause::Stop { escalated: true }) {
-                tracing::error!(container = %self.slot.id, %error, "cannot kill");
+    fn due(&mut self, ctx: &mut Context<Self>) {
+        let effect = self.step(Input::Due { now: self.began.elapsed() });
+        self.carry_out(effect, ctx);
+    }
+
+    /// Do what the table says about a stop.
+    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Descend { send, next } => {
+                self.slot.intend(Cause::Stop { escalated: false }, true);
+                for signal in send {
+                    // It may have ended meanwhile: then its end is on its way to us.
+                    let _ = self.slot.signal(signal).and_then(|()| self.slot.signal(CONT));
+                }
+                self.arm(next, ctx);
             }
+            Effect::Shorten(next) => self.arm(next, ctx),
+            Effect::Kill => self.kill(),
+            Effect::AnswerAll => self.answer_all(),
+            Effect::Send(_) | Effect::Ignore(_) | Effect::Refuse(_) => {}
         }
     }
 
-    /// A stop that cannot be carried out step by step is carried out at once.
-    fn send(&self, signal: i32) -> Result<(), Error> {
-        self.slot.signal(signal)
+    fn kill(&self) {
+        self.slot.escalated();
+        if let Err(error) = self.slot.kill(Cause::Stop { escalated: true }) {
+            tracing::error!(container = %self.slot.id, %error, "cannot kill");
+        }
+    }
+
+    fn answer_all(&mut self) {
+        for waiter in self.waiting.drain(..) {
+            let _ = waiter.send(());
+        }
     }
 }
 
@@ -83,8 +112,8 @@ impl Supervised for ProcessActor {
     /// After a panic the timers are gone: what was under way is taken up from the slot and the state.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.timer = None;
-        if let State::Stopping { grace } = self.state {
-            self.arm(grace, ctx);
+        if let State::Stopping(descent) = &self.state {
+            self.arm(descent.next(), ctx);
         }
         if self.slot.ended() {
             ctx.notify(Exited);
@@ -98,7 +127,7 @@ impl Handler<Signal> for ProcessActor {
     fn handle(&mut self, message: Signal, ctx: &mut Context<Self>) {
         let Some(message) = self.open("signal", message, ctx) else { return };
         let answer = match self.step(Input::Signal(message.signal)) {
-            Effect::Send(signal) => self.send(signal),
+            Effect::Send(signal) => self.slot.signal(signal),
             Effect::Refuse(why) => Err(Error::new(ErrorKind::State, why)),
             _ => Ok(()),
         };
@@ -112,24 +141,9 @@ impl Handler<Stop> for ProcessActor {
     fn handle(&mut self, message: Stop, ctx: &mut Context<Self>) {
         let Some(message) = self.open("stop", message, ctx) else { return };
         self.waiting.push(message.reply);
-        match self.step(Input::Stop { signal: message.signal, grace: message.grace }) {
-            Effect::BeginStop { signal, grace } => {
-                self.slot.intend(Cause::Stop { escalated: false }, true);
-                let _ = self.send(signal).and_then(|()| self.send(CONT));
-                self.arm(grace, ctx);
-            }
-            Effect::Shorten(grace) => self.arm(grace, ctx),
-            Effect::AnswerAll => self.answer_all(),
-            _ => {}
-        }
-    }
-}
-
-impl ProcessActor {
-    fn answer_all(&mut self) {
-        for waiter in self.waiting.drain(..) {
-            let _ = waiter.send(());
-        }
+        let ladder = message.ladder.unwrap_or_else(|| self.slot.ladder.clone());
+        let effect = self.step(Input::Stop { now: self.began.elapsed(), ladder });
+        self.carry_out(effect, ctx);
     }
 }
 

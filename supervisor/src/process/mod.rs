@@ -3,7 +3,7 @@
 //! ```text
 //!            Signal: send                 Signal: send
 //!            +-----+                      +-----+
-//!            v     |        Stop          v     |     GraceOver: kill
+//!            v     |        Stop          v     |     Due: the next signal, at last the kill
 //!         +-----------+ ------------> +------------+ -------------> (kill is sent, state stays)
 //!         |  Running  |               |  Stopping  |
 //!         +-----------+               +------------+
@@ -25,3 +25,4 @@ pub(crate) mod slot;
 pub(crate) mod state;
 mod tell;
 pub(crate) mod tty;
+pub(crate) mod wall;

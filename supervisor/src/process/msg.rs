@@ -1,11 +1,10 @@
 //! What a process actor accepts.
 
-use std::time::Duration;
-
 use actix::Message;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::ladder::StopLadder;
 
 /// Send a signal.
 #[derive(Message)]
@@ -15,12 +14,11 @@ pub(crate) struct Signal {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
-/// End it: a signal, then after the grace the kill. Answered when it has ended.
+/// End it, in this way or as it was described. Answered when it has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop {
-    pub(crate) signal: i32,
-    pub(crate) grace: Duration,
+    pub(crate) ladder: Option<StopLadder>,
     pub(crate) reply: oneshot::Sender<()>,
 }
 

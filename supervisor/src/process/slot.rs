@@ -15,10 +15,12 @@ use tracing::Span;
 
 use super::actor::ProcessActor;
 use super::output::Output;
+use super::wall::Wall;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::follow::directory::Listed;
 use crate::ids::ProcessId;
+use crate::ladder::StopLadder;
 use crate::metrics::Enrolled;
 use crate::output_limit::{OutputAction, OutputLimit};
 use crate::report::{Cause, LimitKind, Report};
@@ -38,6 +40,10 @@ pub(crate) struct Slot {
     pub(crate) generation: u32,
     /// The main process; its end ends the container.
     pub(crate) main: bool,
+    /// How it is stopped unless somebody says otherwise.
+    pub(crate) ladder: StopLadder,
+    /// How long it may run.
+    pub(crate) wall: Option<Wall>,
     /// How much it may write.
     pub(crate) may_write: Option<OutputLimit>,
     /// Who decides about it, once it is born.
@@ -67,6 +73,14 @@ pub(crate) struct Slot {
     pub(crate) concluded: OnceLock<Arc<Report>>,
     /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
     pub(super) intent: Mutex<Option<Intent>>,
+}
+
+/// How a process is watched and ended: what is not asked of the kernel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) ladder: StopLadder,
+    pub(crate) wall: Option<Wall>,
+    pub(crate) may_write: Option<OutputLimit>,
 }
 
 /// Why we set out to end a process.
@@ -125,10 +139,11 @@ impl Slot {
         id: &str,
         number: ProcessId,
         ring_bytes: usize,
-        may_write: Option<OutputLimit>,
+        terms: Terms,
         voice: Voice,
         container: &Span,
     ) -> Self {
+        let Terms { ladder, wall, may_write } = terms;
         let generation = voice.generation();
         let output = Output::new(HubOptions {
             ring_bytes,
@@ -141,6 +156,8 @@ impl Slot {
             number,
             generation,
             main: number == ProcessId::MAIN,
+            ladder,
+            wall,
             may_write,
             actor: OnceLock::new(),
             _counted: voice.meters().enroll(&output),

@@ -16,12 +16,10 @@ use super::state::{Effect, Input, ServiceState, next};
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Mailbox, Site};
 use crate::handle::ContainerHandle;
+use crate::ladder::StopLadder;
 use crate::probe::{OnUnhealthy, Vitals};
 use crate::report::{Cause, Report, unix_ms};
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
-
-/// SIGKILL.
-const KILL: i32 = 9;
 
 /// One service. Its state is the slot's; what it keeps itself survives a panic of a handler.
 pub(crate) struct ServiceActor {
@@ -34,7 +32,7 @@ pub(crate) struct ServiceActor {
     /// The last start was by hand.
     fresh: bool,
     /// How it is to end.
-    ladder: (i32, Duration),
+    ladder: StopLadder,
     began: Instant,
     faults: Faults,
     waited: bool,
@@ -65,7 +63,7 @@ impl ServiceActor {
             budget,
             held,
             fresh: true,
-            ladder: (KILL, Duration::ZERO),
+            ladder: StopLadder::new(),
             began: Instant::now(),
             faults,
             waited: false,
@@ -182,11 +180,11 @@ impl ServiceActor {
     /// End the incarnation as the last stop said.
     fn end(&self) {
         let Some(it) = self.slot.current() else { return };
-        match (it.container(), self.ladder) {
-            (None, _) => it.abort(),
-            (Some(_), _) if self.slot.is_down() => it.kill(),
+        match it.container() {
+            None => it.abort(),
+            Some(_) if self.slot.is_down() => it.kill(),
             // It goes on when the future is dropped.
-            (Some(container), (signal, grace)) => drop(container.stop(signal, grace)),
+            Some(container) => drop(container.stop_with(self.ladder.clone())),
         }
     }
 
@@ -371,7 +369,12 @@ impl Handler<Stop> for ServiceActor {
 
     fn handle(&mut self, message: Stop, ctx: &mut Context<Self>) {
         let Some(message) = self.open("stop", message, ctx) else { return };
-        self.ladder = (message.signal, message.grace);
+        let ladder = message.ladder.unwrap_or_else(|| self.maker.template.ladder());
+        self.ladder = match self.state() {
+            // It joins the stop under way.
+            ServiceState::Stopping => self.ladder.clone().shorter(ladder),
+            _ => ladder,
+        };
         self.stopping.push(message.reply);
         self.step(Input::Stop, ctx);
     }

@@ -19,6 +19,7 @@ use super::slot::OwnedService;
 use super::state::ServiceState;
 use crate::error::{Error, ErrorKind};
 use crate::handle::ContainerHandle;
+use crate::ladder::StopLadder;
 
 /// A command that is kept running: see [`Command::supervise`](crate::Command::supervise).
 ///
@@ -196,23 +197,58 @@ impl Service {
         async move { answer.await.map_err(|_| Error::lost_request())? }
     }
 
-    /// Stop it: `signal` (and CONT) to what runs, the kill when it has not ended after `grace`; nothing is started any more
-    /// until somebody does. Comes back when it has settled. A second call joins the first and may only shorten it.
+    /// Stop it: `signal` (and CONT) to what runs, the kill when it has not ended after `grace`; as for
+    /// [`Service::stop_with`].
     ///
     /// # Errors
-    /// [`ErrorKind::SupervisorFault`] when the actor failed with the request in hand.
+    /// As there.
     ///
     /// # Cancel safety
-    /// Asked for when called: it goes on when the future is dropped.
+    /// As there.
     pub fn stop(
         &self,
         signal: i32,
         grace: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_with(StopLadder::from((signal, grace)))
+    }
+
+    /// Stop it: what runs as [`ContainerHandle::stop_with`] does; nothing is started any more until somebody does. Comes
+    /// back when it has settled. A second call joins the first and may only shorten it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is no signal, and nothing is done; [`ErrorKind::SupervisorFault`] when the actor
+    /// failed with the request in hand.
+    ///
+    /// # Cancel safety
+    /// Asked for when called: it goes on when the future is dropped.
+    pub fn stop_with(&self, ladder: StopLadder) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(Some(ladder))
+    }
+
+    /// [`Service::stop_with`] its own ladder ([`Command::stop_ladder`](crate::Command::stop_ladder)).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub fn stop_gently(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        self.stop_as(None)
+    }
+
+    pub(crate) fn stop_as(
+        &self,
+        ladder: Option<StopLadder>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let refused = Error::all(StopLadder::check_given(ladder.as_ref()));
         let (reply, answer) = oneshot::channel();
-        self.inner.actor.do_send(Stop { signal, grace, reply });
+        if refused.is_ok() {
+            self.inner.actor.do_send(Stop { ladder, reply });
+        }
         let status = self.inner.slot.watch();
         async move {
+            refused?;
             match answer.await {
                 Ok(()) => Ok(()),
                 // Its actor has gone because it is over for good.
@@ -226,7 +262,7 @@ impl Service {
     pub fn kill(&self) {
         self.inner.slot.kill();
         // For a delay that is under way.
-        drop(self.stop(9, Duration::ZERO));
+        drop(self.stop_with(StopLadder::new()));
     }
 
     /// Let it live when all handles are gone, for good; it ends when it is stopped, and with the supervisor.

@@ -1,11 +1,10 @@
 //! What a service's actor accepts.
 
-use std::time::Duration;
-
 use actix::Message;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::ladder::StopLadder;
 
 /// Start it; answered when it runs, or cannot.
 #[derive(Message)]
@@ -17,12 +16,11 @@ pub(crate) struct Start {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Stop it: a signal, then after the grace the kill; answered when it has settled.
+/// Stop it, in this way or as it was described; answered when it has settled.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop {
-    pub(crate) signal: i32,
-    pub(crate) grace: Duration,
+    pub(crate) ladder: Option<StopLadder>,
     pub(crate) reply: oneshot::Sender<()>,
 }
 

@@ -9,10 +9,12 @@ use tokio::sync::oneshot;
 
 use super::attempt::no_answer;
 use crate::admission::{Beside, Cost};
-use crate::container::life::{Wall, later};
+use crate::container::life::later;
 use crate::container::msg::{Exec, Executed};
 use crate::container::slot::ContainerSlot;
-use crate::process::slot::Slot;
+use crate::ladder::StopLadder;
+use crate::process::slot::{Slot, Terms};
+use crate::process::wall::Wall;
 use crate::report::{Cause, LimitKind};
 
 /// How much of its last words is told, of each stream.
@@ -31,11 +33,11 @@ pub(super) async fn run(
     let lost = || "nobody has run the command".to_owned();
     let Some((actor, inside)) = container.actor.get().zip(container.container.get()) else { return Err(lost()) };
     let (reply, answer) = oneshot::channel();
-    let wall = Some(Wall { limit: time, gentle: None });
+    let terms = Terms { wall: Some(Wall { limit: time, ladder: StopLadder::new() }), ..Terms::default() };
     let spec = process(main, command);
     let cost = Cost::of_process(&spec, container.ring_bytes, Beside { captured: true, logged: false });
     let permit = container.door.get().ok_or_else(lost)?.enter(cost).map_err(|error| error.to_string())?;
-    actor.do_send(Exec { spec, wall, capture: true, log: None, output: None, permit, reply });
+    actor.do_send(Exec { spec, terms, capture: true, log: None, permit, reply });
     let Executed { slot, captures, .. } = answer.await.map_err(|_| lost())?.map_err(|error| error.to_string())?;
     let (slot, (stdout, stderr)) = slot.take().zip(captures).ok_or_else(lost)?;
     // Nobody answers what its filter asks.
