@@ -15,6 +15,7 @@
 
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -155,6 +156,32 @@ pub struct Evidence {
     pub stats: cgroup::Stats,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: String,
+}
+
+/// What of a container is still there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// Its processes, at most [`Held::MOST`] of them; none of those that have ended and were not reaped.
+    pub processes: Vec<HeldProcess>,
+    /// The directories of its cgroup.
+    pub cgroups: Vec<PathBuf>,
+}
+
+impl Held {
+    /// So many processes are told of at most.
+    pub const MOST: usize = 64;
+}
+
+/// A process that is still there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldProcess {
+    /// In the supervisor's pid namespace; for display.
+    pub pid: i32,
+    /// As proc_pid_stat(5) has it: `D` is a wait that no signal ends.
+    pub state: char,
+    /// Its command name, which it can choose itself.
+    pub name: String,
 }
 
 /// The root directory of a container, and what keeps its mounts: once the last process of a mount namespace is gone, the
@@ -379,6 +406,11 @@ pub trait Container: Send + Sync + 'static {
     /// The provider cannot tell.
     fn rootfs_usage(&self) -> BoxFuture<Result<Option<rootfs::RootfsUsage>, Error>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// What of it is still there, for who must say what cannot be ended. Reads files of the kernel's: blocks.
+    fn held(&self) -> Held {
+        Held::default()
     }
 
     /// cgroup mode and, for `none`, the reason; for display.

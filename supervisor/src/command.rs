@@ -19,6 +19,7 @@ use orangery_io_stream::{Captured, Subscriber};
 use crate::blocking;
 use crate::error::Error;
 use crate::handle::ContainerHandle;
+use crate::hook::Hook;
 use crate::manager::msg::Birth;
 use crate::process::slot::CAPTURE_BUDGET;
 use crate::report::Report;
@@ -120,6 +121,35 @@ impl Command {
 
     process_setters! {
         timeout: "The whole container is killed this long after the start; overrides the sandbox's wall limit."
+    }
+
+    /// A command that runs in the container before the first signal of a stop: to take a server out of its balancer, to
+    /// have it save. The ladder begins when it has ended, or at its deadline; it is skipped by a kill, and by whatever else
+    /// is no stop. That it fails or comes to its deadline holds up nothing. What became of it is
+    /// [`Report::pre_stop`](crate::Report::pre_stop), and an event when it ends.
+    ///
+    /// ```no_run
+    /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+    /// use orangery::Hook;
+    /// let server = supervisor.command("server").pre_stop(Hook::new("drain").arg("--now")).spawn().await?;
+    /// server.stop_gently().await?;
+    /// println!("{:?}", server.wait().await?.pre_stop);
+    /// # Ok(()) }
+    /// ```
+    pub fn pre_stop(mut self, hook: Hook) -> Self {
+        self.parts.ways.hooks.pre_stop = Some(hook);
+        self
+    }
+
+    /// A command that runs in the container after its main process has ended, however it has, and before anything of it is
+    /// removed: its files and mounts are there, and so is what the main process has left running. It finds the exit as
+    /// `ORANGERY_EXIT_CODE` or `ORANGERY_EXIT_SIGNAL` in its environment. A kill, by whomever, ends the whole container, and
+    /// so skips it. What became of it is [`Report::post_stop`](crate::Report::post_stop), for which the report waits, and
+    /// an event. Refused for a sandbox without an init ([`SandboxBuilder::init`](crate::SandboxBuilder::init)), which ends
+    /// with its command.
+    pub fn post_stop(mut self, hook: Hook) -> Self {
+        self.parts.ways.hooks.post_stop = Some(hook);
+        self
     }
 
     /// Start it.

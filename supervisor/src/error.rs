@@ -5,6 +5,7 @@ use std::fmt;
 use orangery_runtime as runtime;
 
 use crate::admission::BudgetUse;
+use crate::unkillable::Unkillable;
 
 /// What went wrong, for programs that must decide. With the HTTP status that a service would answer.
 ///
@@ -15,7 +16,7 @@ use crate::admission::BudgetUse;
 /// | `Exhausted` | 429 |
 /// | `Permission` | 403 |
 /// | `Unsupported` | 501 |
-/// | `Creation`, `Keeper`, `System`, `SupervisorFault` | 500 |
+/// | `Creation`, `Keeper`, `System`, `SupervisorFault`, `Unkillable` | 500 |
 /// | `NotReady`, `ShutDown` | 503 |
 ///
 /// ```
@@ -59,6 +60,8 @@ pub enum ErrorKind {
     System,
     /// An actor of ours panicked with this request in hand.
     SupervisorFault,
+    /// It was killed and does not end; what is left is named, see [`Unkillable`](crate::Unkillable).
+    Unkillable,
     /// The supervisor was shut down.
     ShutDown,
 }
@@ -102,6 +105,12 @@ impl Error {
             ErrorKind::SupervisorFault,
             "the request was lost: its actor failed or the supervisor is shutting down",
         )
+    }
+
+    /// What was to end has outlived its kill.
+    pub(crate) fn unkillable(left: Option<&Unkillable>) -> Self {
+        let what = left.map_or_else(|| "it was killed and does not end".to_owned(), ToString::to_string);
+        Self::new(ErrorKind::Unkillable, what)
     }
 
     /// What was being made was not wanted any more.

@@ -23,7 +23,7 @@
 //! | [`PumpRead`](Site::PumpRead) | the bytes wait, and what is behind them | the read fails and the stream ends as failed | of that task: killed, the exit is lost | the bytes are lost, a gap says so ([`GapCause::Injected`](crate::stream::GapCause::Injected)) | |
 //! | [`PumpWrite`](Site::PumpWrite) | as above | | as above | as above | |
 //! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
-//! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `exited`) is not lost | |
+//! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `prepared`, `exited`) is not lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
 //! | [`Pool`](Site::Pool) | later | `make`: `Creation` with this | of the pool's task: `make` is a failed attempt, otherwise another task goes on where it stood | | |
@@ -95,7 +95,7 @@ pub enum Site {
     GroupMessage(&'static str),
     /// A container actor has a message of this name: `exec`, `pause`, `socket`, `update`, `stats`, `removed`.
     ContainerMessage(&'static str),
-    /// A process actor has a message of this name: `signal`, `stop`, `exited`.
+    /// A process actor has a message of this name: `signal`, `stop`, `prepared`, `exited`.
     ProcessMessage(&'static str),
     /// A container is about to be admitted.
     Admission,
@@ -167,7 +167,7 @@ pub trait FaultPolicy: Send + Sync + 'static {
 }
 
 /// Messages that nobody waits for: an actor that panics over one looks for it again.
-const NEWS: [&str; 6] = ["gone", "service gone", "news", "close", "removed", "exited"];
+const NEWS: [&str; 7] = ["gone", "service gone", "news", "close", "removed", "prepared", "exited"];
 
 impl Site {
     /// Whether `fault` means anything here: the table above.

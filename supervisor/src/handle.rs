@@ -263,7 +263,7 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for what is no signal, and nothing is done; [`ErrorKind::SupervisorFault`] when the actor
-    /// failed with the request in hand; the process may then still run.
+    /// failed with the request in hand; the process may then still run. [`ErrorKind::Unkillable`] when it does not end.
     ///
     /// # Cancel safety
     /// Asked for when called: the stop goes on when the future is dropped.
@@ -292,6 +292,10 @@ impl ProcessHandle {
         async move {
             refused?;
             match answer.await {
+                _ if slot.is_overdue() => {
+                    let report = life::later(slot.report.subscribe()).await?;
+                    Err(Error::unkillable(report.unkillable.as_ref()))
+                }
                 Ok(()) => Ok(()),
                 // The actor has stopped because the process has ended.
                 Err(_) if slot.ended() => Ok(()),
@@ -549,7 +553,7 @@ impl ContainerHandle {
     /// Kill it if it lives, let go of its files, and wait until nothing of it is left. Idempotent.
     ///
     /// # Errors
-    /// What could not be removed.
+    /// What could not be removed; [`ErrorKind::Unkillable`] when it does not end: it is removed as soon as it does.
     ///
     /// # Cancel safety
     /// Begun when first polled; it goes on when the future is dropped.
@@ -559,9 +563,15 @@ impl ContainerHandle {
             let slot = &handle.inner.slot;
             let _ = slot.main.kill(Cause::Stop { escalated: true });
             slot.let_files_go();
-            let mut gone = slot.gone.subscribe();
-            let _ = gone.wait_for(|gone| *gone).await;
-            slot.left.get().map_or(Ok(()), |error| Err(error.clone()))
+            let (mut gone, mut told) = (slot.gone.subscribe(), slot.main.report.subscribe());
+            let stuck = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|it| it.unkillable.is_some());
+            tokio::select! {
+                biased;
+                _ = gone.wait_for(|gone| *gone) => slot.left.get().map_or(Ok(()), |error| Err(error.clone())),
+                Ok(report) = told.wait_for(stuck) => {
+                    Err(Error::unkillable(report.as_ref().and_then(|report| report.unkillable.as_ref())))
+                }
+            }
         }
     }
 

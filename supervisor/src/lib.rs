@@ -32,6 +32,7 @@ pub mod follow;
 mod group;
 mod guard;
 mod handle;
+mod hook;
 mod ids;
 mod ladder;
 mod manager;
@@ -50,6 +51,7 @@ mod state_tables;
 mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod unkillable;
 
 use std::ffi::OsStr;
 
@@ -62,6 +64,7 @@ pub use files::{Copied, CopyOptions, SkipReason, Skipped};
 pub use filter::{EventFilter, Filter};
 pub use group::{Group, GroupBuilder, GroupInspect, MemberInspect, Strategy};
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
+pub use hook::{Hook, HookKind, HookOutcome};
 pub use ids::ProcessId;
 pub use ladder::StopLadder;
 pub use orangery_io_stream as stream;
@@ -88,6 +91,7 @@ pub use sandbox::{Sandbox, SandboxBuilder};
 pub use service::state::ServiceState;
 pub use service::{BackOff, Change, Service, ServiceChanges, ServiceInspect};
 pub use supervisor::{Supervisor, SupervisorBuilder};
+pub use unkillable::{StuckProcess, Unkillable};
 
 /// A command on the process's shared supervisor: the shortest form.
 pub fn run(program: impl AsRef<OsStr>) -> Command {

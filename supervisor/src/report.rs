@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hook::HookOutcome;
+use crate::unkillable::Unkillable;
+
 /// A figure that was measured, or the reason why it is not known. Never zero for unknown.
 ///
 /// In JSON: the value itself, or `{"unknown": "why"}`.
@@ -61,7 +64,7 @@ pub enum ExitStatus {
         /// A core was written.
         core_dumped: bool,
     },
-    /// Nobody can know.
+    /// Nobody can know; or it has not ended, although it was killed: [`Report::unkillable`].
     Lost,
 }
 
@@ -368,6 +371,16 @@ pub struct Report {
     pub output_limit: Option<u64>,
     /// What the cgroup counted.
     pub cgroup: CgroupUsage,
+    /// It was killed and has not ended: what was left when this was written.
+    #[serde(default)]
+    pub unkillable: Option<Unkillable>,
+    /// What has become of [`Command::pre_stop`](crate::Command::pre_stop); `None` where there is none, or no stop has come
+    /// to it.
+    #[serde(default)]
+    pub pre_stop: Option<HookOutcome>,
+    /// What has become of [`Command::post_stop`](crate::Command::post_stop), where there is one.
+    #[serde(default)]
+    pub post_stop: Option<HookOutcome>,
 }
 
 impl Report {
@@ -438,6 +451,9 @@ pub(crate) fn example() -> Report {
             memory_peak: nothing(),
             pids_refused: Measured::Known(2),
         },
+        unkillable: None,
+        pre_stop: None,
+        post_stop: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn event(news: container::News) -> &'static str {
         News::Resumed => "container_resumed",
         News::Updated => "container_updated",
         News::Exited => "container_exited",
+        News::Unkillable => "container_unkillable",
         News::Kept => "container_kept",
         News::Removed => "container_removed",
     }
@@ -100,35 +101,38 @@ fn containers(page: &mut Page) {
 fn processes(page: &mut Page) {
     use process::{Effect, Input, State, next};
     let seconds = Duration::from_secs;
-    let stop = |now, grace| Input::Stop { now, ladder: StopLadder::from((15, grace)) };
-    let stopping =
-        next(State::Running, Input::Stop { now: seconds(0), ladder: StopLadder::default().then(2, seconds(5)) });
-    let states = [State::Running, stopping.0, State::Exited];
+    let stop = |now, ladder| Input::Stop { now, ladder, before: None };
+    let one = |grace| StopLadder::from((15, grace));
+    let long = StopLadder::default().then(2, seconds(5));
+    let stopping = next(State::Running, stop(seconds(0), long.clone()));
+    let hook = Input::Stop { now: seconds(0), ladder: long, before: Some(seconds(5)) };
+    let preparing = next(State::Running, hook.clone());
+    let states = [State::Running, preparing.0, stopping.0, State::Exited];
     let name = |state: &State| match state {
         State::Running => "running",
+        State::Preparing { .. } => "preparing",
         State::Stopping(_) => "stopping",
         State::Exited => "exited",
     };
     let inputs = [
         ("signal", Input::Signal(10), ""),
-        ("stop", stop(seconds(0), seconds(60)), "`container_stopping`, `process_stopping`"),
-        ("stop, through sooner", stop(seconds(1), seconds(1)), ""),
-        ("stop without a signal", Input::Stop { now: seconds(1), ladder: StopLadder::new() }, "as a kill"),
+        ("stop", stop(seconds(0), one(seconds(60))), "`container_stopping`, `process_stopping`"),
+        ("stop, with a pre-stop command", hook, "`container_stopping`"),
+        ("the command has ended", Input::Prepared { now: seconds(3) }, "`hook_ended`"),
+        ("stop, through sooner", stop(seconds(1), one(seconds(1))), ""),
+        ("stop without a signal", stop(seconds(1), StopLadder::new()), "as a kill"),
         ("a grace is over", Input::Due { now: seconds(10) }, ""),
-        (
-            "the last grace is over",
-            Input::Due { now: seconds(15) },
-            "`container_stopping`, `process_stopping`, escalated",
-        ),
+        ("all time is over", Input::Due { now: seconds(20) }, "`container_stopping`, `process_stopping`, escalated"),
         ("exited", Input::Exited, "`process_exited`, at once; later `process_ended`"),
     ];
-    page.head(["input", "running", "stopping", "exited", "event"].map(str::to_owned).to_vec());
+    page.head(["input", "running", "preparing", "stopping", "exited", "event"].map(str::to_owned).to_vec());
     for (label, input, event) in inputs {
         let mut cells = vec![label.to_owned()];
         for state in &states {
             let (after, effect) = next(state.clone(), input.clone());
             let what = match effect {
                 Effect::Send(_) => "it is sent".into(),
+                Effect::Prepare { .. } => "the command is run, the timer runs".into(),
                 Effect::Descend { .. } => "the signal and CONT are sent, the timer runs".into(),
                 Effect::Shorten(_) => "the timer is shortened".into(),
                 Effect::Kill => "the kill is sent".into(),

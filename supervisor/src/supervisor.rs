@@ -75,6 +75,7 @@ struct Inner {
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
     native: Option<NativeRuntime>,
+    kill_patience: Duration,
     names: Mutex<u64>,
     prefix: String,
 }
@@ -101,6 +102,7 @@ pub struct SupervisorBuilder {
     clock: Clock,
     enter_leaf: bool,
     event_history: usize,
+    kill_patience: Duration,
 }
 
 impl SupervisorBuilder {
@@ -148,6 +150,14 @@ impl SupervisorBuilder {
     /// of their own: [`containers_that_fit`](crate::containers_that_fit).
     pub fn max_containers(mut self, count: usize) -> Self {
         self.budgets = self.budgets.with(Budget::Containers, count as u64);
+        self
+    }
+
+    /// How long the end of what was killed is waited for, before it is reported as [`Unkillable`](crate::Unkillable).
+    /// Default: 30 s, since the kernel needs time to give back the memory of a large container. What is unkillable at a
+    /// shutdown holds that up for ten seconds at each of its three steps, and is then left to the next start.
+    pub fn kill_patience(mut self, patience: Duration) -> Self {
+        self.kill_patience = patience;
         self
     }
 
@@ -254,6 +264,7 @@ impl SupervisorBuilder {
             stop,
             ended,
             native,
+            kill_patience: self.kill_patience,
             names: Mutex::new(0),
             prefix: random_prefix(),
         };
@@ -312,6 +323,7 @@ impl Supervisor {
             faults: Faults::default(),
             clock: Clock::default(),
             event_history: HISTORY,
+            kill_patience: Duration::from_secs(30),
         }
     }
 
@@ -353,7 +365,7 @@ impl Supervisor {
         async move {
             let description = &sandbox.inner;
             Error::all(care.check())?;
-            let mut birth = birth;
+            let (mut birth, mut ways) = (birth, ways);
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
@@ -370,8 +382,14 @@ impl Supervisor {
             }
             let faults = supervisor.inner.faults.of(&spec.id, &description.labels, birth.generation);
             faults.pass_admission().inspect_err(|error| meters.refused(error))?;
+            if spec.without_init && ways.hooks.post_stop.is_some() {
+                let why = "without an init the container ends with its command, and nothing can be run in it any more";
+                return Err(Error::invalid("post_stop", why));
+            }
+            let hooks = std::mem::take(&mut ways.hooks).beside(&main);
             let terms = ways.terms(description.wall, description.output);
             let policy = Policy {
+                hooks,
                 cpu: description.cpu_time,
                 idle: description.idle,
                 drain_grace: description.drain_grace,
@@ -388,6 +406,7 @@ impl Supervisor {
                 main,
                 terms,
                 policy,
+                patience: supervisor.inner.kill_patience,
                 labels: description.labels.clone(),
                 ring_bytes: description.ring_bytes,
                 capture,

@@ -27,7 +27,7 @@ use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
-use crate::{Act, BoxFuture, Container, Evidence, Exit, Pause, Pty, Root, Started};
+use crate::{Act, BoxFuture, Container, Evidence, Exit, Held, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
 #[derive(Debug)]
@@ -135,6 +135,10 @@ impl Core {
 
     pub(super) fn init_pidfd(&self) -> Result<OwnedFd, Error> {
         self.rests.init()?.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))
+    }
+
+    pub(super) fn init_pid(&self) -> i32 {
+        self.init_pid
     }
 
     pub(super) fn group(&self) -> Option<&Group> {
@@ -573,6 +577,10 @@ impl Container for NativeContainer {
 
     fn init_pid(&self) -> i32 {
         self.core.init_pid
+    }
+
+    fn held(&self) -> Held {
+        self.core.held()
     }
 
     fn cgroup_mode(&self) -> String {

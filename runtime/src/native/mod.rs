@@ -5,6 +5,7 @@ mod create;
 mod ending;
 mod evidence;
 mod fault;
+mod held;
 mod janitor;
 mod join;
 mod kept;

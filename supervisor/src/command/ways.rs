@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::hook::Hooks;
 use crate::ladder::StopLadder;
 use crate::output_limit::OutputLimit;
 use crate::process::slot::Terms;
@@ -16,23 +17,27 @@ pub(crate) struct Ways {
     pub(crate) at_wall: StopLadder,
     /// At a stop.
     pub(crate) at_stop: StopLadder,
+    /// What goes with a stop.
+    pub(crate) hooks: Hooks,
 }
 
 impl Default for Ways {
     fn default() -> Self {
-        Self { wall: None, at_wall: StopLadder::new(), at_stop: StopLadder::default() }
+        Self { wall: None, at_wall: StopLadder::new(), at_stop: StopLadder::default(), hooks: Hooks::default() }
     }
 }
 
 impl Ways {
     /// Everything that is wrong with it.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        Error::all([self.at_stop.check("stop_ladder"), self.at_wall.check("timeout_ladder")].concat())
+        Error::all(
+            [self.at_stop.check("stop_ladder"), self.at_wall.check("timeout_ladder"), self.hooks.check()].concat(),
+        )
     }
 
     /// With what the sandbox says, where the command says nothing.
     pub(crate) fn terms(self, wall: Option<Duration>, may_write: Option<OutputLimit>) -> Terms {
-        let Self { wall: own, at_wall, at_stop } = self;
+        let Self { wall: own, at_wall, at_stop, hooks: _ } = self;
         let wall = own.or(wall).map(|limit| Wall { limit, ladder: at_wall });
         Terms { ladder: at_stop, wall, may_write }
     }

@@ -6,14 +6,17 @@ use std::time::Instant;
 use orangery_runtime::Container;
 use tracing::Instrument as _;
 
+use super::ending;
 use super::last_word::LastWord;
 use super::life::{Never, give_birth, micros, open_log, watch_process};
 use super::msg::{Exec, Executed};
 use super::report;
 use super::slot::ContainerSlot;
+use super::unkillable;
 use crate::faults::{Faults, Site};
 use crate::process::slot::{CAPTURE_BUDGET, Slot, Terms, Untaken};
 use crate::process::wall;
+use crate::report::Report;
 use crate::shard::Shards;
 
 /// Start another process in a running container and see it through.
@@ -58,7 +61,7 @@ pub(super) async fn exec(
     let _listed = owner.processes.list(&slot);
     let _told = LastWord::new(&owner, &slot);
     let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
-    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor, captures }));
+    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor: actor.clone(), captures }));
     let limits = async {
         tokio::join!(wall::enforce(&slot), slot.enforce_output());
         std::future::pending::<Never>().await
@@ -66,6 +69,7 @@ pub(super) async fn exec(
     let (exit, reason) = tokio::select! {
         ended = ended => ended,
         never = limits => match never {},
+        () = unkillable::overdue(&owner, &slot) => ending::give_up(&slot, &actor),
     };
     // Counted by its own group, which is removed then: files of cgroupfs.
     let own = match group {
@@ -76,8 +80,12 @@ pub(super) async fn exec(
         None => None,
     };
     let instead = faults.pass_report(false).await;
+    let unkillable = match slot.is_overdue() {
+        true => Some(unkillable::look(&container, owner.patience).await),
+        false => None,
+    };
     let report = report::of_further(&owner, &slot, &exit, reason, own).instead(instead);
-    let report = slot.conclude(report);
+    let report = slot.conclude(Report { unkillable, ..report });
     drop(permit);
     slot.report.send_replace(Some(report));
 }

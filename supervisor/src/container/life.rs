@@ -17,19 +17,20 @@ use tracing::Instrument as _;
 use super::actor::ContainerActor;
 use super::attend;
 use super::cpu;
+use super::ending::{self, Ending};
+use super::hooks;
 use super::idle;
 use super::last_word::{Finally, LastWord};
-use super::msg::Removed;
 use super::probes::{self, Prepared};
-use super::report;
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
+use super::unkillable;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Fault, Faults, Site};
 use crate::guard;
+use crate::hook;
 use crate::probe::Care;
 use crate::process::actor::ProcessActor;
-use crate::process::msg::Exited;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Slot};
 use crate::process::{tty, wall};
@@ -51,6 +52,8 @@ pub(crate) struct Policy {
     pub(crate) keep_files: bool,
     /// What is asked about it, if anything is.
     pub(crate) care: Option<Box<Care>>,
+    /// What goes with a stop.
+    pub(crate) hooks: hook::Ready,
 }
 
 /// A container to be.
@@ -172,6 +175,9 @@ async fn begin(order: Order) -> Option<Living> {
     let _ = slot.actor.set(actor.clone());
     let owned = Owned::new(&slot);
     slot.vitals_begin(policy.care.as_deref());
+    if let Some(hook) = policy.hooks.pre_stop.clone() {
+        hooks::before_stop(&slot, hook, faults.clone(), shards.clone());
+    }
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
@@ -253,20 +259,13 @@ impl Living {
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
+            () = unkillable::overdue(&slot, &slot.main) => ending::give_up(&slot.main, &main),
         };
         slot.step(Input::MainExited);
-        let evidence = container.finish().await;
-        let instead = faults.pass_report(true).await;
-        let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
-        let report = slot.main.conclude(report);
-        // Removed before it is told: who has the report in hand finds nothing left.
-        if let Err(error) = container.delete().await {
-            tracing::error!(container = %slot.id, %error, "the container could not be removed");
-            let _ = slot.left.set(error.into());
-        }
-        slot.step(if policy.keep_files { Input::Kept } else { Input::Removed });
-        slot.main.report.send_replace(Some(report));
-        actor.do_send(Removed);
+        let Policy { hooks, keep_files, .. } = policy;
+        let post_stop = hooks.post_stop;
+        let ending = Ending { slot: Arc::clone(&slot), container, faults, shards, actor, post_stop, keeps: keep_files };
+        ending.end(exit, reason).await;
         slot.until_let_go().await;
     }
 }
@@ -291,11 +290,7 @@ pub(super) fn watch_process(
             // The keeper is gone: the kernel still tells, where it is new enough.
             Err(_) => orangery_runtime::native::exit_of(pidfd).await,
         };
-        slot.settle_deadline(&exit);
-        slot.exited(exit);
-        slot.close_ends();
-        slot.release();
-        actor.do_send(Exited);
+        ending::over(&slot, exit, &actor);
         exit
     };
     async move { tokio::join!(exit, pump) }.instrument(span)

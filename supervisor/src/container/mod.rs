@@ -7,6 +7,8 @@
 //!    Gone  <--Removed---   Ending  <----------------------+
 //!      ^                     | Kept
 //!      +------Removed----  Kept: only its files are left
+//!                            ^
+//!   Ending --Unkillable--> Unkillable --Kept, or Removed--> as from Ending
 //! ```
 //!
 //! [`life`] is the straight line from creation to the report, a plain task: neither a flood of messages nor a panic of
@@ -17,7 +19,9 @@
 pub(crate) mod actor;
 mod attend;
 pub(crate) mod cpu;
+mod ending;
 mod exec;
+mod hooks;
 pub(crate) mod idle;
 mod last_word;
 pub(crate) mod life;
@@ -30,4 +34,5 @@ pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;
 mod tell;
+mod unkillable;
 mod vitals;

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use orangery_io_stream::{EndReason, Source};
+use orangery_runtime::cgroup::Oom;
 use orangery_runtime::{Evidence, Exit, ExitStatus};
 
 use super::slot::ContainerSlot;
@@ -32,6 +33,13 @@ pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
         cause => cause,
     };
     report(slot, exit, reason, cause, oom, counted(evidence))
+}
+
+/// Of a container whose counters cannot be read yet, because its processes go on.
+pub(super) fn unread() -> Evidence {
+    let mut evidence = Evidence::default();
+    evidence.oom = Oom::Unknown { why: "its processes were killed and do not end".into() };
+    evidence
 }
 
 /// Its last bytes were too many, and it ended before we came to tell it so.
@@ -125,6 +133,9 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         leaked_writers: reason == EndReason::Leaked,
         output_limit: slot.over_output().map(|limit| limit.bytes),
         cgroup,
+        unkillable: None,
+        pre_stop: None,
+        post_stop: None,
     }
 }
 

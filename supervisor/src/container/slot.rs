@@ -68,6 +68,8 @@ pub(crate) struct ContainerSlot {
     pub(super) known: Known,
     /// What could not be removed.
     pub(crate) left: OnceLock<Error>,
+    /// How long the end of what was killed is waited for.
+    pub(super) patience: Duration,
     /// Processor time that its processes may use together.
     pub(super) cpu_limit: Option<Duration>,
     /// What its cgroup had counted when its main process began.
@@ -84,6 +86,8 @@ pub(crate) struct Keeping {
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
     pub(crate) cpu_limit: Option<Duration>,
+    /// How long the end of what was killed is waited for.
+    pub(crate) patience: Duration,
 }
 
 /// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
@@ -127,7 +131,7 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { terms, ring_bytes, drain_grace, cpu_limit }, (generation, abort)) = (keeping, birth);
+        let (Keeping { terms, ring_bytes, drain_grace, cpu_limit, patience }, (generation, abort)) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -158,6 +162,7 @@ impl ContainerSlot {
             abort,
             known: Known::default(),
             left: OnceLock::new(),
+            patience,
             cpu_limit,
             cpu_begin_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),

@@ -20,6 +20,8 @@ pub enum State {
     Paused,
     /// Its main process has ended; what is left is being removed.
     Ending,
+    /// Its processes were killed and do not end: see [`Unkillable`](crate::Unkillable).
+    Unkillable,
     /// Removed but for its files, which are kept until it is deleted.
     Kept,
     /// Removed.
@@ -28,8 +30,8 @@ pub enum State {
 
 #[cfg(test)]
 impl State {
-    pub(crate) const ALL: [State; 6] =
-        [State::Creating, State::Running, State::Paused, State::Ending, State::Kept, State::Gone];
+    pub(crate) const ALL: [State; 7] =
+        [State::Creating, State::Running, State::Paused, State::Ending, State::Unkillable, State::Kept, State::Gone];
 }
 
 /// What can happen.
@@ -46,13 +48,14 @@ pub(crate) enum Input {
     Update,
     Updated,
     MainExited,
+    Unkillable,
     Kept,
     Removed,
 }
 
 impl Input {
     #[cfg(test)]
-    pub(crate) const ALL: [Input; 13] = [
+    pub(crate) const ALL: [Input; 14] = [
         Input::Created,
         Input::Started,
         Input::Failed,
@@ -64,6 +67,7 @@ impl Input {
         Input::Update,
         Input::Updated,
         Input::MainExited,
+        Input::Unkillable,
         Input::Kept,
         Input::Removed,
     ];
@@ -106,18 +110,26 @@ pub(crate) fn next(state: State, input: Input) -> (State, Verdict) {
         (State::Paused, Input::Pause) => (state, Already),
         (State::Running, Input::Resumed) | (State::Paused, Input::Paused) => (state, Ignore("it is so already")),
         (State::Paused, Input::Exec) => (state, Refuse("the container is paused")),
-        (State::Ending, Input::Kept) => (State::Kept, Go),
+        (State::Ending, Input::Unkillable) => (State::Unkillable, Go),
+        (State::Ending | State::Unkillable, Input::Kept) => (State::Kept, Go),
+        (State::Unkillable, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
+            (state, Refuse("the container was killed, and its processes do not end"))
+        }
         (State::Ending | State::Kept | State::Gone, Input::Exec | Input::Pause | Input::Resume | Input::Update) => {
             (state, Refuse("the container has ended"))
         }
         (State::Gone, Input::Removed) => (state, Ignore("it is gone already")),
         (_, Input::Removed) => (State::Gone, Go),
         (State::Creating, Input::Paused | Input::Resumed | Input::Updated) => (state, Ignore("it does not run yet")),
-        (State::Creating | State::Running | State::Paused, Input::Kept) => (state, Ignore("it has not ended")),
+        (State::Creating | State::Running | State::Paused, Input::Kept | Input::Unkillable) => {
+            (state, Ignore("it has not ended"))
+        }
         (State::Running | State::Paused, Input::Created | Input::Started | Input::Failed) => {
             (state, Ignore("it runs already"))
         }
-        (State::Ending | State::Kept | State::Gone, _) => (state, Ignore("late news of an ended container")),
+        (State::Ending | State::Unkillable | State::Kept | State::Gone, _) => {
+            (state, Ignore("late news of an ended container"))
+        }
     }
 }
 
@@ -131,6 +143,7 @@ pub(crate) enum News {
     Resumed,
     Updated,
     Exited,
+    Unkillable,
     Kept,
     Removed,
 }
@@ -145,6 +158,7 @@ pub(crate) const fn news(input: Input, verdict: Verdict) -> Option<News> {
         (Verdict::Go, Input::Resumed) => Some(News::Resumed),
         (Verdict::Go, Input::Updated) => Some(News::Updated),
         (Verdict::Go, Input::MainExited) => Some(News::Exited),
+        (Verdict::Go, Input::Unkillable) => Some(News::Unkillable),
         (Verdict::Go, Input::Kept) => Some(News::Kept),
         (Verdict::Go, Input::Removed) => Some(News::Removed),
         (Verdict::Go, Input::Exec | Input::Pause | Input::Resume | Input::Update) => None,

@@ -31,6 +31,11 @@ impl ContainerSlot {
                 let exit = *self.main.exit.borrow();
                 Kind::ContainerExited { exit: exit.map_or(crate::ExitStatus::Lost, |exit| exit.status.into()) }
             }
+            // It is of the report that was concluded just before.
+            News::Unkillable => match report.and_then(|report| report.unkillable.clone()) {
+                Some(left) => Kind::ContainerUnkillable(left),
+                None => return,
+            },
             News::Kept => Kind::ContainerKept,
             News::Removed => Kind::ContainerRemoved,
         };

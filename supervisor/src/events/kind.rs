@@ -5,11 +5,13 @@ use std::sync::Arc;
 use orangery_runtime::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::hook::{HookKind, HookOutcome};
 use crate::pool::DiscardReason;
 use crate::probe::HealthState;
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
 use crate::restart::GiveUp;
 use crate::service::state::ServiceState;
+use crate::unkillable::Unkillable;
 
 /// What has happened, with what belongs to it. In JSON its name is the field `kind`, beside the fields of the
 /// [`Event`](super::Event).
@@ -64,6 +66,9 @@ pub enum Kind {
         /// How the main process ended.
         exit: ExitStatus,
     },
+    /// It was killed and does not end: what is left, and for how long it was waited for. Tried again until
+    /// [`Kind::ContainerRemoved`].
+    ContainerUnkillable(Unkillable),
     /// It is removed but for its files, which are kept until it is deleted.
     ContainerKept,
     /// Nothing of it is left. Its last event; without a start before it, it was given up while it was made.
@@ -99,6 +104,13 @@ pub enum Kind {
     LimitHit {
         /// Which.
         limit: LimitKind,
+    },
+    /// A command that goes with a stop has ended, or could not be run.
+    HookEnded {
+        /// Which.
+        hook: HookKind,
+        /// What has become of it.
+        outcome: HookOutcome,
     },
     /// Something that outlived the process held its output when the drain grace was over.
     LeakedWriters,
@@ -232,6 +244,7 @@ impl Kind {
             Self::ContainerUpdated { .. } => "container_updated",
             Self::ContainerStopping => "container_stopping",
             Self::ContainerExited { .. } => "container_exited",
+            Self::ContainerUnkillable(_) => "container_unkillable",
             Self::ContainerKept => "container_kept",
             Self::ContainerRemoved => "container_removed",
             Self::ProcessStarted { .. } => "process_started",
@@ -241,6 +254,7 @@ impl Kind {
             Self::ProcessEnded { .. } => "process_ended",
             Self::Oom { .. } => "oom",
             Self::LimitHit { .. } => "limit_hit",
+            Self::HookEnded { .. } => "hook_ended",
             Self::LeakedWriters => "leaked_writers",
             Self::PropertyChanged { .. } => "property_changed",
             Self::ServiceChanged { .. } => "service_changed",

@@ -160,6 +160,14 @@ fn every_kind() -> Vec<Kind> {
         Kind::FaultReverted(news(Some("its time is over"))),
         Kind::FaultSkipped(news(Some("the container has ended"))),
         Kind::FaultLeft(news(Some("no such file"))),
+        Kind::HookEnded {
+            hook: crate::HookKind::PostStop,
+            outcome: crate::HookOutcome::NotStarted { why: "no such file".into() },
+        },
+        Kind::ContainerUnkillable(crate::unkillable::Unkillable::new(
+            std::time::Duration::from_secs(30),
+            orangery_runtime::Held::default(),
+        )),
         Kind::Unknown,
     ]
 }

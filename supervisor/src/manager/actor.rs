@@ -90,14 +90,27 @@ impl Handler<Create> for ManagerActor {
     fn handle(&mut self, message: Create, ctx: &mut Context<Self>) {
         let faults = message.faults.clone();
         let Some(message) = self.admit(&faults, Site::ManagerMessage("create"), message, ctx) else { return };
-        let Create { spec, main, terms, policy, labels, ring_bytes, capture, log, permit, birth, faults, reply } =
-            message;
+        let Create {
+            spec,
+            main,
+            terms,
+            policy,
+            patience,
+            labels,
+            ring_bytes,
+            capture,
+            log,
+            permit,
+            birth,
+            faults,
+            reply,
+        } = message;
         if self.closed {
             drop(permit);
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
-        let keeping = Keeping { terms, ring_bytes, drain_grace: policy.drain_grace, cpu_limit: policy.cpu };
+        let keeping = Keeping { terms, ring_bytes, drain_grace: policy.drain_grace, cpu_limit: policy.cpu, patience };
         let slot = Arc::new(ContainerSlot::new(
             &spec.id,
             labels,

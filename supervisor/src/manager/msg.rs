@@ -27,6 +27,8 @@ pub(crate) struct Create {
     /// Of the main process.
     pub(crate) terms: Terms,
     pub(crate) policy: Policy,
+    /// How long the end of what was killed is waited for.
+    pub(crate) patience: Duration,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ring_bytes: usize,
     /// Readers of the whole output are wanted, which may hold it up for so long.

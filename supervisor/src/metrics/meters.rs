@@ -151,6 +151,7 @@ pub(super) const fn state_name(state: State) -> &'static str {
         State::Running => "running",
         State::Paused => "paused",
         State::Ending => "ending",
+        State::Unkillable => "unkillable",
         State::Kept => "kept",
         State::Gone => "gone",
     }

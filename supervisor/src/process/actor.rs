@@ -7,7 +7,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnH
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::msg::{Exited, Signal, Stop};
+use super::msg::{Exited, Prepared, Signal, Stop};
 use super::slot::Slot;
 use super::state::{Effect, Input, State, next};
 use crate::error::{Error, ErrorKind};
@@ -69,6 +69,15 @@ impl ProcessActor {
     /// Do what the table says about a stop.
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
+            Effect::Prepare { next } => {
+                self.slot.intend(Cause::Stop { escalated: false }, true);
+                self.arm(next, ctx);
+                let (prepared, actor) = (self.slot.prepare(), ctx.address());
+                actix_rt::spawn(async move {
+                    prepared.await;
+                    actor.do_send(Prepared);
+                });
+            }
             Effect::Descend { send, next } => {
                 self.slot.intend(Cause::Stop { escalated: false }, true);
                 for signal in send {
@@ -112,8 +121,14 @@ impl Supervised for ProcessActor {
     /// After a panic the timers are gone: what was under way is taken up from the slot and the state.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.timer = None;
-        if let State::Stopping(descent) = &self.state {
-            self.arm(descent.next(), ctx);
+        match &self.state {
+            State::Stopping(descent) => self.arm(descent.next(), ctx),
+            State::Preparing { kill_at, .. } => self.arm(*kill_at, ctx),
+            State::Running | State::Exited => {}
+        }
+        // In each state but one this is late.
+        if self.slot.is_prepared() {
+            ctx.notify(Prepared);
         }
         if self.slot.ended() {
             ctx.notify(Exited);
@@ -142,7 +157,18 @@ impl Handler<Stop> for ProcessActor {
         let Some(message) = self.open("stop", message, ctx) else { return };
         self.waiting.push(message.reply);
         let ladder = message.ladder.unwrap_or_else(|| self.slot.ladder.clone());
-        let effect = self.step(Input::Stop { now: self.began.elapsed(), ladder });
+        let before = self.slot.takes_before();
+        let effect = self.step(Input::Stop { now: self.began.elapsed(), ladder, before });
+        self.carry_out(effect, ctx);
+    }
+}
+
+impl Handler<Prepared> for ProcessActor {
+    type Result = ();
+
+    fn handle(&mut self, news: Prepared, ctx: &mut Context<Self>) {
+        let Some(Prepared) = self.open("prepared", news, ctx) else { return };
+        let effect = self.step(Input::Prepared { now: self.began.elapsed() });
         self.carry_out(effect, ctx);
     }
 }

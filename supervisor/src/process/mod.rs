@@ -5,9 +5,11 @@
 //!            +-----+                      +-----+
 //!            v     |        Stop          v     |     Due: the next signal, at last the kill
 //!         +-----------+ ------------> +------------+ -------------> (kill is sent, state stays)
-//!         |  Running  |               |  Stopping  |
-//!         +-----------+               +------------+
-//!               | Exited                    | Exited
+//!         |  Running  |               |  Stopping  | <----------+
+//!         +-----------+               +------------+            | Prepared, or Due: the kill
+//!               |  | Stop, with something to be done before     |
+//!               |  +-----------------------------> Preparing ---+
+//!               | Exited                    | Exited (of all three)
 //!               v                           v
 //!         +-------------------------------------------+  Signal: refused (gone)
 //!         |                 Exited                    |  Stop: joins, answered at once
@@ -20,6 +22,7 @@
 pub(crate) mod actor;
 pub(crate) mod msg;
 pub(crate) mod output;
+pub(crate) mod prepare;
 pub(crate) mod recording;
 pub(crate) mod slot;
 pub(crate) mod state;

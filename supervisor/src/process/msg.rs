@@ -22,6 +22,11 @@ pub(crate) struct Stop {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
+/// What was to be done before the first signal of a stop is done; the slot knows how it went.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Prepared;
+
 /// It has ended; the slot knows how.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::actor::ProcessActor;
 use super::output::Output;
+use super::prepare::{Before, Progress};
 use super::wall::Wall;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
@@ -63,12 +64,20 @@ pub(crate) struct Slot {
     pub(crate) keep_stdin: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    /// It was killed.
+    pub(crate) killed: watch::Sender<bool>,
+    /// It did not end of that, and nobody waits for it any more.
+    overdue: AtomicBool,
     /// The keeper's copy of its wall limit, while it lives.
     pub(crate) deadline: Mutex<Option<Lease>>,
     /// What is logged about it: within the container's.
     pub(crate) span: Span,
     /// Tells what happens to it.
     pub(super) voice: Voice,
+    /// What is to be done before the first signal of a stop.
+    pub(crate) before: OnceLock<Before>,
+    /// And how far that has come.
+    pub(super) prepared: watch::Sender<Progress>,
     /// Its report was made, and told to the feed.
     pub(crate) concluded: OnceLock<Arc<Report>>,
     /// Why we ended it: noted *before* our kill is sent, so that an exit that came first stays its own.
@@ -97,6 +106,10 @@ pub(crate) struct Untaken(Option<Arc<Slot>>);
 impl Untaken {
     pub(crate) fn new(slot: &Arc<Slot>) -> Self {
         Self(Some(Arc::clone(slot)))
+    }
+
+    pub(crate) fn get(&self) -> Option<&Arc<Slot>> {
+        self.0.as_ref()
     }
 
     pub(crate) fn take(mut self) -> Option<Arc<Slot>> {
@@ -170,9 +183,13 @@ impl Slot {
             keep_stdin: AtomicBool::new(false),
             exit: watch::Sender::new(None),
             report: watch::Sender::new(None),
+            killed: watch::Sender::new(false),
+            overdue: AtomicBool::new(false),
             deadline: Mutex::new(None),
             span: tracing::info_span!(parent: container, "process", number = number.0),
             voice,
+            before: OnceLock::new(),
+            prepared: watch::Sender::default(),
             concluded: OnceLock::new(),
             intent: Mutex::new(None),
         }
@@ -224,6 +241,8 @@ impl Slot {
     pub(crate) fn kill(&self, cause: Cause) -> Result<(), Error> {
         self.intend(cause, false);
         let born = self.born()?;
+        // Once: whoever kills again does not begin the wait anew.
+        self.killed.send_if_modified(|killed| !std::mem::replace(killed, true));
         if self.main {
             return born.container.kill().map_err(Into::into);
         }
@@ -232,6 +251,15 @@ impl Slot {
             Err(error) if error.kind() != orangery_runtime::ErrorKind::State => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Its end is not waited for any more.
+    pub(crate) fn overdue(&self) {
+        self.overdue.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
     }
 
     /// The exit is known: nothing can be sent any more.

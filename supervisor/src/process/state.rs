@@ -11,6 +11,8 @@ use crate::ladder::StopLadder;
 pub(crate) enum State {
     /// Exec'd, not ended.
     Running,
+    /// A stop was asked for, and what is to be done before its first signal is under way.
+    Preparing { ladder: StopLadder, kill_at: Duration },
     /// A stop was asked for, and this is left of it.
     Stopping(Descent),
     /// Ended.
@@ -25,6 +27,20 @@ pub(crate) struct Descent {
 }
 
 impl Descent {
+    /// Nothing but the kill.
+    fn kill(now: Duration) -> Self {
+        Self { rungs: VecDeque::new(), kill_at: now }
+    }
+
+    /// It is so far: what is done now.
+    fn go_on(mut self, now: Duration) -> (State, Effect) {
+        let effect = match now >= self.kill_at && self.rungs.is_empty() {
+            true => Effect::Kill,
+            false => Effect::Descend { send: self.due(now), next: self.next() },
+        };
+        (State::Stopping(self), effect)
+    }
+
     fn begin(ladder: &StopLadder, now: Duration) -> Self {
         let mut at = now;
         let mut rungs = VecDeque::new();
@@ -58,10 +74,16 @@ impl Descent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Signal(i32),
-    /// Somebody wants it to end in this way.
+    /// Somebody wants it to end in this way. Something else is to be done `before` the first signal, which takes so long
+    /// at most.
     Stop {
         now: Duration,
         ladder: StopLadder,
+        before: Option<Duration>,
+    },
+    /// That is done.
+    Prepared {
+        now: Duration,
     },
     /// The time that was asked for has come.
     Due {
@@ -75,6 +97,8 @@ pub(crate) enum Input {
 pub(crate) enum Effect {
     /// Send this signal.
     Send(i32),
+    /// Do what is to be done before the first signal, say [`Input::Prepared`] then, and [`Input::Due`] at that time.
+    Prepare { next: Duration },
     /// Send these signals, each followed by CONT, so that a stopped process feels it; and say [`Input::Due`] at that time.
     Descend { send: Vec<i32>, next: Duration },
     /// Say [`Input::Due`] at that time instead: a second stop may only shorten the first.
@@ -89,29 +113,50 @@ pub(crate) enum Effect {
     Refuse(&'static str),
 }
 
+const JOINS: &str = "it joins the stop under way";
+
 /// What `input` does in `state`.
 pub(crate) fn next(state: State, input: Input) -> (State, Effect) {
     match (state, input) {
         (State::Exited, Input::Signal(_)) => (State::Exited, Effect::Refuse("the process has ended")),
         (State::Exited, Input::Stop { .. }) => (State::Exited, Effect::AnswerAll),
-        (State::Exited, Input::Due { .. }) => (State::Exited, Effect::Ignore("it ended in time")),
+        (State::Exited, Input::Due { .. } | Input::Prepared { .. }) => {
+            (State::Exited, Effect::Ignore("it ended in time"))
+        }
         (State::Exited, Input::Exited) => (State::Exited, Effect::Ignore("an end is told once")),
         (_, Input::Exited) => (State::Exited, Effect::AnswerAll),
         (state, Input::Signal(signal)) => (state, Effect::Send(signal)),
-        (State::Running, Input::Stop { now, ladder }) => {
-            let mut descent = Descent::begin(&ladder, now);
-            let send = descent.due(now);
-            let effect = if send.is_empty() { Effect::Kill } else { Effect::Descend { send, next: descent.next() } };
-            (State::Stopping(descent), effect)
+        // A ladder without signals is a kill, and nothing comes before that.
+        (State::Running, Input::Stop { now, ladder, before: Some(before) }) if ladder.rungs().next().is_some() => {
+            let kill_at = now.saturating_add(before).saturating_add(ladder.patience());
+            (State::Preparing { ladder, kill_at }, Effect::Prepare { next: kill_at })
         }
-        (State::Stopping(mut descent), Input::Stop { now, ladder }) => {
+        (State::Running, Input::Stop { now, ladder, .. }) => Descent::begin(&ladder, now).go_on(now),
+        (State::Preparing { ladder, kill_at }, Input::Stop { now, ladder: other, .. }) => {
+            let sooner = now.saturating_add(other.patience());
+            let effect = if sooner < kill_at { Effect::Shorten(sooner) } else { Effect::Ignore(JOINS) };
+            (State::Preparing { ladder, kill_at: kill_at.min(sooner) }, effect)
+        }
+        (State::Preparing { ladder, kill_at }, Input::Prepared { now }) if now < kill_at => {
+            let mut descent = Descent::begin(&ladder, now);
+            descent.shorten(kill_at);
+            descent.go_on(now)
+        }
+        (State::Preparing { ladder, kill_at }, Input::Due { now }) if now < kill_at => {
+            (State::Preparing { ladder, kill_at }, Effect::Shorten(kill_at))
+        }
+        (State::Preparing { .. }, Input::Prepared { now } | Input::Due { now }) => Descent::kill(now).go_on(now),
+        (State::Stopping(mut descent), Input::Stop { now, ladder, .. }) => {
             let effect = match descent.shorten(now.saturating_add(ladder.patience())) {
                 true => Effect::Shorten(descent.next()),
-                false => Effect::Ignore("it joins the stop under way"),
+                false => Effect::Ignore(JOINS),
             };
             (State::Stopping(descent), effect)
         }
-        (State::Running, Input::Due { .. }) => (State::Running, Effect::Ignore("no stop is under way")),
+        (State::Running, Input::Due { .. } | Input::Prepared { .. }) => {
+            (State::Running, Effect::Ignore("no stop is under way"))
+        }
+        (state @ State::Stopping(_), Input::Prepared { .. }) => (state, Effect::Ignore("it was not waited for")),
         (State::Stopping(mut descent), Input::Due { now }) => {
             let effect = match now >= descent.kill_at {
                 true => Effect::Kill,
@@ -143,7 +188,9 @@ mod tests {
         let now = Duration::ZERO;
         let what = prop_oneof![
             2 => (1..32i32).prop_map(Input::Signal),
-            3 => ladder().prop_map(move |ladder| Input::Stop { now, ladder }),
+            3 => (ladder(), proptest::option::of(0..50u64))
+                .prop_map(move |(ladder, before)| Input::Stop { now, ladder, before: before.map(ms) }),
+            1 => Just(Input::Prepared { now }),
             4 => Just(Input::Due { now }),
             1 => Just(Input::Exited),
         ];
@@ -153,7 +200,8 @@ mod tests {
     /// The same at this time.
     fn at(input: Input, now: Duration) -> Input {
         match input {
-            Input::Stop { ladder, .. } => Input::Stop { now, ladder },
+            Input::Stop { ladder, before, .. } => Input::Stop { now, ladder, before },
+            Input::Prepared { .. } => Input::Prepared { now },
             Input::Due { .. } => Input::Due { now },
             other => other,
         }
@@ -168,14 +216,19 @@ mod tests {
             for (later, input) in inputs {
                 now += ms(later);
                 let input = at(input, now);
-                if let Input::Stop { ladder, .. } = &input {
-                    let kill = now + ladder.patience();
-                    latest = Some(latest.map_or(kill, |latest| latest.min(kill)));
+                let mut kill = None;
+                if let Input::Stop { ladder, before, .. } = &input {
+                    let first = state == State::Running && ladder.rungs().next().is_some();
+                    kill = Some(now + ladder.patience() + before.filter(|_| first).unwrap_or_default());
                 }
+                if let (Input::Prepared { .. }, State::Preparing { ladder, .. }) = (&input, &state) {
+                    kill = Some(now + ladder.patience());
+                }
+                latest = kill.map(|kill| latest.map_or(kill, |latest| latest.min(kill))).or(latest);
                 let exit = input == Input::Exited;
                 let due = matches!(input, Input::Due { .. });
                 let (after, effect) = next(state, input);
-                let acts = matches!(effect, Effect::Send(_) | Effect::Descend { .. } | Effect::Kill | Effect::Shorten(_));
+                let acts = !matches!(effect, Effect::AnswerAll | Effect::Ignore(_) | Effect::Refuse(_));
                 prop_assert!(!(acts && ended));
                 match &effect {
                     Effect::Kill => prop_assert!(latest.is_some_and(|latest| latest <= now)),
@@ -183,13 +236,19 @@ mod tests {
                         prop_assert!(latest.is_some_and(|latest| *next <= latest));
                         prop_assert!(!due || *next > now, "what was due is done");
                     }
+                    Effect::Prepare { next } => prop_assert_eq!(Some(*next), latest),
                     Effect::Shorten(next) => prop_assert!(latest.is_some_and(|latest| *next <= latest)),
                     _ => {}
                 }
                 ended |= exit;
                 prop_assert_eq!(after == State::Exited, ended);
-                if let State::Stopping(descent) = &after {
-                    prop_assert_eq!(Some(descent.kill_at), latest);
+                match &after {
+                    State::Stopping(Descent { kill_at, .. }) | State::Preparing { kill_at, .. } => {
+                        // Of one that came too late to be in time it is now.
+                        prop_assert!(latest.is_some_and(|latest| *kill_at == latest || effect == Effect::Kill));
+                        latest = Some(*kill_at);
+                    }
+                    _ => {}
                 }
                 state = after;
             }
@@ -198,7 +257,7 @@ mod tests {
 
     fn stop(now: u64, rungs: &[(i32, u64)]) -> Input {
         let ladder = rungs.iter().fold(StopLadder::new(), |ladder, (signal, grace)| ladder.then(*signal, ms(*grace)));
-        Input::Stop { now: ms(now), ladder }
+        Input::Stop { now: ms(now), ladder, before: None }
     }
 
     fn descend(send: &[i32], next: u64) -> Effect {
@@ -217,6 +276,26 @@ mod tests {
         assert_eq!(step(Input::Due { now: ms(105) }), descend(&[], 110), "woken too early");
         assert_eq!(step(Input::Due { now: ms(110) }), descend(&[2, 3], 115));
         assert_eq!(step(Input::Due { now: ms(115) }), Effect::Kill);
+    }
+
+    #[test]
+    fn what_comes_before_takes_no_grace_away_and_holds_up_nothing_beyond_its_deadline() {
+        let with = |before| match stop(0, &[(15, 10)]) {
+            Input::Stop { now, ladder, .. } => Input::Stop { now, ladder, before: Some(ms(before)) },
+            other => other,
+        };
+        let (preparing, effect) = next(State::Running, with(5));
+        assert_eq!(effect, Effect::Prepare { next: ms(15) });
+        let (_, effect) = next(preparing.clone(), Input::Prepared { now: ms(2) });
+        assert_eq!(effect, descend(&[15], 12));
+        let (_, effect) = next(preparing.clone(), Input::Due { now: ms(15) });
+        assert_eq!(effect, Effect::Kill, "it has not said that it is over");
+        let (hurried, effect) = next(preparing, stop(1, &[(2, 3)]));
+        assert_eq!(effect, Effect::Shorten(ms(4)));
+        let (_, effect) = next(hurried, Input::Prepared { now: ms(2) });
+        assert_eq!(effect, descend(&[15], 4));
+        let kill = Input::Stop { now: ms(0), ladder: StopLadder::new(), before: Some(ms(5)) };
+        assert_eq!(next(State::Running, kill).1, Effect::Kill, "a kill waits for nothing");
     }
 
     #[test]

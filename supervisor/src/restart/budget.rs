@@ -63,6 +63,8 @@ pub enum GiveUp {
     CannotStart,
     /// It was unhealthy, and that is what was to follow ([`OnUnhealthy::Stop`](crate::OnUnhealthy::Stop)).
     Unhealthy,
+    /// Its container was killed and does not end ([`Unkillable`](crate::Unkillable)): it still has the name.
+    Unkillable,
     /// A member of the group has failed.
     Member,
     /// The actor that was responsible for it spent its budget of panics.

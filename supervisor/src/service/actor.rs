@@ -250,6 +250,9 @@ impl ServiceActor {
                 return Decision::Done;
             }
             _ if self.state() == ServiceState::Stopping => return Decision::Done,
+            End::Reported { report, .. } if report.unkillable.is_some() => {
+                (Death::of(report), Decision::Escalate(GiveUp::Unkillable))
+            }
             End::Reported { report, ran } => (Death::of(report), self.after(report, now, *ran)),
             End::NotStarted(error) if self.fresh || error.is_final() => {
                 (death(error), Decision::Escalate(GiveUp::CannotStart))

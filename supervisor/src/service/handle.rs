@@ -218,7 +218,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for what is no signal, and nothing is done; [`ErrorKind::SupervisorFault`] when the actor
-    /// failed with the request in hand.
+    /// failed with the request in hand; [`ErrorKind::Unkillable`] when its container does not end.
     ///
     /// # Cancel safety
     /// Asked for when called: it goes on when the future is dropped.
@@ -250,7 +250,13 @@ impl Service {
         async move {
             refused?;
             match answer.await {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    let last = status.borrow().report.clone();
+                    match last.as_ref().and_then(|report| report.unkillable.as_ref()) {
+                        Some(left) => Err(Error::unkillable(Some(left))),
+                        None => Ok(()),
+                    }
+                }
                 // Its actor has gone because it is over for good.
                 Err(_) if status.borrow().closed => Ok(()),
                 Err(_) => Err(Error::lost_request()),

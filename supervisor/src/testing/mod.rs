@@ -5,7 +5,7 @@
 
 mod clock;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use orangery_runtime::cgroup::{Limits, Stats};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{
-    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, Pause, ProcessSpec,
-    Root, Runtime, Started,
+    BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, Held, HeldProcess,
+    Pause, ProcessSpec, Root, Runtime, Started,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -28,6 +28,8 @@ struct Scene {
     alive: usize,
     readings: u64,
     no_freezer: bool,
+    /// Containers whose processes no kill ends.
+    asleep: BTreeSet<String>,
     refuse: Option<Error>,
 }
 
@@ -121,6 +123,18 @@ impl FakeRuntime {
     /// From now on there is no freezer.
     pub fn without_freezer(&self) {
         self.scene().no_freezer = true;
+    }
+
+    /// From now on the processes of this container sleep so deeply, as in a wait for a disk that does not answer, that no
+    /// kill ends them.
+    pub fn fall_asleep(&self, id: &str) {
+        self.scene().asleep.insert(id.to_owned());
+    }
+
+    /// From now on a kill ends them again. Those that were killed while they slept die of the next one.
+    pub fn wake(&self, id: &str) {
+        self.scene().asleep.remove(id);
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// What was asked of it, in order.
@@ -259,6 +273,9 @@ impl Container for FakeContainer {
 
     fn kill(&self) -> Result<(), Error> {
         self.fake.note(format!("kill {}", self.id));
+        if self.fake.scene().asleep.contains(&self.id) {
+            return Ok(());
+        }
         self.killed.send_replace(true);
         // Whatever still holds the write ends dies with the container.
         for actor in &mut self.fake.scene().started {
@@ -309,10 +326,19 @@ impl Container for FakeContainer {
 
     fn finish(&self) -> BoxFuture<Evidence> {
         self.fake.note(format!("finish {}", self.id));
-        ready(Evidence::default())
+        let (fake, id, mut changed) = (self.fake.clone(), self.id.clone(), self.fake.changed.subscribe());
+        Box::pin(async move {
+            while fake.scene().asleep.contains(&id) {
+                let _ = changed.changed().await;
+            }
+            Evidence::default()
+        })
     }
 
     fn delete(&self) -> BoxFuture<Result<(), Error>> {
+        if self.fake.scene().asleep.contains(&self.id) {
+            return Box::pin(std::future::pending());
+        }
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         if !*deleted {
             *deleted = true;
@@ -320,6 +346,13 @@ impl Container for FakeContainer {
             self.fake.note(format!("delete {}", self.id));
         }
         ready(Ok(()))
+    }
+
+    fn held(&self) -> Held {
+        let process = HeldProcess { pid: 1, state: 'D', name: "prog".into() };
+        let mut held = Held::default();
+        held.processes.push(process);
+        held
     }
 
     fn root(&self) -> Result<Root, Error> {

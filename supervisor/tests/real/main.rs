@@ -31,6 +31,7 @@ mod services;
 mod spans;
 mod stage;
 mod stopped;
+mod stops;
 mod storms;
 mod tty;
 mod verdicts;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         flood::trials(),
         follow::trials(),
         stopped::trials(),
+        stops::trials(),
         verdicts::trials(),
         provided::trials(),
         listener::trials(),

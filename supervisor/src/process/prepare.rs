@@ -1,0 +1,74 @@
+//! What is done before the first signal of a stop. The process does not know what: who made it has left word.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use super::slot::Slot;
+use crate::hook::HookOutcome;
+
+/// Begin it, and say when it is over; dropped, it is over too.
+type Begin = Box<dyn Fn(oneshot::Sender<HookOutcome>) + Send + Sync>;
+
+/// What is to be done before the first signal.
+pub(crate) struct Before {
+    /// It is over by then.
+    pub(crate) deadline: Duration,
+    pub(crate) begin: Begin,
+}
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Before").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// How far it has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nobody has asked for it.
+    #[default]
+    Not,
+    /// It is under way.
+    Under,
+    Over(HookOutcome),
+}
+
+impl Slot {
+    /// How long it takes at most, where there is anything to be done.
+    pub(crate) fn takes_before(&self) -> Option<Duration> {
+        self.before.get().map(|before| before.deadline)
+    }
+
+    /// Do it. Ready when it is over; it goes on when the future is dropped.
+    pub(super) fn prepare(&self) -> impl Future<Output = ()> + use<> {
+        let begun = self.before.get().map(|before| {
+            let (done, over) = oneshot::channel();
+            self.prepared.send_replace(Progress::Under);
+            (before.begin)(done);
+            over
+        });
+        let prepared = self.prepared.clone();
+        async move {
+            let Some(over) = begun else { return };
+            let why = "whoever was to run it has failed";
+            let outcome = over.await.unwrap_or_else(|_| HookOutcome::NotStarted { why: why.into() });
+            prepared.send_replace(Progress::Over(outcome));
+        }
+    }
+
+    pub(super) fn is_prepared(&self) -> bool {
+        matches!(*self.prepared.borrow(), Progress::Over(_))
+    }
+
+    /// What came of it, once that is known; `None` where it was not begun.
+    pub(crate) async fn outcome_before(&self) -> Option<HookOutcome> {
+        let mut prepared: watch::Receiver<Progress> = self.prepared.subscribe();
+        // Its sender is in the slot that we hold.
+        match prepared.wait_for(|progress| *progress != Progress::Under).await.as_deref() {
+            Ok(Progress::Over(outcome)) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+}
