@@ -24,6 +24,8 @@
 //! | [`PumpWrite`](Site::PumpWrite) | as above | | as above | as above | |
 //! | [`Stdin`](Site::Stdin) | the write waits | the write fails | | the bytes are lost, the writer is told that they were written | |
 //! | [`ManagerMessage`](Site::ManagerMessage), [`ServiceMessage`](Site::ServiceMessage), [`GroupMessage`](Site::GroupMessage), [`ContainerMessage`](Site::ContainerMessage), [`ProcessMessage`](Site::ProcessMessage) | handled later, what comes meanwhile before it; lost if the actor panics first | | of the actor, which goes on: the message in hand is lost | a request is lost, its caller is told; news (`gone`, `service gone`, `news`, `close`, `removed`, `prepared`, `exited`) is not lost | |
+//! | [`Probe`](Site::Probe) | asked later | the attempt fails with this | | there is no answer | 0: it succeeds, else it fails, and nobody is asked |
+//! | [`Notification`](Site::Notification) | heard later, and what is behind it | | | it is lost | |
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
 //! | [`Pool`](Site::Pool) | later | `make`: `Creation` with this | of the pool's task: `make` is a failed attempt, otherwise another task goes on where it stood | | |
@@ -97,6 +99,10 @@ pub enum Site {
     ContainerMessage(&'static str),
     /// A process actor has a message of this name: `signal`, `stop`, `prepared`, `exited`.
     ProcessMessage(&'static str),
+    /// A command or a connection is about to be tried as a probe.
+    Probe,
+    /// A notification (sd_notify) has come.
+    Notification,
     /// A container is about to be admitted.
     Admission,
     /// A process was started and is about to be given to those who [follow](crate::follow) it.
@@ -189,6 +195,8 @@ impl Site {
                 | Self::ProcessMessage(name),
                 fault,
             ) => matches!(fault, Delay(_) | Panic) || fault == Drop && !NEWS.contains(&name),
+            (Self::Probe, fault) => matches!(fault, Delay(_) | Errno(_) | Drop | Override(_)),
+            (Self::Notification, fault) => matches!(fault, Delay(_) | Drop),
             (Self::Admission, fault) => matches!(fault, Errno(_) | Drop),
             (Self::Follow, fault) => matches!(fault, Drop),
             (Self::Pool(name), fault) => {

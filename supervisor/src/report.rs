@@ -165,7 +165,7 @@ pub enum Cause {
     NotReady,
     /// It was unhealthy ([`Command::healthy_while`](crate::Command::healthy_while)).
     Unhealthy,
-    /// It did not give a sign of life in time. Reserved.
+    /// It did not give a sign of life in time ([`Command::watchdog`](crate::Command::watchdog)).
     Watchdog,
     /// A fault that was injected (feature `faults`): it has killed the container, or the exit in this report is its.
     Injected {

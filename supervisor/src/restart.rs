@@ -119,6 +119,8 @@ pub enum ExitClass {
     NotReady,
     /// It was unhealthy. Without a class it is as its [`OnUnhealthy`](crate::OnUnhealthy) says.
     Unhealthy,
+    /// It did not give a sign of life in time.
+    Watchdog,
 }
 
 impl ExitClass {
@@ -135,6 +137,7 @@ impl ExitClass {
             Self::AnyLimit => matches!(report.cause, Cause::Limit(_)),
             Self::NotReady => report.cause == Cause::NotReady,
             Self::Unhealthy => report.cause == Cause::Unhealthy,
+            Self::Watchdog => report.cause == Cause::Watchdog,
         }
     }
 }
@@ -335,7 +338,7 @@ impl Restart {
                 OnUnhealthy::Stop => Outcome::Unhealthy,
                 OnUnhealthy::Report => Outcome::Failed,
             },
-            Cause::NotReady => Outcome::Failed,
+            Cause::NotReady | Cause::Watchdog => Outcome::Failed,
             _ if report.success() => Outcome::Succeeded,
             Cause::Stop { .. } => Outcome::Stopped,
             _ => Outcome::Failed,

@@ -369,7 +369,7 @@ impl Supervisor {
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
-            let beside = Beside { captured: capture.is_some(), logged: log.is_some() };
+            let beside = Beside { captured: capture.is_some(), logged: log.is_some(), spoken_to: care.descriptors() };
             let cost = Cost::of_container(description, &main, beside);
             let permit = match birth.permit.take() {
                 Some(permit) => permit,

@@ -29,6 +29,11 @@ pub fn act(name: &str, rest: &[String]) {
         "forks" => forks(number(0)),
         "orphan" => orphan(),
         "traced" => traced(number(0) as i32),
+        "notify" => notify(rest),
+        "notify-and-wait" => {
+            notify(rest);
+            wait();
+        }
         "burn" => burn(number(0)),
         "fill" => fill(rest.first().map_or("/tmp/fill", String::as_str)),
         "inodes" => inodes(rest.first().map_or("/tmp", String::as_str)),
@@ -174,6 +179,19 @@ fn drop_fd(fd: usize) {
 }
 
 /// Compute for so many milliseconds of wall time; say how many of CPU time it got.
+/// Say each of these to $NOTIFY_SOCKET, as sd_notify(3) does.
+fn notify(messages: &[String]) {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = SocketAddr::from_abstract_name(name.trim_start_matches('@')).and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        messages.iter().try_for_each(|message| socket.send_to_addr(message.as_bytes(), &address).map(drop))
+    });
+    say("errno", sent.err().and_then(|error| error.raw_os_error()).unwrap_or(0));
+}
+
 fn burn(ms: u64) {
     let start = std::time::Instant::now();
     let mut x = 1u64;

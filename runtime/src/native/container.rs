@@ -43,6 +43,8 @@ pub(super) struct Core {
     init_pid: i32,
     /// It shares its pid namespace with others, so that its end is not that of its first process alone.
     pub(super) shares_pids: bool,
+    /// Nobody else is in its network.
+    own_network: bool,
     pub(super) before: OomEvidence,
     paused: Mutex<Paused>,
     /// Written by who changes `paused`; read by who starts a process, so that none is missed.
@@ -90,6 +92,7 @@ impl Core {
         born: Born,
     ) -> Self {
         let shares_pids = spec.joins(NEWPID);
+        let own_network = spec.own_network();
         let (container, main) = spec.into_parts();
         let Born { pid, exit, report, plan, waiting, .. } = born;
         let (waiting, idle) = match waiting {
@@ -106,6 +109,7 @@ impl Core {
             rests,
             init_pid: pid,
             shares_pids,
+            own_network,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
@@ -381,6 +385,24 @@ impl Core {
         blocking(move || session::end(leader, listed)).await.map_err(|error| self.or_ended(error))
     }
 
+    /// By its pid namespace where that is its own, else by its group.
+    async fn holds(self: Arc<Self>, pid: i32) -> bool {
+        let core = Arc::clone(&self);
+        let look = move || match core.listing() {
+            _ if !core.shares_pids => stop::is_inside(core.init_pid, &*core.rests.init()?, pid),
+            Some(group) => {
+                let inside = group.processes().map_err(|error| cgroup_error(&error))?.contains(&pid);
+                Ok((inside || stop::is_there(pid)).then_some(inside))
+            }
+            None => Ok(None),
+        };
+        match blocking(look).await {
+            Ok(Some(inside)) => inside,
+            Ok(None) => self.own_network,
+            Err(_) => false,
+        }
+    }
+
     async fn freeze(&self) -> Result<(), Error> {
         let group = self.group().ok_or_else(no_freezer)?;
         // Before it is so: a kill that comes now must thaw.
@@ -477,6 +499,10 @@ impl Container for NativeContainer {
 
     fn kill_session(&self, leader: i32) -> BoxFuture<Result<(), Error>> {
         Box::pin(Arc::clone(&self.core).kill_session(leader))
+    }
+
+    fn holds(&self, pid: i32) -> BoxFuture<bool> {
+        Box::pin(Arc::clone(&self.core).holds(pid))
     }
 
     fn pause(&self, how: Pause) -> BoxFuture<Result<(), Error>> {

@@ -82,6 +82,17 @@ pub(super) fn numbers(init_pid: i32, init: &OwnedFd) -> Result<Vec<i32>, Error> 
     Ok(members.iter().map(|member| member.key.0).collect())
 }
 
+/// Whether that process is in the pid namespace of `init`; `None`: it has ended.
+pub(super) fn is_inside(init_pid: i32, init: &OwnedFd, pid: i32) -> Result<Option<bool>, Error> {
+    let inside = Space::of(init_pid, init)?.contains(pid);
+    Ok((inside || is_there(pid)).then_some(inside))
+}
+
+/// That process runs: of one that has ended nothing tells where it was.
+pub(super) fn is_there(pid: i32) -> bool {
+    link(pid).is_some()
+}
+
 /// A pid namespace and those below it, as /proc shows them.
 struct Space {
     /// Whether a namespace, by the text of its link, is this one or one below it.

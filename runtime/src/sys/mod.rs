@@ -1,6 +1,7 @@
 //! System calls that no library offers. The only unsafe code outside the keeper; one operation a block.
 #![allow(unsafe_code)]
 
+pub mod datagram;
 pub mod notify;
 pub mod pty;
 

@@ -61,6 +61,8 @@ pub(crate) struct Beside {
     pub(crate) captured: bool,
     /// Its output goes into a log.
     pub(crate) logged: bool,
+    /// Descriptors that it speaks to its supervisor by.
+    pub(crate) spoken_to: u64,
 }
 
 impl Cost {
@@ -68,7 +70,8 @@ impl Cost {
     pub(crate) fn of_container(sandbox: &Description, main: &ProcessSpec, beside: Beside) -> Self {
         let spec = &sandbox.spec;
         let process = Self::of_process(main, sandbox.ring_bytes, beside);
-        let held = 1 + 2 * u64::from(sandbox.keep_files) + u64::from(spec.network_provider.is_some());
+        let held =
+            1 + 2 * u64::from(sandbox.keep_files) + u64::from(spec.network_provider.is_some()) + beside.spoken_to;
         // Each comes once as a descriptor that is sent.
         let sent = spec.files.len() + spec.mounts.len() + spec.rootfs.directories().len();
         let kept = process.kept.with(Budget::Containers, 1).with(Budget::Processes, 0);
@@ -134,7 +137,7 @@ mod tests {
             change(&mut spec);
             kept(&Cost::of_process(&spec, 0, beside))
         };
-        let beside = |captured, logged| Beside { captured, logged };
+        let beside = |captured, logged| Beside { captured, logged, ..Beside::default() };
         assert_eq!(plain, 3);
         assert_eq!(process(&|spec| spec.stdin = Stdio::Piped, beside(false, false)), 4);
         assert_eq!(process(&|spec| spec.tty = Some(Default::default()), beside(false, false)), 4);
@@ -144,5 +147,7 @@ mod tests {
         assert_eq!(process(&|_| {}, beside(true, true)), 3 + 15);
         let sandbox = Description { keep_files: true, ..Description::default() };
         assert_eq!(kept(&Cost::of_container(&sandbox, &ProcessSpec::default(), beside(false, false))), 6);
+        let notified = Beside { spoken_to: 1, ..Beside::default() };
+        assert_eq!(kept(&Cost::of_container(&Description::default(), &ProcessSpec::default(), notified)), 5);
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked about a command while it runs.
 
 use super::Command;
-use crate::probe::{Health, Readiness};
+use crate::probe::{Health, Readiness, Watchdog};
 
 impl Command {
     /// When it is ready: [`ContainerHandle::ready`](crate::ContainerHandle::ready) waits for that, and so do
@@ -32,6 +32,19 @@ impl Command {
     /// ```
     pub fn healthy_while(mut self, health: impl Into<Health>) -> Self {
         self.parts.care.health = Some(health.into());
+        self
+    }
+
+    /// How often it will say that it is alive, from when it is ready on: see [`Watchdog`].
+    ///
+    /// ```no_run
+    /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+    /// let worker = supervisor.command("worker").watchdog(std::time::Duration::from_secs(30)).supervise().await?;
+    /// # drop(worker);
+    /// # Ok(()) }
+    /// ```
+    pub fn watchdog(mut self, watchdog: impl Into<Watchdog>) -> Self {
+        self.parts.care.watchdog = Some(watchdog.into());
         self
     }
 }

@@ -115,7 +115,9 @@ impl ExecCommand {
         let terms = std::mem::take(&mut parts.ways).terms(None, output);
         let patience = parts.patience;
         let (spec, stdin) = parts.finish();
-        let permit = container.admitted(&spec, Beside { captured: capture, logged: log.is_some() }, patience).await?;
+        let permit = container
+            .admitted(&spec, Beside { captured: capture, logged: log.is_some(), ..Beside::default() }, patience)
+            .await?;
         let (reply, answer) = oneshot::channel();
         container.tell(Exec { spec, terms, capture, log, permit, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;

@@ -63,7 +63,8 @@ impl Template {
 
     /// What an incarnation of it takes, and how long the first one may wait for it.
     pub(crate) fn cost(&self) -> (Cost, Option<Duration>) {
-        let beside = Beside { captured: false, logged: self.parts.log.is_some() };
+        let beside =
+            Beside { captured: false, logged: self.parts.log.is_some(), spoken_to: self.parts.care.descriptors() };
         (Cost::of_container(&self.sandbox.inner, &self.parts.clone().finish().0, beside), self.parts.patience)
     }
 

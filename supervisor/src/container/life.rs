@@ -117,8 +117,9 @@ async fn begin(order: Order) -> Option<Living> {
             if let Some(budget) = capture {
                 slot.capture(budget);
             }
+            let mut main = main;
             let asked = match &policy.care {
-                Some(care) => Some(Box::new(probes::prepare(&slot.main, Care::clone(care), &main)?)),
+                Some(care) => Some(Box::new(probes::prepare(&slot.main, Care::clone(care), &mut main)?)),
                 None => None,
             };
             Ok((runtime.create(spec, main).await?, asked))
@@ -126,7 +127,7 @@ async fn begin(order: Order) -> Option<Living> {
         () = reply.closed() => return None,
         () = slot.abort.notified() => Err(Error::given_up()),
     };
-    let (container, asked): (Arc<dyn Container>, _) = match created {
+    let (container, mut asked): (Arc<dyn Container>, _) = match created {
         Ok((container, asked)) => (Arc::from(container), asked),
         Err(error) => {
             slot.main.output.take_log_back().await;
@@ -148,6 +149,9 @@ async fn begin(order: Order) -> Option<Living> {
     let started = tokio::select! {
         started = async {
             kept?;
+            if let Some(asked) = &mut asked {
+                asked.open(&*container).await?;
+            }
             faults.pass_start(Site::StartGate).await?;
             container.start().await.map_err(Error::from)
         } => started,
@@ -255,7 +259,7 @@ impl Living {
         let Living { slot, container, started, policy, asked, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
         let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
-        let limits = watch_over(Arc::clone(&slot), policy.clone(), asked);
+        let limits = watch_over(Arc::clone(&slot), policy.clone(), asked, faults.clone());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
@@ -299,7 +303,12 @@ pub(super) fn watch_process(
 pub(super) enum Never {}
 
 /// Carry out the limits that are ours and the lifetime without a handle, and ask the probes; never ends by itself.
-async fn watch_over(container: Arc<ContainerSlot>, policy: Policy, asked: Option<Box<Prepared>>) -> Never {
+async fn watch_over(
+    container: Arc<ContainerSlot>,
+    policy: Policy,
+    asked: Option<Box<Prepared>>,
+    faults: Faults,
+) -> Never {
     let slot = &container.main;
     // Each has room where it is wanted alone: most containers have one limit, or none.
     let mut limits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
@@ -319,7 +328,7 @@ async fn watch_over(container: Arc<ContainerSlot>, policy: Policy, asked: Option
         limits.push(Box::pin(attend::enforce(&container, policy.unattended)));
     }
     if let Some(asked) = asked {
-        limits.push(Box::pin(probes::watch(&container, *asked)));
+        limits.push(Box::pin(probes::watch(&container, *asked, &faults)));
     }
     futures_util::future::join_all(limits).await;
     std::future::pending().await

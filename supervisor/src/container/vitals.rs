@@ -96,13 +96,29 @@ impl ContainerSlot {
 
     /// This much time in which it was not paused.
     pub(super) async fn sleep(&self, mut time: Duration) {
+        self.sleep_or(&mut time, std::future::pending::<()>()).await;
+    }
+
+    /// So much of `left` as it takes until something else is ready, if that is before; `left` is what remains.
+    pub(super) async fn sleep_or<T>(&self, left: &mut Duration, other: impl Future<Output = T>) -> Option<T> {
         let mut pauses = self.known.pauses.subscribe();
+        tokio::pin!(other);
         loop {
-            self.awake().await;
-            let began = Instant::now();
             tokio::select! {
-                () = tokio::time::sleep(time) => return,
-                _ = pauses.wait_for(|pauses| pauses % 2 == 1) => time = time.saturating_sub(began.elapsed()),
+                biased;
+                it = &mut other => return Some(it),
+                _ = self.awake() => {}
+            }
+            let began = Instant::now();
+            let over = tokio::select! {
+                biased;
+                it = &mut other => Some(Some(it)),
+                () = tokio::time::sleep(*left) => Some(None),
+                _ = pauses.wait_for(|pauses| pauses % 2 == 1) => None,
+            };
+            *left = left.saturating_sub(began.elapsed());
+            if let Some(over) = over {
+                return over;
             }
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hook::{HookKind, HookOutcome};
 use crate::pool::DiscardReason;
-use crate::probe::HealthState;
+use crate::probe::{HealthState, NotifyRefusal};
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
 use crate::restart::GiveUp;
 use crate::service::state::ServiceState;
@@ -48,6 +48,11 @@ pub enum Kind {
         health: HealthState,
         /// Why the last attempt has failed.
         failure: Option<String>,
+    },
+    /// It has sent a notification, or something in one, that is not taken. Told once for each reason.
+    NotifyRefused {
+        /// Why.
+        why: NotifyRefusal,
     },
     /// It is frozen.
     ContainerPaused,
@@ -239,6 +244,7 @@ impl Kind {
             Self::ContainerFailed(_) => "container_failed",
             Self::ContainerReady { .. } => "container_ready",
             Self::ContainerHealth { .. } => "container_health",
+            Self::NotifyRefused { .. } => "notify_refused",
             Self::ContainerPaused => "container_paused",
             Self::ContainerResumed => "container_resumed",
             Self::ContainerUpdated { .. } => "container_updated",

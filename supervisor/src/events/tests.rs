@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::EventFilter;
 use crate::ids::ProcessId;
-use crate::probe::HealthState;
+use crate::probe::{HealthState, NotifyRefusal};
 use crate::report::Cause;
 
 fn tell(voice: &Voice, count: u64) {
@@ -125,6 +125,7 @@ fn every_kind() -> Vec<Kind> {
         Kind::ContainerStarted { pid: 5, init_pid: 4 },
         Kind::ContainerReady { after_us: 7 },
         Kind::ContainerHealth { health: HealthState::Unhealthy, failure: Some("exit code 1".into()) },
+        Kind::NotifyRefused { why: NotifyRefusal::Stranger },
         Kind::ContainerFailed(failure.clone()),
         Kind::ContainerPaused,
         Kind::ContainerResumed,

@@ -155,6 +155,21 @@ impl Faults {
         instead.or(planned)
     }
 
+    /// Pass an attempt of a probe; what stands in the place of its answer.
+    pub(crate) async fn pass_probe(&self) -> Option<Result<(), String>> {
+        match self.ask(Site::Probe) {
+            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::Errno(errno) => {
+                return Some(Err(injected(orangery_runtime::ErrorKind::System, Some(errno)).to_string()));
+            }
+            Fault::Drop => return Some(Err("no answer: a fault was injected".into())),
+            Fault::Override(0) => return Some(Ok(())),
+            Fault::Override(value) => return Some(Err(format!("{value}: a fault was injected"))),
+            _ => {}
+        }
+        None
+    }
+
     /// For the runtime's own points.
     pub(crate) fn of_runtime(&self) -> native::Faults {
         if self.0.is_none() {

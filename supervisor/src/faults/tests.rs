@@ -29,6 +29,8 @@ fn the_table() {
         (Site::ContainerMessage("removed"), "cd-p--"),
         (Site::ProcessMessage("signal"), "cd-pl-"),
         (Site::ProcessMessage("exited"), "cd-p--"),
+        (Site::Probe, "cde-lo"),
+        (Site::Notification, "cd--l-"),
         (Site::Admission, "c-e-l-"),
         (Site::Follow, "c---l-"),
         (Site::Pool("make"), "cdep--"),

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::events::{Event, Kind};
 use crate::ids::ProcessId;
 use crate::probe::HealthState;
+use crate::probe::health::Answer;
 use crate::process::output::Output;
 use crate::report::{Cause, LimitKind, OomVerdict, Report};
 
@@ -128,9 +129,14 @@ impl Meters {
         }
     }
 
-    /// A probe was asked and has answered, or not in time.
-    pub(crate) fn probed(&self, passed: bool) {
-        self.probes.get_or_create(&[("result", if passed { "passed" } else { "failed" })]).inc();
+    /// A probe was asked, or could not be.
+    pub(crate) fn probed(&self, answer: Answer) {
+        let result = match answer {
+            Answer::Passed => "passed",
+            Answer::Failed | Answer::FailedEarly => "failed",
+            Answer::Void => "void",
+        };
+        self.probes.get_or_create(&[("result", result)]).inc();
     }
 
     /// A container was not admitted.

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::pool::state::Tally;
 use crate::probe::HealthState;
+use crate::probe::health::Answer;
 use crate::process::output::Output;
 
 #[derive(Clone, Default)]
@@ -24,7 +25,7 @@ impl Meters {
     pub(crate) fn health_moved(&self, _: Option<HealthState>, _: Option<HealthState>) {}
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
-    pub(crate) fn probed(&self, _: bool) {}
+    pub(crate) fn probed(&self, _: Answer) {}
 
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     pub(crate) fn refused(&self, _: &Error) {}

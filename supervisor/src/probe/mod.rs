@@ -12,13 +12,17 @@
 //! While a container is paused nobody asks, nothing fails and no time passes.
 
 pub(crate) mod health;
+pub(crate) mod http;
 pub(crate) mod line;
+pub(crate) mod notify;
 mod policy;
 mod spec;
 mod vitals;
 
+pub use http::Http;
+pub use notify::Refusal as NotifyRefusal;
 pub(crate) use policy::Care;
-pub use policy::{Health, OnUnhealthy, Readiness};
+pub use policy::{Health, OnUnhealthy, Readiness, Watchdog};
 pub use spec::Probe;
 pub(crate) use spec::Question;
 pub use vitals::{HealthState, Vitals};

@@ -10,6 +10,7 @@
 //! | health: failures, successes | 3, 1 | Kubernetes and Docker the same |
 //! | health: grace | none | Kubernetes and Docker the same |
 //! | health: what follows | restart | Kubernetes; Docker nothing |
+//! | watchdog: what follows | ABRT, 10 s, kill | systemd ABRT, 90 s, kill |
 //! | end of what is not ready or not healthy | TERM, 10 s, kill | Docker 10 s; Kubernetes 30 s |
 
 use std::time::Duration;
@@ -17,10 +18,13 @@ use std::time::Duration;
 use orangery_runtime::Error as RuntimeError;
 use serde::{Deserialize, Serialize};
 
+use super::http::Http;
 use super::spec::{Probe, Question};
 
 /// SIGTERM, and how long it has.
 const GENTLY: (i32, Duration) = (15, Duration::from_secs(10));
+/// SIGABRT.
+const ABORT: (i32, Duration) = (6, Duration::from_secs(10));
 
 /// When a container is ready: [`Command::ready_when`](crate::Command::ready_when). Without a call each is as the table says:
 /// it has 60 s, is asked each 250 ms, and one attempt may take 1 s.
@@ -36,16 +40,18 @@ const GENTLY: (i32, Duration) = (15, Duration::from_secs(10));
 pub struct Readiness {
     pub(crate) probe: Probe,
     pub(crate) timeout: Duration,
+    pub(crate) extension: Duration,
     pub(crate) interval: Duration,
     pub(crate) attempt: Duration,
 }
 
 impl Readiness {
     /// It is ready when this has succeeded once.
-    pub fn new(probe: Probe) -> Self {
+    pub fn new(probe: impl Into<Probe>) -> Self {
         Self {
-            probe,
+            probe: probe.into(),
             timeout: Duration::from_secs(60),
+            extension: Duration::ZERO,
             interval: Duration::from_millis(250),
             attempt: Duration::from_secs(1),
         }
@@ -54,6 +60,12 @@ impl Readiness {
     /// Not ready this long after its start, it is ended, with the cause [`NotReady`](crate::Cause::NotReady).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How much more time it may ask for, all in all, by `EXTEND_TIMEOUT_USEC` ([`Probe::notify`]). Default: none.
+    pub fn extendable(mut self, by: Duration) -> Self {
+        self.extension = by;
         self
     }
 
@@ -77,6 +89,9 @@ impl Readiness {
             ("ready_when.attempt_timeout", self.attempt),
         ];
         errors.extend(spans.into_iter().filter_map(|(field, span)| no_time(field, span)));
+        if !self.extension.is_zero() && self.probe.0 != Question::Notify {
+            errors.push(RuntimeError::invalid("ready_when.extendable", "only who notifies can ask for more time"));
+        }
         if matches!(self.probe.0, Question::Delay(time) if time >= self.timeout) {
             errors.push(RuntimeError::invalid("ready_when.timeout", "it is over before the delay is"));
         }
@@ -87,6 +102,12 @@ impl Readiness {
 impl From<Probe> for Readiness {
     fn from(probe: Probe) -> Self {
         Self::new(probe)
+    }
+}
+
+impl From<Http> for Readiness {
+    fn from(http: Http) -> Self {
+        Self::new(http)
     }
 }
 
@@ -134,9 +155,9 @@ pub struct Health {
 
 impl Health {
     /// It is healthy while this succeeds.
-    pub fn new(probe: Probe) -> Self {
+    pub fn new(probe: impl Into<Probe>) -> Self {
         Self {
-            probe,
+            probe: probe.into(),
             interval: Duration::from_secs(10),
             attempt: Duration::from_secs(1),
             failures: 3,
@@ -207,6 +228,55 @@ impl From<Probe> for Health {
     }
 }
 
+impl From<Http> for Health {
+    fn from(http: Http) -> Self {
+        Self::new(http)
+    }
+}
+
+/// A command says again and again that it is alive (`WATCHDOG=1` to `$NOTIFY_SOCKET`, by sd_notify(3)), and is ended when it
+/// does not, with the cause [`Watchdog`](crate::Cause::Watchdog): [`Command::watchdog`](crate::Command::watchdog).
+///
+/// It is told how often by `$WATCHDOG_USEC`, may say another time (`WATCHDOG_USEC`), and is watched from when it is ready
+/// on. Time in a pause does not count.
+///
+/// ```
+/// use orangery::Watchdog;
+/// use std::time::Duration;
+/// let watchdog = Watchdog::new(Duration::from_secs(30)).ended_by(9, Duration::ZERO);
+/// # let _ = watchdog;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct Watchdog {
+    pub(crate) within: Duration,
+    pub(crate) gently: (i32, Duration),
+}
+
+impl Watchdog {
+    /// It says so at least this often; half of it is a good habit.
+    pub fn new(within: Duration) -> Self {
+        Self { within, gently: ABORT }
+    }
+
+    /// How it is ended: this signal (and CONT), and the kill when it has not ended after `grace`. Default: ABRT, 10 s.
+    pub fn ended_by(mut self, signal: i32, grace: Duration) -> Self {
+        self.gently = (signal, grace);
+        self
+    }
+
+    fn check(&self) -> Vec<RuntimeError> {
+        let signal = no_signal("watchdog.ended_by", self.gently.0);
+        no_time("watchdog", self.within).into_iter().chain(signal).collect()
+    }
+}
+
+impl From<Duration> for Watchdog {
+    fn from(within: Duration) -> Self {
+        Self::new(within)
+    }
+}
+
 fn no_time(field: &str, span: Duration) -> Option<RuntimeError> {
     span.is_zero().then(|| RuntimeError::invalid(field, "nothing happens in no time"))
 }
@@ -220,18 +290,35 @@ fn no_signal(field: &str, signal: i32) -> Option<RuntimeError> {
 pub(crate) struct Care {
     pub(crate) readiness: Option<Readiness>,
     pub(crate) health: Option<Health>,
+    pub(crate) watchdog: Option<Watchdog>,
 }
 
 impl Care {
     /// Everything that makes no sense.
     pub(crate) fn check(&self) -> Vec<RuntimeError> {
         let readiness = self.readiness.iter().flat_map(Readiness::check);
-        readiness.chain(self.health.iter().flat_map(Health::check)).collect()
+        let health = self.health.iter().flat_map(Health::check);
+        readiness.chain(health).chain(self.watchdog.iter().flat_map(Watchdog::check)).collect()
     }
 
     /// `None` where nothing is asked, as of most containers.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        (self.readiness.is_some() || self.health.is_some()).then(|| Box::new(self))
+        (self.readiness.is_some() || self.health.is_some() || self.watchdog.is_some()).then(|| Box::new(self))
+    }
+
+    /// It speaks to us.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.watchdog.is_some() || self.asks(&Question::Notify)
+    }
+
+    /// How many descriptors that takes.
+    pub(crate) fn descriptors(&self) -> u64 {
+        u64::from(self.is_notified()) + u64::from(self.asks(&Question::Descriptor))
+    }
+
+    /// It is ready by this.
+    pub(crate) fn asks(&self, question: &Question) -> bool {
+        self.readiness.as_ref().is_some_and(|readiness| readiness.probe.0 == *question)
     }
 
     /// How what is not ready in time is ended.

@@ -34,4 +34,12 @@ pub struct Vitals {
     pub failures: u32,
     /// Why the last attempt of a probe has failed; `None` after one that has succeeded.
     pub failure: Option<String>,
+    /// What it said last of itself (`STATUS` of sd_notify), without control characters.
+    pub status: Option<String>,
+    /// The error number that it has told (`ERRNO`).
+    pub errno: Option<i32>,
+    /// It reads its configuration again (`RELOADING`), until its next `READY`.
+    pub reloading: bool,
+    /// It has begun to end (`STOPPING`): failures of its health do not count any more.
+    pub stopping: bool,
 }

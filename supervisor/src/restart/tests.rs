@@ -69,8 +69,10 @@ fn ends_are_judged_by_their_classes_and_the_last_one_counts() {
         let classed = Restart::never().class(ExitClass::Unhealthy, Treatment::Prevent);
         assert_eq!(classed.judge(&unhealthy, action).0, Outcome::Prevented);
     }
-    // Its answer to TERM is no success of its own.
-    assert_eq!(plain.judge(&ended(ExitStatus::Code(0), Cause::NotReady), OnUnhealthy::Stop).0, Outcome::Failed);
+    // Its answer to our signal is no success of its own.
+    for cause in [Cause::NotReady, Cause::Watchdog] {
+        assert_eq!(plain.judge(&ended(ExitStatus::Code(0), cause), OnUnhealthy::Stop).0, Outcome::Failed);
+    }
     let classed = Restart::always()
         .class(ExitClass::Code(125), Treatment::Permanent)
         .class(ExitClass::Code(0), Treatment::NoBackOff)

@@ -6,6 +6,7 @@
 mod clock;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ struct Scene {
 
 /// The test's side of one started process.
 pub struct Actor {
+    env: Vec<(OsString, OsString)>,
     stdin: Option<std::fs::File>,
     stdout: Option<std::fs::File>,
     exit: Option<oneshot::Sender<Exit>>,
@@ -65,6 +67,13 @@ impl Actor {
         let read = self.stdin.take().map(|mut stdin| stdin.read_to_end(&mut heard));
         assert!(matches!(read, Some(Ok(_))), "there is a standard input: {read:?}");
         heard
+    }
+
+    /// The value of this variable of its environment.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<String> {
+        let found = self.env.iter().find(|(have, _)| have == name);
+        found.map(|(_, value)| value.to_string_lossy().into_owned())
     }
 
     /// Close its standard output; it runs on.
@@ -240,7 +249,8 @@ impl FakeContainer {
                 }
             }
         });
-        self.fake.scene().started.push_back(Actor { stdin: heard, stdout: Some(write.into()), exit: Some(exit) });
+        let env = spec.env.clone();
+        self.fake.scene().started.push_back(Actor { env, stdin: heard, stdout: Some(write.into()), exit: Some(exit) });
         self.fake.note(format!("{what} {}", self.id));
         // A pidfd is any descriptor here: the fake never signals a real process.
         let pidfd = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?.0;

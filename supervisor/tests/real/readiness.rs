@@ -4,7 +4,11 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use orangery::{Cause, ContainerHandle, ErrorKind, Health, HealthState, OnUnhealthy, Probe, Readiness, ServiceState};
+use orangery::events::{Item, Kind, Since};
+use orangery::{
+    Cause, ContainerHandle, ErrorKind, ExitStatus, Health, HealthState, Mount, Network, NotifyRefusal, OnUnhealthy,
+    Probe, Readiness, Sandbox, SandboxBuilder, ServiceState, Supervisor, Watchdog,
+};
 use orangery_tests::{Scene, Trial, trial, wait};
 
 use crate::stage::play;
@@ -17,6 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(a_probe_runs_as_the_main_process_does),
         trial!(an_unhealthy_service_is_restarted),
         trial!(one_that_is_never_ready_is_ended_and_says_why),
+        trial!(it_says_that_it_is_ready_from_inside),
+        trial!(in_the_hosts_network_nobody_else_is_heard),
+        trial!(a_line_on_its_descriptor_is_a_sign),
+        trial!(a_watchdog_aborts_what_is_silent),
     ]
 }
 
@@ -144,5 +152,93 @@ fn one_that_is_never_ready_is_ended_and_says_why(scene: &Scene) {
         // Its name is free, and nothing is left.
         let container = supervisor.command("true").id("svc").spawn().await.unwrap();
         wait::soon("its end", container.wait()).await.unwrap();
+    });
+}
+
+/// A sandbox with the kit's program, which speaks to $NOTIFY_SOCKET.
+fn with_programs(scene: &Scene) -> SandboxBuilder {
+    let programs = scene.dir().join("programs");
+    std::fs::create_dir_all(&programs).unwrap();
+    std::fs::copy(scene.probe(), programs.join("probe")).unwrap();
+    Sandbox::builder().mount(Mount::bind(&programs, "/programs").read_only())
+}
+
+fn it_says_that_it_is_ready_from_inside(scene: &Scene) {
+    play(scene, async |supervisor| {
+        let sandbox = with_programs(scene).build().unwrap();
+        // A child says so and has ended when it is heard.
+        let script = "/programs/probe notify 'STATUS=it is up' READY=1 BARRIER=1; exec sleep 1000";
+        let command = supervisor.command("sh").args(["-c", script]).sandbox(&sandbox);
+        let service = command.ready_when(patient(Probe::notify())).supervise();
+        let service = wait::soon("ready", service).await.unwrap();
+        let vitals = service.inspect().vitals.unwrap();
+        assert_eq!((vitals.ready, vitals.status.as_deref()), (true, Some("it is up")));
+        drop(service);
+    });
+}
+
+/// Where it is to speak, as its own first line says.
+async fn told_where(container: &ContainerHandle) -> String {
+    let mut stdout = container.stdout();
+    let mut text = Vec::new();
+    while !text.ends_with(b"\n") {
+        match wait::soon("a line", stdout.recv()).await {
+            Some(orangery::Event::Chunk(chunk)) => text.extend_from_slice(&chunk.data),
+            other => panic!("{other:?} after {text:?}"),
+        }
+    }
+    String::from_utf8(text).unwrap().trim().trim_start_matches('@').to_owned()
+}
+
+async fn refusal(supervisor: &Supervisor) -> NotifyRefusal {
+    let mut events = supervisor.events(Since::Oldest);
+    loop {
+        if let Some(Item::Event(event)) = wait::soon("a refusal", events.recv()).await
+            && let Kind::NotifyRefused { why } = event.kind
+        {
+            return why;
+        }
+    }
+}
+
+fn in_the_hosts_network_nobody_else_is_heard(scene: &Scene) {
+    use std::os::linux::net::SocketAddrExt as _;
+    play(scene, async |supervisor| {
+        let sandbox = with_programs(scene).network(Network::Host).build().unwrap();
+        let script = "echo $NOTIFY_SOCKET; read go; exec /programs/probe notify-and-wait READY=1";
+        let command = supervisor.command("sh").args(["-c", script]).sandbox(&sandbox).stdin(orangery::Stdin::Piped);
+        let container = command.ready_when(patient(Probe::notify())).spawn().await.unwrap();
+        let name = told_where(&container).await;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        stranger.send_to_addr(b"READY=1", &address).unwrap();
+        assert_eq!(refusal(supervisor).await, NotifyRefusal::Stranger);
+        assert!(!container.inspect().vitals.ready);
+        let mut stdin = container.stdin().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"go\n").await.unwrap();
+        wait::soon("ready", container.ready()).await.unwrap();
+        container.kill().unwrap();
+        wait::soon("its end", container.wait()).await.unwrap();
+        assert!(stranger.send_to_addr(b"READY=1", &address).is_err(), "nothing is left of the name");
+    });
+}
+
+fn a_line_on_its_descriptor_is_a_sign(scene: &Scene) {
+    play(scene, async |supervisor| {
+        let script = "echo \"$NOTIFY_FD\"; eval \"echo up >&$NOTIFY_FD\"; exec sleep 1000";
+        let command = supervisor.command("sh").args(["-c", script]).ready_when(patient(Probe::descriptor()));
+        let container = command.spawn().await.unwrap();
+        wait::soon("ready", container.ready()).await.unwrap();
+        assert_eq!(told_where(&container).await, "3");
+    });
+}
+
+fn a_watchdog_aborts_what_is_silent(scene: &Scene) {
+    play(scene, async |supervisor| {
+        let watchdog = Watchdog::new(50 * MS).ended_by(6, LONG);
+        let container = supervisor.command("sleep").arg("1000").watchdog(watchdog).spawn().await.unwrap();
+        let report = wait::soon("its end", container.wait()).await.unwrap();
+        assert_eq!(report.cause, Cause::Watchdog);
+        assert!(matches!(report.exit, ExitStatus::Signal { signal: 6, .. }), "{report:?}");
     });
 }

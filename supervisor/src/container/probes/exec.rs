@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use orangery_io_stream::{Captured, Subscriber};
 use orangery_runtime::spec::Stdio;
-use orangery_runtime::{ErrorKind, ExitStatus, ProcessSpec};
+use orangery_runtime::{Container, ErrorKind, Exit, ExitStatus, ProcessSpec};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::attempt::no_answer;
+use super::attempt::{Miss, no_answer};
 use crate::admission::{Beside, Cost};
 use crate::container::life::later;
 use crate::container::msg::{Exec, Executed};
@@ -23,61 +25,82 @@ const WORDS: usize = 256;
 const DYING: Duration = Duration::from_secs(2);
 
 /// # Errors
-/// Why it was no success, in words.
+/// Why it was no success.
 pub(super) async fn run(
     container: &Arc<ContainerSlot>,
-    main: &ProcessSpec,
+    further: &ProcessSpec,
     command: &[String],
     time: Duration,
-) -> Result<(), String> {
-    let lost = || "nobody has run the command".to_owned();
-    let Some((actor, inside)) = container.actor.get().zip(container.container.get()) else { return Err(lost()) };
-    let (reply, answer) = oneshot::channel();
-    let terms = Terms { wall: Some(Wall { limit: time, ladder: StopLadder::new() }), ..Terms::default() };
-    let spec = process(main, command);
-    let cost = Cost::of_process(&spec, container.ring_bytes, Beside { captured: true, logged: false });
-    let permit = container.door.get().ok_or_else(lost)?.enter(cost).map_err(|error| error.to_string())?;
-    actor.do_send(Exec { spec, terms, capture: true, log: None, permit, reply });
-    let Executed { slot, captures, .. } = answer.await.map_err(|_| lost())?.map_err(|error| error.to_string())?;
-    let (slot, (stdout, stderr)) = slot.take().zip(captures).ok_or_else(lost)?;
+) -> Result<(), Miss> {
+    let lost = || Miss::Unasked("nobody has run the command".into());
+    let started = timeout(time + DYING, start(container, further, command, time)).await;
+    let Executed { slot, captures, .. } = started.map_err(|_| Miss::Failed(no_answer(time)))??;
+    let (slot, captures) = slot.take().zip(captures).ok_or_else(lost)?;
+    let inside = container.container.get().ok_or_else(lost)?;
     // Nobody answers what its filter asks.
     drop(slot.take_listener());
+    let Ok((exit, stdout, stderr)) = timeout(time + DYING, see_through(&**inside, &slot, captures)).await else {
+        return Err(Miss::Failed(format!("{}, and it cannot be killed", no_answer(time))));
+    };
+    let why = match exit.ok_or_else(lost)?.status {
+        ExitStatus::Code(0) => return Ok(()),
+        _ if ran_out(&slot) => no_answer(time),
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal { signal, .. } => format!("killed by signal {signal}"),
+        _ => return Err(lost()),
+    };
+    let words = [stderr.to_vec(), stdout.to_vec()].map(|words| String::from_utf8_lossy(&words).trim().to_owned());
+    let last = words.into_iter().find(|words| !words.is_empty());
+    Err(Miss::Failed(last.map_or_else(|| why.clone(), |words| format!("{why}: {words}"))))
+}
+
+async fn start(
+    container: &ContainerSlot,
+    further: &ProcessSpec,
+    command: &[String],
+    limit: Duration,
+) -> Result<Executed, Miss> {
+    let lost = || Miss::Unasked("nobody has run the command".into());
+    let mut spec = further.clone();
+    spec.argv = command.iter().map(Into::into).collect();
+    let cost = Cost::of_process(&spec, container.ring_bytes, Beside { captured: true, ..Beside::default() });
+    // Our own lack of room says nothing of the container.
+    let admitted = container.door.get().ok_or_else(lost)?.enter(cost);
+    let permit = admitted.map_err(|error| Miss::Unasked(error.to_string()))?;
+    let (reply, answer) = oneshot::channel();
+    let terms = Terms { wall: Some(Wall { limit, ladder: StopLadder::new() }), ..Terms::default() };
+    let exec = Exec { spec, terms, capture: true, log: None, permit, reply };
+    container.actor.get().ok_or_else(lost)?.do_send(exec);
+    answer.await.map_err(|_| lost())?.map_err(|error| Miss::Failed(error.to_string()))
+}
+
+/// Its end and its words. What it has left behind is killed: it would hold its output, and pile up.
+async fn see_through(
+    inside: &dyn Container,
+    slot: &Slot,
+    (stdout, stderr): (Subscriber, Subscriber),
+) -> (Option<Exit>, Captured, Captured) {
     let ended = async {
         let exit = later(slot.exit.subscribe()).await;
-        // What it has left behind would hold its output, and pile up.
         match inside.kill_session(slot.born.get().map_or(0, |born| born.pid)).await {
             Err(error) if error.kind() != ErrorKind::State => {
                 tracing::warn!(%error, "what a probe has started is left");
             }
             _ => {}
         }
-        exit
+        exit.ok()
     };
-    let all = futures_util::future::join3(ended, stdout.collect(WORDS), stderr.collect(WORDS));
-    let Ok((exit, stdout, stderr)) = tokio::time::timeout(time + DYING, all).await else {
-        return Err(format!("{}, and it cannot be killed", no_answer(time)));
-    };
-    let why = match exit.map_err(|error| error.to_string())?.status {
-        ExitStatus::Code(0) => return Ok(()),
-        _ if ran_out(&slot) => no_answer(time),
-        ExitStatus::Code(code) => format!("exit code {code}"),
-        ExitStatus::Signal { signal, .. } => format!("killed by signal {signal}"),
-        _ => "nobody knows how it ended".into(),
-    };
-    let words = [stderr.to_vec(), stdout.to_vec()].map(|words| String::from_utf8_lossy(&words).trim().to_owned());
-    let last = words.into_iter().find(|words| !words.is_empty());
-    Err(last.map_or_else(|| why.clone(), |words| format!("{why}: {words}")))
+    futures_util::future::join3(ended, stdout.collect(WORDS), stderr.collect(WORDS)).await
 }
 
 fn ran_out(slot: &Slot) -> bool {
     slot.intent().is_some_and(|intent| intent.cause == Cause::Limit(LimitKind::Wall))
 }
 
-/// As the main process runs, but for its streams and whatever else it has for itself.
-fn process(main: &ProcessSpec, command: &[String]) -> ProcessSpec {
-    let mut process = main.clone();
-    process.argv = command.iter().map(Into::into).collect();
-    (process.stdin, process.stdout, process.stderr) = (Stdio::Null, Stdio::Piped, Stdio::Piped);
-    (process.tty, process.preserved) = (None, Vec::new());
-    process
+/// As the main process runs, but for its command, its streams and whatever else it has for itself.
+pub(super) fn like(main: &ProcessSpec) -> ProcessSpec {
+    let mut further = main.clone();
+    (further.stdin, further.stdout, further.stderr) = (Stdio::Null, Stdio::Piped, Stdio::Piped);
+    (further.tty, further.preserved) = (None, Vec::new());
+    further
 }

@@ -1,28 +1,36 @@
-//! Asks the probes of one container: from its start until it is ready, then about its health. Part of the container's
-//! straight line ([`life`](super::life)) and dropped with its main process, so that nothing is asked of a dead one and no
-//! late answer is heard. What is found is in the slot ([`vitals`](super::vitals)); what follows from it is a kill with its
-//! cause noted first, as a limit's.
+//! Asks the probes of one container: from its start until it is ready ([`ready`]), then about its health. Part of the
+//! container's straight line ([`life`](super::life)) and dropped with its main process, so that nothing is asked of a dead
+//! one and no late answer is heard. What is found is in the slot ([`vitals`](super::vitals)); what follows from it is a kill
+//! with its cause noted first, as a limit's.
 
 mod attempt;
 mod exec;
+mod http;
+mod notify;
+mod ready;
 mod tcp;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_io_stream::{Event, Overflow, SubscribeOptions, Subscriber};
-use orangery_runtime::ProcessSpec;
+use orangery_io_stream::{Overflow, SubscribeOptions, Subscriber};
 use orangery_runtime::spec::Stdio;
+use orangery_runtime::{Container, ProcessSpec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::slot::ContainerSlot;
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::probe::health::{Answer, Thresholds, Verdict};
-use crate::probe::line::Finder;
-use crate::probe::{Care, Health, HealthState, OnUnhealthy, Question, Readiness};
+use crate::probe::{Care, Health, HealthState, OnUnhealthy, Question};
 use crate::process::slot::{CAPTURE_BUDGET, Slot};
 use crate::report::Cause;
 use attempt::Asker;
+use notify::Channel;
+use ready::{Means, until_ready};
 
 /// SIGCONT.
 const CONT: i32 = 18;
@@ -31,21 +39,26 @@ const CONT: i32 = 18;
 pub(super) struct Prepared {
     care: Care,
     lines: Option<Subscriber>,
-    /// Commands run as it does.
-    main: ProcessSpec,
+    descriptor: Option<pipe::Receiver>,
+    channel: Option<Channel>,
+    /// Commands run as the main process does.
+    further: ProcessSpec,
 }
 
-/// Before anything runs.
+/// Before anything is made; `main` is told what it has to know.
 ///
 /// # Errors
-/// A line is looked for in output that does not pass here.
-pub(super) fn prepare(slot: &Slot, care: Care, main: &ProcessSpec) -> Result<Prepared, Error> {
-    let question = care.readiness.as_ref().map(|readiness| &readiness.probe.0);
-    let lines = match question {
-        Some(Question::Line(_)) => Some(lines(slot, main)?),
-        _ => None,
-    };
-    Ok(Prepared { care, lines, main: main.clone() })
+/// A line is looked for in output that does not pass here; no descriptor is left.
+pub(super) fn prepare(slot: &Slot, care: Care, main: &mut ProcessSpec) -> Result<Prepared, Error> {
+    let is_line = care.readiness.as_ref().is_some_and(|readiness| matches!(readiness.probe.0, Question::Line(_)));
+    let lines = is_line.then(|| lines(slot, main)).transpose()?;
+    let channel = care.is_notified().then(|| Channel::new(main));
+    if let Some(watchdog) = &care.watchdog {
+        notify::set(main, "WATCHDOG_USEC", watchdog.within.as_micros().to_string());
+    }
+    let further = exec::like(main);
+    let descriptor = care.asks(&Question::Descriptor).then(|| descriptor(main)).transpose()?;
+    Ok(Prepared { care, lines, descriptor, channel, further })
 }
 
 fn lines(slot: &Slot, main: &ProcessSpec) -> Result<Subscriber, Error> {
@@ -58,64 +71,63 @@ fn lines(slot: &Slot, main: &ProcessSpec) -> Result<Subscriber, Error> {
     Ok(slot.output.subscribe(SubscribeOptions { overflow, ..SubscribeOptions::default() }))
 }
 
-/// Ask until its end, which drops this.
-pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared) {
-    let Prepared { care, lines, main } = prepared;
-    let asker = Asker { container, main };
-    if let Some(readiness) = &care.readiness
-        && let Err(why) = until_ready(&asker, readiness, lines).await
-    {
-        container.know(|vitals| vitals.failure = Some(why));
-        return end(&container.main, Cause::NotReady, Care::gently()).await;
-    }
-    if let Some(health) = &care.health {
-        keep_asking(&asker, health).await;
+/// Our end; the other one is the next of its descriptors.
+fn descriptor(main: &mut ProcessSpec) -> Result<pipe::Receiver, Error> {
+    let failed = |error| {
+        let error = orangery_runtime::Error::system("cannot make a pipe", error);
+        Error::from(error.with_field("ready_when.probe"))
+    };
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    notify::set(main, "NOTIFY_FD", (3 + main.preserved.len()).to_string());
+    main.preserved.push(Arc::new(write));
+    pipe::Receiver::from_owned_fd(read)
+        .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))
+}
+
+impl Prepared {
+    /// Between the container's creation and its start.
+    ///
+    /// # Errors
+    /// It cannot be listened to what it says.
+    pub(super) async fn open(&mut self, container: &dyn Container) -> Result<(), Error> {
+        match &mut self.channel {
+            Some(channel) => channel.open(container).await,
+            None => Ok(()),
+        }
     }
 }
 
-/// Ready in time, or why not.
-async fn until_ready(asker: &Asker<'_>, readiness: &Readiness, lines: Option<Subscriber>) -> Result<(), String> {
-    let (container, began) = (asker.container, Instant::now());
-    let asked = async {
-        match &readiness.probe.0 {
-            Question::Delay(time) => container.sleep(*time).await,
-            Question::Line(text) => written(lines, text).await,
-            question => passed(asker, question, readiness).await,
+/// Ask until its end, which drops this.
+pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared, faults: &Faults) {
+    let Prepared { care, lines, descriptor, channel, further } = prepared;
+    let asker = Asker { container, further, faults };
+    let listen = async {
+        if let Some(channel) = &channel {
+            channel.listen(container, faults).await;
         }
     };
-    tokio::select! {
-        biased;
-        () = asked => {
-            container.became_ready(began.elapsed());
-            Ok(())
+    let beats = || channel.as_ref().map(|channel| channel.beats.subscribe());
+    let means = Means { lines, descriptor, beats: beats() };
+    let ask = async {
+        if let Some(readiness) = &care.readiness
+            && let Err(why) = until_ready(&asker, readiness, means).await
+        {
+            container.know(|vitals| vitals.failure = Some(why));
+            return end(&container.main, Cause::NotReady, Care::gently()).await;
         }
-        () = container.sleep(readiness.timeout) => Err(match (&readiness.probe.0, container.vitals().failure) {
-            (Question::Line(text), _) => format!("it has not written {text:?}"),
-            (_, Some(why)) => why,
-            (_, None) => "there was no answer".into(),
-        }),
-    }
-}
-
-/// Ready when the text was written; never when it was not and nothing more can come.
-async fn written(lines: Option<Subscriber>, text: &str) {
-    let Some(mut lines) = lines else { return std::future::pending().await };
-    let mut finders = [Finder::new(text), Finder::new(text)];
-    while let Some(event) = lines.recv().await {
-        match event {
-            Event::Chunk(chunk) if finders[chunk.source as usize].find(&chunk.data) => return,
-            Event::Gap(_) => finders.iter_mut().for_each(Finder::gap),
-            _ => {}
-        }
-    }
-    std::future::pending().await
-}
-
-/// Ready with the first success.
-async fn passed(asker: &Asker<'_>, question: &Question, readiness: &Readiness) {
-    while asker.ask(question, readiness.attempt).await != Answer::Passed {
-        asker.container.sleep(readiness.interval).await;
-    }
+        let health = async {
+            if let Some(health) = &care.health {
+                keep_asking(&asker, health).await;
+            }
+        };
+        let watchdog = async {
+            if let Some((watchdog, beats)) = care.watchdog.as_ref().zip(beats()) {
+                watchdog::watch(container, watchdog, beats).await;
+            }
+        };
+        tokio::join!(health, watchdog);
+    };
+    tokio::join!(listen, ask);
 }
 
 /// Ask about its health until that has an end.
@@ -126,6 +138,7 @@ async fn keep_asking(asker: &Asker<'_>, health: &Health) {
     loop {
         container.sleep(health.interval).await;
         let answer = match asker.ask(&health.probe.0, health.attempt).await {
+            Answer::Failed if container.vitals().stopping => Answer::Void,
             Answer::Failed if began.elapsed() < health.grace => Answer::FailedEarly,
             answer => answer,
         };
