@@ -17,7 +17,7 @@ use crate::subscriber::Subscriber;
 
 /// The payload of a [`Subscriber`] as a stream.
 ///
-/// It ends after [`EndReason::Eof`] and [`EndReason::Leaked`]. Errors:
+/// It ends with the last byte, whether the process has ended or not, as [`EndReason::Eof`] or [`EndReason::Leaked`]. Errors:
 /// [`StreamErrorKind::Gap`] for each gap, after which it goes on behind the gap;
 /// [`StreamErrorKind::Lagged`], [`StreamErrorKind::Abandoned`] or the kind of a failed read as the last
 /// item.
@@ -70,7 +70,7 @@ impl Stream for ByteStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let Some(event) = ready!(Pin::new(&mut self.subscriber).poll_next(cx)) else {
+            let Some(event) = ready!(self.subscriber.poll_bytes(cx)) else {
                 return Poll::Ready(None);
             };
             if let Some(item) = self.item(event) {

@@ -5,6 +5,7 @@
 use crate::chunk::{Chunk, PerSource, Source, Totals};
 use crate::cursor::Cursor;
 use crate::error::StreamErrorKind;
+use crate::fate::Fate;
 
 /// One event of a subscription.
 ///
@@ -159,12 +160,14 @@ pub struct End {
     pub stderr: Totals,
     /// Why it ended.
     pub reason: EndReason,
+    /// What became of the process that wrote it.
+    pub fate: Fate,
 }
 
 impl End {
     /// The end as the hub's counters tell it.
-    pub(crate) fn new(totals: PerSource<Totals>, reason: EndReason) -> Self {
-        Self { stdout: totals[Source::Stdout], stderr: totals[Source::Stderr], reason }
+    pub(crate) fn new(totals: PerSource<Totals>, reason: EndReason, fate: Fate) -> Self {
+        Self { stdout: totals[Source::Stdout], stderr: totals[Source::Stderr], reason, fate }
     }
 
     /// The counts of one source.
@@ -209,7 +212,7 @@ mod tests {
             bytes: if source == Source::Stdout { 3 } else { 5 },
             ..Totals::default()
         });
-        let end = End::new(totals, EndReason::Eof);
+        let end = End::new(totals, EndReason::Eof, Fate::Unknown);
         assert_eq!((end.stdout.bytes, end.stderr.bytes), (3, 5));
         assert_eq!(end.totals(Source::Stderr), end.stderr);
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::chunk::{Generation, Source, Totals};
 use crate::cursor::{Cursor, Gone, StreamId};
 use crate::event::{End, EndReason};
+use crate::fate::Fate;
 use crate::metrics::Metrics;
 use crate::options::{EndInfo, HubOptions, SubscribeOptions};
 use crate::overflow::{Bound, Overflow};
@@ -172,6 +173,9 @@ impl Hub {
         let slot = Slot::new(id, options.sources, Arc::clone(&self.core.shared), queue);
         let slot = Arc::new(slot);
         replay.behind.into_iter().for_each(|gap| slot.miss(gap, None));
+        if let Some(end) = state.bytes_end {
+            drop(slot.end_bytes(end));
+        }
         match state.end {
             // A new slot has no reader yet: nobody to wake.
             Some(end) => drop(slot.end(end)),
@@ -180,16 +184,30 @@ impl Hub {
         Subscriber::new(slot, Arc::downgrade(&self.core), opening)
     }
 
+    /// No more bytes come, as `info` says, whose fate is not looked at: what is published from now on is turned away, and who
+    /// reads plain bytes has the end. The last event comes with [`Hub::close`]. Only the first call counts; returns whether
+    /// it was this one, and the stream was open.
+    pub fn end_bytes(&self, info: EndInfo) -> bool {
+        let mut wakers = Wakers::new();
+        let ended = lock(&self.core.state).end_bytes(info.reason(), &self.core.shared.meters, &mut wakers);
+        wakers.wake();
+        if ended {
+            self.core.shared.space.notify_waiters();
+            self.core.closed.notify_waiters();
+        }
+        ended
+    }
+
     /// Ends the stream for everybody: each subscriber reads what it has queued, then the
     /// [`End`]. Only the first call counts; returns whether it was this one.
     pub fn close(&self, info: EndInfo) -> bool {
-        self.core.finish(info.reason())
+        self.core.finish(info.reason(), info.fate)
     }
 
     /// Ends the stream as the loss of the last handle would: [`EndReason::Abandoned`]. Returns whether
     /// it was still open.
     pub fn abandon(&self) -> bool {
-        self.core.finish(EndReason::Abandoned)
+        self.core.finish(EndReason::Abandoned, Fate::Unknown)
     }
 
     /// What was counted for `source` so far.
@@ -241,7 +259,7 @@ impl Hub {
         lock(&self.core.state).end
     }
 
-    /// Waits for the end of the stream. Subscribers may still have queued events then.
+    /// Waits for the end of the stream, which [`Hub::close`] makes. Subscribers may still have queued events then.
     ///
     /// # Cancel safety
     ///
@@ -257,9 +275,26 @@ impl Hub {
 
     /// Ready once it is closed.
     pub(crate) async fn closed(&self) {
-        // Made before the look: a close in between ends this wait.
-        let closed = self.core.closed.notified();
-        if self.end().is_none() {
+        self.until(|state| state.end.is_some()).await;
+    }
+
+    /// Ready once no more bytes are taken.
+    pub(crate) async fn bytes_ended(&self) {
+        self.until(State::takes_no_more).await;
+    }
+
+    /// Whether no more bytes are taken.
+    pub(crate) fn takes_no_more(&self) -> bool {
+        lock(&self.core.state).takes_no_more()
+    }
+
+    async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            // Made before the look: what happens in between ends this wait.
+            let closed = self.core.closed.notified();
+            if done(&lock(&self.core.state)) {
+                return;
+            }
             closed.await;
         }
     }
@@ -321,9 +356,9 @@ impl Core {
         attempt
     }
 
-    fn finish(&self, reason: EndReason) -> bool {
+    fn finish(&self, reason: EndReason, fate: Fate) -> bool {
         let mut wakers = Wakers::new();
-        let ended = lock(&self.state).finish(reason, &self.shared.meters, &mut wakers);
+        let ended = lock(&self.state).finish((reason, fate), &self.shared.meters, &mut wakers);
         wakers.wake();
         if ended {
             self.shared.space.notify_waiters();
@@ -335,7 +370,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.finish(EndReason::Abandoned);
+        self.finish(EndReason::Abandoned, Fate::Unknown);
     }
 }
 

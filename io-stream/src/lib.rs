@@ -90,6 +90,9 @@
 //! [`EndReason::Eof`] is said only when every writer is gone. A process that is gone while something it
 //! started still holds its pipe ends as [`EndReason::Leaked`] after a grace; a pump that dies ends as
 //! [`EndReason::Abandoned`]. A subscriber that comes after the end gets the history and the same end.
+//!
+//! The end of the bytes and the end of the process are two facts. [`Event::End`] carries both ([`End::fate`]) and so comes with the
+//! later one; who reads plain bytes ([`Subscriber::bytes`]) has the end with the last byte.
 
 // Elsewhere it is empty, and the build script of `orangery-runtime` says the one thing there is to say.
 #![cfg(target_os = "linux")]
@@ -102,6 +105,7 @@ mod chunk;
 mod cursor;
 mod error;
 mod event;
+mod fate;
 mod from;
 mod hand_over;
 mod hub;
@@ -133,6 +137,7 @@ pub use chunk::{Chunk, Generation, Source, Sources, Totals};
 pub use cursor::{Cursor, CursorError, Gone, GoneReason, StreamId};
 pub use error::{StreamError, StreamErrorKind};
 pub use event::{End, EndReason, Event, Gap, GapCause};
+pub use fate::Fate;
 pub use from::From;
 pub use hand_over::{HandOver, HandOverEnd};
 pub use hub::Hub;
@@ -144,7 +149,7 @@ pub use overflow::{Fallback, Overflow};
 pub use pipe::{PipeReader, PipeWriter};
 pub use pipe_size::{DEFAULT_PIPE_SIZE, PipeBudget, PipeRefusal, PipeSize, pipe_size, set_pipe_size};
 pub use pty::{Pty, PtySize};
-pub use pump::{PumpEnd, pump, pump_pair};
+pub use pump::{PumpEnd, pump, pump_pair, pump_process};
 pub use rate::RateLimit;
 pub use sealed::{seal, unseal};
 pub use stdin::StdinWriter;

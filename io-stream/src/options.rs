@@ -6,6 +6,7 @@ use crate::chunk::{Generation, Sources};
 use crate::cursor::StreamId;
 use crate::error::StreamErrorKind;
 use crate::event::EndReason;
+use crate::fate::Fate;
 use crate::from::From;
 use crate::overflow::Overflow;
 use crate::rate::RateLimit;
@@ -83,6 +84,8 @@ pub struct EndInfo {
     pub leaked_writers: bool,
     /// Reading failed; this outranks a leak.
     pub error: Option<StreamErrorKind>,
+    /// What became of the process that wrote it.
+    pub fate: Fate,
 }
 
 impl EndInfo {

@@ -4,6 +4,7 @@
 //! pipes, the exit it is told of, the grace, and readers that asked to be waited for.
 
 use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use crate::chunk::Source;
 use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
+use crate::fate::Fate;
 use crate::hub::Hub;
 use crate::intercept::{Interference, Passage};
 use crate::options::EndInfo;
@@ -42,7 +44,7 @@ pub enum PumpEnd {
 /// for a blocking subscriber) are lost; the hub stays open.
 pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
     let mut reader = reader;
-    run(&mut reader, source, &hub, hub.closed()).await
+    run(&mut reader, source, &hub, hub.bytes_ended()).await
 }
 
 /// Reads both streams of one incarnation into `hub` and closes it, once.
@@ -87,8 +89,8 @@ pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
 ///
 /// Dropped at any time (or after a panic) it leaves the hub ended as [`EndReason::Abandoned`].
 pub fn pump_pair(
-    mut stdout: Option<PipeReader>,
-    mut stderr: Option<PipeReader>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
     hub: Hub,
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
@@ -97,16 +99,62 @@ pub fn pump_pair(
     let guard = AbandonOnDrop(hub);
     async move {
         let hub = &guard.0;
-        let stopped = Stopped::default();
-        let pumps = async {
-            tokio::join!(
-                run_some(&mut stdout, Source::Stdout, hub, &stopped),
-                run_some(&mut stderr, Source::Stderr, hub, &stopped),
-            )
-        };
-        let (out, err) = until_grace(exit, grace, &stopped, hub.closed(), pumps).await;
-        close(hub, &out, &err)
+        let exit = std::pin::pin!(exit);
+        let (info, _) = drain_pair(stdout, stderr, hub, exit, grace).await;
+        close(hub, info)
     }
+}
+
+/// As [`pump_pair`], for a process: the hub is closed when both streams have ended *and* `exit` has said how it did, so that
+/// the last event carries it ([`End::fate`](crate::End::fate)). The streams wait for each other and for the exit as
+/// [`pump_pair`] says; the exit is waited for however long it takes. Meanwhile, from the last byte on, the hub takes no more
+/// ([`Hub::end_bytes`]) and the descriptors are closed: who reads plain bytes is done.
+///
+/// # Panics
+///
+/// As [`pump_pair`].
+///
+/// # Cancel safety
+///
+/// As [`pump_pair`].
+pub fn pump_process(
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    hub: Hub,
+    exit: impl Future<Output = Fate>,
+    grace: Option<Duration>,
+) -> impl Future<Output = EndReason> {
+    let guard = AbandonOnDrop(hub);
+    async move {
+        let hub = &guard.0;
+        let mut exit = std::pin::pin!(exit);
+        let (info, known) = drain_pair(stdout, stderr, hub, exit.as_mut(), grace).await;
+        hub.end_bytes(info);
+        let fate = match known {
+            Some(fate) => fate,
+            None => tokio::select! { fate = exit => fate, () = hub.closed() => Fate::Unknown },
+        };
+        close(hub, EndInfo { fate, ..info })
+    }
+}
+
+/// Both streams to their ends, and what the exit said if it came first.
+async fn drain_pair<E>(
+    mut stdout: Option<PipeReader>,
+    mut stderr: Option<PipeReader>,
+    hub: &Hub,
+    exit: Pin<&mut impl Future<Output = E>>,
+    grace: Option<Duration>,
+) -> (EndInfo, Option<E>) {
+    let stopped = Stopped::default();
+    let pumps = async {
+        tokio::join!(
+            run_some(&mut stdout, Source::Stdout, hub, &stopped),
+            run_some(&mut stderr, Source::Stderr, hub, &stopped),
+        )
+    };
+    let ((out, err), known) = until_grace(exit, grace, &stopped, hub.bytes_ended(), pumps).await;
+    (end_info(&out, &err), known)
 }
 
 /// Ends the hub as abandoned unless it was closed before.
@@ -119,23 +167,24 @@ impl Drop for AbandonOnDrop {
 }
 
 /// Runs the pumps of both sources to their ends; they are told to stop when `grace` has passed since the exit, or when
-/// what they pump into was closed.
-pub(crate) async fn until_grace<P: Future>(
-    exit: impl Future<Output = ()>,
+/// what they pump into was closed. Gives what the exit said, if it came before.
+pub(crate) async fn until_grace<P: Future, E>(
+    exit: Pin<&mut impl Future<Output = E>>,
     grace: Option<Duration>,
     stopped: &Stopped,
     closed: impl Future<Output = ()>,
     pumps: P,
-) -> P::Output {
+) -> (P::Output, Option<E>) {
     let mut pumps = std::pin::pin!(pumps);
+    let mut known = None;
     let grace_over = async {
-        exit.await;
+        known = Some(exit.await);
         match grace {
             Some(grace) => Box::pin(tokio::time::sleep(grace)).await,
             None => pending().await,
         }
     };
-    tokio::select! {
+    let ends = tokio::select! {
         biased;
         // Asked first: pumps that are never out of work would eat the task's budget before it.
         () = async { tokio::select! { () = grace_over => {} () = closed => {} } } => {
@@ -143,7 +192,8 @@ pub(crate) async fn until_grace<P: Future>(
             pumps.await
         }
         ends = &mut pumps => ends,
-    }
+    };
+    (ends, known)
 }
 
 /// How pumps hear that they are to stop.
@@ -193,9 +243,9 @@ async fn run(reader: &mut PipeReader, source: Source, hub: &Hub, stop: impl Futu
         // The read goes last: a leaked writer that never pauses must not outrun the stop.
         let read = tokio::select! {
             biased;
-            () = &mut stop => return match hub.end() {
-                Some(_) => PumpEnd::Closed,
-                None => Box::pin(drain(reader, source, hub)).await,
+            () = &mut stop => return match hub.takes_no_more() {
+                true => PumpEnd::Closed,
+                false => Box::pin(drain(reader, source, hub)).await,
             },
             read = reader.read() => read,
         };
@@ -275,8 +325,8 @@ fn failed(source: Source, error: StreamError) -> PumpEnd {
 }
 
 /// Closes the hub by what both pumps came to.
-fn close(hub: &Hub, out: &PumpEnd, err: &PumpEnd) -> EndReason {
-    hub.close(end_info(out, err));
+fn close(hub: &Hub, info: EndInfo) -> EndReason {
+    hub.close(info);
     tracing::debug!(
         stdout = hub.totals(Source::Stdout).bytes,
         stderr = hub.totals(Source::Stderr).bytes,
@@ -295,5 +345,6 @@ pub(crate) fn end_info(out: &PumpEnd, err: &PumpEnd) -> EndInfo {
             PumpEnd::Failed(error) => Some(error.kind()),
             PumpEnd::Eof | PumpEnd::Leaked | PumpEnd::Closed => None,
         }),
+        fate: Fate::Unknown,
     }
 }

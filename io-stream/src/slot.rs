@@ -50,6 +50,8 @@ pub(crate) struct Shared {
 struct Inbox {
     queue: Queue,
     delivered: u64,
+    /// What byte readers are told when the queue is empty, before there is a last event.
+    bytes_end: Option<End>,
     /// The last event, delivered when the queue is empty.
     last: Last,
     reader: Option<Waker>,
@@ -65,7 +67,12 @@ enum Last {
 
 impl Slot {
     pub(crate) fn new(id: u64, sources: Sources, shared: Arc<Shared>, queue: Queue) -> Self {
-        Self { id, sources, shared, inbox: Mutex::new(Inbox { queue, delivered: 0, last: Last::Open, reader: None }) }
+        Self {
+            id,
+            sources,
+            shared,
+            inbox: Mutex::new(Inbox { queue, delivered: 0, bytes_end: None, last: Last::Open, reader: None }),
+        }
     }
 
     /// How long a publisher of `len` bytes, which has `waited` so far, may still wait for room here;
@@ -110,20 +117,32 @@ impl Slot {
         }
     }
 
+    /// No more bytes come: what is the end to a reader of bytes.
+    pub(crate) fn end_bytes(&self, end: End) -> Option<Waker> {
+        let mut inbox = lock(&self.inbox);
+        inbox.queue.settle();
+        inbox.bytes_end = Some(end);
+        inbox.reader.take()
+    }
+
     /// Sets the last event.
     pub(crate) fn end(&self, end: End) -> Option<Waker> {
         let mut inbox = lock(&self.inbox);
         inbox.queue.settle();
-        inbox.last = Last::End(end);
+        // A reader of bytes may have had it.
+        if !matches!(inbox.last, Last::Delivered) {
+            inbox.last = Last::End(end);
+        }
         inbox.reader.take()
     }
 
-    /// The next event of the reader; keeps its waker if there is none yet.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+    /// The next event of the reader; keeps its waker if there is none yet. Who wants `bytes` alone is told the end as soon as
+    /// the last one has come.
+    pub(crate) fn poll(&self, cx: &Context<'_>, bytes: bool) -> Poll<Option<Event>> {
         let mut inbox = lock(&self.inbox);
         let mut lost = PerSource::default();
         let Some(item) = inbox.queue.pop(&mut lost) else {
-            return inbox.poll_last(cx);
+            return inbox.poll_last(cx, bytes);
         };
         let room_is_wanted = inbox.queue.blocks();
         if let Item::Chunk(chunk) = &item {
@@ -163,8 +182,9 @@ impl Slot {
 }
 
 impl Inbox {
-    fn poll_last(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
+    fn poll_last(&mut self, cx: &Context<'_>, bytes: bool) -> Poll<Option<Event>> {
         match std::mem::replace(&mut self.last, Last::Delivered) {
+            Last::Open if bytes && self.bytes_end.is_some() => Poll::Ready(self.bytes_end.map(Event::End)),
             Last::End(end) => Poll::Ready(Some(Event::End(end))),
             Last::Lagged { seq, cursor } => Poll::Ready(Some(Event::Lagged { seq, cursor })),
             Last::Delivered => Poll::Ready(None),

@@ -87,16 +87,25 @@ impl Subscriber {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
+    /// What [`Subscriber::recv`] gives, but that the end comes with the last byte.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_any(cx, true)
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_any(cx, false)
+    }
+
+    fn poll_any(&mut self, cx: &mut Context<'_>, bytes: bool) -> Poll<Option<Event>> {
         let slot = match &mut self.feed {
             Feed::Hub { slot, .. } => slot,
             Feed::Log(follow) => {
-                let event = std::task::ready!(follow.poll(cx));
+                let event = std::task::ready!(follow.poll(cx, bytes));
                 self.place = follow.place();
                 return Poll::Ready(event);
             }
         };
-        let event = std::task::ready!(slot.poll(cx));
+        let event = std::task::ready!(slot.poll(cx, bytes));
         match &event {
             Some(Event::Chunk(chunk)) => {
                 self.place = self.place.with(chunk.source, chunk.end());
@@ -131,7 +140,7 @@ impl Subscriber {
         }
     }
 
-    /// The payload alone, in order of reading. A gap is an error there, unless
+    /// The payload alone, in order of reading, to the last byte: it does not wait for the process. A gap is an error there, unless
     /// [`ByteStream::lossy`] is asked for.
     pub const fn bytes(self) -> ByteStream {
         ByteStream::new(self)
@@ -148,7 +157,7 @@ impl Subscriber {
         self.bytes().reader()
     }
 
-    /// Reads to the end and keeps at most `limit` bytes: the first half and the last half of them.
+    /// Reads to the last byte and keeps at most `limit` bytes: the first half and the last half of them.
     ///
     /// Gaps count as omitted, but for what is behind the output limit. Why the stream ended is not part of it: ask
     /// [`Hub::wait_closed`](crate::Hub::wait_closed), or feed a [`Capture`] with the events.
@@ -158,7 +167,7 @@ impl Subscriber {
     /// None: dropped before it is ready, what it had read is lost.
     pub async fn collect(mut self, limit: usize) -> Captured {
         let mut capture = Capture::new(limit);
-        while let Some(event) = self.recv().await {
+        while let Some(event) = std::future::poll_fn(|cx| self.poll_bytes(cx)).await {
             match event {
                 Event::Chunk(chunk) => capture.push(&chunk.data),
                 Event::Gap(gap) if gap.cause == GapCause::OutputLimit => capture.cut(gap.bytes()),

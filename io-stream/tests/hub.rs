@@ -98,7 +98,7 @@ async fn a_waiting_reader_is_woken() {
 async fn closing_twice_counts_once() {
     let hub = hub();
     let mut subscriber = hub.subscribe(SubscribeOptions::default());
-    let leaked = EndInfo { leaked_writers: true, error: None };
+    let leaked = EndInfo { leaked_writers: true, ..EndInfo::default() };
     assert!(hub.close(leaked));
     assert!(!hub.close(EndInfo::default()));
     assert!(!hub.publish(Source::Stdout, "late".into()).await);
@@ -110,7 +110,7 @@ async fn closing_twice_counts_once() {
 #[tokio::test]
 async fn an_error_outranks_a_leak() {
     let hub = hub();
-    hub.close(EndInfo { leaked_writers: true, error: Some(StreamErrorKind::Read) });
+    hub.close(EndInfo { leaked_writers: true, error: Some(StreamErrorKind::Read), ..EndInfo::default() });
     let mut late = hub.subscribe(SubscribeOptions::default());
     assert_eq!(reason(&mut late).await, EndReason::Error(StreamErrorKind::Read));
 }

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::File;
-use std::future::pending;
+use std::future::ready;
 use std::io::Write;
 use std::path::Path;
 
 use orangery_io_stream::log::{Log, LogEvent, LogOptions, LogReader, ReadOptions, Recording};
 use orangery_io_stream::{
-    EndReason, Event, From, GapCause, Interceptor, Interference, PipeReader, Pty, Source, SubscribeOptions,
+    EndReason, Event, Fate, From, GapCause, Interceptor, Interference, PipeReader, Pty, Source, SubscribeOptions,
 };
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
@@ -50,7 +50,7 @@ async fn every_byte_of_a_terminal_is_in_the_log_across_segments() {
     let live = recording.subscribe(SubscribeOptions::default());
     let printed = std::thread::spawn(move || workload.write_all("hello\n".repeat(5000).as_bytes()).unwrap());
     // Closing the last terminal is the end, not an error.
-    let reason = recording.pump(Some(pty.reader().unwrap()), None, pending(), None).await;
+    let reason = recording.pump(Some(pty.reader().unwrap()), None, ready(Fate::Unknown), None).await;
     printed.join().unwrap();
     let all = "hello\r\n".repeat(5000);
     assert_eq!((reason, recording.totals(Source::Stdout).bytes), (EndReason::Eof, all.len() as u64));
@@ -67,7 +67,7 @@ async fn one_that_is_hung_up_ends_with_what_it_had_printed() {
     pty.hang_up();
     recording.close();
     // The workload still has it.
-    assert_eq!(recording.pump(Some(reader), None, pending(), None).await, EndReason::Eof);
+    assert_eq!(recording.pump(Some(reader), None, ready(Fate::Unknown), None).await, EndReason::Eof);
     assert!(workload.write_all(b"after").is_err(), "nobody has the master any more");
     assert_eq!(kept(dir.path()), b"before");
 }
@@ -87,7 +87,7 @@ async fn what_the_log_does_not_take_is_counted_and_told() {
     let mut reader = recording.subscribe(SubscribeOptions::default());
     let (_pty, terminal) = printed(b"lost");
     let full = Interceptor::new(|_| Box::pin(async { Interference::Lose }));
-    recording.pump(Some(terminal.intercepted(full)), None, pending(), None).await;
+    recording.pump(Some(terminal.intercepted(full)), None, ready(Fate::Unknown), None).await;
     let Some(Event::Gap(gap)) = reader.recv().await else { panic!() };
     assert_eq!((gap.from, gap.to, gap.cause), (0, 4, GapCause::LogFull));
     let Some(Event::End(end)) = reader.recv().await else { panic!() };
@@ -99,7 +99,7 @@ async fn a_limit_cuts_it_to_the_byte() {
     let dir = tempfile::tempdir().unwrap();
     let recording = recording(dir.path(), 2).limited(5);
     let (_pty, terminal) = printed(b"12345678");
-    recording.pump(Some(terminal), None, pending(), None).await;
+    recording.pump(Some(terminal), None, ready(Fate::Unknown), None).await;
     let totals = recording.totals(Source::Stdout);
     assert_eq!((totals.bytes, totals.dropped, totals.over_limit), (8, 0, 3));
     assert_eq!(recording.subscribe(SubscribeOptions::default()).collect(100).await.to_vec(), b"12345");

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use orangery_io_stream::{
-    Chunk, Cursor, End, EndInfo, EndReason, Event, Fallback, From, Gap, GapCause, GoneReason, Hub, HubOptions,
-    Overflow, RateLimit, Source, Sources, SubscribeOptions, Subscriber,
+    Chunk, Cursor, End, EndInfo, EndReason, Event, Fallback, Fate, From, Gap, GapCause, GoneReason, Hub, HubOptions,
+    Overflow, RateLimit, Source, Sources, StreamErrorKind, SubscribeOptions, Subscriber,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,9 @@ enum Op {
     Leave(usize),
     /// Cut off, and resumed by the text of its cursor.
     Resume(usize),
+    /// From now on as plain bytes, as far as there are any.
+    Bytes(usize),
+    EndBytes,
     Close,
     LoseHandles,
 }
@@ -71,7 +74,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0..8_usize, 1..6_usize).prop_map(|(who, count)| Op::Read(who, count)),
         1 => (0..8_usize).prop_map(Op::Leave),
         4 => (0..8_usize).prop_map(Op::Resume),
-        1 => prop_oneof![3 => Just(Op::Close), 1 => Just(Op::LoseHandles)],
+        2 => (0..8_usize).prop_map(Op::Bytes),
+        1 => prop_oneof![3 => Just(Op::Close), 2 => Just(Op::EndBytes), 1 => Just(Op::LoseHandles)],
     ]
 }
 
@@ -172,7 +176,7 @@ impl Reader {
     }
 
     /// Reads one event if there is one, and checks it.
-    fn step(&mut self, history: &History, end: Option<EndReason>) -> bool {
+    fn step(&mut self, history: &History, end: Option<(EndReason, Fate)>) -> bool {
         let Some(event) = self.subscriber.recv().now_or_never() else {
             assert!(!self.over && end.is_none(), "nothing comes, not even the end");
             return false;
@@ -237,8 +241,8 @@ impl Reader {
         }
     }
 
-    fn end(&mut self, end: End, history: &History, reason: Option<EndReason>) {
-        assert_eq!(Some(end.reason), reason, "an invented end");
+    fn end(&mut self, end: End, history: &History, expected: Option<(EndReason, Fate)>) {
+        assert_eq!(Some((end.reason, end.fate)), expected, "an invented end");
         for source in Source::ALL {
             assert_eq!(end.totals(source).bytes, history.total(source));
             assert_eq!(end.totals(source).over_limit, history.over[source as usize]);
@@ -269,7 +273,9 @@ struct World {
     hub: Option<Hub>,
     history: History,
     readers: Vec<Reader>,
-    end: Option<EndReason>,
+    /// No more bytes come.
+    bytes_ended: bool,
+    end: Option<(EndReason, Fate)>,
     /// What readers that left had lost.
     left_dropped: u64,
 }
@@ -278,7 +284,8 @@ impl World {
     fn run(ring_bytes: usize, output_limit: Option<u64>, ops: Vec<Op>) {
         let hub = Hub::new(HubOptions { ring_bytes, output_limit, ..HubOptions::default() });
         let history = History::new(output_limit);
-        let mut world = Self { hub: Some(hub), history, readers: Vec::new(), end: None, left_dropped: 0 };
+        let mut world =
+            Self { hub: Some(hub), history, readers: Vec::new(), bytes_ended: false, end: None, left_dropped: 0 };
         ops.into_iter().for_each(|op| world.act(op));
         world.finish();
     }
@@ -298,10 +305,19 @@ impl World {
             Op::Leave(_) => {}
             Op::Resume(who) if who < self.readers.len() => self.resume(who),
             Op::Resume(_) => {}
+            Op::Bytes(who) if who < self.readers.len() => self.read_bytes(who),
+            Op::Bytes(_) => {}
+            Op::EndBytes => {
+                let Some(hub) = &self.hub else { return };
+                let taken = self.end.is_none() && !self.bytes_ended;
+                assert_eq!(hub.end_bytes(EndInfo { leaked_writers: true, ..EndInfo::default() }), taken);
+                self.bytes_ended = true;
+            }
             Op::Close => self.close(),
             Op::LoseHandles => {
                 self.hub = None;
-                self.end = self.end.or(Some(EndReason::Abandoned));
+                let reason = if self.bytes_ended { EndReason::Leaked } else { EndReason::Abandoned };
+                self.end = self.end.or(Some((reason, Fate::Unknown)));
             }
         }
     }
@@ -313,7 +329,7 @@ impl World {
         let taken = hub.publish(source, bytes_at(source, offset, len)).now_or_never();
         match taken {
             Some(taken) => {
-                assert_eq!(taken, self.end.is_none());
+                assert_eq!(taken, self.end.is_none() && !self.bytes_ended);
                 if taken {
                     self.history.publish(source, len);
                     assert_eq!(hub.is_over_limit(), self.history.over != [0; 2]);
@@ -332,6 +348,27 @@ impl World {
         let Some(hub) = &self.hub else { return };
         let subscriber = hub.subscribe(options);
         self.readers.push(Reader::new(subscriber, options, &self.history));
+    }
+
+    /// It has the end as soon as no more bytes come, and never before.
+    fn read_bytes(&mut self, who: usize) {
+        let Reader { subscriber, over, .. } = self.readers.remove(who);
+        self.left_dropped += subscriber.dropped();
+        let (mut bytes, mut lagged) = (subscriber.bytes(), false);
+        let no_more = self.bytes_ended || self.end.is_some();
+        let abandoned = self.end.is_some_and(|(reason, _)| reason == EndReason::Abandoned);
+        loop {
+            match bytes.next().now_or_never() {
+                None => return assert!(!no_more && !over && !lagged, "no end"),
+                Some(None) => return assert!(no_more || over || lagged, "an invented end"),
+                Some(Some(Ok(_))) => {}
+                Some(Some(Err(error))) => match error.kind() {
+                    StreamErrorKind::Gap => {}
+                    StreamErrorKind::Lagged => lagged = true,
+                    kind => assert!(kind == StreamErrorKind::Abandoned && abandoned),
+                },
+            }
+        }
     }
 
     fn resume(&mut self, who: usize) {
@@ -365,8 +402,9 @@ impl World {
 
     fn close(&mut self) {
         let Some(hub) = &self.hub else { return };
-        assert_eq!(hub.close(EndInfo::default()), self.end.is_none());
-        self.end = self.end.or(Some(EndReason::Eof));
+        let fate = Fate::Code(3);
+        assert_eq!(hub.close(EndInfo { fate, ..EndInfo::default() }), self.end.is_none());
+        self.end = self.end.or(Some((EndReason::Eof, fate)));
     }
 
     fn finish(mut self) {

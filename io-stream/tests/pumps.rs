@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use orangery_io_stream::{
-    DEFAULT_PIPE_SIZE, EndInfo, EndReason, Event, Hub, HubOptions, PipeBudget, PipeReader, PumpEnd, Source, Sources,
-    SubscribeOptions, pipe_size, pump, pump_pair,
+    DEFAULT_PIPE_SIZE, EndInfo, EndReason, Event, Fate, Hub, HubOptions, PipeBudget, PipeReader, PumpEnd, Source,
+    Sources, SubscribeOptions, pipe_size, pump, pump_pair, pump_process,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -198,4 +198,48 @@ async fn a_failed_read_is_the_reason_of_the_end() {
     let hub = Hub::new(HubOptions::default());
     let reason = pump_pair(Some(out), None, hub, pending(), None).await;
     assert!(matches!(reason, EndReason::Error(_)), "{reason:?}");
+}
+
+#[tokio::test]
+async fn the_end_carries_the_exit_and_bytes_do_not_wait_for_it() {
+    let hub = Hub::new(HubOptions::default());
+    let (out, mut file) = pipe();
+    let (exit, exited) = oneshot::channel();
+    let exited = async { exited.await.unwrap() };
+    let pump = tokio::spawn(pump_process(Some(out), None, hub.clone(), exited, Some(GRACE)));
+    let bytes = hub.subscribe(SubscribeOptions::default());
+    let mut events = hub.subscribe(SubscribeOptions::default());
+    file.write_all(b"all").unwrap();
+    drop(file);
+    assert_eq!(bytes.collect(100).await.to_vec(), b"all");
+    assert_eq!(hub.subscribe(SubscribeOptions::default()).collect(100).await.to_vec(), b"all");
+    assert!(matches!(events.recv().await, Some(Event::Chunk(_))));
+    assert!(events.recv().now_or_never().is_none() && hub.end().is_none() && !pump.is_finished());
+    assert!(!hub.publish(Source::Stdout, "more".into()).await);
+    exit.send(Fate::Code(3)).unwrap();
+    assert_eq!(pump.await.unwrap(), EndReason::Eof);
+    let Some(Event::End(end)) = events.recv().await else { panic!() };
+    assert_eq!((end.fate, end.stdout.bytes, end.reason), (Fate::Code(3), 3, EndReason::Eof));
+    assert_eq!(events.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_that_comes_first_is_in_the_end_too() {
+    let hub = Hub::new(HubOptions::default());
+    let (out, mut file) = pipe();
+    file.write_all(b"held").unwrap();
+    let killed = Fate::Signal { signal: 9, core_dumped: false };
+    let reason = pump_process(Some(out), None, hub.clone(), async { killed }, Some(GRACE)).await;
+    let end = hub.end().unwrap();
+    assert_eq!((reason, end.reason, end.fate), (EndReason::Leaked, EndReason::Leaked, killed));
+    // Somebody who knows better ends it at any time; a pump that goes leaves what it knew.
+    let hub = Hub::new(HubOptions::default());
+    let mut pump = Box::pin(pump_process(None, None, hub.clone(), pending(), None));
+    assert!((&mut pump).now_or_never().is_none());
+    drop(pump);
+    assert_eq!(hub.end().map(|end| (end.reason, end.fate)), Some((EndReason::Eof, Fate::Unknown)));
+    let hub = Hub::new(HubOptions::default());
+    let pump = pump_process(None, None, hub.clone(), pending(), None);
+    hub.close(EndInfo { fate: Fate::Code(1), ..EndInfo::default() });
+    assert_eq!((pump.await, hub.end().unwrap().fate), (EndReason::Eof, Fate::Code(1)));
 }

@@ -3,7 +3,7 @@
 
 mod workload;
 
-use std::future::pending;
+use std::future::ready;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use orangery_io_stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions, Recording};
 use orangery_io_stream::{
-    EndReason, Event, From, GapCause, GoneReason, Interceptor, Interference, RateLimit, Source, Sources,
+    EndReason, Event, Fate, From, GapCause, GoneReason, Interceptor, Interference, RateLimit, Source, Sources,
     StreamErrorKind, SubscribeOptions, Subscriber,
 };
 use workload::{MIB, pipe, writer};
@@ -31,7 +31,7 @@ async fn wrote(recording: &Recording, out: &[u8], err: &[u8]) {
     out_file.write_all(out).unwrap();
     err_file.write_all(err).unwrap();
     drop((out_file, err_file));
-    let reason = recording.pump(Some(out_end), Some(err_end), pending(), None).await;
+    let reason = recording.pump(Some(out_end), Some(err_end), ready(Fate::Unknown), None).await;
     assert_eq!(reason, EndReason::Eof);
 }
 
@@ -85,7 +85,7 @@ async fn readers_come_back_at_any_moment_of_a_flood() {
     });
     let stays = tokio::spawn(workload::check_all(recording.subscribe(SubscribeOptions::default()), total as u64));
     let workload = writer(file, total);
-    recording.pump(Some(out), None, pending(), None).await;
+    recording.pump(Some(out), None, ready(Fate::Unknown), None).await;
     let (at, end) = comes_back.await.unwrap();
     assert_eq!((at, end.stdout.bytes, end.stdout.dropped, end.reason), (total, total as u64, 0, EndReason::Eof));
     assert_eq!(stays.await.unwrap(), (total as u64, 0, EndReason::Eof));
@@ -163,7 +163,7 @@ async fn a_log_that_takes_nothing_loses_by_count_and_the_end_comes_last() {
     let full = Interceptor::new(|_| Box::pin(async { Interference::Lose }));
     file.write_all(b"lost").unwrap();
     drop(file);
-    recording.pump(Some(out.intercepted(full)), None, pending(), None).await;
+    recording.pump(Some(out.intercepted(full)), None, ready(Fate::Unknown), None).await;
     match reader.recv().await.unwrap() {
         Event::Gap(gap) => assert_eq!((gap.from, gap.to, gap.cause), (0, 4, GapCause::LogFull)),
         other => panic!("unexpected {other:?}"),
@@ -202,11 +202,11 @@ async fn a_pump_that_is_dropped_abandons_its_readers_and_lets_go_of_the_log() {
     let reader = recording.subscribe(SubscribeOptions::default());
     let (out, _file) = pipe();
     assert_eq!(Log::open(dir.path(), LogOptions::default()).unwrap_err().kind(), LogErrorKind::InUse);
-    drop(recording.pump(Some(out), None, pending(), None));
+    drop(recording.pump(Some(out), None, ready(Fate::Unknown), None));
     let mut reader = reader;
     assert!(matches!(reader.recv().await, Some(Event::End(end)) if end.reason == EndReason::Abandoned));
     // A second pump has nothing to do.
-    assert_eq!(recording.pump(None, None, pending(), None).await, EndReason::Abandoned);
+    assert_eq!(recording.pump(None, None, ready(Fate::Unknown), None).await, EndReason::Abandoned);
     Log::open(dir.path(), LogOptions::default()).unwrap();
 }
 
@@ -216,7 +216,7 @@ async fn a_leaked_writer_is_told() {
     let recording = recording(dir.path(), 1 << 20);
     let (out, mut file) = pipe();
     file.write_all(b"before").unwrap();
-    let reason = recording.pump(Some(out), None, async {}, Some(Duration::ZERO)).await;
+    let reason = recording.pump(Some(out), None, ready(Fate::Code(3)), Some(Duration::ZERO)).await;
     assert_eq!(reason, EndReason::Leaked);
     assert_eq!(text(recording.subscribe(SubscribeOptions::default())).await, "before");
     let mut read = LogReader::open(dir.path(), From::Now, ReadOptions::default()).unwrap();
@@ -287,4 +287,31 @@ async fn a_limit_is_of_each_process_and_what_is_behind_it_stays_known() {
     let third = recording(dir.path(), 4).limited(1);
     wrote(&third, b"12", b"").await;
     assert_eq!(told(dir.path()), ("one antwo1".into(), vec![behind, (16, 17, GapCause::OutputLimit)]));
+}
+
+#[tokio::test]
+async fn the_end_of_a_recording_carries_the_exit_and_bytes_do_not_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = recording(dir.path(), 1 << 20).limited(3);
+    let (out, mut file) = pipe();
+    let (exit, exited) = tokio::sync::oneshot::channel();
+    let again = recording.clone();
+    let pump = tokio::spawn(async move { again.pump(Some(out), None, async { exited.await.unwrap() }, None).await });
+    file.write_all(b"all and more").unwrap();
+    drop(file);
+    let mut events = recording.subscribe(SubscribeOptions::default());
+    assert_eq!(recording.subscribe(SubscribeOptions::default()).collect(100).await.to_vec(), b"all");
+    assert!(matches!(events.recv().await, Some(Event::Chunk(_))));
+    // What is behind the last byte is known with it.
+    assert!(matches!(events.recv().await, Some(Event::Gap(gap)) if gap.bytes() == 9));
+    assert!(events.recv().now_or_never().is_none() && !pump.is_finished());
+    assert_eq!(recording.subscribe(SubscribeOptions::default()).collect(100).await.to_vec(), b"all");
+    exit.send(Fate::Code(7)).unwrap();
+    assert_eq!(pump.await.unwrap(), EndReason::Eof);
+    let Some(Event::End(end)) = events.recv().await else { panic!() };
+    assert_eq!((end.fate, end.stdout.bytes), (Fate::Code(7), 12));
+    // And in the log.
+    let mut reader = LogReader::open(dir.path(), From::Now, ReadOptions::default()).unwrap();
+    let Some(LogEvent::End(end)) = reader.next().await.unwrap() else { panic!() };
+    assert_eq!(end.fate, Fate::Code(7));
 }

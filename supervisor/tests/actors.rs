@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
+use orangery::stream::{EndReason, Fate};
 use orangery::testing::FakeRuntime;
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, Measured, OutputAction, OutputLimit, Sandbox, State,
-    Supervisor,
+    Cause, ContainerHandle, ErrorKind, Event, ExitStatus, LimitKind, Measured, OutputAction, OutputLimit, Sandbox,
+    State, Supervisor,
 };
 
 /// Panics at sites of this name, this often.
@@ -526,5 +527,31 @@ async fn each_further_process_has_an_output_limit_of_its_own() {
     main.exit(0);
     let report = container.wait().await.unwrap();
     assert_eq!((report.cause.clone(), report.output_limit), (Cause::Own, None));
+    supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_last_event_of_the_output_carries_the_exit_and_bytes_end_before_it() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let container = supervisor.command("main").spawn().await.unwrap();
+    let mut main = fake.actor().await;
+    let mut output = container.output();
+    main.say(b"all");
+    // It runs on without its output.
+    main.hang_up();
+    assert_eq!(container.stdout().collect(100).await.to_vec(), b"all");
+    assert!(matches!(output.recv().await, Some(Event::Chunk(_))));
+    assert!(container.inspect().report.is_none());
+    main.exit(5);
+    let Some(Event::End(end)) = output.recv().await else { panic!() };
+    assert_eq!((end.fate, end.reason), (Fate::Code(5), EndReason::Eof));
+    assert_eq!(container.wait().await.unwrap().shell_code(), 5);
+    let killed = supervisor.command("main").spawn().await.unwrap();
+    let _main = fake.actor().await;
+    let mut output = killed.output();
+    killed.kill().unwrap();
+    let Some(Event::End(end)) = output.recv().await else { panic!() };
+    assert_eq!(end.fate, Fate::Signal { signal: 9, core_dumped: false });
     supervisor.shutdown().await;
 }

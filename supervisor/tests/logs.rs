@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::stream::log::{Log, LogErrorKind, LogEvent, LogOptions, LogReader, ReadOptions};
-use orangery::stream::{EndReason, From, GapCause, GoneReason};
+use orangery::stream::{EndReason, Fate, From, GapCause, GoneReason};
 use orangery::testing::FakeRuntime;
 use orangery::{
     Cause, Cursor, ErrorKind, Event, LimitKind, Measured, OutputAction, OutputLimit, Restart, Sandbox, Source,
@@ -57,7 +57,7 @@ async fn the_output_is_in_the_log_and_in_every_readers_hands() {
     let Some(Event::Chunk(second)) = live.recv().await else { panic!() };
     assert_eq!(&second.data[..], b"second");
     let Some(Event::End(end)) = live.recv().await else { panic!() };
-    assert_eq!((end.stdout.bytes, end.reason), (12, EndReason::Eof));
+    assert_eq!((end.stdout.bytes, end.reason, end.fate), (12, EndReason::Eof, Fate::Code(3)));
     assert_eq!(kept(&dir).await, ("first second".into(), true));
     // After the end, too, and by the files alone.
     assert_eq!(container.stdout().collect(100).await.to_vec(), b"first second");

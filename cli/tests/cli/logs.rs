@@ -70,6 +70,7 @@ fn formats() {
     assert_eq!((&of("stdout")["text"], &of("stderr")["base64"]), (&"text".into(), &"/w==".into()));
     let end = &events.last().unwrap()["end"];
     assert_eq!((&end["stdout"], &end["stderr"]), (&9.into(), &1.into()));
+    assert_eq!(end["exit"], serde_json::json!({"code": 0}));
 }
 
 fn followed() {

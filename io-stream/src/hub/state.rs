@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::chunk::{Chunk, Generation, PerSource, Source, Stamp, Totals};
 use crate::cursor::{Cursor, Extent, StreamId};
 use crate::event::{End, EndReason};
+use crate::fate::Fate;
 use crate::metrics::Meters;
 use crate::options::HubOptions;
 use crate::ring::Ring;
@@ -21,6 +22,8 @@ pub(super) struct State {
     /// In the order of their numbers.
     pub(super) slots: Vec<Place>,
     pub(super) next_id: u64,
+    /// What byte readers are told when no more bytes come.
+    pub(super) bytes_end: Option<End>,
     pub(super) end: Option<End>,
     /// Bytes that readers may still get.
     left: u64,
@@ -58,6 +61,7 @@ impl State {
             ring: Ring::new(options.ring_bytes),
             slots: Vec::new(),
             next_id: 0,
+            bytes_end: None,
             end: None,
             left: options.output_limit.unwrap_or(u64::MAX),
         }
@@ -87,7 +91,7 @@ impl State {
     }
 
     pub(super) fn attempt(&mut self, source: Source, data: &Bytes, waited: Duration, wakers: &mut Wakers) -> Attempt {
-        if self.end.is_some() {
+        if self.takes_no_more() {
             return Attempt::Closed;
         }
         if data.is_empty() {
@@ -161,20 +165,44 @@ impl State {
 
     /// Returns whether it was still open.
     pub(super) fn lose(&mut self, source: Source, bytes: u64, wakers: &mut Wakers) -> bool {
-        if self.end.is_none() {
+        let open = !self.takes_no_more();
+        if open {
             let gap = self.ring.skip(source, bytes);
             for Place { slot, .. } in self.slots.iter().filter(|place| place.slot.sources.contains(source)) {
                 slot.miss(gap, Some(wakers));
             }
         }
-        self.end.is_none()
+        open
     }
 
-    pub(super) fn finish(&mut self, reason: EndReason, meters: &Meters, wakers: &mut Wakers) -> bool {
+    /// Whether the last byte has come.
+    pub(super) const fn takes_no_more(&self) -> bool {
+        self.bytes_end.is_some() || self.end.is_some()
+    }
+
+    /// Returns whether bytes were still taken.
+    pub(super) fn end_bytes(&mut self, reason: EndReason, meters: &Meters, wakers: &mut Wakers) -> bool {
+        if self.takes_no_more() {
+            return false;
+        }
+        let end = End::new(PerSource::from_fn(|source| self.totals(source, meters)), reason, Fate::Unknown);
+        self.bytes_end = Some(end);
+        for Place { slot, .. } in &self.slots {
+            wakers.add(slot.end_bytes(end));
+        }
+        true
+    }
+
+    pub(super) fn finish(&mut self, (reason, fate): (EndReason, Fate), meters: &Meters, wakers: &mut Wakers) -> bool {
         if self.end.is_some() {
             return false;
         }
-        let end = End::new(PerSource::from_fn(|source| self.totals(source, meters)), reason);
+        // Who has seen the last byte knows how the bytes ended, if not what became of the process.
+        let reason = match (reason, self.bytes_end) {
+            (EndReason::Abandoned, Some(end)) => end.reason,
+            _ => reason,
+        };
+        let end = End::new(PerSource::from_fn(|source| self.totals(source, meters)), reason, fate);
         self.end = Some(end);
         for Place { slot, .. } in std::mem::take(&mut self.slots) {
             wakers.add(slot.end(end));

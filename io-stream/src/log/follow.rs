@@ -15,11 +15,12 @@ use super::error::LogError;
 use super::event::{LogChunk, LogEvent};
 use super::loss::Loss;
 use super::reader::LogReader;
-use super::recording::{Core, Ended, Heard};
+use super::recording::{Core, Ended, Heard, Phase};
 use crate::chunk::{Chunk, PerSource, Source, Sources, Totals};
 use crate::cursor::Cursor;
 use crate::error::StreamErrorKind;
 use crate::event::{End, EndReason, Event, Gap, GapCause};
+use crate::fate::Fate;
 use crate::metrics::SubscriberMetrics;
 use crate::options::SubscribeOptions;
 use crate::rate::Bucket;
@@ -81,7 +82,8 @@ impl Follow {
         self.meter.look(&self.core.newest())
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// The next event. Who wants `bytes` alone is told the end as soon as the last one has come.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes: bool) -> Poll<Option<Event>> {
         // A long history must not starve the task's neighbours.
         let progress = ready!(coop::poll_proceed(cx));
         loop {
@@ -93,8 +95,14 @@ impl Follow {
                 self.waiting = None;
             }
             // Before the look: what comes after it wakes the wait.
-            let over = self.heard.mark_seen();
-            let event = self.look().or_else(|| self.core.ended().filter(|_| over).map(|ended| self.end(&ended)));
+            let phase = self.heard.mark_seen();
+            let event = self.look().or_else(|| match phase {
+                Phase::Open => None,
+                Phase::Drained => {
+                    self.core.until().and_then(|at| self.rest(&at).or_else(|| bytes.then_some(Event::End(at.end))))
+                }
+                Phase::Over => self.core.ended().map(|at| self.rest(&at).unwrap_or(Event::End(at.end))),
+            });
             if let Some(event) = event {
                 progress.made_progress();
                 self.note(&event);
@@ -117,10 +125,10 @@ impl Follow {
                 None => return Some(self.failed()),
             };
             // Asked after the look: bytes that somebody else wrote can only be there when this has ended.
-            let until = self.core.ended().map(|ended| ended.until);
+            let until = self.core.until().map(|ended| ended.until);
             let event = match event {
                 LogEvent::Chunk(chunk) => self.chunk(chunk, until),
-                LogEvent::Gap(gap) => cut(gap, until).map(Event::Gap),
+                LogEvent::Gap(gap) => self.cut(gap, until).map(Event::Gap),
                 // The recording says so itself.
                 LogEvent::End(_) => None,
             };
@@ -128,6 +136,17 @@ impl Follow {
                 return event;
             }
         }
+    }
+
+    /// The part of a gap before `until`, and behind what was told before: at the last byte, of what is only in the log when the
+    /// process has ended.
+    fn cut(&self, gap: Gap, until: Option<Cursor>) -> Option<Gap> {
+        let from = match gap.cause {
+            GapCause::PositionForgotten => gap.from,
+            _ => gap.from.max(self.place.offset(gap.source)),
+        };
+        let to = until.map_or(gap.to, |until| gap.to.min(until.offset(gap.source)));
+        (from < to).then_some(Gap { from, to, ..gap })
     }
 
     fn chunk(&mut self, chunk: LogChunk, until: Option<Cursor>) -> Option<Event> {
@@ -151,19 +170,15 @@ impl Follow {
         Some(Event::Chunk(Chunk { stream, source, generation, offset, other_offset, seq, wall, mono, data }))
     }
 
-    /// Nothing is left of what was there when it had ended: what was read away last, then the end.
-    fn end(&self, ended: &Ended) -> Event {
+    /// Nothing is left of what was there when it had ended: what was read away last.
+    fn rest(&self, ended: &Ended) -> Option<Event> {
         let short = |source: &Source| {
             self.sources.contains(*source) && self.place.offset(*source) < ended.until.offset(*source)
         };
-        match Source::ALL.into_iter().find(short) {
-            Some(source) => {
-                let (from, to) = (self.place.offset(source), ended.until.offset(source));
-                let loss = if ended.end.totals(source).over_limit > 0 { Loss::OverLimit } else { Loss::Full };
-                Event::Gap(Gap { source, from, to, cause: loss.cause() })
-            }
-            None => Event::End(ended.end),
-        }
+        let source = Source::ALL.into_iter().find(short)?;
+        let (from, to) = (self.place.offset(source), ended.until.offset(source));
+        let loss = if ended.end.totals(source).over_limit > 0 { Loss::OverLimit } else { Loss::Full };
+        Some(Event::Gap(Gap { source, from, to, cause: loss.cause() }))
     }
 
     /// The log cannot be read any more: an end that says how much is missing.
@@ -177,7 +192,7 @@ impl Follow {
             },
             ..totals[source]
         });
-        Event::End(End::new(totals, EndReason::Error(StreamErrorKind::Read)))
+        Event::End(End::new(totals, EndReason::Error(StreamErrorKind::Read), Fate::Unknown))
     }
 
     fn note(&mut self, event: &Event) {
@@ -214,12 +229,6 @@ impl std::fmt::Debug for Follow {
 
 fn unreadable(error: &LogError) {
     tracing::warn!(%error, cause = ?error.io_error(), "a log cannot be read: its reader is told an end");
-}
-
-/// The part of a gap before `until`.
-fn cut(gap: Gap, until: Option<Cursor>) -> Option<Gap> {
-    let to = until.map_or(gap.to, |until| gap.to.min(until.offset(gap.source)));
-    (gap.from < to).then_some(Gap { to, ..gap })
 }
 
 /// Those who read a recording.

@@ -21,8 +21,8 @@ use super::writer::{Around, Taken, Writer};
 use super::{retain, state};
 use crate::chunk::{Generation, PerSource, Source, Stamp};
 use crate::cursor::{Cursor, StreamId};
-use crate::event::EndReason;
 use crate::from::From;
+use crate::options::EndInfo;
 use crate::pipe::Feed;
 use crate::sync::{Mutex, lock};
 
@@ -288,11 +288,11 @@ impl Log {
     }
 
     /// Writes down how both sources ended.
-    pub(super) fn finish(&self, reason: EndReason) {
+    pub(super) fn finish(&self, info: EndInfo) {
         let mut inner = lock(&self.core.inner);
         let mut files = Vec::new();
         for source in Source::ALL {
-            let slot = Slot { end: Some(reason), ..inner.slot(source) };
+            let slot = Slot { end: Some(info.reason()), fate: info.fate, ..inner.slot(source) };
             inner.slots[source] = slot;
             if let Err(error) = slot.write(&inner.state, source) {
                 tracing::warn!(%source, %error, "the end of a log could not be written down");

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -48,31 +49,33 @@ pub async fn log_pump_pair(
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
 ) -> EndReason {
-    pump_until(stdout, stderr, log, exit, grace, &Stopped::default()).await
+    let exit = std::pin::pin!(exit);
+    let (info, _) = drain_pair(stdout, stderr, &log, exit, grace, &Stopped::default()).await;
+    log.finish(info);
+    info.reason()
 }
 
-/// The same, until it is `closing` at the latest: what there is then is taken, and that was all.
-pub(super) async fn pump_until(
+/// Both streams to their ends, or until it is `closing` at the latest: what there is then is taken, and that was all. Gives
+/// what the exit said, if it came first.
+pub(super) async fn drain_pair<E>(
     stdout: Option<PipeReader>,
     stderr: Option<PipeReader>,
-    log: Log,
-    exit: impl Future<Output = ()>,
+    log: &Log,
+    exit: Pin<&mut impl Future<Output = E>>,
     grace: Option<Duration>,
     closing: &Stopped,
-) -> EndReason {
+) -> (EndInfo, Option<E>) {
     let stopped = Stopped::default();
     let pumps = async {
         tokio::join!(
-            run(stdout.as_ref(), Source::Stdout, &log, &stopped),
-            run(stderr.as_ref(), Source::Stderr, &log, &stopped),
+            run(stdout.as_ref(), Source::Stdout, log, &stopped),
+            run(stderr.as_ref(), Source::Stderr, log, &stopped),
         )
     };
-    let (out, err) = until_grace(exit, grace, &stopped, closing.told(), pumps).await;
+    let ((out, err), known) = until_grace(exit, grace, &stopped, closing.told(), pumps).await;
     let info = end_info(&out, &err);
     let leaked_writers = info.leaked_writers && !closing.is_told();
-    let reason = EndInfo { leaked_writers, ..info }.reason();
-    log.finish(reason);
-    reason
+    (EndInfo { leaked_writers, ..info }, known)
 }
 
 async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &Stopped) -> PumpEnd {

@@ -289,10 +289,10 @@ impl LogReader {
 
     /// No bytes are left: what was read away last, then the end, if the state says that it is one.
     fn end(&mut self, state: &State) -> Option<LogEvent> {
-        let mut reason = None;
+        let mut last = None;
         for track in &mut self.tracks {
             let slot = state.slots[track.source];
-            reason = Some(slot.end?);
+            last = Some((slot.end?, slot.fate));
             if track.offset < slot.taken {
                 let (source, from, to) = (track.source, track.offset, slot.taken);
                 track.offset = to;
@@ -305,7 +305,8 @@ impl LogReader {
             over_limit: self.over_limit[source],
             ..Totals::default()
         });
-        Some(LogEvent::End(End::new(totals, reason?)))
+        let (reason, fate) = last?;
+        Some(LogEvent::End(End::new(totals, reason, fate)))
     }
 }
 

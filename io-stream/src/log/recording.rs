@@ -15,14 +15,15 @@ use super::error::LogError;
 use super::follow::{Follow, Followers};
 use super::handle::Log;
 use super::options::ReadOptions;
-use super::pump::pump_until;
+use super::pump::drain_pair;
 use super::reader::LogReader;
 use crate::chunk::{PerSource, Source, Totals};
 use crate::cursor::{Cursor, Extent, Gone};
 use crate::event::{End, EndReason};
+use crate::fate::Fate;
 use crate::from::From;
 use crate::metrics::Metrics;
-use crate::options::SubscribeOptions;
+use crate::options::{EndInfo, SubscribeOptions};
 use crate::pipe::PipeReader;
 use crate::pump::Stopped;
 use crate::subscriber::Subscriber;
@@ -43,7 +44,7 @@ use crate::sync::{Mutex, lock};
 /// ```
 /// use std::io::Write;
 /// use orangery_io_stream::log::{Log, LogOptions, Recording};
-/// use orangery_io_stream::{PipeReader, SubscribeOptions};
+/// use orangery_io_stream::{Fate, PipeReader, SubscribeOptions};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +54,8 @@ use crate::sync::{Mutex, lock};
 /// let (ours, mut theirs) = std::io::pipe()?;
 /// theirs.write_all(b"kept")?;
 /// drop(theirs);
-/// recording.pump(Some(PipeReader::from_fd(ours.into())?), None, std::future::pending(), None).await;
+/// let exit = async { Fate::Code(0) }; // whoever knows how the process ends
+/// recording.pump(Some(PipeReader::from_fd(ours.into())?), None, exit, None).await;
 /// assert_eq!(reader.collect(1024).await.to_vec(), b"kept");
 /// # Ok(())
 /// # }
@@ -72,13 +74,24 @@ pub(super) struct Core {
     pumped: AtomicBool,
     /// Said when its pump is to let go of what it reads.
     closing: Stopped,
+    /// Where it ends, and as what to readers of bytes: from the last byte on.
+    drained: OnceLock<Ended>,
     /// How it has ended; known before the lock goes, so that bytes of the next process are told apart.
     ended: OnceLock<Ended>,
-    /// It has ended, and the next process may have the log.
-    over: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     pub(super) followers: Mutex<Followers>,
     /// Bytes that readers took.
     pub(super) delivered: AtomicU64,
+}
+
+/// How far a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// No more bytes come.
+    Drained,
+    /// It has ended, and the next process may have the log.
+    Over,
 }
 
 /// How a recording ended, and where.
@@ -97,8 +110,9 @@ impl Recording {
             log: Mutex::new(Some(log)),
             pumped: AtomicBool::new(false),
             closing: Stopped::default(),
+            drained: OnceLock::new(),
             ended: OnceLock::new(),
-            over: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Open),
             followers: Mutex::new(Followers::default()),
             delivered: AtomicU64::new(0),
         };
@@ -117,8 +131,9 @@ impl Recording {
         self
     }
 
-    /// Empties both pipes into the log, as [`log_pump_pair`](super::log_pump_pair) does, and lets go of the log at their end.
-    /// Once: a second call returns at once.
+    /// Empties both pipes into the log, as [`log_pump_pair`](super::log_pump_pair) does, waits for `exit` to say how the process
+    /// has ended, writes that down, and lets go of the log. Who reads plain bytes waits for the pipes alone, as with
+    /// [`pump_process`](crate::pump_process). Once: a second call returns at once.
     ///
     /// # Panics
     ///
@@ -132,7 +147,7 @@ impl Recording {
         &self,
         stdout: Option<PipeReader>,
         stderr: Option<PipeReader>,
-        exit: impl Future<Output = ()>,
+        exit: impl Future<Output = Fate>,
         grace: Option<Duration>,
     ) -> impl Future<Output = EndReason> {
         let log = match self.core.pumped.swap(true, Ordering::AcqRel) {
@@ -144,15 +159,24 @@ impl Recording {
         let core = Arc::clone(&self.core);
         async move {
             if let Some(log) = log {
-                let reason = pump_until(stdout, stderr, log, exit, grace, &core.closing).await;
-                core.finish(reason);
+                let mut exit = std::pin::pin!(exit);
+                let (info, known) = drain_pair(stdout, stderr, &log, exit.as_mut(), grace, &core.closing).await;
+                core.drained(info);
+                let fate = match known {
+                    Some(fate) => fate,
+                    None => exit.await,
+                };
+                let info = EndInfo { fate, ..info };
+                log.finish(info);
+                drop(log);
+                core.finish(info.reason(), fate);
             }
             drop(guard);
             core.reason()
         }
     }
 
-    /// Has its pump take what there is, let go of what it reads, and end: as [`EndReason::Eof`], unless reading failed. For a
+    /// Has its pump take what there is and let go of what it reads; it ends as [`EndReason::Eof`], unless reading failed. For a
     /// terminal that is hung up.
     pub fn close(&self) {
         self.core.closing.tell();
@@ -238,7 +262,7 @@ impl Recording {
     pub async fn exceeds(&self, bytes: u64) -> bool {
         let mut heard = self.core.heard();
         loop {
-            let over = heard.mark_seen();
+            let over = heard.mark_seen() >= Phase::Drained;
             let totals = self.core.totals();
             if totals[Source::Stdout].bytes + totals[Source::Stderr].bytes > bytes {
                 return true;
@@ -295,18 +319,38 @@ impl Core {
     /// Whoever waits for bytes, or for the end.
     pub(super) fn heard(&self) -> Heard {
         let news = lock(&self.log).as_ref().map(Log::news);
-        Heard { news, over: self.over.subscribe() }
+        Heard { news, phase: self.phase.subscribe() }
     }
 
-    fn finish(&self, reason: EndReason) {
+    /// No more bytes come.
+    fn drained(&self, info: EndInfo) {
+        if let Some(log) = &*lock(&self.log) {
+            let end = End::new(self.totals_of(log), info.reason(), Fate::Unknown);
+            let _ = self.drained.set(Ended { end, until: log.cursor() });
+        }
+        self.phase.send_replace(Phase::Drained);
+    }
+
+    fn finish(&self, reason: EndReason, fate: Fate) {
         let mut place = lock(&self.log);
         let Some(log) = &*place else { return };
-        let totals = self.totals_of(log);
-        let _ = self.ended.set(Ended { end: End::new(totals, reason), until: log.cursor() });
+        // Who has seen the last byte knows how the bytes ended, if not what became of the process.
+        let reason = match (reason, self.until()) {
+            (EndReason::Abandoned, Some(drained)) => drained.end.reason,
+            _ => reason,
+        };
+        let ended = Ended { end: End::new(self.totals_of(log), reason, fate), until: log.cursor() };
+        let _ = self.drained.set(ended);
+        let _ = self.ended.set(ended);
         let log = place.take();
         drop(place);
         drop(log);
-        self.over.send_replace(true);
+        self.phase.send_replace(Phase::Over);
+    }
+
+    /// Where it ends, from the last byte on.
+    pub(super) fn until(&self) -> Option<Ended> {
+        self.drained.get().copied()
     }
 
     /// How it has ended.
@@ -323,7 +367,7 @@ impl Core {
             return;
         }
         let log = lock(&self.log).clone();
-        self.finish(EndReason::Abandoned);
+        self.finish(EndReason::Abandoned, Fate::Unknown);
         if let Some(log) = log {
             log.remove_unused();
         }
@@ -341,7 +385,7 @@ struct AbandonOnDrop(Arc<Core>);
 
 impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
-        self.0.finish(EndReason::Abandoned);
+        self.0.finish(EndReason::Abandoned, Fate::Unknown);
     }
 }
 
@@ -350,21 +394,21 @@ impl Drop for AbandonOnDrop {
 pub(super) struct Heard {
     /// `None`: it had ended before.
     news: Option<watch::Receiver<()>>,
-    over: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Heard {
-    /// What comes from now on wakes the next wait. Whether it is over.
-    pub(super) fn mark_seen(&mut self) -> bool {
+    /// What comes from now on wakes the next wait. How far it is.
+    pub(super) fn mark_seen(&mut self) -> Phase {
         if let Some(news) = &mut self.news {
             news.borrow_and_update();
         }
-        *self.over.borrow_and_update()
+        *self.phase.borrow_and_update()
     }
 
     /// Returns when something was told since it was seen.
     pub(super) async fn changed(&mut self) {
-        let Self { news, over } = self;
+        let Self { news, phase } = self;
         let news = async {
             let told = match news {
                 Some(news) => news.changed().await.is_ok(),
@@ -377,7 +421,7 @@ impl Heard {
         };
         tokio::select! {
             () = news => {}
-            _ = over.changed() => {}
+            _ = phase.changed() => {}
         }
     }
 }

@@ -13,6 +13,7 @@ use super::segment::MAX_OFFSET;
 use crate::chunk::{Generation, PerSource, Source};
 use crate::cursor::{StreamId, check};
 use crate::event::EndReason;
+use crate::fate::Fate;
 
 /// Its name in the log's directory.
 pub(crate) const NAME: &str = "log.state";
@@ -30,6 +31,8 @@ pub(crate) struct Slot {
     pub(crate) loss: Loss,
     /// How it ended, once it has.
     pub(crate) end: Option<EndReason>,
+    /// And what became of the process.
+    pub(crate) fate: Fate,
 }
 
 /// A whole state file.
@@ -41,7 +44,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Magic, identity, generation, check; then for each source: offset, end, loss, two zero bytes, check.
+    /// Magic, identity, generation, check; then for each source: offset, end, loss, fate, check.
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(MAGIC);
@@ -114,6 +117,7 @@ impl Slot {
             Some(EndReason::Abandoned) => 4,
         };
         bytes[9] = self.loss.code();
+        bytes[10..12].copy_from_slice(&self.fate.encode());
         let sum = check(&bytes[..12]);
         bytes[12..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -134,7 +138,8 @@ impl Slot {
         };
         let taken = u64::from_le_bytes(std::array::from_fn(|at| bytes[at]));
         let loss = Loss::from_code(bytes[9])?;
-        (taken <= MAX_OFFSET).then_some(Self { taken, loss, end })
+        let fate = Fate::decode([bytes[10], bytes[11]])?;
+        (taken <= MAX_OFFSET).then_some(Self { taken, loss, end, fate })
     }
 }
 
@@ -149,6 +154,7 @@ mod tests {
             taken: 1000,
             loss: if source == Source::Stdout { Loss::OverLimit } else { Loss::Full },
             end: (source == Source::Stderr).then_some(EndReason::Leaked),
+            fate: Fate::Code(3),
         });
         State { stream: StreamId::from_bytes([9; 16]), generation: Generation(3), slots }
     }

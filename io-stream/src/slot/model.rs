@@ -9,6 +9,7 @@ use super::*;
 use crate::chunk::Source::Stdout;
 use crate::chunk::testing::chunk;
 use crate::event::EndReason;
+use crate::fate::Fate;
 use crate::overflow::{Bound, Overflow};
 use crate::queue::Rules;
 
@@ -18,7 +19,11 @@ fn slot(overflow: Overflow, queue_bytes: usize) -> Arc<Slot> {
 }
 
 fn end(slot: &Slot) {
-    wake(slot.end(End::new(PerSource::default(), EndReason::Eof)));
+    wake(slot.end(last()));
+}
+
+fn last() -> End {
+    End::new(PerSource::default(), EndReason::Eof, Fate::Unknown)
 }
 
 fn wake(waker: Option<Waker>) {
@@ -26,10 +31,10 @@ fn wake(waker: Option<Waker>) {
 }
 
 /// Reads to the end; what was received and missed, checked to be without a hole.
-async fn read(slot: &Slot) -> (u64, u64) {
+async fn read(slot: &Slot, bytes: bool) -> (u64, u64) {
     let (mut received, mut missed) = (0, 0);
     loop {
-        match std::future::poll_fn(|cx| slot.poll(cx)).await {
+        match std::future::poll_fn(|cx| slot.poll(cx, bytes)).await {
             Some(Event::Chunk(chunk)) => {
                 assert_eq!(chunk.offset, received + missed);
                 received += chunk.len();
@@ -57,9 +62,28 @@ fn a_reader_is_always_woken_and_nothing_is_lost_in_silence() {
                 end(&slot);
             })
         };
-        let (received, missed) = block_on(read(&slot));
+        let (received, missed) = block_on(read(&slot, false));
         publisher.join().unwrap();
         assert_eq!((received + missed, missed), (8, slot.metrics().dropped));
+    });
+}
+
+#[test]
+fn a_reader_of_bytes_has_the_end_with_the_last_byte_and_once() {
+    loom::model(|| {
+        let slot = slot(Overflow::DropOldest, 4);
+        let publisher = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                wake(slot.deliver(chunk(Stdout, 0, 0, 4)).waker);
+                wake(slot.end_bytes(last()));
+            })
+        };
+        // The last event never comes: the process lives on.
+        assert_eq!(block_on(read(&slot, true)), (4, 0));
+        publisher.join().unwrap();
+        end(&slot);
+        assert_eq!(block_on(std::future::poll_fn(|cx| slot.poll(cx, true))), None);
     });
 }
 
@@ -89,7 +113,7 @@ fn a_blocked_publisher_is_always_woken() {
                 end(&slot);
             })
         };
-        assert_eq!(block_on(read(&slot)), (8, 0));
+        assert_eq!(block_on(read(&slot, false)), (8, 0));
         publisher.join().unwrap();
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! One object for each event. A line: `stream`, `line`, `offset`, `end`, `time` (null if not known),
 //! `begins`, `ends`, and `text` or, where the bytes are no UTF-8, `base64`. A gap: `gap` with `stream`,
-//! `from`, `to`, `cause`. The end: `end` with the totals and the reason.
+//! `from`, `to`, `cause`. The end: `end` with the totals, the reason, and how the process has ended (`exit`).
 
 use super::line_stream::LineEvent;
 use super::lines::Line;
@@ -10,6 +10,7 @@ use super::{json, timestamp};
 use crate::base64;
 use crate::chunk::Source;
 use crate::event::{End, EndReason, Gap};
+use crate::fate::Fate;
 
 /// Appends `event` as one line.
 pub fn write_event(event: &LineEvent, out: &mut Vec<u8>) {
@@ -102,7 +103,21 @@ pub(super) fn push_end(end: &End, out: &mut Vec<u8>) {
     for source in Source::ALL {
         push_field(source.as_str(), end.totals(source).bytes, out);
     }
+    push_name("exit", out);
+    push_fate(end.fate, out);
     out.push(b'}');
+}
+
+/// As a report has it: `{"code":3}`, `{"signal":{"signal":9,"core_dumped":false}}`, and null where it is not known.
+fn push_fate(fate: Fate, out: &mut Vec<u8>) {
+    let text = match fate {
+        Fate::Unknown => "null".into(),
+        Fate::Code(code) => format!("{{\"code\":{code}}}"),
+        Fate::Signal { signal, core_dumped } => {
+            format!("{{\"signal\":{{\"signal\":{signal},\"core_dumped\":{core_dumped}}}}}")
+        }
+    };
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn push_name(name: &str, out: &mut Vec<u8>) {

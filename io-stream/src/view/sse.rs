@@ -183,6 +183,7 @@ mod tests {
     use crate::chunk::{Generation, Totals};
     use crate::cursor::StreamId;
     use crate::event::{End, EndReason, Gap, GapCause};
+    use crate::fate::Fate;
 
     fn start(stdout: u64, stderr: u64) -> Cursor {
         Cursor::new(StreamId::from_bytes([7; 16]), Generation(1), Source::Stdout, stdout, stderr)
@@ -203,7 +204,7 @@ mod tests {
     }
 
     fn end() -> Event {
-        Event::End(End::new(PerSource::from_fn(|_| Totals::default()), EndReason::Eof))
+        Event::End(End::new(PerSource::from_fn(|_| Totals::default()), EndReason::Eof, Fate::Unknown))
     }
 
     /// What a client has: the bytes of each source, and the id of the last event.

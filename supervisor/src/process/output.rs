@@ -77,7 +77,7 @@ impl Output {
     pub(crate) fn close(&self) {
         match self.log() {
             Some(log) => log.close(),
-            None => drop(self.hub.close(EndInfo::default())),
+            None => drop(self.hub.end_bytes(EndInfo::default())),
         }
     }
 

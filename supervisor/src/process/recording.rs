@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orangery_io_stream::log::{Log, LogError, LogErrorKind, LogOptions, Recording};
-use orangery_io_stream::{EndReason, PipeReader, pump_pair};
+use orangery_io_stream::{EndReason, Fate, PipeReader, pump_process};
 use orangery_runtime as runtime;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
@@ -55,7 +55,8 @@ fn refused(error: &LogError) -> Error {
     error.with_field("log").with_hint(hint).into()
 }
 
-/// Empty both pipes to their end, into the log of `slot` or into its hub. `grace`: how long after the exit. Dropped, it
+/// Empty both pipes to their end, into the log of `slot` or into its hub, and end those with the exit. `grace`: how long after
+/// the exit the pipes may stay open. Dropped, it
 /// abandons whoever reads.
 pub(crate) fn drained(
     slot: &Arc<Slot>,
@@ -66,14 +67,15 @@ pub(crate) fn drained(
 ) -> impl Future<Output = EndReason> + use<> {
     let mut exit = slot.exit.subscribe();
     let exited = async move {
-        let _ = exit.wait_for(Option::is_some).await;
+        let exit = exit.wait_for(Option::is_some).await;
+        exit.ok().and_then(|exit| exit.as_ref().map(|exit| fate(exit.status))).unwrap_or_default()
     };
     let pump = match slot.output.log().cloned() {
         Some(log) => Err(into_log(log, (stdout, stderr), exited, grace, faults, (shards, &slot.span))),
         // In a box: each future that it is moved into would have room for it twice, for as long as the process lives.
         None => {
             let (stdout, stderr) = (reader(faults, stdout), reader(faults, stderr));
-            Ok(Box::pin(pump_pair(stdout, stderr, slot.output.hub.clone(), exited, grace)))
+            Ok(Box::pin(pump_process(stdout, stderr, slot.output.hub.clone(), exited, grace)))
         }
     };
     async move {
@@ -84,11 +86,20 @@ pub(crate) fn drained(
     }
 }
 
+/// How it ended, as its readers are told.
+fn fate(status: runtime::ExitStatus) -> Fate {
+    match status {
+        runtime::ExitStatus::Code(code) => Fate::Code(code),
+        runtime::ExitStatus::Signal { signal, core_dumped } => Fate::Signal { signal, core_dumped },
+        _ => Fate::Unknown,
+    }
+}
+
 /// On the thread that writes logs, until it is done or nobody waits for it.
 fn into_log(
     log: Recording,
     (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
-    exited: impl Future<Output = ()> + Send + 'static,
+    exited: impl Future<Output = Fate> + Send + 'static,
     grace: Option<Duration>,
     faults: &Faults,
     (shards, span): (&Shards, &tracing::Span),
