@@ -22,6 +22,7 @@ pub(crate) fn into_log(command: Command, args: &LogArgs) -> Command {
     let options = LogOptions {
         segment_bytes: args.log_max_size,
         keep_segments: args.log_max_files,
+        compress: args.log_compress,
         sync: SyncPolicy::OnClose,
         ..LogOptions::default()
     };

@@ -463,3 +463,86 @@ async fn compressed_segments_read_as_before() {
     // A reader that had an old segment open goes on as well.
     assert!(!drain(&mut reader).0[0].is_empty());
 }
+
+/// A text that shrinks, and its log in segments of 10,000 bytes.
+#[cfg(feature = "zstd")]
+async fn fed_with_text(dir: &Path, options: LogOptions) -> (Fed, Vec<u8>) {
+    let mut fed = Fed::new(dir, LogOptions { segment_bytes: 10_000, ..options });
+    let mut all = Vec::new();
+    for at in 0..200_u32 {
+        let text = format!("line {at}, and some more of the same, the same, the same\n").repeat(10);
+        fed.write(Source::Stdout, text.as_bytes()).await;
+        all.extend_from_slice(text.as_bytes());
+    }
+    (fed, all)
+}
+
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn a_log_compresses_what_it_has_left_and_counts_what_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let keep_bytes = Some(20_000);
+    let (fed, all) = fed_with_text(dir.path(), LogOptions { compress: Some(0), keep_bytes, ..small(0) }).await;
+    let closed = all.len() as u64 / 10_000;
+    while fed.log.metrics().compressed_segments < closed {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fed.log.metrics().failed_compressions, 0);
+    let plain = names(dir.path()).iter().filter(|name| name.ends_with(".log")).count();
+    let packed = names(dir.path()).into_iter().filter(|name| name.ends_with(".zst"));
+    let sizes: Vec<_> = packed.map(|name| dir.path().join(name).metadata().unwrap().len()).collect();
+    assert!(plain == 1 && sizes.iter().sum::<u64>() <= 20_000, "{sizes:?}");
+    // As they are, two would have been kept.
+    assert!(sizes.len() > 2, "{sizes:?}");
+    let kept = stdout(dir.path(), From::Start);
+    assert!(kept == all[all.len() - kept.len()..] && kept.len() > 20_000);
+    drop(fed.end().await);
+    for compress in [Some(1000), Some(-1_000_000)] {
+        let refused = Log::open(dir.path(), LogOptions { compress, ..small(10) }).unwrap_err();
+        assert_eq!(refused.kind(), LogErrorKind::Option);
+    }
+}
+
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn a_compression_that_was_cut_off_leaves_one_good_copy() {
+    use orangery_io_stream::log::compress_closed;
+    let dir = tempfile::tempdir().unwrap();
+    let (fed, all) = fed_with_text(dir.path(), small(0)).await;
+    drop(fed.end().await);
+    let closed = names(dir.path()).iter().filter(|name| name.ends_with(".log")).count() - 1;
+    let plain = dir.path().join(names(dir.path()).into_iter().find(|name| name.ends_with(".log")).unwrap());
+    let bytes = std::fs::read(&plain).unwrap();
+    // While it was written; and when both were there.
+    let draft = plain.with_added_extension("zst.new");
+    std::fs::write(&draft, "half of it").unwrap();
+    assert!(stdout(dir.path(), From::Start) == all);
+    assert_eq!(compress_closed(dir.path(), 0).unwrap(), closed);
+    assert!(!draft.exists() && !plain.exists());
+    std::fs::write(&plain, &bytes).unwrap();
+    assert!(stdout(dir.path(), From::Start) == all);
+    assert_eq!(compress_closed(dir.path(), 0).unwrap(), 1);
+    assert!(stdout(dir.path(), From::Start) == all && !plain.exists());
+    // Removal takes both, so that nothing comes back.
+    std::fs::write(&plain, &bytes).unwrap();
+    let mut fed = Fed::on(Log::open(dir.path(), LogOptions { keep_segments: 2, ..small(10_000) }).unwrap());
+    fed.write(Source::Stdout, &[b'x'; 20_000]).await;
+    let left = names(dir.path()).into_iter().filter(|name| name.contains(".log")).count();
+    assert_eq!((left, plain.with_added_extension("zst").exists()), (2, false));
+}
+
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn who_compresses_at_the_same_time_compresses_each_once() {
+    use orangery_io_stream::log::compress_closed;
+    let dir = tempfile::tempdir().unwrap();
+    let (fed, all) = fed_with_text(dir.path(), small(0)).await;
+    drop(fed.end().await);
+    let closed = names(dir.path()).iter().filter(|name| name.ends_with(".log")).count() - 1;
+    let count: usize = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(|| compress_closed(dir.path(), 3).unwrap())).collect();
+        all.into_iter().map(|each| each.join().unwrap()).sum()
+    });
+    assert_eq!(count, closed);
+    assert!(stdout(dir.path(), From::Start) == all);
+}

@@ -23,20 +23,25 @@ const TOTAL: usize = 6 << 20;
 fn main() -> ExitCode {
     if let Some(child) = std::env::var_os(CHILD) {
         let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
-        if child == "disk" {
-            on_a_small_disk(&dir)
-        } else {
-            with_a_file_limit(&dir)
+        match child.to_str() {
+            Some("disk") => on_a_small_disk(&dir),
+            Some("begin") => begun_on_a_full_disk(&dir),
+            _ => with_a_file_limit(&dir),
         }
         return ExitCode::SUCCESS;
     }
     let skip = without_mounts();
     if let Some(why) = &skip {
-        eprintln!("skipped: a_full_disk_never_stops_the_workload: {why}");
+        for name in ["a_full_disk_never_stops_the_workload", "a_log_that_cannot_be_begun_is_refused_and_leaves_nothing"]
+        {
+            eprintln!("skipped: {name}: {why}");
+        }
     }
     let full = trial("a_full_disk_never_stops_the_workload", || child("disk")).with_ignored_flag(skip.is_some());
+    let begin = trial("a_log_that_cannot_be_begun_is_refused_and_leaves_nothing", || child("begin"));
+    let begin = begin.with_ignored_flag(skip.is_some());
     let limit = trial("a_limit_on_files_is_a_full_disk", || child("limit"));
-    libtest_mimic::run(&Arguments::from_args(), vec![full, limit]).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), vec![full, begin, limit]).exit_code()
 }
 
 fn trial(name: &str, run: fn()) -> Trial {
@@ -50,7 +55,7 @@ fn trial(name: &str, run: fn()) -> Trial {
 fn child(name: &str) {
     let dir = tempfile::tempdir().unwrap();
     let output = match name {
-        "disk" => shell(&unshare(), &format!(r#"{MOUNT} && exec "$@""#), name, dir.path()),
+        "disk" | "begin" => shell(&unshare(), &format!(r#"{MOUNT} && exec "$@""#), name, dir.path()),
         // Blocks of 512 bytes. The signal is ignored, as a service with such a limit must.
         _ => shell(&["sh"], r#"trap '' XFSZ; ulimit -f 100 && exec "$@""#, name, dir.path()),
     };
@@ -154,4 +159,36 @@ fn with_a_file_limit(dir: &Path) {
     let options = LogOptions { keep_segments: usize::MAX, retry: Duration::ZERO, ..LogOptions::default() };
     let (kept, gaps) = flood(&dir.join("log"), options, || {});
     assert!(!gaps.is_empty() && kept.len() > TOTAL / 10, "{} {gaps:?}", kept.len());
+}
+
+/// Nothing fits: no new log begins, and one that is there goes on, with a gap.
+fn begun_on_a_full_disk(dir: &Path) {
+    let old = dir.join("old");
+    drop(Log::create(&old, LogOptions::default()).unwrap());
+    let filler = std::fs::File::create(dir.join("filler")).unwrap();
+    let mut filler = std::io::BufWriter::with_capacity(4096, filler);
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    let before = names(dir);
+    let refused = Log::create(dir.join("new/log"), LogOptions::default()).unwrap_err();
+    assert_eq!(refused.io_error().and_then(std::io::Error::raw_os_error), Some(28), "{refused}");
+    let refused = Log::open_or_create(dir, LogOptions::default()).unwrap_err();
+    assert_eq!(refused.io_error().and_then(std::io::Error::raw_os_error), Some(28), "{refused}");
+    assert_eq!(names(dir), before);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let log = Log::open(&old, LogOptions::default()).unwrap();
+        let (ours, mut theirs) = std::io::pipe().unwrap();
+        theirs.write_all(b"lost").unwrap();
+        drop(theirs);
+        let reader = PipeReader::from_fd(ours.into()).unwrap();
+        log_pump_pair(Some(reader), None, log.clone(), pending(), None).await;
+        assert_eq!(log.metrics().discarded, 4);
+    });
+    assert_eq!(names(&old), ["log.state"]);
+}
+
+fn names(dir: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
 }

@@ -57,6 +57,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Beside the writer, at any moment.
+fn compress() -> impl Strategy<Value = Option<i32>> {
+    prop_oneof![1 => Just(None), 1 => Just(cfg!(feature = "zstd").then_some(1))]
+}
+
 /// The byte at `offset`; now and then a newline.
 fn byte_at(source: Source, offset: u64) -> u8 {
     (offset % 23) as u8 + if source == Source::Stdout { 0 } else { 100 }
@@ -257,6 +262,7 @@ proptest! {
         keep_segments in 1..6_usize,
         keep_bytes in prop::option::of(0..100_u64),
         // Of age zero each write begins a segment.
+        compress in compress(),
         segment_age in prop_oneof![2 => Just(None), 1 => Just(Some(Duration::ZERO))],
         ops in prop::collection::vec(op(), 0..60),
     ) {
@@ -265,7 +271,9 @@ proptest! {
             let parent = tempfile::tempdir().unwrap();
             let places = [parent.path().join("log"), parent.path().join("away")];
             let retry = Duration::ZERO;
-            let options = LogOptions { segment_bytes, segment_age, keep_segments, keep_bytes, retry, ..LogOptions::default() };
+            let options = LogOptions {
+                segment_bytes, segment_age, keep_segments, keep_bytes, retry, compress, ..LogOptions::default()
+            };
             let fed = Some(Fed::new(&places[0], options));
             let (total, lost) = ([0; 2], [Vec::new(), Vec::new()]);
             let mut world = World { places, options, fed, room: true, total, lost, readers: Vec::new() };

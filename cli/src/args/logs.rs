@@ -29,6 +29,9 @@ pub(crate) struct LogArgs {
     /// So many files of each stream are kept
     #[arg(long, value_name = "N", value_parser = positive, default_value = "5", requires = "log", allow_hyphen_values = true)]
     pub(crate) log_max_files: usize,
+    /// Compress the files that are full, at this level of zstd [without LEVEL: zstd's default]
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = level, requires = "log")]
+    pub(crate) log_compress: Option<i32>,
 }
 
 fn positive_size(text: &str) -> Result<u64, String> {
@@ -36,6 +39,12 @@ fn positive_size(text: &str) -> Result<u64, String> {
         0 => Err("a file of a log needs room".into()),
         size => Ok(size),
     }
+}
+
+/// As the program zstd has them, and 0 for its default.
+fn level(text: &str) -> Result<i32, String> {
+    let level = text.parse().ok().filter(|level| (-7..=22).contains(level));
+    level.ok_or_else(|| format!("{text:?} is no level of compression: write a whole number from -7 to 22"))
 }
 
 fn positive(text: &str) -> Result<usize, String> {

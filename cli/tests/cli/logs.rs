@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("one_log_is_kept_of_all_lives_and_followed_through_them", lives),
         always("an_output_limit_cuts_what_is_kept", limited),
         always("a_log_rotates_and_says_what_is_missing", rotated),
+        always("a_log_that_is_compressed_reads_as_before", compressed),
         always("a_log_that_is_not_there_is_our_failure", missing),
         always("wrong_input_about_logs_is_told_by_its_option", wrong),
         always("a_log_that_is_moved_away_ends_its_follower", moved),
@@ -104,6 +105,22 @@ fn rotated() {
     assert!(shown.ended(0).text().ends_with("line 2999\n"));
     assert!(shown.err.contains("bytes of stdout are missing from 0 on (removed)"), "{}", shown.err);
     assert!(logs(dir.path(), &["--tail", "1"]).err.is_empty());
+}
+
+fn compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--log-max-size", "4K", "--log-max-files", "100", "--log-compress"];
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done";
+    let shown = log(dir.path(), &options, script);
+    // Done when the command line is: what was left of it is done by the next one.
+    log(dir.path(), &options, "true").ended(0);
+    let files =
+        || std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(files().filter(|name| name.ends_with(".zst")).count() > 5, "{:?}", files().collect::<Vec<_>>());
+    assert_eq!(logs(dir.path(), &[]).ended(0).text(), shown.ended(0).text());
+    assert_eq!(logs(dir.path(), &["--tail", "2000"]).ended(0).text().lines().next(), Some("line 1000"));
+    let wrong = log(dir.path(), &["--log-compress=99"], "true");
+    assert!(wrong.code == Some(125) && wrong.err.contains("from -7 to 22"), "{wrong:?}");
 }
 
 fn missing() {

@@ -1,29 +1,32 @@
 //! Closed segments, compressed (feature `zstd`).
 //!
-//! Run by whoever has a thread for it, never by the pump. Offsets stay what they are: readers unpack on
+//! Run by whoever has a thread for it (`compressor.rs`, or who calls), never by the pump. Offsets stay what they are: readers unpack on
 //! the way.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use zstd::stream::{read::Decoder, write::Encoder};
 use zstd::zstd_safe;
 
 use super::error::LogError;
+use super::files;
 use super::segment::{self, Form, Segment};
 use crate::chunk::Source;
 
 const COMPRESS: &str = "compress segments in";
 
 /// Compresses every closed segment of the log in `dir` that is not yet, at zstd's `level` (0: its
-/// default). Gives how many.
+/// default). Gives how many. Beside [`LogOptions::compress`](super::LogOptions::compress), for logs that nobody writes.
 ///
 /// Blocks for as long as it takes: call it on a thread that may, as tokio's `spawn_blocking` is. A
 /// compressed segment appears whole before the plain one goes; interrupted, it leaves a file ending in
-/// `.new` that the next call writes over.
+/// `.new` that the next call writes over. One that somebody else is compressing is left to them.
 ///
 /// # Errors
 ///
@@ -31,40 +34,84 @@ const COMPRESS: &str = "compress segments in";
 pub fn compress_closed(dir: impl AsRef<Path>, level: i32) -> Result<usize, LogError> {
     let dir = dir.as_ref();
     let mut count = 0;
-    for source in Source::ALL {
-        let segments = segment::list(dir, source).map_err(LogError::io(COMPRESS, dir))?;
-        // The last one is being written.
-        for segment in segments.iter().rev().skip(1).filter(|segment| segment.form == Form::Plain) {
-            count += usize::from(compress(dir, segment, level).map_err(LogError::io(COMPRESS, dir))?);
-        }
+    for segment in uncompressed(dir).map_err(LogError::io(COMPRESS, dir))? {
+        let found = compress(dir, &segment, level).map_err(LogError::io(COMPRESS, dir))?;
+        count += usize::from(found == Found::Compressed);
     }
     Ok(count)
 }
 
-/// Compresses one segment; whether it was still there.
-fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<bool> {
+/// Closed segments that are not compressed, the oldest first.
+pub(crate) fn uncompressed(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for source in Source::ALL {
+        let mut segments = segment::list(dir, source)?;
+        // The last one is being written.
+        segments.pop();
+        found.extend(segments.into_iter().filter(|segment| segment.form == Form::Plain));
+    }
+    Ok(found)
+}
+
+/// What became of a segment that was to be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Compressed,
+    /// It was removed, or somebody else has compressed it.
+    Gone,
+    /// Somebody else is compressing it.
+    InWork,
+}
+
+/// Compresses one segment. Whoever does has its plain file locked: nobody else writes its draft.
+pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Found> {
     let packed = Segment { form: Form::Zstd, ..*plain };
-    let draft = packed.data(dir).with_added_extension("new");
-    let mut from = match File::open(plain.data(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+    let from = match files::read(&plain.data(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
         file => file?,
     };
-    let mut encoder = Encoder::new(File::create(&draft)?, level)?;
+    match flock(&from, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(Found::InWork),
+        locked => locked?,
+    }
+    // Who had it locked before may have done it: what is open is then no file of the log any more.
+    if from.metadata()?.nlink() == 0 {
+        return Ok(Found::Gone);
+    }
+    let draft = packed.draft(dir);
+    let done = pack(&from, &draft, level).and_then(|()| {
+        fs::rename(&draft, packed.data(dir))?;
+        // The compressed one is there for good before the plain one goes, whatever the machine does.
+        File::open(dir)?.sync_all()
+    });
+    match done {
+        // The segment was removed, and its draft with it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
+        Err(error) => {
+            let _ = files::remove(&draft);
+            return Err(error);
+        }
+        Ok(()) => {}
+    }
+    match fs::remove_file(plain.data(dir)) {
+        // It was removed meanwhile: it must not come back.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => segment::remove(dir, &packed).map(|()| Found::Gone),
+        other => other.map(|()| Found::Compressed),
+    }
+}
+
+fn pack(mut from: &File, draft: &Path, level: i32) -> io::Result<()> {
+    let mut encoder = Encoder::new(files::fresh(draft)?, level)?;
+    let found = from.metadata()?;
     // Readers learn the length from the frame.
-    encoder.set_pledged_src_size(Some(from.metadata()?.len()))?;
+    encoder.set_pledged_src_size(Some(found.len()))?;
     encoder.include_contentsize(true)?;
     encoder.include_checksum(true)?;
     io::copy(&mut from, &mut encoder)?;
-    let packed_file = encoder.finish()?;
+    let packed = encoder.finish()?;
     // As old as what it stands for: retention goes by that.
-    packed_file.set_modified(from.metadata()?.modified()?)?;
-    packed_file.sync_data()?;
-    fs::rename(&draft, packed.data(dir))?;
-    match fs::remove_file(plain.data(dir)) {
-        // It was removed meanwhile: it must not come back.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => segment::remove(dir, &packed).map(|()| false),
-        other => other.map(|()| true),
-    }
+    packed.set_modified(found.modified()?)?;
+    packed.sync_data()
 }
 
 /// A compressed segment as the bytes that it was.

@@ -21,9 +21,12 @@ pub enum LogErrorKind {
     /// Another writer has it open.
     #[error("another writer has it open")]
     InUse,
-    /// An option is out of its range; the operation names it.
-    #[error("out of range")]
+    /// An option is out of its range.
+    #[error("an option is out of its range")]
     Option,
+    /// An option asks for what this was built without: the feature `zstd`.
+    #[error("compression was asked for, and this was built without the feature zstd")]
+    Unsupported,
     /// The cursor cannot be resumed at, see [`LogError::gone`].
     #[error("the cursor cannot be resumed at")]
     Gone,

@@ -8,10 +8,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+#[cfg(feature = "zstd")]
+use super::compressor::Compressor;
 use super::error::{LogError, LogErrorKind};
 use super::options::{LogOptions, ReadOptions};
 use super::reader::LogReader;
@@ -59,6 +60,8 @@ struct Inner {
     left: u64,
     syncer: Syncer,
     removed: u64,
+    #[cfg(feature = "zstd")]
+    compressor: Compressor,
 }
 
 /// What can be measured of a log.
@@ -75,6 +78,19 @@ pub struct LogMetrics {
     pub syncs: u64,
     /// Times that this failed.
     pub failed_syncs: u64,
+    /// Segments that were compressed because of [`LogOptions::compress`].
+    pub compressed_segments: u64,
+    /// Times that this failed: the segment stays as it is, and is tried again with the next one.
+    pub failed_compressions: u64,
+}
+
+/// What came of the compression of closed segments.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Compressions {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    /// Segments that were removed afterwards, because they were too many bytes.
+    pub(super) removed: u64,
 }
 
 const CREATE: &str = "create a log in";
@@ -113,10 +129,16 @@ impl Log {
     /// As [`Log::create`] and [`Log::open`], but for [`LogErrorKind::Exists`] and [`LogErrorKind::Missing`].
     pub fn open_or_create(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
         let dir = dir.as_ref();
-        match Self::create(dir, options) {
-            Err(error) if error.kind() == LogErrorKind::Exists => Self::open(dir, options),
-            made => made,
+        let mut opened = Self::create(dir, options);
+        // One that is there may be removed before it is opened, and so on.
+        for _ in 0..8 {
+            opened = match opened {
+                Err(error) if error.kind() == LogErrorKind::Exists => Self::open(dir, options),
+                Err(error) if error.kind() == LogErrorKind::Missing => Self::create(dir, options),
+                done => return done,
+            };
         }
+        opened
     }
 
     /// Goes on with the log in `dir`, however its last writer ended. Identity and generation are those
@@ -129,7 +151,8 @@ impl Log {
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
         let dir = dir.as_ref();
         check_options(OPEN, dir, &options)?;
-        let file = state::open(dir).map_err(missing(OPEN, dir))?;
+        let file = state::open(dir).map_err(unusable(OPEN, dir))?;
+        // Read with the lock: the last writer has written its last.
         let state = State::read(&file).map_err(LogError::io(OPEN, dir))?;
         Self::start(dir, options, (file, state), None, OPEN)
     }
@@ -141,10 +164,6 @@ impl Log {
         made: Option<Vec<PathBuf>>,
         operation: &'static str,
     ) -> Result<Self, LogError> {
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            Errno::WOULDBLOCK => LogError::new(operation, dir, LogErrorKind::InUse),
-            errno => LogError::io(operation, dir)(errno),
-        })?;
         let mut inner = Inner {
             state: file,
             slots: state.slots,
@@ -154,6 +173,8 @@ impl Log {
             left: u64::MAX,
             syncer: Syncer::default(),
             removed: 0,
+            #[cfg(feature = "zstd")]
+            compressor: Compressor::default(),
         };
         for source in Source::ALL {
             // What was an end is none any more: more bytes may come.
@@ -164,6 +185,9 @@ impl Log {
             let seq = recovered.map_err(LogError::io(operation, dir))?;
             inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
         }
+        // What a writer before has left.
+        #[cfg(feature = "zstd")]
+        inner.compressor.look(dir, &options);
         let core = Core {
             dir: dir.to_owned(),
             options,
@@ -263,13 +287,19 @@ impl Log {
     pub fn metrics(&self) -> LogMetrics {
         let inner = lock(&self.core.inner);
         let (syncs, failed_syncs) = inner.syncer.counts();
+        #[cfg(feature = "zstd")]
+        let compressions = inner.compressor.counts();
+        #[cfg(not(feature = "zstd"))]
+        let compressions = Compressions::default();
         let sum = |of: &dyn Fn(&Writer) -> u64| Source::ALL.into_iter().map(|s| of(&inner.writers[s])).sum();
         LogMetrics {
             taken: sum(&Writer::next),
             discarded: sum(&|writer| writer.discarded),
-            removed_segments: inner.removed,
+            removed_segments: inner.removed + compressions.removed,
             syncs,
             failed_syncs,
+            compressed_segments: compressions.done,
+            failed_compressions: compressions.failed,
         }
     }
 
@@ -300,7 +330,7 @@ impl Log {
             files.extend(inner.writers[source].file().and_then(|(file, _)| file.try_clone().ok()));
         }
         // Opened anew: a copy of ours would share its lock, and hold it until it is synced.
-        files.extend(state::open(&self.core.dir));
+        files.extend(state::reopen(&self.core.dir));
         inner.syncer.closed(self.core.options.sync, files);
         drop(inner);
         self.core.news.send_replace(());
@@ -324,10 +354,7 @@ impl Inner {
             self.note_discarded(source);
         }
         if !closed.is_empty() || (!before && self.writers[source].file().is_some()) {
-            match retain::apply(&core.dir, &core.options) {
-                Ok(removed) => self.removed += removed,
-                Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
-            }
+            self.retain(core);
         }
         self.syncer.closed(core.options.sync, closed);
         if matches!(taken, Taken::Logged(_)) && self.syncer.is_due(core.options.sync, Stamp::now().mono) {
@@ -335,6 +362,20 @@ impl Inner {
             self.syncer.current(files.collect());
         }
         taken
+    }
+
+    /// Removes what is not kept. Where closed segments are compressed their bytes count when they are: then their compressor
+    /// does so.
+    fn retain(&mut self, core: &Core) {
+        #[cfg(feature = "zstd")]
+        let later = self.compressor.look(&core.dir, &core.options);
+        #[cfg(not(feature = "zstd"))]
+        let later = false;
+        let options = if later { LogOptions { keep_bytes: None, ..core.options } } else { core.options };
+        match retain::apply(&core.dir, &options) {
+            Ok(removed) => self.removed += removed,
+            Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
+        }
     }
 
     /// What is known of `source` now.
@@ -356,7 +397,15 @@ fn check_options(operation: &'static str, dir: &Path, options: &LogOptions) -> R
     if options.segment_bytes == 0 || options.keep_segments == 0 {
         return Err(LogError::new(operation, dir, LogErrorKind::Option));
     }
-    Ok(())
+    match options.compress {
+        None => Ok(()),
+        #[cfg(feature = "zstd")]
+        Some(level) if zstd::compression_level_range().contains(&level) => Ok(()),
+        #[cfg(feature = "zstd")]
+        Some(_) => Err(LogError::new(operation, dir, LogErrorKind::Option)),
+        #[cfg(not(feature = "zstd"))]
+        Some(_) => Err(LogError::new(operation, dir, LogErrorKind::Unsupported)),
+    }
 }
 
 /// Makes a directory with those above it. Gives those that were made, the deepest first.
@@ -374,9 +423,10 @@ fn remove_dirs(dirs: &[PathBuf]) {
     }
 }
 
-/// A log that is not there is called so.
-fn missing(operation: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> LogError {
+/// A log that is not there, or that another writer has, is called so.
+fn unusable(operation: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> LogError {
     move |error| match error.kind() {
+        io::ErrorKind::WouldBlock => LogError::new(operation, dir, LogErrorKind::InUse),
         io::ErrorKind::NotFound => LogError::new(operation, dir, LogErrorKind::Missing),
         _ => LogError::io(operation, dir)(error),
     }

@@ -22,6 +22,9 @@
 //!
 //! One writer at a time: the state file is locked (flock(2)) as long as a [`Log`] lives.
 //!
+//! Whoever may write into the directory can spoil the log, and no more: symbolic links and what is no regular file are not
+//! followed, opened or waited for.
+//!
 //! ```
 //! use std::io::Write;
 //! use orangery_io_stream::log::{Log, LogEvent, LogOptions, ReadOptions, log_pump_pair};
@@ -49,9 +52,12 @@
 
 #[cfg(feature = "zstd")]
 mod compress;
+#[cfg(feature = "zstd")]
+mod compressor;
 mod copied;
 mod error;
 mod event;
+mod files;
 mod follow;
 mod handle;
 mod index;

@@ -17,6 +17,11 @@ pub struct LogOptions {
     /// How many bytes of closed segments are kept, over both sources; `None`: as many as
     /// `keep_segments` allows. Default `None`.
     pub keep_bytes: Option<u64>,
+    /// Closed segments are compressed with zstd at this level, 0 being its default; needs the feature `zstd`. On tokio's
+    /// blocking threads, one after the other: neither the pump nor a reader waits for it. `keep_bytes` counts what is on the
+    /// disk and is looked at when nothing waits to be compressed, `keep_segments` always. A crash at any moment leaves at least one whole
+    /// copy. A runtime that shuts down waits for the segment in hand; the next writer finds what was left. Default none.
+    pub compress: Option<i32>,
     /// When bytes are forced to the disk. Default never: a crash of a process loses nothing, a crash of
     /// the machine may lose the last seconds.
     pub sync: SyncPolicy,
@@ -36,6 +41,7 @@ impl Default for LogOptions {
             segment_age: None,
             keep_segments: 5,
             keep_bytes: None,
+            compress: None,
             sync: SyncPolicy::default(),
             retry: Duration::from_millis(100),
             stream: None,

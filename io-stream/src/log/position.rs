@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 
+use super::files;
 use super::index::{Entry, Index};
 use super::segment::{self, Segment};
 use super::state::State;
@@ -152,7 +153,7 @@ impl Kept {
 /// The index of a segment; empty if it is not there.
 fn index(dir: &Path, segment: &Segment) -> io::Result<Index> {
     let mut index = Index::default();
-    match std::fs::read(segment.index(dir)) {
+    match files::contents(&segment.index(dir)) {
         Ok(bytes) => index.extend(segment.base, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::error::{LogError, LogErrorKind};
 use super::event::{LogChunk, LogEvent};
+use super::files;
 use super::news::News;
 use super::options::ReadOptions;
 use super::position::{self, Start};
@@ -229,7 +230,7 @@ impl LogReader {
     /// Whether the directory is still the log's that was opened. The open file keeps its number from being
     /// used again.
     fn is_there(&self) -> io::Result<bool> {
-        match std::fs::metadata(self.dir.join(state::NAME)) {
+        match std::fs::symlink_metadata(self.dir.join(state::NAME)) {
             Ok(found) => Ok(identity(&found) == self.identity),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(error) => Err(error),
@@ -323,7 +324,7 @@ struct Opened {
 
 impl Opened {
     fn new(dir: &Path) -> Result<Self, LogError> {
-        let file = File::open(dir.join(state::NAME)).map_err(|error| match error.kind() {
+        let file = files::read(&dir.join(state::NAME)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => LogError::new(READ, dir, LogErrorKind::Missing),
             _ => LogError::io(READ, dir)(error),
         })?;

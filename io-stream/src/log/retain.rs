@@ -1,6 +1,6 @@
 //! Which segments go: by their number, and by their bytes.
 //!
-//! Run when a segment was begun. Readers that have a removed one open read it to its end; others are
+//! Run when a segment was begun, or compressed. Readers that have a removed one open read it to its end; others are
 //! told a gap.
 
 use std::io;
@@ -33,7 +33,11 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
         }
         // The last one is being written.
         for segment in kept.iter().take(kept.len().saturating_sub(1)) {
-            let data = std::fs::metadata(segment.data(dir))?;
+            // Somebody else may be compressing or removing: what is gone needs no room.
+            let data = match std::fs::symlink_metadata(segment.data(dir)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                data => data?,
+            };
             closed.push(Closed { segment: *segment, bytes: data.len(), changed: data.modified()? });
         }
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files;
 use crate::chunk::Source;
 
 /// Digits of an offset in a name: those of the largest 64-bit number, so that names sort.
@@ -47,6 +48,11 @@ impl Segment {
         dir.join(format!("{}.{:0DIGITS$}.{ending}", self.source, self.base))
     }
 
+    /// Where it is compressed to, until it is whole.
+    pub(crate) fn draft(&self, dir: &Path) -> PathBuf {
+        Self { form: Form::Zstd, ..*self }.data(dir).with_added_extension("new")
+    }
+
     /// Its index in `dir`, whatever the form.
     pub(crate) fn index(&self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.{:0DIGITS$}.idx", self.source, self.base))
@@ -72,23 +78,23 @@ impl Segment {
 pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        found.extend(name.to_str().and_then(Segment::parse).filter(|segment| segment.source == source));
+        let entry = entry?;
+        let segment = entry.file_name().to_str().and_then(Segment::parse).filter(|segment| segment.source == source);
+        // A link or a pipe with such a name is none, and one that is gone meanwhile is not there.
+        found.extend(segment.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())));
     }
     found.sort_unstable_by_key(|segment| (segment.base, segment.form));
     found.dedup_by_key(|segment| segment.base);
     Ok(found)
 }
 
-/// Removes a segment; that somebody else did so before is no error.
+/// Removes a segment, in both its forms and with what a compression has begun; that somebody else did so before is no error.
 pub(crate) fn remove(dir: &Path, segment: &Segment) -> io::Result<()> {
-    for path in [segment.data(dir), segment.index(dir)] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    for form in [Form::Plain, Form::Zstd] {
+        files::remove(&Segment { form, ..*segment }.data(dir))?;
     }
-    Ok(())
+    files::remove(&segment.draft(dir))?;
+    files::remove(&segment.index(dir))
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
+
+use super::files;
 use super::loss::Loss;
 use super::segment::MAX_OFFSET;
 use crate::chunk::{Generation, PerSource, Source};
@@ -79,21 +82,47 @@ impl State {
         Self::decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no state file of a log"))
     }
 
-    /// Makes the state file of a new log in `dir`; it appears whole or not at all.
+    /// Makes the state file of a new log in `dir`; it appears whole, and locked, or not at all, and never in the place of
+    /// another.
     pub(crate) fn create(&self, dir: &Path) -> io::Result<File> {
-        let draft = dir.join(format!("{NAME}.new"));
-        std::fs::write(&draft, self.encode())?;
-        // A link, not a rename: it must not replace the state of another log.
-        let made = std::fs::hard_link(&draft, dir.join(NAME));
-        std::fs::remove_file(&draft)?;
-        made?;
-        open(dir)
+        // Of a name that nobody else uses: two who make a log here at once do not write into each other's.
+        let unique = u64::from_le_bytes(std::array::from_fn(|at| StreamId::random().to_bytes()[at]));
+        let draft = dir.join(format!("{NAME}.{unique:016x}.new"));
+        let made = files::create(&draft).and_then(|file| {
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            file.write_all_at(&self.encode(), 0)?;
+            files::appear(&draft, &dir.join(NAME))?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // On a full disk, say.
+            let _ = files::remove(&draft);
+        }
+        made
     }
 }
 
-/// Opens the state file of the log in `dir` for a writer.
+/// Opens the state file of the log in `dir` for a writer, and locks it; `WouldBlock` while another has it.
 pub(crate) fn open(dir: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).open(dir.join(NAME))
+    for _ in 0..8 {
+        let file = files::write(&dir.join(NAME))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        // Whoever had it may have removed it, and another be there.
+        if is_at(&file, dir)? {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the state file keeps disappearing"))
+}
+
+/// Opens it once more, for whoever wants it written to the disk.
+pub(crate) fn reopen(dir: &Path) -> io::Result<File> {
+    files::write(&dir.join(NAME))
+}
+
+fn is_at(file: &File, dir: &Path) -> io::Result<bool> {
+    let (ours, there) = (file.metadata()?, std::fs::symlink_metadata(dir.join(NAME)));
+    Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())))
 }
 
 const fn slot_at(source: Source) -> usize {

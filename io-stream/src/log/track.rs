@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::files;
 use super::index::{Entry, Index};
 use super::segment::{self, Form, Segment};
 use crate::chunk::Source;
@@ -146,10 +147,10 @@ impl Open {
     /// Opens a segment; `None` if it is not there any more.
     pub(crate) fn new(dir: &Path, segment: &Segment) -> io::Result<Option<Self>> {
         // The index is made before the data and removed after it: looked for on both sides, it is found.
-        let before = found(File::open(segment.index(dir)))?;
-        let Some(file) = found(File::open(segment.data(dir)))? else { return Ok(None) };
+        let before = found(files::read(&segment.index(dir)))?;
+        let Some(file) = found(files::read(&segment.data(dir)))? else { return Ok(None) };
         let index_file = match before {
-            None => found(File::open(segment.index(dir)))?,
+            None => found(files::read(&segment.index(dir)))?,
             some => some,
         };
         let (data, len) = match segment.form {

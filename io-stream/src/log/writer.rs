@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::copied;
+use super::files;
 use super::index::{ENTRY, Entry, Index};
 use super::loss::Loss;
 use super::options::LogOptions;
@@ -266,10 +267,8 @@ fn is_ended(pipe: BorrowedFd<'_>) -> bool {
 impl Open {
     fn create(dir: &Path, segment: Segment, now: &Stamp) -> Result<Self, Errno> {
         // The index first: a reader that finds the data finds it as well.
-        let index = File::options().write(true).create(true).truncate(true).open(segment.index(dir));
-        // Not O_APPEND: splice(2) refuses that with EINVAL.
-        let file = File::options().read(true).write(true).create_new(true).open(segment.data(dir));
-        let file = file.map_err(|error| {
+        let index = files::fresh(&segment.index(dir));
+        let file = files::create(&segment.data(dir)).map_err(|error| {
             // An index without data is in nobody's way, but of no use either.
             let _ = std::fs::remove_file(segment.index(dir));
             Errno::from_io_error(&error).unwrap_or(Errno::IO)
@@ -279,14 +278,14 @@ impl Open {
 
     /// Goes on writing a segment that another process has left.
     fn recover(dir: &Path, segment: &Segment) -> io::Result<Self> {
-        let mut file = File::options().read(true).write(true).open(segment.data(dir))?;
+        let mut file = files::write(&segment.data(dir))?;
         let len = file.seek(SeekFrom::End(0))?;
         let index = read_index(dir, segment);
         // After a crash of the machine the index may know more than the log has.
         let kept = index.entries().iter().all(|entry| entry.offset <= segment.base + len);
         let path = segment.index(dir);
         let (file_of_index, index_len) = if kept {
-            (File::options().write(true).create(true).truncate(false).open(path), index.seen())
+            (files::write(&path).or_else(|_| files::fresh(&path)), index.seen())
         } else {
             rewrite(&path, index.entries(), segment.base + len)
         };
@@ -336,13 +335,13 @@ impl Open {
 /// The index of a segment; empty if it cannot be read.
 fn read_index(dir: &Path, segment: &Segment) -> Index {
     let mut index = Index::default();
-    index.extend(segment.base, &std::fs::read(segment.index(dir)).unwrap_or_default());
+    index.extend(segment.base, &files::contents(&segment.index(dir)).unwrap_or_default());
     index
 }
 
 /// Writes an index without the entries that lie behind `end`.
 fn rewrite(path: &Path, entries: &[Entry], end: u64) -> (io::Result<File>, u64) {
     let kept: Vec<u8> = entries.iter().filter(|entry| entry.offset <= end).flat_map(Entry::encode).collect();
-    let file = std::fs::write(path, &kept).and_then(|()| File::options().write(true).open(path));
+    let file = files::fresh(path).and_then(|file| file.write_all_at(&kept, 0).map(|()| file));
     (file, kept.len() as u64)
 }

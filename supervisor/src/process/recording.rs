@@ -42,9 +42,11 @@ fn refused(error: &LogError) -> Error {
     let (error, hint) = match (error.kind(), error.io_error()) {
         (LogErrorKind::InUse, _) => (of(runtime::ErrorKind::State), "a directory for each that writes at one time"),
         (LogErrorKind::NotALog, _) => (of(runtime::ErrorKind::Invalid), "a directory without a file log.state"),
-        (LogErrorKind::Option, _) => {
-            (of(runtime::ErrorKind::Invalid), "segments of one byte at least, and one segment to keep at least")
-        }
+        (LogErrorKind::Option, _) => (
+            of(runtime::ErrorKind::Invalid),
+            "segments of one byte at least, one segment to keep at least, a level of zstd",
+        ),
+        (LogErrorKind::Unsupported, _) => (of(runtime::ErrorKind::Unsupported), "the feature logs-zstd"),
         (_, Some(why)) => {
             let errno = std::io::Error::from_raw_os_error(why.raw_os_error().unwrap_or(0));
             let what = format!("{} {}", error.operation(), error.path().display());
