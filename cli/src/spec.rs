@@ -56,7 +56,8 @@ impl Wanted {
     /// What the library refuses without looking at the machine.
     pub(crate) fn command(self, supervisor: &Supervisor, work: &WorkArgs, watched: bool) -> Result<Command, Failure> {
         if let Some(dir) = &work.root.bundle {
-            let command = timed(supervisor.bundle(dir)?, &work.time);
+            // As for every command: see `sandbox`.
+            let command = timed(supervisor.bundle(dir)?.drain_grace(Some(Duration::ZERO)), &work.time);
             return Ok(if self.container.id.is_empty() { command } else { command.id(self.container.id) });
         }
         let sandbox = sandbox(&self.container, work, watched);

@@ -1,4 +1,5 @@
-//! Where a test can interfere with the bytes of a pipe: behind each read, before each publication, before each write.
+//! Where a test can interfere with the bytes of a pipe: behind each read, before each publication or write into a log, before
+//! each write to standard input.
 //!
 //! Off unless a reader or a writer was given an [`Interceptor`]; the question costs one branch then.
 
@@ -19,6 +20,9 @@ pub enum Passage {
     Read(Source),
     /// A pump is about to publish bytes of this source.
     Publish(Source),
+    /// A log is about to take bytes of this source: [`Interference::Fail`] is the answer of its disk, and so is
+    /// [`Interference::Lose`], which is a full one.
+    Log(Source),
     /// Bytes are about to be written to standard input.
     Write,
 }

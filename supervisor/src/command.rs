@@ -119,6 +119,13 @@ impl Command {
         self
     }
 
+    /// How long to wait for the end of the output after the exit, in place of what the sandbox says
+    /// ([`SandboxBuilder::drain_grace`](crate::SandboxBuilder::drain_grace)).
+    pub fn drain_grace(mut self, grace: Option<Duration>) -> Self {
+        self.sandbox = self.sandbox.with_drain_grace(grace);
+        self
+    }
+
     process_setters! {
         timeout: "The whole container is killed this long after the start; overrides the sandbox's wall limit."
     }

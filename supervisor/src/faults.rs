@@ -29,11 +29,13 @@
 //! | [`Admission`](Site::Admission) | | `Exhausted` with this | | `Exhausted` | |
 //! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
 //! | [`Pool`](Site::Pool) | later | `make`: `Creation` with this | of the pool's task: `make` is a failed attempt, otherwise another task goes on where it stood | | |
-//! | [`Record`](Site::Record), [`Log`](Site::Log) | reserved: nobody asks yet | | | | |
+//! | [`Log`](Site::Log) | the bytes wait in their pipe | the write fails with this: the segment is closed, bytes are read away and counted until the log is tried again | of the log's pump: its readers are told an abandoned end | | |
+//! | [`Record`](Site::Record) | reserved: nobody asks yet | | | | |
 //!
-//! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) alone, before they
-//! are taken from the pipe: `Drop` is a log that takes none of them (a gap, `lost` in the report), and a panic is that of the
-//! log's pump, whose readers are told an abandoned end.
+//! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) and then
+//! [`Log`](Site::Log), before they are taken from the pipe. At the first, `Drop` is a log that takes none of them (a gap, `lost`
+//! in the report), and a panic is that of the log's pump, whose readers are told an abandoned end. `Log` is passed once for each
+//! write of either stream: the Nth fails with ENOSPC where the policy answers so for a `count` of N - 1.
 //!
 //! A delay is waited for in the supervisor's own time and holds up nobody else.
 
@@ -111,7 +113,7 @@ pub enum Site {
     Pool(&'static str),
     /// A durable record. Reserved.
     Record,
-    /// A durable log. Reserved.
+    /// A durable log is about to take bytes.
     Log,
 }
 
@@ -202,7 +204,8 @@ impl Site {
             (Self::Pool(name), fault) => {
                 matches!(fault, Delay(_) | Panic) || matches!(fault, Errno(_)) && name == "make"
             }
-            (Self::Record | Self::Log, _) => false,
+            (Self::Log, fault) => matches!(fault, Delay(_) | Errno(_) | Panic),
+            (Self::Record, _) => false,
         }
     }
 }

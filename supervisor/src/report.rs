@@ -297,6 +297,14 @@ pub struct StreamTotals {
     /// Bytes behind the output limit, which nobody got.
     #[serde(default)]
     pub suppressed: u64,
+    /// How many bytes its pipe held when the process began: fewer than 65,536 where the pipe pages of the supervisor's user
+    /// were spent (pipe(7)), so that the process waited sooner. A stream with many readers may have got a larger one since.
+    #[serde(default = "older")]
+    pub pipe: Measured<u64>,
+}
+
+fn older() -> Measured<u64> {
+    Measured::from_option(None, "written by an older version")
 }
 
 /// What the container's cgroup counted, read after the last process was gone.
@@ -426,7 +434,7 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
 #[cfg(test)]
 pub(crate) fn example() -> Report {
     let nothing = || Measured::from_option(None, "an example");
-    let totals = StreamTotals { bytes: Measured::Known(5), lost: 0, suppressed: 0 };
+    let totals = StreamTotals { bytes: Measured::Known(5), lost: 0, suppressed: 0, pipe: Measured::Known(65_536) };
     Report {
         schema: 1,
         id: "job".into(),

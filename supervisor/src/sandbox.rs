@@ -90,6 +90,13 @@ impl Sandbox {
     }
 
     #[must_use]
+    pub(crate) fn with_drain_grace(&self, grace: Option<Duration>) -> Self {
+        let mut inner = Description::clone(&self.inner);
+        inner.drain_grace = grace;
+        Self { inner: Arc::new(inner) }
+    }
+
+    #[must_use]
     pub(crate) fn with_restart(&self, restart: Restart) -> Self {
         let mut inner = Description::clone(&self.inner);
         inner.restart = restart;
@@ -366,7 +373,10 @@ impl SandboxBuilder {
         self
     }
 
-    /// Bytes of output kept for readers that come later. Default: 256 KiB.
+    /// Bytes of output kept for readers that come later, the last ones. Default: 256 KiB. Head and tail of all that was written
+    /// are kept by [`Command::run`](crate::Command::run) ([`Command::capture`](crate::Command::capture)) or by a
+    /// [`Capture`](crate::stream::Capture) that is fed from [`spawn_with_output`](crate::Command::spawn_with_output), and all of
+    /// it by a log: a history with a hole in its middle would have no oldest place for cursors to resume at.
     pub fn ring(mut self, bytes: usize) -> Self {
         self.inner.ring_bytes = bytes;
         self

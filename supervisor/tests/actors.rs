@@ -555,3 +555,18 @@ async fn the_last_event_of_the_output_carries_the_exit_and_bytes_end_before_it()
     assert_eq!(end.fate, Fate::Signal { signal: 9, core_dumped: false });
     supervisor.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_grace_of_a_command_stands_in_for_its_sandboxs() {
+    let fake = FakeRuntime::default();
+    let supervisor = supervisor(&fake);
+    let sandbox = Sandbox::builder().drain_grace(None).build().unwrap();
+    let command = supervisor.command("main").sandbox(&sandbox).drain_grace(Some(Duration::ZERO));
+    let container = command.spawn().await.unwrap();
+    let held = fake.actor().await.leave(0);
+    // Something else holds the pipe, for ever.
+    let report = container.wait().await.unwrap();
+    assert!(report.leaked_writers && held.is_some());
+    assert!(report.stdout.pipe.known().is_some_and(|held| *held >= 4096), "{report:?}");
+    supervisor.shutdown().await;
+}

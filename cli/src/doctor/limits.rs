@@ -3,6 +3,7 @@
 use orangery::runtime::native::NativeRuntime;
 use orangery::runtime::spec::Resource;
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
+use orangery::stream::{DEFAULT_PIPE_SIZE, PipeBudget, pipe_size};
 use orangery::{CpuQuota, DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, Limits, Supervisor, containers_that_fit};
 
 use super::machine;
@@ -14,6 +15,7 @@ pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
     let mut findings = vec![mode(native)];
     findings.extend(asked().into_iter().map(|(option, limits)| limit(native, option, limits)));
     findings.push(descriptors());
+    findings.extend(pipes());
     findings
 }
 
@@ -75,4 +77,38 @@ fn descriptors() -> Finding {
         detail += &format!("; {} with `ulimit -n {hard}`", fit(hard));
     }
     Finding::ok(format!("RLIMIT_NOFILE {soft}")).detail(detail)
+}
+
+/// What a pipe holds that is made now, and how many of that size the user may have; nothing where no pipe can be made.
+fn pipes() -> Option<Finding> {
+    let (pipe, _writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    let now = pipe_size(pipe).ok()?;
+    let budget = PipeBudget::read();
+    let many = budget.and_then(|budget| budget.pipes_of(DEFAULT_PIPE_SIZE as u64));
+    let name = format!("pipes of {} KiB", now / 1024);
+    let exempt = rustix::thread::capabilities(None).is_ok_and(|sets| {
+        let exempts = rustix::thread::CapabilitySet::SYS_RESOURCE | rustix::thread::CapabilitySet::SYS_ADMIN;
+        sets.effective.intersects(exempts)
+    });
+    let detail = match (many, budget) {
+        _ if exempt => "any number: this user's pages are not counted against a limit".into(),
+        (Some(many), Some(budget)) => {
+            format!(
+                "{many} of {} KiB for this user, {} pages together; two or three a container",
+                DEFAULT_PIPE_SIZE / 1024,
+                budget.soft_pages
+            )
+        }
+        _ => "any number".into(),
+    };
+    if now >= DEFAULT_PIPE_SIZE {
+        return Some(Finding::ok(name).detail(detail));
+    }
+    let finding = Finding::new(name, State::Without).detail(format!("the user's pipe pages are spent; {detail}"));
+    let fix = "sudo sysctl -w fs.pipe-user-pages-soft=131072";
+    Some(
+        finding
+            .without("commands wait sooner for who reads their output; the report says how much a pipe held")
+            .fix(Some(fix)),
+    )
 }

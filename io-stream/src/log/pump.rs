@@ -15,7 +15,7 @@ use super::writer::Taken;
 use crate::chunk::Source;
 use crate::error::{StreamError, StreamErrorKind};
 use crate::event::EndReason;
-use crate::intercept::{Interference, Passage};
+use crate::intercept::{Interceptor, Interference, Passage};
 use crate::options::EndInfo;
 use crate::pipe::PipeReader;
 use crate::pump::{PumpEnd, Stopped, end_info, until_grace};
@@ -29,8 +29,8 @@ const PUMP: &str = "empty a pipe into a log";
 /// away and counted. Only the page cache can make the calling thread wait, where the kernel throttles
 /// writers to a slow disk.
 ///
-/// An interceptor of a pipe is asked [`Passage::Read`] before bytes are taken: those that it loses the log
-/// does not get, as if it were full.
+/// An interceptor of a pipe is asked [`Passage::Read`] and then [`Passage::Log`] before bytes are taken: those that it loses
+/// the log does not get, as if it were full.
 ///
 /// A pipe is spliced from; a terminal or a socket is read and written, see the [module](super).
 ///
@@ -87,14 +87,10 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &S
             () = &mut stop => return drain(reader, source, log),
             ready = reader.ready() => ready,
         };
-        if let (Ok(()), Some(interceptor)) = (&ready, &reader.interceptor) {
-            match interceptor.ask(Passage::Read(source)).await {
-                Interference::None => {}
-                Interference::Lose => log.fail(source, Errno::NOSPC),
-                Interference::Fail(error) => {
-                    return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, error));
-                }
-            }
+        if let (Ok(()), Some(interceptor)) = (&ready, &reader.interceptor)
+            && let Err(error) = asked(interceptor, reader, source, log).await
+        {
+            return PumpEnd::Failed(error);
         }
         let taken = ready.and_then(|()| reader.try_io(|| take(reader, source, log)));
         match taken {
@@ -104,6 +100,27 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &S
             Err(error) => return PumpEnd::Failed(StreamError::io(PUMP, StreamErrorKind::Read, error)),
         }
     }
+}
+
+/// Lets a test interfere with what is there; nobody is asked about nothing.
+async fn asked(by: &Interceptor, reader: &PipeReader, source: Source, log: &Log) -> Result<(), StreamError> {
+    if reader.available()? == 0 {
+        return Ok(());
+    }
+    for passage in [Passage::Read(source), Passage::Log(source)] {
+        match (by.ask(passage).await, passage) {
+            (Interference::None, _) => {}
+            (Interference::Lose, _) => {
+                log.fail(source, Errno::NOSPC);
+                return Ok(());
+            }
+            (Interference::Fail(error), Passage::Log(_)) => {
+                log.fail(source, Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            }
+            (Interference::Fail(error), _) => return Err(StreamError::io(PUMP, StreamErrorKind::Read, error)),
+        }
+    }
+    Ok(())
 }
 
 fn take(reader: &PipeReader, source: Source, log: &Log) -> io::Result<Taken> {

@@ -32,7 +32,7 @@ use crate::hook;
 use crate::probe::Care;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::{self, LogTo};
-use crate::process::slot::{Born, Slot};
+use crate::process::slot::{Born, Ours, Slot};
 use crate::process::{tty, wall};
 use crate::report::Cause;
 use crate::shard::Shards;
@@ -225,7 +225,7 @@ pub(super) fn give_birth(
         wall_clock: SystemTime::now(),
         create_us,
         start_us,
-        piped: (started.stdout.is_some(), started.stderr.is_some()),
+        ours: (started.stdout.as_ref().map(Ours::of), started.stderr.as_ref().map(Ours::of)),
     };
     slot.bear(born, faults.ask(Site::Follow) == Fault::Drop);
     // Before anybody has a handle: who asks for the standard input finds it.

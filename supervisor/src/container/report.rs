@@ -8,7 +8,7 @@ use orangery_runtime::{Evidence, Exit, ExitStatus};
 
 use super::slot::ContainerSlot;
 use crate::output_limit::OutputAction;
-use crate::process::slot::{Intent, Slot};
+use crate::process::slot::{Intent, Ours, Slot};
 use crate::report::{Cause, CgroupUsage, LimitKind, Measured, OomVerdict, Report, StreamTotals, unix_ms};
 
 const SIGKILL: i32 = 9;
@@ -128,8 +128,8 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         start_us: born.map_or(0, |born| born.start_us),
         started_at_ms: unix_ms(started),
         ended_at_ms: unix_ms(started + Duration::from_nanos(wall_ns)),
-        stdout: totals(slot, Source::Stdout, born.is_some_and(|born| born.piped.0)),
-        stderr: totals(slot, Source::Stderr, born.is_some_and(|born| born.piped.1)),
+        stdout: totals(slot, Source::Stdout, born.and_then(|born| born.ours.0)),
+        stderr: totals(slot, Source::Stderr, born.and_then(|born| born.ours.1)),
         leaked_writers: reason == EndReason::Leaked,
         output_limit: slot.over_output().map(|limit| limit.bytes),
         cgroup,
@@ -139,13 +139,15 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
     }
 }
 
-fn totals(slot: &Slot, source: Source, piped: bool) -> StreamTotals {
+fn totals(slot: &Slot, source: Source, ours: Option<Ours>) -> StreamTotals {
     let totals = slot.output.totals(source);
-    let bytes = piped.then_some(totals.bytes);
+    let elsewhere = "it wrote to a descriptor of its own";
+    let no_pipe = if ours.is_some() { "it is a terminal" } else { elsewhere };
     StreamTotals {
-        bytes: Measured::from_option(bytes, "it wrote to a descriptor of its own"),
+        bytes: Measured::from_option(ours.map(|_| totals.bytes), elsewhere),
         lost: totals.dropped,
         suppressed: totals.over_limit,
+        pipe: Measured::from_option(ours.and_then(|ours| ours.pipe), no_pipe),
     }
 }
 

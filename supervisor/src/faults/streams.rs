@@ -27,6 +27,7 @@ impl Faults {
             let fault = match passage {
                 Passage::Read(source) => faults.ask(Site::PumpRead(source)),
                 Passage::Publish(source) => faults.ask(Site::PumpWrite(source)),
+                Passage::Log(_) => faults.ask(Site::Log),
                 Passage::Write => faults.ask(Site::Stdin),
                 _ => Fault::Continue,
             };

@@ -36,7 +36,7 @@ fn the_table() {
         (Site::Pool("make"), "cdep--"),
         (Site::Pool("watch"), "cd-p--"),
         (Site::Record, "c-----"),
-        (Site::Log, "c-----"),
+        (Site::Log, "cdep--"),
     ];
     for (site, row) in sites {
         for (fault, letter) in FAULTS.into_iter().zip(row.chars()) {

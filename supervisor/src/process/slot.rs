@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::Addr;
-use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, SubscribeOptions, Subscriber};
+use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, SubscribeOptions, Subscriber, pipe_size};
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
@@ -137,8 +137,21 @@ pub(crate) struct Born {
     /// `None`: it was started in a container that was there.
     pub(crate) create_us: Option<u64>,
     pub(crate) start_us: u64,
-    /// Its standard output and error are pipes to us.
-    pub(crate) piped: (bool, bool),
+    /// Its standard output and error, as far as they come to us.
+    pub(crate) ours: (Option<Ours>, Option<Ours>),
+}
+
+/// An output stream that comes to us.
+#[derive(Clone, Copy)]
+pub(crate) struct Ours {
+    /// How much its pipe holds; `None`: it is a terminal.
+    pub(crate) pipe: Option<u64>,
+}
+
+impl Ours {
+    pub(crate) fn of(fd: &OwnedFd) -> Self {
+        Self { pipe: pipe_size(fd).ok().and_then(|bytes| bytes.try_into().ok()) }
+    }
 }
 
 impl Born {
