@@ -19,13 +19,14 @@ pub use mutate::Seeded;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is also its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("plan", plan),
     ("message", message),
     ("bundle", bundle),
     ("users", users),
     ("kernel_text", kernel_text),
     ("sizes", sizes),
+    ("up", up),
 ];
 
 /// The keeper's check of a plan: what is accepted can be walked to the last string.
@@ -78,5 +79,16 @@ pub fn sizes(data: &[u8]) {
     let _ = size::parse_size(&text);
     if let Ok((quota, period)) = size::parse_cpus(&text) {
         assert!(quota > 0 && period > 0, "{text:?}: {quota} of {period}");
+    }
+}
+
+/// A file of `orangery up`: understood, or refused with a place for each refusal.
+pub fn up(data: &[u8]) {
+    if let Err(refusals) = orangery_cli::check_up_file(&String::from_utf8_lossy(data)) {
+        assert!(!refusals.is_empty(), "refused without a reason");
+        for refusal in refusals {
+            let place = refusal.strip_prefix("up.toml:").and_then(|rest| rest.split_once(':'));
+            assert!(place.is_some_and(|(line, _)| line.parse::<u32>().is_ok_and(|line| line > 0)), "{refusal}");
+        }
     }
 }

@@ -16,10 +16,12 @@ mod limits;
 mod logs;
 mod restart;
 mod stop;
+mod up;
 mod work;
 
 pub(crate) use limits::LimitArgs;
 pub(crate) use logs::{LogArgs, LogFormat, LogStream, LogsArgs};
+pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
 pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
 
 /// Run commands in supervised sandboxes: own namespaces, own cgroup, a read-only view of the host, no network.
@@ -54,6 +56,12 @@ pub(crate) enum Subcommand {
     /// Show a log that `run --log` has written, or is writing
     #[command(after_help = logs::HELP)]
     Logs(LogsArgs),
+    /// Supervise services together, as a file says
+    #[command(after_help = up::HELP)]
+    Up(UpArgs),
+    /// Print what a file of `up` can say, as JSON schema
+    #[command(after_help = up::SCHEMA_HELP)]
+    Schema,
     /// Say what this machine can do, what is missing, and how to get it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
@@ -64,6 +72,7 @@ Examples:
   orangery run -- sh -c 'echo hello; exit 3'          a command, its output, its exit code
   orangery run --memory 64M --timeout 2s -- ./a.out   with limits
   orangery explain --memory 64M -- ./a.out            what that would do
+  orangery up services.toml                           several services, supervised together
   orangery doctor                                     whether this machine can do it";
 
 const RUN_HELP: &str = "\
@@ -114,6 +123,9 @@ pub(crate) struct RunArgs {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) stop: StopArgs,
+    /// The container's name; random by default
+    #[arg(long, value_name = "NAME", help_heading = "Names and places")]
+    pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// The command and its arguments; everything from its name on belongs to it
@@ -124,7 +136,7 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// What is said beside the options that describe the work.
     pub(crate) fn words(&self) -> Words<'_> {
-        Words { command: &self.command, name: self.place.name.as_deref(), tty: self.process.tty }
+        Words { command: &self.command, name: self.name.as_deref(), tty: self.process.tty }
     }
 }
 
@@ -159,9 +171,6 @@ pub(crate) struct StopArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Names and places")]
 pub(crate) struct PlaceArgs {
-    /// The container's name; random by default
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
     /// An existing cgroup to make ours in; our own by default
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,

@@ -10,10 +10,13 @@ use orangery::{Error, ErrorKind};
 use serde::Serialize;
 
 use crate::doctor::machine;
+use crate::up::file::Mistake;
 
 const EPERM: i32 = 1;
 /// Our own failure.
 const OURS: u8 = 125;
+/// So many are told to people; all of them with `--json`.
+const MISTAKES: usize = 20;
 
 /// Something that ends the command line before, or instead of, the command's own end.
 #[derive(Debug, Serialize)]
@@ -33,6 +36,9 @@ pub(crate) struct Failure {
     hint: Option<String>,
     /// Further refusals.
     also: Vec<String>,
+    /// What is wrong with a file, each at its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mistakes: Vec<Mistake>,
     exit_code: u8,
 }
 
@@ -48,6 +54,7 @@ impl Failure {
             errno: None,
             hint: None,
             also: Vec::new(),
+            mistakes: Vec::new(),
             exit_code: OURS,
         }
     }
@@ -61,6 +68,29 @@ impl Failure {
     /// An option is refused.
     pub(crate) fn refused(option: &str, why: impl Into<String>) -> Self {
         Self { option: Some(option.into()), kind: "usage".into(), ..Self::new(why) }
+    }
+
+    /// A file is refused.
+    pub(crate) fn of_file(name: &str, mistakes: Vec<Mistake>) -> Self {
+        let what = match mistakes.len() {
+            1 => format!("{name} is refused"),
+            many => format!("{name} is refused, for {many} reasons"),
+        };
+        Self { mistakes, ..Self::refused("FILE", what) }
+    }
+
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The key of a file that says what the option says.
+    pub(crate) fn key(&self) -> Option<String> {
+        let option = self.option.as_deref()?;
+        Some(option.strip_prefix("--").map_or_else(|| option.to_lowercase(), str::to_owned))
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -93,8 +123,9 @@ impl Failure {
             (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
             _ => first,
         };
-        let subcommand =
-            std::env::args().nth(1).filter(|word| ["run", "explain", "logs", "doctor"].contains(&word.as_str()));
+        let subcommand = std::env::args()
+            .nth(1)
+            .filter(|word| ["run", "explain", "logs", "up", "schema", "doctor"].contains(&word.as_str()));
         let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
         let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
         let hint = tip.unwrap_or(help);
@@ -131,6 +162,9 @@ impl Failure {
 
     fn text(&self) -> String {
         let mut text = format!("orangery: {}\n", one_line(&self.what));
+        if !self.mistakes.is_empty() {
+            return text + &self.mistakes_text();
+        }
         if let Some(origin) = self.origin() {
             text += &format!("  {}\n", one_line(&origin));
         }
@@ -138,6 +172,14 @@ impl Failure {
             text += &format!("  try: {}\n", one_line(hint));
         }
         self.also.iter().fold(text, |text, also| text + &format!("  also: {}\n", one_line(also)))
+    }
+
+    fn mistakes_text(&self) -> String {
+        let mut text: String = self.mistakes.iter().take(MISTAKES).map(|mistake| mistake.text(one_line)).collect();
+        if let more @ 1.. = self.mistakes.len().saturating_sub(MISTAKES) {
+            text += &format!("and {more} more\n");
+        }
+        text
     }
 
     /// Say it on stderr; the exit code that goes with it.
@@ -161,7 +203,7 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
 }
 
 /// A path or a value may contain anything; a line of ours is one line.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
@@ -202,6 +244,7 @@ impl From<Error> for Failure {
             errno: error.errno(),
             hint: masked(&error).or_else(|| error.hint().or_else(|| hint_for(&error)).map(str::to_owned)),
             also,
+            mistakes: Vec::new(),
             exit_code: match error.kind() {
                 ErrorKind::CommandNotFound => 127,
                 ErrorKind::CommandNotExecutable => 126,

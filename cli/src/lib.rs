@@ -4,6 +4,7 @@
 //! ```text
 //!   args ── what the user typed          spec ── options -> ContainerSpec, ProcessSpec
 //!   run ── a container's whole life, or several with --restart      passthrough, copy ── the three streams     signals ── what is forwarded
+//!   up ── services from a file, supervised together
 //!   terminal ── a terminal for the command, and ours as its window
 //!   logged ── into a durable log         logs ── and out of one
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
@@ -26,10 +27,13 @@ mod signals;
 mod spec;
 mod start;
 mod terminal;
+mod up;
 
 use std::process::ExitCode;
 
 use args::{Cli, Subcommand};
+
+pub use up::check as check_up_file;
 
 /// The command: reads its arguments and does what they say.
 #[must_use]
@@ -44,6 +48,8 @@ pub fn main() -> ExitCode {
         Subcommand::Run(args) => run::run(args),
         Subcommand::Explain(args) => explain::explain(args, cli.common.json),
         Subcommand::Logs(args) => logs::logs(args, cli.common.json),
+        Subcommand::Up(args) => up::up(args, cli.common.json, cli.common.verbose),
+        Subcommand::Schema => up::schema::schema(),
         Subcommand::Doctor => doctor::doctor(cli.common.json),
     };
     match done {

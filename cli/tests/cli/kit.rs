@@ -90,13 +90,17 @@ pub(crate) struct Running {
 impl Running {
     /// `script` must say `ready`.
     pub(crate) fn start(options: &[&str], script: &str) -> Self {
-        let mut command = orangery(&line(options, script));
+        Self::of(orangery(&line(options, script)), "ready")
+    }
+
+    /// Its first line is this.
+    pub(crate) fn of(mut command: Command, said: &str) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         out.read_line(&mut first).unwrap();
-        if first != "ready\n" {
+        if first.trim_end() != said {
             panic!("{first:?}: {:?}", Ran::from(child.wait_with_output().unwrap()));
         }
         Self { child, out }

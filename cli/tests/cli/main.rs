@@ -16,6 +16,7 @@ mod stock;
 mod streams;
 mod terminal;
 mod tty;
+mod up;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         logs::tests(),
         stock::tests(),
         terminal::tests(),
+        up::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

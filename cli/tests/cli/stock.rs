@@ -24,14 +24,14 @@ enum End {
     Signal(Signal),
 }
 
-/// Everything that belongs to one `orangery run`.
-struct Stock {
+/// Everything that belongs to one `orangery run`, or `up`.
+pub(crate) struct Stock {
     processes: Vec<OwnedFd>,
     cgroups: Vec<PathBuf>,
 }
 
 impl Stock {
-    fn take(orangery: i32, state: &Path) -> Self {
+    pub(crate) fn take(orangery: i32, state: &Path) -> Self {
         let processes = descendants(orangery).into_iter().filter_map(Pid::from_raw);
         let processes: Vec<OwnedFd> = processes.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect();
         assert!(processes.len() >= 3, "keeper, stub, command: {}", processes.len());
@@ -41,7 +41,7 @@ impl Stock {
     }
 
     /// Wait for each process to go; the rest must be gone by then.
-    fn gone(self) {
+    pub(crate) fn gone(self) {
         for pidfd in &self.processes {
             let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
             let ready = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&patience)).unwrap();

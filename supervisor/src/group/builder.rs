@@ -118,13 +118,34 @@ impl GroupBuilder {
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
     pub async fn start(self, supervisor: &Supervisor) -> Result<Group, Error> {
-        let path = self.name.clone();
-        let group = self.make(supervisor.clone(), path, false).await?;
+        let group = self.prepare(supervisor).await?;
         group.start().await?;
         Ok(group)
     }
 
-    /// It and all groups in it, not started yet.
+    /// It and all groups in it, not started yet: [`Group::start`] does that. For who wants to hold it, and its members,
+    /// while it starts: to stop it, or to hear of all that happens.
+    ///
+    /// ```no_run
+    /// # async fn f(supervisor: orangery::Supervisor) -> Result<(), orangery::Error> {
+    /// # let builder = orangery::Group::builder("shop").service("db", supervisor.command("db"));
+    /// let group = builder.prepare(&supervisor).await?;
+    /// let mut changes = group.service("db").map(|db| db.changes());
+    /// group.start().await?;
+    /// # drop(changes);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`GroupBuilder::start`], as far as the description is to blame.
+    ///
+    /// # Cancel safety
+    /// As for [`GroupBuilder::start`].
+    pub async fn prepare(self, supervisor: &Supervisor) -> Result<Group, Error> {
+        let path = self.name.clone();
+        self.make(supervisor.clone(), path, false).await
+    }
+
     fn make(
         self,
         supervisor: Supervisor,

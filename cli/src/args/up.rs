@@ -1,0 +1,132 @@
+//! What can be typed of `up`, and what its file can say: each kind of table is a struct of options, and each key is the
+//! long name of one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use orangery::runtime::spec::size::parse_duration;
+
+use super::PlaceArgs;
+use super::restart::RestartArgs;
+use super::work::WorkArgs;
+use crate::signals;
+
+pub(super) const HELP: &str = "\
+The file is TOML. A service is a table [service.NAME] whose keys are the options of `orangery run` by their long names, and
+command and after; a group [group.NAME] has services and groups of its own. `orangery schema` prints all keys, for editors.
+Relative paths are relative to the file. Without `after` a service starts at once.
+
+  [service.db]
+  command = [\"./db\", \"--port\", \"5432\"]
+  restart = \"always\"
+  memory = \"256M\"
+  mount = [\"type=bind,src=./data,dst=/data\"]
+
+  [service.api]
+  command = [\"./api\"]
+  after = [\"db\"]
+  restart = \"on-failure:5\"
+  env = { PORT = 8080 }
+
+Signals: INT or TERM stops all services in reverse order, each with stop-signal and, stop-grace later, a kill; a second one
+kills everything.
+
+Exit code: 0 every service has ended well, or all were stopped as asked; 1 a service has failed, and the rest was stopped;
+137 a second signal killed them; 125 orangery itself failed, or the file is refused; 126, 127 a command cannot be executed,
+or was not found, at the start.
+
+Examples:
+  orangery up up.toml
+  orangery up --check up.toml
+  orangery up --json up.toml | jq -c 'select(.kind == \"service_changed\")'
+  generate | orangery up -";
+
+pub(super) const SCHEMA_HELP: &str = "\
+A JSON schema (draft 2020-12). Editors with a TOML server (taplo) take it from the file's first line:
+  #:schema ./up.schema.json
+
+Examples:
+  orangery schema > up.schema.json";
+
+/// The options of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The file; `-` is stdin
+    pub(crate) file: PathBuf,
+    /// Say whether all of it is right, on this machine, and start nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Tell on stderr, in words, everything that happens
+    #[arg(long)]
+    pub(crate) watch_events: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `[service.NAME]`.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// The command and its arguments, each a word
+    #[arg(long, value_name = "WORD")]
+    pub(crate) command: Vec<OsString>,
+    /// Start when these members of the same group are ready, and stop before they do
+    #[arg(long, value_name = "NAME")]
+    pub(crate) after: Vec<String>,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+}
+
+/// `[group.NAME]`.
+#[derive(Debug, Args)]
+pub(crate) struct GroupArgs {
+    /// Start when these members of the same group are ready, and stop before they do
+    #[arg(long, value_name = "NAME")]
+    pub(crate) after: Vec<String>,
+    #[command(flatten)]
+    pub(crate) own: OwnArgs,
+}
+
+/// The file itself, which is a group.
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// What its containers' names begin with [the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// All services are told to end with this signal [TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signals::number)]
+    pub(crate) stop_signal: Option<i32>,
+    /// And killed when they have not, this much later [10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) stop_grace: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) own: OwnArgs,
+}
+
+/// What every group can say of itself. Its restart is what follows when a member has failed for good, and with it the group.
+#[derive(Debug, Args)]
+pub(crate) struct OwnArgs {
+    /// Who is restarted with a member that has died: it alone; all; it and those that come after it [one-for-one]
+    #[arg(long, value_enum)]
+    pub(crate) strategy: Option<Strategy>,
+    #[command(flatten)]
+    pub(crate) restart: RestartArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Strategy {
+    OneForOne,
+    OneForAll,
+    RestForOne,
+}
+
+impl From<Strategy> for orangery::Strategy {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::OneForOne => Self::OneForOne,
+            Strategy::OneForAll => Self::OneForAll,
+            Strategy::RestForOne => Self::RestForOne,
+        }
+    }
+}

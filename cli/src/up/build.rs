@@ -1,0 +1,122 @@
+//! What was read becomes a group of the library; what this machine refuses of it is told at its place.
+
+use std::time::Duration;
+
+use orangery::{Command, Error, Group, GroupBuilder, Supervisor};
+
+use super::file::{File, Member, MemberKind, Refusal, Service};
+use crate::args::OwnArgs;
+use crate::errors::Failure;
+use crate::logged;
+use crate::signals;
+use crate::spec::{Wanted, Words};
+
+/// Between the signal of a stop and the kill: the library's own.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A service, as it is shown and as it is found.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    /// Such as `workers.a`: its name, with the groups that it is in.
+    pub(super) label: String,
+    /// The id of each of its containers: the label after the name of the file.
+    pub(super) id: String,
+    /// Whom it waits for.
+    pub(super) after: Vec<String>,
+    /// Its policy is to start it once: how that ends is how it is.
+    pub(super) once: bool,
+}
+
+/// The whole.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) group: GroupBuilder,
+    pub(super) units: Vec<Unit>,
+    /// How all of it is stopped.
+    pub(super) ladder: (i32, Duration),
+}
+
+struct Builder<'a> {
+    supervisor: &'a Supervisor,
+    ladder: (i32, Duration),
+    units: Vec<Unit>,
+    refusals: Vec<Refusal>,
+}
+
+/// Nothing is made yet. `name`: of the file.
+///
+/// # Errors
+/// Everything that this machine refuses.
+pub(super) fn build(supervisor: &Supervisor, file: File, name: &str) -> Result<Built, Vec<Refusal>> {
+    let File { said, members } = file;
+    let ladder = (said.stop_signal.unwrap_or(signals::TERM), said.stop_grace.unwrap_or(GRACE));
+    let mut builder = Builder { supervisor, ladder, units: Vec::new(), refusals: Vec::new() };
+    let name = said.name.as_deref().unwrap_or(name);
+    let group = builder.group(name, name, &said.own, members, "");
+    let Builder { units, mut refusals, .. } = builder;
+    refusals.sort_by_key(|refusal| (refusal.span.start, refusal.span.end));
+    if refusals.is_empty() { Ok(Built { group, units, ladder }) } else { Err(refusals) }
+}
+
+impl Builder<'_> {
+    /// `path`: of its containers' names. `label`: what its members' labels begin with.
+    fn group(&mut self, name: &str, path: &str, own: &OwnArgs, members: Vec<Member>, label: &str) -> GroupBuilder {
+        let (signal, grace) = self.ladder;
+        let mut group = Group::builder(name).restart(own.restart.policy()).stop_with(signal, grace);
+        if let Some(strategy) = own.strategy {
+            group = group.strategy(strategy.into());
+        }
+        for Member { name, kind } in members {
+            let (path, label) = (format!("{path}.{name}"), format!("{label}{name}"));
+            let (after, with) = match kind {
+                MemberKind::Service(service) => {
+                    let after = service.said.after.clone();
+                    let Some(command) = self.service(path, label, &service) else { continue };
+                    (after, group.service(name, command))
+                }
+                MemberKind::Group(inner) => {
+                    let label = format!("{label}.");
+                    let built = self.group(&name, &path, &inner.said.own, inner.members, &label);
+                    (inner.said.after, group.group(built))
+                }
+            };
+            group = with.after(after);
+        }
+        group
+    }
+
+    /// `None`: it is refused, and that is written down.
+    fn service(&mut self, id: String, label: String, service: &Service) -> Option<Command> {
+        let refused = self.refusals.len();
+        let command = self.command(&id, service);
+        if self.refusals.len() > refused {
+            return None;
+        }
+        let work = &service.said.work;
+        let once = work.restart.restart(&work.exits).is_none();
+        self.units.push(Unit { label, id, after: service.said.after.clone(), once });
+        command
+    }
+
+    fn command(&mut self, id: &str, service: &Service) -> Option<Command> {
+        let (said, work) = (&service.said, &service.said.work);
+        let words = Words { command: &said.command, name: Some(id), tty: false };
+        let wanted = Wanted::new(work, words).map_err(|failure| self.refuse(service, &failure)).ok()?;
+        if let Some(errors) = wanted.all_refusals(self.supervisor) {
+            errors.0.into_iter().for_each(|error| self.refuse(service, &Failure::from(Error::from(error))));
+            return None;
+        }
+        let command = wanted.command(self.supervisor, work, true);
+        let command = command.map_err(|failure| self.refuse(service, &failure)).ok()?;
+        let restart = work.exits.apply(work.restart.policy());
+        Some(logged::into_log(command, &work.log).restart(restart))
+    }
+
+    /// At the key that the failure is about.
+    fn refuse(&mut self, service: &Service, failure: &Failure) {
+        let key = failure.key();
+        let span = key.as_ref().and_then(|key| service.places.get(key)).unwrap_or(&service.span);
+        let field = key.map_or_else(|| service.field.clone(), |key| format!("{}.{key}", service.field));
+        self.refusals.push(Refusal::new(span, field, failure.what()).maybe(failure.hint().map(str::to_owned)));
+    }
+}

@@ -1,0 +1,107 @@
+//! What is wrong with a file, each at its place; all at once.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::text::{Span, Text};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) span: Span,
+    /// Such as `service.db.memory`; empty where the file is no TOML.
+    pub(crate) field: String,
+    pub(crate) what: String,
+    /// What is possible.
+    pub(crate) hint: Option<String>,
+}
+
+/// The same, with its place in words: what is told.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Mistake {
+    pub(crate) file: String,
+    /// From 1 on.
+    pub(crate) line: usize,
+    /// In characters, from 1 on.
+    pub(crate) column: usize,
+    pub(crate) field: Option<String>,
+    pub(crate) what: String,
+    pub(crate) hint: Option<String>,
+    #[serde(skip)]
+    excerpt: (String, String),
+}
+
+impl Refusal {
+    pub(crate) fn new(span: &Span, field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { span: span.clone(), field: field.into(), what: what.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn maybe(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    pub(crate) fn place(self, text: &Text) -> Mistake {
+        let (line, column) = text.place(self.span.start);
+        Mistake {
+            file: text.name.clone(),
+            line,
+            column,
+            field: Some(self.field).filter(|field| !field.is_empty()),
+            what: self.what,
+            hint: self.hint,
+            excerpt: text.excerpt(&self.span),
+        }
+    }
+}
+
+impl Mistake {
+    /// In lines for people. `clean`: makes a text one line.
+    pub(crate) fn text(&self, clean: fn(&str) -> String) -> String {
+        let Self { file, line, column, field, what, hint, excerpt: (part, marks) } = self;
+        let field = field.as_ref().map(|field| format!("{}: ", clean(field))).unwrap_or_default();
+        let mut out = format!("{}:{line}:{column}: {field}{}\n", clean(file), clean(what));
+        let number = line.to_string();
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "  {number} | {part}");
+        let _ = writeln!(out, "  {} | {marks}", " ".repeat(number.len()));
+        if let Some(hint) = hint {
+            let _ = writeln!(out, "  try: {}", clean(hint));
+        }
+        out
+    }
+}
+
+/// The name among these that was probably meant.
+pub(crate) fn near<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong = wrong.to_ascii_lowercase().replace('_', "-");
+    let rated = names.into_iter().map(|name| (strsim::jaro_winkler(&wrong, name), name));
+    rated.filter(|(likeness, _)| *likeness > 0.84).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_probably_meant() {
+        let names = ["memory", "memory-swap", "after", "restart-delay", "env"];
+        for (wrong, meant) in [
+            ("memmory", Some("memory")),
+            ("Memory", Some("memory")),
+            ("restart_delay", Some("restart-delay")),
+            ("afetr", Some("after")),
+            ("enviroment", None),
+            ("xyz", None),
+            ("", None),
+        ] {
+            assert_eq!(near(wrong, names), meant, "{wrong}");
+        }
+    }
+}
