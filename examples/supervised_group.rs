@@ -1,12 +1,15 @@
-//! Three services as a group: they start in order, one crashes and is restarted, all stop in reverse order; told by events.
+//! Three services as a group: they start in order, each when the one before is ready, one crashes and is restarted, all
+//! stop in reverse order; told by events.
 //!
 //! `cargo run --release --example supervised_group`. The same from a file: `examples/up.toml`.
 
 use std::time::Duration;
 
 use orangery::events::{Events, Item, Kind, Since};
-use orangery::{Command, Group, Restart, ServiceState, Strategy, Supervisor};
+use orangery::{Command, Group, Probe, Restart, ServiceState, Strategy, Supervisor};
 
+/// It is of use when it says so.
+const DB: &str = "sleep 0.2; echo accepts queries; trap 'exit 0' TERM; while :; do sleep 0.05; done";
 /// Runs until it is told to end.
 const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
 
@@ -36,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     // Each comes after the one before it: with `db` all would be restarted, with `api` it and `web`.
     let shop = Group::builder("shop")
         .strategy(Strategy::RestForOne)
-        .service("db", sh(&supervisor, WAITS).restart(restart()))
+        .service("db", sh(&supervisor, DB).ready_when(Probe::line("accepts queries")).restart(restart()))
         .service("api", sh(&supervisor, WAITS).restart(restart()))
         .service("web", sh(&supervisor, WAITS).restart(restart()))
         .start(&supervisor)

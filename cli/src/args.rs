@@ -14,6 +14,7 @@ use crate::terminal::DetachKeys;
 
 mod limits;
 mod logs;
+mod probes;
 mod restart;
 mod stop;
 mod up;

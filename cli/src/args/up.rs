@@ -9,13 +9,14 @@ use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::parse_duration;
 
 use super::PlaceArgs;
+use super::probes::ProbeArgs;
 use super::restart::RestartArgs;
 use super::work::WorkArgs;
 use crate::signals;
 
 pub(super) const HELP: &str = "\
 The file is TOML. A service is a table [service.NAME] whose keys are the options of `orangery run` by their long names, and
-command and after; a group [group.NAME] has services and groups of its own. `orangery schema` prints all keys, for editors.
+command, after and what shows that it is ready and healthy; a group [group.NAME] has services and groups of its own. `orangery schema` prints all keys, for editors.
 Relative paths are relative to the file. Without `after` a service starts at once.
 
   [service.db]
@@ -23,12 +24,14 @@ Relative paths are relative to the file. Without `after` a service starts at onc
   restart = \"always\"
   memory = \"256M\"
   mount = [\"type=bind,src=./data,dst=/data\"]
+  ready-line = \"ready to accept connections\"
 
   [service.api]
   command = [\"./api\"]
   after = [\"db\"]
   restart = \"on-failure:5\"
   env = { PORT = 8080 }
+  health-tcp = 8080
 
 Signals: INT or TERM stops all services in reverse order, each with stop-signal and, stop-grace later, a kill; a second one
 kills everything.
@@ -76,6 +79,8 @@ pub(crate) struct ServiceArgs {
     pub(crate) after: Vec<String>,
     #[command(flatten)]
     pub(crate) work: WorkArgs,
+    #[command(flatten)]
+    pub(crate) probes: ProbeArgs,
 }
 
 /// `[group.NAME]`.

@@ -106,10 +106,14 @@ impl Builder<'_> {
             errors.0.into_iter().for_each(|error| self.refuse(service, &Failure::from(Error::from(error))));
             return None;
         }
+        if let Some((key, why)) = said.probes.refused() {
+            self.refuse(service, &Failure::refused(key, why));
+            return None;
+        }
         let command = wanted.command(self.supervisor, work, true);
         let command = command.map_err(|failure| self.refuse(service, &failure)).ok()?;
         let restart = work.exits.apply(work.restart.policy());
-        Some(logged::into_log(command, &work.log).restart(restart))
+        Some(said.probes.apply(logged::into_log(command, &work.log).restart(restart)))
     }
 
     /// At the key that the failure is about.

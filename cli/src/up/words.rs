@@ -2,7 +2,7 @@
 
 use orangery::events::{Event, Kind};
 use orangery::restart::GiveUp;
-use orangery::{Cause, ExitStatus, LimitKind, ServiceState};
+use orangery::{Cause, ExitStatus, HealthState, LimitKind, ServiceState};
 
 use crate::signals;
 
@@ -29,6 +29,7 @@ pub(super) fn give_up(why: GiveUp) -> &'static str {
         GiveUp::WindowSpent => "it was restarted as often as it may be",
         GiveUp::Permanent => "it said that it can never work",
         GiveUp::CannotStart => "it cannot be started",
+        GiveUp::Unhealthy => "it was unhealthy",
         GiveUp::Member => "a member of it has failed",
         GiveUp::SupervisorFault => "a part of orangery failed",
         _ => "for a reason that this version does not know",
@@ -37,11 +38,19 @@ pub(super) fn give_up(why: GiveUp) -> &'static str {
 
 /// What a service does from now on. `last`: how its last incarnation ended.
 pub(super) fn state(kind: &Kind, last: Option<ExitStatus>) -> Option<String> {
-    let Kind::ServiceChanged { state, restarts, delay_ms, give_up: why } = kind else { return None };
+    let (state, restarts, delay_ms, why) = match kind {
+        Kind::ServiceChanged { state, restarts, delay_ms, give_up } => (state, restarts, delay_ms, give_up),
+        Kind::GroupChanged { state, restarts, delay_ms, give_up } => {
+            return group(*state, *restarts, *delay_ms, *give_up);
+        }
+        Kind::ContainerHealth { health, failure } => return Some(healthy(*health, failure.as_deref())),
+        _ => return None,
+    };
     let ended = last.map_or_else(|| "could not be started".to_owned(), |last| format!("has ended {}", exit(last)));
     Some(match state {
         ServiceState::Starting if *restarts > 0 => format!("starts, restart {restarts}"),
         ServiceState::Starting => "starts".into(),
+        ServiceState::Unready => "runs, and is not ready yet".into(),
         ServiceState::Running => "runs".into(),
         ServiceState::Stopping => "is told to stop".into(),
         ServiceState::BackOff => format!("{ended}, and starts again in {}", delay(delay_ms.unwrap_or(0))),
@@ -51,6 +60,29 @@ pub(super) fn state(kind: &Kind, last: Option<ExitStatus>) -> Option<String> {
         ServiceState::Failed => format!("has failed: it {ended}; {}", why.map_or("for good", give_up)),
         _ => return None,
     })
+}
+
+/// What a group does as a whole.
+fn group(state: ServiceState, restarts: u64, delay_ms: Option<u64>, why: Option<GiveUp>) -> Option<String> {
+    Some(match state {
+        ServiceState::Starting if restarts > 0 => format!("starts its members, restart {restarts}"),
+        ServiceState::Starting => "starts its members".into(),
+        ServiceState::Running => "has all members ready".into(),
+        ServiceState::Stopping => "stops its members".into(),
+        ServiceState::BackOff => format!("has failed, and starts again in {}", delay(delay_ms.unwrap_or(0))),
+        ServiceState::Ended => "has done its work".into(),
+        ServiceState::Stopped => "is stopped".into(),
+        ServiceState::Failed => format!("has failed: {}", why.map_or("for good", give_up)),
+        _ => return None,
+    })
+}
+
+fn healthy(health: HealthState, failure: Option<&str>) -> String {
+    match (health, failure) {
+        (HealthState::Unhealthy, Some(why)) => format!("is unhealthy: {why}"),
+        (HealthState::Unhealthy, None) => "is unhealthy".into(),
+        _ => "is healthy".into(),
+    }
 }
 
 fn delay(ms: u64) -> String {
@@ -63,8 +95,9 @@ fn cause(cause: &Cause) -> String {
         Cause::Limit(kind) => format!("over its limit of {}", limit(*kind)),
         Cause::Stop { escalated: false } => "because it was stopped".into(),
         Cause::Stop { escalated: true } => "because it was killed".into(),
-        Cause::Unhealthy => "unhealthy".into(),
-        Cause::Watchdog => "without a sign of life".into(),
+        Cause::Unhealthy => "because it was unhealthy".into(),
+        Cause::NotReady => "because it was not ready in time".into(),
+        Cause::Watchdog => "because it gave no sign of life".into(),
         Cause::SupervisorFault => "because a part of orangery failed".into(),
         Cause::Injected { fault } => format!("by the fault {fault}"),
         _ => "for a reason that this version does not know".into(),
@@ -104,6 +137,7 @@ fn what(kind: &Kind) -> String {
     match kind {
         Kind::ContainerCreated { create_us, .. } => format!("its sandbox is made, in {create_us} us"),
         Kind::ContainerStarted { pid, .. } => format!("its command runs as process {pid}"),
+        Kind::ContainerReady { after_us } => format!("it is ready, {} after its start", delay(after_us / 1000)),
         Kind::ContainerFailed(failure) | Kind::ProcessFailed(failure) => {
             format!("could not be started: {}", failure.why)
         }

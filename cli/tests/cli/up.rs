@@ -18,6 +18,9 @@ pub(crate) fn tests() -> Vec<Test> {
         always("services_start_in_order_and_stop_in_reverse", order),
         always("a_service_that_fails_for_good_takes_the_rest_along", escalates),
         always("a_failure_is_restarted_by_the_group_too", group_restarts),
+        always("who_comes_after_waits_until_it_is_ready", ready),
+        always("what_is_not_ready_in_time_is_not_started", not_ready),
+        always("what_is_unhealthy_is_restarted_and_fails_for_good", unhealthy),
         always("what_is_done_is_done_well", done),
         always("exit_classes_of_a_file", classes),
         always("a_second_signal_kills_what_ignores_the_first", second),
@@ -119,6 +122,50 @@ fn group_restarts() {
         + &service("b", "echo try; exit 3", "restart = \"on-failure:1\"\nrestart-delay = \"1ms\"\nafter = [\"a\"]");
     let ran = Place::of(&("strategy = \"one-for-all\"\n".to_owned() + &both)).ran(&[]);
     assert_eq!(ran.ended(1).text().matches("a | bye\n").count(), 2, "{ran:?}");
+}
+
+fn ready() {
+    let slow = "echo soon; while ! [ -e /tmp/go ]; do sleep 0.05; done; echo ready now; while :; do sleep 0.05; done";
+    // The first question makes it ready for the second.
+    let asks =
+        "ready-exec = [\"sh\", \"-c\", \"touch /tmp/go; grep -q x /tmp/asked || { echo x > /tmp/asked; exit 1; }\"]";
+    let file = service("exec", slow, &format!("{asks}\nready-interval = \"10ms\""))
+        + &service(
+            "line",
+            "echo first; sleep 0.2; echo ready at last; sleep 60",
+            "after = [\"exec\"]\nready-line = \"ready at\"",
+        )
+        + &service("delay", "sleep 60", "after = [\"line\"]\nready-after = \"100ms\"")
+        + &service("last", "echo all are ready", "after = [\"delay\"]");
+    let place = Place::of(&file);
+    let mut running = Running::of(place.command(&[]), "exec  | soon");
+    while running.said() != "last  | all are ready" {}
+    running.signal(Signal::INT);
+    let ran = running.end();
+    let lines = states(ran.ended(0));
+    assert!(lines.contains(&"exec runs, and is not ready yet"), "{lines:?}");
+    for (first, then) in [("exec", "line"), ("line", "delay"), ("delay", "last")] {
+        let up = lines.iter().position(|line| *line == format!("{first} runs"));
+        assert!(up < Some(at(&lines, &format!("{then} starts"))), "{first}, {then}: {lines:?}");
+    }
+}
+
+fn not_ready() {
+    let file = service(
+        "a",
+        "while :; do sleep 0.05; done",
+        "ready-line = \"never\"\nready-timeout = \"50ms\"\nrestart = \"always\"",
+    ) + &service("b", "echo started", "after = [\"a\"]");
+    let ran = Place::of(&file).ran(&[]);
+    assert!(ran.ended(125).err.contains("not ready in time") && ran.text().is_empty(), "{ran:?}");
+}
+
+fn unhealthy() {
+    let asks = "health-exec = [\"sh\", \"-c\", \"echo sick; exit 1\"]\nhealth-interval = \"10ms\"\nhealth-failures = 2";
+    let more = format!("{asks}\nrestart = \"on-failure:1\"\nrestart-delay = \"1ms\"");
+    let ran = Place::of(&service("a", "echo up; sleep 60", &more)).ran(&["--watch-events"]);
+    assert_eq!(ran.ended(1).text(), "a | up\na | up\n");
+    assert!(ran.err.contains("up.a#1: is unhealthy: ") && ran.err.contains("up.a#2: has failed: "), "{ran:?}");
 }
 
 fn done() {

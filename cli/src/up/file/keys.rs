@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 /// Names of values that are numbers, or begin with one.
-const NUMBERS: [&str; 6] = ["N", "SIZE", "TIME", "SECONDS", "PERCENT", "UID[:GID]|NAME"];
+const NUMBERS: [&str; 7] = ["N", "SIZE", "TIME", "SECONDS", "PERCENT", "UID[:GID]|NAME", "PORT|ADDRESS:PORT"];
 
 /// Why a word is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,10 +117,11 @@ fn is_of_several(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict)
 }
 
-/// `memory` of `--memory <SIZE>`.
+/// `memory` of `--memory <SIZE>`; of a group, of which one is wanted, each.
 fn bare(argument: &str) -> String {
-    let name = argument.strip_prefix("--").unwrap_or(argument);
-    name.split(['=', ' ', '<']).next().unwrap_or_default().to_owned()
+    let of_name = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let names = argument.split("--").skip(1).map(|text| text.chars().take_while(of_name).collect::<String>());
+    names.collect::<Vec<_>>().join(" or ")
 }
 
 fn names(error: &clap::Error, kind: ContextKind) -> Vec<String> {

@@ -82,12 +82,20 @@ fn each_mistake_is_told_at_its_place() {
         ("after = [«\"b\"»]", "called \"b\"", ""),
         ("restart-delay = «\"1s\"»", "needs restart", ""),
         ("restart = \"always\"\non-exit = { 1 = «\"maybe\"» }", "means nothing", ""),
+        ("ready-tcp = «\"localhost:80\"»", "is nowhere", ""),
+        ("ready-tcp = «0»", "is nowhere", ""),
+        ("ready-line = «\"\"»", "every line", ""),
+        ("ready-after = 1\nready-timeout = «0»", "in no time", ""),
+        ("health-tcp = 80\nhealth-failures = «0»", "", ""),
+        ("ready-timeout = «5»", "needs ready-exec or ready-tcp or ready-line or ready-after beside it", ""),
+        ("ready-after = «1»\nready-tcp = 80", "cannot be used with ready-tcp", ""),
+        ("health-tcp = 80\non-unhealthy = «\"panic\"»", "not possible", "report, restart, stop"),
         ("«memroy» = 5", "no such key", "memory"),
         ("«tty» = true", "no such key", ""),
         ("«zzzz» = 5", "no such key", "orangery schema"),
     ] {
-        let name = key.trim_start_matches('«').split([' ', '»']).next().unwrap();
-        let name = if key.contains("on-exit") { "on-exit" } else { name };
+        let line = key.lines().find(|line| line.contains('«')).unwrap();
+        let name = line.trim_start_matches('«').split([' ', '»']).next().unwrap();
         marked(&format!("{REST}{key}\n"), &format!("service.a.{name}"), what, hint);
     }
     marked("«nmae» = \"x\"\n[service.a]\ncommand = [\"a\"]", "nmae", "no such key", "name");

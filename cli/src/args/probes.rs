@@ -1,0 +1,210 @@
+//! When a service is ready, and how it is seen that it stays healthy.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use orangery::runtime::spec::size::parse_duration;
+use orangery::{Command, Health, Probe, Readiness};
+
+/// The library's own.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What shows that it is ready: one of these.
+#[derive(Debug, Args)]
+#[group(id = "ready", multiple = false)]
+pub(crate) struct ReadyArgs {
+    /// It is ready, and what comes after it starts, when this command returns 0 in it
+    #[arg(long, value_name = "WORD", value_parser = word)]
+    ready_exec: Vec<String>,
+    /// It is ready when somebody accepts a connection on this port, as seen from its network
+    #[arg(long, value_name = "PORT|ADDRESS:PORT", value_parser = address)]
+    ready_tcp: Option<SocketAddr>,
+    /// It is ready when it has written a line with this text
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    ready_line: Option<String>,
+    /// It is ready when it has run for this long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    ready_after: Option<Duration>,
+}
+
+/// What shows that it is healthy: one of these.
+#[derive(Debug, Args)]
+#[group(id = "health", multiple = false)]
+pub(crate) struct HealthArgs {
+    /// It is healthy, once it is ready, while this command returns 0 in it
+    #[arg(long, value_name = "WORD", value_parser = word)]
+    health_exec: Vec<String>,
+    /// It is healthy while somebody accepts connections on this port, as seen from its network
+    #[arg(long, value_name = "PORT|ADDRESS:PORT", value_parser = address)]
+    health_tcp: Option<SocketAddr>,
+}
+
+/// Both, and when they are asked.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    #[command(flatten)]
+    ready: ReadyArgs,
+    /// Not ready this long after its start, it is ended, and that is a failure [60s]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "ready")]
+    ready_timeout: Option<Duration>,
+    /// How long after an attempt has failed the next one begins [250ms]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "ready")]
+    ready_interval: Option<Duration>,
+    /// How long one attempt may take [1s]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "ready")]
+    ready_attempt: Option<Duration>,
+    #[command(flatten)]
+    health: HealthArgs,
+    /// How long after an attempt the next one begins [10s]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "health")]
+    health_interval: Option<Duration>,
+    /// How long one attempt may take; what takes longer has failed [1s]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "health")]
+    health_timeout: Option<Duration>,
+    /// So many failures in a row make it unhealthy [3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "health")]
+    health_failures: Option<u32>,
+    /// So many successes in a row make it healthy again [1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "health")]
+    health_successes: Option<u32>,
+    /// For so long after it was ready failures do not count, until the first success [0s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "health")]
+    health_grace: Option<Duration>,
+    /// What follows when it is unhealthy: restart it whatever its policy; stop it, as failed for good; or only report it [restart]
+    #[arg(long, value_enum, requires = "health")]
+    on_unhealthy: Option<OnUnhealthy>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnUnhealthy {
+    Report,
+    Restart,
+    Stop,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let found = match port(text) {
+        Some(port) => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        None => text.parse().ok().filter(|address: &SocketAddr| address.port() > 0),
+    };
+    found.ok_or_else(|| format!("{text:?} is nowhere: write 8080, 127.0.0.1:8080 or [::1]:8080"))
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("nothing happens in no time".into()),
+        span => Ok(span),
+    }
+}
+
+/// What the library looks for in a line.
+fn line(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("every line holds the empty text".into()),
+        text if text.contains('\n') => Err("no line holds an end of line".into()),
+        text if text.len() > 1024 => Err("this is longer than 1,024 bytes".into()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn word(text: &str) -> Result<String, String> {
+    if text.contains('\0') { Err("no word of a command holds a zero byte".into()) } else { Ok(text.to_owned()) }
+}
+
+impl ProbeArgs {
+    /// What of it does not go together: a key, and why.
+    pub(crate) fn refused(&self) -> Option<(&'static str, &'static str)> {
+        let timeout = self.ready_timeout.unwrap_or(READY_TIMEOUT);
+        let empty = |words: &[String]| words.first().is_some_and(String::is_empty);
+        match self.ready.ready_after {
+            Some(after) if after >= timeout => Some(("ready-after", "ready-timeout is over before this is")),
+            _ if empty(&self.ready.ready_exec) => Some(("ready-exec", "there is no command")),
+            _ if empty(&self.health.health_exec) => Some(("health-exec", "there is no command")),
+            _ => None,
+        }
+    }
+
+    /// The command with all that is asked about it.
+    pub(crate) fn apply(&self, command: Command) -> Command {
+        let command = match self.readiness() {
+            Some(readiness) => command.ready_when(readiness),
+            None => command,
+        };
+        match self.health() {
+            Some(health) => command.healthy_while(health),
+            None => command,
+        }
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        let mut readiness = Readiness::new(self.ready.probe()?);
+        if let Some(time) = self.ready_timeout {
+            readiness = readiness.timeout(time);
+        }
+        if let Some(time) = self.ready_interval {
+            readiness = readiness.interval(time);
+        }
+        Some(match self.ready_attempt {
+            Some(time) => readiness.attempt_timeout(time),
+            None => readiness,
+        })
+    }
+
+    fn health(&self) -> Option<Health> {
+        let mut health = Health::new(self.health.probe()?);
+        if let Some(time) = self.health_interval {
+            health = health.interval(time);
+        }
+        if let Some(time) = self.health_timeout {
+            health = health.timeout(time);
+        }
+        if let Some(count) = self.health_failures {
+            health = health.failures(count);
+        }
+        if let Some(count) = self.health_successes {
+            health = health.successes(count);
+        }
+        if let Some(time) = self.health_grace {
+            health = health.grace(time);
+        }
+        Some(match self.on_unhealthy {
+            Some(OnUnhealthy::Report) => health.on_unhealthy(orangery::OnUnhealthy::Report),
+            Some(OnUnhealthy::Restart) => health.on_unhealthy(orangery::OnUnhealthy::Restart),
+            Some(OnUnhealthy::Stop) => health.on_unhealthy(orangery::OnUnhealthy::Stop),
+            None => health,
+        })
+    }
+}
+
+impl ReadyArgs {
+    fn probe(&self) -> Option<Probe> {
+        let tcp = |address: SocketAddr| Probe::tcp_at(address.ip(), address.port());
+        let exec = (!self.ready_exec.is_empty()).then(|| Probe::exec(self.ready_exec.clone()));
+        let line = || self.ready_line.clone().map(Probe::line);
+        exec.or_else(|| self.ready_tcp.map(tcp)).or_else(line).or_else(|| self.ready_after.map(Probe::delay))
+    }
+}
+
+impl HealthArgs {
+    fn probe(&self) -> Option<Probe> {
+        let exec = (!self.health_exec.is_empty()).then(|| Probe::exec(self.health_exec.clone()));
+        exec.or_else(|| self.health_tcp.map(|address| Probe::tcp_at(address.ip(), address.port())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_a_connection() {
+        for (text, expected) in [("8080", "127.0.0.1:8080"), ("10.0.0.1:80", "10.0.0.1:80"), ("[::1]:80", "[::1]:80")] {
+            assert_eq!(address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
+        }
+        for text in ["", "0", "65536", "localhost:80", "10.0.0.1", "10.0.0.1:", "::1:80", "[::1]", "-1"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+}
