@@ -1,5 +1,6 @@
 //! When a service is ready, and how it is seen that it stays healthy.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     found.ok_or_else(|| format!("{text:?} is nowhere: write 8080, 127.0.0.1:8080 or [::1]:8080"))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("nothing happens in no time".into()),
         span => Ok(span),
@@ -113,16 +114,20 @@ fn word(text: &str) -> Result<String, String> {
     if text.contains('\0') { Err("no word of a command holds a zero byte".into()) } else { Ok(text.to_owned()) }
 }
 
+/// A list of words that begins with nothing.
+pub(super) fn no_command<W: AsRef<OsStr>>(key: &'static str, words: &[W]) -> Option<(&'static str, &'static str)> {
+    let empty = words.first().is_some_and(|word| word.as_ref().is_empty());
+    empty.then_some((key, "there is no command"))
+}
+
 impl ProbeArgs {
-    /// What of it does not go together: a key, and why.
+    /// What of it cannot be: a key, and why.
     pub(crate) fn refused(&self) -> Option<(&'static str, &'static str)> {
         let timeout = self.ready_timeout.unwrap_or(READY_TIMEOUT);
-        let empty = |words: &[String]| words.first().is_some_and(String::is_empty);
         match self.ready.ready_after {
             Some(after) if after >= timeout => Some(("ready-after", "ready-timeout is over before this is")),
-            _ if empty(&self.ready.ready_exec) => Some(("ready-exec", "there is no command")),
-            _ if empty(&self.health.health_exec) => Some(("health-exec", "there is no command")),
-            _ => None,
+            _ => no_command("ready-exec", &self.ready.ready_exec)
+                .or_else(|| no_command("health-exec", &self.health.health_exec)),
         }
     }
 

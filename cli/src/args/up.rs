@@ -3,16 +3,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use orangery::runtime::spec::size::parse_duration;
 
 use super::PlaceArgs;
 use super::probes::ProbeArgs;
 use super::restart::RestartArgs;
+use super::stop::HookArgs;
 use super::work::WorkArgs;
-use crate::signals;
 
 pub(super) const HELP: &str = "\
 The file is TOML. A service is a table [service.NAME] whose keys are the options of `orangery run` by their long names, and
@@ -33,7 +31,7 @@ Relative paths are relative to the file. Without `after` a service starts at onc
   env = { PORT = 8080 }
   health-tcp = 8080
 
-Signals: INT or TERM stops all services in reverse order, each with stop-signal and, stop-grace later, a kill; a second one
+Signals: INT or TERM stops all services in reverse order, each as its `stop` says (TERM:10s, and then a kill); a second one
 kills everything.
 
 Exit code: 0 every service has ended well, or all were stopped as asked; 1 a service has failed, and the rest was stopped;
@@ -81,6 +79,8 @@ pub(crate) struct ServiceArgs {
     pub(crate) work: WorkArgs,
     #[command(flatten)]
     pub(crate) probes: ProbeArgs,
+    #[command(flatten)]
+    pub(crate) hooks: HookArgs,
 }
 
 /// `[group.NAME]`.
@@ -99,12 +99,6 @@ pub(crate) struct TopArgs {
     /// What its containers' names begin with [the file's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// All services are told to end with this signal [TERM]
-    #[arg(long, value_name = "SIGNAL", value_parser = signals::number)]
-    pub(crate) stop_signal: Option<i32>,
-    /// And killed when they have not, this much later [10s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) stop_grace: Option<Duration>,
     #[command(flatten)]
     pub(crate) own: OwnArgs,
 }

@@ -1,18 +1,12 @@
 //! What was read becomes a group of the library; what this machine refuses of it is told at its place.
 
-use std::time::Duration;
-
 use orangery::{Command, Error, Group, GroupBuilder, Supervisor};
 
 use super::file::{File, Member, MemberKind, Refusal, Service};
 use crate::args::OwnArgs;
 use crate::errors::Failure;
 use crate::logged;
-use crate::signals;
 use crate::spec::{Wanted, Words};
-
-/// Between the signal of a stop and the kill: the library's own.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// A service, as it is shown and as it is found.
 #[derive(Clone, Debug)]
@@ -32,13 +26,10 @@ pub(super) struct Unit {
 pub(super) struct Built {
     pub(super) group: GroupBuilder,
     pub(super) units: Vec<Unit>,
-    /// How all of it is stopped.
-    pub(super) ladder: (i32, Duration),
 }
 
 struct Builder<'a> {
     supervisor: &'a Supervisor,
-    ladder: (i32, Duration),
     units: Vec<Unit>,
     refusals: Vec<Refusal>,
 }
@@ -49,20 +40,18 @@ struct Builder<'a> {
 /// Everything that this machine refuses.
 pub(super) fn build(supervisor: &Supervisor, file: File, name: &str) -> Result<Built, Vec<Refusal>> {
     let File { said, members } = file;
-    let ladder = (said.stop_signal.unwrap_or(signals::TERM), said.stop_grace.unwrap_or(GRACE));
-    let mut builder = Builder { supervisor, ladder, units: Vec::new(), refusals: Vec::new() };
+    let mut builder = Builder { supervisor, units: Vec::new(), refusals: Vec::new() };
     let name = said.name.as_deref().unwrap_or(name);
     let group = builder.group(name, name, &said.own, members, "");
     let Builder { units, mut refusals, .. } = builder;
     refusals.sort_by_key(|refusal| (refusal.span.start, refusal.span.end));
-    if refusals.is_empty() { Ok(Built { group, units, ladder }) } else { Err(refusals) }
+    if refusals.is_empty() { Ok(Built { group, units }) } else { Err(refusals) }
 }
 
 impl Builder<'_> {
     /// `path`: of its containers' names. `label`: what its members' labels begin with.
     fn group(&mut self, name: &str, path: &str, own: &OwnArgs, members: Vec<Member>, label: &str) -> GroupBuilder {
-        let (signal, grace) = self.ladder;
-        let mut group = Group::builder(name).restart(own.restart.policy()).stop_with(signal, grace);
+        let mut group = Group::builder(name).restart(own.restart.policy());
         if let Some(strategy) = own.strategy {
             group = group.strategy(strategy.into());
         }
@@ -106,14 +95,15 @@ impl Builder<'_> {
             errors.0.into_iter().for_each(|error| self.refuse(service, &Failure::from(Error::from(error))));
             return None;
         }
-        if let Some((key, why)) = said.probes.refused() {
+        if let Some((key, why)) = said.probes.refused().or_else(|| said.hooks.refused()) {
             self.refuse(service, &Failure::refused(key, why));
             return None;
         }
         let command = wanted.command(self.supervisor, work, true);
         let command = command.map_err(|failure| self.refuse(service, &failure)).ok()?;
         let restart = work.exits.apply(work.restart.policy());
-        Some(said.probes.apply(logged::into_log(command, &work.log).restart(restart)))
+        let command = logged::into_log(command, &work.log).restart(restart);
+        Some(said.hooks.apply(said.probes.apply(command)))
     }
 
     /// At the key that the failure is about.

@@ -1,7 +1,6 @@
 //! A group from its start to where nothing of it runs, and what our exit code is then.
 
 use std::io;
-use std::time::Duration;
 
 use orangery::events::Since;
 use orangery::{Error, Group, Service, ServiceInspect, ServiceState, Supervisor};
@@ -37,14 +36,14 @@ pub(super) async fn supervised(
     signals: Signals,
     view: View,
 ) -> Result<u8, Failure> {
-    let Built { group, units, ladder } = built;
+    let Built { group, units } = built;
     let group = group.prepare(supervisor).await?;
     let services: Vec<Service> = units.iter().filter_map(|unit| find(&group, &unit.label)).collect();
     let screen = Screen::start(view.mode, &units)?;
     let news = News::new(view, &units, &screen.tell);
     let news = tokio::spawn(news.tell(supervisor.events(Since::Oldest)));
     let followers = Followers::start(services.clone(), &screen.tell);
-    let mut watch = Watch { group, signals, followers, screen, ladder, told: 0, broken: None };
+    let mut watch = Watch { group, signals, followers, screen, told: 0, broken: None };
     let started = watch.until_settled().await;
     let stopped = watch.told > 0 || watch.broken.is_some();
     let code = match started {
@@ -74,7 +73,6 @@ struct Watch {
     signals: Signals,
     followers: Followers,
     screen: Screen,
-    ladder: (i32, Duration),
     /// Signals that ended it.
     told: u32,
     /// A stream of ours takes no more.
@@ -158,8 +156,7 @@ impl Watch {
             self.followers.give_up();
         } else {
             // Asked for when called; that it is done is seen in its state.
-            let (signal, grace) = self.ladder;
-            drop(self.group.stop(signal, grace));
+            drop(self.group.stop_gently());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use orangery::events::{Event, Kind};
 use orangery::restart::GiveUp;
-use orangery::{Cause, ExitStatus, HealthState, LimitKind, ServiceState};
+use orangery::{Cause, ExitStatus, HealthState, HookKind, HookOutcome, LimitKind, ServiceState};
 
 use crate::signals;
 
@@ -30,6 +30,7 @@ pub(super) fn give_up(why: GiveUp) -> &'static str {
         GiveUp::Permanent => "it said that it can never work",
         GiveUp::CannotStart => "it cannot be started",
         GiveUp::Unhealthy => "it was unhealthy",
+        GiveUp::Unkillable => "it was killed and does not end",
         GiveUp::Member => "a member of it has failed",
         GiveUp::SupervisorFault => "a part of orangery failed",
         _ => "for a reason that this version does not know",
@@ -152,11 +153,31 @@ fn what(kind: &Kind) -> String {
         },
         Kind::LimitHit { limit: kind } => format!("its limit of {} is reached", limit(*kind)),
         Kind::Oom { verdict } => format!("the kernel took processes of it for memory: {verdict:?}"),
+        Kind::ContainerUnkillable(_) => "it was killed and does not end: it is left to itself".into(),
+        Kind::HookEnded { hook, outcome } => format!("its {} {}", hook_name(*hook), hook_end(outcome)),
         Kind::LeakedWriters => "something that outlived it held its output".into(),
         Kind::ActorPanicked { actor, restarted: true } => format!("the {actor} actor failed, and goes on"),
         Kind::ActorPanicked { actor, .. } => format!("the {actor} actor failed for good"),
         Kind::KeeperLost => "the keeper is gone: nothing new can be started".into(),
         other => other.name().replace('_', " "),
+    }
+}
+
+fn hook_name(hook: HookKind) -> &'static str {
+    match hook {
+        HookKind::PreStop => "pre-stop command",
+        HookKind::PostStop => "post-stop command",
+        _ => "command of a stop",
+    }
+}
+
+fn hook_end(outcome: &HookOutcome) -> String {
+    match outcome {
+        HookOutcome::Ended { exit: how, .. } => format!("has ended {}", exit(*how)),
+        HookOutcome::TimedOut { after_ms } => format!("was killed after {}", delay(*after_ms)),
+        HookOutcome::NotStarted { why } => format!("could not be run: {why}"),
+        HookOutcome::Skipped => "is left out, because it was killed".into(),
+        _ => "is over".into(),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("what_is_done_is_done_well", done),
         always("exit_classes_of_a_file", classes),
         always("a_second_signal_kills_what_ignores_the_first", second),
+        always("a_ladder_and_commands_of_a_stop", ladder),
         always("a_signal_while_services_start", while_starting),
         always("lines_stand_behind_names_whole_and_prompts_show", lines),
         always("nobody_reads_us", unread),
@@ -186,7 +187,7 @@ fn classes() {
 }
 
 fn second() {
-    let place = Place::of(&("stop-grace = \"1h\"\n".to_owned() + &service("a", DEAF, "restart = \"always\"")));
+    let place = Place::of(&service("a", DEAF, "restart = \"always\"\nstop = \"TERM:1h\""));
     let running = Running::of(place.command(&["--watch-events"]), "a | up");
     running.signal(Signal::INT);
     // The kernel makes one of two of the same; these are two.
@@ -194,10 +195,24 @@ fn second() {
     let ran = running.end();
     assert!(ran.ended(137).err.contains("up.a#1: its command has ended by signal KILL"), "{ran:?}");
     // Alone, the grace kills.
-    let place = Place::of(&("stop-grace = \"10ms\"\n".to_owned() + &service("a", DEAF, "restart = \"always\"")));
+    let place = Place::of(&service("a", DEAF, "restart = \"always\"\nstop = \"TERM:10ms\""));
     let running = Running::of(place.command(&[]), "a | up");
     running.signal(Signal::TERM);
     running.end().ended(0);
+}
+
+/// Each service has its own.
+fn ladder() {
+    let script = "trap '' TERM; trap 'cat /tmp/said; echo int; exit 0' INT; echo up; while :; do sleep 0.05; done";
+    let more =
+        "stop = \"TERM:10ms,INT:1h\"\npre-stop = [\"sh\", \"-c\", \"echo first > /tmp/said\"]\npost-stop = [\"false\"]";
+    let place = Place::of(&service("a", script, more));
+    let mut running = Running::of(place.command(&["--watch-events"]), "a | up");
+    running.signal(Signal::INT);
+    assert_eq!((running.said(), running.said()), ("a | first".into(), "a | int".into()));
+    let ran = running.end();
+    assert!(ran.ended(0).err.contains("up.a#1: its pre-stop command has ended well"), "{ran:?}");
+    assert!(ran.err.contains("up.a#1: its post-stop command has ended with code 1"), "{ran:?}");
 }
 
 /// What waits for a delay is not started any more, and neither is who comes after it.
@@ -255,8 +270,10 @@ fn json() {
 }
 
 fn terminal() {
-    let script = "echo 'a\\033[2Jb'; trap 'exit 0' TERM; while :; do sleep 0.05; done";
-    let file = service("db", script, "") + &service("api", WAITS, "after = [\"db\"]");
+    let script = "trap 'exit 0' TERM; echo 'a\\033[2Jb'; while :; do sleep 0.05; done";
+    // Says nothing: whose line comes first is nobody's business.
+    let api = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let file = service("db", script, "") + &service("api", api, "after = [\"db\"]");
     let place = Place::of(&file);
     let start = |more: &[(&str, &str)]| {
         let mut command = Command::new("setsid");
@@ -268,14 +285,14 @@ fn terminal() {
     running.until("  db   is to start\r\n  api  waits for db\r\n");
     // Drawn anew over the same two lines, the output above them.
     running.until("\x1b[2A\r\x1b[J\x1b[36mdb  |\x1b[0m ab\r\n");
-    running.until("api |\x1b[0m up\r\n");
     running.until("  db   runs\r\n  api  runs\r\n");
     running.signal(Signal::INT);
-    running.until("  db   is stopped: it has ended well\r\n  api  is stopped: it has ended well\r\n");
+    // It may have been told before it listened.
+    running.until("  db   is stopped: it has ended well\r\n  api  is stopped: it has ended ");
     assert_eq!(running.end().0, Some(0));
     let mut running = start(&[("NO_COLOR", "1")]);
     running.until("db  | ab\r\n");
-    running.until("api | up\r\n");
+    running.until("  db   runs\r\n  api  runs\r\n");
     running.signal(Signal::INT);
     assert_eq!(running.end().0, Some(0));
 }

@@ -32,7 +32,7 @@ fn what_is_right() {
         name = "shop"
         strategy = "rest-for-one"
         restart = "on-failure:3"
-        stop-grace = 2.5
+        restart-delay = 2.5
         [service.db]
         command = ["./db", "--port=1"]
         memory = 67108864
@@ -52,7 +52,9 @@ fn what_is_right() {
         log = "logs"
     "#;
     let File { said, members } = read(&text(file)).unwrap();
-    assert_eq!(said.stop_grace, Some(std::time::Duration::from_millis(2500)));
+    let restart = orangery::Restart::on_failure().at_most(3);
+    let second = std::time::Duration::from_secs;
+    assert_eq!(said.own.restart.policy(), restart.back_off(second(5) / 2, 2, second(60)));
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["db", "workers", "api"], "in the order of the file");
     let MemberKind::Service(db) = &members[0].kind else { panic!("{members:?}") };
@@ -90,6 +92,8 @@ fn each_mistake_is_told_at_its_place() {
         ("ready-timeout = «5»", "needs ready-exec or ready-tcp or ready-line or ready-after beside it", ""),
         ("ready-after = «1»\nready-tcp = 80", "cannot be used with ready-tcp", ""),
         ("health-tcp = 80\non-unhealthy = «\"panic\"»", "not possible", "report, restart, stop"),
+        ("stop = «\"TERM\"»", "no signal with its time", ""),
+        ("pre-stop-deadline = «5»", "needs pre-stop beside it", ""),
         ("«memroy» = 5", "no such key", "memory"),
         ("«tty» = true", "no such key", ""),
         ("«zzzz» = 5", "no such key", "orangery schema"),
