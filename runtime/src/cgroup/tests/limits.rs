@@ -55,6 +55,34 @@ fn an_ancestors_oom_names_the_ancestor() {
     });
 }
 
+/// In the order in which it is given, the swap of v1 included, which no file takes in another.
+#[test]
+fn what_was_there_is_put_back() {
+    both(|cgroups| {
+        let swap = Limits { memory: Some(64 << 20), memory_swap: Some(1 << 20), ..some_limits() };
+        let limits = if cgroups.supports(&swap).is_empty() { swap } else { some_limits() };
+        let group = make(&cgroups, "back", &limits);
+        let files = || {
+            let names = ["pids.max", "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"].into_iter();
+            let names = names.chain(["memory.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]);
+            let read =
+                |name: &str| group.paths().into_iter().find_map(|path| std::fs::read_to_string(path.join(name)).ok());
+            names.map(read).collect::<Vec<_>>()
+        };
+        let before = files();
+        let quota = Some(CpuQuota { quota_us: 5_000, period_us: 200_000 });
+        let starved = Limits { memory: Some(8 << 20), pids: Some(3), cpu_quota: quota, ..Limits::default() };
+        let back = group.put_back(&starved).unwrap();
+        group.update(&starved).unwrap();
+        assert_ne!(files(), before);
+        for (file, bytes) in &back {
+            assert_eq!(rustix::io::write(file, bytes).unwrap(), bytes.len());
+        }
+        assert_eq!(files(), before);
+        until("removed", || group.remove().is_ok());
+    });
+}
+
 #[test]
 fn updates_are_all_or_nothing() {
     both(|cgroups| {

@@ -106,15 +106,27 @@ async fn pause(slot: Arc<ContainerSlot>, lasts: Option<Duration>, claim: Claim) 
     if slot.state() == State::Paused {
         return Err(Error::new(ErrorKind::State, "the container is paused already"));
     }
-    let lease = match container(&slot)?.lease(deadline(lasts), Act::Thaw).await {
-        Ok(lease) => Some(lease),
+    let container = container(&slot)?;
+    let thaw = async |when| match container.lease(when, Act::Thaw).await {
+        Ok(lease) => Ok(Some(lease)),
         // Nothing there that a keeper could thaw.
-        Err(error) if error.kind() == orangery_runtime::ErrorKind::Unsupported => None,
-        Err(error) => return Err(error.into()),
+        Err(error) if error.kind() == orangery_runtime::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(Error::from(error)),
     };
+    // Its time begins when it is held: what is thawed while it is being frozen is waited for in vain.
+    let mut lease = thaw(deadline(None)).await?;
     match hold(&slot, Some(Pause::Freeze)).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => hold(&slot, Some(Pause::Stop)).await?,
         done => done?,
+    }
+    if lasts.is_some() {
+        match thaw(deadline(lasts)).await {
+            Ok(timed) => lease = timed,
+            Err(error) => {
+                hold(&slot, None).await?;
+                return Err(error);
+            }
+        }
     }
     Ok(Undo::Resume { slot, lease, _claim: claim })
 }

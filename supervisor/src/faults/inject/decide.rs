@@ -100,14 +100,12 @@ impl Decider {
         Self { plan, progress, known: HashMap::new(), numbers: 0, untils: Vec::new(), orders, closed: false }
     }
 
-    /// Decide nothing any more.
+    /// Decide nothing any more. What was never taken, and what waits for something that will not come any more, is skipped.
     pub(super) fn close(&mut self) {
-        self.closed = true;
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
         self.untils.clear();
-    }
-
-    /// Faults that were never taken, and those that wait for something that will not come any more.
-    pub(super) fn left(&mut self) -> Vec<(usize, Option<Whom>, &'static str)> {
         let never = self.progress.iter().enumerate().filter(|(_, progress)| progress.taken == 0);
         let mut left: Vec<_> = never.map(|(fault, _)| (fault, None, "nothing has triggered it")).collect();
         for (key, known) in &mut self.known {
@@ -117,7 +115,9 @@ impl Decider {
             left.extend(waiting.into_iter().map(|fault| (fault, Some(known.whom(key)), why)));
         }
         left.sort_by_key(|(fault, whom, _)| (*fault, whom.as_ref().map(|whom| whom.key.clone())));
-        left
+        for (fault, whom, why) in left {
+            self.order(Order::Skip(fault, whom, why));
+        }
     }
 
     fn order(&self, order: Order) {

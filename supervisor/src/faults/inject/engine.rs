@@ -41,10 +41,6 @@ impl Engine {
             self.obey(order, &mut jobs);
         }
         while jobs.join_next().await.is_some() {}
-        let left = lock(&self.shared.decider).left();
-        for (fault, whom, why) in left {
-            self.shared.ledger.note(fault, FaultStep::Skipped, whom.as_ref(), Some(why.to_owned()));
-        }
         self.done.send_replace(true);
     }
 

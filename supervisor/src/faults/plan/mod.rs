@@ -121,7 +121,8 @@ impl Plan {
                 let seed = seed.map_err(|_| Error::invalid(SEED_VARIABLE, format!("{text:?} is no number")))?;
                 Ok(Self::seeded(seed))
             }
-            Err(_) => Ok(Self::seeded(crate::supervisor::random())),
+            Err(std::env::VarError::NotPresent) => Ok(Self::seeded(crate::supervisor::random())),
+            Err(error) => Err(Error::invalid(SEED_VARIABLE, error.to_string())),
         }
     }
 
