@@ -12,10 +12,10 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A runtime for one of the supervisor's threads.
-    pub(crate) fn runtime(&self) -> io::Result<Runtime> {
+    /// A runtime for one of the supervisor's threads; its further threads, for what blocks, are called `name`.
+    pub(crate) fn runtime(&self, name: &str) -> io::Result<Runtime> {
         let mut builder = Builder::new_current_thread();
-        builder.enable_io().enable_time();
+        builder.enable_io().enable_time().thread_name(name);
         #[cfg(any(test, feature = "testing"))]
         if let Some(clock) = &self.told {
             return clock.runtime(&mut builder);

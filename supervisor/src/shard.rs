@@ -15,14 +15,17 @@ use crate::clock::Clock;
 #[derive(Clone)]
 pub(crate) struct Shards {
     clock: Clock,
+    /// What all threads are called.
+    name: Arc<str>,
     /// The last one is no shard: it writes logs.
     arbiters: Arc<Mutex<Vec<Option<Arbiter>>>>,
 }
 
 impl Shards {
-    pub(crate) fn new(count: usize, clock: Clock) -> Self {
+    /// `name`: of all its threads; the kernel shows 15 bytes of it.
+    pub(crate) fn new(count: usize, clock: Clock, name: &str) -> Self {
         let arbiters = (0..=count.max(1)).map(|_| None).collect();
-        Self { clock, arbiters: Arc::new(Mutex::new(arbiters)) }
+        Self { clock, name: name.into(), arbiters: Arc::new(Mutex::new(arbiters)) }
     }
 
     /// Run `start` on the shard of container `id`. Must be called within the system. `false`: the shard is gone.
@@ -41,8 +44,12 @@ impl Shards {
         let shards = arbiters.len() - 1;
         let Some(place) = arbiters.get_mut(index(shards)) else { return false };
         if place.is_none() {
-            let clock = self.clock.clone();
-            match Arbiter::try_with_tokio_rt(move || clock.runtime()) {
+            let (clock, name) = (self.clock.clone(), Arc::clone(&self.name));
+            let runtime = move || {
+                call_thread(&name);
+                clock.runtime(&name)
+            };
+            match Arbiter::try_with_tokio_rt(runtime) {
                 Ok(arbiter) => *place = Some(arbiter),
                 Err(error) => {
                     tracing::error!(%error, "a shard cannot be started");
@@ -66,6 +73,13 @@ impl Shards {
     }
 }
 
+/// Call this thread so; for the eyes.
+fn call_thread(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
 /// Run `main` as the system of a new thread. When it and all shards have ended `last` is called, and the receiver then says
 /// `true`.
 ///
@@ -80,9 +94,9 @@ where
     F: Future<Output = ()>,
 {
     let (ended, receiver) = watch::channel(false);
-    std::thread::Builder::new().name("orangery".into()).spawn(move || {
+    std::thread::Builder::new().name(shards.name.to_string()).spawn(move || {
         let clock = shards.clock.clone();
-        match clock.runtime() {
+        match clock.runtime(&shards.name) {
             Ok(runtime) => System::with_tokio_rt(|| runtime).block_on(async move {
                 main().await;
                 clock.release();

@@ -226,7 +226,8 @@ impl SupervisorBuilder {
             });
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock);
+        let prefix = random_prefix();
+        let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock, &thread_name(&prefix));
         let stop = Arc::new(Notify::new());
         let feed = Feed::new(self.event_history);
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -266,7 +267,7 @@ impl SupervisorBuilder {
             native,
             kill_patience: self.kill_patience,
             names: Mutex::new(0),
-            prefix: random_prefix(),
+            prefix,
         };
         Ok(Supervisor { inner: Arc::new(inner), caller: "".into() })
     }
@@ -292,6 +293,11 @@ async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
         tracing::warn!("containers are left after {} s: the keeper ends and removes them", PATIENCE.as_secs());
     }
     runtime.shutdown().await;
+}
+
+/// What all threads of a supervisor are called: told apart from those of another one, in 15 bytes.
+fn thread_name(prefix: &str) -> String {
+    format!("orangery-{}", prefix.get(..6).unwrap_or(prefix))
 }
 
 fn random_prefix() -> String {
@@ -502,6 +508,12 @@ impl Supervisor {
             found.retain(|container| filter.matches(container));
             Ok(found)
         }
+    }
+
+    /// What all its threads are called.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn thread_name(&self) -> String {
+        thread_name(&self.inner.prefix)
     }
 
     /// The runtime underneath: its plan, its keeper, its cgroup mode. `None` on a fake.

@@ -101,7 +101,7 @@ impl Piece {
 /// Takes pieces apart into lines, each source for itself.
 ///
 /// Holds one unfinished line of each source: at most twice [`LineOptions::max_len`] bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lines {
     max_len: usize,
     carriage_return: CarriageReturn,
@@ -109,7 +109,7 @@ pub struct Lines {
 }
 
 /// The line that a source is in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     /// What of it was not shown yet.
     data: BytesMut,

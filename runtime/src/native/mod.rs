@@ -214,6 +214,16 @@ impl NativeRuntime {
         self.inner.keeper_pid
     }
 
+    /// What this runtime has made for itself and removes at its end: the instance directory, and its cgroups. Nothing after
+    /// the shutdown.
+    #[must_use]
+    pub fn places(&self) -> (Option<PathBuf>, Vec<PathBuf>) {
+        let instance = self.inner.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = instance.as_ref().map(|instance| instance.base().join(instance.name()));
+        let cgroups = self.inner.cgroups().map_or_else(|_| Vec::new(), |cgroups| cgroups.roots());
+        (files, cgroups.into_iter().map(|root| root.path).collect())
+    }
+
     /// Requests that wait to be sent to the keeper, and those that it has not answered yet.
     #[must_use]
     pub fn keeper_load(&self) -> (u64, u64) {

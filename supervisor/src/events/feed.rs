@@ -187,6 +187,12 @@ impl Voice {
         self.feed.meters()
     }
 
+    /// Where it is heard.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     pub(crate) fn generation(&self) -> u32 {
         self.generation
     }

@@ -32,7 +32,7 @@ use crate::ids::ProcessId;
 ///         Item::Chunk { member, chunk } => println!("{} {}: {:?}", member.container, chunk.source, chunk.data),
 ///         Item::Gap { member, gap } => println!("{}: {} bytes are missing", member.container, gap.bytes()),
 ///         Item::Event(event) => println!("{:?}: {}", event.container, event.kind.name()),
-///         Item::End { container, report, .. } => println!("{container}: {:?}", report.map(|report| report.exit.clone())),
+///         Item::End { container, report, .. } => println!("{container}: {:?}", report.map(|report| report.exit)),
 ///         _ => {}
 ///     }
 /// }
