@@ -306,6 +306,12 @@ impl Hub {
         lock(&self.core.state).over_limit() > 0
     }
 
+    /// Another [`output_limit`](HubOptions::output_limit) from now on, in bytes of both sources from the beginning. What readers
+    /// have got already they keep; once bytes came behind a limit, it stays passed.
+    pub fn set_output_limit(&self, bytes: u64) {
+        lock(&self.core.state).limit(bytes);
+    }
+
     /// Waits for the first byte behind the [`output_limit`](HubOptions::output_limit): for ever where none comes.
     ///
     /// # Cancel safety

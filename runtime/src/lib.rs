@@ -154,6 +154,8 @@ pub struct Evidence {
     pub oom: cgroup::Oom,
     /// Counters.
     pub stats: cgroup::Stats,
+    /// What the verdict rests on, and forks that were refused, where there was either.
+    pub counters: Vec<cgroup::Counter>,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: String,
 }
@@ -355,6 +357,19 @@ pub trait Container: Send + Sync + 'static {
 
     /// Counters now.
     fn stats(&self) -> cgroup::Stats;
+
+    /// Wait until the OOM killer has taken more than `seen` processes of it: how many, and as far as the counters tell by
+    /// then whose limit it was. Costs a descriptor while it is waited for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where nobody counts that; [`ErrorKind::State`] when the container has ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed; may be dropped and called again.
+    fn oom(&self, seen: u64) -> BoxFuture<Result<(u64, cgroup::Oom), Error>> {
+        let _ = seen;
+        Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime counts no OOM kills")) })
+    }
 
     /// Send a signal to a process of this container by its pidfd.
     ///

@@ -36,6 +36,7 @@ use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProcessId;
 use crate::ladder::StopLadder;
+use crate::limit_update::WatchedLimits;
 use crate::probe::Vitals;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::{Signal, Stop};
@@ -122,6 +123,8 @@ pub struct Inspect {
     pub properties: BTreeMap<String, String>,
     /// Its limits, as last updated.
     pub limits: Limits,
+    /// Its other limits, as last updated.
+    pub watched: WatchedLimits,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
     /// How its network is wired, as its provider tells; `None` without one.
@@ -166,6 +169,7 @@ impl Inspect {
             labels: BTreeMap::clone(&slot.labels),
             properties: slot.properties().all().clone(),
             limits: slot.limits(),
+            watched: slot.watched(),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
             network: container.and_then(|container| container.network()),
             vitals: slot.vitals(),

@@ -35,6 +35,8 @@ mod handle;
 mod hook;
 mod ids;
 mod ladder;
+mod limit_hit;
+mod limit_update;
 mod manager;
 mod metrics;
 mod output_limit;
@@ -67,6 +69,8 @@ pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsS
 pub use hook::{Hook, HookKind, HookOutcome};
 pub use ids::ProcessId;
 pub use ladder::StopLadder;
+pub use limit_hit::{Counted, LimitHit};
+pub use limit_update::{LimitUpdate, WatchedLimits};
 pub use orangery_io_stream as stream;
 pub use orangery_io_stream::{
     Captured, Cursor, Event, Gone, GoneReason, Overflow, Source, Sources, StdinWriter, SubscribeOptions, Subscriber,

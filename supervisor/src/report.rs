@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::hook::HookOutcome;
+use crate::limit_hit::LimitHit;
 use crate::unkillable::Unkillable;
 
 /// A figure that was measured, or the reason why it is not known. Never zero for unknown.
@@ -379,6 +380,9 @@ pub struct Report {
     pub output_limit: Option<u64>,
     /// What the cgroup counted.
     pub cgroup: CgroupUsage,
+    /// The limits that were reached, each with what was counted.
+    #[serde(default)]
+    pub limits_hit: Vec<LimitHit>,
     /// It was killed and has not ended: what was left when this was written.
     #[serde(default)]
     pub unkillable: Option<Unkillable>,
@@ -459,6 +463,7 @@ pub(crate) fn example() -> Report {
             memory_peak: nothing(),
             pids_refused: Measured::Known(2),
         },
+        limits_hit: Vec::new(),
         unkillable: None,
         pre_stop: None,
         post_stop: None,

@@ -34,6 +34,7 @@ use crate::faults::Faults;
 use crate::filter::Filter;
 use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
+use crate::limit_update::Watched;
 use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
 use crate::probe::Care;
@@ -393,19 +394,26 @@ impl Supervisor {
                 return Err(Error::invalid("post_stop", why));
             }
             let hooks = std::mem::take(&mut ways.hooks).beside(&main);
-            let terms = ways.terms(description.wall, description.output);
+            let terms = ways.terms(&main, description.wall, description.output);
+            let watched = Watched {
+                wall: terms.wall.as_ref().map(|wall| wall.limit),
+                cpu_time: description.cpu_time,
+                idle: description.idle,
+                output: description.output.map(|limit| limit.bytes),
+            };
+            // Version 2 counts processor time in any case.
+            let counted = supervisor.native().is_some_and(|it| matches!(it.cgroup_mode().0.as_str(), "v2" | "hybrid"));
+            let backstop = |limit| cpu::backstop(&mut main, limit, counted);
+            let backstopped = description.cpu_time.is_some_and(backstop);
             let policy = Policy {
                 hooks,
-                cpu: description.cpu_time,
-                idle: description.idle,
+                watched,
+                backstopped,
                 drain_grace: description.drain_grace,
                 unattended: description.unattended,
                 keep_files: description.keep_files,
                 care: care.boxed(),
             };
-            if let Some(limit) = description.cpu_time {
-                cpu::backstop(&mut main, limit);
-            }
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {
                 spec,

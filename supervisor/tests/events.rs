@@ -78,7 +78,7 @@ async fn the_whole_story_of_a_container_in_order() {
     assert!(told.iter().enumerate().all(|(number, event)| event.seq == number as u64 && event.generation == 1));
     assert!(told.is_sorted_by_key(|event| event.mono_ns));
     assert!(told.iter().all(|event| event.container.as_deref() == Some("a") && event.labels["of"] == "a"));
-    let Kind::ContainerUpdated { limits } = &told[5].kind else { panic!() };
+    let Kind::ContainerUpdated { limits, .. } = &told[5].kind else { panic!() };
     assert_eq!(limits.pids, Some(7));
     assert_eq!(
         (told[9].process, &told[9].kind),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, LimitKind, Sandbox, SandboxBuilder, State, StatsStream, StopLadder, Supervisor,
+    Cause, ContainerHandle, ErrorKind, LimitKind, LimitUpdate, Limits, Sandbox, SandboxBuilder, State, StatsStream,
+    StopLadder, Supervisor,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -168,6 +169,71 @@ async fn a_wall_limit_goes_down_a_ladder_too() {
     }
     drop(process);
     assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Wall));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_limit_changes_while_it_runs() {
+    let stage = Stage::set();
+    let (handle, mut process) = stage.spawn(Sandbox::builder().wall(HOUR)).await;
+    stage.clock.advance(HOUR - SECOND).await;
+    // From the start, not from now.
+    handle.update(LimitUpdate::new().wall(2 * HOUR).idle(3 * HOUR).output(10)).await.unwrap();
+    let now = handle.inspect().watched;
+    assert_eq!((now.wall_ms, now.idle_ms, now.output), (Some(7_200_000), Some(10_800_000), Some(10)));
+    stage.clock.advance(HOUR).await;
+    assert_eq!(stage.told("kill a"), 0);
+    process.say(b"12345");
+    let mut output = handle.output();
+    output.recv().await.unwrap();
+    handle.update(LimitUpdate::new().wall(Duration::MAX)).await.unwrap();
+    stage.clock.advance(2 * HOUR).await;
+    assert_eq!(stage.told("kill a"), 0, "no limit any more, and the silence was broken");
+    // Less than was written already.
+    handle.update(LimitUpdate::new().output(3)).await.unwrap();
+    stage.fake.saw("kill a").await;
+    drop(process);
+    let report = handle.wait().await.unwrap();
+    assert_eq!((report.cause.clone(), report.output_limit), (Cause::Limit(LimitKind::Output), Some(3)));
+    let hit = &report.limits_hit[0].counters[0];
+    assert_eq!((hit.name.as_str(), hit.after, hit.bound), ("bytes", Some(5), Some(3)));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_silence_that_comes_later_ends_a_silent_one() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder()).await;
+    handle.update(LimitUpdate::new().idle(HOUR)).await.unwrap();
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!(stage.told("kill a"), 0);
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    let report = handle.wait().await.unwrap();
+    assert_eq!((report.cause.clone(), report.limits_hit[0].limit), (Cause::Limit(LimitKind::Idle), LimitKind::Idle));
+    stage.supervisor.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_update_is_refused_before_anything_is_written_and_taken_back_as_a_whole() {
+    let stage = Stage::set();
+    let (handle, process) = stage.spawn(Sandbox::builder().wall(HOUR)).await;
+    let wrong = Limits { pids: Some(0), ..Limits::default() };
+    let refused = handle.update(LimitUpdate::from(wrong).wall(Duration::ZERO)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.messages().count()), (ErrorKind::Invalid, 2));
+    assert_eq!(stage.told("update a"), 0);
+    stage.fake.refuse_update(orangery::runtime::Error::new(orangery::runtime::ErrorKind::System, "busy"));
+    let memory = Limits { memory: Some(1 << 30), ..Limits::default() };
+    handle.update(LimitUpdate::from(memory).wall(2 * HOUR)).await.unwrap_err();
+    let now = handle.inspect();
+    assert_eq!((now.watched.wall_ms, now.limits.memory), (Some(3_600_000), None));
+    stage.clock.advance(HOUR).await;
+    assert_eq!(stage.told("kill a"), 1);
+    drop(process);
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.cause, Cause::Limit(LimitKind::Wall));
+    assert_eq!(report.limits_hit[0].counters[0].name, "CLOCK_MONOTONIC ns");
     stage.supervisor.shutdown().await;
 }
 

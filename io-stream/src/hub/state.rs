@@ -76,6 +76,14 @@ impl State {
         }
     }
 
+    /// Readers may get so much in all.
+    pub(super) fn limit(&mut self, bytes: u64) {
+        if self.over_limit() == 0 {
+            let had: u64 = Source::ALL.into_iter().map(|source| self.ring.total(source)).sum();
+            self.left = bytes.saturating_sub(had);
+        }
+    }
+
     /// Bytes of both sources that came behind the output limit.
     pub(super) fn over_limit(&self) -> u64 {
         Source::ALL.into_iter().map(|source| self.ring.over_limit(source)).sum()

@@ -13,7 +13,7 @@
 //!   nested.rs   a group below it, for the limits of one process
 //!   control.rs  killed, frozen, waited for
 //!     v1.rs v2.rs       what one version does alone;  setting.rs  writes that are undone together
-//!   oom.rs      evidence and verdict      stat.rs  numbers      limits.rs  what may be asked
+//!   oom.rs      evidence and verdict; oom_news.rs  as it happens      stat.rs  numbers      limits.rs  what may be asked
 //!   dir.rs      one directory as a descriptor: the only file that opens anything below a mount
 //! ```
 //!
@@ -34,6 +34,7 @@ mod group;
 mod limits;
 mod nested;
 mod oom;
+mod oom_news;
 mod parents;
 mod parse;
 mod place;
@@ -47,7 +48,7 @@ mod v2;
 pub use error::CgroupError;
 pub use group::Group;
 pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
-pub use oom::{Oom, OomEvidence};
+pub use oom::{Counter, Oom, OomEvidence};
 pub use parse::Ceiling;
 pub use stat::Stats;
 

@@ -35,6 +35,49 @@ pub struct OomEvidence {
     /// The same for each visible group above, nearest first.
     above: Option<Vec<(String, Level)>>,
     why: Option<String>,
+    /// They are version 2's.
+    #[serde(default)]
+    v2: bool,
+}
+
+/// A counter of the kernel's at two moments. `None`: it could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counter {
+    /// The file and what of it, such as `memory.events oom_kill`; of a group above with its directory.
+    pub name: String,
+    /// When the container was made.
+    pub before: Option<u64>,
+    /// At its end.
+    pub after: Option<u64>,
+}
+
+impl Counter {
+    pub(crate) fn new(name: impl Into<String>, before: Option<u64>, after: Option<u64>) -> Self {
+        Self { name: name.into(), before, after }
+    }
+}
+
+impl OomEvidence {
+    /// What a verdict over the two rests on: who was killed, how often the own limits were hit, and those of each group
+    /// above where that has changed.
+    pub fn counters(&self, after: &Self) -> Vec<Counter> {
+        let (kills, own, local) = match after.v2 {
+            true => ("memory.events oom_kill", "memory.events oom", "memory.events.local oom"),
+            // Both counts as one: a limit of memory and swap has its own.
+            false => ("memory.oom_control oom_kill", "memory.failcnt", "memory.failcnt"),
+        };
+        let hits = |level: Option<Level>| level.map(|level| level.hits);
+        let mut all =
+            vec![Counter::new(kills, self.kills, after.kills), Counter::new(own, hits(self.own), hits(after.own))];
+        let above = self.above.iter().flatten().zip(after.above.iter().flatten());
+        for ((_, old), (path, new)) in above.filter(|((old, _), (new, _))| old == new) {
+            if old.hits != new.hits {
+                all.push(Counter::new(format!("{path}/{local}"), Some(old.hits), Some(new.hits)));
+            }
+        }
+        all
+    }
 }
 
 /// How a level's limits fared until now.
@@ -139,7 +182,7 @@ impl Group {
             Ok(())
         })?;
         let why = kills.is_none().then(|| "memory.oom_control has no oom_kill (it came with 4.13)".to_string());
-        Ok(OomEvidence { kills, own, above: self.above(&level_v1), why })
+        Ok(OomEvidence { kills, own, above: self.above(&level_v1), why, v2: false })
     }
 
     fn read_v2(&self, dir: &Dir) -> Result<OomEvidence> {
@@ -147,7 +190,7 @@ impl Group {
         let kills = keyed(&events, "oom_kill");
         let why = kills.is_none().then(|| "memory.events has no oom_kill (it came with 4.13)".to_string());
         let local = |dir: &Dir| level_v2(&dir.read("memory.events.local").ok()?);
-        Ok(OomEvidence { kills, own: level_v2(&events), above: self.above(&local), why })
+        Ok(OomEvidence { kills, own: level_v2(&events), above: self.above(&local), why, v2: true })
     }
 
     /// The count of every level from our own directory up to the mount's top. The top is left out when it has no such
@@ -216,7 +259,7 @@ mod tests {
     fn evidence(kills: u64, own: u64, above: &[u64]) -> OomEvidence {
         let level = |hits| Level { hits, full: false };
         let above = above.iter().enumerate().map(|(i, n)| (format!("/level{i}"), level(*n))).collect();
-        OomEvidence { kills: Some(kills), own: Some(level(own)), above: Some(above), why: None }
+        OomEvidence { kills: Some(kills), own: Some(level(own)), above: Some(above), why: None, v2: true }
     }
 
     #[test]
@@ -265,6 +308,23 @@ mod tests {
         let events = "low 0\nhigh 0\nmax 36\noom 1\noom_kill 2\noom_group_kill 0\n";
         assert_eq!(level_v2(events), Some(Level { hits: 1, full: false }));
         assert_eq!(level_v2("low 0\noom_kill 2\n"), None);
+    }
+
+    #[test]
+    fn the_counters_of_a_verdict_are_named_as_the_kernel_names_them() {
+        let after = OomEvidence { v2: true, ..evidence(3, 10, &[5, 104]) };
+        let names = |after: &OomEvidence| {
+            let all = evidence(1, 10, &[5, 5]).counters(after);
+            all.into_iter().map(|it| (it.name, it.before, it.after)).collect::<Vec<_>>()
+        };
+        let counter = |name: &str, before, after| (name.to_owned(), Some(before), Some(after));
+        let want = [
+            counter("memory.events oom_kill", 1, 3),
+            counter("memory.events oom", 10, 10),
+            counter("/level1/memory.events.local oom", 5, 104),
+        ];
+        assert_eq!(names(&after), want);
+        assert_eq!(names(&OomEvidence { v2: false, ..after })[0].0, "memory.oom_control oom_kill");
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn memory_v1(dir: &Dir, stats: &mut Stats) {
 }
 
 /// v1 counts a group's own victims only: those of nested groups are added.
-fn kills_v1(dir: &Dir) -> Option<u64> {
+pub(super) fn kills_v1(dir: &Dir) -> Option<u64> {
     let mut kills = Some(0u64);
     let read = dir.visit(&mut |group| {
         let here = group.read("memory.oom_control").ok().and_then(|t| keyed(&t, "oom_kill"));

@@ -605,6 +605,11 @@ impl Container for NativeContainer {
         self.core.init_pid
     }
 
+    fn oom(&self, seen: u64) -> BoxFuture<Result<(u64, Oom), Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.oom(seen).await })
+    }
+
     fn held(&self) -> Held {
         self.core.held()
     }
@@ -620,6 +625,7 @@ impl Default for Evidence {
         Self {
             oom: Oom::Unknown { why: "the container has no cgroup".into() },
             stats: Stats::default(),
+            counters: Vec::new(),
             cgroup_mode: "none".into(),
         }
     }

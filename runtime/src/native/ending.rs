@@ -1,12 +1,15 @@
 //! How a container ends: the kill, the evidence, the removal. All of it idempotent, and shared by whoever asks.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::container::{Core, Paused};
 use super::evidence::Last;
+use super::off_thread::off_thread;
 use super::{cgroup_error, janitor};
 use crate::Evidence;
-use crate::error::Error;
+use crate::cgroup::{Group, Oom};
+use crate::error::{Error, ErrorKind};
 
 impl Core {
     /// Every process of it, at once.
@@ -30,6 +33,21 @@ impl Core {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(Error::system("cannot kill the container", error)),
         }
+    }
+
+    /// OOM kills beyond those that were seen.
+    pub(super) async fn oom(&self, seen: u64) -> Result<(u64, Oom), Error> {
+        self.alive()?;
+        let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup");
+        let group = self.rests.group.clone().ok_or_else(none)?;
+        let kills = group.wait_oom_kills(seen).await.map_err(|error| match error.is_gone() {
+            true => Error::new(ErrorKind::State, "the container has ended"),
+            false => cgroup_error(&error),
+        })?;
+        let (before, watched) = (self.before.clone(), Arc::clone(&group));
+        // Every level is read.
+        let verdict = off_thread(move || Group::verdict(&before, &watched.oom())).await;
+        Ok((kills, verdict.unwrap_or(Oom::Killed { kills })))
     }
 
     /// Kill what is left, wait until the last process is gone, read the counters.

@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 use super::janitor;
 use super::off_thread::off_thread;
 use crate::Evidence;
-use crate::cgroup::{Group, Oom, OomEvidence};
+use crate::cgroup::{Counter, Group, Oom, OomEvidence, Stats};
 
 /// How long the thread that reads the counters waits for the death that it reads after: most take a tenth of that, and a
 /// wake-up of our own in between would take as long again.
@@ -57,19 +57,31 @@ impl Last {
     fn counters(&self) -> Read {
         let Some(group) = &self.group else { return Read { evidence: Evidence::default(), removed: true } };
         let stats = group.final_stats();
+        let mut counters = Vec::new();
         let oom = match stats.oom_kills {
             // Nobody was killed: whose limit it was need not be asked at every level.
             Some(0) => Oom::No,
-            _ => Group::verdict(&self.before, &group.oom()),
+            _ => {
+                let after = group.oom();
+                counters = self.before.counters(&after);
+                Group::verdict(&self.before, &after)
+            }
         };
+        counters.extend(refused(&stats));
         tracing::debug!(?oom, "the counters are read");
         let cgroup_mode = self.cgroup_mode.clone();
-        Read { evidence: Evidence { oom, stats, cgroup_mode }, removed: group.remove().is_ok() }
+        Read { evidence: Evidence { oom, stats, counters, cgroup_mode }, removed: group.remove().is_ok() }
     }
 
     fn unknown(self) -> Read {
         unread("the container's pid 1 cannot be watched", self.cgroup_mode)
     }
+}
+
+/// Forks that the group's limit refused. It began with none.
+pub(super) fn refused(stats: &Stats) -> Option<Counter> {
+    let refused = stats.pids_refused.filter(|refused| *refused > 0)?;
+    Some(Counter::new("pids.events max", Some(0), Some(refused)))
 }
 
 fn unread(why: &str, cgroup_mode: String) -> Read {

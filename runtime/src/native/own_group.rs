@@ -38,8 +38,14 @@ impl OwnGroup {
     /// What the kernel has counted for the processes in it.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
-        let oom = Group::verdict(&self.before, &self.own.oom());
-        Evidence { oom, stats: self.own.final_stats(), cgroup_mode: self.mode.clone() }
+        let (after, stats) = (self.own.oom(), self.own.final_stats());
+        let oom = Group::verdict(&self.before, &after);
+        let mut counters = match oom {
+            crate::cgroup::Oom::No => Vec::new(),
+            _ => self.before.counters(&after),
+        };
+        counters.extend(super::evidence::refused(&stats));
+        Evidence { oom, stats, counters, cgroup_mode: self.mode.clone() }
     }
 }
 

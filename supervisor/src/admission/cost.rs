@@ -70,8 +70,12 @@ impl Cost {
     pub(crate) fn of_container(sandbox: &Description, main: &ProcessSpec, beside: Beside) -> Self {
         let spec = &sandbox.spec;
         let process = Self::of_process(main, sandbox.ring_bytes, beside);
-        let held =
-            1 + 2 * u64::from(sandbox.keep_files) + u64::from(spec.network_provider.is_some()) + beside.spoken_to;
+        // With a limit of memory: who hears of OOM kills.
+        let held = 1
+            + 2 * u64::from(sandbox.keep_files)
+            + u64::from(spec.network_provider.is_some())
+            + u64::from(spec.limits.memory.is_some())
+            + beside.spoken_to;
         // Each comes once as a descriptor that is sent.
         let sent = spec.files.len() + spec.mounts.len() + spec.rootfs.directories().len();
         let kept = process.kept.with(Budget::Containers, 1).with(Budget::Processes, 0);

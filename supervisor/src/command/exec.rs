@@ -112,7 +112,7 @@ impl ExecCommand {
         }
         parts.ways.check()?;
         let log = parts.log.take();
-        let terms = std::mem::take(&mut parts.ways).terms(None, output);
+        let terms = std::mem::take(&mut parts.ways).terms(&parts.process, None, output);
         let patience = parts.patience;
         let (spec, stdin) = parts.finish();
         let permit = container

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use orangery_runtime::ProcessSpec;
+
 use crate::error::Error;
 use crate::hook::Hooks;
 use crate::ladder::StopLadder;
@@ -36,9 +38,10 @@ impl Ways {
     }
 
     /// With what the sandbox says, where the command says nothing.
-    pub(crate) fn terms(self, wall: Option<Duration>, may_write: Option<OutputLimit>) -> Terms {
+    pub(crate) fn terms(self, main: &ProcessSpec, wall: Option<Duration>, may_write: Option<OutputLimit>) -> Terms {
         let Self { wall: own, at_wall, at_stop, hooks: _ } = self;
         let wall = own.or(wall).map(|limit| Wall { limit, ladder: at_wall });
-        Terms { ladder: at_stop, wall, may_write }
+        let (limits, rlimits) = (main.limits.clone(), main.rlimits.clone());
+        Terms { ladder: at_stop, wall, may_write, limits, rlimits }
     }
 }

@@ -13,6 +13,7 @@ use super::msg::{Exec, MakeSocket, Pause, PushStats, Removed, Update};
 use super::slot::ContainerSlot;
 use super::state::{Input, State, Verdict};
 use super::stats;
+use super::update;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Mailbox, Site};
 use crate::shard::Shards;
@@ -155,14 +156,10 @@ impl Handler<Update> for ContainerActor {
         let Some(message) = self.open("update", message, ctx) else { return };
         let Some((container, reply)) = or_answer(self.allowed(Input::Update), message.reply) else { return };
         let Some(container) = container else { return drop(reply.send(Ok(()))) };
-        let (slot, limits) = (Arc::clone(&self.slot), message.limits);
-        // A lower memory limit makes the kernel reclaim, and perhaps kill, before the write returns.
+        let (slot, to) = (Arc::clone(&self.slot), message.to);
         self.spawn(async move {
-            let (wanted, span) = (limits.clone(), slot.span.clone());
-            let written = tokio::task::spawn_blocking(move || span.in_scope(|| container.update(wanted))).await;
-            let answer = written.map_err(|_| Error::lost_request()).and_then(|done| done.map_err(Into::into));
+            let answer = update::carry_out(&slot, container, to).await;
             if answer.is_ok() {
-                slot.updated(limits);
                 slot.step(Input::Updated);
             }
             let _ = reply.send(answer);

@@ -28,7 +28,7 @@ pub(super) async fn exec(
     shards: Shards,
 ) {
     let Exec { spec, terms, capture, log, mut permit, mut reply } = message;
-    let terms = Terms { may_write: terms.may_write.or(owner.main.may_write), ..terms };
+    let terms = Terms { may_write: terms.may_write.or(*owner.main.may_write.borrow()), ..terms };
     let slot = Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);
     let began = Instant::now();

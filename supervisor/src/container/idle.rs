@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use orangery_io_stream::{From as Position, Source, SubscribeOptions, Subscriber};
 use orangery_runtime::ProcessSpec;
+use orangery_runtime::native::now_ns;
 use orangery_runtime::spec::Stdio;
 use tokio::time::timeout;
 
@@ -14,26 +15,56 @@ use crate::error::Error;
 use crate::process::slot::Slot;
 use crate::report::{Cause, LimitKind};
 
+pub(super) const UNHEARD: &str = "its output goes to descriptors of its own: nobody here sees what is written";
+
+/// Whether anybody here hears what it writes.
+pub(super) fn is_heard(slot: &Slot) -> bool {
+    slot.output.log().is_some() || slot.born.get().is_some_and(|born| born.ours.0.or(born.ours.1).is_some())
+}
+
 /// Refuse what nobody here could hear.
 pub(crate) fn heard(main: &ProcessSpec) -> Result<(), Error> {
     if matches!(main.stdout, Stdio::Piped) || matches!(main.stderr, Stdio::Piped) {
         return Ok(());
     }
-    Err(Error::invalid("idle", "its output goes to descriptors of its own: nobody here sees what is written"))
+    Err(Error::invalid("idle", UNHEARD))
 }
 
-/// Carry it out; ends with that. Time in a pause does not count: a pause that ends begins a new silence.
-pub(super) async fn enforce(container: &ContainerSlot, limit: Duration) {
-    let slot = &container.main;
-    let mut output = Output::of(slot);
+/// Carry it out; ends with that. Time in a pause does not count: a pause that ends begins a new silence, and so does another
+/// limit.
+pub(super) async fn enforce(container: &ContainerSlot) {
+    let mut watched = container.watched.subscribe();
+    let mut output = None;
     loop {
+        let limit = watched.borrow_and_update().idle;
+        let silent = async {
+            match limit {
+                Some(limit) => {
+                    silence(container, output.get_or_insert_with(|| Output::of(&container.main)), limit).await
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            since = silent => {
+                let _ = container.silent_ns.set((since, now_ns()));
+                let _ = container.main.kill(Cause::Limit(LimitKind::Idle));
+                return;
+            }
+            // Its sender is in the slot that we hold.
+            _ = watched.changed() => {}
+        }
+    }
+}
+
+/// Ready when nothing has come for so long: since when.
+async fn silence(container: &ContainerSlot, output: &mut Output<'_>, limit: Duration) -> u64 {
+    loop {
+        let since = now_ns();
         match timeout(limit, output.more()).await {
             Ok(()) => {}
             Err(_) if container.state() == State::Paused => {}
-            Err(_) => {
-                let _ = slot.kill(Cause::Limit(LimitKind::Idle));
-                return;
-            }
+            Err(_) => return since,
         }
     }
 }

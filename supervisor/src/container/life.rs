@@ -3,7 +3,6 @@
 //! A plain task on the container's shard. What it learns it writes into the slots first and tells the actors after.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,12 +14,10 @@ use tokio::sync::{oneshot, watch};
 use tracing::Instrument as _;
 
 use super::actor::ContainerActor;
-use super::attend;
-use super::cpu;
 use super::ending::{self, Ending};
 use super::hooks;
-use super::idle;
 use super::last_word::{Finally, LastWord};
+use super::limits;
 use super::probes::{self, Prepared};
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
@@ -29,21 +26,22 @@ use crate::error::{Error, ErrorKind};
 use crate::faults::{Fault, Faults, Site};
 use crate::guard;
 use crate::hook;
+use crate::limit_update::Watched;
 use crate::probe::Care;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Ours, Slot};
-use crate::process::{tty, wall};
+use crate::process::tty;
 use crate::report::Cause;
 use crate::shard::Shards;
 
 /// What the supervisor itself watches over.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// Processor time of all its processes together.
-    pub(crate) cpu: Option<Duration>,
-    /// How long it may write nothing.
-    pub(crate) idle: Option<Duration>,
+    /// At its beginning.
+    pub(crate) watched: Watched,
+    /// The main process has the backstop of the processor time.
+    pub(crate) backstopped: bool,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
     /// How long it may be without a handle; `None`: for ever.
@@ -195,7 +193,7 @@ async fn begin(order: Order) -> Option<Living> {
 pub(super) async fn open_log(slot: &Slot, log: Option<LogTo>) -> Result<(), Error> {
     if let Some(log) = log {
         let log = log.open().await?;
-        slot.output.goes_into(match slot.may_write {
+        slot.output.goes_into(match *slot.may_write.borrow() {
             Some(limit) => log.limited(limit.bytes),
             None => log,
         });
@@ -222,6 +220,7 @@ pub(super) fn give_birth(
         pidfd: Mutex::new(Some(Arc::clone(&started.pidfd))),
         container: Arc::clone(container),
         at_ns: orangery_runtime::native::now_ns(),
+        began: tokio::time::Instant::now(),
         wall_clock: SystemTime::now(),
         create_us,
         start_us,
@@ -259,7 +258,7 @@ impl Living {
         let Living { slot, container, started, policy, asked, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
         let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
-        let limits = watch_over(Arc::clone(&slot), policy.clone(), asked, faults.clone());
+        let limits = limits::watch_over(Arc::clone(&slot), policy.unattended, asked, faults.clone());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
             never = limits => match never {},
@@ -301,38 +300,6 @@ pub(super) fn watch_process(
 }
 
 pub(super) enum Never {}
-
-/// Carry out the limits that are ours and the lifetime without a handle, and ask the probes; never ends by itself.
-async fn watch_over(
-    container: Arc<ContainerSlot>,
-    policy: Policy,
-    asked: Option<Box<Prepared>>,
-    faults: Faults,
-) -> Never {
-    let slot = &container.main;
-    // Each has room where it is wanted alone: most containers have one limit, or none.
-    let mut limits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
-    if slot.wall.is_some() {
-        limits.push(Box::pin(wall::enforce(slot)));
-    }
-    if slot.may_write.is_some() {
-        limits.push(Box::pin(slot.enforce_output()));
-    }
-    if let Some(limit) = policy.cpu {
-        limits.push(Box::pin(cpu::enforce(&container, limit)));
-    }
-    if let Some(limit) = policy.idle {
-        limits.push(Box::pin(idle::enforce(&container, limit)));
-    }
-    if policy.unattended.is_some() {
-        limits.push(Box::pin(attend::enforce(&container, policy.unattended)));
-    }
-    if let Some(asked) = asked {
-        limits.push(Box::pin(probes::watch(&container, *asked, &faults)));
-    }
-    futures_util::future::join_all(limits).await;
-    std::future::pending().await
-}
 
 /// A report or an exit that may come later.
 pub(crate) async fn later<T: Clone>(mut receiver: watch::Receiver<Option<T>>) -> Result<T, Error> {

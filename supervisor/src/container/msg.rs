@@ -6,11 +6,12 @@ use std::time::Duration;
 use actix::{Addr, Message};
 use orangery_io_stream::Subscriber;
 use orangery_runtime::ProcessSpec;
-use orangery_runtime::cgroup::{Limits, Stats};
+use orangery_runtime::cgroup::Stats;
 use tokio::sync::{oneshot, watch};
 
 use crate::admission::Permit;
 use crate::error::Error;
+use crate::limit_update::LimitUpdate;
 use crate::process::actor::ProcessActor;
 use crate::process::recording::LogTo;
 use crate::process::slot::{Terms, Untaken};
@@ -57,7 +58,7 @@ pub(crate) struct MakeSocket {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Update {
-    pub(crate) limits: Limits,
+    pub(crate) to: LimitUpdate,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 

@@ -6,15 +6,16 @@ use orangery_io_stream::{EndReason, Source};
 use orangery_runtime::cgroup::Oom;
 use orangery_runtime::{Evidence, Exit, ExitStatus};
 
+use super::hits;
 use super::slot::ContainerSlot;
 use crate::output_limit::OutputAction;
 use crate::process::slot::{Intent, Ours, Slot};
 use crate::report::{Cause, CgroupUsage, LimitKind, Measured, OomVerdict, Report, StreamTotals, unix_ms};
 
 const SIGKILL: i32 = 9;
-const SIGXCPU: i32 = 24;
-const SIGXFSZ: i32 = 25;
-const SIGSYS: i32 = 31;
+pub(super) const SIGXCPU: i32 = 24;
+pub(super) const SIGXFSZ: i32 = 25;
+pub(super) const SIGSYS: i32 = 31;
 
 /// The account of the main process, and with it of the container.
 pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, reason: EndReason) -> Report {
@@ -32,7 +33,8 @@ pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
         Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
         cause => cause,
     };
-    report(slot, exit, reason, cause, oom, counted(evidence))
+    let report = report(slot, exit, reason, cause, oom, counted(evidence));
+    Report { limits_hit: hits::of_main(owner, exit, evidence, &report), ..report }
 }
 
 /// Of a container whose counters cannot be read yet, because its processes go on.
@@ -84,12 +86,14 @@ pub(super) fn of_further(
         _ => (OomVerdict::No, false),
     };
     if let Some(own) = own {
-        return with_limits(slot, exit, reason, (intent, oom_killed, wall_ns), &own);
+        let report = with_limits(slot, exit, reason, (intent, oom_killed, wall_ns), &own);
+        return Report { limits_hit: hits::of_further(slot, exit, Some(&own), &report), ..report };
     }
     let of_whole = || Measured::from_option(None, "counted for the whole container: see its report");
     let mode = container.map_or_else(|| "none".into(), |container| container.cgroup_mode());
     let cgroup = CgroupUsage { mode, cpu_ns: of_whole(), memory_peak: of_whole(), pids_refused: of_whole() };
-    report(slot, exit, reason, cause(intent, exit, oom_killed, wall_ns), oom, cgroup)
+    let report = report(slot, exit, reason, cause(intent, exit, oom_killed, wall_ns), oom, cgroup);
+    Report { limits_hit: hits::of_further(slot, exit, None, &report), ..report }
 }
 
 /// Of a process whose limits are its own: what its group has counted.
@@ -133,6 +137,7 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         leaked_writers: reason == EndReason::Leaked,
         output_limit: slot.over_output().map(|limit| limit.bytes),
         cgroup,
+        limits_hit: Vec::new(),
         unkillable: None,
         pre_stop: None,
         post_stop: None,

@@ -20,6 +20,7 @@ use crate::admission::{Door, Permit};
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
+use crate::limit_update::{Watched, WatchedLimits};
 use crate::process::slot::{Slot, Terms};
 use crate::report::Cause;
 
@@ -35,7 +36,8 @@ pub(crate) struct ContainerSlot {
     pub(super) create_us: OnceLock<u64>,
     /// Why it could not be made or started.
     pub(super) failure: OnceLock<Error>,
-    limits: Mutex<Limits>,
+    /// Its limits as they are now.
+    pub(super) limited: watch::Sender<Limits>,
     properties: Mutex<Properties>,
     pub(crate) ring_bytes: usize,
     /// How long to wait for the end of the output after an exit; `None`: for ever.
@@ -70,8 +72,14 @@ pub(crate) struct ContainerSlot {
     pub(crate) left: OnceLock<Error>,
     /// How long the end of what was killed is waited for.
     pub(super) patience: Duration,
-    /// Processor time that its processes may use together.
-    pub(super) cpu_limit: Option<Duration>,
+    /// The limits that are watched here.
+    pub(super) watched: watch::Sender<Watched>,
+    /// One update at a time.
+    pub(super) updating: tokio::sync::Mutex<()>,
+    /// Its main process has the backstop of the processor time.
+    pub(super) backstopped: bool,
+    /// From the last output to the kill (CLOCK_MONOTONIC in nanoseconds), where it was killed for its silence.
+    pub(super) silent_ns: OnceLock<(u64, u64)>,
     /// What its cgroup had counted when its main process began.
     pub(super) cpu_begin_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
@@ -85,7 +93,9 @@ pub(crate) struct Keeping {
     pub(crate) terms: Terms,
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
-    pub(crate) cpu_limit: Option<Duration>,
+    pub(crate) watched: Watched,
+    /// Its main process has the backstop of the processor time.
+    pub(crate) backstopped: bool,
     /// How long the end of what was killed is waited for.
     pub(crate) patience: Duration,
 }
@@ -131,7 +141,8 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { terms, ring_bytes, drain_grace, cpu_limit, patience }, (generation, abort)) = (keeping, birth);
+        let (Keeping { terms, ring_bytes, drain_grace, watched, backstopped, patience }, (generation, abort)) =
+            (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -142,7 +153,7 @@ impl ContainerSlot {
             voice: voice.clone(),
             create_us: OnceLock::new(),
             failure: OnceLock::new(),
-            limits: Mutex::new(limits),
+            limited: watch::Sender::new(limits),
             properties: Mutex::default(),
             ring_bytes,
             drain_grace,
@@ -163,7 +174,10 @@ impl ContainerSlot {
             known: Known::default(),
             left: OnceLock::new(),
             patience,
-            cpu_limit,
+            watched: watch::Sender::new(watched),
+            updating: tokio::sync::Mutex::new(()),
+            backstopped,
+            silent_ns: OnceLock::new(),
             cpu_begin_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
             span,
@@ -217,23 +231,29 @@ impl ContainerSlot {
 
     /// Its limits as they are now.
     pub(crate) fn limits(&self) -> Limits {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.limited.borrow().clone()
+    }
+
+    /// Those that are watched here, as they are now.
+    pub(crate) fn watched(&self) -> WatchedLimits {
+        self.watched.borrow().shown()
     }
 
     /// These limits hold from now on; those that were not asked for stay.
     pub(crate) fn updated(&self, to: Limits) {
-        let mut now = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::take(&mut *now);
         let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids } = to;
-        *now = Limits {
-            memory: memory.or(old.memory),
-            memory_swap: memory_swap.or(old.memory_swap),
-            cpu_quota: cpu_quota.or(old.cpu_quota),
-            cpu_weight: cpu_weight.or(old.cpu_weight),
-            cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
-            cpuset_mems: cpuset_mems.or(old.cpuset_mems),
-            pids: pids.or(old.pids),
-        };
+        self.limited.send_modify(|now| {
+            let old = std::mem::take(now);
+            *now = Limits {
+                memory: memory.or(old.memory),
+                memory_swap: memory_swap.or(old.memory_swap),
+                cpu_quota: cpu_quota.or(old.cpu_quota),
+                cpu_weight: cpu_weight.or(old.cpu_weight),
+                cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
+                cpuset_mems: cpuset_mems.or(old.cpuset_mems),
+                pids: pids.or(old.pids),
+            };
+        });
     }
 
     pub(crate) fn properties(&self) -> MutexGuard<'_, Properties> {

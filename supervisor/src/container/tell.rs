@@ -26,7 +26,7 @@ impl ContainerSlot {
             }
             News::Paused => Kind::ContainerPaused,
             News::Resumed => Kind::ContainerResumed,
-            News::Updated => Kind::ContainerUpdated { limits: self.limits() },
+            News::Updated => Kind::ContainerUpdated { limits: self.limits(), watched: self.watched() },
             News::Exited => {
                 let exit = *self.main.exit.borrow();
                 Kind::ContainerExited { exit: exit.map_or(crate::ExitStatus::Lost, |exit| exit.status.into()) }

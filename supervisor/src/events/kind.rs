@@ -6,6 +6,7 @@ use orangery_runtime::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::hook::{HookKind, HookOutcome};
+use crate::limit_update::WatchedLimits;
 use crate::pool::DiscardReason;
 use crate::probe::{HealthState, NotifyRefusal};
 use crate::report::{ExitStatus, LimitKind, OomVerdict, Report};
@@ -60,8 +61,11 @@ pub enum Kind {
     ContainerResumed,
     /// Its limits were changed.
     ContainerUpdated {
-        /// All of them, as they are now.
+        /// All of its cgroup's, as they are now.
         limits: Limits,
+        /// All others.
+        #[serde(default)]
+        watched: WatchedLimits,
     },
     /// Somebody or something sets out to end it; the event's cause says who. A second time when a gentle stop has needed
     /// a kill.

@@ -129,7 +129,10 @@ fn every_kind() -> Vec<Kind> {
         Kind::ContainerFailed(failure.clone()),
         Kind::ContainerPaused,
         Kind::ContainerResumed,
-        Kind::ContainerUpdated { limits: crate::Limits { memory: Some(1), ..crate::Limits::default() } },
+        Kind::ContainerUpdated {
+            limits: crate::Limits { memory: Some(1), ..crate::Limits::default() },
+            watched: crate::WatchedLimits::default(),
+        },
         Kind::ContainerStopping,
         Kind::ContainerExited { exit: crate::ExitStatus::Code(3) },
         Kind::ContainerKept,

@@ -13,7 +13,7 @@ const MAILBOXES: [Mailbox; 5] = [
     (Site::ServiceMessage, &["start", "stop", "news", "close"]),
     (Site::GroupMessage, &["start", "stop", "news", "close"]),
     (Site::ContainerMessage, &["exec", "pause", "socket", "update", "stats", "removed"]),
-    (Site::ProcessMessage, &["signal", "stop", "exited"]),
+    (Site::ProcessMessage, &["signal", "stop", "prepared", "exited"]),
 ];
 
 impl Site {

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use orangery_runtime::Pause;
-use orangery_runtime::cgroup::Limits;
 use tokio::sync::oneshot;
 
 use super::{ContainerHandle, lost};
+#[cfg(doc)]
+use crate::Limits;
 use crate::container::msg::{Pause as PauseMessage, Update};
 use crate::error::Error;
+use crate::limit_update::LimitUpdate;
 
 impl ContainerHandle {
     fn hold(&self, pause: Option<Pause>) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
@@ -66,16 +68,22 @@ impl ContainerHandle {
         self.hold(None)
     }
 
-    /// Change limits; those that are `None` stay.
+    /// Change limits while it runs: those of its cgroup ([`Limits`]), or any ([`LimitUpdate`]); what is not named stays. One
+    /// update comes after the other, and each as a whole or not at all.
     ///
     /// # Errors
-    /// The field and the kernel's reason; the old limits hold then.
+    /// Every field that makes no sense, before anything is written; else the field and the kernel's reason. The old limits
+    /// hold then.
     ///
     /// # Cancel safety
     /// As for [`ContainerHandle::pause`].
-    pub fn update(&self, limits: Limits) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+    pub fn update<U: Into<LimitUpdate>>(
+        &self,
+        to: U,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<U> {
+        let to = to.into();
         let (reply, answer) = oneshot::channel();
-        self.inner.actor.do_send(Update { limits, reply });
+        self.inner.actor.do_send(Update { to, reply });
         let main = Arc::clone(&self.inner.slot.main);
         async move { answer.await.map_err(|_| lost(&main))? }
     }

@@ -110,7 +110,14 @@ impl Handler<Create> for ManagerActor {
             let _ = reply.send(Err(Error::shut_down()));
             return;
         }
-        let keeping = Keeping { terms, ring_bytes, drain_grace: policy.drain_grace, cpu_limit: policy.cpu, patience };
+        let keeping = Keeping {
+            terms,
+            ring_bytes,
+            drain_grace: policy.drain_grace,
+            watched: policy.watched.clone(),
+            backstopped: policy.backstopped,
+            patience,
+        };
         let slot = Arc::new(ContainerSlot::new(
             &spec.id,
             labels,

@@ -58,10 +58,11 @@ impl Output {
         self.log().map_or_else(|| self.hub.totals(source), |log| log.totals(source))
     }
 
-    /// More than `limit` was written. A log counts by itself; what a hub counts stands in its options.
+    /// More than `limit` was written. What came behind a hub's limit is not in its totals; what came before a lower limit was
+    /// set is.
     pub(crate) fn is_over(&self, limit: u64) -> bool {
-        let both = || Source::ALL.into_iter().map(|source| self.totals(source).bytes).sum::<u64>();
-        self.log().map_or_else(|| self.hub.is_over_limit(), |_| both() > limit)
+        let both = Source::ALL.into_iter().map(|source| self.totals(source).bytes).sum::<u64>();
+        both > limit || self.log().is_none() && self.hub.is_over_limit()
     }
 
     /// Ready when it is, or never.
@@ -69,6 +70,7 @@ impl Output {
         match self.log() {
             Some(log) if log.exceeds(limit).await => {}
             Some(_) => std::future::pending().await,
+            None if self.is_over(limit) => {}
             None => self.hub.wait_over_limit().await,
         }
     }

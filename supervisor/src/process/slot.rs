@@ -2,13 +2,15 @@
 //! tasks that watch the process, and the handles; the kill path goes through here and through no mailbox.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::Addr;
 use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, SubscribeOptions, Subscriber, pipe_size};
+use orangery_runtime::cgroup::Limits;
 use orangery_runtime::seccomp::Listener;
+use orangery_runtime::spec::Rlimit;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
 use tokio::sync::watch;
 use tracing::Span;
@@ -44,9 +46,9 @@ pub(crate) struct Slot {
     /// How it is stopped unless somebody says otherwise.
     pub(crate) ladder: StopLadder,
     /// How long it may run.
-    pub(crate) wall: Option<Wall>,
+    pub(crate) wall: watch::Sender<Option<Wall>>,
     /// How much it may write.
-    pub(crate) may_write: Option<OutputLimit>,
+    pub(crate) may_write: watch::Sender<Option<OutputLimit>>,
     /// Who decides about it, once it is born.
     pub(crate) actor: OnceLock<Addr<ProcessActor>>,
     pub(crate) output: Output,
@@ -70,6 +72,11 @@ pub(crate) struct Slot {
     overdue: AtomicBool,
     /// The keeper's copy of its wall limit, while it lives.
     pub(crate) deadline: Mutex<Option<Lease>>,
+    /// OOM kills that were told of.
+    pub(crate) oom_told: AtomicU64,
+    /// Limits of its own, where it has any.
+    pub(crate) limits: Limits,
+    pub(crate) rlimits: Vec<Rlimit>,
     /// What is logged about it: within the container's.
     pub(crate) span: Span,
     /// Tells what happens to it.
@@ -90,6 +97,9 @@ pub(crate) struct Terms {
     pub(crate) ladder: StopLadder,
     pub(crate) wall: Option<Wall>,
     pub(crate) may_write: Option<OutputLimit>,
+    /// Those that the kernel holds it to, for the evidence.
+    pub(crate) limits: Limits,
+    pub(crate) rlimits: Vec<Rlimit>,
 }
 
 /// Why we set out to end a process.
@@ -133,6 +143,8 @@ pub(crate) struct Born {
     pub(crate) container: Arc<dyn Container>,
     /// CLOCK_MONOTONIC in nanoseconds, as the keeper stamps exits.
     pub(crate) at_ns: u64,
+    /// The same in the supervisor's own time.
+    pub(crate) began: tokio::time::Instant,
     pub(crate) wall_clock: SystemTime,
     /// `None`: it was started in a container that was there.
     pub(crate) create_us: Option<u64>,
@@ -169,7 +181,7 @@ impl Slot {
         voice: Voice,
         container: &Span,
     ) -> Self {
-        let Terms { ladder, wall, may_write } = terms;
+        let Terms { ladder, wall, may_write, limits, rlimits } = terms;
         let generation = voice.generation();
         let output = Output::new(HubOptions {
             ring_bytes,
@@ -183,8 +195,8 @@ impl Slot {
             generation,
             main: number == ProcessId::MAIN,
             ladder,
-            wall,
-            may_write,
+            wall: watch::Sender::new(wall),
+            may_write: watch::Sender::new(may_write),
             actor: OnceLock::new(),
             _counted: voice.meters().enroll(&output),
             output,
@@ -199,6 +211,9 @@ impl Slot {
             killed: watch::Sender::new(false),
             overdue: AtomicBool::new(false),
             deadline: Mutex::new(None),
+            oom_told: AtomicU64::new(0),
+            limits,
+            rlimits,
             span: tracing::info_span!(parent: container, "process", number = number.0),
             voice,
             before: OnceLock::new(),
@@ -301,13 +316,29 @@ impl Slot {
 
     /// The output limit that it has passed.
     pub(crate) fn over_output(&self) -> Option<OutputLimit> {
-        self.may_write.filter(|limit| self.output.is_over(limit.bytes))
+        let limit = *self.may_write.borrow();
+        limit.filter(|limit| self.output.is_over(limit.bytes))
     }
 
     /// Do what is to be done when it passes its output limit; ready then, or never.
     pub(crate) async fn enforce_output(&self) {
-        let Some(limit) = self.may_write else { return std::future::pending().await };
-        self.output.over(limit.bytes).await;
+        let mut may_write = self.may_write.subscribe();
+        let limit = loop {
+            let limit = *may_write.borrow_and_update();
+            let over = async {
+                match limit {
+                    Some(limit) => self.output.over(limit.bytes).await,
+                    None => std::future::pending().await,
+                }
+                limit
+            };
+            tokio::select! {
+                limit = over => break limit,
+                // Its sender is in the slot.
+                _ = may_write.changed() => {}
+            }
+        };
+        let Some(limit) = limit else { return };
         let cause = Cause::Limit(LimitKind::Output);
         // It may have ended meanwhile: then there is nobody to tell.
         match limit.action {

@@ -11,6 +11,11 @@ use crate::guard::Part;
 use crate::report::{Cause, LimitKind, OomVerdict, Report};
 
 impl Slot {
+    /// Something about it that it has not done.
+    pub(crate) fn tell_of_itself(&self, kind: Kind) {
+        self.tell(kind, None);
+    }
+
     fn tell(&self, kind: Kind, cause: Option<Cause>) {
         self.voice.tell(Some(self.number), kind, cause);
     }
@@ -67,9 +72,11 @@ impl Slot {
     }
 
     fn tell_end(&self, report: &Arc<Report>) {
-        let verdict = &report.oom;
-        if !matches!(verdict, OomVerdict::No | OomVerdict::Unknown { .. }) {
-            self.tell(Kind::Oom { verdict: verdict.clone() }, None);
+        // What was not told when it happened.
+        if let OomVerdict::Own { kills } | OomVerdict::Ancestor { kills, .. } | OomVerdict::Killed { kills } =
+            report.oom
+        {
+            self.tell_oom(kills, report.oom.clone());
         }
         let told = self.intent().map(|intent| intent.cause);
         match report.cause {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use orangery_runtime::{Act, Deadline, ErrorKind};
+use tokio::time::Instant;
 
 use super::actor::CONT;
 use super::slot::Slot;
@@ -28,21 +29,35 @@ fn nanoseconds(span: Duration) -> u64 {
 impl Slot {
     /// When its wall limit is over (CLOCK_MONOTONIC in nanoseconds), where it has one and was born.
     pub(crate) fn wall_over_ns(&self) -> Option<u64> {
-        let wall = self.wall.as_ref()?;
-        Some(self.born.get()?.at_ns.saturating_add(nanoseconds(wall.limit)))
+        let limit = self.wall.borrow().as_ref()?.limit;
+        Some(self.born.get()?.at_ns.saturating_add(nanoseconds(limit)))
     }
 }
 
 /// Carry it out; begun when it is born.
 pub(crate) async fn enforce(slot: &Arc<Slot>) {
-    let Some((wall, over_ns)) = slot.wall.as_ref().zip(slot.wall_over_ns()) else { return };
-    let kill_ns = over_ns.saturating_add(nanoseconds(wall.ladder.patience()));
     // Together: a keeper that does not answer must not hold our own up.
-    tokio::join!(carry_out(slot, wall), arm(slot, kill_ns));
+    tokio::join!(carry_out(slot), watch_over(slot));
 }
 
-async fn carry_out(slot: &Arc<Slot>, wall: &Wall) {
-    tokio::time::sleep(wall.limit).await;
+async fn carry_out(slot: &Arc<Slot>) {
+    let began = slot.born.get().map_or_else(Instant::now, |born| born.began);
+    let mut limit = slot.wall.subscribe();
+    let wall = loop {
+        let wall = limit.borrow_and_update().clone();
+        let over = async {
+            match &wall {
+                Some(wall) => tokio::time::sleep(wall.limit.saturating_sub(began.elapsed())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => break wall,
+            // Its sender is in the slot that we hold.
+            _ = limit.changed() => {}
+        }
+    };
+    let Some(wall) = wall else { return };
     let cause = Cause::Limit(LimitKind::Wall);
     for (signal, grace) in wall.ladder.rungs() {
         slot.intend(cause.clone(), true);
@@ -51,6 +66,20 @@ async fn carry_out(slot: &Arc<Slot>, wall: &Wall) {
         tokio::time::sleep(grace).await;
     }
     let _ = slot.kill(cause);
+}
+
+/// Have the keeper do it too, as the limit is now.
+async fn watch_over(slot: &Arc<Slot>) {
+    let mut limit = slot.wall.subscribe();
+    loop {
+        let patience = limit.borrow_and_update().as_ref().map(|wall| wall.ladder.patience());
+        if let Some((patience, over_ns)) = patience.zip(slot.wall_over_ns()) {
+            arm(slot, over_ns.saturating_add(nanoseconds(patience))).await;
+        }
+        if limit.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Of the main process: the keeper's kill is the container's. A further process's limit is ours alone.

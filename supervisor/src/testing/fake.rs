@@ -28,6 +28,7 @@ struct Scene {
     /// Containers whose processes no kill ends.
     asleep: BTreeSet<String>,
     refuse: Option<Error>,
+    refuse_update: Option<Error>,
 }
 
 /// The test's side of one started process.
@@ -123,6 +124,11 @@ impl FakeRuntime {
     /// The next creation fails with this.
     pub fn refuse(&self, error: Error) {
         self.scene().refuse = Some(error);
+    }
+
+    /// The next update of limits fails with this.
+    pub fn refuse_update(&self, error: Error) {
+        self.scene().refuse_update = Some(error);
     }
 
     /// From now on there is no freezer.
@@ -305,7 +311,7 @@ impl Container for FakeContainer {
 
     fn update(&self, _: Limits) -> Result<(), Error> {
         self.fake.note(format!("update {}", self.id));
-        Ok(())
+        self.fake.scene().refuse_update.take().map_or(Ok(()), Err)
     }
 
     fn stats(&self) -> Stats {

@@ -204,11 +204,17 @@ async fn of_container(name: &str, supervisor: &Supervisor) {
 }
 
 async fn of_process(name: &str, supervisor: &Supervisor) {
-    let container = sleeper(supervisor).await;
+    let container = match name {
+        "prepared" => {
+            let command = supervisor.command("sleep").arg("1000").pre_stop(orangery::Hook::new("true"));
+            command.spawn().await.unwrap()
+        }
+        _ => sleeper(supervisor).await,
+    };
     match name {
         "signal" => lost(container.process().signal_in_order(15).await),
         "stop" => lost(container.stop(15, HOUR).await),
-        "exited" => {}
+        "prepared" | "exited" => {}
         _ => panic!("nobody knows how to have a process told {name:?}"),
     }
     container.stop(15, HOUR).await.unwrap();
