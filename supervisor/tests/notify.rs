@@ -187,6 +187,26 @@ async fn who_says_no_more_that_it_is_alive_is_ended() {
 }
 
 #[tokio::test]
+async fn what_it_says_of_its_end_does_not_hurry_a_stop() {
+    let stage = Stage::set();
+    let hook = orangery::Hook::new("hook").deadline(60 * SECOND);
+    let service = stage.command().pre_stop(hook).watchdog(60 * SECOND).supervise().await.unwrap();
+    let process = stage.fake.actor().await;
+    let stopping = service.stop(15, SECOND);
+    let hook = stage.fake.actor().await;
+    notify(&process, b"STOPPING=1");
+    service.wait_for(|now| now.vitals.as_ref().is_some_and(|vitals| vitals.stopping)).await.unwrap();
+    stage.clock.advance(SECOND).await;
+    assert_eq!(stage.told("signal a 15"), 0, "its command before the stop has its time");
+    hook.exit(0);
+    stage.fake.saw("signal a 15").await;
+    process.exit(0);
+    stopping.await.unwrap();
+    drop(service);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn it_may_ask_for_its_end_itself() {
     let stage = Stage::set();
     let watchdog = Watchdog::new(10 * SECOND).ended_by(9, Duration::ZERO);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use orangery::events::{Item, Kind, Since};
 use orangery::restart::GiveUp;
+use orangery::stream::log::LogOptions;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
 use orangery::{
     Cause, Command, ErrorKind, ExitClass, Group, Health, HealthState, OnUnhealthy, Probe, Readiness, Restart,
@@ -122,6 +123,24 @@ async fn a_line_is_found_however_it_is_cut_and_readers_have_all_of_it() {
     assert_eq!(stdout.collect(1 << 16).await.to_vec(), b"is rea\ndy; it is ready");
     assert_eq!(container.wait().await.unwrap().cause, Cause::Own);
     container.ready().await.unwrap();
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_line_of_an_earlier_run_in_the_same_log_is_no_sign() {
+    let stage = Stage::set();
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let command = stage.command().log(dir.path().join("log"), LogOptions::default());
+        let container = command.ready_when(Probe::line("up")).spawn().await.unwrap();
+        let mut process = stage.fake.actor().await;
+        stage.clock.advance(SECOND).await;
+        assert!(!container.inspect().vitals.ready);
+        process.say(b"up\n");
+        container.ready().await.unwrap();
+        process.exit(0);
+        assert!(container.wait().await.unwrap().success());
+    }
     stage.end().await;
 }
 
@@ -258,7 +277,7 @@ async fn an_end_before_it_was_ready_is_no_success_and_a_stop_is_a_stop() {
     stage.fake.saw("signal a 15").await;
     process.exit(0);
     stopping.await.unwrap();
-    assert_eq!(service.state(), ServiceState::Stopped);
+    assert_eq!((service.state(), service.inspect().vitals), (ServiceState::Stopped, None));
     starting.await.unwrap().unwrap_err();
     drop(service);
     stage.end().await;

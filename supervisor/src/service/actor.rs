@@ -29,6 +29,8 @@ pub(crate) struct ServiceActor {
     /// A delay that is over waits for somebody's start.
     held: bool,
     on_unhealthy: OnUnhealthy,
+    /// The last incarnation of which a container was seen.
+    seen: u32,
     /// The last start was by hand.
     fresh: bool,
     /// How it is to end.
@@ -59,6 +61,7 @@ impl ServiceActor {
         Self {
             slot,
             on_unhealthy: maker.template.on_unhealthy(),
+            seen: 0,
             maker,
             budget,
             held,
@@ -100,6 +103,9 @@ impl ServiceActor {
                         status.delay = None;
                     }
                     status.state = after;
+                    if !matches!(after, ServiceState::Unready | ServiceState::Running | ServiceState::Stopping) {
+                        status.vitals = None;
+                    }
                     if let Input::Died(Decision::Escalate(why)) = input
                         && after == ServiceState::Failed
                         && effect == Effect::Settled
@@ -146,7 +152,7 @@ impl ServiceActor {
         let shown = BackOff { delay, until_ms, due: false };
         let until = Instant::now() + delay.min(Duration::from_secs(u64::from(u32::MAX)));
         self.slot.publish(|status| {
-            (status.state, status.delay) = (ServiceState::BackOff, Some(Delay { shown, until }));
+            (status.state, status.delay, status.vitals) = (ServiceState::BackOff, Some(Delay { shown, until }), None);
         });
         // Whoever waits for the start waits for the next one.
         self.fresh = false;
@@ -178,8 +184,11 @@ impl ServiceActor {
     }
 
     /// End the incarnation as the last stop said.
-    fn end(&self) {
+    fn end(&mut self) {
         let Some(it) = self.slot.current() else { return };
+        if it.container().is_some() {
+            self.seen = it.generation;
+        }
         match it.container() {
             None => it.abort(),
             Some(_) if self.slot.is_down() => it.kill(),
@@ -213,8 +222,9 @@ impl ServiceActor {
         let Some(it) = self.slot.current() else { return };
         use ServiceState::{Running, Starting, Stopping, Unready};
         let alive = |state| matches!(state, Starting | Unready | Running | Stopping);
-        if let Some(vitals) = it.container().map(ContainerHandle::vitals) {
-            self.see(vitals, ctx);
+        if let Some(vitals) = it.container().filter(|_| alive(self.state())).map(ContainerHandle::vitals) {
+            let first = std::mem::replace(&mut self.seen, it.generation) != it.generation;
+            self.see(vitals, first, ctx);
         }
         if self.slot.is_down() && !self.state().is_settled() {
             self.step(Input::Stop, ctx);
@@ -225,16 +235,17 @@ impl ServiceActor {
         }
     }
 
-    /// What is known of the incarnation that runs.
-    fn see(&mut self, vitals: Vitals, ctx: &mut Context<Self>) {
+    /// What is known of the incarnation that runs; `first`: nothing was seen of it before.
+    fn see(&mut self, vitals: Vitals, first: bool, ctx: &mut Context<Self>) {
         let ready = vitals.ready;
         if self.slot.status().vitals.as_ref() != Some(&vitals) {
             self.slot.publish(|status| status.vitals = Some(vitals));
         }
         match self.state() {
             ServiceState::Starting | ServiceState::Unready if ready => drop(self.step(Input::Started, ctx)),
-            // The second: it was told to stop while it was being made, too late for that.
-            ServiceState::Starting | ServiceState::Stopping => drop(self.step(Input::Begun, ctx)),
+            ServiceState::Starting => drop(self.step(Input::Begun, ctx)),
+            // It was told to stop while it was being made, too late for that. Not again: a second stop hurries the first.
+            ServiceState::Stopping if first => drop(self.step(Input::Begun, ctx)),
             _ => {}
         }
     }

@@ -14,6 +14,7 @@ use crate::admission::{Beside, Cost};
 use crate::container::life::later;
 use crate::container::msg::{Exec, Executed};
 use crate::container::slot::ContainerSlot;
+use crate::error::ErrorKind as Kind;
 use crate::ladder::StopLadder;
 use crate::process::slot::{Slot, Terms};
 use crate::process::wall::Wall;
@@ -33,13 +34,14 @@ pub(super) async fn run(
     time: Duration,
 ) -> Result<(), Miss> {
     let lost = || Miss::Unasked("nobody has run the command".into());
-    let started = timeout(time + DYING, start(container, further, command, time)).await;
+    let started = timeout(time.saturating_add(DYING), start(container, further, command, time)).await;
     let Executed { slot, captures, .. } = started.map_err(|_| Miss::Failed(no_answer(time)))??;
     let (slot, captures) = slot.take().zip(captures).ok_or_else(lost)?;
     let inside = container.container.get().ok_or_else(lost)?;
     // Nobody answers what its filter asks.
     drop(slot.take_listener());
-    let Ok((exit, stdout, stderr)) = timeout(time + DYING, see_through(&**inside, &slot, captures)).await else {
+    let Ok((exit, stdout, stderr)) = timeout(time.saturating_add(DYING), see_through(&**inside, &slot, captures)).await
+    else {
         return Err(Miss::Failed(format!("{}, and it cannot be killed", no_answer(time))));
     };
     let why = match exit.ok_or_else(lost)?.status {
@@ -71,7 +73,12 @@ async fn start(
     let terms = Terms { wall: Some(Wall { limit, ladder: StopLadder::new() }), ..Terms::default() };
     let exec = Exec { spec, terms, capture: true, log: None, permit, reply };
     container.actor.get().ok_or_else(lost)?.do_send(exec);
-    answer.await.map_err(|_| lost())?.map_err(|error| Miss::Failed(error.to_string()))
+    answer.await.map_err(|_| lost())?.map_err(|error| match error.kind() {
+        Kind::Exhausted | Kind::Keeper | Kind::System | Kind::SupervisorFault | Kind::ShutDown => {
+            Miss::Unasked(error.to_string())
+        }
+        _ => Miss::Failed(error.to_string()),
+    })
 }
 
 /// Its end and its words. What it has left behind is killed: it would hold its output, and pile up.

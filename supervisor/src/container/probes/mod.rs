@@ -14,7 +14,7 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_io_stream::{Overflow, SubscribeOptions, Subscriber};
+use orangery_io_stream::{From as Position, Overflow, SubscribeOptions, Subscriber};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{Container, ProcessSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -66,9 +66,10 @@ fn lines(slot: &Slot, main: &ProcessSpec) -> Result<Subscriber, Error> {
         let why = "its output goes to descriptors of its own: nobody here sees what is written";
         return Err(Error::invalid("ready_when.probe", why));
     }
-    // It keeps nothing and is read without a pause, so that it holds nobody up for long.
+    // It keeps nothing and is read without a pause, so that it holds nobody up for long. What stands in a log already is an
+    // earlier run's.
     let overflow = Overflow::block(CAPTURE_BUDGET);
-    Ok(slot.output.subscribe(SubscribeOptions { overflow, ..SubscribeOptions::default() }))
+    Ok(slot.output.subscribe(SubscribeOptions { overflow, from: Position::Now, ..SubscribeOptions::default() }))
 }
 
 /// Our end; the other one is the next of its descriptors.
