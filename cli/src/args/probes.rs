@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::parse_duration;
-use orangery::{Command, Health, Probe, Readiness};
+use orangery::{Command, Health, Http, Probe, Readiness};
 
 /// The library's own.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,6 +21,15 @@ pub(crate) struct ReadyArgs {
     /// It is ready when somebody accepts a connection on this port, as seen from its network
     #[arg(long, value_name = "PORT|ADDRESS:PORT", value_parser = address)]
     ready_tcp: Option<SocketAddr>,
+    /// It is ready when the server there answers a GET of this path with a status from 200 to 399, as seen from its network
+    #[arg(long, value_name = "[ADDRESS:]PORT/PATH", value_parser = http)]
+    ready_http: Option<Http>,
+    /// It is ready when it says READY=1 by the protocol of sd_notify(3)
+    #[arg(long)]
+    ready_notify: bool,
+    /// It is ready when it has written a line to the descriptor whose number is in $NOTIFY_FD, as s6 has it
+    #[arg(long)]
+    ready_fd: bool,
     /// It is ready when it has written a line with this text
     #[arg(long, value_name = "TEXT", value_parser = line)]
     ready_line: Option<String>,
@@ -39,6 +48,9 @@ pub(crate) struct HealthArgs {
     /// It is healthy while somebody accepts connections on this port, as seen from its network
     #[arg(long, value_name = "PORT|ADDRESS:PORT", value_parser = address)]
     health_tcp: Option<SocketAddr>,
+    /// It is healthy while the server there answers a GET of this path with a status from 200 to 399, as seen from its network
+    #[arg(long, value_name = "[ADDRESS:]PORT/PATH", value_parser = http)]
+    health_http: Option<Http>,
 }
 
 /// Both, and when they are asked.
@@ -55,6 +67,12 @@ pub(crate) struct ProbeArgs {
     /// How long one attempt may take [1s]
     #[arg(long, value_name = "TIME", value_parser = span, requires = "ready")]
     ready_attempt: Option<Duration>,
+    /// So much more time it may ask for, all in all, by EXTEND_TIMEOUT_USEC of sd_notify(3) [none]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "ready")]
+    ready_extend: Option<Duration>,
+    /// It says that it is alive (WATCHDOG=1 by sd_notify(3)) at least this often, and is ended when it does not
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    watchdog: Option<Duration>,
     #[command(flatten)]
     health: HealthArgs,
     /// How long after an attempt the next one begins [10s]
@@ -91,6 +109,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         None => text.parse().ok().filter(|address: &SocketAddr| address.port() > 0),
     };
     found.ok_or_else(|| format!("{text:?} is nowhere: write 8080, 127.0.0.1:8080 or [::1]:8080"))
+}
+
+fn http(text: &str) -> Result<Http, String> {
+    let form = || format!("{text:?} is no page: write 8080/healthz or 127.0.0.1:8080/healthz");
+    let (place, path) = text.split_once('/').ok_or_else(form)?;
+    let place = address(place).map_err(|_| form())?;
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{text:?}: a path has neither blanks nor letters that are not ASCII: write them as %20"));
+    }
+    Ok(Http::get(place.port(), format!("/{path}")).address(place.ip()))
 }
 
 pub(super) fn span(text: &str) -> Result<Duration, String> {
@@ -137,8 +165,12 @@ impl ProbeArgs {
             Some(readiness) => command.ready_when(readiness),
             None => command,
         };
-        match self.health() {
+        let command = match self.health() {
             Some(health) => command.healthy_while(health),
+            None => command,
+        };
+        match self.watchdog {
+            Some(within) => command.watchdog(within),
             None => command,
         }
     }
@@ -150,6 +182,9 @@ impl ProbeArgs {
         }
         if let Some(time) = self.ready_interval {
             readiness = readiness.interval(time);
+        }
+        if let Some(time) = self.ready_extend {
+            readiness = readiness.extendable(time);
         }
         Some(match self.ready_attempt {
             Some(time) => readiness.attempt_timeout(time),
@@ -185,18 +220,35 @@ impl ProbeArgs {
 
 impl ReadyArgs {
     fn probe(&self) -> Option<Probe> {
-        let tcp = |address: SocketAddr| Probe::tcp_at(address.ip(), address.port());
-        let exec = (!self.ready_exec.is_empty()).then(|| Probe::exec(self.ready_exec.clone()));
-        let line = || self.ready_line.clone().map(Probe::line);
-        exec.or_else(|| self.ready_tcp.map(tcp)).or_else(line).or_else(|| self.ready_after.map(Probe::delay))
+        let Self { ready_exec, ready_tcp, ready_http, ready_notify, ready_fd, ready_line, ready_after } = self;
+        // There is one at most.
+        [
+            exec(ready_exec),
+            ready_tcp.map(tcp),
+            ready_http.clone().map(Probe::from),
+            ready_notify.then(Probe::notify),
+            ready_fd.then(Probe::descriptor),
+            ready_line.clone().map(Probe::line),
+            ready_after.map(Probe::delay),
+        ]
+        .into_iter()
+        .find_map(|probe| probe)
     }
 }
 
 impl HealthArgs {
     fn probe(&self) -> Option<Probe> {
-        let exec = (!self.health_exec.is_empty()).then(|| Probe::exec(self.health_exec.clone()));
-        exec.or_else(|| self.health_tcp.map(|address| Probe::tcp_at(address.ip(), address.port())))
+        let http = || self.health_http.clone().map(Probe::from);
+        exec(&self.health_exec).or_else(|| self.health_tcp.map(tcp)).or_else(http)
     }
+}
+
+fn exec(words: &[String]) -> Option<Probe> {
+    (!words.is_empty()).then(|| Probe::exec(words.to_vec()))
+}
+
+fn tcp(address: SocketAddr) -> Probe {
+    Probe::tcp_at(address.ip(), address.port())
 }
 
 #[cfg(test)]
@@ -210,6 +262,16 @@ mod tests {
         }
         for text in ["", "0", "65536", "localhost:80", "10.0.0.1", "10.0.0.1:", "::1:80", "[::1]", "-1"] {
             assert!(address(text).is_err(), "{text}");
+        }
+    }
+    #[test]
+    fn pages() {
+        let local = Http::get(80, "/");
+        assert_eq!(http("80/"), Ok(local.clone()));
+        assert_eq!(http("[::1]:80/"), Ok(local.address(std::net::Ipv6Addr::LOCALHOST)));
+        assert_eq!(http("8080/a/b?c"), Ok(Http::get(8080, "/a/b?c")));
+        for text in ["", "80", "/", "http://localhost/", "80/a b", "80/\u{e9}", "0/"] {
+            assert!(http(text).is_err(), "{text}");
         }
     }
 }

@@ -153,6 +153,7 @@ fn what(kind: &Kind) -> String {
         },
         Kind::LimitHit { limit: kind } => format!("its limit of {} is reached", limit(*kind)),
         Kind::Oom { verdict } => format!("the kernel took processes of it for memory: {verdict:?}"),
+        Kind::NotifyRefused { why } => format!("what it notified of is refused: {why:?}"),
         Kind::ContainerUnkillable(_) => "it was killed and does not end: it is left to itself".into(),
         Kind::HookEnded { hook, outcome } => format!("its {} {}", hook_name(*hook), hook_end(outcome)),
         Kind::LeakedWriters => "something that outlived it held its output".into(),

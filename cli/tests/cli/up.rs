@@ -137,7 +137,8 @@ fn ready() {
             "after = [\"exec\"]\nready-line = \"ready at\"",
         )
         + &service("delay", "sleep 60", "after = [\"line\"]\nready-after = \"100ms\"")
-        + &service("last", "echo all are ready", "after = [\"delay\"]");
+        + &service("fd", "echo >&$NOTIFY_FD; sleep 60", "after = [\"delay\"]\nready-fd = true")
+        + &service("last", "echo all are ready", "after = [\"fd\"]");
     let place = Place::of(&file);
     let mut running = Running::of(place.command(&[]), "exec  | soon");
     while running.said() != "last  | all are ready" {}
@@ -145,7 +146,7 @@ fn ready() {
     let ran = running.end();
     let lines = states(ran.ended(0));
     assert!(lines.contains(&"exec runs, and is not ready yet"), "{lines:?}");
-    for (first, then) in [("exec", "line"), ("line", "delay"), ("delay", "last")] {
+    for (first, then) in [("exec", "line"), ("line", "delay"), ("delay", "fd"), ("fd", "last")] {
         let up = lines.iter().position(|line| *line == format!("{first} runs"));
         assert!(up < Some(at(&lines, &format!("{then} starts"))), "{first}, {then}: {lines:?}");
     }
