@@ -21,6 +21,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
+const fn shared<T: Send + Sync + 'static>() {}
+const _: () = {
+    shared::<Pool>();
+    shared::<Lease>();
+};
+
 struct Stage {
     clock: VirtualClock,
     fake: FakeRuntime,

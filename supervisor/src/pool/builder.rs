@@ -99,7 +99,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Begin to fill it. Comes back at once: [`Pool::filled`] waits.
+    /// Begin to fill it. Comes back at once: [`Pool::filled`] waits. Its name is the sandbox's id, and its containers' ids are
+    /// numbered after it: two pools of one name get in each other's way ([`ErrorKind::Exists`](crate::ErrorKind::Exists)).
     ///
     /// # Errors
     /// Everything that a pool cannot be, naming the field. What the machine refuses is told by the first [`Pool::take`].

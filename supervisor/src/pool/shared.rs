@@ -390,11 +390,11 @@ impl Shared {
         Lease::new(Arc::clone(self), member)
     }
 
-    /// Those that have died and whose tasks have not come to say so are given to nobody.
+    /// One that has died and whose task has not come to say so is given to nobody. Only the next one matters.
     fn bury(&self, state: &mut State, todo: &mut Todo) {
-        while let Some(dead) = state.idle.iter().find(|member| member.is_dead() || member.is_old()).cloned() {
-            let why = if dead.is_dead() { DiscardReason::Died } else { DiscardReason::Aged };
-            self.lose(state, &dead, why, todo);
+        while let Some(next) = state.idle.front().filter(|member| member.is_dead() || member.is_old()).cloned() {
+            let why = if next.is_dead() { DiscardReason::Died } else { DiscardReason::Aged };
+            self.lose(state, &next, why, todo);
         }
     }
 
