@@ -2,6 +2,7 @@
 
 mod admitted;
 mod attach;
+mod blocking;
 mod control;
 mod properties;
 mod provided;
@@ -26,7 +27,6 @@ use orangery_runtime::seccomp::Listener;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::blocking;
 use crate::command::{ExecCommand, Stdin};
 use crate::container::actor::ContainerActor;
 use crate::container::life::{self, Alive};
@@ -429,14 +429,6 @@ impl ContainerHandle {
     /// See [`ProcessHandle::wait_exit`].
     pub fn wait_exit(&self) -> impl Future<Output = Result<ExitStatus, Error>> + Send + 'static + use<> {
         self.process().wait_exit()
-    }
-
-    /// [`ContainerHandle::wait`] for programs without a runtime.
-    ///
-    /// # Errors
-    /// As for [`ProcessHandle::wait`].
-    pub fn wait_blocking(&self) -> Result<Arc<Report>, Error> {
-        blocking::block_on(self.wait())
     }
 
     /// See [`ProcessHandle::kill`].

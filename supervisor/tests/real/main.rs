@@ -23,6 +23,7 @@ mod life;
 mod listener;
 mod memory;
 mod mounts;
+mod oneshot;
 mod panics;
 mod pools;
 mod provided;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         readiness::trials(),
         groups::trials(),
         pools::trials(),
+        oneshot::trials(),
         joined::trials(),
         tty::trials(),
     ];
