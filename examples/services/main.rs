@@ -5,6 +5,7 @@
 mod client;
 #[cfg(feature = "actix-web")]
 mod logs;
+mod programs;
 mod server;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
     if cfg!(feature = "actix-web") {
         trials.extend([trial!(actix_streams), trial!(actix_refuses), trial!(actix_hang_up)]);
     }
+    trials.push(trial!(answers_from_a_pool));
+    trials.extend(programs::trials());
     #[cfg(feature = "actix-web")]
     trials.extend(logs::trials());
     orangery_tests::main(&trials)
@@ -113,4 +116,30 @@ fn hang_up(example: &str) {
         process.gone();
     }
     assert!(wait::readable(server.end(), wait::PATIENCE));
+}
+
+/// Each request from a sandbox of its own, which was there before; what they leave and what becomes of those who hang up.
+fn answers_from_a_pool(_: &Scene) {
+    let server = Server::start("pool");
+    let figures = || serde_json::from_slice::<serde_json::Value>(&server.ask("GET", "/figures", b"").whole()).unwrap();
+    assert_eq!(figures()["pool"]["idle"], 4);
+    for _ in 0..6 {
+        assert_eq!(server.post("/", "ls /tmp | wc -l; touch /tmp/mine").whole(), b"0\n");
+    }
+    let failed = String::from_utf8(server.post("/", "echo no; exit 3").whole()).unwrap();
+    assert!(failed.starts_with("no\n") && failed.contains("Code(3)"), "{failed}");
+    let flood = server.post("/", "yes").whole();
+    assert!(flood.len() > 1 << 20 && flood.ends_with(b"Limit(Output)\n"));
+    // Who hangs up takes the sandbox along.
+    let script = b"sleep 1000";
+    let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", script.len());
+    let waits = server.ask_only(&[head.as_bytes(), script].concat());
+    let leased = |count: u64| while figures()["pool"]["leased"] != count {};
+    leased(1);
+    drop(waits);
+    leased(0);
+    let figures = figures();
+    assert_eq!(figures["pool"]["leases"], 9);
+    assert!(figures["take_us"]["p50"].as_u64().is_some(), "{figures}");
+    server.end();
 }

@@ -1,7 +1,7 @@
 //! One of the example servers, and what runs in it.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ pub(crate) struct Process {
 }
 
 /// The example's program: beside this one, or where it was copied for another user.
-fn program(example: &str) -> PathBuf {
+pub(crate) fn program(example: &str) -> PathBuf {
     let found = match std::env::var_os("ORANGERY_TEST_BIN_DIR") {
         Some(dir) => PathBuf::from(dir).join(example),
         None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples").join(example),
@@ -63,6 +63,13 @@ impl Server {
 
     pub(crate) fn raw(&self, request: &[u8]) -> Response {
         client::ask(self.address, request)
+    }
+
+    /// Does not wait for the answer.
+    pub(crate) fn ask_only(&self, request: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request).unwrap();
+        stream
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, body: &[u8]) -> Response {
