@@ -117,7 +117,7 @@ pub enum ExitClass {
     AnyLimit,
     /// It was not ready in time.
     NotReady,
-    /// It was unhealthy. Without a class it is as its [`OnUnhealthy`](crate::OnUnhealthy) says.
+    /// It was unhealthy. Without a class it is as its [`OnUnhealthy`] says.
     Unhealthy,
     /// It did not give a sign of life in time.
     Watchdog,
