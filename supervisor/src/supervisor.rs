@@ -376,7 +376,8 @@ impl Supervisor {
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
-            let beside = Beside { captured: capture.is_some(), logged: log.is_some(), spoken_to: care.descriptors() };
+            let (spoken_to, probes) = (care.descriptors(), care.commands());
+            let beside = Beside { captured: capture.is_some(), logged: log.is_some(), spoken_to, probes };
             let cost = Cost::of_container(description, &main, beside);
             let permit = match birth.permit.take() {
                 Some(permit) => permit,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::testing::{FakeRuntime, VirtualClock};
-use orangery::{Budget, Command, ContainerHandle, ErrorKind, Supervisor, SupervisorBuilder};
+use orangery::{Budget, Command, ContainerHandle, ErrorKind, Probe, Supervisor, SupervisorBuilder};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -185,6 +185,22 @@ async fn a_further_process_that_is_given_up_at_any_poll_gives_everything_back() 
             }
         }
     }
+    drop(container);
+    idle(&supervisor).await;
+    supervisor.shutdown().await;
+}
+
+/// Its room is its container's: others that are many make nobody ill.
+#[tokio::test]
+async fn a_probe_is_not_refused_when_no_process_is_let_in() {
+    let fake = FakeRuntime::default();
+    let supervisor = on(&fake, |it| it.max_processes(0).max_buffer_bytes(512 << 10));
+    let container = prog(&supervisor).ready_when(Probe::exec(["check"])).spawn().await.unwrap();
+    assert_eq!(used(&supervisor, Budget::Descriptors), orangery::DESCRIPTORS_EACH + 3);
+    assert_eq!(container.command("more").spawn().await.unwrap_err().field(), Some("processes"));
+    let _main = fake.actor().await;
+    fake.actor().await.exit(0);
+    container.ready().await.unwrap();
     drop(container);
     idle(&supervisor).await;
     supervisor.shutdown().await;

@@ -63,6 +63,9 @@ pub(crate) struct Beside {
     pub(crate) logged: bool,
     /// Descriptors that it speaks to its supervisor by.
     pub(crate) spoken_to: u64,
+    /// So many commands may be asked how it is (`Probe::exec`): they find their room whatever else there is, for a container
+    /// must not be taken for ill because others are many.
+    pub(crate) probes: u64,
 }
 
 impl Cost {
@@ -79,6 +82,8 @@ impl Cost {
         // Each comes once as a descriptor that is sent.
         let sent = spec.files.len() + spec.mounts.len() + spec.rootfs.directories().len();
         let kept = process.kept.with(Budget::Containers, 1).with(Budget::Processes, 0);
+        let probe = Self::of_process(&ProcessSpec::default(), sandbox.ring_bytes, Beside::default()).kept;
+        let kept = (0..beside.probes).fold(kept, |kept, _| kept.plus(&probe.with(Budget::Processes, 0)));
         let sent = process.sent.plus(&descriptors(sent as u64));
         let making = process.making.with(Budget::Creations, 1);
         Self { kept: kept.plus(&descriptors(held)), sent, making, container: true }
@@ -102,6 +107,12 @@ impl Cost {
             .with(Budget::BufferBytes, ring_bytes as u64 + readers * CAPTURE);
         let making = descriptors(MAKING).with(Budget::PipePages, PAGES);
         Self { kept, sent: descriptors(spec.mounts.len() as u64), making, container: false }
+    }
+
+    /// Of a process whose room its container has.
+    pub(crate) fn of_probe() -> Self {
+        let probe = Self::of_process(&ProcessSpec::default(), 0, Beside::default());
+        Self { kept: Amounts::default(), ..probe }
     }
 
     /// What it takes when it is admitted; its turn comes later.
@@ -153,5 +164,9 @@ mod tests {
         assert_eq!(kept(&Cost::of_container(&sandbox, &ProcessSpec::default(), beside(false, false))), 6);
         let notified = Beside { spoken_to: 1, ..Beside::default() };
         assert_eq!(kept(&Cost::of_container(&Description::default(), &ProcessSpec::default(), notified)), 5);
+        let asked = Beside { probes: 2, ..Beside::default() };
+        let asked = Cost::of_container(&Description::default(), &ProcessSpec::default(), asked);
+        assert_eq!((kept(&asked), asked.kept.get(Budget::Processes)), (4 + 6, 0));
+        assert_eq!(kept(&Cost::of_probe()), 0);
     }
 }

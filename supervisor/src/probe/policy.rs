@@ -321,6 +321,12 @@ impl Care {
         self.readiness.as_ref().is_some_and(|readiness| readiness.probe.0 == *question)
     }
 
+    /// How many commands are run in the container for it.
+    pub(crate) fn commands(&self) -> u64 {
+        let probes = self.readiness.iter().map(|it| &it.probe).chain(self.health.iter().map(|it| &it.probe));
+        probes.filter(|probe| matches!(probe.0, Question::Exec(_))).count() as u64
+    }
+
     /// How what is not ready in time is ended.
     pub(crate) const fn gently() -> (i32, Duration) {
         GENTLY

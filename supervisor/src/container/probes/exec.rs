@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::attempt::{Miss, no_answer};
-use crate::admission::{Beside, Cost};
+use crate::admission::Cost;
 use crate::container::life::later;
 use crate::container::msg::{Exec, Executed};
 use crate::container::slot::ContainerSlot;
-use crate::error::ErrorKind as Kind;
+use crate::error::{Error, ErrorKind as Kind};
 use crate::ladder::StopLadder;
 use crate::process::slot::{Slot, Terms};
 use crate::process::wall::Wall;
@@ -65,10 +65,11 @@ async fn start(
     let lost = || Miss::Unasked("nobody has run the command".into());
     let mut spec = further.clone();
     spec.argv = command.iter().map(Into::into).collect();
-    let cost = Cost::of_process(&spec, container.ring_bytes, Beside { captured: true, ..Beside::default() });
-    // Our own lack of room says nothing of the container.
-    let admitted = container.door.get().ok_or_else(lost)?.enter(cost);
-    let permit = admitted.map_err(|error| Miss::Unasked(error.to_string()))?;
+    // Its room is the container's. That its turn does not come says nothing of the container.
+    let unasked = |error: Error| Miss::Unasked(error.to_string());
+    let mut permit = container.door.get().ok_or_else(lost)?.enter(Cost::of_probe()).map_err(unasked)?;
+    let turn = timeout(limit, permit.turn()).await;
+    turn.map_err(|_| Miss::Unasked("its turn to be started did not come".into()))?.map_err(unasked)?;
     let (reply, answer) = oneshot::channel();
     let terms = Terms { wall: Some(Wall { limit, ladder: StopLadder::new() }), ..Terms::default() };
     let exec = Exec { spec, terms, capture: true, log: None, permit, reply };
