@@ -217,9 +217,9 @@ async fn born(
     let Prepared { mut spec, allotment, files, trees, .. } = prepared;
     // Counters at birth, read while the keeper works.
     let for_counters = rests.group.clone();
-    let before = off_thread(move || for_counters.map(|group| group.oom()).unwrap_or_default());
-    let made = ask(inner, &spec, &allotment, rests, files, trees).await;
-    let before = before.await.unwrap_or_default();
+    let before = inner.threads.off_thread(move || for_counters.map(|group| group.oom()).unwrap_or_default());
+    let (before, made) = tokio::join!(before, ask(inner, &spec, &allotment, rests, files, trees));
+    let before = before.unwrap_or_default();
     let born = made?;
     spec.forget_mounts();
     if let Some(provider) = &spec.container().network_provider {

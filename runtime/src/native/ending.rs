@@ -63,7 +63,7 @@ impl Core {
                 before: self.before.clone(),
                 cgroup_mode: self.mode(),
             };
-            let read = last.read().await;
+            let read = last.read(&self.inner.threads).await;
             self.removed.store(read.removed, Ordering::Release);
             read.evidence
         });

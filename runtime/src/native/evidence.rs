@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::event::Timespec;
 
 use super::janitor;
-use super::off_thread::off_thread;
+use super::off_thread::Few;
 use crate::Evidence;
 use crate::cgroup::{Counter, Group, Oom, OomEvidence, Stats};
 
@@ -30,24 +30,24 @@ pub(super) struct Read {
 
 impl Last {
     /// Wait for the end, then read.
-    pub(super) async fn read(self) -> Read {
-        match self.within(QUICKLY).await {
+    pub(super) async fn read(self, threads: &Few) -> Read {
+        match self.within(QUICKLY, threads).await {
             Ok(read) => read,
             // Its death takes its time: no thread waits for that.
             Err(last) => {
                 if let Some(init) = &last.init {
                     let _ = janitor::ended(init).await;
                 }
-                last.within(Timespec::default()).await.unwrap_or_else(|last| last.unknown())
+                last.within(Timespec::default(), threads).await.unwrap_or_else(|last| last.unknown())
             }
         }
     }
 
     /// One trip to a thread that may wait for the kernel's locks: wait for the end, read, and remove what is empty then.
     /// Comes back with itself when the end has not come within `patience`.
-    async fn within(self, patience: Timespec) -> Result<Read, Self> {
+    async fn within(self, patience: Timespec, threads: &Few) -> Result<Read, Self> {
         let mode = self.cgroup_mode.clone();
-        let read = off_thread(move || {
+        let read = threads.off_thread(move || {
             let gone = self.init.as_ref().is_none_or(|init| janitor::is_ended(init, &patience));
             if gone { Ok(self.counters()) } else { Err(self) }
         });

@@ -109,6 +109,8 @@ struct Inner {
     /// Containers outlive us.
     releases: bool,
     names: janitor::Names,
+    /// For what counters cost to read.
+    threads: off_thread::Few,
     /// User namespaces for id-mapped mounts.
     userns: Mutex<Kept<IdMap, Arc<OwnedFd>>>,
 }
@@ -190,6 +192,7 @@ impl NativeRuntime {
             releases: options.end != End::Kill,
             names: janitor::Names::default(),
             userns: Mutex::default(),
+            threads: off_thread::Few::default(),
         };
         Ok((NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor }))
     }
