@@ -117,6 +117,11 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
+    /// How many of them may run at a time.
+    pub(crate) fn commands(&self) -> u64 {
+        u64::from(self.pre_stop.is_some() || self.post_stop.is_some())
+    }
+
     /// Everything that is wrong with them.
     pub(crate) fn check(&self) -> Vec<RuntimeError> {
         let mut wrong = Vec::new();

@@ -376,7 +376,7 @@ impl Supervisor {
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
-            let (spoken_to, probes) = (care.descriptors(), care.commands());
+            let (spoken_to, probes) = (care.descriptors(), care.commands() + ways.hooks.commands());
             let beside = Beside { captured: capture.is_some(), logged: log.is_some(), spoken_to, probes };
             let cost = Cost::of_container(description, &main, beside);
             let permit = match birth.permit.take() {

@@ -63,8 +63,8 @@ pub(crate) struct Beside {
     pub(crate) logged: bool,
     /// Descriptors that it speaks to its supervisor by.
     pub(crate) spoken_to: u64,
-    /// So many commands may be asked how it is (`Probe::exec`): they find their room whatever else there is, for a container
-    /// must not be taken for ill because others are many.
+    /// So many commands of its own may run in it at a time (`Probe::exec`, before and after a stop): they find their room whatever
+    /// else there is, for a container must not be taken for ill because others are many.
     pub(crate) probes: u64,
 }
 

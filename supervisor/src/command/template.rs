@@ -63,9 +63,9 @@ impl Template {
 
     /// What an incarnation of it takes, and how long the first one may wait for it.
     pub(crate) fn cost(&self) -> (Cost, Option<Duration>) {
-        let care = &self.parts.care;
-        let (logged, spoken_to, probes) = (self.parts.log.is_some(), care.descriptors(), care.commands());
-        let beside = Beside { captured: false, logged, spoken_to, probes };
+        let (care, hooks) = (&self.parts.care, &self.parts.ways.hooks);
+        let (spoken_to, probes) = (care.descriptors(), care.commands() + hooks.commands());
+        let beside = Beside { captured: false, logged: self.parts.log.is_some(), spoken_to, probes };
         (Cost::of_container(&self.sandbox.inner, &self.parts.clone().finish().0, beside), self.parts.patience)
     }
 

@@ -12,7 +12,7 @@ use super::exec::exec;
 use super::life::later;
 use super::msg::{Exec, Executed};
 use super::slot::ContainerSlot;
-use crate::admission::{Beside, Cost, admit};
+use crate::admission::{Cost, admit};
 use crate::error::Error;
 use crate::events::Kind;
 use crate::faults::Faults;
@@ -85,9 +85,8 @@ async fn to_its_end(
 ) -> Result<ExitStatus, Error> {
     let container = owner.container.get().cloned().ok_or_else(Error::lost_request)?;
     let door = owner.door.get().ok_or_else(Error::lost_request)?;
-    // It waits for room, until its deadline.
-    let cost = Cost::of_process(&hook.spec, owner.ring_bytes, Beside::default());
-    let permit = admit(door, cost, Some(hook.deadline), |task| {
+    // Its room is its container's; it waits for its turn, until its deadline.
+    let permit = admit(door, Cost::of_probe(), Some(hook.deadline), |task| {
         actix_rt::spawn(task);
         true
     })
