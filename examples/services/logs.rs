@@ -269,7 +269,7 @@ fn log_server_keeps_what_fits(_: &Scene) {
     let mut paths: Vec<_> = (0..16).map(|_| start(&server, "sleep 1000")).collect();
     let full = answer(&server, &["--data-binary", "true"], "/sandboxes");
     assert_eq!(full.0, 503);
-    assert!(json(&full)["error"].as_str().unwrap().contains("limit is 16"), "{full:?}");
+    assert!(json(&full)["error"].as_str().unwrap().contains("limit, 16"), "{full:?}");
     let path = paths.pop().unwrap();
     assert_eq!(answer(&server, &["--request", "DELETE"], &path).0, 204);
     assert_eq!(answer(&server, &[], &format!("{path}/output")).0, 404);

@@ -173,8 +173,8 @@ impl Hub {
         let slot = Slot::new(id, options.sources, Arc::clone(&self.core.shared), queue);
         let slot = Arc::new(slot);
         replay.behind.into_iter().for_each(|gap| slot.miss(gap, None));
-        if let Some(end) = state.bytes_end {
-            drop(slot.end_bytes(end));
+        if let Some(end) = &state.bytes_end {
+            drop(slot.end_bytes(**end));
         }
         match state.end {
             // A new slot has no reader yet: nobody to wake.

@@ -89,8 +89,8 @@ pub async fn pump(reader: PipeReader, source: Source, hub: Hub) -> PumpEnd {
 ///
 /// Dropped at any time (or after a panic) it leaves the hub ended as [`EndReason::Abandoned`].
 pub fn pump_pair(
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
+    mut stdout: Option<PipeReader>,
+    mut stderr: Option<PipeReader>,
     hub: Hub,
     exit: impl Future<Output = ()>,
     grace: Option<Duration>,
@@ -100,7 +100,7 @@ pub fn pump_pair(
     async move {
         let hub = &guard.0;
         let exit = std::pin::pin!(exit);
-        let (info, _) = drain_pair(stdout, stderr, hub, exit, grace).await;
+        let (info, _) = drain_pair((&mut stdout, &mut stderr), hub, exit, grace).await;
         close(hub, info)
     }
 }
@@ -118,8 +118,8 @@ pub fn pump_pair(
 ///
 /// As [`pump_pair`].
 pub fn pump_process(
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
+    mut stdout: Option<PipeReader>,
+    mut stderr: Option<PipeReader>,
     hub: Hub,
     exit: impl Future<Output = Fate>,
     grace: Option<Duration>,
@@ -128,7 +128,7 @@ pub fn pump_process(
     async move {
         let hub = &guard.0;
         let mut exit = std::pin::pin!(exit);
-        let (info, known) = drain_pair(stdout, stderr, hub, exit.as_mut(), grace).await;
+        let (info, known) = drain_pair((&mut stdout, &mut stderr), hub, exit.as_mut(), grace).await;
         hub.end_bytes(info);
         let fate = match known {
             Some(fate) => fate,
@@ -138,22 +138,20 @@ pub fn pump_process(
     }
 }
 
-/// Both streams to their ends, and what the exit said if it came first.
+/// Both streams to their ends, and what the exit said if it came first. They are lent: an argument of an async function is in
+/// its future twice.
 async fn drain_pair<E>(
-    mut stdout: Option<PipeReader>,
-    mut stderr: Option<PipeReader>,
+    (stdout, stderr): (&mut Option<PipeReader>, &mut Option<PipeReader>),
     hub: &Hub,
     exit: Pin<&mut impl Future<Output = E>>,
     grace: Option<Duration>,
 ) -> (EndInfo, Option<E>) {
     let stopped = Stopped::default();
     let pumps = async {
-        tokio::join!(
-            run_some(&mut stdout, Source::Stdout, hub, &stopped),
-            run_some(&mut stderr, Source::Stderr, hub, &stopped),
-        )
+        tokio::join!(run_some(stdout, Source::Stdout, hub, &stopped), run_some(stderr, Source::Stderr, hub, &stopped),)
     };
-    let ((out, err), known) = until_grace(exit, grace, &stopped, hub.bytes_ended(), pumps).await;
+    let closed = std::pin::pin!(hub.bytes_ended());
+    let ((out, err), known) = until_grace(exit, grace, &stopped, closed, pumps).await;
     (end_info(&out, &err), known)
 }
 
@@ -172,7 +170,7 @@ pub(crate) async fn until_grace<P: Future, E>(
     exit: Pin<&mut impl Future<Output = E>>,
     grace: Option<Duration>,
     stopped: &Stopped,
-    closed: impl Future<Output = ()>,
+    closed: Pin<&mut impl Future<Output = ()>>,
     pumps: P,
 ) -> (P::Output, Option<E>) {
     let mut pumps = std::pin::pin!(pumps);

@@ -51,7 +51,7 @@ struct Inbox {
     queue: Queue,
     delivered: u64,
     /// What byte readers are told when the queue is empty, before there is a last event.
-    bytes_end: Option<End>,
+    bytes_end: Option<Box<End>>,
     /// The last event, delivered when the queue is empty.
     last: Last,
     reader: Option<Waker>,
@@ -121,7 +121,7 @@ impl Slot {
     pub(crate) fn end_bytes(&self, end: End) -> Option<Waker> {
         let mut inbox = lock(&self.inbox);
         inbox.queue.settle();
-        inbox.bytes_end = Some(end);
+        inbox.bytes_end = Some(Box::new(end));
         inbox.reader.take()
     }
 
@@ -184,7 +184,9 @@ impl Slot {
 impl Inbox {
     fn poll_last(&mut self, cx: &Context<'_>, bytes: bool) -> Poll<Option<Event>> {
         match std::mem::replace(&mut self.last, Last::Delivered) {
-            Last::Open if bytes && self.bytes_end.is_some() => Poll::Ready(self.bytes_end.map(Event::End)),
+            Last::Open if bytes && self.bytes_end.is_some() => {
+                Poll::Ready(self.bytes_end.as_deref().copied().map(Event::End))
+            }
             Last::End(end) => Poll::Ready(Some(Event::End(end))),
             Last::Lagged { seq, cursor } => Poll::Ready(Some(Event::Lagged { seq, cursor })),
             Last::Delivered => Poll::Ready(None),

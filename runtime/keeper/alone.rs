@@ -4,7 +4,7 @@
 
 use crate::arch::nr;
 use crate::deadline;
-use crate::serve::{self, Brought, Keeper};
+use crate::serve::{self, Keeper};
 use crate::store;
 use crate::sys::{self, HIGH};
 use crate::wire::{DRAINED, End, LABEL, Message, Purpose, Stage, Tell};

@@ -23,7 +23,8 @@ pub(super) struct State {
     pub(super) slots: Vec<Place>,
     pub(super) next_id: u64,
     /// What byte readers are told when no more bytes come.
-    pub(super) bytes_end: Option<End>,
+    /// In a box: an idle stream does not carry the room for it.
+    pub(super) bytes_end: Option<Box<End>>,
     pub(super) end: Option<End>,
     /// Bytes that readers may still get.
     left: u64,
@@ -194,7 +195,7 @@ impl State {
             return false;
         }
         let end = End::new(PerSource::from_fn(|source| self.totals(source, meters)), reason, Fate::Unknown);
-        self.bytes_end = Some(end);
+        self.bytes_end = Some(Box::new(end));
         for Place { slot, .. } in &self.slots {
             wakers.add(slot.end_bytes(end));
         }
@@ -206,7 +207,7 @@ impl State {
             return false;
         }
         // Who has seen the last byte knows how the bytes ended, if not what became of the process.
-        let reason = match (reason, self.bytes_end) {
+        let reason = match (reason, &self.bytes_end) {
             (EndReason::Abandoned, Some(end)) => end.reason,
             _ => reason,
         };

@@ -72,7 +72,8 @@ pub(super) async fn drain_pair<E>(
             run(stderr.as_ref(), Source::Stderr, log, &stopped),
         )
     };
-    let ((out, err), known) = until_grace(exit, grace, &stopped, closing.told(), pumps).await;
+    let closed = std::pin::pin!(closing.told());
+    let ((out, err), known) = until_grace(exit, grace, &stopped, closed, pumps).await;
     let info = end_info(&out, &err);
     let leaked_writers = info.leaked_writers && !closing.is_told();
     (EndInfo { leaked_writers, ..info }, known)

@@ -52,7 +52,7 @@ const PIECE: usize = 2048;
 /// let data: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
 /// assert_eq!(data[0], r#"{"stream":"stdout","offset":0,"text":"gr"}"#);
 /// assert_eq!(data[1], "{\"stream\":\"stdout\",\"offset\":2,\"text\":\"\u{fc}n\"}");
-/// assert_eq!(data[2], r#"{"reason":"eof","stdout":5,"stderr":0}"#);
+/// assert_eq!(data[2], r#"{"reason":"eof","stdout":5,"stderr":0,"exit":null}"#);
 /// # }
 /// ```
 #[derive(Debug)]

@@ -124,8 +124,10 @@ impl Pool {
     /// let shell = supervisor.command("sh").stdin(Stdin::Piped);
     /// let pool = Pool::running(shell).idle(2).build(&supervisor)?;
     /// let lease = pool.take().await?;
-    /// let mut stdin = lease.stdin().ok_or("taken")?;
-    /// stdin.write_all_bytes("echo $((6 * 7)); exit\n".into()).await?;
+    /// if let Some(mut stdin) = lease.stdin() {
+    ///     // That the shell has gone meanwhile is a normal end.
+    ///     let _ = stdin.write_all_bytes("echo $((6 * 7)); exit\n".into()).await;
+    /// }
     /// # Ok(()) }
     /// ```
     pub fn running(command: Command) -> PoolBuilder {

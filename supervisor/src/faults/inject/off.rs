@@ -8,7 +8,7 @@ use super::Site;
 use super::held::Held;
 
 #[derive(Default)]
-pub(crate) struct Plans;
+pub(crate) struct Plans {}
 
 #[expect(clippy::unused_self, reason = "the other one needs it")]
 impl Plans {
