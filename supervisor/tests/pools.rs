@@ -108,9 +108,8 @@ async fn ready(taking: &mut Taking) -> Option<Result<Lease, Error>> {
 /// In the queue.
 async fn waiting(pool: &Pool) -> Taking {
     let mut taking: Taking = Box::pin(pool.take());
-    if let Some(early) = ready(&mut taking).await {
-        panic!("not waiting: {:?}", early.map(|lease| lease.id().to_owned()));
-    }
+    let early = ready(&mut taking).await;
+    assert!(early.is_none(), "it does not wait: {early:?}");
     taking
 }
 
