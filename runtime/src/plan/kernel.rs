@@ -110,9 +110,10 @@ pub(super) fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) -> Ke
     Kernel { proc, sys }
 }
 
-/// The control groups of its namespace, where there are any of version 2 and it may see them; else nothing.
+/// The control groups of its namespace, where it has one of version 2 and may see it; else nothing: in a group that is not its own
+/// the others below it are the host's.
 fn own_cgroup(b: &mut Builder, cx: &Context<'_>, tree: &Root, sys: Slot) {
-    if !cx.machine.cgroup2 || !cx.spec.governs(NEWCGROUP) {
+    if !cx.machine.cgroup2 || !cx.allotment.cgroup || !cx.spec.governs(NEWCGROUP) {
         return hidden::directory(b, tree.scratch, sys, "fs/cgroup");
     }
     let place = b.open(sys, "fs/cgroup", PATH_DIR | NOFOLLOW, STRICT);

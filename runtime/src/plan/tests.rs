@@ -112,6 +112,18 @@ fn what_is_joined_is_not_made() {
 }
 
 /// A process is born beside another one or in namespaces by themselves, and none is made and joined at once.
+/// Below a group that it shares lie those of others.
+#[test]
+fn control_groups_are_shown_to_who_has_one() {
+    let (spec, machine) = (checked(spec(), command()), machine(true));
+    for cgroup in [false, true] {
+        let allotment = Allotment { cgroup, ..Allotment::default() };
+        let plan = container::plan(&Context { spec: &spec, machine: &machine, allotment: &allotment });
+        accepted(&plan);
+        assert_eq!(text(&plan).contains("cgroup2"), cgroup, "{}", text(&plan));
+    }
+}
+
 #[test]
 fn contradictions_about_namespaces_are_refused() {
     let mut spec = spec();
