@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use orangery_runtime::native::{NativeRuntime, now_ns};
 use orangery_runtime::spec::Stdio as SpecStdio;
-use orangery_runtime::{Act, Container, Deadline, ErrorKind, ExitStatus, Lease, Pause};
+use orangery_runtime::{Act, Container, Deadline, ErrorKind, ExitStatus, Lease, Pause, Rung, Started};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Host, Scene, trial};
@@ -24,8 +24,12 @@ fn main() -> ExitCode {
         trial!(a_frozen_container_dies_at_its_deadline, Freezer),
         trial!(a_pause_ends_at_its_deadline, Freezer),
         trial!(a_signal_reaches_one_process),
+        trial!(a_ladder_asks_before_it_kills),
+        trial!(a_ladder_ends_with_one_process_or_with_all),
+        trial!(a_ladder_that_is_dropped_goes_no_further),
         trial!(wrong_ones_are_refused_and_too_many),
         trial!(a_stopped_holder_does_not_lengthen_a_life),
+        trial!(a_stopped_holder_asks_before_it_kills),
         trial!(a_dead_holder_has_done_what_it_left_to_be_done),
     ])
 }
@@ -203,6 +207,85 @@ fn a_signal_reaches_one_process(scene: &Scene) {
     });
 }
 
+const fn rung(at_ns: u64, signal: Signal) -> Rung {
+    Rung { at_ns, signal: signal.as_raw() }
+}
+
+fn ladder(to: &Started, rungs: &[Rung], all: bool) -> Act {
+    Act::Ladder { to: Arc::clone(&to.pidfd), rungs: rungs.to_vec(), all }
+}
+
+async fn started(container: &dyn Container) -> Started {
+    let mut started = container.start().await.expect("started");
+    assert_eq!(Lines::of(started.stdout.take().expect("stdout")).next().await, "ready");
+    started
+}
+
+const fn killed_by(signal: i32) -> ExitStatus {
+    ExitStatus::Signal { signal, core_dumped: false }
+}
+
+/// A signal that ends it, also when it is stopped; what is behind that in the ladder is not done. Told before the exit.
+fn a_ladder_asks_before_it_kills(scene: &Scene) {
+    scene.play(async |host| {
+        for stopped in [false, true] {
+            let mut main = probe(&["wait"]);
+            main.stdin = SpecStdio::Piped;
+            let container = host.create(host.spec("held"), main).await.expect("created");
+            let started = started(&*container).await;
+            if stopped {
+                container.signal(&started.pidfd, Signal::STOP.as_raw()).expect("stopped");
+            }
+            let rungs = [rung(0, Signal::USR1), rung(NEVER, Signal::INT)];
+            let lease = arm(&*container, at(NEVER), ladder(&started, &rungs, true)).await;
+            let exit = wait::soon("an exit", started.exit).await.expect("told");
+            assert_eq!(exit.status, killed_by(Signal::USR1.as_raw()), "stopped: {stopped}");
+            assert_eq!((lease.sent(), lease.fired()), (1, None), "told before the exit");
+            container.delete().await.expect("deleted");
+        }
+    });
+}
+
+fn a_ladder_ends_with_one_process_or_with_all(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let main = started(&*container).await;
+        let mut more = container.exec(probe(&["deaf"])).await.expect("started");
+        assert_eq!(Lines::of(more.stdout.take().expect("stdout")).next().await, "ready");
+        let rungs = [rung(1, Signal::TERM), rung(1, Signal::INT), rung(2, Signal::QUIT)];
+        let lease = arm(&*container, at(2), ladder(&more, &rungs, false)).await;
+        let exit = wait::soon("an exit", more.exit).await.expect("told");
+        assert_eq!((exit.status, lease.sent(), lease.fired()), (killed_by(9), 3, Some(0)));
+        // The one beside it, which is deaf to everything but the end, has lived on.
+        let lease = arm(&*container, at(2), ladder(&main, &rungs, true)).await;
+        let exit = wait::soon("an exit", main.exit).await.expect("told");
+        assert_eq!((exit.status, lease.sent(), lease.fired()), (killed_by(9), 3, Some(0)));
+        container.delete().await.expect("deleted");
+    });
+}
+
+fn a_ladder_that_is_dropped_goes_no_further(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let main = started(&*container).await;
+        let before = keeper_descriptors(host);
+        let (_, fd) = file(scene);
+        for _ in 0..3 {
+            let soon = now_ns() + 50_000_000;
+            let lease = arm(&*container, at(soon), ladder(&main, &[rung(0, Signal::TERM)], true)).await;
+            drop(lease);
+            // Its time is after that of what was dropped.
+            let fence = arm(&*container, at(soon + 1), Act::Write(Arc::clone(&fd), b"now".to_vec())).await;
+            assert_eq!(wait::soon("its time", fence.wait()).await.expect("told"), 0);
+        }
+        // Only its timer has come.
+        assert!(keeper_descriptors(host) <= before.map(|count| count + 1), "descriptors of deadlines");
+        assert!(!wait::readable(&*main.pidfd, std::time::Duration::ZERO), "it lives");
+        container.kill().expect("killed");
+        container.delete().await.expect("deleted");
+    });
+}
+
 /// A typed refusal when the table or the descriptors are used up; afterwards everything is as it was.
 fn wrong_ones_are_refused_and_too_many(scene: &Scene) {
     scene.play(async |host| {
@@ -215,6 +298,13 @@ fn wrong_ones_are_refused_and_too_many(scene: &Scene) {
         for act in wrong.into_iter().chain(signals) {
             let error = container.lease(at(NEVER), act.clone()).await.expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::Invalid, "{act:?}: {error:?}");
+        }
+        let of = |rungs: Vec<Rung>| Act::Ladder { to: Arc::clone(&fd), rungs, all: false };
+        let (one, two) = (rung(1, Signal::TERM), rung(2, Signal::TERM));
+        let ladders = [vec![one; 17], vec![two, one], vec![rung(11, Signal::TERM)], vec![Rung { at_ns: 1, signal: 0 }]];
+        for rungs in ladders {
+            let error = container.lease(at(10), of(rungs.clone())).await.expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{rungs:?}: {error:?}");
         }
         let before = keeper_descriptors(host);
         let mut held = Vec::new();
@@ -285,6 +375,10 @@ fn a_stopped_holder_does_not_lengthen_a_life(scene: &Scene) {
             container.delete().await.expect("deleted");
         });
     }
+    watch_a_stopped_holder(scene);
+}
+
+fn watch_a_stopped_holder(scene: &Scene) {
     let mut holder = Holder::start(scene);
     let pidfd = wait::pidfd(holder.line().parse().expect("a pid"));
     holder.signal(Signal::STOP);
@@ -294,6 +388,26 @@ fn a_stopped_holder_does_not_lengthen_a_life(scene: &Scene) {
     holder.signal(Signal::CONT);
     let status = wait::child(&mut holder.process, wait::PATIENCE).expect("waited").expect("in time");
     assert!(status.success(), "{status:?}");
+}
+
+/// What it was to be asked by is sent while nobody is there who could, to what was stopped as well.
+fn a_stopped_holder_asks_before_it_kills(scene: &Scene) {
+    if is_holder() {
+        return scene.play(async |host| {
+            let mut main = probe(&["wait"]);
+            main.stdin = SpecStdio::Piped;
+            let container = host.create(host.spec("held"), main).await.expect("created");
+            let started = started(&*container).await;
+            container.signal(&started.pidfd, Signal::STOP.as_raw()).expect("stopped");
+            let rungs = [rung(now_ns() + 1_000_000_000, Signal::TERM)];
+            let lease = arm(&*container, at(NEVER), ladder(&started, &rungs, true)).await;
+            println!("{}", started.pid);
+            let exit = wait::soon("an exit", started.exit).await.expect("told");
+            assert_eq!((exit.status, lease.sent(), lease.fired()), (killed_by(15), 1, None));
+            container.delete().await.expect("deleted");
+        });
+    }
+    watch_a_stopped_holder(scene);
 }
 
 /// Killed without a word: what was to be done then is done, what was to be done at another time is not.

@@ -7,13 +7,14 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orangery_runtime::keeper::{Found, Holding, Kept, adopt};
 use orangery_runtime::native::{End, NativeRuntime, Options, now_ns};
 use orangery_runtime::plan::wire::{self, Ask, Message, Tell};
 use orangery_runtime::spec::Stdio as SpecStdio;
-use orangery_runtime::{Act, Deadline, ErrorKind, Exit, ExitStatus, ProcessSpec, Runtime as _};
+use orangery_runtime::{Act, Deadline, ErrorKind, Exit, ExitStatus, ProcessSpec, Rung, Runtime as _};
 use orangery_tests::host::probe;
 use orangery_tests::noise::{period, stands_at};
 use orangery_tests::stock::descendants;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         trial!(a_flood_is_exact_wherever_its_reader_is_killed),
         trial!(a_log_grows_no_further_than_it_may),
         trial!(deadlines_are_kept_without_a_supervisor),
+        trial!(ladders_are_gone_down_without_a_supervisor),
         trial!(a_supervisor_that_lives_is_followed_when_it_leaves),
         trial!(a_keeper_with_nothing_to_hold_ends),
         trial!(the_door_is_for_the_same_user_and_protocol),
@@ -101,11 +103,37 @@ fn be_supervisor(scene: &Scene) -> bool {
                 std::future::pending::<()>().await;
                 drop((leases, container));
             }
+            role if role.starts_with("ladder ") => {
+                let after: u64 = role.trim_start_matches("ladder ").parse().expect("nanoseconds");
+                ladders(&host, now_ns() + after).await;
+            }
             _ => everything(&host, scene, &role).await,
         }
         std::future::pending::<()>().await;
     });
     true
+}
+
+/// One that ends when it is asked, and one that is killed then.
+async fn ladders(host: &Host, asked_at: u64) {
+    let mut held = Vec::new();
+    for (name, kill_at) in [("wait", NO_LIMIT), ("deaf", asked_at + 1)] {
+        let mut main = probe(&[name]);
+        main.stdin = SpecStdio::Piped;
+        let container = host.create(host.spec(name), main).await.expect("created");
+        let mut started = container.start().await.expect("started");
+        assert_eq!(Lines::of(started.stdout.take().expect("stdout")).next().await, "ready");
+        // What it reads does not end with us.
+        let stdin = Holding::pipe(started.stdin.take().expect("stdin"));
+        host.rt.keeper().store(name.as_bytes(), stdin).await.expect("stored");
+        let rungs = [15, 2].map(|signal| Rung { at_ns: asked_at, signal }).to_vec();
+        let act = Act::Ladder { to: Arc::clone(&started.pidfd), rungs, all: true };
+        let lease = container.lease(Deadline { at_ns: kill_at, at_end: false }, act).await.expect("armed");
+        held.push((container, started, lease));
+    }
+    println!("{} {} {asked_at}", held[0].1.pid, held[1].1.pid);
+    std::future::pending::<()>().await;
+    drop(held);
 }
 
 async fn everything(host: &Host, scene: &Scene, role: &str) {
@@ -319,7 +347,8 @@ fn deadlines_are_kept_without_a_supervisor(scene: &Scene) {
         let mut found = next(scene, wire::End::Kill);
         let mut left: Vec<u64> = found.deadlines.iter().map(|(_, at, _)| *at).collect();
         left.sort_unstable();
-        assert!(matches!(left[..], [far, NO_LIMIT] if far > now_ns()), "{left:?}");
+        // Before those the one that was carried out, unless that was told to the one before.
+        assert!(matches!(left[..], [.., far, NO_LIMIT] if far > now_ns()), "{left:?}");
         let driver = tokio::spawn(found.driver.run());
         for (_, exit) in exits(&mut found.children).await {
             assert_eq!(exit.status, ExitStatus::Signal { signal: 9, core_dumped: false });
@@ -328,6 +357,49 @@ fn deadlines_are_kept_without_a_supervisor(scene: &Scene) {
         wait::soon("the driver's end", driver).await.expect("no panic");
     });
     tidy(scene, keeper);
+}
+
+/// Asked, and killed, while nobody is there; the next supervisor is told how far each has come.
+fn ladders_are_gone_down_without_a_supervisor(scene: &Scene) {
+    if be_supervisor(scene) {
+        return;
+    }
+    let mut after = 500_000_000;
+    let (mains, family) = loop {
+        let mut supervisor = Victim::start(scene, &format!("ladder {after}"));
+        let line = supervisor.line();
+        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+        let mains = [numbers[0], numbers[1]].map(|pid| (pid as i32, wait::pidfd(pid as u32)));
+        let family = supervisor.family();
+        supervisor.kill();
+        if now_ns() < numbers[2] {
+            break (mains, family);
+        }
+        // It was told while it lived: once more, with more time.
+        scene.block_on(async { finish(next(scene, wire::End::Kill)).await });
+        tidy(scene, &keeper(&family).1);
+        after *= 2;
+    };
+    mains.iter().for_each(|(_, pidfd)| wait::gone(pidfd, "a process at the end of its ladder"));
+    scene.block_on(async {
+        let mut found = next(scene, wire::End::Kill);
+        let driver = tokio::spawn(found.driver.run());
+        // Those that were nobody's business: the pid 1 of who has answered.
+        for child in found.children.iter().filter(|child| mains.iter().all(|(pid, _)| *pid != child.pid)) {
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        }
+        let exits = exits(&mut found.children).await;
+        for ((pid, _), signal) in mains.iter().zip([15, 9]) {
+            let exit = exits.iter().find(|(of, _)| of == pid).expect("its exit is kept").1;
+            assert_eq!(exit.status, ExitStatus::Signal { signal, core_dumped: false });
+        }
+        let mut done: Vec<_> = found.deadlines.iter().map(|(_, _, lease)| (lease.sent(), lease.fired())).collect();
+        done.sort_unstable();
+        assert_eq!(done, [(2, None), (2, Some(0))]);
+        found.client.close();
+        wait::soon("the driver's end", driver).await.expect("no panic");
+    });
+    tidy(scene, &keeper(&family).1);
 }
 
 /// Somebody stands at the door while there is a supervisor, and comes in when that leaves in so many words.

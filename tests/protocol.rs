@@ -59,6 +59,7 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
                 | Purpose::PtyMaster
                 | Purpose::Door
                 | Purpose::Log
+                | Purpose::Told
                 | Purpose::Listener
         ),
     };

@@ -195,7 +195,12 @@ fn child(keeper: &mut Keeper, fd: i32) -> bool {
 fn armed(keeper: &mut Keeper, slot: u32) -> bool {
     match keeper.deadlines.armed(slot) {
         Some((id, at)) => {
-            keeper.say(Message { kind: Tell::Armed as u16, id, x: u64::from(slot), y: at, ..Message::default() })
+            let message = Message { kind: Tell::Armed as u16, id, x: u64::from(slot), y: at, ..Message::default() };
+            let said = keeper.say(message);
+            if said {
+                keeper.deadlines.tell_again(slot);
+            }
+            said
         }
         None => true,
     }

@@ -1,39 +1,19 @@
 //! Deadlines: what a supervisor wants done at a time, whether it is still able to or not. The keeper knows no reason; it
-//! has a time, a pidfd and a signal, a file and some bytes.
+//! has times, pidfds and signals, a file and some bytes (`lease`).
 //!
 //! A binary heap of slot numbers over a table of fixed size, both mapped at the first use: arming, cancelling and firing
 //! cost the logarithm of the number of deadlines, nothing for each container, and nothing at all where nobody asks. One
-//! timer of the kernel stands for the earliest. What has fired keeps its slot until the supervisor has been told.
+//! timer of the kernel stands for the earliest. What has fired keeps its slot until the supervisor has been told; a list
+//! of those that have something to be told goes through the table.
 
 use crate::arch::nr;
+use crate::lease::{self, ARMED, FIRED, FORGOTTEN, FREE, Lease};
 use crate::serve::{self, Keeper};
-use crate::steps;
-use crate::sys::{self, Errno, Received, Res};
-use crate::wire::{self, LEASE_BYTES, MAX_LEASES, Message, Purpose, Stage, Tell};
+use crate::sys::{self, Received, Res};
+use crate::wire::{MAX_LEASES, Message, Stage, Tell};
 
 /// What the timer's event carries in the keeper's epoll.
 pub(crate) const EVENT: u64 = u64::MAX - 2;
-
-const FREE: u8 = 0;
-const ARMED: u8 = 1;
-const FIRED: u8 = 2;
-
-/// One deadline. All zeros is a free one.
-#[derive(Clone, Copy)]
-struct Lease {
-    id: u64,
-    at: u64,
-    /// Its place in the heap; once it has fired, the next one that has; once it is free, the next free one (plus one).
-    place: u32,
-    pidfd: i32,
-    control: i32,
-    signal: i32,
-    errno: Errno,
-    len: u8,
-    at_end: bool,
-    state: u8,
-    bytes: [u8; LEASE_BYTES],
-}
 
 /// All deadlines. Empty until the first is armed.
 pub(crate) struct Deadlines {
@@ -46,8 +26,8 @@ pub(crate) struct Deadlines {
     high: u32,
     /// First free slot below `high`, plus one.
     free: u32,
-    /// First and last that have fired and are not yet told, plus one.
-    fired: (u32, u32),
+    /// First and last of whom something is to be told, plus one.
+    untold: (u32, u32),
 }
 
 impl Deadlines {
@@ -58,7 +38,7 @@ impl Deadlines {
         len: 0,
         high: 0,
         free: 0,
-        fired: (0, 0),
+        untold: (0, 0),
     };
 
     /// Slots that have ever been used.
@@ -66,9 +46,16 @@ impl Deadlines {
         self.high
     }
 
-    /// Who has armed what waits in this slot, and for when.
+    /// Who has armed what is in this slot, and for when.
     pub(crate) fn armed(&mut self, slot: u32) -> Option<(u64, u64)> {
-        self.lease(slot).filter(|lease| lease.state == ARMED).map(|lease| (lease.id, lease.at))
+        self.lease(slot).filter(|lease| matches!(lease.state, ARMED | FIRED)).map(|lease| (lease.id, lease.at))
+    }
+
+    /// What has been done of it is told to the further supervisor, whatever the one before has heard.
+    pub(crate) fn tell_again(&mut self, slot: u32) {
+        if self.lease(slot).is_some_and(|lease| lease.sent > 0) {
+            self.queue(slot);
+        }
     }
 
     fn open(&mut self, epoll: i32) -> Res<()> {
@@ -206,49 +193,51 @@ impl Deadlines {
         let _ = sys::call(nr::TIMERFD_SETTIME, [self.timer as usize, 1, spec.as_ptr() as usize, 0, 0, 0]);
     }
 
-    /// Carry out an armed one, which has been taken out of the heap, and note what came of it.
+    /// Carry out what is next of an armed one, which has been taken out of the heap.
     fn carry_out(&mut self, slot: u32) {
         let Some(lease) = self.lease(slot) else { return };
-        lease.errno = act(lease);
-        lease.state = FIRED;
-        lease.place = 0;
-        let (first, last) = self.fired;
-        match last.checked_sub(1).and_then(|last| self.lease(last)) {
-            Some(last) => last.place = slot + 1,
-            None => {}
+        lease.step();
+        if lease.state == ARMED {
+            self.push(slot);
         }
-        self.fired = (if first == 0 { slot + 1 } else { first }, slot + 1);
+        self.queue(slot);
     }
-}
 
-/// The signal, then the bytes: a frozen process of cgroup v1 dies once it is thawed. The first error is told.
-fn act(lease: &mut Lease) -> Errno {
-    let mut errno = 0;
-    if lease.pidfd >= 0 {
-        let args = [lease.pidfd as usize, lease.signal as usize, 0, 0, 0, 0];
-        errno = sys::call(nr::PIDFD_SEND_SIGNAL, args).err().unwrap_or(0);
+    /// Carry out what comes in the end of one that has been taken out of the heap.
+    fn finish(&mut self, slot: u32) {
+        let Some(lease) = self.lease(slot) else { return };
+        lease.finish();
+        self.queue(slot);
     }
-    if lease.control >= 0 {
-        let bytes = lease.bytes.get(..usize::from(lease.len)).unwrap_or(&[]);
-        let wrote = sys::write(lease.control, bytes).err().unwrap_or(0);
-        errno = if errno == 0 { wrote } else { errno };
-    }
-    close(lease);
-    errno
-}
 
-fn close(lease: &mut Lease) {
-    for fd in [&mut lease.pidfd, &mut lease.control] {
-        if *fd >= 0 {
-            sys::close(*fd);
+    /// Something is to be told of it.
+    fn queue(&mut self, slot: u32) {
+        match self.lease(slot) {
+            Some(lease) if !lease.queued => (lease.queued, lease.next) = (true, 0),
+            _ => return,
         }
-        *fd = -1;
+        let (first, last) = self.untold;
+        if let Some(last) = last.checked_sub(1).and_then(|last| self.lease(last)) {
+            last.next = slot + 1;
+        }
+        self.untold = (if first == 0 { slot + 1 } else { first }, slot + 1);
+    }
+
+    /// It was told of the first.
+    fn unqueue(&mut self, slot: u32) {
+        let Some(lease) = self.lease(slot) else { return };
+        lease.queued = false;
+        let (next, over) = (lease.next, lease.state != ARMED);
+        self.untold = if next == 0 { (0, 0) } else { (next, self.untold.1) };
+        if over {
+            self.release(slot);
+        }
     }
 }
 
 /// Arm one; the answer says in which slot.
 pub(crate) fn arm(keeper: &mut Keeper, message: &Message, got: &Received) {
-    let lease = match read(keeper, message, got) {
+    let lease = match lease::read(keeper, message, got) {
         Ok(lease) => lease,
         Err(errno) => return keeper.refuse(message.id, Stage::Request, errno),
     };
@@ -257,7 +246,7 @@ pub(crate) fn arm(keeper: &mut Keeper, message: &Message, got: &Received) {
         return keeper.refuse(message.id, Stage::Make, errno);
     }
     let Some(slot) = deadlines.take() else { return keeper.refuse(message.id, Stage::Make, sys::ENOSPC) };
-    match hold(lease) {
+    match lease.hold() {
         Ok(lease) => {
             if let Some(place) = deadlines.lease(slot) {
                 *place = lease;
@@ -276,68 +265,24 @@ pub(crate) fn arm(keeper: &mut Keeper, message: &Message, got: &Received) {
     keeper.answer(done, None);
 }
 
-/// What is asked for, with the message's own descriptors.
-fn read(keeper: &Keeper, message: &Message, got: &Received) -> Res<Lease> {
-    let find = |purpose: Purpose| {
-        let at = keeper.purposes(message, got).iter().position(|number| *number == purpose as u8);
-        at.and_then(|at| got.fds.get(at)).copied().unwrap_or(-1)
-    };
-    let (pidfd, control) = (find(Purpose::Pidfd), find(Purpose::Control));
-    let body = keeper.body(message, got);
-    let mut bytes = [0; LEASE_BYTES];
-    for (to, from) in bytes.iter_mut().zip(body) {
-        *to = *from;
-    }
-    let signal_fits = if pidfd >= 0 { (1..=64).contains(&message.y) } else { message.y == 0 };
-    let bytes_fit = if control >= 0 { (1..=LEASE_BYTES).contains(&body.len()) } else { body.is_empty() };
-    if !signal_fits || !bytes_fit {
-        return Err(sys::EINVAL);
-    }
-    // Files only: a write to a pipe or a socket could hold the keeper up.
-    if control >= 0 && steps::stat(control)?.0 & 0o170_000 != 0o100_000 {
-        return Err(sys::EINVAL);
-    }
-    Ok(Lease {
-        id: message.id,
-        at: message.x,
-        place: 0,
-        pidfd,
-        control,
-        signal: message.y as i32,
-        errno: 0,
-        len: body.len() as u8,
-        at_end: message.flags & wire::AT_END != 0,
-        state: ARMED,
-        bytes,
-    })
-}
-
-/// With descriptors that outlive the message.
-fn hold(lease: Lease) -> Res<Lease> {
-    let keep = |fd: i32| if fd < 0 { Ok(-1) } else { sys::dup_high(fd) };
-    let pidfd = keep(lease.pidfd)?;
-    let control = match keep(lease.control) {
-        Ok(control) => control,
-        Err(errno) => {
-            if pidfd >= 0 {
-                sys::close(pidfd);
-            }
-            return Err(errno);
-        }
-    };
-    Ok(Lease { pidfd, control, ..lease })
-}
-
 /// No answer: it is cancelled now, or it has fired and that is told.
 pub(crate) fn cancel(keeper: &mut Keeper, message: &Message) {
     let deadlines = &mut keeper.deadlines;
     let Ok(slot) = u32::try_from(message.x) else { return };
-    match deadlines.lease(slot) {
-        Some(lease) if lease.state == ARMED && lease.id == message.id => close(lease),
+    let queued = match deadlines.lease(slot) {
+        Some(lease) if lease.state == ARMED && lease.id == message.id => {
+            lease.close();
+            lease.queued
+        }
         _ => return,
-    }
+    };
     deadlines.remove(slot);
-    deadlines.release(slot);
+    if !queued {
+        deadlines.release(slot);
+    } else if let Some(lease) = deadlines.lease(slot) {
+        // Its place in the list is its own until it comes to it.
+        lease.state = FORGOTTEN;
+    }
 }
 
 /// The timer has gone off.
@@ -359,17 +304,22 @@ pub(crate) fn expired(keeper: &mut Keeper) {
     }
 }
 
-/// Tell of those that have fired, until the socket is full.
+/// Tell what has been done, until the socket is full.
 pub(crate) fn tell(keeper: &mut Keeper) {
-    while let Some(slot) = keeper.deadlines.fired.0.checked_sub(1) {
-        let Some(lease) = keeper.deadlines.lease(slot).copied() else { return };
-        let message = Message { kind: Tell::Fired as u16, id: lease.id, errno: lease.errno, ..Message::default() };
-        if !keeper.say(message) {
+    while let Some(slot) = keeper.deadlines.untold.0.checked_sub(1) {
+        let Some(lease) = keeper.deadlines.lease(slot) else { return };
+        let message = Message {
+            kind: Tell::Fired as u16,
+            id: lease.id,
+            errno: lease.errno,
+            x: u64::from(lease.sent),
+            y: u64::from(lease.state == FIRED),
+            ..Message::default()
+        };
+        if lease.state != FORGOTTEN && !keeper.say(message) {
             return;
         }
-        let last = keeper.deadlines.fired.1;
-        keeper.deadlines.fired = if lease.place == 0 { (0, 0) } else { (lease.place, last) };
-        keeper.deadlines.release(slot);
+        keeper.deadlines.unqueue(slot);
     }
 }
 
@@ -380,7 +330,7 @@ pub(crate) fn holder_gone(keeper: &mut Keeper) {
     while slot < deadlines.high {
         if deadlines.lease(slot).is_some_and(|lease| lease.state == ARMED && lease.at_end) {
             deadlines.remove(slot);
-            deadlines.carry_out(slot);
+            deadlines.finish(slot);
         }
         slot += 1;
     }

@@ -12,7 +12,7 @@
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
 //! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request; `middle`, where
 //! it enters what exists) -> `birth` -> `child` -> `steps`;
-//! `exits` (peek, record, reap), `deadline` (what is to be done at a time), `store` (what is held for a further supervisor)
+//! `exits` (peek, record, reap), `deadline` (what is to be done at a time; `lease`, one of those), `store` (what is held for a further supervisor)
 //! and, when the supervisor is gone, `sweep` or `alone`.
 #![no_std]
 #![no_main]
@@ -27,6 +27,7 @@ mod birth;
 mod child;
 mod deadline;
 mod exits;
+mod lease;
 mod memory;
 mod middle;
 mod serve;

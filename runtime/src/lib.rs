@@ -36,6 +36,7 @@ pub mod sys;
 
 pub use error::{Error, ErrorKind, Errors};
 pub use keeper::{Deadline, Lease};
+pub use plan::wire::Rung;
 pub use spec::{ContainerSpec, ProcessSpec};
 
 /// A future that an actor can hold.
@@ -135,6 +136,16 @@ pub enum Act {
     Signal(Arc<OwnedFd>, i32),
     /// Write these bytes, at most 64, to this file: a limit, a frequency, whatever a file of the kernel takes.
     Write(Arc<OwnedFd>, Vec<u8>),
+    /// Ask a process to end before it is made to: each of these signals at its time, followed by CONT, and the kill at the
+    /// deadline. [`Lease::sent`] says how far it has come.
+    Ladder {
+        /// Whom the signals are for.
+        to: Arc<OwnedFd>,
+        /// In the order of their times, none after the deadline, at most 16.
+        rungs: Vec<Rung>,
+        /// The kill is that of every process of the container, else of this one alone.
+        all: bool,
+    },
 }
 
 /// A pseudoterminal of a container.

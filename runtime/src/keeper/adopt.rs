@@ -14,7 +14,7 @@ use super::conversation::{Awaited, Held};
 use super::driver::Driver;
 use super::frame::{Heard, receive};
 use super::launch::Launched;
-use super::lease::Lease;
+use super::lease::{Done, Lease};
 use super::store::{Kept, Stored};
 use crate::Exit;
 use crate::error::{Error, ErrorKind};
@@ -48,6 +48,7 @@ pub struct Found {
     /// Every process whose end was not yet told.
     pub children: Vec<Child>,
     /// Every deadline that is armed: the number of its request, its time, and itself, which is cancelled when it is dropped.
+    /// Those that were carried out while nobody was there too: how far is known when the driver runs.
     pub deadlines: Vec<(u64, u64, Lease)>,
     /// What was stored.
     pub kept: Vec<Kept>,
@@ -156,9 +157,9 @@ impl Found {
                 self.children.push(Child { id: message.id, pid: message.pid, pidfd, exit });
             }
             Some(Tell::Armed) => {
-                let (sender, fired) = watch::channel(None);
-                shared.lock().leases.insert(message.id, Held { slot: Some(message.x), fired: sender });
-                let lease = Lease::new(self.client.clone(), message.id, fired);
+                let (sender, done) = watch::channel(Done::default());
+                shared.lock().leases.insert(message.id, Held { slot: Some(message.x), done: sender });
+                let lease = Lease::new(self.client.clone(), message.id, done);
                 self.deadlines.push((message.id, message.y, lease));
             }
             Some(Tell::Stored) => {

@@ -14,7 +14,7 @@ use super::conversation::{Answer, Answered, Awaited, Held, Shared, Unclaimed, go
 use super::driver::Driver;
 use super::frame::sealed;
 use super::launch::Launched;
-use super::lease::{Deadline, Lease, Lever};
+use super::lease::{Deadline, Done, Lease, Lever};
 use crate::Exit;
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_INLINE, Message, Purpose};
@@ -130,29 +130,36 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] when it holds [`wire::MAX_LEASES`] already or has no descriptor left,
-    /// [`ErrorKind::Invalid`] for something that is no signal, no file, or too long to be written.
+    /// [`ErrorKind::Invalid`] for something that is no signal, no file, or too long to be written, and for rungs that are
+    /// more than [`wire::MAX_RUNGS`] or not in the order of their times.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing armed.
     pub async fn arm(&self, when: Deadline, lever: Lever) -> Result<Lease, Error> {
         let id = self.id();
-        let (sender, fired) = watch::channel(None);
-        self.shared.lock().leases.insert(id, Held { slot: None, fired: sender });
+        let (sender, done) = watch::channel(Done::default());
+        self.shared.lock().leases.insert(id, Held { slot: None, done: sender });
         // From here on its drop cancels, before the answer and after it.
-        let lease = Lease::new(self.clone(), id, fired);
-        let flags = if when.at_end { wire::AT_END } else { 0 };
-        let mut fds = Vec::new();
+        let lease = Lease::new(self.clone(), id, done);
+        let mut flags = if when.at_end { wire::AT_END } else { 0 };
+        let (mut fds, mut body) = (Vec::new(), Vec::new());
         let mut y = 0;
         if let Some((pidfd, signal)) = lever.signal {
             fds.push((Purpose::Pidfd, pidfd));
             y = u64::try_from(signal).unwrap_or(0);
         }
-        let bytes = lever.write.map(|(file, bytes)| {
+        if !lever.rungs.is_empty() {
+            flags |= wire::LADDER;
+            body.extend((lever.rungs.len() as u64).to_le_bytes());
+            body.extend(lever.rungs.iter().flat_map(|rung| rung.encode()));
+        }
+        if let Some((file, bytes)) = lever.write {
             fds.push((Purpose::Control, file));
-            bytes
-        });
+            body.extend(bytes);
+        }
+        fds.extend(lever.told.filter(|_| flags & wire::LADDER != 0).map(|told| (Purpose::Told, told)));
         let head = Message { kind: Ask::Arm as u16, id, flags, x: when.at_ns, y, ..Message::default() };
-        match self.ask(head, &bytes.unwrap_or_default(), fds).await {
+        match self.ask(head, &body, fds).await {
             Ok(_) => Ok(lease),
             Err(error) => {
                 self.shared.lock().leases.remove(&id);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::frame::{Heard, frame, transmit};
+use super::lease::Done;
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_FDS, Message, Purpose, Stage, Tell};
 use crate::{Exit, ExitStatus, Rusage};
@@ -54,7 +55,7 @@ impl Drop for Unclaimed {
 pub(super) struct Held {
     /// Where it is there, once that is known.
     pub(super) slot: Option<u64>,
-    pub(super) fired: watch::Sender<Option<i32>>,
+    pub(super) done: watch::Sender<Done>,
 }
 
 /// Whoever waits for an exit, and the span in which they asked for the process.
@@ -166,7 +167,7 @@ impl Shared {
             }
             Some(Tell::Fired) => {
                 if let Some(held) = self.lock().leases.get(&message.id) {
-                    held.fired.send_replace(Some(message.errno));
+                    held.done.send_replace(Done::of(message));
                 }
             }
             Some(

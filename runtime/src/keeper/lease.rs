@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::client::Client;
 use crate::error::{Error, ErrorKind};
+use crate::plan::wire::{Message, Rung};
 
 /// When a deadline is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,13 @@ pub struct Deadline {
     pub at_end: bool,
 }
 
-/// What the keeper does: the signal first, then the bytes.
+/// What the keeper does: in the end the signal first, then the bytes.
 #[derive(Debug, Default)]
 pub struct Lever {
+    /// Before that: signals, each at its time and followed by CONT, in the order of their times; none after the deadline.
+    pub rungs: Vec<Rung>,
+    /// Whom those are for; `None`: the process that gets the last signal.
+    pub told: Option<OwnedFd>,
     /// Send this signal to this process.
     pub signal: Option<(OwnedFd, i32)>,
     /// Write these bytes, at most [`LEASE_BYTES`](crate::plan::wire::LEASE_BYTES), to this file (regular files only, which
@@ -27,24 +32,46 @@ pub struct Lever {
     pub write: Option<(OwnedFd, Vec<u8>)>,
 }
 
+/// What has been carried out of a deadline.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    pub(super) rungs: usize,
+    /// What comes in the end, with the first error number of all.
+    pub(super) over: Option<i32>,
+}
+
+impl Done {
+    pub(super) fn of(message: &Message) -> Self {
+        let over = (message.y == 1).then_some(message.errno);
+        Self { rungs: usize::try_from(message.x).unwrap_or(usize::MAX), over }
+    }
+}
+
 /// A deadline that is armed in the keeper. Dropped, it is cancelled: what it would have done is not done.
 #[derive(Debug)]
 pub struct Lease {
     client: Client,
     id: u64,
-    fired: watch::Receiver<Option<i32>>,
+    done: watch::Receiver<Done>,
 }
 
 impl Lease {
-    pub(super) fn new(client: Client, id: u64, fired: watch::Receiver<Option<i32>>) -> Self {
-        Self { client, id, fired }
+    pub(super) fn new(client: Client, id: u64, done: watch::Receiver<Done>) -> Self {
+        Self { client, id, done }
+    }
+
+    /// How many of its rungs the keeper has carried out, as far as it has told, which it does before any exit that has come
+    /// of it.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.done.borrow().rungs
     }
 
     /// It was carried out: 0, or the first error number of it. The keeper tells this before any exit that has come of
     /// it.
     #[must_use]
     pub fn fired(&self) -> Option<i32> {
-        *self.fired.borrow()
+        self.done.borrow().over
     }
 
     /// Wait until it is carried out: 0, or the first error number of it.
@@ -55,8 +82,8 @@ impl Lease {
     /// # Cancel safety
     /// May be dropped and called again; the deadline stays armed.
     pub async fn wait(&self) -> Result<i32, Error> {
-        let mut fired = self.fired.clone();
-        let told = fired.wait_for(Option::is_some).await.map(|errno| errno.unwrap_or(0));
+        let mut done = self.done.clone();
+        let told = done.wait_for(|done| done.over.is_some()).await.map(|done| done.over.unwrap_or(0));
         told.map_err(|_| Error::new(ErrorKind::Keeper, "the keeper is gone"))
     }
 }

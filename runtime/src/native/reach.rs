@@ -43,22 +43,30 @@ impl Core {
     fn lever(&self, act: Act) -> Result<Lever, Error> {
         let clone =
             |fd: &OwnedFd| fd.try_clone().map_err(|error| Error::system("cannot duplicate a descriptor", error));
+        let plain = Lever::default();
         Ok(match act {
-            Act::Kill => {
-                let write = self.group().map(crate::cgroup::Group::kill_file).transpose();
-                let write = write.map_err(|error| cgroup_error(&error))?.flatten();
-                Lever { signal: Some((self.init_pidfd()?, libc::SIGKILL)), write }
-            }
+            Act::Kill => self.kill_lever()?,
             Act::Thaw => {
                 let file = self.group().map(crate::cgroup::Group::thaw_file).transpose();
                 let none =
                     || Error::new(ErrorKind::Unsupported, "there is no freezer for this container").with_field("pause");
                 let write = file.map_err(|error| if error.is_unsupported() { none() } else { cgroup_error(&error) })?;
-                Lever { signal: None, write: Some(write.ok_or_else(none)?) }
+                Lever { write: Some(write.ok_or_else(none)?), ..plain }
             }
-            Act::Signal(pidfd, signal) => Lever { signal: Some((clone(&pidfd)?, signal)), write: None },
-            Act::Write(file, bytes) => Lever { signal: None, write: Some((clone(&file)?, bytes)) },
+            Act::Signal(pidfd, signal) => Lever { signal: Some((clone(&pidfd)?, signal)), ..plain },
+            Act::Write(file, bytes) => Lever { write: Some((clone(&file)?, bytes)), ..plain },
+            Act::Ladder { to, rungs, all: false } => {
+                Lever { signal: Some((clone(&to)?, libc::SIGKILL)), rungs, ..plain }
+            }
+            Act::Ladder { to, rungs, all: true } => Lever { told: Some(clone(&to)?), rungs, ..self.kill_lever()? },
         })
+    }
+
+    /// What kills every process of it.
+    fn kill_lever(&self) -> Result<Lever, Error> {
+        let write = self.group().map(crate::cgroup::Group::kill_file).transpose();
+        let write = write.map_err(|error| cgroup_error(&error))?.flatten();
+        Ok(Lever { signal: Some((self.init_pidfd()?, libc::SIGKILL)), write, ..Lever::default() })
     }
 }
 

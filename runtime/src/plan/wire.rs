@@ -12,18 +12,21 @@
 //! | header     | step 0 | step 1 ... | strings, lists, filters, pointer tables   |
 //! ```
 
+#[path = "wire/ladder.rs"]
+mod ladder;
 #[path = "wire/message.rs"]
 mod message;
 #[path = "wire/purpose.rs"]
 mod purpose;
 
+pub use ladder::*;
 pub use message::*;
 pub use purpose::*;
 
 /// First four bytes of each plan and message.
 pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.

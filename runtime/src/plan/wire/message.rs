@@ -43,8 +43,10 @@ pub enum Ask {
     /// Make a user namespace with the maps that follow the head (two strings) and send it back.
     Userns = 5,
     /// At CLOCK_MONOTONIC `x` (nanoseconds) send signal `y` to the pidfd, if there is one, then write what is behind the
-    /// head to the control file, if there is one. With [`AT_END`] in `flags` also when the supervisor goes first. The
-    /// answer says in `x` which slot it has.
+    /// head to the control file, if there is one. With [`AT_END`] in `flags` also when the supervisor goes first. With
+    /// [`LADDER`](super::LADDER) rungs stand before those bytes, in the order of their times and none after `x`: signals
+    /// that are sent before, to the pidfd for those who are told or, without one, to the pidfd. The answer says in `x` which
+    /// slot it has.
     Arm = 7,
     /// Forget what `id` has armed in slot `x`. There is no answer.
     Cancel = 8,
@@ -94,13 +96,15 @@ pub enum Tell {
     Exited = 4,
     /// The keeper has entered a user namespace and waits for its maps.
     NeedsMaps = 5,
-    /// What `id` has armed was carried out; the first `errno` of it.
+    /// Of what `id` has armed `x` rungs have been carried out so far, and where `y` is 1 what comes in the end; the first
+    /// `errno` of it.
     Fired = 6,
     /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for.
     Sent = 7,
     /// To a further supervisor: request `id` of an earlier one has started this process, `pid`. Its exit may follow.
     Child = 8,
-    /// To a further supervisor: what request `id` has armed waits in slot `x` for the time `y`.
+    /// To a further supervisor: what request `id` has armed waits in slot `x` for the time `y`. What was carried out of it
+    /// while nobody was there is told after [`Tell::Whole`].
     Armed = 9,
     /// To a further supervisor: what request `id` has stored in slot `x`, with [`Drained`] and the label behind the head.
     Stored = 10,
@@ -247,7 +251,7 @@ impl Stage {
 pub struct Message {
     /// [`Ask`] or [`Tell`].
     pub kind: u16,
-    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`]; bit 2: [`REPLACE`].
+    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`]; bit 2: [`REPLACE`]; bit 3: [`LADDER`](super::LADDER).
     pub flags: u16,
     /// How many descriptors come with it; their purposes stand behind the head.
     pub fds: u16,

@@ -2,7 +2,7 @@
 //! descriptors: neither side ever guesses from an order what it has been given.
 
 use super::message::{Ask, MESSAGE, Message, Tell};
-use super::{Header, JOINABLE, NONE};
+use super::{Header, JOINABLE, LADDER, NONE};
 
 macro_rules! purposes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -83,6 +83,8 @@ purposes! {
     Door = 25, "door";
     /// File that a pipe is emptied into.
     Log = 26, "log";
+    /// pidfd of who is told by the rungs of a ladder.
+    Told = 27, "pidfd of who is told";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -125,16 +127,26 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
             only(Purpose::Stdio) || only(Purpose::PtyMaster) || others == both
         }
         Ask::Register => only(Purpose::TreeRoot),
-        Ask::Arm => {
-            let both = [Purpose::Pidfd as u8, Purpose::Control as u8];
-            only(Purpose::Pidfd) || only(Purpose::Control) || others == both
-        }
+        Ask::Arm => armed(flags, others),
         Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
         }
     }
+}
+
+/// Who gets the last signal, what is written, and of a ladder who is told before.
+fn armed(flags: u16, list: &[u8]) -> bool {
+    const PIDFD: u8 = Purpose::Pidfd as u8;
+    const CONTROL: u8 = Purpose::Control as u8;
+    let list = match list.split_last() {
+        Some((last, others)) if *last == Purpose::Told as u8 && flags & LADDER != 0 => others,
+        // Without such a one the rungs are for the first.
+        _ if flags & LADDER != 0 && list == [CONTROL] => return false,
+        _ => list,
+    };
+    matches!(list, [PIDFD] | [CONTROL] | [PIDFD, CONTROL])
 }
 
 fn of_a_plan(purpose: Purpose) -> bool {
@@ -164,6 +176,7 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::PtyMaster
         | Purpose::Door
         | Purpose::Log
+        | Purpose::Told
         | Purpose::Listener => false,
     }
 }
