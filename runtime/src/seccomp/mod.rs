@@ -24,6 +24,8 @@ mod table_class;
 mod table_common;
 mod table_x86_64;
 
+use serde::{Deserialize, Serialize};
+
 pub use bpf::{Insn, MAX_INSNS, assemble, encode};
 pub use listener::{Answer, Asked, Listener};
 pub use merge::merge;
@@ -34,7 +36,8 @@ const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
 
 /// A processor architecture, as system call filters see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Arch {
     /// 64-bit x86 (not i386, not x32).
@@ -59,7 +62,8 @@ impl Arch {
 }
 
 /// What the kernel does with a system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Action {
     /// Makes it.
@@ -84,7 +88,8 @@ pub enum Action {
 ///
 /// The kernel cuts many arguments to 32 bits *after* the filter, so a rule that refuses an `int` compares with
 /// [`Op::MaskedEq`] of `0xffff_ffff`; a plain [`Op::Eq`] is evaded by a high bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Op {
     /// Equal.
     Eq,
@@ -103,7 +108,7 @@ pub enum Op {
 }
 
 /// A condition on one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArgCheck {
     /// Which argument, 0 to 5.
     pub index: u8,
@@ -114,7 +119,7 @@ pub struct ArgCheck {
 }
 
 /// What is done with one system call if all conditions hold; always, if there are none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Its number.
     pub syscall: u32,
@@ -125,7 +130,7 @@ pub struct Rule {
 }
 
 /// A filter. The rules of one system call are alternatives: the first whose conditions all hold decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// What is done where no rule decides.
     pub default: Action,

@@ -4,10 +4,10 @@ use std::fmt;
 use std::ops::BitOr;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A set of capabilities; bit n is capability n.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct CapSet(pub u64);
 
 macro_rules! capabilities {
@@ -180,7 +180,7 @@ impl FromIterator<CapSet> for CapSet {
 /// assert!(!Caps::none().effective.contains(kill));
 /// # Ok::<(), String>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Caps {
     /// What execve can give at most.
     pub bounding: CapSet,

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::cgroup::{CpuQuota, Limits};
 use crate::network::NetworkProvider;
@@ -22,9 +22,11 @@ mod mount;
 pub mod namespaces;
 #[cfg(feature = "oci")]
 pub mod oci;
+mod recordable;
 pub mod rlimit;
 mod rootfs;
 pub mod size;
+mod text;
 mod tty;
 pub mod user;
 
@@ -41,7 +43,7 @@ pub use tty::WindowSize;
 /// let image = Rootfs::Dir { path: "/srv/image".into(), access: Access::Overlay };
 /// assert_ne!(image, Rootfs::default());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Rootfs {
@@ -97,7 +99,7 @@ impl Rootfs {
 /// use orangery_runtime::spec::Access;
 /// assert_eq!(Access::default(), Access::ReadOnly);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Read it.
@@ -115,7 +117,7 @@ pub enum Access {
 /// use orangery_runtime::spec::UserNamespace;
 /// assert_eq!(UserNamespace::default(), UserNamespace::Own);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UserNamespace {
     /// A range of its own (root: from root's entries in /etc/subuid and /etc/subgid, from 524288 up without any), or the
@@ -134,7 +136,7 @@ pub enum UserNamespace {
 /// use orangery_runtime::spec::Network;
 /// assert_eq!(Network::default(), Network::None);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// A network namespace with nothing but `lo`, which is up.
@@ -145,11 +147,12 @@ pub enum Network {
 }
 
 /// A file that is there before the command starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFile {
     /// Absolute path inside the container, below a writable place (/tmp, /run, /home, /root, /var, /in).
     pub path: PathBuf,
     /// Its content.
+    #[serde(with = "text::content")]
     pub content: Arc<[u8]>,
     /// Its permission bits.
     pub mode: u32,
@@ -162,7 +165,7 @@ pub struct StagedFile {
 /// let half = Disk { bytes: 32 << 20, ..Disk::default() };
 /// assert_eq!(half.inodes, 16_384);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Bytes.
     pub bytes: u64,
@@ -178,7 +181,10 @@ impl Default for Disk {
 }
 
 /// A sandbox: everything but the processes in it.
-#[derive(Clone, Debug, Default)]
+///
+/// By serde all of it can be written down that is not in [`ContainerSpec::unrecordable`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ContainerSpec {
     /// Name, unique in its supervisor: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
@@ -186,8 +192,10 @@ pub struct ContainerSpec {
     /// What `/` is.
     pub rootfs: Rootfs,
     /// Detached mounts, the uppermost first, that are the layers of [`Rootfs::Layers`] instead of its directories.
+    #[serde(skip)]
     pub root_mounts: Vec<Arc<OwnedFd>>,
     /// Who prepares `/` instead of [`ContainerSpec::rootfs`].
+    #[serde(skip)]
     pub rootfs_provider: Option<Arc<dyn RootfsProvider>>,
     /// With the allow-list: show the host's /opt too.
     pub host_opt: bool,
@@ -200,6 +208,7 @@ pub struct ContainerSpec {
     /// Network.
     pub network: Network,
     /// Who wires the container's own network namespace.
+    #[serde(skip)]
     pub network_provider: Option<Arc<dyn NetworkProvider>>,
     /// Host name; the id if unset.
     pub hostname: Option<String>,
@@ -210,6 +219,7 @@ pub struct ContainerSpec {
     /// Existing namespaces to live in, by descriptor, at most one of each kind; each replaces a new one and stays as it is.
     /// Of a pid namespace the container's first process is an ordinary member; beside a mount namespace nothing can be said
     /// of the root. See `docs/decisions/`, "Existing namespaces are joined by a middle process".
+    #[serde(skip)]
     pub join: Vec<Arc<OwnedFd>>,
     /// Kernel parameters of the container's own namespaces, such as `net.ipv4.ip_forward`.
     pub sysctls: BTreeMap<String, String>,
@@ -229,7 +239,8 @@ pub struct ContainerSpec {
 }
 
 /// Where a standard stream of a process comes from or goes to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Stdio {
     /// /dev/null.
@@ -238,6 +249,7 @@ pub enum Stdio {
     /// A pipe whose other end the supervisor gets.
     Piped,
     /// This descriptor.
+    #[serde(skip)]
     Fd(Arc<OwnedFd>),
 }
 
@@ -247,7 +259,7 @@ pub enum Stdio {
 /// use orangery_runtime::spec::User;
 /// assert_ne!(User::Ids { uid: 1000, gid: 1000 }, User::default());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum User {
@@ -271,7 +283,7 @@ pub enum User {
 /// use orangery_runtime::spec::Seccomp;
 /// assert_eq!(Seccomp::default(), Seccomp::Default);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Seccomp {
@@ -283,12 +295,17 @@ pub enum Seccomp {
 }
 
 /// One process of a container.
-#[derive(Clone, Debug, Default)]
+///
+/// By serde all of it can be written down that is not in [`ProcessSpec::unrecordable`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ProcessSpec {
     /// Program and arguments; a program without `/` is looked for in PATH *inside* the container.
+    #[serde(with = "text::words")]
     pub argv: Vec<OsString>,
     /// Environment, complete: nothing is inherited.
+    #[serde(with = "text::pairs")]
     pub env: Vec<(OsString, OsString)>,
     /// Absolute working directory; `/` if unset.
     pub cwd: Option<PathBuf>,
@@ -322,6 +339,7 @@ pub struct ProcessSpec {
     /// [`Stdio::Piped`], which makes no difference here.
     pub tty: Option<WindowSize>,
     /// Further descriptors, given the numbers 3, 4, ... in this order.
+    #[serde(skip)]
     pub preserved: Vec<Arc<OwnedFd>>,
     /// Of a further process only: mounts that it and its children alone see, in order.
     pub mounts: Vec<Mount>,

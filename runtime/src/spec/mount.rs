@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::{Refusals, clean};
 use crate::error::{Error, ErrorKind};
@@ -24,7 +24,7 @@ const MOST: usize = 64;
 /// let scratch = Mount::tmpfs("/scratch").no_exec();
 /// # assert_ne!(media, scratch);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Mount {
     /// What is mounted.
@@ -94,7 +94,7 @@ impl Mount {
 /// let scratch = MountSource::Tmpfs { size: Some(16 << 20) };
 /// assert_ne!(scratch, MountSource::Bind("/srv".into()));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum MountSource {
@@ -128,7 +128,7 @@ impl MountSource {
 /// use orangery_runtime::spec::Propagation;
 /// assert_eq!(Propagation::default(), Propagation::Private);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Propagation {

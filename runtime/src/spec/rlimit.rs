@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::size::parse_size;
 
@@ -17,7 +17,7 @@ pub const INFINITY: u64 = u64::MAX;
 /// assert_eq!(Resource::from_name("RLIMIT_NOFILE")?, Resource::Nofile);
 /// # Ok::<(), String>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resource {
     /// CPU time of the process.
@@ -204,15 +204,15 @@ impl FromStr for Resource {
 /// # assert_eq!(files.hard, 128);
 /// # Ok::<(), String>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Rlimit {
     /// What is limited.
     pub resource: Resource,
     /// What is enforced; the process may raise it up to `hard`.
-    #[serde(serialize_with = "value_or_unlimited")]
+    #[serde(serialize_with = "value_or_unlimited", deserialize_with = "unlimited_or_value")]
     pub soft: u64,
     /// The ceiling of `soft`.
-    #[serde(serialize_with = "value_or_unlimited")]
+    #[serde(serialize_with = "value_or_unlimited", deserialize_with = "unlimited_or_value")]
     pub hard: u64,
 }
 
@@ -268,6 +268,20 @@ fn value_or_unlimited<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok
     match *value {
         INFINITY => serializer.serialize_str("unlimited"),
         value => serializer.serialize_u64(value),
+    }
+}
+
+fn unlimited_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Value(u64),
+        Word(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Value(value) => Ok(value),
+        Written::Word(word) if word == "unlimited" => Ok(INFINITY),
+        Written::Word(word) => Err(serde::de::Error::custom(format!("{word:?} is no limit"))),
     }
 }
 

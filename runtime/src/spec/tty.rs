@@ -1,6 +1,6 @@
 //! A process's own terminal: how large it is, and what it excludes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::Refusals;
 use super::{ProcessSpec, Stdio};
@@ -11,7 +11,7 @@ use super::{ProcessSpec, Stdio};
 /// use orangery_runtime::spec::WindowSize;
 /// assert_eq!(WindowSize::default(), WindowSize { rows: 24, columns: 80 });
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
     /// Lines.
     pub rows: u16,
