@@ -5,6 +5,7 @@
 
 use rustix::io::Errno;
 
+use super::held::Held;
 use super::writer::{Around, Taken, Writer};
 use crate::chunk::Stamp;
 use crate::pipe::Feed;
@@ -15,6 +16,15 @@ const COPY: usize = 16 * 1024;
 impl Writer {
     /// Takes what `feed` holds, once: every byte is in the log then, or counted as lost.
     pub(super) fn copy(&mut self, feed: Feed<'_>, now: &Stamp, around: &mut Around<'_>) -> Taken {
+        if self.held.is_some() {
+            self.leave_if_over(now, around);
+            if let Err(errno) = self.enter(now, around).map(drop) {
+                self.give_up(errno, now, around);
+            }
+            if !matches!(self.held, Some(Held::This)) {
+                return Taken::Untold;
+            }
+        }
         let mut buffer = [0; COPY];
         let len = match read(feed, &mut buffer) {
             Ok(len) => len,
@@ -35,8 +45,14 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8], now: &Stamp, around: &mut Around<'_>) -> Result<usize, Errno> {
-        self.leave_if_over(now, around);
+        let held = self.held.is_some();
+        if !held {
+            self.leave_if_over(now, around);
+        }
+        let left = usize::try_from(*around.left).unwrap_or(usize::MAX);
         let (open, most) = self.enter(now, around)?;
+        // One that is held is left at the next step: nobody can be told between a read and its write.
+        let most = if held { left } else { most };
         let written =
             match rustix::io::retry_on_intr(|| rustix::io::write(&open.file, &bytes[..bytes.len().min(most)]))? {
                 0 => return Err(Errno::NOSPC),

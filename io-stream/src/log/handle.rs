@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -14,12 +14,13 @@ use tokio::sync::watch;
 #[cfg(feature = "zstd")]
 use super::compressor::Compressor;
 use super::error::{LogError, LogErrorKind};
+use super::held::{self, Holder, Meanwhile};
 use super::options::{LogOptions, ReadOptions};
 use super::reader::LogReader;
 use super::state::{Slot, State};
 use super::sync::Syncer;
 use super::writer::{Around, Taken, Writer};
-use super::{retain, state};
+use super::{retain, segment, state};
 use crate::chunk::{Generation, PerSource, Source, Stamp};
 use crate::cursor::{Cursor, StreamId};
 use crate::from::From;
@@ -33,27 +34,29 @@ use crate::sync::{Mutex, lock};
 /// log goes with it.
 #[derive(Debug, Clone)]
 pub struct Log {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 #[derive(Debug)]
-struct Core {
-    dir: PathBuf,
+pub(super) struct Core {
+    pub(super) dir: PathBuf,
     options: LogOptions,
     stream: StreamId,
     generation: Generation,
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     /// Told whenever readers may find something new.
-    news: watch::Sender<()>,
+    pub(super) news: watch::Sender<()>,
+    /// Who holds the open files as well.
+    pub(super) holder: OnceLock<Arc<dyn Holder>>,
     /// The directories that were made for it, the deepest first, if it was made by this handle.
     made: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     state: File,
     slots: PerSource<Slot>,
-    writers: PerSource<Writer>,
+    pub(super) writers: PerSource<Writer>,
     seq: u64,
     last: Option<Source>,
     /// Bytes that may still be logged, both sources together.
@@ -181,6 +184,7 @@ impl Log {
             if inner.slots[source].end.take().is_some() {
                 inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
             }
+            held::recover(dir, source).map_err(LogError::io(operation, dir))?;
             let recovered = inner.writers[source].recover(dir, state.slots[source].taken, state.slots[source].loss);
             let seq = recovered.map_err(LogError::io(operation, dir))?;
             inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
@@ -195,6 +199,7 @@ impl Log {
             generation: state.generation,
             inner: Mutex::new(inner),
             news: watch::Sender::new(()),
+            holder: OnceLock::new(),
             made,
         };
         Ok(Self { core: Arc::new(core) })
@@ -248,6 +253,11 @@ impl Log {
         let Some(made) = &self.core.made else { return };
         if self.metrics().taken > 0 {
             return;
+        }
+        for writer in
+            Source::ALL.map(|source| lock(&self.core.inner).writers[source].take_unused()).into_iter().flatten()
+        {
+            let _ = segment::remove(&self.core.dir, &writer);
         }
         if let Err(error) = std::fs::remove_file(self.core.dir.join(state::NAME)) {
             tracing::warn!(%error, dir = %self.core.dir.display(), "an unused log stays");
@@ -376,6 +386,24 @@ impl Inner {
             Ok(removed) => self.removed += removed,
             Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
         }
+    }
+
+    /// See [`Log::meanwhile`].
+    pub(super) fn meanwhile(&mut self, source: Source, done: &Meanwhile, core: &Core) {
+        let mut closed = Vec::new();
+        let mut around = Around {
+            dir: &core.dir,
+            options: &core.options,
+            seq: &mut self.seq,
+            last: &mut self.last,
+            left: &mut self.left,
+            closed: &mut closed,
+        };
+        self.writers[source].meanwhile(done, &mut around);
+        if done.lost > 0 {
+            self.note_discarded(source);
+        }
+        self.syncer.closed(core.options.sync, closed);
     }
 
     /// What is known of `source` now.

@@ -85,13 +85,16 @@ async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &S
     loop {
         let ready = tokio::select! {
             biased;
-            () = &mut stop => return drain(reader, source, log),
+            () = &mut stop => return drain(reader, source, log).await,
             ready = reader.ready() => ready,
         };
         if let (Ok(()), Some(interceptor)) = (&ready, &reader.interceptor)
             && let Err(error) = asked(interceptor, reader, source, log).await
         {
             return PumpEnd::Failed(error);
+        }
+        if ready.is_ok() {
+            log.tell(source, reader.feed().as_fd()).await;
         }
         let taken = ready.and_then(|()| reader.try_io(|| take(reader, source, log)));
         match taken {
@@ -133,7 +136,7 @@ fn take(reader: &PipeReader, source: Source, log: &Log) -> io::Result<Taken> {
 }
 
 /// Takes what the pipe holds now, and not what a writer adds meanwhile.
-fn drain(reader: &PipeReader, source: Source, log: &Log) -> PumpEnd {
+async fn drain(reader: &PipeReader, source: Source, log: &Log) -> PumpEnd {
     let mut left = match reader.available() {
         Ok(left) => left,
         Err(error) => return PumpEnd::Failed(error),
@@ -143,6 +146,10 @@ fn drain(reader: &PipeReader, source: Source, log: &Log) -> PumpEnd {
         let done = left == 0;
         match log.step(source, reader.feed()) {
             Taken::Logged(len) | Taken::Discarded(len) => left = left.saturating_sub(len),
+            Taken::Untold => {
+                log.tell(source, reader.feed().as_fd()).await;
+                continue;
+            }
             Taken::Empty => return PumpEnd::Leaked,
             Taken::Eof => return PumpEnd::Eof,
             Taken::Failed(errno) => {

@@ -62,7 +62,7 @@ use crate::sync::{Mutex, lock};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Recording {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(super) struct Core {
     dir: PathBuf,
     pub(super) began: Cursor,
     /// Until the end. Without it the lock on the log is gone.
-    log: Mutex<Option<Log>>,
+    pub(super) log: Mutex<Option<Log>>,
     pumped: AtomicBool,
     /// Said when its pump is to let go of what it reads.
     closing: Stopped,
@@ -104,10 +104,30 @@ pub(super) struct Ended {
 impl Recording {
     /// A recording that begins where `log` stands. Nobody else may pump into it meanwhile.
     pub fn new(log: Log) -> Self {
-        let core = Core {
-            dir: log.dir().to_owned(),
-            began: log.cursor(),
-            log: Mutex::new(Some(log)),
+        let began = log.cursor();
+        Self::from(log, began)
+    }
+
+    pub(super) fn over(dir: PathBuf, began: Cursor, until: Cursor, end: End) -> Self {
+        let core = Core::new(dir, None, began);
+        core.pumped.store(true, Ordering::Release);
+        let ended = Ended { end, until };
+        let _ = (core.drained.set(ended), core.ended.set(ended));
+        core.phase.send_replace(Phase::Over);
+        Self { core: Arc::new(core) }
+    }
+
+    pub(super) fn from(log: Log, began: Cursor) -> Self {
+        Self { core: Arc::new(Core::new(log.dir().to_owned(), Some(log), began)) }
+    }
+}
+
+impl Core {
+    fn new(dir: PathBuf, log: Option<Log>, began: Cursor) -> Self {
+        Self {
+            dir,
+            began,
+            log: Mutex::new(log),
             pumped: AtomicBool::new(false),
             closing: Stopped::default(),
             drained: OnceLock::new(),
@@ -115,10 +135,11 @@ impl Recording {
             phase: watch::Sender::new(Phase::Open),
             followers: Mutex::new(Followers::default()),
             delivered: AtomicU64::new(0),
-        };
-        Self { core: Arc::new(core) }
+        }
     }
+}
 
+impl Recording {
     /// The same for a process that may write no more than so many bytes, both streams together: the log gets exactly those.
     /// What comes behind is read away and counted ([`Totals::over_limit`]), and is a
     /// [`Gap`](crate::Gap) of [`GapCause::OutputLimit`](crate::GapCause::OutputLimit) to everybody who reads the log, with

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use super::files;
 use crate::chunk::Source;
 
+/// What the name of one ends with that has no name yet.
+const HELD: &str = "held";
+
 /// Digits of an offset in a name: those of the largest 64-bit number, so that names sort.
 const DIGITS: usize = 20;
 
@@ -53,6 +56,11 @@ impl Segment {
         Self { form: Form::Zstd, ..*self }.data(dir).with_added_extension("new")
     }
 
+    /// Where it is written until its holder knows it.
+    pub(crate) fn held(&self, dir: &Path) -> PathBuf {
+        self.data(dir).with_added_extension(HELD)
+    }
+
     /// Its index in `dir`, whatever the form.
     pub(crate) fn index(&self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.{:0DIGITS$}.idx", self.source, self.base))
@@ -86,6 +94,13 @@ pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
     found.sort_unstable_by_key(|segment| (segment.base, segment.form));
     found.dedup_by_key(|segment| segment.base);
     Ok(found)
+}
+
+/// Segments of `source` that have no name yet.
+pub(crate) fn list_held(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
+    let names = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let held = names.filter_map(|name| Segment::parse(name.strip_suffix(HELD)?.strip_suffix('.')?));
+    Ok(held.filter(|segment| segment.source == source).collect())
 }
 
 /// Removes a segment, in both its forms and with what a compression has begun; that somebody else did so before is no error.

@@ -15,6 +15,7 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::copied;
 use super::files;
+use super::held::{self, Held, Meanwhile};
 use super::index::{ENTRY, Entry, Index};
 use super::loss::Loss;
 use super::options::LogOptions;
@@ -44,6 +45,8 @@ pub(crate) enum Taken {
     Eof,
     /// The pipe cannot be read.
     Failed(Errno),
+    /// Nothing: who holds the log as well has to be told first.
+    Untold,
 }
 
 /// One segment that is being written. Its length is the truth about what is in the log.
@@ -72,6 +75,8 @@ pub(crate) struct Writer {
     fault: Option<Errno>,
     /// Why the last bytes before the next one are missing, unless they are there.
     loss: Option<Loss>,
+    /// Who holds its file as well knows this one; `None`: nobody does.
+    pub(super) held: Option<Held>,
     /// Bytes that were read away because the log took none.
     pub(crate) discarded: u64,
     /// Bytes that were read away because they are behind the limit.
@@ -95,7 +100,17 @@ pub(crate) struct Around<'a> {
 impl Writer {
     /// The writer of a source that nothing was written of.
     pub(crate) const fn new(source: Source) -> Self {
-        Self { source, open: None, next: 0, retry_at: None, fault: None, loss: None, discarded: 0, over_limit: 0 }
+        Self {
+            source,
+            open: None,
+            next: 0,
+            retry_at: None,
+            fault: None,
+            loss: None,
+            held: None,
+            discarded: 0,
+            over_limit: 0,
+        }
     }
 
     /// Goes on where the last segment ends, or at `taken` where that is further: what lies between was
@@ -143,6 +158,9 @@ impl Writer {
     /// Takes what `feed` holds, once.
     pub(crate) fn step(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
+        if matches!(self.held, Some(Held::Other | Held::Closed(_))) {
+            return Taken::Untold;
+        }
         if !self.takes(&now, around) {
             return self.discard(feed, around);
         }
@@ -153,7 +171,7 @@ impl Writer {
             Ok(taken) => taken,
             Err(errno) => {
                 self.give_up(errno, &now, around);
-                self.discard(feed, around)
+                if self.held.is_some() { Taken::Untold } else { self.discard(feed, around) }
             }
         }
     }
@@ -173,6 +191,10 @@ impl Writer {
                 Ok(0) => return Ok(Taken::Eof),
                 _ => {}
             }
+        }
+        self.enter(now, around)?;
+        if matches!(self.held, Some(Held::Other)) {
+            return Ok(Taken::Untold);
         }
         let (open, most) = self.enter(now, around)?;
         loop {
@@ -203,10 +225,18 @@ impl Writer {
         }
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(Open::create(around.dir, Segment::plain(self.source, self.next), now)?),
+            none => {
+                let segment = Segment::plain(self.source, self.next);
+                let held = self.held.is_some();
+                let path = if held { segment.held(around.dir) } else { segment.data(around.dir) };
+                let open = Open::create(around.dir, segment, &path, now)?;
+                self.held = held.then_some(Held::Other);
+                none.insert(open)
+            }
         };
         open.note(self.source, now, self.loss, around);
-        let room = (around.options.segment_bytes - open.len).min(*around.left);
+        // One that is held is not cut while it is copied into: it is left at the next step.
+        let room = around.options.segment_bytes.saturating_sub(open.len).min(*around.left);
         Ok((open, STEP.min(usize::try_from(room).unwrap_or(STEP))))
     }
 
@@ -230,9 +260,63 @@ impl Writer {
         let Some(open) = self.open.take() else { return };
         if open.len == 0 {
             let empty = Segment::plain(self.source, open.base);
-            if let Err(error) = segment::remove(around.dir, &empty) {
+            if let Err(error) =
+                segment::remove(around.dir, &empty).and_then(|()| files::remove(&empty.held(around.dir)))
+            {
                 tracing::warn!(%error, "an empty segment stays");
             }
+        }
+        if self.held.is_some() {
+            self.held = Some(Held::Closed(open.file));
+        }
+    }
+
+    /// The file that is being written, made where there is none; held by somebody else as well from now on.
+    pub(super) fn share(&mut self, dir: &Path) -> io::Result<&File> {
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let segment = Segment::plain(self.source, self.next);
+                none.insert(Open::create(dir, segment, &segment.data(dir), &Stamp::now())?)
+            }
+        };
+        self.held = Some(Held::This);
+        Ok(&open.file)
+    }
+
+    /// The segment that was made and in which there is nothing; it is not written any more.
+    pub(super) fn take_unused(&mut self) -> Option<Segment> {
+        self.open.take().filter(|open| open.len == 0).map(|open| Segment::plain(self.source, open.base))
+    }
+
+    /// What its holder is to know, and whether bytes go there.
+    pub(super) fn untold(&self) -> io::Result<Option<(File, bool)>> {
+        match (&self.held, &self.open) {
+            (Some(Held::Closed(file)), _) => Ok(Some((file.try_clone()?, false))),
+            (Some(Held::Other), Some(open)) => Ok(Some((open.file.try_clone()?, true))),
+            _ => Ok(None),
+        }
+    }
+
+    /// It knows.
+    pub(super) fn told(&mut self, dir: &Path) -> io::Result<()> {
+        match (self.held.replace(Held::This), &self.open) {
+            (Some(Held::Other), Some(open)) => held::name(dir, &Segment::plain(self.source, open.base)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was done while there was no writer: the file is as long as it is, and knows nothing of it.
+    pub(super) fn meanwhile(&mut self, done: &Meanwhile, around: &mut Around<'_>) {
+        let Meanwhile { logged, lost, since } = *done;
+        *around.left = around.left.saturating_sub(logged);
+        if let Some(open) = self.open.as_mut().filter(|open| logged > 0 && logged <= open.len) {
+            open.note_meanwhile(self.source, open.end() - logged, since, around);
+        }
+        if lost > 0 {
+            // What comes next has another offset, and so another file.
+            around.closed.extend(self.open.take().map(|open| open.file));
+            self.lose(lost, around);
         }
     }
 
@@ -265,10 +349,10 @@ fn is_ended(pipe: BorrowedFd<'_>) -> bool {
 }
 
 impl Open {
-    fn create(dir: &Path, segment: Segment, now: &Stamp) -> Result<Self, Errno> {
+    fn create(dir: &Path, segment: Segment, path: &Path, now: &Stamp) -> Result<Self, Errno> {
         // The index first: a reader that finds the data finds it as well.
         let index = files::fresh(&segment.index(dir));
-        let file = files::create(&segment.data(dir)).map_err(|error| {
+        let file = files::create(path).map_err(|error| {
             // An index without data is in nobody's way, but of no use either.
             let _ = std::fs::remove_file(segment.index(dir));
             Errno::from_io_error(&error).unwrap_or(Errno::IO)
@@ -326,6 +410,22 @@ impl Open {
         if index.write_all_at(&entry.encode(), self.index_len).is_ok() {
             self.index_len += ENTRY as u64;
             self.noted = Some((entry.offset, now.mono));
+            *around.seq += 1;
+            *around.last = Some(source);
+        }
+    }
+}
+
+impl Open {
+    /// Bytes from this offset on were read from then on, by somebody else.
+    fn note_meanwhile(&mut self, source: Source, offset: u64, since: Duration, around: &mut Around<'_>) {
+        let now = Stamp::now();
+        let wall =
+            (now.wall - now.mono.saturating_sub(since)).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let entry = Entry { offset, seq: *around.seq, wall, mono: since, loss: Loss::default() };
+        let Some(index) = &self.index else { return };
+        if index.write_all_at(&entry.encode(), self.index_len).is_ok() {
+            self.index_len += ENTRY as u64;
             *around.seq += 1;
             *around.last = Some(source);
         }

@@ -21,7 +21,8 @@ impl ContainerSpec {
             ("join", !self.join.is_empty(), DESCRIPTOR),
         ]
         .into_iter()
-        .filter_map(|(field, there, what)| there.then(|| refusal(field, what)))
+        .filter(|(_, there, _)| *there)
+        .map(|(field, _, what)| refusal(field, what))
         .collect()
     }
 }
@@ -38,7 +39,8 @@ impl ProcessSpec {
             ("preserved", !self.preserved.is_empty()),
         ]
         .into_iter()
-        .filter_map(|(field, there)| there.then(|| refusal(field, DESCRIPTOR)))
+        .filter(|(_, there)| *there)
+        .map(|(field, _)| refusal(field, DESCRIPTOR))
         .collect()
     }
 }
@@ -49,7 +51,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
     use std::sync::Arc;
 
-    use super::super::{Access, Caps, Mount, Resource, Rlimit, Rootfs, StagedFile, User, rlimit};
+    use super::super::{Access, Caps, Limits, Mount, Resource, Rlimit, Rootfs, StagedFile, User, rlimit};
     use super::*;
     use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule};
 
@@ -64,26 +66,30 @@ mod tests {
 
     #[test]
     fn a_spec_is_read_as_it_was_written() {
-        let mut spec = ContainerSpec::default();
-        spec.rootfs = Rootfs::Layers { lower: vec!["/a".into()], access: Access::Overlay };
-        spec.mounts = vec![Mount::bind("/b", "/c").read_only(), Mount::tmpfs("/d")];
-        spec.files = vec![
-            StagedFile { path: "/in/a".into(), content: Arc::from(&b"text"[..]), mode: 0o644 },
-            StagedFile { path: "/in/b".into(), content: Arc::from(&[0xff, 0, 1][..]), mode: 0o600 },
-        ];
-        spec.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
-        spec.limits.memory = Some(1 << 20);
+        let spec = ContainerSpec {
+            rootfs: Rootfs::Layers { lower: vec!["/a".into()], access: Access::Overlay },
+            mounts: vec![Mount::bind("/b", "/c").read_only(), Mount::tmpfs("/d")],
+            files: vec![
+                StagedFile { path: "/in/a".into(), content: Arc::from(&b"text"[..]), mode: 0o644 },
+                StagedFile { path: "/in/b".into(), content: Arc::from(&[0xff, 0, 1][..]), mode: 0o600 },
+            ],
+            sysctls: [("net.ipv4.ip_forward".into(), "1".into())].into(),
+            limits: Limits { memory: Some(1 << 20), ..Limits::default() },
+            ..ContainerSpec::default()
+        };
         assert_eq!(text(&again(&spec)), text(&spec));
-        let mut process = ProcessSpec::default();
-        process.argv = vec!["echo".into(), OsString::from_vec(vec![0xff, b'a'])];
-        process.env = vec![("A".into(), "b".into()), (OsString::from_vec(vec![0xfe]), "".into())];
-        process.user = User::Ids { uid: 1, gid: 2 };
-        process.caps = Some(Caps::default());
-        process.rlimits = vec![Rlimit::new(Resource::Nofile, 64, rlimit::INFINITY).unwrap()];
         let check = ArgCheck { index: 1, op: Op::MaskedEq(3), value: 2 };
         let rules = vec![Rule { syscall: 7, args: vec![check], action: Action::Errno(1) }];
-        process.filters = vec![Filter { default: Action::Allow, rules, arches: vec![Arch::native()] }];
-        process.stdout = Stdio::Piped;
+        let process = ProcessSpec {
+            argv: vec!["echo".into(), OsString::from_vec(vec![0xff, b'a'])],
+            env: vec![("A".into(), "b".into()), (OsString::from_vec(vec![0xfe]), "".into())],
+            user: User::Ids { uid: 1, gid: 2 },
+            caps: Some(Caps::default()),
+            rlimits: vec![Rlimit::new(Resource::Nofile, 64, rlimit::INFINITY).unwrap()],
+            filters: vec![Filter { default: Action::Allow, rules, arches: vec![Arch::native()] }],
+            stdout: Stdio::Piped,
+            ..ProcessSpec::default()
+        };
         assert_eq!(text(&again(&process)), text(&process));
         assert!(spec.unrecordable().is_empty() && process.unrecordable().is_empty());
     }
@@ -92,11 +98,17 @@ mod tests {
     fn what_cannot_be_written_down_is_named() {
         let (ours, theirs) = std::io::pipe().unwrap();
         let fd = Arc::new(std::os::fd::OwnedFd::from(ours));
-        let mut spec = ContainerSpec::default();
-        (spec.join, spec.root_mounts) = (vec![Arc::clone(&fd)], vec![Arc::clone(&fd)]);
-        let mut process = ProcessSpec::default();
-        (process.stdin, process.stderr) = (Stdio::Fd(Arc::clone(&fd)), Stdio::Fd(fd));
-        process.preserved = vec![Arc::new(theirs.into())];
+        let spec = ContainerSpec {
+            join: vec![Arc::clone(&fd)],
+            root_mounts: vec![Arc::clone(&fd)],
+            ..ContainerSpec::default()
+        };
+        let process = ProcessSpec {
+            stdin: Stdio::Fd(Arc::clone(&fd)),
+            stderr: Stdio::Fd(fd),
+            preserved: vec![Arc::new(theirs.into())],
+            ..ProcessSpec::default()
+        };
         let fields = |errors: Vec<Error>| errors.iter().map(|it| it.field().unwrap().to_owned()).collect::<Vec<_>>();
         assert_eq!(fields(spec.unrecordable()), ["root_mounts", "join"]);
         assert_eq!(fields(process.unrecordable()), ["stdin", "stderr", "preserved"]);

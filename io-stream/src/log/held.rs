@@ -1,0 +1,133 @@
+//! A log whose open files somebody else holds as well: who empties the same pipes into them when this process is gone.
+//!
+//! It must never be wrong about where the next byte goes. So it is told of another file *before* a byte goes there, and
+//! until it knows the file has no name: a crash in between leaves a file that is empty, or one that it has gone on with,
+//! and [`Log::open`] tells the two apart. Told by the pump, which moves nothing meanwhile.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LogError;
+use super::files;
+use super::handle::Log;
+use super::segment::{self, Segment};
+use crate::chunk::Source;
+use crate::sync::lock;
+
+/// Who holds the open files of a log as well.
+pub trait Holder: Send + Sync + fmt::Debug {
+    /// What comes out of `pipe` goes into this file from now on, behind what is in it; `takes`: else it is read away, because
+    /// the log takes nothing for now. Ready when it knows.
+    fn hold<'a>(
+        &'a self,
+        source: Source,
+        pipe: BorrowedFd<'a>,
+        file: OwnedFd,
+        takes: bool,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// What was done with a pipe by who held its log, while there was no writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Meanwhile {
+    /// So many bytes are the last ones of the log.
+    pub logged: u64,
+    /// So many after those are gone.
+    pub lost: u64,
+    /// When it began (`CLOCK_MONOTONIC`).
+    pub since: Duration,
+}
+
+/// What the holder of a source knows.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The file that is being written.
+    This,
+    /// Another one than is being written now: to be told before a byte moves.
+    Other,
+    /// One that takes nothing any more: as well.
+    Closed(File),
+}
+
+impl Log {
+    /// The file of `source` that is being written, made where there is none, for somebody who holds it too: from now on
+    /// its [`Holder`] is told of each other one before a byte goes there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made, or no descriptor is left.
+    pub fn share(&self, source: Source) -> Result<OwnedFd, LogError> {
+        const SHARE: &str = "make a segment in";
+        let made = || {
+            let mut inner = lock(&self.core.inner);
+            let writer = &mut inner.writers[source];
+            writer.share(&self.core.dir)?.try_clone().map(OwnedFd::from)
+        };
+        made().map_err(LogError::io(SHARE, self.dir()))
+    }
+
+    /// Who is told, from the next byte on; once.
+    pub fn held_by(&self, holder: Arc<dyn Holder>) {
+        let _ = self.core.holder.set(holder);
+    }
+
+    /// [`Log::held_by`] of a log that somebody else has held while it had no writer. He may know another file.
+    pub fn held_again(&self, holder: Arc<dyn Holder>, sources: &[Source]) {
+        for source in sources {
+            lock(&self.core.inner).writers[*source].held = Some(Held::Other);
+        }
+        self.held_by(holder);
+    }
+
+    /// What he has done with a source: when that was goes into the index, and what is gone is counted.
+    pub fn meanwhile(&self, source: Source, done: &Meanwhile) {
+        let mut inner = lock(&self.core.inner);
+        inner.meanwhile(source, done, &self.core);
+        drop(inner);
+        self.core.news.send_replace(());
+    }
+
+    /// Tell the holder what it does not know yet; nothing moves meanwhile. Where that cannot be, the log goes on all the same.
+    pub(super) async fn tell(&self, source: Source, pipe: BorrowedFd<'_>) {
+        let untold = lock(&self.core.inner).writers[source].untold();
+        match (untold, self.core.holder.get()) {
+            (Ok(None), _) => return,
+            (Ok(Some((file, takes))), Some(holder)) => holder.hold(source, pipe, file.into(), takes).await,
+            (Ok(Some(_)), None) => {}
+            (Err(error), _) => {
+                tracing::warn!(%source, %error, dir = %self.dir().display(), "who holds the log as well knows another file");
+            }
+        }
+        if let Err(error) = lock(&self.core.inner).writers[source].told(&self.core.dir) {
+            tracing::warn!(%source, %error, dir = %self.dir().display(), "a segment has no name until the log is opened again");
+        }
+    }
+}
+
+/// Give the files their names that a crash has left without, or remove them where nobody has written into them.
+pub(super) fn recover(dir: &Path, source: Source) -> io::Result<()> {
+    for segment in segment::list_held(dir, source)? {
+        let (held, data) = (segment.held(dir), segment.data(dir));
+        if std::fs::symlink_metadata(&held)?.len() > 0 {
+            files::appear(&held, &data)?;
+        } else {
+            files::remove(&held)?;
+            files::remove(&segment.index(dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// The file has its name from now on.
+pub(super) fn name(dir: &Path, segment: &Segment) -> io::Result<()> {
+    match files::appear(&segment.held(dir), &segment.data(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        named => named,
+    }
+}
