@@ -236,7 +236,8 @@ impl SupervisorBuilder {
         let (keeper, keeper_ended) = events::Watch::new(&feed);
         #[cfg(any(test, feature = "faults"))]
         self.faults.observe(&feed);
-        let for_end_of_faults = self.faults.clone();
+        let (for_end_of_faults, groups) = (self.faults.clone(), groups::Groups::default());
+        let for_end_of_groups = groups.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
@@ -247,6 +248,7 @@ impl SupervisorBuilder {
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
+            for_end_of_groups.close();
             close(&manager, &runtime).await;
             let _ = tokio::time::timeout(PATIENCE, for_end_of_faults.plans_ended()).await;
             let _ = driver.await;
@@ -262,7 +264,7 @@ impl SupervisorBuilder {
             admission: Admission::new(self.budgets),
             faults: self.faults,
             feed,
-            groups: groups::Groups::default(),
+            groups,
             stop,
             ended,
             native,
@@ -351,7 +353,7 @@ impl Supervisor {
 
     /// Neither shut down nor without its keeper.
     fn is_usable(&self) -> bool {
-        !*self.inner.ended.borrow() && self.native().is_none_or(|native| !native.keeper_is_dead())
+        !self.is_ending() && self.native().is_none_or(|native| !native.keeper_is_dead())
     }
 
     /// A command, to be run in a sandbox.
@@ -431,13 +433,24 @@ impl Supervisor {
                 faults,
                 reply,
             });
-            let alive = answer.await.map_err(|_| supervisor.lost())??;
+            let alive = match answer.await {
+                Ok(Err(given_up)) if given_up.kind() == ErrorKind::State && supervisor.is_ending() => {
+                    return Err(Error::shut_down());
+                }
+                answer => answer.map_err(|_| supervisor.lost())??,
+            };
             Ok(ContainerHandle::new(alive, supervisor.inner.system.clone()))
         }
     }
 
+    /// It was shut down, whether that is done or goes on.
+    fn is_ending(&self) -> bool {
+        self.inner.admission.is_closed() || *self.inner.ended.borrow()
+    }
+
+    /// Why an answer did not come.
     pub(crate) fn lost(&self) -> Error {
-        if *self.inner.ended.borrow() { Error::shut_down() } else { Error::lost_request() }
+        if self.is_ending() { Error::shut_down() } else { Error::lost_request() }
     }
 
     /// A name that no other container of this machine has.
@@ -532,12 +545,13 @@ impl Supervisor {
     }
 
     /// Kill and remove everything, end the keeper, join all threads. Idempotent: a second call joins the first. What
-    /// does not go within ten seconds is left to the keeper, which kills and removes it at its end.
+    /// does not go within ten seconds is left to the keeper, which kills and removes it at its end. What is asked for from
+    /// now on is refused with [`ErrorKind::ShutDown`], and so is what waits for room, for its turn, or is being made.
     ///
     /// # Cancel safety
     /// The shut-down goes on when the future is dropped.
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.inner.stop.notify_one();
+        self.inner.end();
         let mut ended = self.inner.ended.clone();
         async move {
             let _ = ended.wait_for(|ended| *ended).await;
@@ -550,8 +564,16 @@ impl Supervisor {
     }
 }
 
+impl Inner {
+    /// Begin the end. Whoever asks for something from here on, or waits for it, is told that it is shut down.
+    fn end(&self) {
+        self.admission.close();
+        self.stop.notify_one();
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop.notify_one();
+        self.end();
     }
 }

@@ -104,19 +104,50 @@ async fn who_waits_for_room_gets_it_or_the_refusal_when_its_patience_ends() {
     supervisor.shutdown().await;
 }
 
-/// No container at all is admitted by a supervisor that has ended, whether it waits or not.
+/// From the call on, whatever room the ends of others make: who waits for room, who waits for a turn, who is being made, and
+/// who comes later.
 #[tokio::test]
 async fn who_waits_when_the_supervisor_ends_is_told() {
-    let fake = FakeRuntime::default();
-    let supervisor = on(&fake, |it| it.max_containers(1));
+    let (clock, fake) = (VirtualClock::default(), FakeRuntime::default());
+    let set = |it: SupervisorBuilder| it.clock(&clock).max_containers(3).max_creations(1).fault_policy(Arc::new(Slow));
+    let supervisor = on(&fake, set);
     let first = prog(&supervisor).spawn().await.unwrap();
-    let waiting = tokio::spawn(prog(&supervisor).wait_for_room(HOUR).spawn());
-    while used(&supervisor, Budget::Waiting) < 1 {
+    let made = tokio::spawn(prog(&supervisor).id("a-0").spawn());
+    while used(&supervisor, Budget::Creations) < 1 {
         tokio::task::yield_now().await;
     }
-    supervisor.shutdown().await;
-    assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::ShutDown);
+    let turn = tokio::spawn(prog(&supervisor).spawn());
+    let room = tokio::spawn(prog(&supervisor).wait_for_room(HOUR).spawn());
+    while used(&supervisor, Budget::Waiting) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let down = supervisor.shutdown();
+    let late = prog(&supervisor).spawn().await.unwrap_err();
+    down.await;
+    for told in [made, turn, room] {
+        assert_eq!(told.await.unwrap().unwrap_err().kind(), ErrorKind::ShutDown);
+    }
+    let later = prog(&supervisor).wait_for_room(HOUR).spawn().await.unwrap_err();
+    assert_eq!((late.kind(), later.kind()), (ErrorKind::ShutDown, ErrorKind::ShutDown));
+    assert_eq!((supervisor.list().await.unwrap_err().kind(), fake.alive()), (ErrorKind::ShutDown, 0));
     drop(first);
+}
+
+/// One that is being made when it ends is undone before it has, and what its room was waited for by is not let in.
+#[tokio::test]
+async fn a_room_that_the_end_makes_is_nobodys() {
+    for _ in 0..20 {
+        let fake = FakeRuntime::default();
+        let supervisor = on(&fake, |it| it.max_containers(1));
+        let first = prog(&supervisor).spawn().await.unwrap();
+        let waiting = tokio::spawn(prog(&supervisor).wait_for_room(HOUR).spawn());
+        while used(&supervisor, Budget::Waiting) < 1 {
+            tokio::task::yield_now().await;
+        }
+        supervisor.shutdown().await;
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::ShutDown);
+        drop(first);
+    }
 }
 
 #[tokio::test]

@@ -312,13 +312,23 @@ async fn dropping_it_kills_all_of_it_and_a_kill_is_a_stop() {
 #[tokio::test]
 async fn the_end_of_the_supervisor_is_its_end() {
     let mut stage = Stage::set();
-    let group = stage.three(Strategy::OneForAll).restart(Restart::always()).start(&stage.supervisor).await.unwrap();
-    stage.until("start g.c").await;
+    let mut events = stage.supervisor.events(Since::Oldest);
+    let inner = Group::builder("inner").service("x", stage.command());
+    let builder = stage.three(Strategy::OneForAll).group(inner).restart(Restart::always());
+    let group = builder.start(&stage.supervisor).await.unwrap();
+    stage.until("start g.inner.x").await;
     stage.alive.clear();
     stage.supervisor.shutdown().await;
-    assert!(group.wait().await.is_ok());
+    assert_eq!(group.wait().await.unwrap().state, ServiceState::Stopped);
     assert!(group.start().await.is_err());
     assert_eq!(stage.fake.alive(), 0);
+    // To be ended is no failure of anything.
+    while let Some(item) = events.recv().await {
+        let Item::Event(event) = item else { panic!("events were lost") };
+        if let Kind::GroupChanged { state, give_up, .. } | Kind::ServiceChanged { state, give_up, .. } = event.kind {
+            assert_eq!((state == ServiceState::Failed, give_up), (false, None), "{event:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -431,6 +431,30 @@ async fn its_name_is_its_own_while_it_waits_and_the_end_of_the_supervisor_is_its
     service.stop(15, HOUR).await.unwrap();
 }
 
+/// What waits for room when the supervisor ends has not failed: it is stopped like what runs.
+#[tokio::test]
+async fn a_restart_that_waits_for_its_admission_at_the_end_of_the_supervisor_is_stopped() {
+    let stage = Stage::with(1, Arc::new(PanicAt::new("nowhere", 0)));
+    let service = stage.supervise(Restart::always()).await;
+    stage.die(&service, 1).await;
+    let other = stage.supervisor.command("other").id("b").spawn().await.unwrap();
+    stage.clock.advance(SECOND).await;
+    service.wait_state(ServiceState::Starting).await.unwrap();
+    let mut changes = service.changes();
+    stage.supervisor.shutdown().await;
+    let mut states = Vec::new();
+    while let Some(change) = changes.next().await {
+        states.push(change.state);
+        if change.state.is_settled() {
+            break;
+        }
+    }
+    assert_eq!(states, [ServiceState::Stopping, ServiceState::Stopped]);
+    assert!(service.inspect().give_up.is_none());
+    drop(other);
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn a_restart_waits_for_its_admission_and_is_not_overtaken() {
     let stage = Stage::with(1, Arc::new(PanicAt::new("nowhere", 0)));

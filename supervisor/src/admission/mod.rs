@@ -78,6 +78,10 @@ struct State {
     queue: Queue<Waiter>,
     /// Budgets of which somebody in the queue waits for room.
     wanted: Amounts,
+    /// No container is let in any more.
+    closed: bool,
+    /// Descriptors that others of the process have open, as far as is known.
+    others: u64,
 }
 
 #[derive(Debug)]
@@ -143,12 +147,29 @@ impl Admission {
         Door { desk: Arc::clone(&self.desk), caller: Arc::clone(caller) }
     }
 
+    /// The supervisor ends: whoever waits with a container is told so, and no further one is let in, whatever room there
+    /// is. What is let in already gives back what it has as ever; processes in containers end with those.
+    pub(crate) fn close(&self) {
+        let dismissed = {
+            let mut state = self.desk.lock();
+            state.closed = true;
+            state.queue.dismiss()
+        };
+        // Not under the lock: it wakes them.
+        drop(dismissed);
+        self.desk.serve();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.desk.lock().closed
+    }
+
     /// As it is now.
     pub(crate) fn budgets(&self) -> Budgets {
-        let state = self.desk.lock();
+        let mut state = self.desk.lock();
         let creations = state.making.0.get(Budget::Creations);
         let used = state.kept.with(Budget::Waiting, state.queue.waiting()).with(Budget::Creations, creations);
-        Budgets::new(&used, &self.desk.limits(&state, self.desk.machine.look()))
+        Budgets::new(&used, &self.desk.limits(&mut state, self.desk.machine.look()))
     }
 }
 
@@ -159,41 +180,28 @@ impl Desk {
 
     /// The limits of what is kept, at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept
     /// free, and what others of the process have open beyond that, is taken away.
-    fn limits(&self, state: &State, seen: Seen) -> Amounts {
-        let Seen { nofile, open } = seen;
-        if nofile == u64::MAX {
-            return self.most;
-        }
-        let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED);
-        if let Some(open) = open {
-            // What is being made has some of these open, for a moment.
-            let open = open.saturating_sub(state.making.0.get(Budget::Descriptors));
-            let free = nofile.saturating_sub(cost::MAKING).saturating_sub(open.saturating_add(state.unopened));
-            left = left.min(state.kept.get(Budget::Descriptors).saturating_add(free));
-        }
-        self.most.with(Budget::Descriptors, left)
+    fn limits(&self, state: &mut State, seen: Seen) -> Amounts {
+        self.below_nofile(state, seen, DESCRIPTORS_RESERVED)
     }
 
-    /// The limits of what is kept and what is taken while things are made, together.
-    fn limits_of_making(&self, state: &State, seen: Seen) -> Amounts {
+    /// The limits of what is kept and what is taken while things are made, together. The first one's fits into what is kept
+    /// free.
+    fn limits_of_making(&self, state: &mut State, seen: Seen) -> Amounts {
+        self.below_nofile(state, seen, DESCRIPTORS_RESERVED - cost::MAKING)
+    }
+
+    fn below_nofile(&self, state: &mut State, seen: Seen, free: u64) -> Amounts {
         let Seen { nofile, open } = seen;
         if nofile == u64::MAX {
             return self.most;
         }
-        // The first one's fits into what is kept free.
-        let mut left = nofile.saturating_sub(DESCRIPTORS_RESERVED).saturating_add(cost::MAKING);
-        if let Some(open) = open {
-            let making = state.making.0.get(Budget::Descriptors);
-            let taken = open.saturating_add(state.unopened).saturating_add(making);
-            let free = nofile.saturating_sub(cost::MAKING).saturating_sub(taken);
-            left = left.min(state.kept.get(Budget::Descriptors).saturating_add(making).saturating_add(free));
-        }
-        self.most.with(Budget::Descriptors, left)
+        let others = open.map_or(0, |open| state.others(open)).saturating_add(cost::MAKING);
+        self.most.with(Budget::Descriptors, nofile.saturating_sub(free.max(others)))
     }
 
     /// Whether the next of its caller may go on, or which budget holds it up. `making`: how many containers of the caller's
     /// are being made.
-    fn may(&self, state: &State, seen: Seen, kind: Kind, cost: &Cost, making: u64) -> Result<(), HeldUp> {
+    fn may(&self, state: &mut State, seen: Seen, kind: Kind, cost: &Cost, making: u64) -> Result<(), HeldUp> {
         let mut kept = state.kept;
         if kind.is_outside() {
             let room = cost.room();
@@ -261,6 +269,19 @@ impl Desk {
 }
 
 impl State {
+    fn open_to(&self, container: bool) -> Result<(), Error> {
+        if self.closed && container { Err(Error::shut_down()) } else { Ok(()) }
+    }
+
+    /// What others have open when `open` are in all. That is known to within what is being made, which has some of those
+    /// open, for a moment; exactly when nothing is. In between what was known last is taken, as far as it can be true.
+    fn others(&mut self, open: u64) -> u64 {
+        let most = open.saturating_sub(self.kept.get(Budget::Descriptors).saturating_sub(self.unopened));
+        let least = most.saturating_sub(self.making.0.get(Budget::Descriptors));
+        self.others = self.others.clamp(least, most);
+        self.others
+    }
+
     fn take(&mut self, room: Option<Amounts>, making: Option<Amounts>) {
         if let Some(room) = room {
             self.kept = self.kept.plus(&room);
@@ -277,8 +298,9 @@ impl Door {
     /// [`Permit::turn`].
     pub(crate) fn enter(&self, cost: Cost) -> Result<Permit, Error> {
         let (mut state, room) = (self.desk.lock(), cost.room());
+        state.open_to(cost.container)?;
         let granted = if state.queue.waiting() > 0 { self.desk.round(&mut state) } else { Vec::new() };
-        let limits = self.desk.limits(&state, self.desk.machine.look());
+        let limits = self.desk.limits(&mut state, self.desk.machine.look());
         let lacks = state.kept.lacks(&room, &limits).or_else(|| state.wanted.first_of(&room));
         let answer = match lacks {
             Some(budget) => Err(state.kept.refusal(budget, &room, &limits)),
@@ -294,15 +316,18 @@ impl Door {
 
     /// The refusal of what does not fit now.
     pub(crate) fn refusal(&self, cost: &Cost) -> Option<Error> {
-        let state = self.desk.lock();
+        let mut state = self.desk.lock();
         let kind = if cost.container { Kind::Container } else { Kind::Process };
         let making = state.queue.making(&self.caller);
         let seen = self.desk.machine.look();
-        Some(match self.desk.may(&state, seen, kind, cost, making).err()? {
-            HeldUp::Room(budget) => state.kept.refusal(budget, &cost.room(), &self.desk.limits(&state, seen)),
+        Some(match self.desk.may(&mut state, seen, kind, cost, making).err()? {
+            HeldUp::Room(budget) => {
+                let limits = self.desk.limits(&mut state, seen);
+                state.kept.refusal(budget, &cost.room(), &limits)
+            }
             HeldUp::Turn(budget) => {
-                let used = state.kept.plus(&state.making.0);
-                used.refusal(budget, &cost.making, &self.desk.limits_of_making(&state, seen))
+                let limits = self.desk.limits_of_making(&mut state, seen);
+                state.kept.plus(&state.making.0).refusal(budget, &cost.making, &limits)
             }
         })
     }
@@ -346,6 +371,7 @@ impl Door {
 
     fn queue(&self, kind: Kind, cost: Cost, bounded: bool) -> Result<(Ticket<'_>, oneshot::Receiver<Permit>), Error> {
         let mut state = self.desk.lock();
+        state.open_to(kind.is_container())?;
         let (waiting, one) = (state.queue.waiting(), Amounts::default().with(Budget::Waiting, 1));
         if bounded && waiting >= self.desk.most.get(Budget::Waiting) {
             let used = state.kept.with(Budget::Waiting, waiting);
@@ -391,7 +417,10 @@ impl Permit {
         let mut state = desk.lock();
         let kind = if cost.container { Kind::Turn } else { Kind::Start };
         let of_caller = state.queue.making(caller);
-        if state.queue.waiting() > 0 || desk.may(&state, desk.machine.look(), kind, cost, of_caller).is_err() {
+        if state.open_to(cost.container).is_err()
+            || state.queue.waiting() > 0
+            || desk.may(&mut state, desk.machine.look(), kind, cost, of_caller).is_err()
+        {
             return false;
         }
         state.take(None, Some(cost.making));

@@ -122,6 +122,21 @@ impl<T> Queue<T> {
         Some(left)
     }
 
+    /// Everybody who waits with a container leaves.
+    pub(super) fn dismiss(&mut self) -> Vec<T> {
+        let mut left = Vec::new();
+        for line in self.lines.values_mut() {
+            for kind in Kind::ALL.into_iter().filter(|kind| kind.is_container()) {
+                left.extend(std::mem::take(&mut line.waits[kind as usize]).into_values());
+            }
+        }
+        self.waiting -= left.len() as u64;
+        let lines = &mut self.lines;
+        self.rotation.retain(|caller| lines.get(caller).is_some_and(|line| !line.is_empty()));
+        lines.retain(|_, line| !line.is_empty() || line.making > 0);
+        left
+    }
+
     /// One of the caller's containers is being made.
     pub(super) fn begun(&mut self, caller: &Arc<str>) {
         self.line(caller).making += 1;
@@ -202,6 +217,20 @@ mod tests {
         let who: Vec<_> = queue.round(|_, _, _| true).into_iter().map(|(_, _, who)| who).collect();
         assert_eq!((who, queue.making("a")), (vec!["turn", "process"], 1));
         queue.ended(&a);
+        assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn who_waits_with_a_container_is_dismissed_and_nobody_else() {
+        let mut queue = Queue::default();
+        let [a, b] = callers();
+        queue.push(&a, Kind::Container, "container");
+        queue.push(&b, Kind::Turn, "turn");
+        let process = queue.push(&b, Kind::Process, "process");
+        queue.begun(&a);
+        assert_eq!((queue.dismiss(), queue.waiting(), queue.making("a")), (vec!["container", "turn"], 1, 1));
+        queue.ended(&a);
+        assert_eq!(queue.leave(&b, process), Some("process"));
         assert!(queue.is_idle());
     }
 

@@ -74,6 +74,28 @@ fn descriptors_of_others_leave_less_room() {
     assert_eq!(busy.budgets().of(Budget::Descriptors).limit, Some(16));
 }
 
+/// What is being made may have some of what is open, and may not: that is nobody's room.
+#[tokio::test]
+async fn descriptors_of_others_are_theirs_while_something_is_made() {
+    static OPEN: AtomicU64 = AtomicU64::new(900);
+    let busy = Admission::on(default_limits(), Machine { nofile: || 1024, open: || Some(OPEN.load(Ordering::SeqCst)) });
+    let door = busy.caller("");
+    let mut held = vec![door.enter(container()).unwrap(), door.enter(container()).unwrap()];
+    for permit in &mut held {
+        permit.turn().await.unwrap();
+    }
+    held.extend(std::iter::from_fn(|| door.enter(container()).ok()));
+    assert_eq!(held.len(), 25, "1,024 less 900, and 24 for what is being made");
+    // Half of what is being made is open now, and some of the others' has been closed.
+    OPEN.store(900 + 24 - 8, Ordering::SeqCst);
+    assert_eq!(busy.budgets().of(Budget::Descriptors).limit, Some(100), "it is not known yet");
+    for permit in &mut held[..2] {
+        permit.made();
+    }
+    OPEN.store(892 + 8, Ordering::SeqCst);
+    assert_eq!(busy.budgets().of(Budget::Descriptors).limit, Some(108));
+}
+
 /// What is needed for a moment refuses nobody: who is admitted waits until it is there.
 #[tokio::test(start_paused = true)]
 async fn descriptors_that_are_needed_on_the_way_are_waited_for() {
@@ -244,4 +266,35 @@ async fn whose_patience_ends_is_refused_as_who_did_not_wait() {
     assert_eq!(admission.used(Budget::Creations), 1, "with its turn");
     drop(permit);
     assert_eq!(admission.used(Budget::Containers), 0);
+}
+
+/// Whatever room there is by then: who waits for room or for a turn is told the same as who comes later.
+#[tokio::test(start_paused = true)]
+async fn when_it_is_closed_who_waits_is_told_and_no_container_is_let_in() {
+    let admission = Admission::on(
+        default_limits().with(Budget::Containers, 2).with(Budget::Creations, 1),
+        Machine { nofile: || u64::MAX, open: || None },
+    );
+    let door = admission.caller("");
+    let (mut making, mut admitted) = (door.enter(container()).unwrap(), door.enter(container()).unwrap());
+    making.turn().await.unwrap();
+    {
+        let (mut turn, mut room) = (Box::pin(admitted.turn()), Box::pin(door.wait(container())));
+        let mut restart = Box::pin(door.wait_to_restart(container()));
+        for waiting in [is_ready(&mut turn).await, is_ready(&mut room).await, is_ready(&mut restart).await] {
+            assert!(!waiting);
+        }
+        admission.close();
+        drop(making);
+        for told in [turn.await.err(), room.await.err(), restart.await.err()] {
+            assert_eq!(told.unwrap().kind(), ErrorKind::ShutDown);
+        }
+    }
+    assert_eq!(door.enter(container()).unwrap_err().kind(), ErrorKind::ShutDown);
+    assert_eq!(door.wait(container()).await.unwrap_err().kind(), ErrorKind::ShutDown);
+    let mut hook = door.enter(process()).unwrap();
+    hook.turn().await.unwrap();
+    drop((hook, admitted));
+    assert_eq!((admission.used(Budget::Containers), admission.used(Budget::Waiting)), (0, 0));
+    assert!(admission.desk.lock().queue.is_idle());
 }

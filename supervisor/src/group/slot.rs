@@ -129,7 +129,7 @@ impl GroupSlot {
     }
 
     /// For good.
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.kill();
         if let Some(actor) = self.actor.get() {

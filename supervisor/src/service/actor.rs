@@ -221,6 +221,10 @@ impl ServiceActor {
     fn look(&mut self, ctx: &mut Context<Self>) {
         let Some(it) = self.slot.current() else { return };
         use ServiceState::{Running, Starting, Stopping, Unready};
+        // The supervisor ends: that is no failure of what was to start.
+        if matches!(it.end(), Some(End::NotStarted(error)) if error.kind() == ErrorKind::ShutDown) {
+            self.slot.close();
+        }
         let alive = |state| matches!(state, Starting | Unready | Running | Stopping);
         if let Some(vitals) = it.container().filter(|_| alive(self.state())).map(ContainerHandle::vitals) {
             let first = std::mem::replace(&mut self.seen, it.generation) != it.generation;
@@ -260,7 +264,12 @@ impl ServiceActor {
                 self.slot.publish(|status| status.report = Some(Arc::clone(report)));
                 return Decision::Done;
             }
-            _ if self.state() == ServiceState::Stopping => return Decision::Done,
+            End::NotStarted(error) | End::Lost(error) if self.state() == ServiceState::Stopping => {
+                if error.kind() == ErrorKind::ShutDown {
+                    self.slot.publish(|status| status.error = Some(error.clone()));
+                }
+                return Decision::Done;
+            }
             End::Reported { report, .. } if report.unkillable.is_some() => {
                 (Death::of(report), Decision::Escalate(GiveUp::Unkillable))
             }

@@ -9,15 +9,21 @@ use crate::events::Voice;
 use crate::faults::Faults;
 use crate::group::{Group, GroupSlot};
 
-/// Those that are there. Each lies with its handles and its actor.
-#[derive(Default)]
+/// Those that are there. Each lies with its handles and its actor. Clones are the same ones.
+#[derive(Clone, Default)]
 pub(super) struct Groups {
-    named: Mutex<BTreeMap<String, Weak<GroupSlot>>>,
+    named: Arc<Mutex<BTreeMap<String, Weak<GroupSlot>>>>,
 }
 
 impl Groups {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Weak<GroupSlot>>> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The supervisor ends: so does each of them, before its members do, whose ends are no failures then.
+    pub(super) fn close(&self) {
+        let all: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|slot| slot.close());
     }
 }
 

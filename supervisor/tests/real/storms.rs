@@ -5,7 +5,6 @@ use std::io::PipeReader;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use orangery::events::{Item, Kind, Since};
 use orangery::{Budget, ContainerHandle, ErrorKind, EventFilter, ExitStatus, ProcessHandle, ProcessId, Supervisor};
@@ -104,41 +103,54 @@ fn as_many_live_as_descriptors_allow_and_one_more_is_refused_by_name(scene: &Sce
     limit_descriptors(NOFILE);
     play(scene, async |supervisor| {
         let one = |_| async { supervisor.command("sleep").arg("1000").spawn().await };
-        let (mut alive, mut refused) = (Vec::new(), None);
-        let mut many = futures_util::stream::iter(0..1000).map(one).buffer_unordered(16);
-        while let Some(made) = wait::soon("a container", many.next()).await {
-            match made {
-                Ok(container) => alive.push(container),
-                Err(error) => {
-                    refused.get_or_insert(error);
-                    break;
+        let (mut alive, mut refused) = (Vec::new(), Vec::new());
+        // Each to its end: who drops a creation gets its room back later.
+        while refused.is_empty() {
+            for made in wait::soon("containers", join_all((0..16).map(one))).await {
+                match made {
+                    Ok(container) => alive.push(container),
+                    Err(error) => refused.push(error),
                 }
             }
         }
-        drop(many);
-        let refused = refused.unwrap();
-        assert_eq!((refused.kind(), refused.field()), (ErrorKind::Exhausted, Some("descriptors")), "{refused}");
-        assert_eq!(refused.spent().unwrap().budget, Budget::Descriptors);
+        for refused in refused {
+            assert_eq!((refused.kind(), refused.field()), (ErrorKind::Exhausted, Some("descriptors")), "{refused}");
+            assert_eq!(refused.spent().unwrap().budget, Budget::Descriptors);
+        }
         let fit = orangery::containers_that_fit(NOFILE) as usize;
         assert!(alive.len() <= fit && alive.len() + 20 > fit, "{} of {fit}", alive.len());
         assert!(open() < NOFILE as usize, "{} open", open());
-        full(supervisor, &mut alive).await;
+        let further = full(supervisor, &mut alive).await;
         join_all(alive.iter().map(ContainerHandle::delete)).await.into_iter().for_each(Result::unwrap);
+        join_all(further.iter().map(|it| it.wait())).await.into_iter().for_each(|ended| drop(ended.unwrap()));
         for budget in [Budget::Containers, Budget::Descriptors, Budget::Creations, Budget::BufferBytes] {
             assert_eq!(supervisor.budgets().of(budget).used, 0, "{budget}");
         }
     });
 }
 
-/// Nothing more fits, but what is there works: further processes are refused as well, and the place of one that ends is free.
-async fn full(supervisor: &Supervisor, alive: &mut Vec<ContainerHandle>) {
-    while let Ok(more) = supervisor.command("sleep").arg("1000").spawn().await {
-        alive.push(more);
-    }
-    let refused = alive[0].command("true").spawn().await.map(drop).unwrap_err();
-    assert_eq!(refused.field(), Some("descriptors"));
-    assert!(supervisor.list().await.unwrap().len() == alive.len());
+/// Filled with containers, and where none fits with further processes, which are smaller: then those are refused as well, and
+/// what is there works. The place of one that ends is free.
+async fn full(supervisor: &Supervisor, alive: &mut Vec<ContainerHandle>) -> Vec<ProcessHandle> {
+    let refused = loop {
+        match supervisor.command("sleep").arg("1000").spawn().await {
+            Ok(more) => alive.push(more),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.field(), Some("descriptors"), "{refused}");
+    let mut further = Vec::new();
+    let refused = loop {
+        match alive[0].command("sleep").arg("1000").spawn().await {
+            Ok(more) => further.push(more),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.field(), Some("descriptors"), "{refused}");
+    assert_eq!(supervisor.list().await.unwrap().len(), alive.len());
     let last = alive.pop().unwrap();
     last.delete().await.unwrap();
-    alive.push(supervisor.command("sleep").arg("1000").spawn().await.unwrap());
+    // What it had open may be closed a moment later.
+    alive.push(supervisor.command("sleep").arg("1000").wait_for_room(wait::PATIENCE).spawn().await.unwrap());
+    further
 }
