@@ -5,23 +5,31 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use orangery::runtime::spec::size::parse_duration;
 
 use crate::errors::Failure;
 use crate::spec::Words;
 use crate::terminal::DetachKeys;
 
+mod act;
+mod client;
+mod inside;
 mod limits;
 mod logs;
+mod look;
 mod probes;
 mod restart;
 mod stop;
 mod up;
 mod work;
 
+pub(crate) use act::{DownArgs, EndArgs, KillArgs, NamesArgs, PauseArgs, RmArgs, UpdateArgs, WaitArgs};
+pub(crate) use client::DaemonArgs;
+pub(crate) use inside::{AttachArgs, ExecArgs, History};
 pub(crate) use limits::LimitArgs;
-pub(crate) use logs::{LogArgs, LogFormat, LogStream, LogsArgs};
+pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
+pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
 pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
 
@@ -54,7 +62,7 @@ pub(crate) enum Subcommand {
     /// Say what `run` with these options would do, step by step, and do none of it
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<RunArgs>),
-    /// Show a log that `run --log` has written, or is writing
+    /// Show the output of a container of the daemon, or a log that `run --log` has written or is writing
     #[command(after_help = logs::HELP)]
     Logs(LogsArgs),
     /// Supervise services together, as a file says
@@ -66,7 +74,68 @@ pub(crate) enum Subcommand {
     /// Say what this machine can do, what is missing, and how to get it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
+    /// List the containers of the daemon
+    #[command(after_help = look::PS_HELP)]
+    Ps(PsArgs),
+    /// Show all that the daemon knows of containers
+    #[command(after_help = look::INSPECT_HELP)]
+    Inspect(InspectArgs),
+    /// Run a further command in a container of the daemon, and exit as it does
+    #[command(after_help = inside::EXEC_HELP)]
+    Exec(Box<ExecArgs>),
+    /// Be at a container's command: see what it writes, type at it
+    #[command(after_help = inside::ATTACH_HELP)]
+    Attach(AttachArgs),
+    /// Wait for a container's end, and exit as its command did
+    #[command(after_help = act::WAIT_HELP)]
+    Wait(WaitArgs),
+    /// Start containers that have ended, or were not started yet
+    Start(NamesArgs),
+    /// End containers gently, and wait for that
+    #[command(after_help = act::STOP_HELP)]
+    Stop(EndArgs),
+    /// Send a signal; without one, kill everything in a container
+    #[command(after_help = act::KILL_HELP)]
+    Kill(KillArgs),
+    /// Hold everything in containers
+    Pause(PauseArgs),
+    /// Let what is paused go on
+    Resume(NamesArgs),
+    /// Change limits and properties of containers while they run
+    #[command(after_help = act::UPDATE_HELP)]
+    Update(Box<UpdateArgs>),
+    /// Show what a container uses
+    #[command(after_help = look::STATS_HELP)]
+    Stats(StatsArgs),
+    /// Show what happens, as it happens
+    #[command(after_help = look::EVENTS_HELP)]
+    Events(EventsArgs),
+    /// Take away containers that have ended
+    #[command(after_help = act::RM_HELP)]
+    Rm(RmArgs),
+    /// Stop the services of an `up --detach` in reverse order, and take them away
+    Down(DownArgs),
+    /// Print a script that completes command lines of orangery in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
+
+/// Shells that can be completed in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  orangery completions bash > ~/.local/share/bash-completion/completions/orangery
+  orangery completions zsh > ~/.zfunc/_orangery         with fpath+=~/.zfunc in front of compinit
+  orangery completions fish > ~/.config/fish/completions/orangery.fish";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -74,13 +143,18 @@ Examples:
   orangery run --memory 64M --timeout 2s -- ./a.out   with limits
   orangery explain --memory 64M -- ./a.out            what that would do
   orangery up services.toml                           several services, supervised together
-  orangery doctor                                     whether this machine can do it";
+  orangery doctor                                     whether this machine can do it
+  orangery run --detach --name web -- ./web           in the daemon (orangery serve), which keeps it running
+  orangery logs --follow web                          what it writes; orangery ps, exec, attach, stop, ... likewise";
 
 const RUN_HELP: &str = "\
 Exit code: the command's own; 128+n when signal n ended it; 124 the timeout or the silence did; 125 orangery itself failed;
 126 the command cannot be executed; 127 it was not found.
 
 Signals: INT, TERM, QUIT and HUP go to the command. A second INT kills the whole container.
+
+With --detach the daemon runs it: the name is printed when it has been started, and `orangery ps, logs, exec, attach, wait,
+stop, rm` do the rest. With -i its stdin stays open for `attach`.
 
 Terminal: with -it every key goes to the command, ^C too; its window has the size of ours. Closing ours hangs the command's
 up, and kills it ten seconds later. The detach keys give ours back: the command goes on, without input.
@@ -97,7 +171,8 @@ Examples:
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
   orangery run --restart on-failure:5 --restart-delay 1s -- ./flaky
-  orangery run --report report.json --output-limit 1M -- ./submission";
+  orangery run --report report.json --output-limit 1M -- ./submission
+  orangery run --detach --name web --restart always -- ./web";
 
 const EXPLAIN_HELP: &str = "\
 Takes every option of `orangery run`. The plan is decoded from the very bytes that would be executed.
@@ -124,6 +199,11 @@ pub(crate) struct RunArgs {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) stop: StopArgs,
+    /// Hand it to the daemon, print its name, and end
+    #[arg(short, long, conflicts_with_all = ["events", "report", "kill_after", "PlaceArgs"], help_heading = "The daemon")]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
     /// The container's name; random by default
     #[arg(long, value_name = "NAME", help_heading = "Names and places")]
     pub(crate) name: Option<String>,
@@ -180,9 +260,11 @@ pub(crate) struct PlaceArgs {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-/// The command line of this process; or, for help and errors, how to end it.
-pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+/// The command line of this process, with how it was written; or, for help and errors, how to end it.
+pub(crate) fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
+    let matches = Cli::command().try_get_matches();
+    let cli = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    cli.map_err(|error| {
         if error.use_stderr() {
             return Failure::from_clap(&error).tell(Cli::wants_json(std::env::args_os()));
         }

@@ -164,31 +164,23 @@ impl Copier {
 
 /// Our stdin to the command's, until either ends.
 pub(crate) fn feed(runtime: &Handle, mut writer: StdinWriter) {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match rustix::io::read(stdin(), &mut buffer[..]) {
-            // Dropping the writer is the end of file.
-            Ok(0) => return,
-            // A command that does not read its input to the end is no error.
-            Ok(len) => match runtime.block_on(writer.write_all(&buffer[..len])) {
-                Ok(()) => {}
-                Err(_closed) => return,
-            },
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(stdin(), PollFlags::IN),
-            Err(error) => return tracing::warn!(%error, "stdin cannot be read: the command sees its end"),
-        }
-    }
+    // Dropping the writer is the end of file. A command that does not read its input to the end is no error.
+    feed_to(|data| runtime.block_on(writer.write_all(data)).is_ok());
 }
 
 /// Our stdin into a pipe that several commands read one after the other. Held up while none reads, it ends with us.
 pub(crate) fn feed_pipe(pipe: &OwnedFd) {
+    feed_to(|data| write_to(pipe, data).is_ok());
+}
+
+/// Our stdin, until its end or until `take` says false.
+pub(crate) fn feed_to(mut take: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; BUFFER];
     loop {
         match rustix::io::read(stdin(), &mut buffer[..]) {
             Ok(0) => return,
             Ok(len) => {
-                if write_to(pipe, buffer.get(..len).unwrap_or_default()).is_err() {
+                if !take(buffer.get(..len).unwrap_or_default()) {
                     return;
                 }
             }

@@ -5,10 +5,12 @@ use std::error::Error as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use orangery::{Error, ErrorKind};
 use serde::Serialize;
 
+use crate::args::Cli;
 use crate::doctor::machine;
 use crate::up::file::Mistake;
 
@@ -98,6 +100,46 @@ impl Failure {
         self
     }
 
+    /// Its class.
+    pub(crate) fn with_kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = kind.into();
+        self
+    }
+
+    pub(crate) const fn with_errno(mut self, errno: Option<i32>) -> Self {
+        self.errno = errno;
+        self
+    }
+
+    /// The field and the step that it comes from.
+    pub(crate) fn with_place(mut self, field: Option<String>, stage: Option<String>) -> Self {
+        (self.field, self.stage) = (field, stage);
+        self
+    }
+
+    /// Further refusals.
+    pub(crate) fn with_also(mut self, also: Vec<String>) -> Self {
+        self.also = also;
+        self
+    }
+
+    pub(crate) const fn with_exit_code(mut self, code: u8) -> Self {
+        self.exit_code = code;
+        self
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    pub(crate) fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    pub(crate) const fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
     pub(crate) fn with_option(mut self, option: &str) -> Self {
         self.option = Some(option.into());
         self
@@ -123,9 +165,7 @@ impl Failure {
             (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
             _ => first,
         };
-        let subcommand = std::env::args()
-            .nth(1)
-            .filter(|word| ["run", "explain", "logs", "up", "schema", "doctor"].contains(&word.as_str()));
+        let subcommand = std::env::args().nth(1).filter(|word| Cli::command().find_subcommand(word).is_some());
         let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
         let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
         let hint = tip.unwrap_or(help);

@@ -1,4 +1,4 @@
-//! The command `orangery`: one supervised sandbox from a shell. A thin rim around the library: it turns options into a
+//! The command `orangery`: supervised sandboxes from a shell. A thin rim around the library: it turns options into a
 //! spec, passes streams and signals through, and prints what the library says. It decides nothing about containers.
 //!
 //! ```text
@@ -6,18 +6,23 @@
 //!   run ── a container's whole life, or several with --restart      passthrough, copy ── the three streams     signals ── what is forwarded
 //!   up ── services from a file, supervised together
 //!   terminal ── a terminal for the command, and ours as its window
-//!   logged ── into a durable log         logs ── and out of one
+//!   logged ── into a durable log         logs ── and out of one          log_view ── as it is shown
+//!   commands ── against a daemon         client ── how a daemon is asked    completions ── for shells
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
 //! ```
 #![forbid(unsafe_code)]
 
 mod args;
+mod client;
+mod commands;
+mod completions;
 mod copy;
 mod doctor;
 mod errors;
 mod events;
 mod explain;
 mod join;
+mod log_view;
 mod logged;
 mod logs;
 mod mount;
@@ -31,7 +36,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use args::{Cli, Subcommand};
+use args::{Cli, LogOf, Subcommand};
 
 pub use up::check as check_up_file;
 
@@ -39,22 +44,30 @@ pub use up::check as check_up_file;
 #[must_use]
 pub fn main() -> ExitCode {
     start::grow_descriptor_table();
-    let cli = match args::parse() {
-        Ok(cli) => cli,
+    let (cli, matches) = match args::parse() {
+        Ok(parsed) => parsed,
         Err(ended) => return ended,
     };
     start::tracing(cli.common.verbose);
+    let json = cli.common.json;
     let done = match &cli.subcommand {
+        Subcommand::Run(args) if args.detach => commands::detach::run(args, &matches, json),
         Subcommand::Run(args) => run::run(args),
-        Subcommand::Explain(args) => explain::explain(args, cli.common.json),
-        Subcommand::Logs(args) => logs::logs(args, cli.common.json),
-        Subcommand::Up(args) => up::up(args, cli.common.json, cli.common.verbose),
+        Subcommand::Explain(args) => explain::explain(args, json),
+        Subcommand::Logs(args) => match args.of() {
+            LogOf::Dir(dir) => logs::logs(dir, args, json),
+            LogOf::Container(name) => commands::logs::logs(name, args, json),
+        },
+        Subcommand::Up(args) if args.detach => commands::group::up(args, json),
+        Subcommand::Up(args) => up::up(args, json, cli.common.verbose),
         Subcommand::Schema => up::schema::schema(),
-        Subcommand::Doctor => doctor::doctor(cli.common.json),
+        Subcommand::Doctor => doctor::doctor(json),
+        Subcommand::Completions { shell } => completions::completions(*shell),
+        other => commands::run(other, json),
     };
     match done {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.tell(cli.common.json),
+        Err(failure) => failure.tell(json),
     }
 }
 

@@ -118,7 +118,7 @@ async fn begin(
     early: &mut Vec<i32>,
 ) -> Result<Option<Begun>, Failure> {
     if wanted.main.tty.is_some() {
-        let terminal = Terminal::choose(&args.process)?;
+        let terminal = Terminal::choose(args.process.interactive, &args.process.detach_keys)?;
         let command = logged::into_log(wanted.command(supervisor, &args.work, true)?, &args.work.log);
         let command = terminal.give(command);
         let Some((container, output, _)) = spawned(command.spawn_with_output(), signals, early).await? else {

@@ -10,6 +10,7 @@ use crate::errors::Failure;
 pub(crate) const HUP: i32 = 1;
 pub(crate) const INT: i32 = 2;
 pub(crate) const QUIT: i32 = 3;
+pub(crate) const KILL: i32 = 9;
 pub(crate) const PIPE: i32 = 13;
 pub(crate) const TERM: i32 = 15;
 

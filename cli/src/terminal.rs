@@ -11,7 +11,7 @@ mod detach;
 mod raw;
 
 use orangery::stream::GapCause;
-use orangery::{Command, ContainerHandle, Event, Source, Stdin, StdinWriter, Subscriber};
+use orangery::{Command, ContainerHandle, Event, Source, Stdin, Subscriber};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
@@ -22,7 +22,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
-use crate::args::ProcessArgs;
 use crate::copy::{self, Trouble};
 use crate::errors::Failure;
 use crate::passthrough::{Copies, thread};
@@ -52,8 +51,17 @@ pub(crate) struct Session {
     detached: Option<oneshot::Receiver<()>>,
 }
 
+/// What our terminal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The command's is to be as large as our window now: rows and columns.
+    Size(u16, u16),
+    /// The detach keys were typed.
+    LetGo,
+}
+
 /// How large our window is, if there is one.
-fn window() -> Option<(u16, u16)> {
+pub(crate) fn window() -> Option<(u16, u16)> {
     let sizes = [tcgetwinsize(stdin()), tcgetwinsize(stdout()), tcgetwinsize(stderr())];
     let size = sizes.into_iter().flatten().next()?;
     // A serial line has one of 0 by 0.
@@ -65,14 +73,14 @@ impl Terminal {
     ///
     /// # Errors
     /// Somebody is to type who has no keyboard.
-    pub(crate) fn choose(args: &ProcessArgs) -> Result<Self, Failure> {
-        if args.interactive && !isatty(stdin()) {
+    pub(crate) fn choose(interactive: bool, keys: &DetachKeys) -> Result<Self, Failure> {
+        if interactive && !isatty(stdin()) {
             let refused = Failure::refused("--tty", "the input device is not a TTY");
             return Err(
                 refused.with_hint("-i alone for input from a pipe or file, -t alone for a terminal without input")
             );
         }
-        Ok(Self { interactive: args.interactive, keys: args.detach_keys.clone() })
+        Ok(Self { interactive, keys: keys.clone() })
     }
 
     /// Tell the command what it gets.
@@ -90,6 +98,27 @@ impl Terminal {
     /// # Errors
     /// No thread can be started, or our terminal has gone.
     pub(crate) fn start(self, container: &ContainerHandle, output: Subscriber) -> Result<(Copies, Session), Failure> {
+        // None when it has ended already.
+        let keyboard = container.stdin();
+        let runtime = Handle::current();
+        let typed = keyboard.map(|mut keyboard| {
+            let runtime = runtime.clone();
+            move |typed: Vec<u8>| runtime.block_on(keyboard.write_all(&typed)).is_ok()
+        });
+        let session = self.open(typed)?;
+        // What has changed before we listened.
+        resize(container, window());
+        let (sender, trouble) = mpsc::unbounded_channel();
+        thread("output", move || show(&runtime, output, &sender))?;
+        // The supervisor counts, and carries the output limit out.
+        Ok((Copies::of(trouble), session))
+    }
+
+    /// Our terminal for a command: raw, where we type, and what is typed goes to `typed` until that says false.
+    ///
+    /// # Errors
+    /// No thread can be started, or our terminal has gone.
+    pub(crate) fn open(self, typed: Option<impl FnMut(Vec<u8>) -> bool + Send + 'static>) -> Result<Session, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::system("cannot listen for signals", &error));
         let mut session = Session {
             raw: None,
@@ -97,32 +126,25 @@ impl Terminal {
             continued: listen(SignalKind::from_raw(CONT))?,
             detached: None,
         };
-        // What has changed before we listened.
-        resize(container);
         if self.interactive {
             let failed = |error| Failure::system("cannot set our terminal to raw mode", &error);
             session.raw = Some(Raw::enter().map_err(failed)?);
         }
-        // None when it has ended already.
-        if let Some(keyboard) = container.stdin() {
+        if let Some(typed) = typed {
             let (detached, told) = oneshot::channel();
             session.detached = Some(told);
-            let (runtime, watcher) = (Handle::current(), Watcher::new(self.keys));
-            thread("stdin", move || type_on(&runtime, keyboard, watcher, detached))?;
+            let watcher = Watcher::new(self.keys);
+            thread("stdin", move || type_on(watcher, detached, typed))?;
         }
-        let (sender, trouble) = mpsc::unbounded_channel();
-        let runtime = Handle::current();
-        thread("output", move || show(&runtime, output, &sender))?;
-        // The supervisor counts, and carries the output limit out.
-        Ok((Copies::of(trouble), session))
+        Ok(session)
     }
 }
 
 /// SIGCONT.
 const CONT: i32 = 18;
 
-fn resize(container: &ContainerHandle) {
-    if let Some((rows, columns)) = window() {
+fn resize(container: &ContainerHandle, window: Option<(u16, u16)>) {
+    if let Some((rows, columns)) = window {
         // It may have ended, or have been hung up.
         let _ = container.resize(rows, columns);
     }
@@ -135,6 +157,24 @@ impl Session {
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn attend(&mut self, container: &ContainerHandle) {
         loop {
+            match self.next().await {
+                Asked::Size(rows, columns) => resize(container, Some((rows, columns))),
+                Asked::LetGo => {
+                    self.raw = None;
+                    let text = "\norangery: detached: the command goes on without input. ^C interrupts it; ^Z, then bg, gives the shell back\n";
+                    // Nobody to tell is no failure.
+                    let _ = rustix::io::write(stderr(), text.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// What our terminal asks for next; never ends without.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Asked {
+        loop {
             let Self { resized, continued, detached, .. } = self;
             let keys = async {
                 match detached {
@@ -143,37 +183,34 @@ impl Session {
                 }
             };
             tokio::select! {
-                _ = resized.recv() => resize(container),
-                _ = continued.recv() => self.again(container),
-                told = keys => self.let_go(told.is_ok()),
+                _ = resized.recv() => {}
+                _ = continued.recv() => self.again(),
+                told = keys => {
+                    self.detached = None;
+                    if told.is_ok() {
+                        return Asked::LetGo;
+                    }
+                    continue;
+                }
+            }
+            if let Some((rows, columns)) = window() {
+                return Asked::Size(rows, columns);
             }
         }
     }
 
     /// We were stopped, and somebody else had the terminal.
-    fn again(&self, container: &ContainerHandle) {
-        resize(container);
+    fn again(&self) {
         if let Some(raw) = &self.raw {
             // One that is gone says so by a signal.
             let _ = raw.again();
-        }
-    }
-
-    /// Our keyboard is ours again.
-    fn let_go(&mut self, keys: bool) {
-        self.detached = None;
-        if keys {
-            self.raw = None;
-            let text = "\norangery: detached: the command goes on without input. ^C interrupts it; ^Z, then bg, gives the shell back\n";
-            // Nobody to tell is no failure.
-            let _ = rustix::io::write(stderr(), text.as_bytes());
         }
     }
 }
 
 /// Our keyboard to the command's, until either ends or the keys come. A keyboard that is gone ends nothing here: the signal
 /// that says so does.
-fn type_on(runtime: &Handle, mut keyboard: StdinWriter, mut watcher: Watcher, detached: oneshot::Sender<()>) {
+fn type_on(mut watcher: Watcher, detached: oneshot::Sender<()>, mut typed: impl FnMut(Vec<u8>) -> bool) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let len = match rustix::io::read(stdin(), &mut buffer[..]) {
@@ -186,8 +223,8 @@ fn type_on(runtime: &Handle, mut keyboard: StdinWriter, mut watcher: Watcher, de
             }
             Err(error) => return tracing::warn!(%error, "our terminal cannot be read"),
         };
-        let (typed, keys) = watcher.pass(buffer.get(..len).unwrap_or_default());
-        if runtime.block_on(keyboard.write_all(&typed)).is_err() {
+        let (on, keys) = watcher.pass(buffer.get(..len).unwrap_or_default());
+        if !on.is_empty() && !typed(on) {
             return;
         }
         if keys {

@@ -1,19 +1,24 @@
 //! What can be typed about logs: `run --log` and `logs`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
 
+use super::client::LastingArgs;
 use super::limits::whole;
 
 pub(super) const HELP: &str = "\
-What the log does not have any more, or never had because the disk was full, is said on stderr.
+What the log does not have any more, or never had because the disk was full, is said on stderr. A log of the daemon is
+followed across its restarts, without a byte missing or twice.
 
 Examples:
   orangery run --log ./log -- ./build
   orangery logs ./log --follow --tail 20
+  orangery logs --follow web
   orangery logs ./log --since 5m --timestamps
   orangery logs ./log --format json | jq -r 'select(.stream == \"stderr\") | .text'";
 
@@ -57,12 +62,14 @@ fn positive(text: &str) -> Result<usize, String> {
 /// The options of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The directory of the log
-    pub(crate) dir: PathBuf,
+    /// A container of the daemon; or, with a `/` in it, the directory of a log
+    #[arg(value_name = "NAME|DIR")]
+    pub(crate) of: OsString,
     /// Go on with what is written later
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// The same, also behind the end of a command: with what the next one writes there, as `run --restart` does
+    /// The same, also behind the end of a command: with what the next one writes there, as `run --restart` does. A
+    /// service of the daemon has one output through all its lives anyway
     #[arg(short = 'F', long)]
     pub(crate) follow_on: bool,
     /// Only the last lines of each stream, and what follows
@@ -83,6 +90,29 @@ pub(crate) struct LogsArgs {
     /// The time in front of each line
     #[arg(long)]
     pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) lasting: LastingArgs,
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogOf<'a> {
+    /// A container's, which the daemon keeps.
+    Container(&'a str),
+    /// The one in this directory.
+    Dir(&'a Path),
+}
+
+impl LogsArgs {
+    /// A path has a `/` in it, and a name has none: nothing is looked at to tell, so that a directory that happens to be
+    /// there changes nothing.
+    pub(crate) fn of(&self) -> LogOf<'_> {
+        let is_path = self.of.as_bytes().contains(&b'/') || self.of == "." || self.of == "..";
+        match self.of.to_str() {
+            Some(name) if !is_path => LogOf::Container(name),
+            _ => LogOf::Dir(Path::new(&self.of)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

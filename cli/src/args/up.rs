@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::PlaceArgs;
+use super::client::DaemonArgs;
 use super::probes::ProbeArgs;
 use super::restart::RestartArgs;
 use super::stop::HookArgs;
@@ -42,7 +43,8 @@ Examples:
   orangery up up.toml
   orangery up --check up.toml
   orangery up --json up.toml | jq -c 'select(.kind == \"service_changed\")'
-  generate | orangery up -";
+  generate | orangery up -
+  orangery up --detach shop.toml && orangery ps shop. && orangery down shop";
 
 pub(super) const SCHEMA_HELP: &str = "\
 A JSON schema (draft 2020-12). Editors with a TOML server (taplo) take it from the file's first line:
@@ -62,8 +64,13 @@ pub(crate) struct UpArgs {
     /// Tell on stderr, in words, everything that happens
     #[arg(long)]
     pub(crate) watch_events: bool,
+    /// Hand it to the daemon, which supervises it from now on, and end
+    #[arg(short, long, conflicts_with_all = ["check", "watch_events", "PlaceArgs"])]
+    pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
 }
 
 /// `[service.NAME]`.

@@ -182,9 +182,21 @@ pub(crate) struct LabelArgs {
     pub(crate) label: Vec<(String, String)>,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+/// `K=V`.
+///
+/// # Errors
+/// Not of that form.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is no label: write key=value")),
+    }
+}
+
+/// `K=V`, or `K=` for none.
+pub(super) fn property(text: &str) -> Result<(String, Option<String>), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), (!value.is_empty()).then(|| value.to_owned()))),
+        _ => Err(format!("{text:?} is no property: write key=value, or key= to take it away")),
     }
 }

@@ -14,7 +14,7 @@ mod news;
 pub(crate) mod schema;
 mod screen;
 mod watch;
-mod words;
+pub(crate) mod words;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -58,6 +58,19 @@ pub(crate) fn up(args: &UpArgs, json: bool, verbose: u8) -> Result<u8, Failure> 
     });
     runtime.shutdown_background();
     ended
+}
+
+/// The same file for somebody else who supervises: its name, and what it says, as far as that is right without a look at the
+/// machine. Paths in it are to be read from where this leaves us.
+///
+/// # Errors
+/// It is refused.
+pub(crate) fn for_a_daemon(path: &Path) -> Result<(String, toml::Table), Failure> {
+    let text = read(path)?;
+    let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
+    enter(path)?;
+    let table = text.as_str().parse().map_err(|error| Failure::refused("FILE", format!("{}: {error}", text.name)))?;
+    Ok((file.said.name.unwrap_or_else(|| name(path)), table))
 }
 
 /// Its text, of bounded length.

@@ -7,7 +7,7 @@ use orangery::{Cause, ExitStatus, HealthState, HookKind, HookOutcome, LimitKind,
 use crate::signals;
 
 /// How something ended.
-pub(super) fn exit(exit: ExitStatus) -> String {
+pub(crate) fn exit(exit: ExitStatus) -> String {
     match exit {
         ExitStatus::Code(0) => "well".into(),
         ExitStatus::Code(code) => format!("with code {code}"),
@@ -121,7 +121,7 @@ fn limit(kind: LimitKind) -> &'static str {
 }
 
 /// A whole line: about whom, which incarnation, what, why.
-pub(super) fn event(event: &Event, last: Option<ExitStatus>) -> String {
+pub(crate) fn event(event: &Event, last: Option<ExitStatus>) -> String {
     let who = match (event.container.as_deref(), event.process) {
         (Some(id), Some(process)) if process.0 > 0 => format!("{id}#{} process {}", event.generation, process.0),
         (Some(id), _) if event.generation > 0 => format!("{id}#{}", event.generation),

@@ -10,6 +10,7 @@ mod kit;
 mod logs;
 mod output;
 mod refusals;
+mod remote;
 mod restart;
 mod signals;
 mod stock;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         stock::tests(),
         terminal::tests(),
         up::tests(),
+        remote::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -1,0 +1,86 @@
+//! A daemon that goes, and comes back: the waiting, and what is said about it.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{BackOff, Client, Lost};
+use crate::errors::Failure;
+
+/// It is said that it is away when so many attempts have found nobody.
+const SAID: u32 = 2;
+/// A connection that stood for this long was no failure.
+const STOOD: Duration = Duration::from_secs(2);
+
+/// How one command waits for a daemon that has gone.
+#[derive(Debug)]
+pub(crate) struct Again {
+    back_off: BackOff,
+    /// Notices are JSON documents.
+    json: bool,
+    /// Attempts since it was there last.
+    tried: u32,
+    /// Since when it is there.
+    since: Option<Instant>,
+}
+
+impl Again {
+    /// `patience`: so long, each time. Zero: not at all.
+    pub(crate) const fn new(patience: Duration, json: bool) -> Self {
+        Self { back_off: BackOff::new(patience), json, tried: 0, since: None }
+    }
+
+    /// Wait until it may be worth another attempt. The first one is made at once, as it were: who is back by then was
+    /// hardly away.
+    ///
+    /// # Errors
+    /// The answer was a no, or the daemon has been away for too long.
+    pub(crate) async fn after(&mut self, client: &Client, lost: Lost) -> Result<(), Failure> {
+        let failure = match lost {
+            Lost::Away(failure) => failure,
+            no => return Err(no.into()),
+        };
+        if self.since.take().is_some_and(|since| since.elapsed() >= STOOD) {
+            self.back_off.worked();
+        }
+        let Some(pause) = self.back_off.pause() else {
+            let waited = self.back_off.patience();
+            return Err(match self.tried {
+                0 => failure,
+                _ => failure.with_hint(format!("--reconnect, for a longer time than {waited:?}")),
+            });
+        };
+        self.tried += 1;
+        if self.tried == SAID {
+            let socket = client.socket().display();
+            self.say("away", &format!("the daemon has gone away: waiting for it at {socket}"));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// It answers.
+    pub(crate) fn back(&mut self) {
+        if std::mem::take(&mut self.tried) >= SAID {
+            self.say("back", "the daemon is back: going on where it stopped");
+        }
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// And what it says leads on.
+    pub(crate) fn worked(&mut self) {
+        self.back();
+        self.back_off.worked();
+    }
+
+    fn say(&self, notice: &str, text: &str) {
+        let line = match self.json {
+            true => json!({ "schema": 1, "notice": notice, "text": text }).to_string(),
+            false => format!("orangery: {}", crate::errors::one_line(text)),
+        };
+        // Nobody to tell is no failure. At a raw terminal a line begins where the last one ended.
+        let _ = std::io::stderr().write_all(format!("{line}\r\n").as_bytes());
+    }
+}

@@ -1,0 +1,152 @@
+//! `logs NAME`: the output of a container, from the daemon's log of it. A place in that is valid for as long as the log is,
+//! also across restarts of the daemon.
+
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use orangery::stream::view::Piece;
+use orangery::{Cursor, Source};
+use serde::Deserialize;
+
+use super::{asking, container};
+use crate::args::{LogStream, LogsArgs};
+use crate::client::{Again, Feed, GONE, Message, Target};
+use crate::errors::Failure;
+use crate::log_view::{IDLE, LogView};
+
+pub(crate) fn logs(name: &str, args: &LogsArgs, json: bool) -> Result<u8, Failure> {
+    asking(&args.lasting.daemon, async |client| {
+        let mut view = LogView::of(args, json);
+        let feed = Feed::new(&client, target(name, args, &view), Again::new(args.lasting.reconnect, json));
+        match all(&mut view, feed).await {
+            // Whoever reads us has seen enough.
+            Err(Ended::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Err(Ended::Unwritable(error)) => Err(Failure::system("cannot write the log", &error)),
+            Err(Ended::Unreadable(failure)) => Err(*failure),
+            Ok(()) => Ok(0),
+        }
+    })
+}
+
+fn target(name: &str, args: &LogsArgs, view: &LogView) -> Target {
+    let stream = args.stream.map(|stream| match stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+    });
+    // Of one time that does not move while we reconnect.
+    let since = args.since.map(|ago| {
+        let time = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+        time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+    });
+    container(name)
+        .then("logs")
+        .query("follow", args.follow || args.follow_on)
+        .maybe("stream", stream)
+        .maybe("tail", args.tail)
+        .maybe("since", since)
+        .maybe("offset", args.from)
+        .maybe("times", view.has_times().then_some(true))
+}
+
+enum Ended {
+    Unreadable(Box<Failure>),
+    Unwritable(io::Error),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Unreadable(failure.into())
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Unwritable(error)
+    }
+}
+
+async fn all(view: &mut LogView, mut feed: Feed<'_>) -> Result<(), Ended> {
+    loop {
+        let next = match view.is_unfinished() {
+            false => feed.next().await,
+            true => match tokio::time::timeout(IDLE, feed.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    view.flush()?;
+                    continue;
+                }
+            },
+        };
+        let message = next?;
+        match message.event.as_str() {
+            "" | "message" => view.piece(piece(&message)?)?,
+            "gap" => {
+                let Gap { stream, from, to, cause } = read(&message)?;
+                view.gap(source(&stream), from, to, &cause)?;
+            }
+            GONE => gone(view, &message)?,
+            "end" => return Ok(view.end(|out| out.extend(format!("{{\"end\":{}}}\n", message.data).into_bytes()))?),
+            "now" => return Ok(view.flush()?),
+            // What it does not know, and `exit`, of which the end tells too.
+            _ => {}
+        }
+    }
+}
+
+/// Bytes, as `view::ServerSentEvents` of the library writes them.
+#[derive(Deserialize)]
+struct Bytes {
+    stream: String,
+    offset: u64,
+    text: Option<String>,
+    base64: Option<String>,
+    at_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Gap {
+    stream: String,
+    from: u64,
+    to: u64,
+    cause: String,
+}
+
+fn read<'a, T: Deserialize<'a>>(message: &'a Message) -> Result<T, Failure> {
+    serde_json::from_str(&message.data).map_err(|error| {
+        Failure::new(format!("an event of the daemon is not understood: {error}")).with_kind("protocol")
+    })
+}
+
+fn piece(message: &Message) -> Result<Piece, Failure> {
+    let Bytes { stream, offset, text, base64, at_ms } = read(message)?;
+    let data = match (text, base64) {
+        (Some(text), _) => text.into_bytes(),
+        (None, Some(text)) => data_encoding::BASE64.decode(text.as_bytes()).map_err(|error| {
+            Failure::new(format!("bytes of the daemon are not understood: {error}")).with_kind("protocol")
+        })?,
+        (None, None) => Vec::new(),
+    };
+    let wall = at_ms.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_millis(at)));
+    Ok(Piece { source: source(&stream), offset, wall, data: data.into() })
+}
+
+fn source(name: &str) -> Source {
+    if name == Source::Stderr.as_str() { Source::Stderr } else { Source::Stdout }
+}
+
+/// The log does not reach back to where we were: what is missing is told. A log that is another one, because the container
+/// of this name is, is none of what was asked for.
+fn gone(view: &mut LogView, message: &Message) -> Result<(), Ended> {
+    let places = message.data.parse::<Cursor>().ok().zip(message.id.parse::<Cursor>().ok());
+    let Some((before, oldest)) = places.filter(|(before, oldest)| before.stream() == oldest.stream()) else {
+        let what = "the log that was followed is gone: the container of this name is another one now";
+        return Err(Failure::new(what).with_kind("gone").into());
+    };
+    for source in [Source::Stdout, Source::Stderr] {
+        let (from, to) = (before.offset(source), oldest.offset(source));
+        if from < to {
+            view.gap(source, from, to, "removed")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! Attached to a process of a container: its output to us, our input to it, until either ends. It outlives the daemon:
+//! each piece of output comes with its place, and what follows that is what the next connection begins with.
+//!
+//! ```text
+//!   reading ── frames -> our streams, the exit      typing ── our input -> frames      attending ── signals, window: by requests
+//!   of their own, because a process that does not read its input must not hold them up
+//! ```
+
+use std::convert::Infallible;
+use std::io::Write as _;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::Method;
+use orangery::Source;
+use orangery_daemon::wire::{Asked as Said, Exit, Kill, Output as Piece, ProblemKind, Resize, Stream, Text, Told};
+
+use super::input::{Input, Next};
+use super::note;
+use super::output::Output;
+use crate::client::{Again, Client, Frame, Lost, Socket, Target, away, lost, refused};
+use crate::errors::Failure;
+use crate::signals::{self, Signals};
+use crate::terminal::{Asked, Session as Window, window};
+
+/// How it was left.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// The process has ended so, or nobody knows how.
+    Ended(Option<Box<Exit>>),
+    /// By the detach keys, or because nobody reads us; the process goes on.
+    Detached,
+    /// By this signal of ours.
+    Signal(i32),
+}
+
+/// Whose process it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Ours: it was started for us, and is told when nobody reads it.
+    Ours,
+    /// Its container's.
+    Theirs,
+}
+
+/// What the two ways have.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    pub(super) client: &'a Client,
+    /// The process.
+    pub(super) process: Target,
+    pub(super) whose: Whose,
+    /// What of its output is wanted first: a parameter and its value.
+    pub(super) first: (&'static str, String),
+    pub(super) input: Option<Input>,
+    /// Our terminal, when it has one.
+    pub(super) window: Option<Window>,
+    /// Those that go to it; `None`: they end us.
+    pub(super) signals: Option<Signals>,
+    pub(super) again: Again,
+    pub(super) output: Output,
+}
+
+/// What has come to us.
+#[derive(Debug, Default)]
+struct Got {
+    /// Behind the last piece of output.
+    place: Option<String>,
+    exit: Option<Box<Exit>>,
+    /// It reads no more of its input, or has got all of it.
+    input_closed: bool,
+}
+
+/// What has gone from us.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Input of which nobody has said that it arrived.
+    input: bool,
+    interrupts: u32,
+}
+
+impl Session<'_> {
+    /// Until either side ends it.
+    ///
+    /// # Errors
+    /// The daemon refuses, is away for longer than is waited for, or has gone while input was on its way.
+    pub(super) async fn run(mut self) -> Result<Left, Failure> {
+        let (mut got, mut sent) = (Got::default(), Sent::default());
+        let left = loop {
+            match self.connected(&mut got, &mut sent).await {
+                Ok(left) => break left,
+                Err(lost) => {
+                    if let Some(left) = self.away(lost, &got, &sent).await? {
+                        break left;
+                    }
+                }
+            }
+        };
+        // Our terminal is ours again before anything is said about it.
+        let Self { window, output, .. } = self;
+        let had_window = window.is_some();
+        drop(window);
+        output.end().await?;
+        if had_window && matches!(left, Left::Detached) {
+            note("detached: the command goes on");
+        }
+        Ok(left)
+    }
+
+    /// One connection, until it is lost.
+    async fn connected(&mut self, got: &mut Got, sent: &mut Sent) -> Result<Left, Lost> {
+        let socket = self.connect(got).await?;
+        let (sink, stream) = socket.split();
+        let Self { client, process, whose, input, window, signals, again, output, .. } = self;
+        let ours = Ours { client, process, whose: *whose };
+        tokio::select! {
+            left = ours.read(stream, got, output, again) => left,
+            left = ours.attend(window, signals, &mut sent.interrupts) => Ok(left),
+            never = type_on(input, sink, &mut sent.input) => match never {},
+        }
+    }
+
+    async fn connect(&mut self, got: &Got) -> Result<Socket, Lost> {
+        let place = match &got.place {
+            Some(cursor) => ("cursor", cursor.clone()),
+            None => self.first.clone(),
+        };
+        let mut target = self.process.clone().then("attach").query(place.0, place.1);
+        if let (Some(_), Some((rows, columns))) = (&self.window, window()) {
+            target = target.query("rows", rows).query("columns", columns);
+        }
+        let stdin = target.clone().query("stdin", self.input.is_some());
+        match self.client.attach(&stdin).await {
+            // It reads no input any more; of one that has ended the rest is still worth to be had.
+            Err(Lost::Refused(failure)) if failure.kind() == "state" && self.may_go_without(got) => {
+                self.input = None;
+                self.client.attach(&target).await
+            }
+            other => other,
+        }
+    }
+
+    /// Whether its input may be closed by now, and nobody is to be told.
+    fn may_go_without(&self, got: &Got) -> bool {
+        self.input.is_some() && (self.whose == Whose::Ours || got.place.is_some())
+    }
+
+    /// Wait for the daemon; `None`: try again.
+    async fn away(&mut self, lost: Lost, got: &Got, sent: &Sent) -> Result<Option<Left>, Failure> {
+        let piped = self.input.as_ref().is_none_or(|input| !input.is_typed());
+        if let (Lost::Away(failure), true) = (&lost, sent.input && piped && !got.input_closed) {
+            tracing::info!(why = failure.what(), "lost");
+            let what = "the daemon has gone away while input was on its way: nobody knows how much of it has arrived";
+            return Err(Failure::new(what)
+                .with_kind("connection")
+                .with_hint("orangery inspect, which knows whether the command still runs"));
+        }
+        let Self { client, again, window, signals, .. } = self;
+        tokio::select! {
+            again = again.after(client, lost) => again.map(|()| None),
+            () = let_go(window) => Ok(Some(Left::Detached)),
+            signal = next_signal(signals) => Ok(Some(Left::Signal(signal))),
+        }
+    }
+}
+
+/// Never, without a window.
+async fn let_go(window: &mut Option<Window>) {
+    while asked(window).await != Asked::LetGo {}
+}
+
+async fn next_signal(signals: &mut Option<Signals>) -> i32 {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Our input, as long as there is any. A connection that takes no more may still have something for us: its end is found by
+/// who reads.
+async fn type_on(input: &mut Option<Input>, mut sink: SplitSink<Socket, Frame>, sent: &mut bool) -> Infallible {
+    loop {
+        let Some(from) = input else { std::future::pending().await };
+        let frame = match from.next().await {
+            Next::Send(data) => {
+                *sent = true;
+                Frame::binary(data)
+            }
+            Next::Close => {
+                *input = None;
+                said(&Said::CloseStdin)
+            }
+        };
+        if let Err(error) = sink.send(frame).await {
+            tracing::debug!(%error, "input is not taken any more");
+            std::future::pending().await
+        }
+    }
+}
+
+/// A type of ours can be written.
+fn said(said: &Said) -> Frame {
+    Frame::text(serde_json::to_string(said).unwrap_or_default())
+}
+
+/// Who is asked about which process.
+#[derive(Clone, Copy)]
+struct Ours<'a> {
+    client: &'a Client,
+    process: &'a Target,
+    whose: Whose,
+}
+
+impl Ours<'_> {
+    /// Until the end, or until the connection is lost.
+    async fn read(
+        self,
+        mut frames: SplitStream<Socket>,
+        got: &mut Got,
+        output: &mut Output,
+        again: &mut Again,
+    ) -> Result<Left, Lost> {
+        while let Some(frame) = frames.next().await {
+            match frame.map_err(|error| lost(&error))? {
+                Frame::Binary(frame) => {
+                    let Some(Piece { stream, cursor, bytes }) = Piece::decode(&frame) else { continue };
+                    let source = if stream == Stream::Stderr { Source::Stderr } else { Source::Stdout };
+                    let read = output.write(source, bytes).await;
+                    got.place = Some(cursor.to_owned());
+                    again.worked();
+                    if !read && self.unread().await {
+                        return Ok(Left::Detached);
+                    }
+                }
+                Frame::Text(text) => {
+                    let told = serde_json::from_str(&text).unwrap_or(Told::Unknown);
+                    if let Some(left) = told_us(told, got, again)? {
+                        return Ok(left);
+                    }
+                }
+                Frame::Close(_) => break,
+                _ => {}
+            }
+        }
+        Err(away())
+    }
+
+    /// Nobody reads us any more. A process of ours is told so, as a pipe would tell it; from another one we go: `true`.
+    async fn unread(self) -> bool {
+        if self.whose == Whose::Ours {
+            self.signal(signals::PIPE).await;
+        }
+        self.whose == Whose::Theirs
+    }
+
+    /// Signals and the size of our window, until one of them ends us.
+    async fn attend(self, window: &mut Option<Window>, signals: &mut Option<Signals>, interrupts: &mut u32) -> Left {
+        let has_window = window.is_some();
+        loop {
+            tokio::select! {
+                asked = asked(window) => match asked {
+                    Asked::LetGo => return Left::Detached,
+                    Asked::Size(rows, columns) => self.tell("resize", &Resize { rows, columns }).await,
+                },
+                signal = next_signal(signals) => match signal {
+                    // Our terminal is gone, and with it who typed.
+                    signals::HUP if has_window => {
+                        if self.whose == Whose::Ours {
+                            self.signal(signal).await;
+                        }
+                        return Left::Signal(signal);
+                    }
+                    signals::INT => {
+                        *interrupts += 1;
+                        match *interrupts {
+                            1 => self.signal(signal).await,
+                            2 => self.signal(signals::KILL).await,
+                            _ => return Left::Signal(signal),
+                        }
+                    }
+                    signal => self.signal(signal).await,
+                },
+            }
+        }
+    }
+
+    async fn signal(self, signal: i32) {
+        tracing::info!(signal = signals::name(signal), "forwarded");
+        self.tell("kill", &Kill { signal: Some(Text::from(signals::name(signal))) }).await;
+    }
+
+    /// It may have ended, or the daemon be away: then there is nobody to be told.
+    async fn tell(self, what: &str, body: &impl serde::Serialize) {
+        if let Err(lost) = self.client.send(Method::POST, &self.process.clone().then(what), body, &[]).await {
+            tracing::info!(what, why = Failure::from(lost).what(), "not told");
+        }
+    }
+}
+
+async fn asked(window: &mut Option<Window>) -> Asked {
+    match window {
+        Some(window) => window.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a text says; `Some`: it was the last one.
+fn told_us(told: Told, got: &mut Got, again: &mut Again) -> Result<Option<Left>, Lost> {
+    match told {
+        Told::Attached { cursor, .. } => {
+            again.back();
+            got.place.get_or_insert(cursor);
+        }
+        Told::Gap { stream, from, to, cause, cursor } => {
+            let bytes = to.saturating_sub(from);
+            let text = format!("orangery: {bytes} bytes of {stream} are missing from {from} on ({cause})\r\n");
+            // Nobody reads it: then nobody misses it.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            got.place = Some(cursor);
+        }
+        Told::StdinClosed => got.input_closed = true,
+        Told::Exit(exit) => got.exit = Some(Box::new(exit)),
+        Told::End { .. } => return Ok(Some(Left::Ended(got.exit.take()))),
+        Told::Bye { cursor } => {
+            got.place = Some(cursor);
+            return Err(away());
+        }
+        Told::Problem { problem } => {
+            let goes = matches!(problem.kind, ProblemKind::ShutDown | ProblemKind::Keeper);
+            let failure = refused(*problem);
+            return Err(if goes { Lost::Away(failure) } else { Lost::Refused(failure) });
+        }
+        Told::Unknown => {}
+    }
+    Ok(None)
+}
