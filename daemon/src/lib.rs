@@ -12,4 +12,5 @@
 pub mod place;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod signal;
 pub mod wire;

@@ -1,1 +1,205 @@
-//! HTTP/1.1 on a unix socket.
+//! HTTP/1.1 on a unix socket, and on TCP where that is asked for with a token.
+//!
+//! ```text
+//!   listen ── sockets      peer ── who connects, how many      ask ── queries and bodies, with bounds      failed ── errors as answers
+//!   routes ── the table of all routes      openapi ── the document that is made of it
+//!   daemon ── what requests share          registry, store ── what is known of each container, and written down
+//!   containers, processes, control, groups ── what can be done      make ── how a spec becomes a command (not ours)
+//!   place ── where a client begins to read    reader ── the output as one client reads it
+//!   streams, attach, feed ── that as bytes, events, frames; and what happens
+//!   once ── idempotency keys    systemd ── what it wants to hear    itself ── health, metrics
+//! ```
+
+mod ask;
+mod attach;
+mod containers;
+mod control;
+mod daemon;
+mod failed;
+mod feed;
+mod groups;
+mod itself;
+mod listen;
+mod make;
+mod once;
+mod openapi;
+mod peer;
+mod place;
+mod processes;
+mod reader;
+mod registry;
+mod routes;
+mod store;
+mod streams;
+mod systemd;
+mod target;
+mod view;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{Data, to};
+use actix_web::{App, HttpServer};
+use orangery::Supervisor;
+use tokio::sync::watch;
+
+use daemon::{Daemon, Maker};
+use peer::{Most, Quota};
+
+pub use control::ladder;
+pub use failed::problem;
+pub use listen::{ListenError, Listeners};
+pub use make::{Made, MadeGroup, Make};
+pub use openapi::document;
+pub use peer::Token;
+
+/// Connections that there may be. One process or address never has all of them.
+const CONNECTIONS: Most = Most { each: 256, all: 1024 };
+/// Streams that are open.
+const STREAMS: Most = Most { each: 128, all: 512 };
+/// The head of a request is there after this long.
+const HEAD: Duration = Duration::from_secs(10);
+/// A connection on which nothing is asked is closed after this long.
+const IDLE: Duration = Duration::from_secs(75);
+/// What is being answered when the daemon goes has this long.
+const LAST_WORDS: u64 = 10;
+/// Threads that answer.
+const WORKERS: usize = 2;
+
+/// How it is to serve.
+#[derive(Debug)]
+pub struct Options {
+    /// Where its state is.
+    pub state_dir: PathBuf,
+    /// Where clients come in.
+    pub listeners: Listeners,
+    /// What clients on TCP have to know; without it they are refused.
+    pub token: Option<Token>,
+    /// How often an idle stream says that it lives.
+    pub heartbeat: Duration,
+    /// Containers live on when it ends.
+    pub durable: bool,
+}
+
+/// Serve until `stop` is done; then open streams are told where they stand, what is being answered has a few seconds, and it
+/// comes back. What becomes of the containers is the supervisor's.
+///
+/// # Errors
+/// The state directory cannot be used, or no thread can be started.
+pub async fn serve(
+    supervisor: Supervisor,
+    make: Arc<dyn Make>,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let Options { state_dir, listeners, token, heartbeat, durable } = options;
+    let state_dir_of_disk = state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = store::Store::open(&state_dir_of_disk)?;
+        store.all().map(|all| (store, all))
+    });
+    let (store, known) = opened.await.map_err(io::Error::other)??;
+    let (going, bye) = watch::channel(false);
+    let daemon = Data::new(Daemon {
+        supervisor,
+        make: Maker(make),
+        store,
+        registry: registry::Registry::default(),
+        keys: once::Keys::default(),
+        streams: Quota::new(STREAMS),
+        token,
+        bye,
+        heartbeat,
+        started_at_ms: daemon::now_ms(),
+        state_dir: state_dir.display().to_string(),
+        durable,
+    });
+    daemon.recall(known).await;
+    let (unix, tcp, file) = listeners.into_parts();
+    let server = server(&daemon, unix, tcp)?;
+    let handle = server.handle();
+    let notify = systemd::Notify::from_env();
+    let mut running = std::pin::pin!(server);
+    notify.say("READY=1");
+    tokio::select! {
+        // It could not go on.
+        ended = &mut running => return ended,
+        () = stop => {}
+        () = watched(&notify, &daemon) => {}
+    }
+    notify.say("STOPPING=1");
+    // No new client: it goes to the next daemon, if there is one.
+    drop(file);
+    going.send_replace(true);
+    let (ended, ()) = tokio::join!(running, handle.stop(true));
+    ended
+}
+
+/// Says that we live, for as long as we do.
+async fn watched(notify: &systemd::Notify, daemon: &Daemon) {
+    let Some(every) = notify.watchdog else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(every / 3);
+    loop {
+        ticks.tick().await;
+        // Asked of the supervisor: where that does not answer, systemd is not told either.
+        if daemon.supervisor.list().await.is_ok() {
+            notify.say("WATCHDOG=1");
+        }
+    }
+}
+
+fn server(
+    daemon: &Data<Daemon>,
+    unix: Vec<std::os::unix::net::UnixListener>,
+    tcp: Vec<std::net::TcpListener>,
+) -> io::Result<actix_web::dev::Server> {
+    let connections = Arc::new(Quota::new(CONNECTIONS));
+    let for_app = daemon.clone();
+    let mut server = HttpServer::new(move || {
+        App::new()
+            .app_data(for_app.clone())
+            .wrap(from_fn(admitted))
+            .configure(routes::configure)
+            .default_service(to(itself::nowhere))
+    })
+    .on_connect(move |connection, data| {
+        if let Some(connection) = peer::connected(&connections, connection) {
+            data.insert(connection);
+        }
+    })
+    // A client that has gone is not taken for one that has only said its last word. The end is ours to say.
+    .h1_allow_half_closed(false)
+    .disable_signals()
+    .workers(WORKERS)
+    // More than are let in: those above are closed at once, and nobody waits behind them.
+    .max_connections(CONNECTIONS.all * 2)
+    .client_request_timeout(HEAD)
+    .client_disconnect_timeout(HEAD)
+    .keep_alive(IDLE)
+    .shutdown_timeout(LAST_WORDS);
+    for listener in unix {
+        listener.set_nonblocking(true)?;
+        server = server.listen_uds(listener)?;
+    }
+    for listener in tcp {
+        listener.set_nonblocking(true)?;
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
+}
+
+/// Nobody is answered who may not ask.
+async fn admitted(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let token = request.app_data::<Data<Daemon>>().and_then(|daemon| daemon.token.clone());
+    peer::admit(request.request(), token.as_ref())?;
+    next.call(request).await
+}

@@ -21,7 +21,7 @@ mod text;
 
 pub use attach::{Asked, Output, Stream, Told};
 pub use container::{Container, Containers, HealthState, Running, ServiceStatus, State};
-pub use control::{Kill, Pause, PauseHow, Resize, Stop, Update, Waited};
+pub use control::{Kill, Nothing, Pause, PauseHow, Resize, Stop, Update, Waited};
 pub use create::{Create, File, Spec, Stdin, Tty, WindowSize};
 pub use group::{CreateGroup, Group, Groups, Member};
 pub use health::{Health, Status};

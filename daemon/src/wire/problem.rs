@@ -45,6 +45,61 @@ pub struct Problem {
     pub oldest: Option<String>,
 }
 
+impl Problem {
+    /// One that says this.
+    #[must_use]
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self {
+            urn: format!("urn:orangery:problem:{}", kind.name()),
+            title: kind.name().replace('_', " "),
+            status: kind.status(),
+            detail: detail.into(),
+            kind,
+            field: None,
+            stage: None,
+            errno: None,
+            errno_text: None,
+            hint: None,
+            retryable: false,
+            also: Vec::new(),
+            oldest: None,
+        }
+    }
+
+    /// About this field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into()).filter(|field: &String| !field.is_empty());
+        self
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With the kernel's error number, and its words.
+    #[must_use]
+    pub fn errno(mut self, errno: i32) -> Self {
+        let text = std::io::Error::from_raw_os_error(errno).to_string();
+        self.errno_text = Some(text.split(" (os error").next().unwrap_or_default().to_owned());
+        self.errno = Some(errno);
+        self
+    }
+
+    /// All of these refusals of a body; `None` when there is none.
+    #[must_use]
+    pub fn refused(refusals: Vec<Refused>) -> Option<Self> {
+        let mut all = refusals.into_iter();
+        let first = all.next()?;
+        let mut problem = Self::new(ProblemKind::Invalid, first.detail);
+        (problem.field, problem.hint, problem.also) = (first.field, first.hint, all.collect());
+        Some(problem)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.field {

@@ -4,7 +4,7 @@
 //! Pure: events in, text out. Bytes that may be the beginning of a character wait for the rest of it, at most
 //! three of each source; the ids say so.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -59,13 +59,20 @@ const PIECE: usize = 2048;
 pub struct ServerSentEvents {
     held: PerSource<Bytes>,
     place: Cursor,
+    times: bool,
 }
 
 impl ServerSentEvents {
     /// The view of a reader that has got nothing behind `start`: what its
     /// [`opening`](crate::Subscriber::opening) tells.
     pub const fn new(start: Cursor) -> Self {
-        Self { held: PerSource::new(Bytes::new(), Bytes::new()), place: start }
+        Self { held: PerSource::new(Bytes::new(), Bytes::new()), place: start, times: false }
+    }
+
+    /// Messages have `at_ms` too: when their last bytes were read, in milliseconds since 1970; without it that is not known.
+    pub const fn with_times(mut self) -> Self {
+        self.times = true;
+        self
     }
 
     /// The id of the last event: the place behind everything that was written.
@@ -125,19 +132,25 @@ impl ServerSentEvents {
         };
         while data.len() > PIECE {
             let piece = data.split_to(PIECE - unfinished(&data[..PIECE]));
-            self.message(chunk.source, &piece, out);
+            self.message(chunk.source, &piece, self.time(chunk), out);
         }
         self.held[chunk.source] = data.split_off(data.len() - unfinished(&data));
-        self.message(chunk.source, &data, out);
+        self.message(chunk.source, &data, self.time(chunk), out);
     }
 
     /// The rest of a character will not come.
     fn flush(&mut self, source: Source, out: &mut Vec<u8>) {
         let held = std::mem::take(&mut self.held[source]);
-        self.message(source, &held, out);
+        self.message(source, &held, None, out);
     }
 
-    fn message(&mut self, source: Source, data: &[u8], out: &mut Vec<u8>) {
+    fn time(&self, chunk: &Chunk) -> Option<u64> {
+        let since =
+            chunk.wall.duration_since(SystemTime::UNIX_EPOCH).ok().filter(|since| self.times && !since.is_zero());
+        since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn message(&mut self, source: Source, data: &[u8], at_ms: Option<u64>, out: &mut Vec<u8>) {
         if data.is_empty() {
             return;
         }
@@ -147,6 +160,9 @@ impl ServerSentEvents {
             out.extend_from_slice(b"{\"stream\":");
             json::push_str(source.as_str(), out);
             ndjson::push_field("offset", offset, out);
+            if let Some(at_ms) = at_ms {
+                ndjson::push_field("at_ms", at_ms, out);
+            }
             ndjson::push_payload(data, out);
             out.push(b'}');
         });
@@ -295,6 +311,20 @@ mod tests {
             ]
         );
         assert_eq!(view.cursor(), start(9, 1));
+    }
+
+    #[test]
+    fn times_are_told_where_they_are_wanted_and_known() {
+        let mut view = ServerSentEvents::new(start(0, 0)).with_times();
+        let mut out = Vec::new();
+        let Event::Chunk(mut later) = chunk(Source::Stdout, 1, 0, b"b") else { panic!() };
+        later.wall += Duration::from_millis(1500);
+        view.push(&chunk(Source::Stdout, 0, 0, b"a"), &mut out);
+        view.push(&Event::Chunk(later), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let data: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert_eq!(data[0], r#"{"stream":"stdout","offset":0,"text":"a"}"#);
+        assert_eq!(data[1], r#"{"stream":"stdout","offset":1,"at_ms":1500,"text":"b"}"#);
     }
 
     #[test]

@@ -1,0 +1,235 @@
+//! What all requests share, and how a container comes to be.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use orangery::Supervisor;
+use tokio::sync::watch;
+
+use super::failed::{Failed, failed};
+use super::make::{Made, Make};
+use super::once::{Done, Keys};
+use super::peer::{Quota, Token};
+use super::registry::{Asked, Body, Card, Registry};
+use super::store::{SCHEMA, Store};
+use super::view;
+use crate::wire::{Create, Problem, ProblemKind, Stdin};
+
+/// The daemon, as its requests see it.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) supervisor: Supervisor,
+    pub(super) make: Maker,
+    pub(super) store: Store,
+    pub(super) registry: Registry,
+    pub(super) keys: Keys,
+    pub(super) streams: Quota,
+    pub(super) token: Option<Token>,
+    /// True: it goes.
+    pub(super) bye: watch::Receiver<bool>,
+    pub(super) heartbeat: Duration,
+    pub(super) started_at_ms: u64,
+    pub(super) state_dir: String,
+    pub(super) durable: bool,
+}
+
+/// See [`Make`].
+#[derive(Clone)]
+pub(super) struct Maker(pub(super) Arc<dyn Make>);
+
+impl std::fmt::Debug for Maker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Maker(..)")
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// On a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| failed(ProblemKind::SupervisorFault, "the request was lost: its thread panicked"))
+}
+
+/// Returns when the daemon goes.
+pub(super) async fn going(bye: &mut watch::Receiver<bool>) {
+    let _ = bye.wait_for(|bye| *bye).await;
+}
+
+/// A container that is being made: what there is of it goes again unless it is kept.
+struct Fresh {
+    daemon: Arc<Daemon>,
+    card: Arc<Card>,
+    kept: bool,
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.daemon.registry.remove(&self.card);
+            let (store, name) = (self.daemon.store.clone(), self.card.name.clone());
+            if let Err(error) = store.remove(&name) {
+                tracing::error!(%error, name, "what was written down of a container that was not made stays");
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// What an earlier daemon has written down, with what there still is of it.
+    pub(super) async fn recall(&self, known: Vec<(String, Asked)>) {
+        for (name, asked) in known {
+            let body = match self.supervisor.service(&name).await {
+                Ok(Some(service)) => Body::Service(service),
+                _ => match self.supervisor.container(&name).await {
+                    Ok(Some(container)) => Body::Container(container),
+                    _ => Body::Nothing,
+                },
+            };
+            let (card, group) = (Card::new(&name, asked.clone(), body), asked.group);
+            // They are names of files: none is there twice.
+            let _ = self.registry.add(card);
+            if let Some(group) = group
+                && self.registry.group(&group).is_none()
+                && let Some(there) = self.supervisor.group(&group)
+            {
+                self.registry.enroll(&group, there);
+            }
+        }
+    }
+
+    /// Make what was asked for, and start it if that was asked for.
+    pub(super) async fn create(self: Arc<Self>, mut create: Create) -> Result<Done, Failed> {
+        let name = match create.name.take() {
+            Some(name) => checked(name)?,
+            None => random_name(),
+        };
+        let asked = Asked { schema: SCHEMA, create, created_at_ms: now_ms(), group: None };
+        let card = self.registry.add(Card::new(&name, asked, Body::Busy))?;
+        let mut fresh = Fresh { daemon: Arc::clone(&self), card, kept: false };
+        let card = Arc::clone(&fresh.card);
+        let made = self.made(&card).await?;
+        let (store, record) = (self.store.clone(), Arc::clone(&card));
+        blocking(move || store.write(&record.name, &record.asked)).await?.map_err(|error| unwritten(&error))?;
+        let body = if card.asked.create.start { started(made).await? } else { Body::Nothing };
+        {
+            let mut state = card.state();
+            state.started_at_ms = card.asked.create.start.then(now_ms);
+            state.body = body;
+        }
+        fresh.kept = true;
+        let body = serde_json::to_string(&view::container(&card)).unwrap_or_default();
+        Ok(Done { location: format!("/v1/containers/{name}"), body })
+    }
+
+    /// The command of a container; nothing is started.
+    async fn made(&self, card: &Arc<Card>) -> Result<Made, Failed> {
+        let (make, supervisor, card) = (self.make.clone(), self.supervisor.clone(), Arc::clone(card));
+        let log = self.store.log(&card.name);
+        let made = blocking(move || make.0.command(&supervisor, &card.name, &card.asked.create, &log)).await?;
+        made.map_err(Failed)
+    }
+
+    /// Start what is there and does not run.
+    pub(super) async fn start(self: Arc<Self>, card: Arc<Card>) -> Result<(), Failed> {
+        let hold = card.hold()?;
+        let running = || failed(ProblemKind::State, "it runs");
+        let body = match hold.before().clone() {
+            Body::Service(service) if service.state().is_settled() => {
+                service.start().await?;
+                Body::Service(service)
+            }
+            Body::Container(container) if container.inspect().report.is_some() => {
+                let made = self.made(&card).await?;
+                container.delete().await?;
+                started(made).await?
+            }
+            Body::Nothing => started(self.made(&card).await?).await?,
+            _ => return Err(running()),
+        };
+        {
+            let mut state = card.state();
+            state.started_at_ms = Some(now_ms());
+            state.further.clear();
+        }
+        hold.becomes(body);
+        Ok(())
+    }
+
+    /// End it if it lives and `force` says so, and forget it with its log.
+    pub(super) async fn delete(self: Arc<Self>, card: Arc<Card>, force: bool) -> Result<(), Failed> {
+        if let Some(group) = &card.asked.group {
+            return Err(failed(ProblemKind::State, format!("it is a member of the group {group:?}: delete that")));
+        }
+        if !force && !view::container(&card).state.is_at_rest() {
+            return Err(Problem::new(ProblemKind::State, "it lives").hint("stop it, or force=true").into());
+        }
+        let hold = card.hold()?;
+        match hold.before().clone() {
+            Body::Service(service) => {
+                service.kill();
+                service.wait().await?;
+                if let Some(last) = service.current() {
+                    last.delete().await?;
+                }
+            }
+            Body::Container(container) => container.delete().await?,
+            Body::Nothing | Body::Busy => {}
+        }
+        hold.becomes(Body::Nothing);
+        let (store, name) = (self.store.clone(), card.name.clone());
+        let removed = blocking(move || store.remove(&name)).await?;
+        removed.map_err(|error| system("cannot remove its record and its log", &error))?;
+        self.registry.remove(&card);
+        Ok(())
+    }
+}
+
+async fn started(made: Made) -> Result<Body, Failed> {
+    Ok(match made.kept {
+        true => Body::Service(made.command.supervise().await?),
+        false => Body::Container(made.command.spawn().await?),
+    })
+}
+
+/// What its standard input is to the library.
+pub(super) fn stdin(stdin: Stdin) -> orangery::Stdin {
+    match stdin {
+        Stdin::Null => orangery::Stdin::Null,
+        Stdin::Open => orangery::Stdin::Piped,
+        Stdin::Keep => orangery::Stdin::Kept,
+    }
+}
+
+/// A name that can be that of a file too.
+pub(super) fn checked(name: String) -> Result<String, Failed> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.len() <= 128 && name.chars().all(good) {
+        return Ok(name);
+    }
+    let why = format!("{name:?} is no name: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit");
+    Err(Problem::new(ProblemKind::Invalid, why).field("name").into())
+}
+
+fn random_name() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    format!("c{:012x}", RandomState::new().hash_one(now_ms()) >> 16)
+}
+
+/// A system operation has failed.
+pub(super) fn system(what: &str, error: &std::io::Error) -> Failed {
+    let problem = Problem::new(ProblemKind::System, format!("{what}: {error}"));
+    match error.raw_os_error() {
+        Some(errno) => problem.errno(errno).into(),
+        None => problem.into(),
+    }
+}
+
+fn unwritten(error: &std::io::Error) -> Failed {
+    system("cannot write the container down", error)
+}

@@ -1,0 +1,220 @@
+//! Where clients come in: a unix socket of ours, those that systemd has opened for us, and TCP where that is asked for.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+
+/// What is listened at.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub(super) unix: Vec<UnixListener>,
+    pub(super) tcp: Vec<TcpListener>,
+    /// A file of ours, which goes with us.
+    file: Option<(PathBuf, (u64, u64))>,
+}
+
+/// Why nobody can be listened for.
+#[derive(Debug)]
+pub struct ListenError {
+    /// What was attempted.
+    pub what: String,
+    /// Why it failed; none where it was not even tried.
+    pub error: Option<io::Error>,
+    /// What to do.
+    pub hint: Option<&'static str>,
+}
+
+impl std::fmt::Display for ListenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.as_ref().map(|error| error as _)
+    }
+}
+
+fn failed(what: String) -> impl FnOnce(io::Error) -> ListenError {
+    move |error| ListenError { what, error: Some(error), hint: None }
+}
+
+fn refused(what: String, hint: &'static str) -> ListenError {
+    ListenError { what, error: None, hint: Some(hint) }
+}
+
+impl Listeners {
+    /// The sockets that were opened for us (sd_listen_fds(3)), if there are any.
+    ///
+    /// # Errors
+    /// One is neither a unix socket nor TCP.
+    pub fn activated() -> Result<Self, ListenError> {
+        let mut given = ListenFd::from_env();
+        let mut all = Self::default();
+        for index in 0..given.len() {
+            if let Ok(Some(unix)) = given.take_unix_listener(index) {
+                all.unix.push(unix);
+            } else if let Ok(Some(tcp)) = given.take_tcp_listener(index) {
+                all.tcp.push(tcp);
+            } else {
+                let what =
+                    format!("descriptor {} of LISTEN_FDS listens neither at a unix socket nor at TCP", index + 3);
+                return Err(refused(what, "ListenStream= in the unit of the socket"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// There is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unix.is_empty() && self.tcp.is_empty()
+    }
+
+    /// One of them is for strangers.
+    #[must_use]
+    pub fn is_for_strangers(&self) -> bool {
+        !self.tcp.is_empty()
+    }
+
+    /// A socket in the file system, for its user alone: it has mode 0600, in a directory of mode 0700 that is made where it is
+    /// missing.
+    ///
+    /// # Errors
+    /// The directory is somebody else's too, another daemon listens there, or what the system says.
+    pub fn unix(mut self, path: &Path) -> Result<Self, ListenError> {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        private(dir)?;
+        vacant(path)?;
+        // Under another name first: whoever connects by this one finds it ready, and no moment is without one.
+        let temporary = path.with_extension(format!("{}.new", std::process::id()));
+        let _ = fs::remove_file(&temporary);
+        let listener =
+            UnixListener::bind(&temporary).map_err(failed(format!("cannot listen at {}", path.display())))?;
+        let placed = fs::set_permissions(&temporary, Permissions::from_mode(0o600))
+            .and_then(|()| fs::symlink_metadata(&temporary))
+            .and_then(|made| fs::rename(&temporary, path).map(|()| (made.dev(), made.ino())));
+        let identity = placed.map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            failed(format!("cannot make {}", path.display()))(error)
+        })?;
+        self.unix.push(listener);
+        self.file = Some((path.to_owned(), identity));
+        Ok(self)
+    }
+
+    /// TCP.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn tcp(mut self, address: SocketAddr) -> Result<Self, ListenError> {
+        self.tcp.push(TcpListener::bind(address).map_err(failed(format!("cannot listen at {address}")))?);
+        Ok(self)
+    }
+
+    /// Where TCP is listened at.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()).collect()
+    }
+
+    /// What is listened at, and the file that goes at the end.
+    pub(super) fn into_parts(self) -> (Vec<UnixListener>, Vec<TcpListener>, Option<SocketFile>) {
+        let file = self.file.map(|(path, identity)| SocketFile { path, identity });
+        (self.unix, self.tcp, file)
+    }
+}
+
+/// The socket's file, which goes with the daemon unless another one has put its own there.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let there = fs::symlink_metadata(&self.path).map(|there| (there.dev(), there.ino()));
+        if there.is_ok_and(|there| there == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A directory that nobody else can look into.
+fn private(dir: &Path) -> Result<(), ListenError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(failed(format!("cannot make {}", dir.display())))?;
+    let there = fs::metadata(dir).map_err(failed(format!("cannot look at {}", dir.display())))?;
+    let own = rustix::process::geteuid().as_raw();
+    match there.mode() & 0o077 {
+        0 if there.uid() == own => Ok(()),
+        0 => Err(refused(format!("{} belongs to another user", dir.display()), "a directory of your own")),
+        open => {
+            let what = format!("{} is open to others (mode {open:03o}), who could reach the socket", dir.display());
+            Err(refused(what, "a directory of its own, which is made with mode 0700"))
+        }
+    }
+}
+
+/// Nobody listens there; what an earlier daemon has left does not count.
+fn vacant(path: &Path) -> Result<(), ListenError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(format!("cannot look at {}", path.display()))(error)),
+        Ok(there) if !there.file_type().is_socket() => {
+            Err(refused(format!("{} is there and no socket", path.display()), "another path"))
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => {
+                let what = format!("another daemon listens at {}", path.display());
+                Err(refused(what, "orangery ps, which asks that one, or another --socket"))
+            }
+            Err(_) => Ok(()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_its_users_alone_and_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("own/socket");
+        let listeners = Listeners::default().unix(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let error = Listeners::default().unix(&path).unwrap_err();
+        assert!(error.what.contains("another daemon"), "{error}");
+        let (unix, _, file) = listeners.into_parts();
+        drop(unix);
+        // It is left by one that was killed: the next one takes its place, and the file stays that one's.
+        let (_unix, _, next) = Listeners::default().unix(&path).unwrap().into_parts();
+        drop(file);
+        assert!(path.exists());
+        drop(next);
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn places_that_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o750)).unwrap();
+        assert!(Listeners::default().unix(&open.join("socket")).unwrap_err().what.contains("open to others"));
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(Listeners::default().unix(&dir.path().join("file")).unwrap_err().what.contains("no socket"));
+        assert!(Listeners::default().unix(&dir.path().join("file/socket")).is_err());
+    }
+}
