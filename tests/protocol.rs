@@ -47,8 +47,17 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
         Ask::Hello => matches!(purpose, Purpose::Trace | Purpose::Door),
         Ask::Register => purpose == Purpose::TreeRoot,
         Ask::Arm => matches!(purpose, Purpose::Pidfd | Purpose::Control),
-        Ask::Store => matches!(purpose, Purpose::Stdio | Purpose::PtyMaster),
-        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard => false,
+        Ask::Store => matches!(
+            purpose,
+            Purpose::Stdio
+                | Purpose::PtyMaster
+                | Purpose::Report
+                | Purpose::Gate
+                | Purpose::Channel
+                | Purpose::Listener
+                | Purpose::Lock
+        ),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard | Ask::Settle => false,
         // Each of a plan's own purposes alone is a matter of the plan.
         Ask::Spawn => !matches!(
             purpose,
@@ -60,6 +69,7 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
                 | Purpose::Door
                 | Purpose::Log
                 | Purpose::Told
+                | Purpose::Lock
                 | Purpose::Listener
         ),
     };

@@ -4,6 +4,7 @@
 
 use crate::arch::nr;
 use crate::deadline;
+use crate::exits;
 use crate::serve::{self, Keeper};
 use crate::store;
 use crate::sys::{self, HIGH};
@@ -51,6 +52,7 @@ pub(crate) fn begin(keeper: &mut Keeper) {
     keeper.blocked = true;
     leave(keeper);
     deadline::holder_gone(keeper);
+    exits::untell(keeper);
     store::take_over(keeper);
     let _ = sys::epoll_add(keeper.epoll, keeper.door, serve::IN, DOOR);
 }
@@ -185,7 +187,8 @@ fn ready(keeper: &mut Keeper) -> bool {
 fn child(keeper: &mut Keeper, fd: i32) -> bool {
     match keeper.entry(fd).copied() {
         Some(entry) if entry.state != 0 && entry.told => {
-            let message = Message { kind: Tell::Child as u16, id: entry.id, pid: entry.pid, ..Message::default() };
+            let pid = keeper.ends.at(entry.end).map_or(entry.pid, |end| end.pid);
+            let message = Message { kind: Tell::Child as u16, id: entry.id, pid, x: fd as u64, ..Message::default() };
             keeper.show(&message.encode_with(Purpose::Pidfd), fd)
         }
         _ => true,

@@ -19,6 +19,7 @@ pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
         _ => return,
     }
     keeper.pending = fd;
+    keep(keeper, fd);
     if !keeper.blocked {
         drain(keeper);
     }
@@ -34,8 +35,9 @@ pub(crate) fn drain(keeper: &mut Keeper) {
             return;
         }
         keeper.pending = entry.next;
-        match keeper.entry(fd) {
-            Some(entry) if matches!(came, Came::Traced) => entry.state = 1,
+        match (keeper.entry(fd), came) {
+            (Some(entry), Came::Traced) => entry.state = 1,
+            (Some(entry), Came::Kept) => entry.state = 3,
             _ => release(keeper, fd),
         }
     }
@@ -45,6 +47,8 @@ pub(crate) fn drain(keeper: &mut Keeper) {
 enum Came {
     /// Told and reaped.
     Reaped,
+    /// Told, and kept as well.
+    Kept,
     /// Somebody traces the zombie: not ours yet, and nothing is told.
     Traced,
     /// The socket is full: try again later.
@@ -53,6 +57,16 @@ enum Came {
 
 /// Send the record of the zombie behind `fd`, then reap it.
 fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
+    if let Some(end) = keeper.ends.at(entry.end) {
+        let x = fd as u64;
+        let message =
+            Message { kind: Tell::Exited as u16, id: entry.id, pid: end.pid, x, exit: end.exit, ..Message::default() };
+        return match keeper.say(message) {
+            false => Came::Full,
+            true if entry.keep => Came::Kept,
+            true => Came::Reaped,
+        };
+    }
     match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
         Ok(Some(waited)) => {
             let message =
@@ -66,6 +80,48 @@ fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
         Ok(None) => Came::Traced,
         // ECHILD, which cannot happen to us, who alone wait: nothing is left to be told.
         Err(_) => Came::Reaped,
+    }
+}
+
+/// Reap the zombie behind `fd` and keep how it ended, where that was wanted: also while nobody is there to be told. Without
+/// room for it, and while somebody traces it, it stays a zombie.
+fn keep(keeper: &mut Keeper, fd: i32) {
+    if !keeper.entry(fd).is_some_and(|entry| entry.keep && entry.end == 0) {
+        return;
+    }
+    let Some(place) = keeper.ends.take() else { return };
+    let Ok(Some(waited)) = sys::waitid(P_PIDFD, fd, WNOHANG) else { return keeper.ends.release(place) };
+    keeper.ends.put(place, waited.pid, record(&waited));
+    if let Some(entry) = keeper.entry(fd) {
+        entry.end = place;
+        // Its number is somebody else's from now on.
+        entry.pid = 0;
+    }
+}
+
+/// The supervisor has written it down.
+pub(crate) fn settle(keeper: &mut Keeper, message: &Message) {
+    let Ok(fd) = i32::try_from(message.x) else { return };
+    let Some(entry) = keeper.entry(fd).copied().filter(|entry| entry.state != 0 && entry.id == message.id) else { return };
+    if entry.state == 3 {
+        release(keeper, fd);
+    } else if let Some(entry) = keeper.entry(fd) {
+        // Nobody will ask.
+        entry.keep = false;
+    }
+}
+
+/// There is no supervisor any more: what it was told and has not written down is told to the next one.
+pub(crate) fn untell(keeper: &mut Keeper) {
+    let mut fd = sys::HIGH;
+    while fd <= keeper.top {
+        let first = keeper.pending;
+        if let Some(entry) = keeper.entry(fd).filter(|entry| entry.state == 3) {
+            entry.state = 2;
+            entry.next = first;
+            keeper.pending = fd;
+        }
+        fd += 1;
     }
 }
 
@@ -94,9 +150,12 @@ fn record(waited: &Waited) -> ExitRecord {
 /// leave it in the epoll set.
 fn release(keeper: &mut Keeper, fd: i32) {
     sys::epoll_del(keeper.epoll, fd);
+    let end = keeper.entry(fd).map_or(0, |entry| entry.end);
+    keeper.ends.release(end);
     if let Some(entry) = keeper.entry(fd) {
         entry.state = 0;
         entry.id = 0;
+        entry.end = 0;
     }
     sys::close(fd);
 }

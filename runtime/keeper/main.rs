@@ -26,6 +26,7 @@ mod arch;
 mod birth;
 mod child;
 mod deadline;
+mod ends;
 mod exits;
 mod lease;
 mod memory;

@@ -6,7 +6,7 @@
 use crate::arch::EpollEvent;
 use crate::sys::{self, Res};
 use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
-use crate::{alone, birth, deadline, exits, spawn, store, sweep};
+use crate::{alone, birth, deadline, ends, exits, spawn, store, sweep};
 
 pub(crate) const IN: u32 = 1;
 pub(crate) const OUT: u32 = 4;
@@ -33,8 +33,12 @@ pub(crate) struct Entry {
     pub(crate) pid: i32,
     /// Next in the list of those that have ended and are not yet told; 0 ends the list.
     pub(crate) next: i32,
-    /// 1: alive and watched; 2: in the list of the ended.
+    /// 1: alive and watched; 2: in the list of the ended; 3: its end was told and is kept.
     pub(crate) state: u32,
+    /// Where its end is kept (`ends`), plus one.
+    pub(crate) end: u32,
+    /// Its end is kept until the supervisor has written it down.
+    pub(crate) keep: bool,
     /// The supervisor is told of its end: it knows of its birth.
     pub(crate) told: bool,
 }
@@ -72,6 +76,7 @@ pub(crate) struct Keeper {
     /// What a further supervisor is being told.
     pub(crate) replay: Option<alone::Replay>,
     pub(crate) store: store::Store,
+    pub(crate) ends: ends::Ends,
     /// The largest number of a request.
     pub(crate) last_id: u64,
     pub(crate) epoll: i32,
@@ -376,6 +381,7 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Kill) => exits::kill(keeper, message.id),
         Some(Ask::Store) => store::store(keeper, message, got),
         Some(Ask::Discard) => store::discard(keeper, message),
+        Some(Ask::Settle) => exits::settle(keeper, message),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }

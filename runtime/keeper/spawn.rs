@@ -45,6 +45,8 @@ pub(crate) struct Birth {
     pub(crate) keeper: i32,
     pub(crate) trace: i32,
     pub(crate) id: u64,
+    /// How it ends is kept.
+    pub(crate) keep: bool,
     pub(crate) fds: [i32; wire::MAX_FDS],
 }
 
@@ -113,10 +115,12 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             let seq = keeper.seq.wrapping_add(1);
             keeper.seq = seq;
             let (page, trace) = (keeper.page, keeper.trace);
-            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id: message.id, fds: got.fds };
+            let keep = message.flags & wire::KEEP_EXIT != 0;
+            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id: message.id, keep, fds: got.fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
-                    let done = Message { kind: Tell::Done as u16, id: message.id, pid, ..Message::default() };
+                    let x = pidfd as u64;
+                    let done = Message { kind: Tell::Done as u16, id: message.id, pid, x, ..Message::default() };
                     keeper.answer(done, Some(Brought { purpose: Purpose::Pidfd, fd: pidfd, ours: false }));
                 }
                 Err((stage, errno)) => keeper.refuse(message.id, stage, errno),

@@ -160,6 +160,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         guest: -1,
         replay: None,
         store: crate::store::Store::NONE,
+        ends: crate::ends::Ends::NONE,
         last_id: 0,
         epoll,
         me,

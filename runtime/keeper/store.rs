@@ -8,7 +8,7 @@ use crate::arch::nr;
 use crate::serve::{self, Keeper};
 use crate::steps;
 use crate::sys::{self, Errno, Received, Res};
-use crate::wire::{Drained, LABEL, MAX_STORED, Message, Purpose, REPLACE, Stage, Tell};
+use crate::wire::{ASIDE, Drained, LABEL, MAX_STORED, Message, Purpose, REPLACE, Stage, Tell};
 
 /// Marks the event of a stored pipe in the epoll set; its slot is in the low bits.
 pub(crate) const EVENT: u64 = 1 << 32;
@@ -32,6 +32,8 @@ pub(crate) struct Stored {
     /// Largest size of the log.
     most: u64,
     pub(crate) drained: Drained,
+    /// No reason to stay.
+    aside: bool,
     /// The next free place, plus one.
     next: u32,
 }
@@ -48,7 +50,7 @@ pub(crate) struct Store {
     pub(crate) high: u32,
     /// First free one below `high`, plus one.
     free: u32,
-    /// How many are in use.
+    /// How many are in use, but those that are no reason to stay.
     pub(crate) count: u32,
     /// Where bytes are read away into.
     waste: *mut u8,
@@ -140,7 +142,7 @@ fn put(keeper: &mut Keeper, message: &Message, got: &Received) -> Result<u32, (S
             if let Some(place) = store.place(slot) {
                 *place = new;
             }
-            store.count += 1;
+            store.count += u32::from(!new.aside);
             Ok(slot)
         }
         Err(errno) => {
@@ -161,18 +163,21 @@ fn read(keeper: &Keeper, message: &Message, got: &Received) -> Res<Stored> {
     if body.len() > LABEL {
         return Err(sys::EINVAL);
     }
+    let purpose = keeper.purposes(message, got).first().copied().unwrap_or(0);
     let source = got.fds.first().copied().unwrap_or(-1);
     let log = if got.count == 2 { got.fds.get(1).copied().unwrap_or(-1) } else { -1 };
     if log >= 0 {
         // splice(2) takes no file with O_APPEND; F_GETFL is 3.
         let flags = sys::call(nr::FCNTL, [log as usize, 3, 0, 0, 0, 0])?;
         let file = steps::stat(log)?.0 & KIND == 0o100_000 && flags & 0o2000 == 0 && flags & 3 != 0;
-        if !file || steps::stat(source)?.0 & KIND != 0o010_000 {
+        // A pipe, or what a terminal's master is: a character device.
+        let kind = if is_terminal(purpose) { 0o020_000 } else { 0o010_000 };
+        if !file || steps::stat(source)?.0 & KIND != kind {
             return Err(sys::EINVAL);
         }
     }
     Ok(Stored {
-        purpose: keeper.purposes(message, got).first().copied().unwrap_or(0),
+        purpose,
         len: body.len() as u8,
         label,
         id: message.id,
@@ -180,8 +185,13 @@ fn read(keeper: &Keeper, message: &Message, got: &Received) -> Res<Stored> {
         log,
         most: message.y,
         drained: Drained { since_ns: 0, logged: 0, lost: 0, errno: 0, ended: false },
+        aside: message.flags & ASIDE != 0,
         next: 0,
     })
+}
+
+fn is_terminal(purpose: u8) -> bool {
+    purpose == Purpose::PtyMaster as u8
 }
 
 /// With descriptors that outlive the message.
@@ -212,7 +222,7 @@ pub(crate) fn discard(keeper: &mut Keeper, message: &Message) {
     let Some(old) = store.of(message.x, message.id).copied() else { return };
     close(&old);
     store.release(message.x as u32);
-    store.count = store.count.saturating_sub(1);
+    store.count = store.count.saturating_sub(u32::from(!old.aside));
 }
 
 /// There is no supervisor any more: empty the pipes from now on.
@@ -248,6 +258,11 @@ pub(crate) fn hand_back(keeper: &mut Keeper) {
 pub(crate) fn drain(keeper: &mut Keeper, slot: u32) {
     let (epoll, waste) = (keeper.epoll, keeper.store.waste);
     let Some(stored) = keeper.store.at(slot).filter(|stored| stored.log >= 0) else { return };
+    // SAFETY: `waste` has DISCARD bytes, mapped before the first place of the table was used; nobody else refers to it.
+    let buf = unsafe { core::slice::from_raw_parts_mut(waste, DISCARD) };
+    if is_terminal(stored.purpose) {
+        return copy(epoll, stored, buf);
+    }
     let drained = &mut stored.drained;
     if drained.errno == 0 {
         match splice(stored.source, stored.log, stored.most) {
@@ -261,14 +276,37 @@ pub(crate) fn drain(keeper: &mut Keeper, slot: u32) {
             Err(errno) => drained.errno = errno,
         }
     }
-    // SAFETY: `waste` has DISCARD bytes, mapped before the first place of the table was used; nobody else refers to it.
-    let buf = unsafe { core::slice::from_raw_parts_mut(waste, DISCARD) };
     match sys::read(stored.source, buf) {
         Ok(0) => end(epoll, stored),
         Ok(len) => drained.lost = drained.lost.wrapping_add(len as u64),
         Err(sys::EAGAIN) => {}
         Err(_) => end(epoll, stored),
     }
+}
+
+/// What a terminal shows: splice(2) wants a pipe on one side. A master whose last slave is closed says EIO.
+fn copy(epoll: i32, stored: &mut Stored, buf: &mut [u8]) {
+    let len = match sys::read(stored.source, buf) {
+        Ok(len) if len > 0 => len,
+        Err(sys::EAGAIN) => return,
+        _ => return end(epoll, stored),
+    };
+    let mut left = buf.get(..len).unwrap_or(&[]);
+    let drained = &mut stored.drained;
+    while drained.errno == 0 && !left.is_empty() {
+        // SEEK_CUR is 1.
+        let size = sys::call(nr::LSEEK, [stored.log as usize, 0, 1, 0, 0, 0]).unwrap_or(usize::MAX) as u64;
+        let room = usize::try_from(stored.most.saturating_sub(size)).unwrap_or(usize::MAX);
+        match sys::write(stored.log, left.get(..room.min(left.len())).unwrap_or(&[])) {
+            Ok(0) => drained.errno = sys::ENOSPC,
+            Ok(wrote) => {
+                drained.logged = drained.logged.wrapping_add(wrote as u64);
+                left = left.get(wrote..).unwrap_or(&[]);
+            }
+            Err(errno) => drained.errno = errno,
+        }
+    }
+    drained.lost = drained.lost.wrapping_add(left.len() as u64);
 }
 
 fn end(epoll: i32, stored: &mut Stored) {

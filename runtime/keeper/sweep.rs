@@ -110,6 +110,9 @@ fn remove_root(root: &Root) {
         return;
     }
     let files = root.kind == Tree::Files as u64;
+    if files && sys::unlinkat(root.parent, name(root), false).is_ok() {
+        return;
+    }
     if let Ok(dir) = open_dir(root.parent, name(root)) {
         remove_below(dir, files, 0);
         sys::close(dir);

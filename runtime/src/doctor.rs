@@ -15,7 +15,7 @@ use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open};
 use crate::sys::probe::{close_range, refusable};
 
 /// `f_type` of pidfs.
-const PIDFS: u64 = 0x5049_4446;
+pub(crate) const PIDFS: u64 = 0x5049_4446;
 
 /// One primitive of the kernel.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ fn memfd() -> io::Result<()> {
     Ok(())
 }
 
-fn pidfs() -> io::Result<()> {
+pub(crate) fn pidfs() -> io::Result<()> {
     let kind = rustix::fs::fstatfs(this_process()?)?.f_type;
     if u64::try_from(kind).is_ok_and(|kind| kind == PIDFS) {
         return Ok(());

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 pub mod cgroup;
 pub mod doctor;
+pub mod durable;
 pub mod error;
 pub mod ids;
 pub mod keeper;
@@ -122,6 +123,16 @@ pub struct Started {
     pub listener: Option<OwnedFd>,
     /// The group that carries its own limits, where it has any.
     pub group: Option<native::OwnGroup>,
+    /// What the keeper holds of it, where [`ProcessSpec::hold`] asked for that.
+    pub held: Option<durable::Holds>,
+}
+
+impl Started {
+    /// Without streams.
+    pub(crate) fn bare(pid: i32, pidfd: Arc<OwnedFd>, exit: tokio::sync::oneshot::Receiver<Exit>) -> Self {
+        let (stdin, stdout, stderr, tty, listener) = (None, None, None, None, None);
+        Self { pid, pidfd, exit, stdin, stdout, stderr, tty, listener, group: None, held: None }
+    }
 }
 
 /// What is done to a container at a [`Deadline`].
@@ -272,6 +283,12 @@ pub trait Container: Send + Sync + 'static {
     /// # Errors
     /// As for [`Container::start`]; [`ErrorKind::State`] after the container has ended or while it is paused.
     fn exec(&self, process: ProcessSpec) -> BoxFuture<Result<Started, Error>>;
+
+    /// What the next supervisor needs to own it again, to be written down before it is started, and again after each pause and
+    /// resume. `None` where the runtime has no such thing, and when it has ended.
+    fn record(&self) -> Option<durable::ContainerRecord> {
+        None
+    }
 
     /// Kill every process of it, at once; callable from any thread, never blocks on an actor.
     ///

@@ -67,6 +67,24 @@ pub trait NetworkProvider: Debug + Send + Sync + 'static {
         Box::pin(async move { Err(refused) })
     }
 
+    /// What a further supervisor has to give back to [`adopt`](NetworkProvider::adopt): asked for once the network is
+    /// attached, and after each change.
+    fn record(&self, link: &NetworkLink) -> Option<String> {
+        let _ = link;
+        None
+    }
+
+    /// A network that was attached for an earlier supervisor is this provider's from now on, with what that one was told by
+    /// [`record`](NetworkProvider::record). Of a container that has ended meanwhile the link has no namespace but a descriptor
+    /// of /dev/null, and [`detach`](NetworkProvider::detach) is all that follows; it may have been carried out already.
+    ///
+    /// # Errors
+    /// Whatever hinders it: the container is not adopted then.
+    fn adopt(&self, link: Arc<NetworkLink>, state: Option<String>) -> BoxFuture<Result<(), Error>> {
+        let (_, _) = (link, state);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// What `inspect` shows. Called at any time after a successful `attach`; must not block.
     fn describe(&self, link: &NetworkLink) -> NetworkProperties;
 

@@ -74,6 +74,18 @@ pub trait RootfsProvider: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// The future may be dropped at any await: then too the provider undoes what it made.
     fn prepare(&self, container: &str) -> BoxFuture<Result<PreparedRootfs, Error>>;
+
+    /// The guard of a root file system that was prepared for a container of an earlier supervisor, with what that one was told
+    /// by [`RootfsGuard::record`]. The container may have ended, and its root may have been released already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] of a provider that cannot; the container is not adopted then.
+    fn adopt(&self, container: &str, state: Option<String>) -> BoxFuture<Result<Box<dyn RootfsGuard>, Error>> {
+        let (_, _) = (container, state);
+        let why = "this provider's root file systems do not outlive their supervisor";
+        let refused = Error::new(ErrorKind::Unsupported, why).with_field("rootfs_provider");
+        Box::pin(std::future::ready(Err(refused)))
+    }
 }
 
 /// Holds a prepared root file system. [`release`](Self::release) is called exactly once for each one that `prepare` has
@@ -85,6 +97,11 @@ pub trait RootfsGuard: Debug + Send + Sync + 'static {
     /// # Errors
     /// It cannot be told.
     fn usage(&self) -> BoxFuture<Result<RootfsUsage, Error>>;
+
+    /// What a further supervisor has to give back to [`RootfsProvider::adopt`].
+    fn record(&self) -> Option<String> {
+        None
+    }
 
     /// Nobody uses it any more. Removing the container waits for it, so it must end.
     fn release(&self) -> BoxFuture<()>;
@@ -106,6 +123,11 @@ impl Directory {
 }
 
 impl RootfsProvider for Directory {
+    fn adopt(&self, _: &str, _: Option<String>) -> BoxFuture<Result<Box<dyn RootfsGuard>, Error>> {
+        let guard: Box<dyn RootfsGuard> = Box::new(self.clone());
+        Box::pin(std::future::ready(Ok(guard)))
+    }
+
     fn prepare(&self, _: &str) -> BoxFuture<Result<PreparedRootfs, Error>> {
         let (path, access) = (self.path.clone(), self.access);
         let guard = Box::new(self.clone());

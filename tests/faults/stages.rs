@@ -105,6 +105,10 @@ pub(crate) async fn goes_on(container: &dyn Container, main: Started) {
     wait::soon("delete", container.delete()).await.expect("deleted");
 }
 
+/// The stages of a process.
+const OF_PROCESS: [Point; 4] =
+    [Point::ProcessDescriptors, Point::ProcessStored, Point::ProcessBorn, Point::ProcessRunning];
+
 /// The stages that a life of `what` passes, from a hook that never fails.
 fn passed(scene: &Scene, what: impl Fn(&Host) -> ContainerSpec) -> Vec<Point> {
     let seen: Arc<Mutex<Vec<Point>>> = Arc::default();
@@ -128,7 +132,7 @@ fn passed(scene: &Scene, what: impl Fn(&Host) -> ContainerSpec) -> Vec<Point> {
 /// Fail each stage of the creation; in the same runtime the next creation under the same name works.
 fn each_stage(scene: &Scene, what: impl Fn(&Host) -> ContainerSpec) -> BTreeSet<String> {
     let stages = passed(scene, &what);
-    let of_process = |point: &Point| matches!(point, Point::ProcessDescriptors | Point::ProcessBorn);
+    let of_process = |point: &Point| OF_PROCESS.contains(point);
     let before = scene.stock();
     for point in stages.iter().copied().filter(|point| !of_process(point)) {
         let armed = Arc::new(AtomicBool::new(true));
@@ -186,7 +190,7 @@ pub(crate) fn each_stage_of_an_image_under_an_overlay(scene: &Scene) {
 pub(crate) fn each_stage_of_a_process(scene: &Scene) {
     let armed = Arc::new(AtomicBool::new(false));
     let before = scene.stock();
-    for point in [Point::ProcessDescriptors, Point::ProcessBorn] {
+    for point in OF_PROCESS {
         let mut options = scene.options();
         let on = Arc::clone(&armed);
         options.faults = Faults::new(move |_, at| at == point && on.load(Ordering::Acquire));

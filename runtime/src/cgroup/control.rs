@@ -43,6 +43,17 @@ impl Group {
         self.set_frozen(true)
     }
 
+    /// It was asked to stop, by whomever; `false` where that cannot be seen.
+    pub fn is_frozen(&self) -> bool {
+        match self.v2_dir() {
+            Ok(Some(dir)) if dir.has("cgroup.freeze") => dir.read("cgroup.freeze").is_ok_and(|text| text.trim() == "1"),
+            _ => match self.freezer() {
+                Ok(Some(dir)) => dir.read("freezer.state").is_ok_and(|text| text.trim() != "THAWED"),
+                _ => false,
+            },
+        }
+    }
+
     /// The opposite of [`freeze`](Group::freeze).
     ///
     /// # Errors

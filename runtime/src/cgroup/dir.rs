@@ -181,6 +181,12 @@ impl Dir {
         Ok(())
     }
 
+    /// Names of child groups, as far as they can be read.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.children().unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect()
+    }
+
     /// Removes the child group `name` and all below it, deepest first. Gone already is a success; a group that still
     /// holds a process stops it with a busy error, and what was removed until then stays removed.
     pub(super) fn remove_tree(&self, name: &OsStr) -> Result<()> {

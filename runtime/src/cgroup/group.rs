@@ -116,6 +116,31 @@ impl Group {
         Ok(Group { v2, members, split: AtomicBool::new(split), ..Group::empty(parents, id.into()) })
     }
 
+    /// Of one that was reopened: it has been in these directories, by [`paths`](Group::paths), from its beginning; in the
+    /// others only groups below it are.
+    #[must_use]
+    pub fn born_in(mut self, paths: &[PathBuf]) -> Group {
+        let own = |index: &usize| paths.contains(&self.parents.v1[*index].dir.path().join(&self.id));
+        let (members, guests) = self.members.iter().copied().partition(own);
+        self.members = members;
+        self.guests = Mutex::new(guests);
+        self
+    }
+
+    /// Names of groups below it.
+    pub fn below(&self) -> Vec<String> {
+        let dirs = self.places().filter_map(|place| place.dir.child(&self.id).ok());
+        dirs.flat_map(|dir| dir.names()).collect()
+    }
+
+    /// The group below it that is there already.
+    ///
+    /// # Errors
+    /// There is no such group ([`is_gone`](CgroupError::is_gone)).
+    pub fn reopen_nested(&self, name: &str) -> Result<Group> {
+        Group::reopen(Arc::clone(&self.parents), &format!("{}/{name}", self.id))
+    }
+
     /// The container's name.
     pub fn id(&self) -> &str {
         &self.id

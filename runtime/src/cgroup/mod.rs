@@ -100,6 +100,9 @@ pub struct Config {
     /// `[a-z0-9-]{1,64}`. Belongs to **one** supervisor at a time (its lock file sees to that): a directory of this
     /// name that is there already is taken over.
     pub instance: String,
+    /// Where its directories are already, by the paths of [`Cgroups::roots`]: a hierarchy that has none of them is not used.
+    /// Empty: they are made as `parent` says.
+    pub places: Vec<PathBuf>,
 }
 
 /// A directory of ours, for whoever has to remove it after our death: kill and remove `parent/name`.
@@ -139,6 +142,9 @@ impl Cgroups {
             );
         }
         match detect::hierarchies() {
+            Ok(found) if !config.places.is_empty() => {
+                Ok(Cgroups { parents: Arc::new(Parents::reopen(&found, &config.places, name)?) })
+            }
             Ok(found) => Cgroups::assemble(&found, config.parent.as_deref(), name),
             Err(e) if config.parent.is_some() => Err(e),
             Err(e) => Ok(Cgroups::none(v2::describe(&e))),
@@ -210,6 +216,14 @@ impl Cgroups {
     pub fn reopen(&self, id: &str) -> Result<Group, CgroupError> {
         check_id(id)?;
         Group::reopen(Arc::clone(&self.parents), id)
+    }
+
+    /// Containers that have a group here: those that are there already.
+    pub fn living(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.parents.places().flat_map(|place| place.dir.names()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Removes our directories now and returns those that would not go (a container's group is still in them); they are

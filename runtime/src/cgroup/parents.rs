@@ -79,6 +79,38 @@ impl Parents {
         }
     }
 
+    /// Opens our directories where they are already. One whose parent is gone is left out: nothing lives there.
+    pub(super) fn reopen(found: &[Hierarchy], places: &[PathBuf], instance: &str) -> Result<Parents> {
+        let name = format!("orangery-{instance}");
+        let mut parents = Parents::none(String::new());
+        let mut failures: Vec<CgroupError> = Vec::new();
+        for hierarchy in found {
+            // A mount may lie below another one.
+            let nearer = |path: &Path| {
+                let depth = hierarchy.top.path().components().count();
+                found.iter().any(|h| path.starts_with(h.top.path()) && h.top.path().components().count() > depth)
+            };
+            let below = |path: &PathBuf| {
+                let below = path.strip_prefix(hierarchy.top.path()).ok().filter(|_| !nearer(path));
+                below.map(Path::to_path_buf)
+            };
+            let Some(names) = places.iter().find_map(below).and_then(|path| super::detect::normal(&path)) else {
+                continue;
+            };
+            let Some((last, above)) = names.split_last() else { continue };
+            if *last != *name {
+                let why = format!("{} is not a directory of this supervisor", Path::new(last).display());
+                return Err(CgroupError::refused("reopen", hierarchy.top.path(), why));
+            }
+            // Who else is in the parent now is no reason to leave those alone who live here.
+            if let Err(e) = parents.add(hierarchy, Some(above), &name, false) {
+                failures.push(e);
+            }
+        }
+        parents.why = (parents.mode() == Mode::None).then(|| why_none(&failures));
+        Ok(parents)
+    }
+
     fn add(&mut self, hierarchy: &Hierarchy, parent: Option<&[OsString]>, name: &str, pure: bool) -> Result<()> {
         let Kind::V1(controllers) = &hierarchy.kind else {
             let placed = place_v2(hierarchy, parent, name, pure)?;

@@ -106,7 +106,8 @@ impl Held {
 #[derive(Debug)]
 pub struct Range {
     inner: Arc<Inner>,
-    index: u32,
+    /// `None`: it is none of those that are given out now.
+    index: Option<u32>,
     place: Place,
 }
 
@@ -122,9 +123,6 @@ impl Ranges {
     }
 
     fn with(path: &Path, given: Result<Option<Vec<Segment>>, Error>) -> Result<Self, Error> {
-        let row = Row { first: FIRST, stride: STRIDE };
-        let built_in = || vec![Segment { uid: row, gid: row, blocks: RANGES }];
-        let segments = given.map(|given| given.unwrap_or_else(built_in));
         let file = File::options()
             .read(true)
             .write(true)
@@ -136,7 +134,14 @@ impl Ranges {
             .map_err(|error| Error::system(format!("cannot open {}", path.display()), error))?;
         // The next supervisor opens it too, whatever this one's umask was.
         let _ = file.set_permissions(Permissions::from_mode(0o600));
-        Ok(Self { inner: Arc::new(Inner { file, segments, held: Mutex::default() }) })
+        Ok(Self::of(file, given))
+    }
+
+    fn of(file: File, given: Result<Option<Vec<Segment>>, Error>) -> Self {
+        let row = Row { first: FIRST, stride: STRIDE };
+        let built_in = || vec![Segment { uid: row, gid: row, blocks: RANGES }];
+        let segments = given.map(|given| given.unwrap_or_else(built_in));
+        Self { inner: Arc::new(Inner { file, segments, held: Mutex::default() }) }
     }
 
     /// The first free range.
@@ -147,7 +152,7 @@ impl Ranges {
     pub fn take(&self) -> Result<Range, Error> {
         let segments = self.inner.segments.as_ref().map_err(Clone::clone)?;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let range = |index, place| Range { inner: Arc::clone(&self.inner), index, place };
+        let range = |index, place| Range { inner: Arc::clone(&self.inner), index: Some(index), place };
         while let Some((index, place)) = held.next(segments) {
             if self.inner.hold(place).is_some() {
                 return Ok(range(index, place));
@@ -164,6 +169,76 @@ impl Ranges {
             .with_field("user_namespace")
             .with_hint("give root more ids in /etc/subuid and /etc/subgid, 65536 a container, or share one range"))
     }
+}
+
+impl Ranges {
+    /// The locks of an earlier supervisor, by the open file that has them. What of them is not
+    /// [taken again](Ranges::take_again) is to be [let go](Ranges::let_go_of_others).
+    pub(crate) fn adopt(file: File) -> Self {
+        Self::of(file, subordinate::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
+    }
+
+    /// The open file that has the locks: whoever has it open too keeps them.
+    pub(crate) fn file(&self) -> &File {
+        &self.inner.file
+    }
+
+    /// The range that begins at these ids, which a container of an earlier supervisor has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] when somebody else has got it meanwhile.
+    pub(crate) fn take_again(&self, base: (u32, u32)) -> Result<Range, Error> {
+        let none: &[Segment] = &[];
+        let segments = self.inner.segments.as_ref().map_or(none, Vec::as_slice);
+        let index = index_of(segments, base);
+        // One of a cut that is not given out any more has no neighbours.
+        let single = Place { ids: base, places: (COUNT, COUNT) };
+        let place = index.and_then(|index| at(segments, index)).unwrap_or(single);
+        let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.hold(place).is_none() {
+            let what = format!("the user ids from {} on belong to another supervisor now", base.0);
+            return Err(Error::new(ErrorKind::Exhausted, what).with_field("user_namespace"));
+        }
+        if let Some(index) = index {
+            let top = held.top;
+            held.free.extend(top..index);
+            held.top = top.max(index + 1);
+            held.free.remove(&index);
+            held.foreign.remove(&index);
+        }
+        Ok(Range { inner: Arc::clone(&self.inner), index, place })
+    }
+
+    /// Unlock all but these, by where they begin.
+    pub(crate) fn let_go_of_others(&self, mut kept: Vec<(u32, u32)>) {
+        let none: &[Segment] = &[];
+        let segments = self.inner.segments.as_ref().map_or(none, Vec::as_slice);
+        let single = |base| Place { ids: base, places: (COUNT, COUNT) };
+        let place =
+            |base| index_of(segments, base).and_then(|index| at(segments, index)).unwrap_or_else(|| single(base));
+        kept.sort_unstable();
+        let places: Vec<Place> = kept.into_iter().map(place).collect();
+        let users = places.iter().map(|place| (i64::from(place.ids.0), i64::from(place.places.0)));
+        self.inner.unlock_between(users, 0, GROUPS);
+        let mut groups: Vec<_> =
+            places.iter().map(|place| (GROUPS + i64::from(place.ids.1), i64::from(place.places.1))).collect();
+        groups.sort_unstable();
+        self.inner.unlock_between(groups.into_iter(), GROUPS, 2 * GROUPS);
+    }
+}
+
+/// The number of the range that begins at these ids.
+fn index_of(segments: &[Segment], base: (u32, u32)) -> Option<u32> {
+    let mut before = 0;
+    for segment in segments {
+        let offset = base.0.checked_sub(segment.uid.first).filter(|offset| offset % segment.uid.stride == 0);
+        let index = offset.map(|offset| offset / segment.uid.stride).filter(|index| *index < segment.blocks);
+        if let Some(index) = index.filter(|index| segment.gid.at(*index) == base.1) {
+            return Some(before + index);
+        }
+        before += segment.blocks;
+    }
+    None
 }
 
 /// The range with this number.
@@ -198,12 +273,27 @@ impl Inner {
         let _ = self.lock(GROUPS + i64::from(place.ids.1), place.places.1, libc::F_UNLCK);
     }
 
+    /// Unlock what is not in `kept`, which is in order, between two places.
+    fn unlock_between(&self, kept: impl Iterator<Item = (i64, i64)>, from: i64, to: i64) {
+        let mut at = from;
+        for (first, len) in kept.chain([(to, 0)]) {
+            if first > at {
+                let _ = self.set(at, first - at, libc::F_UNLCK);
+            }
+            at = at.max(first + len);
+        }
+    }
+
     fn lock(&self, first: i64, places: u32, kind: i32) -> nix::Result<()> {
+        self.set(first, places.into(), kind)
+    }
+
+    fn set(&self, first: i64, places: i64, kind: i32) -> nix::Result<()> {
         let lock = libc::flock {
             l_type: i16::try_from(kind).unwrap_or(0),
             l_whence: 0,
             l_start: first,
-            l_len: places.into(),
+            l_len: places,
             l_pid: 0,
         };
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
@@ -222,7 +312,7 @@ impl Drop for Range {
     fn drop(&mut self) {
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.let_go(self.place);
-        held.free.insert(self.index);
+        held.free.extend(self.index);
     }
 }
 
@@ -264,6 +354,34 @@ mod tests {
         let second = one.take().unwrap();
         assert_eq!((base(&first), base(&second)), (4, 5), "the free ones below were tried again");
         assert_eq!(base(&one.take().unwrap()), 0, "the last resort");
+    }
+
+    /// The open file goes over to another supervisor, and with it what is locked.
+    #[test]
+    fn ranges_go_over_with_the_open_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let (first, stranger) = (ranges(&path, None), ranges(&path, None));
+        let held: Vec<Range> = (0..4).map(|_| first.take().unwrap()).collect();
+        let bases: Vec<_> = held.iter().map(Range::base).collect();
+        let file = first.file().try_clone().unwrap();
+        // A supervisor that is killed gives nothing back.
+        held.into_iter().for_each(std::mem::forget);
+        drop(first);
+        assert_eq!(stranger.take().unwrap().base().0, FIRST + 4 * STRIDE, "all four are still held");
+        let next = Ranges::adopt(file);
+        let again: Vec<Range> = [1, 3].into_iter().map(|n| next.take_again(bases[n]).unwrap()).collect();
+        next.let_go_of_others(again.iter().map(Range::base).collect());
+        let taken: Vec<_> = (0..2).map(|_| stranger.take().unwrap()).collect();
+        // What was foreign to it is asked for last; what it had is free again.
+        assert!(taken.iter().all(|range| ![bases[1], bases[3]].contains(&range.base())), "{taken:?}");
+        let other = ranges(&path, None);
+        assert_eq!(other.take().unwrap().base(), bases[0]);
+        assert!(other.take_again(bases[1]).is_err(), "it is the next one's");
+        drop(again);
+        assert_eq!(other.take_again(bases[1]).unwrap().base(), bases[1]);
+        // One of a cut that is not given out any more.
+        assert_eq!(next.take_again((9, 9)).unwrap().base(), (9, 9));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Take over a keeper whose supervisor has gone.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Child {
     /// [`Spawned::id`](super::Spawned::id) of it.
     pub id: u64,
+    /// Where it is in the keeper.
+    pub place: u64,
     /// Its process id, for display.
     pub pid: i32,
     /// Its pidfd.
@@ -43,6 +46,8 @@ pub struct Found {
     pub client: Client,
     /// To be run as that of a keeper that was just started.
     pub driver: Driver,
+    /// The keeper itself.
+    pub pidfd: OwnedFd,
     /// The keeper can enter a container's pid namespace and come back.
     pub enters_pidns: bool,
     /// Every process whose end was not yet told.
@@ -78,15 +83,32 @@ pub fn adopt(door: &Path, end: End) -> Result<Found, Error> {
     };
     let enters_pidns = ready.message.x == 1;
     let pidfd = expect(ready.brought.flatten(), Purpose::Pidfd)?;
+    let failed = |error| Error::system("cannot duplicate a pidfd", error);
+    let itself = pidfd.try_clone().map_err(failed)?;
     let launched = Launched { socket, pidfd, pid: 0, enters_pidns, privileged: false, range: None };
-    let (client, driver) = Client::joining(launched, last.saturating_add(1));
+    let (client, driver) = Client::joining(launched, last.saturating_add(1).max(first_id()));
+    client.shared.lock().early = Some(HashMap::new());
     client.shared.keeps.store(end == End::Keep, Ordering::Release);
-    let mut found =
-        Found { client, driver, enters_pidns, children: Vec::new(), deadlines: Vec::new(), kept: Vec::new() };
+    let mut found = Found {
+        client,
+        driver,
+        pidfd: itself,
+        enters_pidns,
+        children: Vec::new(),
+        deadlines: Vec::new(),
+        kept: Vec::new(),
+    };
     for heard in all {
         found.add(heard).inspect_err(|_| found.client.close())?;
     }
     Ok(found)
+}
+
+/// A number that no request of an earlier supervisor has, also one of another keeper: none makes a request a nanosecond.
+pub(crate) fn first_id() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)).max(1)
 }
 
 fn connect(door: &Path) -> Result<OwnedFd, Error> {
@@ -154,7 +176,7 @@ impl Found {
                 let awaited = Awaited { sender, span: tracing::Span::current() };
                 shared.lock().exits.insert(message.id, awaited);
                 let pidfd = expect(brought.flatten(), Purpose::Pidfd)?;
-                self.children.push(Child { id: message.id, pid: message.pid, pidfd, exit });
+                self.children.push(Child { id: message.id, place: message.x, pid: message.pid, pidfd, exit });
             }
             Some(Tell::Armed) => {
                 let (sender, done) = watch::channel(Done::default());

@@ -37,6 +37,8 @@ impl std::fmt::Debug for Client {
 pub struct Spawned {
     /// The number of the request: what a further supervisor finds it under.
     pub id: u64,
+    /// Where it is in the keeper.
+    pub place: u64,
     /// Its process id, for display.
     pub pid: i32,
     /// Its pidfd; the process is killed when nobody claims it.
@@ -53,7 +55,7 @@ impl Client {
     }
 
     /// The same, where requests up to `next` have been made already.
-    pub(super) fn joining(launched: Launched, next: u64) -> (Client, Driver) {
+    pub(crate) fn joining(launched: Launched, next: u64) -> (Client, Driver) {
         let shared = Arc::new(Shared {
             socket: launched.socket,
             waiting: Mutex::default(),
@@ -87,28 +89,43 @@ impl Client {
     /// # Cancel safety
     /// When the future is dropped after the request has gone out, the process is killed as soon as it is known.
     pub async fn spawn(&self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
-        let id = self.id();
+        self.spawn_as(self.id(), 0, plan, fds).await
+    }
+
+    /// The same as request `id`, which nobody has used. How it ends is kept until it is [settled](Client::settle).
+    pub(crate) async fn spawn_kept(&self, id: u64, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
+        self.spawn_as(id, wire::KEEP_EXIT, plan, fds).await
+    }
+
+    /// How the process ended that request `id` has started at `place` is written down, or of no interest.
+    pub(crate) fn settle(&self, id: u64, place: u64) {
+        self.shared.settle(id, place);
+    }
+
+    async fn spawn_as(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
         let (exit_sender, exit) = oneshot::channel();
         let awaited = Awaited { sender: exit_sender, span: tracing::Span::current() };
         self.shared.lock().exits.insert(id, awaited);
         tracing::debug!(request = id, "the keeper is asked for a process");
-        let asked = self.ask_spawn(id, plan, fds).await;
+        let mut cancelled = Cancelled(Some((&self.shared, id)));
+        let asked = self.ask_spawn(id, flags, plan, fds).await;
+        cancelled.0 = None;
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
         }
-        let Answered { pid, brought, .. } = asked?;
+        let Answered { pid, slot, brought } = asked?;
         tracing::debug!(request = id, pid, "the keeper has started it");
-        Ok(Spawned { id, pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
+        Ok(Spawned { id, place: slot, pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 
-    async fn ask_spawn(&self, id: u64, plan: &Plan, fds: Vec<OwnedFd>) -> Answer {
+    async fn ask_spawn(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>) -> Answer {
         let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
-        let head = Message { kind: Ask::Spawn as u16, id, ..Message::default() };
+        let head = Message { kind: Ask::Spawn as u16, id, flags, ..Message::default() };
         if plan.bytes().len() <= MAX_INLINE {
             return self.ask(head, plan.bytes(), fds).await;
         }
         fds.push((Purpose::Plan, sealed(plan.bytes())?));
-        let head = Message { flags: 1, x: plan.bytes().len() as u64, ..head };
+        let head = Message { flags: flags | 1, x: plan.bytes().len() as u64, ..head };
         self.ask(head, &[], fds).await
     }
 
@@ -184,7 +201,24 @@ impl Client {
         self.shared.cancel(id, slot);
     }
 
-    pub(super) fn id(&self) -> u64 {
+    /// A deadline of an earlier supervisor that is not armed any more: it was carried out, which has been told or is about to
+    /// be.
+    pub(crate) fn lease_before(&self, id: u64) -> Lease {
+        let mut waiting = self.shared.lock();
+        let told = waiting.early.as_mut().and_then(|early| early.remove(&id));
+        let (sender, done) = watch::channel(told.unwrap_or_default());
+        // In no slot: there is nothing to cancel.
+        waiting.leases.insert(id, Held { slot: Some(u64::MAX), done: sender });
+        Lease::new(self.clone(), id, done)
+    }
+
+    /// Nobody asks for deadlines of an earlier supervisor any more.
+    pub(crate) fn claimed(&self) {
+        self.shared.lock().early = None;
+    }
+
+    /// The number of a request that is still to be made.
+    pub(crate) fn id(&self) -> u64 {
         self.shared.next.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -219,13 +253,34 @@ impl Client {
     }
 
     pub(super) async fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Answer {
+        self.begin(head, body, fds)?.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Ask now, hear later.
+    pub(super) fn begin(
+        &self,
+        head: Message,
+        body: &[u8],
+        fds: Vec<(Purpose, OwnedFd)>,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (sender, receiver) = oneshot::channel();
         self.shared.lock().answers.insert(head.id, sender);
         if let Err(error) = self.shared.post(head, body, fds) {
             self.shared.lock().answers.remove(&head.id);
             return Err(error);
         }
-        receiver.await.unwrap_or_else(|_| Err(gone()))
+        Ok(receiver)
+    }
+}
+
+/// Whoever has asked for a process, until it is answered.
+struct Cancelled<'a>(Option<(&'a Shared, u64)>);
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        if let Some((shared, id)) = self.0 {
+            shared.lock().cancelled.insert(id);
+        }
     }
 }
 

@@ -72,6 +72,12 @@ pub(super) struct Waiting {
     pub(super) leases: HashMap<u64, Held>,
     /// Given up before the keeper has said where it is: cancelled as soon as it says so.
     pub(super) forgotten: HashSet<u64>,
+    /// The same of what was stored.
+    pub(super) unwanted: HashSet<u64>,
+    /// Started for somebody who has gone: nobody else settles their ends.
+    pub(super) cancelled: HashSet<u64>,
+    /// Deadlines of an earlier supervisor that were carried out and that nobody has claimed yet; `None`: nobody will.
+    pub(super) early: Option<HashMap<u64, Done>>,
     pub(super) outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
 
@@ -150,13 +156,21 @@ impl Shared {
             Some(Tell::Failed) => {
                 let mut waiting = self.lock();
                 waiting.forgotten.remove(&message.id);
+                waiting.unwanted.remove(&message.id);
+                waiting.cancelled.remove(&message.id);
                 // Who asked may have gone.
                 waiting.exits.remove(&message.id);
                 drop(waiting);
                 self.answer(message.id, Err(failed(message)));
             }
             Some(Tell::Exited) => {
-                let waiter = self.lock().exits.remove(&message.id);
+                let (waiter, cancelled) = {
+                    let mut waiting = self.lock();
+                    (waiting.exits.remove(&message.id), waiting.cancelled.remove(&message.id))
+                };
+                if cancelled {
+                    self.settle(message.id, message.x);
+                }
                 if let Some(Awaited { sender, span }) = waiter {
                     let exit = exit_of(message);
                     span.in_scope(
@@ -166,8 +180,11 @@ impl Shared {
                 }
             }
             Some(Tell::Fired) => {
-                if let Some(held) = self.lock().leases.get(&message.id) {
+                let mut waiting = self.lock();
+                if let Some(held) = waiting.leases.get(&message.id) {
                     held.done.send_replace(Done::of(message));
+                } else if let Some(early) = &mut waiting.early {
+                    early.insert(message.id, Done::of(message));
                 }
             }
             Some(
@@ -180,23 +197,49 @@ impl Shared {
     }
 
     pub(super) fn answer(&self, id: u64, answer: Answer) {
-        let waiter = self.lock().answers.remove(&id);
-        if let Some(waiter) = waiter {
-            let _ = waiter.send(answer);
-        }
+        let mut waiting = self.lock();
+        let waiter = waiting.answers.remove(&id);
+        // Under the lock: whoever gives up looks there first, and finds either the waiter or the answer.
+        let unheard = match waiter {
+            Some(waiter) => waiter.send(answer).err(),
+            None => None,
+        };
+        drop(waiting);
+        // A descriptor in it that nobody claims does something about that.
+        drop(unheard);
     }
 
     /// If it is a process that was started, nobody has its pidfd: the keeper must end it.
     pub(super) fn end_unowned(self: &Arc<Self>, message: &Message) {
-        if self.lock().exits.remove(&message.id).is_some() {
+        let mut waiting = self.lock();
+        if waiting.exits.remove(&message.id).is_some() {
+            waiting.cancelled.insert(message.id);
+            drop(waiting);
             let head = Message { kind: Ask::Kill as u16, id: message.id, ..Message::default() };
             // Without a keeper the supervisor's end is the process's.
             let _ = self.post(head, &[], Vec::new());
         }
     }
 
-    /// If it is a deadline that was armed, its slot is known now.
+    /// How this process ended is of no interest any more.
+    pub(super) fn settle(&self, id: u64, place: u64) {
+        let head = Message { kind: Ask::Settle as u16, id, x: place, ..Message::default() };
+        // Without a keeper nothing is kept.
+        let _ = self.post(head, &[], Vec::new());
+    }
+
+    /// Close what is stored there.
+    pub(super) fn discard(&self, id: u64, slot: u64) {
+        let head = Message { kind: Ask::Discard as u16, id, x: slot, ..Message::default() };
+        // Without a keeper nothing is held.
+        let _ = self.post(head, &[], Vec::new());
+    }
+
+    /// If it is a deadline that was armed, or something that was stored, its slot is known now.
     pub(super) fn placed(self: &Arc<Self>, message: &Message) {
+        if self.lock().unwanted.remove(&message.id) {
+            self.discard(message.id, message.x);
+        }
         let forgotten = {
             let mut waiting = self.lock();
             if let Some(held) = waiting.leases.get_mut(&message.id) {
@@ -234,6 +277,8 @@ impl Shared {
         waiting.exits.clear();
         waiting.leases.clear();
         waiting.forgotten.clear();
+        waiting.unwanted.clear();
+        waiting.cancelled.clear();
         waiting.outbox.clear();
     }
 }

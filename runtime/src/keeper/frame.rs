@@ -64,10 +64,19 @@ pub(super) fn transmit(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Resul
 
 /// One message; `None` at the end.
 pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Errno> {
+    receive_with(socket, RecvFlags::empty())
+}
+
+/// The next message, which stays where it is, with a duplicate of its descriptor.
+pub(crate) fn peek(socket: &OwnedFd) -> Result<Option<Heard>, rustix::io::Errno> {
+    receive_with(socket, RecvFlags::PEEK)
+}
+
+fn receive_with(socket: &OwnedFd, how: RecvFlags) -> Result<Option<Heard>, rustix::io::Errno> {
     let mut buffer = [0; WITH_ONE + DRAINED + LABEL];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT | how;
     let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
     if got.bytes == 0 {
         return Ok(None);

@@ -47,13 +47,18 @@ pub struct Launched {
 /// [`ErrorKind::Keeper`] when it does not start, [`ErrorKind::Unsupported`] when this user may not make user
 /// namespaces; the hint says what to change.
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
-    // CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID: otherwise the keeper gets a user namespace in which it has them.
-    let privileged = crate::sys::has_all_ids() && [21, 7, 6].into_iter().all(crate::sys::has_capability);
+    let privileged = is_privileged();
     if let Some(launched) = attempt(path, privileged, true)? {
         return Ok(launched);
     }
     let half = || Error::new(ErrorKind::Keeper, "the id maps of the keeper were written by somebody else");
     attempt(path, privileged, false)?.ok_or_else(half)
+}
+
+/// A keeper of ours has the rights of the host's user namespace: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID. Otherwise it gets a
+/// user namespace in which it has them.
+pub(crate) fn is_privileged() -> bool {
+    crate::sys::has_all_ids() && [21, 7, 6].into_iter().all(crate::sys::has_capability)
 }
 
 /// Start it once; `None` when its user namespace got only one of its maps.

@@ -67,6 +67,12 @@ impl Lease {
         self.done.borrow().rungs
     }
 
+    /// Its number, under which the next supervisor finds it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// It was carried out: 0, or the first error number of it. The keeper tells this before any exit that has come of
     /// it.
     #[must_use]

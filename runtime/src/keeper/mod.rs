@@ -12,13 +12,15 @@ mod lease;
 pub mod maps;
 mod store;
 
+pub(crate) use adopt::first_id;
 pub use adopt::{Child, Found, adopt};
 pub(crate) use client::expect;
 pub use client::{Client, Spawned};
 pub use conversation::Unclaimed;
 pub use door::listen;
 pub use driver::Driver;
-pub(crate) use frame::receive;
+pub(crate) use frame::{peek, receive};
+pub(crate) use launch::is_privileged;
 pub use launch::{Launched, launch};
 pub use lease::{Deadline, Lease, Lever};
 pub use store::{Holding, Kept, Stored};

@@ -2,9 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use tokio::sync::oneshot;
+
 use super::client::Client;
+use super::conversation::{Answer, gone};
 use crate::error::{Error, ErrorKind};
-use crate::plan::wire::{Ask, Drained, LABEL, Message, Purpose, REPLACE};
+use crate::plan::wire::{ASIDE, Ask, Drained, LABEL, Message, Purpose, REPLACE};
 
 /// Something to hold.
 #[derive(Debug)]
@@ -34,6 +37,18 @@ impl Holding {
     pub fn terminal(master: OwnedFd) -> Self {
         Self { purpose: Purpose::PtyMaster, fd: master, log: None }
     }
+
+    /// The master end of a pseudoterminal, what it shows emptied into a file as that of [`Holding::output`]. It does not
+    /// block.
+    #[must_use]
+    pub fn shown(master: OwnedFd, log: OwnedFd, most: u64) -> Self {
+        Self { purpose: Purpose::PtyMaster, fd: master, log: Some((log, most)) }
+    }
+
+    /// Something else that is to come back as it was.
+    pub(crate) fn other(purpose: Purpose, fd: OwnedFd) -> Self {
+        Self { purpose, fd, log: None }
+    }
 }
 
 /// Something that the keeper holds for us, until it is [discarded](Stored::discard): dropping this changes nothing, as the
@@ -59,16 +74,52 @@ impl Stored {
     /// Dropped after it was asked for, it is done.
     pub async fn replace(&self, label: &[u8], with: Holding) -> Result<(), Error> {
         let head = Message { kind: Ask::Store as u16, flags: REPLACE, id: self.id, x: self.slot, ..Message::default() };
-        self.client.put(head, label, with).await.map(drop)
+        let answer = self.client.put(head, label, with)?;
+        answer.await.unwrap_or_else(|_| Err(gone())).map(drop).map_err(|error| refused(&error))
     }
 }
 
 impl Stored {
     /// The keeper closes what it holds here.
     pub fn discard(self) {
-        let head = Message { kind: Ask::Discard as u16, id: self.id, x: self.slot, ..Message::default() };
-        // Without a keeper nothing is held.
-        let _ = self.client.shared.post(head, &[], Vec::new());
+        self.client.shared.discard(self.id, self.slot);
+    }
+}
+
+/// Something that the keeper was asked to hold. Dropped, it is not held.
+pub(crate) struct Asked {
+    client: Client,
+    id: u64,
+    answer: Option<oneshot::Receiver<Answer>>,
+}
+
+impl Asked {
+    /// What came of it.
+    pub(crate) async fn wait(mut self) -> Result<Stored, Error> {
+        let answer = match &mut self.answer {
+            Some(answer) => answer.await.unwrap_or_else(|_| Err(gone())),
+            None => Err(gone()),
+        };
+        // The answer is in our hands: the rest is without an await.
+        self.answer = None;
+        let slot = answer.map_err(|error| refused(&error))?.slot;
+        Ok(Stored::new(self.client.clone(), self.id, slot))
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Some(mut answer) = self.answer.take() else { return };
+        {
+            let mut waiting = self.client.shared.lock();
+            if waiting.answers.remove(&self.id).is_some() {
+                waiting.unwanted.insert(self.id);
+                return;
+            }
+        }
+        if let Ok(Ok(answered)) = answer.try_recv() {
+            self.client.shared.discard(self.id, answered.slot);
+        }
     }
 }
 
@@ -97,15 +148,26 @@ impl Client {
     /// [`ErrorKind::Exhausted`] when it has no room or no descriptor left; [`ErrorKind::Keeper`] when it is gone.
     ///
     /// # Cancel safety
-    /// Dropped after it was asked for, the keeper holds it until its end.
+    /// Dropped, the keeper does not hold it.
     pub async fn store(&self, label: &[u8], holding: Holding) -> Result<Stored, Error> {
-        let id = self.id();
-        let head = Message { kind: Ask::Store as u16, id, ..Message::default() };
-        let slot = self.put(head, label, holding).await?;
-        Ok(Stored::new(self.clone(), id, slot))
+        self.store_later(label, holding)?.wait().await
     }
 
-    async fn put(&self, head: Message, label: &[u8], holding: Holding) -> Result<u64, Error> {
+    /// The same, asked for now and heard of later: several go out together.
+    pub(crate) fn store_later(&self, label: &[u8], holding: Holding) -> Result<Asked, Error> {
+        let id = self.id();
+        let head = Message { kind: Ask::Store as u16, id, ..Message::default() };
+        let answer = self.put(head, label, holding)?;
+        Ok(Asked { client: self.clone(), id, answer: Some(answer) })
+    }
+
+    /// Let the keeper have a locked file open as long as it is there; nobody waits for the answer.
+    pub(crate) fn store_lock(&self, label: &[u8], lock: OwnedFd) -> Result<(), Error> {
+        let head = Message { kind: Ask::Store as u16, id: self.id(), flags: ASIDE, ..Message::default() };
+        self.put(head, label, Holding::other(Purpose::Lock, lock)).map(drop)
+    }
+
+    fn put(&self, head: Message, label: &[u8], holding: Holding) -> Result<oneshot::Receiver<Answer>, Error> {
         if label.len() > LABEL {
             return Err(Error::invalid("label", format!("{} bytes; {LABEL} are possible", label.len())));
         }
@@ -114,12 +176,15 @@ impl Client {
             fds.push((Purpose::Log, log));
             most
         });
-        self.ask(Message { y: most, ..head }, label, fds).await.map(|answered| answered.slot).map_err(|error| {
-            let kind = match error.errno() {
-                Some(libc::EINVAL | libc::ENOENT) => ErrorKind::Invalid,
-                _ => error.kind(),
-            };
-            Error::new(kind, "the keeper does not hold it").with_stage("keeper: store").with_errno(error.errno())
-        })
+        self.begin(Message { y: most, ..head }, label, fds)
     }
+}
+
+/// [`failed`](super::conversation::failed) speaks of processes.
+fn refused(error: &Error) -> Error {
+    let kind = match error.errno() {
+        Some(libc::EINVAL | libc::ENOENT) => ErrorKind::Invalid,
+        _ => error.kind(),
+    };
+    Error::new(kind, "the keeper does not hold it").with_stage("keeper: store").with_errno(error.errno())
 }

@@ -7,26 +7,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::OFlags;
 use tokio::sync::{OnceCell, oneshot};
 
-use super::create::Born;
 use super::janitor::{Rests, Work};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
-use super::report::{Report, Said, step_error};
+use super::report::{Report, Said, failed_before, step_error};
 use super::session;
-use super::stdio::{self, Ends};
+use super::stdio::{self, Ends, Exec};
 use super::stop::{self, Stopped};
 use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
+use crate::durable::{ContainerRecord, FirstRecord, Storing};
 use crate::error::{Error, ErrorKind, Errors};
-use crate::keeper::{Deadline, Lease};
+use crate::keeper::{Client, Deadline, Lease, Spawned};
 use crate::network::NetworkProperties;
 use crate::plan::process::{self, Joining};
-use crate::plan::wire::{self, NEWPID};
+use crate::plan::wire;
 use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
-use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ContainerSpec, ProcessSpec, User};
+use crate::spec::check::{self, CheckedProcess};
+use crate::spec::{ContainerSpec, Hold, ProcessSpec, User};
 use crate::{Act, BoxFuture, Container, Evidence, Exit, Held, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
@@ -37,23 +37,28 @@ pub(super) struct Core {
     /// Who the main process runs as, in the container's ids.
     main_ids: (u32, u32),
     /// The main process until it is started: the descriptors that it brings are its own from then on.
-    main: Mutex<Option<CheckedProcess>>,
+    main: Mutex<Option<Main>>,
     joining: Joining,
     pub(super) rests: Rests,
     init_pid: i32,
+    /// The request that has made it, and what came of it.
+    pub(super) request: u64,
+    pub(super) first: FirstRecord,
+    /// Its range of ids is that of several.
+    pub(super) shared_range: bool,
     /// It shares its pid namespace with others, so that its end is not that of its first process alone.
     pub(super) shares_pids: bool,
     /// Nobody else is in its network.
-    own_network: bool,
+    pub(super) own_network: bool,
     pub(super) before: OomEvidence,
     paused: Mutex<Paused>,
     /// Written by who changes `paused`; read by who starts a process, so that none is missed.
     pausing: tokio::sync::RwLock<()>,
     /// The command behind the start gate, where it is pid 1 itself.
-    waiting: Mutex<Option<Gated>>,
+    pub(super) waiting: Mutex<Option<Gated>>,
     /// How the stub init ends, where it is the main process.
-    idle: Mutex<Option<oneshot::Receiver<Exit>>>,
-    started: AtomicBool,
+    pub(super) idle: Mutex<Option<Idle>>,
+    pub(super) started: AtomicBool,
     pub(super) finished: OnceCell<Evidence>,
     /// The cgroup went at the first attempt.
     pub(super) removed: AtomicBool,
@@ -61,7 +66,7 @@ pub(super) struct Core {
     /// Held to write while the group is prepared for groups below it.
     pub(super) births: tokio::sync::RwLock<()>,
     /// How many processes with limits of their own there were.
-    execs: AtomicU64,
+    pub(super) execs: AtomicU64,
 }
 
 /// How it is held.
@@ -73,48 +78,73 @@ pub(super) enum Paused {
     Stopped(Stopped),
 }
 
+/// The main process, before it is started.
 #[derive(Debug)]
-struct Gated {
-    gate: OwnedFd,
-    ends: Ends,
-    report: Report,
-    plan: Plan,
-    exit: oneshot::Receiver<Exit>,
+pub(super) enum Main {
+    Checked(Box<CheckedProcess>),
+    /// Of a container of an earlier supervisor: checked when it is started.
+    Asked(Box<ProcessSpec>),
+}
+
+/// The stub as a main process: how it ends, and what is held of it.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) storing: Option<Storing>,
+}
+
+/// A command behind its start gate.
+#[derive(Debug)]
+pub(super) struct Gated {
+    pub(super) gate: OwnedFd,
+    pub(super) ends: Ends,
+    pub(super) report: Report,
+    /// `None`: an earlier supervisor had it.
+    pub(super) plan: Option<Plan>,
+    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) storing: Option<Storing>,
+    pub(super) hold: Option<Hold>,
+}
+
+/// What a container is made of.
+pub(super) struct Made {
+    pub(super) container: ContainerSpec,
+    pub(super) joining: Joining,
+    pub(super) rests: Rests,
+    pub(super) before: OomEvidence,
+    pub(super) main_ids: (u32, u32),
+    pub(super) init_pid: i32,
+    pub(super) request: u64,
+    pub(super) first: FirstRecord,
+    pub(super) shares_pids: bool,
+    pub(super) own_network: bool,
+    pub(super) shared_range: bool,
+    pub(super) main: Option<Main>,
+    pub(super) waiting: Option<Gated>,
+    pub(super) idle: Option<Idle>,
 }
 
 impl Core {
-    pub(super) fn new(
-        inner: Arc<Inner>,
-        spec: CheckedSpec,
-        joining: Joining,
-        rests: Rests,
-        before: OomEvidence,
-        born: Born,
-    ) -> Self {
-        let shares_pids = spec.joins(NEWPID);
-        let own_network = spec.own_network();
-        let (container, main) = spec.into_parts();
-        let Born { pid, exit, report, plan, waiting, .. } = born;
-        let (waiting, idle) = match waiting {
-            Some((gate, ends)) => (Some(Gated { gate, ends, report, plan, exit }), None),
-            None => (None, container.idle.then_some(exit)),
-        };
+    pub(super) fn new(inner: Arc<Inner>, made: Made) -> Self {
+        let Made { container, joining, rests, before, main_ids, init_pid, request, first, .. } = made;
         Self {
             inner,
             container,
-            main_ids: main.ids(),
-            // Behind the gate its descriptors have been handed over already.
-            main: Mutex::new(waiting.is_none().then_some(main)),
+            main_ids,
+            main: Mutex::new(made.main),
             joining,
             rests,
-            init_pid: pid,
-            shares_pids,
-            own_network,
+            init_pid,
+            request,
+            first,
+            shared_range: made.shared_range,
+            shares_pids: made.shares_pids,
+            own_network: made.own_network,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
-            waiting: Mutex::new(waiting),
-            idle: Mutex::new(idle),
+            waiting: Mutex::new(made.waiting),
+            idle: Mutex::new(made.idle),
             started: AtomicBool::new(false),
             finished: OnceCell::new(),
             removed: AtomicBool::new(false),
@@ -122,6 +152,10 @@ impl Core {
             births: tokio::sync::RwLock::new(()),
             execs: AtomicU64::new(1),
         }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.container.id
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -164,13 +198,13 @@ impl Core {
     }
 
     /// The main process behind its gate, or the first exec, or the stub that is there already.
-    async fn start(self: Arc<Self>) -> Result<Started, Error> {
+    pub(super) async fn start(self: Arc<Self>) -> Result<Started, Error> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Err(Error::new(ErrorKind::State, "the container was started already"));
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(exit) = idle {
-            return Ok(of_stub(self.init_pid, self.rests.init()?, exit));
+        if let Some(Idle { exit, storing }) = idle {
+            return Ends::default().started(self.exec_of(self.init_pid, self.rests.init()?, exit), storing);
         }
         let gated = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         match gated {
@@ -178,31 +212,39 @@ impl Core {
             None => {
                 let main = self.main.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let twice = || Error::new(ErrorKind::State, "the container was started already");
-                self.exec_checked(main.ok_or_else(twice)?, true).await
+                let main = match main.ok_or_else(twice)? {
+                    Main::Checked(main) => *main,
+                    Main::Asked(main) => self.checked(*main)?,
+                };
+                self.exec_checked(main, true).await
             }
         }
     }
 
     async fn open_gate(&self, gated: Gated) -> Result<Started, Error> {
-        let Gated { gate, ends, report, plan, exit } = gated;
+        let Gated { gate, mut ends, report, plan, exit, mut storing, hold } = gated;
+        if let Some(storing) = &mut storing {
+            // What does not come to its exec is not held any more.
+            storing.start();
+        }
         let opened = rustix::net::send(&gate, &[1], rustix::net::SendFlags::NOSIGNAL);
         drop(gate);
         if let Err(error) = opened {
-            running(&report, &plan).await?;
+            running(&report, plan.as_ref()).await?;
             let what = "the command was killed while it waited to be started";
             return Err(Error::system(what, error).with_kind(ErrorKind::State));
         }
-        running(&report, &plan).await?;
-        ends.started(self.init_pid, self.rests.init()?, exit)
+        running(&report, plan.as_ref()).await?;
+        ends.receive(storing.as_mut(), hold.as_ref()).await?;
+        ends.started(self.exec_of(self.init_pid, self.rests.init()?, exit), storing)
     }
 
-    async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
-        self.alive()?;
-        let _none_missed = self.pausing.read().await;
-        if !matches!(*self.paused(), Paused::No) {
-            return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
-        }
-        // Names are looked up in the container as it is now.
+    fn exec_of(&self, pid: i32, pidfd: Arc<OwnedFd>, exit: oneshot::Receiver<Exit>) -> Exec {
+        Exec { pid, pidfd, exit, group: None, without_pidfs: self.inner.without_pidfs }
+    }
+
+    /// A further process: names are looked up in the container as it is now.
+    fn checked(&self, spec: ProcessSpec) -> Result<CheckedProcess, Error> {
         let root = match &spec.user {
             User::Name(_) => Some(self.root()?),
             _ => None,
@@ -212,6 +254,16 @@ impl Core {
         let checked = check::check_further(spec, &self.container, root, machine, &cgroups);
         let checked = checked.map_err(Errors::into_one)?;
         check::check_mapped(&checked, self.joining.ids.as_ref())?;
+        Ok(checked)
+    }
+
+    async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
+        self.alive()?;
+        let _none_missed = self.pausing.read().await;
+        if !matches!(*self.paused(), Paused::No) {
+            return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
+        }
+        let checked = self.checked(spec)?;
         self.exec_checked(checked, false).await
     }
 
@@ -237,6 +289,7 @@ impl Core {
         supply.stdio = std::mem::take(&mut ends.theirs);
         supply.channel = ends.channel()?;
         supply.init = Some(self.init_pidfd()?);
+        let hold = process.spec().hold.clone();
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((wire::JOIN_CGROUP, Some(self.of_init("ns/cgroup", OFlags::RDONLY)?)));
         }
@@ -247,15 +300,25 @@ impl Core {
         // Who reads at the other end of a descriptor of its own sees the end of it with the process's.
         drop(process);
         faults.pass(id, Point::ProcessDescriptors)?;
-        let report = Report::new(report_read)?;
-        let spawned = self.inner.keeper.spawn(&plan, fds).await.map_err(|error| self.or_ended(error))?;
+        let keeper = &self.inner.keeper;
+        let mut storing = match &hold {
+            Some(hold) => Some(Storing::begin(keeper, hold, &ends.parts(hold, &report_read)).await?),
+            None => None,
+        };
+        faults.pass(id, Point::ProcessStored)?;
+        let report = Report::new(report_read, storing.is_some())?;
+        let spawned = spawn(keeper, storing.as_mut(), &plan, fds).await.map_err(|error| self.or_ended(error))?;
         faults.pass(id, Point::ProcessBorn)?;
-        running(&report, &plan).await.map_err(|error| self.or_ended(error))?;
-        let pidfd = Arc::new(spawned.pidfd.claim()?);
+        running(&report, Some(&plan)).await.map_err(|error| self.or_ended(error))?;
+        ends.receive(storing.as_mut(), hold.as_ref()).await?;
+        faults.pass(id, Point::ProcessRunning)?;
         tracing::debug!(pid = spawned.pid, "exec'd");
-        let mut started = ends.started(spawned.pid, pidfd, spawned.exit)?;
-        started.group = own;
-        Ok(started)
+        let pidfd = Arc::new(spawned.pidfd.claim()?);
+        let exec = Exec { group: own, ..self.exec_of(spawned.pid, Arc::clone(&pidfd), spawned.exit) };
+        ends.started(exec, storing).inspect_err(|_| {
+            // Nobody has it.
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        })
     }
 
     fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
@@ -458,17 +521,32 @@ impl Drop for Core {
     }
 }
 
-/// A main process that is the stub init: it has no streams.
-fn of_stub(pid: i32, pidfd: Arc<OwnedFd>, exit: oneshot::Receiver<Exit>) -> Started {
-    Started { pid, pidfd, exit, stdin: None, stdout: None, stderr: None, tty: None, listener: None, group: None }
+/// Start a process; what is held of it is its own from the moment that it is there.
+pub(super) async fn spawn(
+    keeper: &Client,
+    storing: Option<&mut Storing>,
+    plan: &Plan,
+    fds: Vec<OwnedFd>,
+) -> Result<Spawned, Error> {
+    let Some(storing) = storing else { return keeper.spawn(plan, fds).await };
+    let spawned = keeper.spawn_kept(storing.request(), plan, fds).await?;
+    storing.born(spawned.place);
+    Ok(spawned)
 }
 
 /// End of file on the report pipe means: exec'd.
-pub(super) async fn running(report: &Report, plan: &Plan) -> Result<(), Error> {
-    match report.next().await? {
-        Said::End => Ok(()),
-        Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
-        Said::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
+pub(super) async fn running(report: &Report, plan: Option<&Plan>) -> Result<(), Error> {
+    loop {
+        match (report.next().await?, plan) {
+            (Said::End, _) => return Ok(()),
+            (Said::Failed(step, errno), Some(plan)) => return Err(step_error(plan, step, errno)),
+            (Said::Failed(step, errno), None) => return Err(failed_before(step, errno)),
+            // An earlier supervisor may not have come to hear it.
+            (Said::Ready, None) => {}
+            (Said::Ready, Some(_)) => {
+                return Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready"));
+            }
+        }
     }
 }
 
@@ -491,6 +569,10 @@ impl Container for NativeContainer {
 
     fn exec(&self, process: ProcessSpec) -> BoxFuture<Result<Started, Error>> {
         Box::pin(Arc::clone(&self.core).exec(process))
+    }
+
+    fn record(&self) -> Option<ContainerRecord> {
+        self.core.record()
     }
 
     fn kill(&self) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::container::{Core, NativeContainer};
+use super::container::{Core, Gated, Idle, Made, Main, NativeContainer, spawn};
 use super::janitor::{Name, Rests, Work};
 use super::off_thread::off_thread;
 use super::provided::{Network as Wired, Root, network_namespace};
@@ -15,14 +15,15 @@ use super::stdio::{self, Ends};
 use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, join, trees};
 use crate::cgroup::{Group, OomEvidence};
+use crate::durable::{FirstRecord, Kind, Part, Storing};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
-use crate::plan::wire::{NEWCGROUP, NEWNS};
+use crate::plan::wire::{NEWCGROUP, NEWNS, NEWPID};
 use crate::plan::{Need, Plan};
 use crate::spec::check::{self, CheckedSpec};
-use crate::spec::{ContainerSpec, Network, ProcessSpec};
+use crate::spec::{ContainerSpec, Network, ProcessSpec, UserNamespace};
 
 /// What has been made so far. Dropped, it hands everything to the janitor.
 struct Undo {
@@ -87,13 +88,50 @@ pub(super) async fn create(
     let mut undo = Undo::new(&inner);
     match make(&inner, spec, main, &mut undo).await {
         Ok((spec, joining, before, born)) => {
-            let core = Core::new(inner, spec, joining, undo.keep(), before, born);
-            Ok(NativeContainer::new(Arc::new(core)))
+            let made = made(spec, joining, undo.keep(), before, born);
+            Ok(NativeContainer::new(Arc::new(Core::new(inner, made))))
         }
         Err(errors) => {
             undo.now().await;
             Err(errors)
         }
+    }
+}
+
+fn made(spec: CheckedSpec, joining: Joining, rests: Rests, before: OomEvidence, born: Born) -> Made {
+    let (shares_pids, own_network) = (spec.joins(NEWPID), spec.own_network());
+    let shared_range = spec.container().user_namespace == UserNamespace::Shared && spec.joined_ids().is_none();
+    let (container, main) = spec.into_parts();
+    let Born { pid, request, exit, report, plan, mut storing, waiting, .. } = born;
+    if let Some(storing) = &mut storing {
+        // It waits for its start, or is what it is to be: ours is not the end of it.
+        storing.keep();
+    }
+    let (main_ids, hold) = (main.ids(), main.spec().hold.clone());
+    let (first, main, waiting, idle) = match waiting {
+        // Behind the gate its descriptors have been handed over already.
+        Some((gate, ends)) => {
+            let gated = Gated { gate, ends, report, plan: Some(plan), exit, storing, hold };
+            (FirstRecord::Command, None, Some(gated), None)
+        }
+        None if container.idle => (FirstRecord::Idle, None, None, Some(Idle { exit, storing })),
+        None => (FirstRecord::Stub, Some(Main::Checked(Box::new(main))), None, None),
+    };
+    Made {
+        container,
+        joining,
+        rests,
+        before,
+        main_ids,
+        init_pid: pid,
+        request,
+        first,
+        shares_pids,
+        own_network,
+        shared_range,
+        main,
+        waiting,
+        idle,
     }
 }
 
@@ -245,14 +283,18 @@ async fn born(
 }
 
 /// What a successful birth leaves in our hands.
-pub(super) struct Born {
-    pub(super) pid: i32,
-    pub(super) pidfd: Arc<OwnedFd>,
-    pub(super) exit: oneshot::Receiver<crate::Exit>,
-    pub(super) report: Report,
-    pub(super) plan: Plan,
+#[derive(Debug)]
+struct Born {
+    pid: i32,
+    request: u64,
+    pidfd: Arc<OwnedFd>,
+    exit: oneshot::Receiver<crate::Exit>,
+    report: Report,
+    plan: Plan,
+    /// What is held of it, where it is the main process.
+    storing: Option<Storing>,
     /// The start gate and the streams of a command that waits behind it.
-    pub(super) waiting: Option<(OwnedFd, Ends)>,
+    waiting: Option<(OwnedFd, Ends)>,
 }
 
 async fn ask(
@@ -287,8 +329,18 @@ async fn ask(
     let fds = supply.all(&plan, group)?;
     tracing::debug!(bytes = plan.bytes().len(), descriptors = fds.len(), "planned");
     inner.faults.pass(id, Point::ContainerDescriptors)?;
-    let report = Report::new(report_read)?;
-    let spawned = match inner.keeper.spawn(&plan, fds).await {
+    let hold = spec.main().spec().hold.as_ref();
+    let mut storing = match (&waiting, hold) {
+        (Some((gate, ends)), Some(hold)) => {
+            let mut parts = ends.parts(hold, &report_read);
+            parts.push(Part::new(Kind::Gate, gate));
+            Some(Storing::begin(&inner.keeper, hold, &parts).await?)
+        }
+        (None, Some(hold)) if spec.container().idle => Some(Storing::begin(&inner.keeper, hold, &[]).await?),
+        _ => None,
+    };
+    let report = Report::new(report_read, storing.is_some())?;
+    let spawned = match spawn(&inner.keeper, storing.as_mut(), &plan, fds).await {
         Ok(spawned) => spawned,
         // The child's own word is nearer to the truth than what its death has led to.
         Err(error) if inner.keeper.is_dead() => return Err(error),
@@ -311,7 +363,8 @@ async fn ask(
             ));
         }
     }
-    Ok(Born { pid: spawned.pid, pidfd, exit: spawned.exit, report, plan, waiting })
+    let (request, pid, exit) = (spawned.id, spawned.pid, spawned.exit);
+    Ok(Born { pid, request, pidfd, exit, report, plan, storing, waiting })
 }
 
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this

@@ -94,6 +94,7 @@ impl Core {
             let removed = self.removed.load(Ordering::Acquire);
             self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
             self.rests.free();
+            self.forget();
             tracing::debug!("removed");
             Ok::<(), Error>(())
         });

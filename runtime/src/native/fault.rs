@@ -38,8 +38,12 @@ pub enum Point {
     ContainerStep(u16),
     /// The descriptors of a process's plan have been opened.
     ProcessDescriptors,
+    /// The keeper holds what is to be held of the process, if anything.
+    ProcessStored,
     /// The keeper has made the process; it has not been exec'd yet.
     ProcessBorn,
+    /// The process has been exec'd; nobody has been told.
+    ProcessRunning,
     /// Step n of a process's plan, in the child.
     ProcessStep(u16),
 }

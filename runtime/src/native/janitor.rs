@@ -75,6 +75,12 @@ impl Rests {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, range));
     }
 
+    /// Where its range of ids begins.
+    pub(super) fn range(&self) -> Option<(u32, u32)> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().and_then(|(_, range)| range.as_ref()).map(|range| range.base())
+    }
+
     /// pid 1 exists: from now on giving back means to end it first.
     pub(super) fn born(&self, init: Arc<OwnedFd>) {
         *self.init.lock().unwrap_or_else(PoisonError::into_inner) = Some(init);

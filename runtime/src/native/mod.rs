@@ -1,7 +1,10 @@
 //! (3) in the way of the data: our runtime. The order of calls, and who owns what until it is given back.
 
+pub(crate) mod adopted;
+mod again;
 mod container;
 mod create;
+mod durable;
 mod ending;
 mod evidence;
 mod fault;
@@ -14,8 +17,10 @@ mod once;
 mod own_group;
 mod provided;
 mod reach;
+mod record;
 mod report;
 mod session;
+mod start;
 pub mod state;
 mod stdio;
 mod stop;
@@ -27,16 +32,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::mpsc;
 
-use crate::cgroup::{Cgroups, Config};
+use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::ids::Ranges;
 use crate::keeper::{self, Client};
 use crate::plan::idmap::IdMap;
-use crate::plan::machine::HostLayout;
-use crate::plan::{Machine, Plan, wire};
+use crate::plan::{Machine, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
 use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
@@ -83,8 +86,25 @@ pub struct Options {
     /// Where the next supervisor comes, with [`End::Keep`]: the path of a socket in a directory that only this user can
     /// enter. One that nobody listens at any more is replaced.
     pub door: Option<PathBuf>,
+    /// What becomes of the containers of an earlier supervisor when its keeper is gone as well: of
+    /// [`NativeRuntime::durable`].
+    pub orphans: Orphans,
+    /// Know processes as on a kernel before 6.9, by number and start time: for tests.
+    pub without_pidfs: bool,
     /// Where to fail: for tests of the clean-up.
     pub faults: Faults,
+}
+
+/// What becomes of containers whose supervisor and keeper were both killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Orphans {
+    /// What lives can be claimed, by its cgroup and the inode of its pidfd; its streams are lost, and how what has ended
+    /// meanwhile did so.
+    #[default]
+    Adopt,
+    /// They are killed and removed.
+    Kill,
 }
 
 /// Namespaces, cgroups and a keeper. Cheap to clone.
@@ -108,6 +128,8 @@ struct Inner {
     faults: Faults,
     /// Containers outlive us.
     releases: bool,
+    /// Know processes by number and start time.
+    without_pidfs: bool,
     names: janitor::Names,
     /// For what counters cost to read.
     threads: off_thread::Few,
@@ -143,60 +165,6 @@ impl Driver {
 }
 
 impl NativeRuntime {
-    /// Start the keeper, make our cgroup directories and the instance directory, and sweep what dead supervisors left.
-    ///
-    /// # Errors
-    /// The keeper does not start, the state directory or the configured cgroup cannot be used.
-    pub fn start(options: Options) -> Result<(NativeRuntime, Driver), Error> {
-        let (end, door) = match (options.end, &options.door) {
-            (End::Kill, None) => (wire::End::Kill, None),
-            (End::Release, None) => (wire::End::Release, None),
-            (End::Keep, Some(path)) => (wire::End::Keep, Some(keeper::listen(path)?)),
-            (End::Keep, None) => return Err(Error::invalid("door", "the next supervisor needs a place to come to")),
-            (_, Some(_)) => return Err(Error::invalid("door", "it is for containers that are kept (end)")),
-        };
-        let mut instance = Instance::create(options.state_dir.as_deref())?;
-        instance.sweep_dead();
-        let cgroups = open_cgroups(&options, instance.name())?;
-        let roots: Vec<PathBuf> = cgroups.roots().into_iter().map(|root| root.path).collect();
-        if options.end == End::Kill {
-            instance.record(&roots)?;
-        }
-        let launched = keeper::launch(options.keeper_path.as_deref())?;
-        let (privileged, enters_pidns, keeper_pid) = (launched.privileged, launched.enters_pidns, launched.pid);
-        let subordinate = launched.range;
-        let (client, driver) = Client::new(launched);
-        client.hello(end, trace_fd()?, door)?;
-        register(&client, &cgroups, &instance)?;
-        let ranges = if privileged { Some(Ranges::open(&state::ids_file(instance.base()))?) } else { None };
-        let (sender, janitor) = Janitor::new();
-        let machine = Machine {
-            privileged,
-            enters_pidns,
-            nofile: nofile(),
-            host: HostLayout::read(),
-            cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
-            user_namespace: join::keepers_own(keeper_pid).filter(|_| !privileged),
-        };
-        let inner = Inner {
-            keeper: client,
-            keeper_pid,
-            machine,
-            cgroups: Mutex::new(Some(Arc::new(cgroups))),
-            ranges,
-            shared: Mutex::new(None),
-            subordinate,
-            janitor: sender,
-            instance: Mutex::new(Some(instance)),
-            faults: options.faults,
-            releases: options.end != End::Kill,
-            names: janitor::Names::default(),
-            userns: Mutex::default(),
-            threads: off_thread::Few::default(),
-        };
-        Ok((NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor }))
-    }
-
     /// The plan of a container, as `explain` prints it and the keeper would execute it; nothing is made.
     ///
     /// # Errors
@@ -353,44 +321,6 @@ impl Drop for Inner {
     }
 }
 
-fn open_cgroups(options: &Options, instance: &str) -> Result<Cgroups, Error> {
-    if options.no_cgroups {
-        return Ok(Cgroups::none("switched off"));
-    }
-    let config = Config { parent: options.cgroup_parent.clone(), instance: instance.to_owned() };
-    Cgroups::open(&config).map_err(|error| cgroup_error(&error).with_field("cgroup_parent"))
-}
-
-fn register(client: &Client, cgroups: &Cgroups, instance: &Instance) -> Result<(), Error> {
-    for root in cgroups.roots() {
-        client.register(wire::Tree::Cgroup, root.parent, &root.name)?;
-    }
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let base = rustix::fs::open(instance.base(), flags, rustix::fs::Mode::empty())
-        .map_err(|error| Error::system("cannot open the state directory", error))?;
-    client.register(wire::Tree::Files, base, instance.name())
-}
-
-/// `ORANGERY_KEEPER_TRACE=FD`: the keeper tells each step and errno on this descriptor.
-fn trace_fd() -> Result<Option<OwnedFd>, Error> {
-    let Some(text) = std::env::var_os("ORANGERY_KEEPER_TRACE") else { return Ok(None) };
-    let refused = |why: String| Error::invalid("ORANGERY_KEEPER_TRACE", why);
-    let number: u32 = text
-        .to_str()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| refused(format!("{} is no descriptor number", text.display())))?;
-    // Opened anew through /proc, so that no number is ever turned into an owned descriptor.
-    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::APPEND | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(format!("/proc/self/fd/{number}"), flags, rustix::fs::Mode::empty()).map(Some).map_err(|error| {
-        refused(format!("descriptor {number} cannot be written")).with_errno(Some(error.raw_os_error()))
-    })
-}
-
-fn nofile() -> (u64, u64) {
-    let limit = getrlimit(Resource::Nofile);
-    (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
-}
-
 fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
     let kind = if error.is_permission() {
         ErrorKind::Permission
@@ -411,7 +341,7 @@ fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
 }
 
 /// The process behind a pidfd has not ended, so that its number has been its own up to now.
-fn lives(pidfd: &OwnedFd) -> bool {
+pub(crate) fn lives(pidfd: &OwnedFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())), Ok(0))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::cgroup_error;
 use crate::Evidence;
 use crate::cgroup::{Group, Limits, OomEvidence};
+use crate::durable::GroupRecord;
 use crate::error::Error;
 
 /// Removed when dropped, if nobody is left in it; with its container otherwise. That touches a file system.
@@ -18,6 +19,18 @@ pub struct OwnGroup {
 }
 
 impl OwnGroup {
+    /// What the next supervisor has to know of it.
+    pub(super) fn record(&self) -> GroupRecord {
+        let name = self.own.id().rsplit('/').next().unwrap_or_default().to_owned();
+        GroupRecord { name, before: self.before.clone() }
+    }
+
+    /// The one that an earlier supervisor has made; `None`: it is gone. Blocks.
+    pub(super) fn again(container: Arc<Group>, record: &GroupRecord, mode: String) -> Option<Self> {
+        let own = container.reopen_nested(&record.name).ok()?;
+        Some(Self { own, container, before: record.before.clone(), mode })
+    }
+
     /// Blocks.
     pub(super) fn make(container: Arc<Group>, name: &str, limits: &Limits, mode: String) -> Result<Self, Error> {
         let own = container.nested(name, limits).map_err(|error| cgroup_error(&error))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::once::Once;
 use super::reach::fetch;
+use crate::durable::Found;
 use crate::error::{Error, ErrorKind};
 use crate::keeper::Client;
 use crate::network::{NetworkLink, NetworkProperties, NetworkProvider};
@@ -29,12 +30,36 @@ impl Network {
         Self { provider, link, turn: tokio::sync::Mutex::default(), detached: Once::default() }
     }
 
+    /// One that an earlier supervisor has attached. Without a namespace the container has ended.
+    pub(super) async fn adopt(
+        provider: Arc<dyn NetworkProvider>,
+        container: &str,
+        namespace: Option<OwnedFd>,
+        state: Option<String>,
+    ) -> Result<Arc<Self>, Error> {
+        let namespace = match namespace {
+            Some(namespace) => namespace,
+            None => {
+                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
+                    .map_err(|error| Error::system("cannot open /dev/null", error))?
+            }
+        };
+        let network = Arc::new(Self::new(provider, container, namespace));
+        let adopted = network.provider.adopt(Arc::clone(&network.link), state).await;
+        adopted.map_err(|error| of_provider(error, "network: adopt", "network_provider"))?;
+        Ok(network)
+    }
+
+    /// What the provider wants to find again.
+    pub(super) fn record(&self) -> Found {
+        Found { state: self.provider.record(&self.link) }
+    }
+
     pub(super) async fn attach(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
-        self.provider.attach(Arc::clone(&self.link)).await.map_err(|error| {
-            let error = if error.stage().is_none() { error.with_stage("network: attach") } else { error };
-            if error.field().is_none() { error.with_field("network_provider") } else { error }
-        })
+        let attached = self.provider.attach(Arc::clone(&self.link)).await;
+        attached.map_err(|error| of_provider(error, "network: attach", "network_provider"))
     }
 
     pub(super) async fn change(&self, to: NetworkProperties) -> Result<(), Error> {
@@ -62,6 +87,12 @@ impl Network {
     }
 }
 
+/// A provider's refusal says where it comes from.
+fn of_provider(error: Error, stage: &str, field: &str) -> Error {
+    let error = if error.stage().is_none() { error.with_stage(stage) } else { error };
+    if error.field().is_none() { error.with_field(field) } else { error }
+}
+
 /// The network namespace of the process behind `init`: from its pidfd (6.11), or by way of a socket that the keeper makes
 /// in it.
 pub(super) async fn network_namespace(keeper: &Client, init: &OwnedFd) -> Result<OwnedFd, Error> {
@@ -86,10 +117,8 @@ pub(super) struct Root {
 impl Root {
     /// Ask the provider, and let the spec have what it says.
     pub(super) async fn prepare(provider: &dyn RootfsProvider, spec: &mut ContainerSpec) -> Result<Arc<Self>, Error> {
-        let prepared = provider.prepare(&spec.id).await.map_err(|error| {
-            let error = if error.stage().is_none() { error.with_stage("rootfs: prepare") } else { error };
-            if error.field().is_none() { error.with_field("rootfs_provider") } else { error }
-        })?;
+        let prepared = provider.prepare(&spec.id).await;
+        let prepared = prepared.map_err(|error| of_provider(error, "rootfs: prepare", "rootfs_provider"))?;
         let access = prepared.access;
         spec.rootfs = match prepared.layers {
             Layers::Directories(lower) => Rootfs::Layers { lower, access },
@@ -99,6 +128,22 @@ impl Root {
             }
         };
         Ok(Arc::new(Self { guard: Arc::from(prepared.guard), released: Once::default() }))
+    }
+
+    /// One that was prepared for an earlier supervisor.
+    pub(super) async fn adopt(
+        provider: &dyn RootfsProvider,
+        container: &str,
+        state: Option<String>,
+    ) -> Result<Arc<Self>, Error> {
+        let guard = provider.adopt(container, state).await;
+        let guard = guard.map_err(|error| of_provider(error, "rootfs: adopt", "rootfs_provider"))?;
+        Ok(Arc::new(Self { guard: Arc::from(guard), released: Once::default() }))
+    }
+
+    /// What the provider wants to find again.
+    pub(super) fn record(&self) -> Found {
+        Found { state: self.guard.record() }
     }
 
     pub(super) fn usage(&self) -> crate::BoxFuture<Result<RootfsUsage, Error>> {

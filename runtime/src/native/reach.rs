@@ -83,10 +83,10 @@ pub(super) async fn fetch(
     supply.channel = Some(theirs);
     supply.init = Some(init);
     let fds = supply.all(plan, None)?;
-    let report = Report::new(report_read)?;
+    let report = Report::new(report_read, false)?;
     // The child is killed when this is dropped before it has ended.
     let _child = keeper.spawn(plan, fds).await?;
-    running(&report, plan).await?;
+    running(&report, Some(plan)).await?;
     received(&ours, purpose)
 }
 

@@ -23,16 +23,18 @@ pub(super) enum Said {
 #[derive(Debug)]
 pub(super) struct Report {
     fd: AsyncFd<OwnedFd>,
+    /// A failure stays in it, for the next supervisor: the keeper holds our end as well.
+    kept: bool,
 }
 
 impl Report {
     /// Needs a tokio runtime with I/O.
-    pub(super) fn new(fd: OwnedFd) -> Result<Self, Error> {
+    pub(super) fn new(fd: OwnedFd, kept: bool) -> Result<Self, Error> {
         rustix::fs::fcntl_setfl(&fd, rustix::fs::OFlags::NONBLOCK)
             .map_err(|error| Error::system("cannot prepare the report pipe", error))?;
         let fd = crate::sys::watch(fd, Interest::READABLE)
             .map_err(|error| Error::system("cannot watch the report pipe", error))?;
-        Ok(Self { fd })
+        Ok(Self { fd, kept })
     }
 
     /// The next word. A report is smaller than PIPE_BUF, so it comes whole or not at all.
@@ -41,7 +43,9 @@ impl Report {
         loop {
             let mut guard = self.fd.readable().await.map_err(failed)?;
             let mut buffer = [0; REPORT];
-            let read = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut buffer)?));
+            let kept = self.kept;
+            let read =
+                guard.try_io(|fd| if kept { look(fd.get_ref(), &mut buffer) } else { take(fd.get_ref(), &mut buffer) });
             match read {
                 Ok(Ok(0)) => return Ok(Said::End),
                 Ok(Ok(_)) => {
@@ -57,6 +61,33 @@ impl Report {
             }
         }
     }
+}
+
+fn take(pipe: &OwnedFd, buffer: &mut [u8; REPORT]) -> std::io::Result<usize> {
+    Ok(rustix::io::read(pipe, buffer)?)
+}
+
+/// What stands at the beginning of the pipe, which a failure does not leave.
+fn look(pipe: &OwnedFd, buffer: &mut [u8; REPORT]) -> std::io::Result<usize> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    if rustix::pipe::tee(pipe, &write, REPORT, rustix::pipe::SpliceFlags::NONBLOCK)? == 0 {
+        return Ok(0);
+    }
+    let len = take(&read, buffer)?;
+    match wire::read_report(buffer) {
+        Some((REPORT_READY, _)) => take(pipe, buffer),
+        _ => Ok(len),
+    }
+}
+
+/// The failure that an earlier supervisor's process has reported, without that supervisor's plan.
+pub(super) fn failed_before(step: u16, errno: i32) -> Error {
+    let kind = match errno {
+        libc::ENOENT | libc::ENOTDIR => ErrorKind::CommandNotFound,
+        libc::EPERM | libc::EACCES => ErrorKind::Permission,
+        _ => ErrorKind::Creation,
+    };
+    Error::new(kind, "the process did not come to its exec").with_stage(format!("step {step}")).with_errno(Some(errno))
 }
 
 /// A failed step as an error that names the field it came from.

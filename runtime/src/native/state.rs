@@ -5,12 +5,17 @@
 //! sweeps what the unlocked ones list. The keeper does the same at once, so this matters only when both were killed.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
+
+mod earlier;
+
+pub(in crate::native) use earlier::Earlier;
 
 const RECORD: &str = "record";
 
@@ -20,6 +25,8 @@ pub struct Instance {
     base: PathBuf,
     name: String,
     record: File,
+    /// It is there for a further supervisor, and the last keeper removes it.
+    stays: bool,
 }
 
 impl Instance {
@@ -32,11 +39,7 @@ impl Instance {
             Some(base) => base.to_path_buf(),
             None => default_base(),
         };
-        private_directory(&base).map_err(|error| {
-            let why = if error.raw_os_error().is_none() { format!(": {error}") } else { String::new() };
-            Error::system(format!("cannot use the state directory {}{why}", base.display()), error)
-                .with_field("state_dir")
-        })?;
+        own_base(&base)?;
         let name = fresh_name()?;
         // Under a name that no sweep looks at until the record is there and locked.
         let (dir, young) = (base.join(&name), base.join(format!(".{name}")));
@@ -47,7 +50,17 @@ impl Instance {
             let _ = fs::remove_dir_all(&young);
             failed(error)
         })?;
-        Ok(Self { base, name, record })
+        Ok(Self { base, name, record, stays: false })
+    }
+
+    /// It outlives this supervisor.
+    pub(super) fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Another open file of its lock: locked as long as one of them is open.
+    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
+        Ok(self.record.try_clone()?.into())
     }
 
     /// `i` and sixteen random hexadecimal digits.
@@ -62,13 +75,18 @@ impl Instance {
         &self.base
     }
 
-    /// Write down the directories that must go when we are gone.
+    /// Write down the directories that must go when we are gone, in place of what was written before.
     ///
     /// # Errors
     /// The record cannot be written.
     pub fn record(&mut self, roots: &[PathBuf]) -> Result<(), Error> {
-        let text: String = roots.iter().map(|root| format!("{}\n", root.display())).collect();
-        self.record.write_all(text.as_bytes()).map_err(|error| Error::system("cannot write the instance record", error))
+        let mut text: String = roots.iter().map(|root| format!("{}\n", root.display())).collect();
+        if self.stays {
+            text.push_str(&format!("{BOOT}{}\n", crate::durable::identity::this_boot()));
+        }
+        let written =
+            self.record.write_all_at(text.as_bytes(), 0).and_then(|()| self.record.set_len(text.len() as u64));
+        written.map_err(|error| Error::system("cannot write the instance record", error))
     }
 
     /// Remove what dead instances left behind. Best effort: what cannot be removed is logged and tried again by the
@@ -85,6 +103,9 @@ impl Instance {
     }
 }
 
+/// Before the boot, in the list of the directories that must go.
+const BOOT: &str = "boot ";
+
 /// How long an instance may take from its directory to its name; it takes milliseconds.
 const BIRTH: Duration = Duration::from_secs(600);
 
@@ -98,6 +119,9 @@ fn sweep_young(dir: &Path) {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         let _ = fs::remove_dir_all(self.base.join(&self.name));
     }
 }
@@ -153,6 +177,14 @@ fn private_directory(dir: &Path) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Make the directory that instances are in, or accept it.
+fn own_base(base: &Path) -> Result<(), Error> {
+    private_directory(base).map_err(|error| {
+        let why = if error.raw_os_error().is_none() { format!(": {error}") } else { String::new() };
+        Error::system(format!("cannot use the state directory {}{why}", base.display()), error).with_field("state_dir")
+    })
 }
 
 fn fresh_name() -> Result<String, Error> {

@@ -6,37 +6,52 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::reach::received;
-use crate::error::Error;
+use tokio::sync::oneshot;
+
+use super::own_group::OwnGroup;
+use crate::durable::{Identity, Kind, Part, ProcessRecord, Storing};
+use crate::error::{Error, ErrorKind};
+use crate::keeper;
 use crate::plan::wire::Purpose;
-use crate::spec::Stdio;
 use crate::spec::check::CheckedProcess;
+use crate::spec::{Hold, Stdio};
 use crate::{Exit, Started};
 
 /// Who the pipes of a process belong to, outside; `None`: to us, as they are.
 pub(super) type Owner = Option<(u32, u32)>;
 
 /// Both sides of a process's standard streams.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ends {
     /// Descriptors 0, 1 and 2 of the process, unless it makes them itself, and what is preserved.
     pub(super) theirs: Vec<Option<OwnedFd>>,
     /// Our ends, where pipes were asked for.
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: Option<OwnedFd>,
-    pub(super) stderr: Option<OwnedFd>,
-    /// Our end of the channel that its plan sends over, and what it sends, in this order.
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// Our end of the channel that its plan sends over, what it sends, and what of it has come.
     channel: Option<OwnedFd>,
     sends: Sends,
+    tty: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
 }
 
 /// What the plan of a process makes for us.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sends {
     /// The master of its terminal.
     tty: bool,
     /// The listener of its filter.
     listener: bool,
+}
+
+/// A process that has come to its exec.
+pub(super) struct Exec {
+    pub(super) pid: i32,
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) group: Option<OwnGroup>,
+    pub(super) without_pidfs: bool,
 }
 
 impl Ends {
@@ -50,22 +65,92 @@ impl Ends {
         Ok(Some(theirs))
     }
 
-    /// The process that has come by these is there.
-    pub(super) fn started(
-        self,
-        pid: i32,
-        pidfd: Arc<OwnedFd>,
-        exit: tokio::sync::oneshot::Receiver<Exit>,
-    ) -> Result<Started, Error> {
-        let sent = |wanted: bool, purpose| {
-            let channel = self.channel.as_ref().filter(|_| wanted);
-            channel.map(|channel| received(channel, purpose)).transpose()
+    /// What the keeper is to hold before the process is there.
+    pub(super) fn parts<'a>(&'a self, hold: &'a Hold, report: &'a OwnedFd) -> Vec<Part<'a>> {
+        let part = |kind, fd: &'a Option<OwnedFd>| fd.as_ref().map(|fd| Part::new(kind, fd));
+        let stdout = part(Kind::Stdout, &self.stdout).map(|part| part.with_log(hold.stdout.as_ref()));
+        let stderr = part(Kind::Stderr, &self.stderr).map(|part| part.with_log(hold.stderr.as_ref()));
+        let others = [part(Kind::Stdin, &self.stdin), part(Kind::Channel, &self.channel), stdout, stderr];
+        others.into_iter().flatten().chain([Part::new(Kind::Report, report)]).collect()
+    }
+
+    /// What the keeper has held.
+    pub(super) fn put(&mut self, kind: Kind, fd: OwnedFd) {
+        let place = match kind {
+            Kind::Stdin => &mut self.stdin,
+            Kind::Stdout => &mut self.stdout,
+            Kind::Stderr => &mut self.stderr,
+            Kind::Terminal => &mut self.tty,
+            Kind::Channel => &mut self.channel,
+            Kind::Listener => &mut self.listener,
+            Kind::Report | Kind::Gate | Kind::Instance | Kind::Ids => return,
         };
-        let tty = sent(self.sends.tty, Purpose::PtyMaster)?;
-        let listener = sent(self.sends.listener, Purpose::Listener)?;
+        *place = Some(fd);
+    }
+
+    /// Take what the plan has sent. With `storing` it is held by the keeper before it leaves the channel, so that it always
+    /// has an owner that lives.
+    pub(super) async fn receive(
+        &mut self,
+        mut storing: Option<&mut Storing>,
+        hold: Option<&Hold>,
+    ) -> Result<(), Error> {
+        let Some(channel) = self.channel.take() else { return Ok(()) };
+        let failed = |error: rustix::io::Errno| Error::system("cannot hear what a plan sends", error);
+        loop {
+            let heard = match if storing.is_some() { keeper::peek(&channel) } else { keeper::receive(&channel) } {
+                Ok(Some(heard)) => heard,
+                Ok(None) | Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let sent = heard.brought.flatten();
+            let sent = sent.and_then(|(purpose, fd)| Some((of_channel(purpose)?, fd)));
+            if let (Some(storing), Some((kind, fd))) = (storing.as_deref_mut(), &sent)
+                && !storing.has(*kind)
+            {
+                let log = hold.and_then(|hold| hold.stdout.as_ref()).filter(|_| *kind == Kind::Terminal);
+                storing.add(&[Part::new(*kind, fd).with_log(log)]).await?;
+            }
+            if storing.is_some() {
+                let _ = keeper::receive(&channel);
+            }
+            if let Some((kind, fd)) = sent {
+                self.put(kind, fd);
+            }
+        }
+        Ok(())
+    }
+
+    /// The process that has come by these is there, and what it was to send has been [received](Ends::receive).
+    pub(super) fn started(self, exec: Exec, storing: Option<Storing>) -> Result<Started, Error> {
+        let Self { stdin, stdout, stderr, tty, listener, sends, .. } = self;
+        let lost = |what: &str| Error::new(ErrorKind::Keeper, format!("a plan ended without sending its {what}"));
+        if sends.tty && tty.is_none() {
+            return Err(lost("pty master"));
+        }
+        if sends.listener && listener.is_none() {
+            return Err(lost("seccomp listener"));
+        }
         let shown = tty.as_ref().map(|master| duplicate(master.as_fd(), "tty")).transpose()?;
-        let Self { stdin, stdout, stderr, .. } = self;
-        Ok(Started { pid, pidfd, exit, stdin, stdout: stdout.or(shown), stderr, tty, listener, group: None })
+        let Exec { pid, pidfd, exit, group, without_pidfs } = exec;
+        let held = storing.map(|storing| {
+            let process = Identity::of(&pidfd, pid, without_pidfs);
+            let group = group.as_ref().map(OwnGroup::record);
+            let request = storing.request();
+            storing.started(ProcessRecord { version: ProcessRecord::VERSION, process, request, group })
+        });
+        let bare = Started::bare(pid, pidfd, exit);
+        Ok(Started { stdin, stdout: stdout.or(shown), stderr, tty, listener, group, held, ..bare })
+    }
+}
+
+/// What a plan sends over its channel.
+fn of_channel(purpose: Purpose) -> Option<Kind> {
+    match purpose {
+        Purpose::PtyMaster => Some(Kind::Terminal),
+        Purpose::Listener => Some(Kind::Listener),
+        _ => None,
     }
 }
 
@@ -119,7 +204,7 @@ fn duplicate(fd: std::os::fd::BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Er
 pub(super) fn open(process: &CheckedProcess, owner: Owner) -> Result<Ends, Error> {
     let spec = process.spec();
     let sends = Sends { tty: spec.tty.is_some(), listener: process.listens() };
-    let mut ends = Ends { theirs: Vec::new(), stdin: None, stdout: None, stderr: None, channel: None, sends };
+    let mut ends = Ends { sends, ..Ends::default() };
     if sends.tty {
         ends.theirs.resize_with(3, || None);
     } else {

@@ -29,6 +29,19 @@ type Key = (i32, u64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stopped(HashSet<Key>);
 
+impl Stopped {
+    /// As they are written down.
+    pub(super) fn keys(&self) -> Vec<(i32, u64)> {
+        let mut keys: Vec<Key> = self.0.iter().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(super) fn of(keys: &[(i32, u64)]) -> Self {
+        Self(keys.iter().copied().collect())
+    }
+}
+
 /// Stop everything in the pid namespace of `init`, it included.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ pub use purpose::*;
 /// First four bytes of each plan and message.
 pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.

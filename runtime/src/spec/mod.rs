@@ -345,4 +345,41 @@ pub struct ProcessSpec {
     pub mounts: Vec<Mount>,
     /// Of a further process only: limits of its own, below the container's.
     pub limits: Limits,
+    /// What the keeper holds of it, so that a further supervisor can have it ([`durable`](crate::durable)).
+    #[serde(skip)]
+    pub hold: Option<Hold>,
+}
+
+/// What of a process is held for a further supervisor: its end, and our ends of its standard streams.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// What it is found under, written down before the process is asked for: 1 to [`Hold::LABEL`] bytes that no other process
+    /// of this supervisor has.
+    pub label: Vec<u8>,
+    /// Where its output goes while there is no supervisor; that of its terminal, where it has one. Without it a pipe
+    /// that is full holds up who writes.
+    pub stdout: Option<LogFile>,
+    /// The same of its standard error.
+    pub stderr: Option<LogFile>,
+}
+
+impl Hold {
+    /// Longest label.
+    pub const LABEL: usize = 32;
+
+    /// Without a place for what is written.
+    #[must_use]
+    pub fn new(label: impl Into<Vec<u8>>) -> Self {
+        Self { label: label.into(), stdout: None, stderr: None }
+    }
+}
+
+/// A regular file, opened for writing and without `O_APPEND`, that an output is emptied into: from its end, whoever has
+/// written that.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    /// The file.
+    pub file: Arc<OwnedFd>,
+    /// Largest size; what comes after that is counted and gone.
+    pub most: u64,
 }

@@ -266,6 +266,7 @@ impl FakeContainer {
             tty: None,
             listener: None,
             group: None,
+            held: None,
         })
     }
 }

@@ -21,6 +21,12 @@ pub const LEASE_BYTES: usize = 64;
 
 /// Flag of [`Ask::Store`]: in place of what slot `x` holds.
 pub const REPLACE: u16 = 4;
+/// Flag of [`Ask::Spawn`]: how it ends is kept until [`Ask::Settle`].
+pub const KEEP_EXIT: u16 = 32;
+/// Flag of [`Ask::Store`]: it is no reason for the keeper to stay.
+pub const ASIDE: u16 = 16;
+/// Ends of processes that a keeper keeps at the most; those of more stay zombies.
+pub const MAX_ENDS: u32 = 65_536;
 /// Things that a keeper stores at the most; one more is refused with ENOSPC.
 pub const MAX_STORED: u32 = 65_536;
 /// Bytes of the label of something that is stored, at the most.
@@ -59,6 +65,8 @@ pub enum Ask {
     Store = 10,
     /// Close what `id` has stored in slot `x`. There is no answer.
     Discard = 11,
+    /// How the process ended that request `id` has started at place `x` is written down: forget it. There is no answer.
+    Settle = 12,
 }
 
 impl Ask {
@@ -76,6 +84,7 @@ impl Ask {
             9 => Ask::Kill,
             10 => Ask::Store,
             11 => Ask::Discard,
+            12 => Ask::Settle,
             _ => return None,
         })
     }
@@ -88,11 +97,11 @@ pub enum Tell {
     /// The keeper is ready; `x` is 1 when it can enter pid namespaces itself. To a further supervisor it brings the
     /// keeper's own pidfd, and what it holds follows.
     Ready = 1,
-    /// The request succeeded; `pid` is the process, descriptors come along.
+    /// The request succeeded; `pid` is the process, `x` its place in the keeper, descriptors come along.
     Done = 2,
     /// The request failed: `errno`, at [`Stage`] `x`.
     Failed = 3,
-    /// A process ended: see [`ExitRecord`].
+    /// A process ended: see [`ExitRecord`]; `x` is its place, where that is kept.
     Exited = 4,
     /// The keeper has entered a user namespace and waits for its maps.
     NeedsMaps = 5,
@@ -101,7 +110,8 @@ pub enum Tell {
     Fired = 6,
     /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for.
     Sent = 7,
-    /// To a further supervisor: request `id` of an earlier one has started this process, `pid`. Its exit may follow.
+    /// To a further supervisor: request `id` of an earlier one has started this process, `pid`, which is at place `x`. Its
+    /// exit may follow.
     Child = 8,
     /// To a further supervisor: what request `id` has armed waits in slot `x` for the time `y`. What was carried out of it
     /// while nobody was there is told after [`Tell::Whole`].
@@ -251,7 +261,8 @@ impl Stage {
 pub struct Message {
     /// [`Ask`] or [`Tell`].
     pub kind: u16,
-    /// Bit 0: the plan is in a memfd; bit 1: [`AT_END`]; bit 2: [`REPLACE`]; bit 3: [`LADDER`](super::LADDER).
+    /// Bit 0: the plan is in a memfd; others: [`AT_END`], [`REPLACE`], [`LADDER`](super::LADDER), [`ASIDE`],
+    /// [`KEEP_EXIT`].
     pub flags: u16,
     /// How many descriptors come with it; their purposes stand behind the head.
     pub fds: u16,

@@ -85,6 +85,8 @@ purposes! {
     Log = 26, "log";
     /// pidfd of who is told by the rungs of a ladder.
     Told = 27, "pidfd of who is told";
+    /// File that is locked as long as somebody has it open.
+    Lock = 28, "lock";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -123,12 +125,18 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
             others.is_empty() || only(Purpose::Trace) || only(Purpose::Door) || others == both
         }
         Ask::Store => {
-            let both = [Purpose::Stdio as u8, Purpose::Log as u8];
-            only(Purpose::Stdio) || only(Purpose::PtyMaster) || others == both
+            let stored = |number: &u8| Purpose::from_u8(*number).is_some_and(of_a_store);
+            match others {
+                [one] => stored(one),
+                [one, log] => {
+                    (*one == Purpose::Stdio as u8 || *one == Purpose::PtyMaster as u8) && *log == Purpose::Log as u8
+                }
+                _ => false,
+            }
         }
         Ask::Register => only(Purpose::TreeRoot),
         Ask::Arm => armed(flags, others),
-        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard => others.is_empty(),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard | Ask::Settle => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
@@ -147,6 +155,20 @@ fn armed(flags: u16, list: &[u8]) -> bool {
         _ => list,
     };
     matches!(list, [PIDFD] | [CONTROL] | [PIDFD, CONTROL])
+}
+
+/// What can be held for a further supervisor.
+fn of_a_store(purpose: Purpose) -> bool {
+    matches!(
+        purpose,
+        Purpose::Stdio
+            | Purpose::PtyMaster
+            | Purpose::Report
+            | Purpose::Gate
+            | Purpose::Channel
+            | Purpose::Listener
+            | Purpose::Lock
+    )
 }
 
 fn of_a_plan(purpose: Purpose) -> bool {
@@ -177,6 +199,7 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Door
         | Purpose::Log
         | Purpose::Told
+        | Purpose::Lock
         | Purpose::Listener => false,
     }
 }
@@ -202,7 +225,7 @@ impl Message {
             Some(Tell::Done) => matches!(purpose, Purpose::Pidfd | Purpose::User),
             Some(Tell::Ready | Tell::Child) => purpose == Purpose::Pidfd,
             Some(Tell::Sent) => matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener),
-            Some(Tell::Stored) => matches!(purpose, Purpose::Stdio | Purpose::PtyMaster),
+            Some(Tell::Stored) => of_a_store(purpose),
             _ => false,
         };
         if may && more.is_empty() { Some(Some(purpose)) } else { None }

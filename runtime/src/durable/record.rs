@@ -1,0 +1,208 @@
+//! What has to be written down about a container and a process. Versioned values; what is in them is nobody else's business.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Identity;
+use crate::cgroup::OomEvidence;
+use crate::error::{Error, ErrorKind};
+use crate::plan::idmap::{IdMap, Ids};
+use crate::plan::process::Joining;
+use crate::spec::Disk;
+
+/// All that is needed to own a container again. Taken from [`Container::record`](crate::Container::record), given to
+/// [`Adopted::container`](super::Adopted::container).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub(crate) version: u32,
+    pub(crate) id: String,
+    /// Its pid 1.
+    pub(crate) init: Identity,
+    /// The request that has made it.
+    pub(crate) request: u64,
+    pub(crate) main_ids: (u32, u32),
+    pub(crate) shares_pids: bool,
+    pub(crate) own_network: bool,
+    pub(crate) joining: JoiningRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<RangeRecord>,
+    /// The directories of its cgroup; none without one.
+    #[serde(default)]
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// The counters at its birth.
+    pub(crate) before: OomEvidence,
+    pub(crate) first: FirstRecord,
+    pub(crate) paused: PausedRecord,
+    /// What its providers want to find again; `None`: it has no such provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Found>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rootfs: Option<Found>,
+}
+
+/// What a provider said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) state: Option<String>,
+}
+
+/// What its first process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FirstRecord {
+    /// The stub, and the command is a further process.
+    Stub,
+    /// The stub, and there is no command.
+    Idle,
+    /// The command, behind the start gate or past it.
+    Command,
+}
+
+/// How it is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PausedRecord {
+    No,
+    Frozen,
+    /// These had been stopped before, by somebody else.
+    Stopped(Vec<(i32, u64)>),
+}
+
+/// Its range of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RangeRecord {
+    pub(crate) base: (u32, u32),
+    pub(crate) shared: bool,
+}
+
+/// [`Joining`] as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoiningRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ids: Option<IdsRecord>,
+    own_network: bool,
+    cgroup: bool,
+    governs_cgroups: bool,
+    tasks: u16,
+    disk: Disk,
+    console: bool,
+}
+
+/// [`IdMap`] as it is written: the lines of the kernel's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdsRecord {
+    uid: String,
+    gid: String,
+    deny_setgroups: bool,
+}
+
+impl ContainerRecord {
+    /// The version of what is written now. One of another version is refused.
+    pub const VERSION: u32 = 1;
+
+    /// [`ContainerSpec::id`](crate::ContainerSpec::id).
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// It was in this boot of the machine: otherwise nothing of it is left.
+    #[must_use]
+    pub fn is_of_this_boot(&self) -> bool {
+        self.init.is_of_this_boot()
+    }
+
+    /// It can be understood.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.version != Self::VERSION {
+            let what = format!("a record of version {}; this one reads {}", self.version, Self::VERSION);
+            return Err(Error::new(ErrorKind::Unsupported, what).with_field("version"));
+        }
+        if let Some(ids) = &self.joining.ids
+            && (Ids::parse(&ids.uid).is_none() || Ids::parse(&ids.gid).is_none())
+        {
+            return Err(Error::invalid("joining.ids", "no map of ids"));
+        }
+        Ok(())
+    }
+}
+
+impl JoiningRecord {
+    pub(crate) fn of(joining: &Joining) -> Self {
+        let Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: _, disk, console } = joining;
+        Self {
+            ids: ids.as_ref().map(IdsRecord::of),
+            own_network: *own_network,
+            cgroup: *cgroup,
+            governs_cgroups: *governs_cgroups,
+            tasks: *tasks,
+            disk: *disk,
+            console: *console,
+        }
+    }
+
+    /// Of a record that was [checked](ContainerRecord::check).
+    pub(crate) fn joining(&self) -> Joining {
+        Joining {
+            ids: self.ids.as_ref().and_then(IdsRecord::map),
+            own_network: self.own_network,
+            cgroup: self.cgroup,
+            governs_cgroups: self.governs_cgroups,
+            tasks: self.tasks,
+            trees: Vec::new(),
+            disk: self.disk,
+            console: self.console,
+        }
+    }
+}
+
+impl IdsRecord {
+    fn of(map: &IdMap) -> Self {
+        Self { uid: map.uid.text(), gid: map.gid.text(), deny_setgroups: map.deny_setgroups }
+    }
+
+    fn map(&self) -> Option<IdMap> {
+        let (uid, gid) = (Ids::parse(&self.uid)?, Ids::parse(&self.gid)?);
+        Some(IdMap { uid, gid, deny_setgroups: self.deny_setgroups })
+    }
+}
+
+/// What is needed to own a process again where the keeper cannot tell. From [`Holds::record`](super::Holds::record), for
+/// [`Adopted::process`](super::Adopted::process).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    pub(crate) version: u32,
+    pub(crate) process: Identity,
+    /// The request that has started it.
+    pub(crate) request: u64,
+    /// The group that carries its own limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<GroupRecord>,
+}
+
+/// The group that carries the limits of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupRecord {
+    pub(crate) name: String,
+    pub(crate) before: OomEvidence,
+}
+
+impl ProcessRecord {
+    /// The version of what is written now. One of another version is refused.
+    pub const VERSION: u32 = 1;
+
+    /// Which process it is.
+    #[must_use]
+    pub fn process(&self) -> &Identity {
+        &self.process
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.version == Self::VERSION {
+            return Ok(());
+        }
+        let what = format!("a record of version {}; this one reads {}", self.version, Self::VERSION);
+        Err(Error::new(ErrorKind::Unsupported, what).with_field("version"))
+    }
+}

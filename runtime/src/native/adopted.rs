@@ -1,0 +1,489 @@
+//! What an earlier supervisor has left: claimed piece by piece, by what that one has written down; the rest is removed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Inner;
+use super::container::{Core, NativeContainer};
+use super::janitor::{self, Name, Rests};
+use super::off_thread::off_thread;
+use super::own_group::OwnGroup;
+use super::provided::{self, Network, Root};
+use super::report::{Report, Said, failed_before};
+use super::stdio::{Ends, Exec};
+use crate::cgroup::Group;
+use crate::durable::{ContainerRecord, FirstRecord, Found, Kind, Piece, ProcessRecord, Storing, read_label};
+use crate::error::{Error, ErrorKind};
+use crate::keeper::{Child, Kept, Lease};
+use crate::network::NetworkProvider;
+use crate::rootfs::RootfsProvider;
+use crate::spec::ProcessSpec;
+use crate::{Container, Started};
+
+/// What there was when a [durable](super::NativeRuntime::durable) runtime started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Came {
+    /// Nothing: it is the first, or nothing was left to be held.
+    Fresh,
+    /// The keeper: everything is known.
+    KeeperLives,
+    /// The keeper was gone as well: there are no streams, and nobody knows how processes ended.
+    KeeperGone,
+    /// The machine was started anew: nothing lives.
+    Rebooted,
+}
+
+/// One container that is claimed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// What was written down of it.
+    pub record: ContainerRecord,
+    /// Its main process, for one that is still to be started.
+    pub main: Option<ProcessSpec>,
+    /// Who has wired its network.
+    pub network_provider: Option<Arc<dyn NetworkProvider>>,
+    /// Who has prepared its root file system.
+    pub rootfs_provider: Option<Arc<dyn RootfsProvider>>,
+}
+
+impl Claim {
+    /// Without a command that is still to be started, and without providers.
+    #[must_use]
+    pub fn new(record: ContainerRecord) -> Self {
+        Self { record, main: None, network_provider: None, rootfs_provider: None }
+    }
+}
+
+/// What came of claiming a process.
+#[derive(Debug)]
+pub enum ClaimedProcess {
+    /// It is there, or has ended, which its exit tells.
+    Found(Box<Started>),
+    /// It was asked for and did not come to its exec. Nothing of it is held any more.
+    Failed(Error),
+    /// It was never there, or its end was settled.
+    Never,
+    /// It has ended, and nobody knows how.
+    Lost,
+}
+
+/// A deadline of an earlier supervisor. It is cancelled when the lease is dropped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ClaimedLease {
+    /// The deadline.
+    pub lease: Lease,
+    /// When it is carried out; `None`: it was, which [`Lease::fired`] tells before any exit that has come of it, or it was
+    /// never armed.
+    pub at_ns: Option<u64>,
+}
+
+/// What nobody has claimed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leftovers {
+    /// Processes that were killed, or whose end nobody has asked for.
+    pub processes: usize,
+    /// Ends of pipes and terminals that were closed.
+    pub streams: usize,
+    /// Deadlines that were cancelled.
+    pub leases: usize,
+    /// Containers whose cgroup was removed.
+    pub containers: Vec<String>,
+    /// Cgroups that could not be removed.
+    pub cgroups: Vec<PathBuf>,
+}
+
+/// What is handed over.
+pub(super) struct Earlier {
+    pub(super) came: Came,
+    /// Nothing may be claimed.
+    pub(super) kill: bool,
+    pub(super) children: Vec<Child>,
+    pub(super) deadlines: Vec<(u64, u64, Lease)>,
+    pub(super) kept: Vec<Kept>,
+}
+
+impl Earlier {
+    pub(super) fn nothing(came: Came) -> Self {
+        Self { came, kill: false, children: Vec::new(), deadlines: Vec::new(), kept: Vec::new() }
+    }
+}
+
+/// Everything that an earlier supervisor has left, until it is claimed. Dropped before [`Adopted::finish`], it all stays as it
+/// is, for a further one.
+#[derive(Debug)]
+pub struct Adopted {
+    inner: Arc<Inner>,
+    came: Came,
+    kill: bool,
+    children: HashMap<u64, Child>,
+    leases: HashMap<u64, (u64, Lease)>,
+    /// By the request that has started their process.
+    kept: HashMap<u64, KeptOfOne>,
+    /// Stored by somebody else than us.
+    strange: Vec<Kept>,
+    cores: HashMap<String, Arc<Core>>,
+}
+
+/// What the keeper holds of one process.
+#[derive(Debug)]
+struct KeptOfOne {
+    /// What the process is known by.
+    label: Vec<u8>,
+    parts: Vec<(Kind, Kept)>,
+}
+
+impl Adopted {
+    pub(super) fn new(inner: &Arc<Inner>, earlier: Earlier) -> Self {
+        let Earlier { came, kill, children, deadlines, kept } = earlier;
+        let mut adopted = Self {
+            inner: Arc::clone(inner),
+            came,
+            kill,
+            children: children.into_iter().map(|child| (child.id, child)).collect(),
+            leases: deadlines.into_iter().map(|(id, at, lease)| (id, (at, lease))).collect(),
+            kept: HashMap::new(),
+            strange: Vec::new(),
+            cores: HashMap::new(),
+        };
+        for kept in kept {
+            match read_label(&kept.label) {
+                Some((kind, request, label)) => {
+                    let label = label.to_vec();
+                    adopted
+                        .kept
+                        .entry(request)
+                        .or_insert(KeptOfOne { label, parts: Vec::new() })
+                        .parts
+                        .push((kind, kept));
+                }
+                None => adopted.strange.push(kept),
+            }
+        }
+        adopted
+    }
+
+    /// What there was.
+    #[must_use]
+    pub fn came(&self) -> Came {
+        self.came
+    }
+
+    /// A container, with all that can be done to one; `None`: nothing of it is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a record of another version; [`ErrorKind::Invalid`] without a provider that it has;
+    /// [`ErrorKind::Exists`] when it was claimed before; [`ErrorKind::State`] when the record is not of this keeper's; the
+    /// provider's.
+    ///
+    /// # Cancel safety
+    /// Dropped, what it would have claimed is unclaimed.
+    pub async fn container(&mut self, claim: Claim) -> Result<Option<Box<dyn Container>>, Error> {
+        let Claim { record, main, network_provider, rootfs_provider } = claim;
+        record.check()?;
+        let missing = |field: &str| Error::invalid(field, "the container has such a provider, which has to be given");
+        if record.network.is_some() && network_provider.is_none() {
+            return Err(missing("network_provider"));
+        }
+        if record.rootfs.is_some() && rootfs_provider.is_none() {
+            return Err(missing("rootfs_provider"));
+        }
+        let Some((init, group)) = self.what_is_left(&record).await? else { return Ok(None) };
+        let mut rests = Rests::default();
+        rests.hold(Name::take(&self.inner.names, &record.id)?, self.range(&record)?);
+        rests.group = group;
+        if let Some((provider, Found { state })) = network_provider.zip(record.network.clone()) {
+            rests.network = Some(self.network(provider, &record.id, init.as_ref(), state).await?);
+        }
+        if let Some((provider, Found { state })) = rootfs_provider.zip(record.rootfs.clone()) {
+            rests.root = Some(Root::adopt(&*provider, &record.id, state).await?);
+        }
+        if let Some(init) = init {
+            rests.born(init);
+        }
+        let core = Core::adopted(Arc::clone(&self.inner), &record, rests, main);
+        self.first(&core, &record)?;
+        let core = Arc::new(core);
+        self.cores.insert(record.id, Arc::clone(&core));
+        Ok(Some(Box::new(NativeContainer::new(core))))
+    }
+
+    /// Its pid 1 and its cgroup, as far as they are there.
+    async fn what_is_left(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<Option<(Option<Init>, Option<Arc<Group>>)>, Error> {
+        if !record.is_of_this_boot() || self.came == Came::Fresh {
+            return Ok(None);
+        }
+        let failed = |error| Error::system("cannot duplicate a pidfd", error);
+        let init = match self.children.get(&record.request) {
+            Some(child) if record.init.may_be(&child.pidfd) => Some(child.pidfd.try_clone().map_err(failed)?),
+            Some(_) => return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record")),
+            None if self.came == Came::KeeperGone => record.init.find(),
+            None => None,
+        };
+        if self.kill {
+            if let Some(init) = &init {
+                let _ = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
+            }
+            return Ok(None);
+        }
+        let group = if record.cgroups.is_empty() { None } else { self.group(record).await? };
+        let provided = record.network.is_some() || record.rootfs.is_some();
+        let left = init.is_some() || group.is_some() || provided;
+        Ok(left.then(|| (init.map(Arc::new), group)))
+    }
+
+    async fn group(&self, record: &ContainerRecord) -> Result<Option<Arc<Group>>, Error> {
+        let (cgroups, id, paths) = (self.inner.cgroups()?, record.id.clone(), record.cgroups.clone());
+        let reopened = off_thread(move || match cgroups.reopen(&id) {
+            Ok(group) => Ok(Some(Arc::new(group.born_in(&paths)))),
+            Err(error) if error.is_gone() => Ok(None),
+            Err(error) => Err(super::cgroup_error(&error)),
+        });
+        reopened.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::System, error.to_string())))
+    }
+
+    fn range(&self, record: &ContainerRecord) -> Result<Option<Arc<crate::ids::Range>>, Error> {
+        let Some((range, ranges)) = record.range.zip(self.inner.ranges.as_ref()) else { return Ok(None) };
+        if !range.shared {
+            return ranges.take_again(range.base).map(|range| Some(Arc::new(range)));
+        }
+        let mut shared = self.inner.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*shared {
+            Some(have) if have.base() == range.base => Ok(Some(Arc::clone(have))),
+            Some(_) => ranges.take_again(range.base).map(|range| Some(Arc::new(range))),
+            None => {
+                let taken = Arc::new(ranges.take_again(range.base)?);
+                Ok(Some(Arc::clone(shared.insert(taken))))
+            }
+        }
+    }
+
+    async fn network(
+        &self,
+        provider: Arc<dyn NetworkProvider>,
+        id: &str,
+        init: Option<&Init>,
+        state: Option<String>,
+    ) -> Result<Arc<Network>, Error> {
+        let living = init.filter(|init| super::lives(init));
+        let namespace = match living {
+            Some(init) => provided::network_namespace(&self.inner.keeper, init).await.ok(),
+            None => None,
+        };
+        Network::adopt(provider, id, namespace, state).await
+    }
+
+    /// What its first process is, if that is not just the stub.
+    fn first(&mut self, core: &Core, record: &ContainerRecord) -> Result<(), Error> {
+        let request = record.request;
+        match record.first {
+            FirstRecord::Stub => {
+                // Its end is of no interest, and nobody keeps it.
+                self.children.remove(&request);
+            }
+            FirstRecord::Idle => {
+                if let Some((exit, place)) = self.exit(request) {
+                    let mut storing = Storing::of(self.inner.keeper.clone(), request, Vec::new(), Vec::new());
+                    place.into_iter().for_each(|place| storing.born(place));
+                    core.idles(exit, Some(storing));
+                }
+            }
+            FirstRecord::Command => {
+                let waits =
+                    self.kept.get(&request).is_some_and(|kept| kept.parts.iter().any(|(kind, _)| *kind == Kind::Gate));
+                if waits && let Some(kept) = self.kept.remove(&request) {
+                    let Some(child) = self.children.remove(&request) else {
+                        discard(kept.parts.into_iter().map(|(_, kept)| kept));
+                        return Ok(());
+                    };
+                    let (mut storing, ends, report, gate) = self.pieces(request, kept)?;
+                    storing.born(child.place);
+                    if let (Some(report), Some(gate)) = (report, gate) {
+                        core.waits(gate, ends, report, child.exit, storing);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exit(&mut self, request: u64) -> Option<(tokio::sync::oneshot::Receiver<crate::Exit>, Option<u64>)> {
+        if let Some(child) = self.children.remove(&request) {
+            return Some((child.exit, Some(child.place)));
+        }
+        (self.came == Came::KeeperGone).then(|| (tokio::sync::oneshot::channel().1, None))
+    }
+
+    /// What is kept of a process, as the process has it.
+    fn pieces(&self, request: u64, kept: KeptOfOne) -> Result<Pieces, Error> {
+        let (mut ends, mut report, mut gate) = (Ends::default(), None, None);
+        let mut pieces = Vec::new();
+        for (kind, Kept { stored, fd, drained, .. }) in kept.parts {
+            pieces.push(Piece { kind, stored, drained: Some(drained) });
+            match kind {
+                Kind::Report => report = Some(Report::new(fd, true)?),
+                Kind::Gate => gate = Some(fd),
+                kind => ends.put(kind, fd),
+            }
+        }
+        Ok((Storing::of(self.inner.keeper.clone(), request, kept.label, pieces), ends, report, gate))
+    }
+
+    /// A process of a container that was claimed: by the label of its [`Hold`](crate::spec::Hold), or where the keeper holds
+    /// nothing of it any more, by its record. `main`: it is the main process, and its start was asked for; one that still
+    /// waits is let go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when its container was not claimed, or the keeper knows another process under this record;
+    /// [`ErrorKind::Unsupported`] for a record of another version.
+    ///
+    /// # Cancel safety
+    /// Dropped, what it would have claimed may be discarded.
+    pub async fn process(
+        &mut self,
+        container: &str,
+        label: &[u8],
+        record: Option<&ProcessRecord>,
+        main: bool,
+    ) -> Result<ClaimedProcess, Error> {
+        record.map_or(Ok(()), ProcessRecord::check)?;
+        let unclaimed = || Error::new(ErrorKind::State, "its container was not claimed").with_field("container");
+        let core = Arc::clone(self.cores.get(container).ok_or_else(unclaimed)?);
+        if main && core.waits_or_idles() {
+            return Ok(match core.start().await {
+                Ok(started) => ClaimedProcess::Found(Box::new(started)),
+                Err(error) => ClaimedProcess::Failed(error),
+            });
+        }
+        let held = self.kept.iter().find(|(_, kept)| kept.label == label).map(|(request, _)| *request);
+        let Some(request) = held.or(record.map(|record| record.request)) else { return Ok(ClaimedProcess::Never) };
+        let kept = self.kept.remove(&request);
+        let Some(child) = self.children.remove(&request) else {
+            discard(kept.into_iter().flat_map(|kept| kept.parts).map(|(_, kept)| kept));
+            return Ok(self.without_keeper(&core, record, main));
+        };
+        if record.is_some_and(|record| !record.process.may_be(&child.pidfd)) {
+            return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record"));
+        }
+        let kept = kept.unwrap_or_else(|| KeptOfOne { label: label.to_vec(), parts: Vec::new() });
+        let (mut storing, mut ends, report, _) = self.pieces(request, kept)?;
+        storing.born(child.place);
+        if let Some(report) = report
+            && let Some(error) = before_exec(&report).await?
+        {
+            storing.discard();
+            return Ok(ClaimedProcess::Failed(error));
+        }
+        ends.receive(Some(&mut storing), None).await?;
+        let group = record.and_then(|record| record.group.clone());
+        let group = group.and_then(|group| core.own_group_again(&group));
+        core.is_started(main);
+        let Child { pid, pidfd, exit, .. } = child;
+        let exec = Exec { pid, pidfd: Arc::new(pidfd), exit, group, without_pidfs: self.inner.without_pidfs };
+        let started = ends.started(exec, Some(storing))?;
+        Ok(ClaimedProcess::Found(Box::new(started)))
+    }
+
+    /// The keeper does not know it.
+    fn without_keeper(&self, core: &Core, record: Option<&ProcessRecord>, main: bool) -> ClaimedProcess {
+        let (Some(record), Came::KeeperGone) = (record, self.came) else { return ClaimedProcess::Never };
+        core.is_started(main);
+        let Some(pidfd) = record.process.find() else { return ClaimedProcess::Lost };
+        // Nobody sends: how it ends is told by the kernel, if at all.
+        let (_, exit) = tokio::sync::oneshot::channel();
+        let group: Option<OwnGroup> = record.group.as_ref().and_then(|group| core.own_group_again(group));
+        let storing = Storing::of(self.inner.keeper.clone(), record.request, Vec::new(), Vec::new());
+        let held = storing.started(record.clone());
+        ClaimedProcess::Found(Box::new(Started {
+            group,
+            held: Some(held),
+            ..Started::bare(record.process.pid(), Arc::new(pidfd), exit)
+        }))
+    }
+
+    /// A deadline of an earlier supervisor, by [`Lease::id`].
+    pub fn lease(&mut self, id: u64) -> ClaimedLease {
+        match self.leases.remove(&id) {
+            Some((at, lease)) => ClaimedLease { lease, at_ns: Some(at) },
+            None => ClaimedLease { lease: self.inner.keeper.lease_before(id), at_ns: None },
+        }
+    }
+
+    /// Kill and remove everything that nobody has claimed. Needs the [`Driver`](super::Driver) running; before anything new is made.
+    ///
+    /// # Cancel safety
+    /// Dropped, some of it may be there still, for a further supervisor.
+    pub async fn finish(self) -> Leftovers {
+        let Self { inner, children, leases, kept, strange, cores, .. } = self;
+        let mut left = Leftovers { processes: children.len(), leases: leases.len(), ..Leftovers::default() };
+        drop(leases);
+        inner.keeper.claimed();
+        for child in children.values() {
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+        }
+        // First the groups: who is frozen there does not die of a signal.
+        remove_others(&inner, &cores, &mut left).await;
+        let until = tokio::time::Instant::now() + PATIENCE;
+        for (id, child) in children {
+            let pidfd = Arc::new(child.pidfd);
+            // One that cannot die is the kernel's; the keeper goes on watching it.
+            let _ = tokio::time::timeout_at(until, janitor::ended(&pidfd)).await;
+            inner.keeper.settle(id, child.place);
+        }
+        let all: Vec<Kept> =
+            kept.into_values().flat_map(|kept| kept.parts).map(|(_, kept)| kept).chain(strange).collect();
+        left.streams = all.len();
+        discard(all.into_iter());
+        if let Some(ranges) = &inner.ranges {
+            ranges.let_go_of_others(cores.values().filter_map(|core| core.rests.range()).collect());
+        }
+        tracing::debug!(?left, "what nobody has claimed is removed");
+        left
+    }
+}
+
+/// How long those that are killed may take to die.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+type Init = Arc<std::os::fd::OwnedFd>;
+type Pieces = (Storing, Ends, Option<Report>, Option<std::os::fd::OwnedFd>);
+
+fn discard(all: impl Iterator<Item = Kept>) {
+    all.for_each(|kept| kept.stored.discard());
+}
+
+/// Why it did not come to its exec; `None`: it did, or was killed before.
+async fn before_exec(report: &Report) -> Result<Option<Error>, Error> {
+    loop {
+        match report.next().await? {
+            Said::End => return Ok(None),
+            Said::Failed(step, errno) => return Ok(Some(failed_before(step, errno))),
+            Said::Ready => {}
+        }
+    }
+}
+
+/// Groups of containers that nobody has claimed.
+async fn remove_others(inner: &Arc<Inner>, cores: &HashMap<String, Arc<Core>>, left: &mut Leftovers) {
+    let Ok(cgroups) = inner.cgroups() else { return };
+    let for_thread = Arc::clone(&cgroups);
+    let living = off_thread(move || for_thread.living()).await.unwrap_or_default();
+    for id in living.into_iter().filter(|id| !cores.contains_key(id)) {
+        let Ok(group) = cgroups.reopen(&id) else { continue };
+        let group = Arc::new(group);
+        match janitor::remove_group(&group).await {
+            Ok(()) => left.containers.push(id),
+            Err(error) => {
+                tracing::warn!(container = id, %error, "a container that nobody has claimed could not be removed");
+                left.cgroups.extend(group.paths());
+            }
+        }
+    }
+}
