@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orangery_io_stream::{Captured, Subscriber};
+use serde::{Deserialize, Serialize};
 
 use crate::blocking;
 use crate::error::Error;
@@ -40,7 +41,8 @@ pub(crate) use ways::Ways;
 /// assert_eq!(sorted.stdout.to_vec(), b"a\nb\n");
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stdin {
     /// /dev/null.
@@ -52,7 +54,7 @@ pub enum Stdin {
     /// only a shutdown of a writer closes it, or the end of the process.
     Kept,
     /// These bytes, then end of file. Unread input is no error.
-    Bytes(Bytes),
+    Bytes(#[serde(with = "crate::recovery::form::input")] Bytes),
 }
 
 /// A command and the sandbox that it runs in.
@@ -167,7 +169,7 @@ impl Command {
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
     pub async fn spawn(self) -> Result<ContainerHandle, Error> {
-        self.start(None).await
+        self.start(None, true).await
     }
 
     /// [`Command::spawn`], with readers of standard output and standard error that are there before the first byte and lose
@@ -179,15 +181,18 @@ impl Command {
     /// # Cancel safety
     /// As for [`Command::spawn`].
     pub async fn spawn_with_output(self) -> Result<(ContainerHandle, Subscriber, Subscriber), Error> {
-        let handle = self.start(Some(Duration::MAX)).await?;
+        let handle = self.start(Some(Duration::MAX), true).await?;
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;
         Ok((handle, stdout, stderr))
     }
 
-    async fn start(self, capture: Option<Duration>) -> Result<ContainerHandle, Error> {
+    /// `lasting`: it outlives us where it can.
+    async fn start(self, capture: Option<Duration>, lasting: bool) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, parts } = self;
-        let patience = parts.patience;
-        Template { sandbox, parts }.start(&supervisor?, capture, Birth::default(), patience).await
+        let (supervisor, patience) = (supervisor?, parts.patience);
+        let template = Template { sandbox, parts };
+        let template = if lasting { supervisor.lasting(template)? } else { template };
+        template.start(&supervisor, capture, Birth { lasting, ..Birth::default() }, patience).await
     }
 
     /// Run it to its end: the one-shot form.
@@ -199,7 +204,7 @@ impl Command {
     /// Dropping the future kills and removes the container.
     pub async fn run(self) -> Result<Output, Error> {
         let capture = self.parts.capture;
-        let handle = self.start(Some(CAPTURE_BUDGET)).await?;
+        let handle = self.start(Some(CAPTURE_BUDGET), false).await?;
         // Nobody can take it.
         drop(handle.listener());
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;

@@ -546,7 +546,8 @@ impl ContainerHandle {
         &self.inner.main.system
     }
 
-    /// Kill it if it lives, let go of its files, and wait until nothing of it is left. Idempotent.
+    /// Kill it if it lives, let go of its files, and wait until nothing of it is left. One that outlives its supervisor is
+    /// forgotten too ([`Supervisor::forget`](crate::Supervisor::forget)). Idempotent.
     ///
     /// # Errors
     /// What could not be removed; [`ErrorKind::Unkillable`] when it does not end: it is removed as soon as it does.
@@ -561,13 +562,15 @@ impl ContainerHandle {
             slot.let_files_go();
             let (mut gone, mut told) = (slot.gone.subscribe(), slot.main.report.subscribe());
             let stuck = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|it| it.unkillable.is_some());
-            tokio::select! {
+            let removed = tokio::select! {
                 biased;
                 _ = gone.wait_for(|gone| *gone) => slot.left.get().map_or(Ok(()), |error| Err(error.clone())),
                 Ok(report) = told.wait_for(stuck) => {
                     Err(Error::unkillable(report.as_ref().and_then(|report| report.unkillable.as_ref())))
                 }
-            }
+            };
+            removed?;
+            slot.forget().await.map(drop)
         }
     }
 

@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// let hook = Hook::new("nginx").args(["-s", "quit"]).deadline(Duration::from_secs(20));
 /// # drop(hook);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub struct Hook {
     argv: Vec<OsString>,
@@ -110,7 +110,7 @@ impl HookOutcome {
 }
 
 /// The hooks of a command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Hooks {
     pub(crate) pre_stop: Option<Hook>,
     pub(crate) post_stop: Option<Hook>,

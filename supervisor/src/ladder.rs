@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orangery_runtime::Error as RuntimeError;
+use serde::{Deserialize, Serialize};
 
 /// SIGKILL: the end of every ladder.
 pub(crate) const KILL: i32 = 9;
@@ -24,7 +25,8 @@ const MOST: usize = 16;
 /// assert_eq!(ladder.patience(), seconds(15));
 /// assert_eq!(StopLadder::default(), StopLadder::new().then(15, seconds(10)));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use]
 pub struct StopLadder {
     rungs: Vec<(i32, Duration)>,

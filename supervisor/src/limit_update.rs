@@ -26,7 +26,7 @@ pub struct LimitUpdate {
 }
 
 /// The limits that the supervisor watches itself. `None`: there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Watched {
     pub(crate) wall: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,

@@ -1,6 +1,7 @@
 //! How much a process may write, and what happens when it writes more: plain values.
 
 use orangery_runtime as runtime;
+use serde::{Deserialize, Serialize};
 
 /// How many bytes of output a process may write, both its streams together.
 ///
@@ -19,7 +20,7 @@ use orangery_runtime as runtime;
 /// let sandbox = Sandbox::builder().output_limit(limit).build()?;
 /// # Ok::<(), orangery::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OutputLimit {
     /// At least 1.
     pub bytes: u64,
@@ -50,7 +51,8 @@ impl OutputLimit {
 /// use orangery::OutputAction;
 /// assert_eq!(OutputAction::default(), OutputAction::Kill);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OutputAction {
     /// It is killed, a main process with its whole container; [`Cause::Limit`](crate::Cause::Limit).

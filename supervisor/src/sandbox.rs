@@ -11,6 +11,7 @@ use orangery_runtime::network::NetworkProvider;
 use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace};
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::output_limit::{OutputAction, OutputLimit};
@@ -30,13 +31,14 @@ use crate::restart::Restart;
 ///     .build()?;
 /// # Ok::<(), orangery::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Sandbox {
     pub(crate) inner: Arc<Description>,
 }
 
 /// What the builder fills in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) spec: ContainerSpec,
     pub(crate) labels: BTreeMap<String, String>,

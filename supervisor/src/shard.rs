@@ -41,7 +41,8 @@ impl Shards {
 
     fn run_on(&self, index: impl FnOnce(usize) -> usize, start: impl FnOnce() + Send + 'static) -> bool {
         let mut arbiters = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let shards = arbiters.len() - 1;
+        // None: they were joined.
+        let Some(shards) = arbiters.len().checked_sub(1) else { return false };
         let Some(place) = arbiters.get_mut(index(shards)) else { return false };
         if place.is_none() {
             let (clock, name) = (self.clock.clone(), Arc::clone(&self.name));
@@ -60,10 +61,10 @@ impl Shards {
         place.as_ref().is_some_and(|arbiter| arbiter.spawn_fn(start))
     }
 
-    /// Stop and join all; blocks until their threads have ended.
-    fn join(&self) {
+    /// Stop and join all, for good; blocks until their threads have ended.
+    pub(crate) fn join(&self) {
         let arbiters: Vec<Arbiter> =
-            self.arbiters.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().filter_map(Option::take).collect();
+            self.arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..).flatten().collect();
         for arbiter in &arbiters {
             arbiter.stop();
         }

@@ -1,6 +1,7 @@
 //! The supervisor: what a service starts once and asks for everything.
 
 mod budgets;
+mod durable;
 mod events;
 #[cfg(any(test, feature = "faults"))]
 mod faults;
@@ -13,6 +14,7 @@ mod services;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
 use crate::probe::Care;
 use crate::process::recording::LogTo;
+use crate::recovery::{RecoveryReport, StateDir};
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
@@ -79,6 +82,12 @@ struct Inner {
     kill_patience: Duration,
     names: Mutex<u64>,
     prefix: String,
+    /// Where what outlives us is written down.
+    state: Option<Arc<StateDir>>,
+    /// What was found there.
+    recovery: Option<RecoveryReport>,
+    /// What outlives us ends all the same.
+    ends_all: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -104,6 +113,7 @@ pub struct SupervisorBuilder {
     enter_leaf: bool,
     event_history: usize,
     kill_patience: Duration,
+    durable: durable::Durable,
 }
 
 impl SupervisorBuilder {
@@ -196,11 +206,12 @@ impl SupervisorBuilder {
         {
             tracing::info!(%error, "this process stays where it is in the cgroup tree");
         }
+        let state = self.open_state()?;
         let mut options = self.options.clone();
         options.faults = self.faults.of_runtime();
         let (runtime, driver) = NativeRuntime::start(options)?;
         let native = runtime.clone();
-        self.start(Arc::new(runtime), Some(native), |lost| driver.run_telling(lost))
+        self.start(Arc::new(runtime), Some(native), state, |lost| driver.run_telling(lost))
     }
 
     /// Start it on another runtime: a scripted fake.
@@ -209,13 +220,15 @@ impl SupervisorBuilder {
     /// No thread can be started.
     #[cfg(any(test, feature = "testing"))]
     pub fn build_on(self, runtime: Arc<dyn Runtime>) -> Result<Supervisor, Error> {
-        self.start(runtime, None, |_| std::future::ready(()))
+        let state = self.open_state()?;
+        self.start(runtime, None, state, |_| std::future::ready(()))
     }
 
     fn start<D: Future<Output = ()> + Send + 'static>(
         self,
         runtime: Arc<dyn Runtime>,
         native: Option<NativeRuntime>,
+        state: Option<Arc<StateDir>>,
         driver: impl FnOnce(Box<dyn FnOnce() + Send>) -> D,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
@@ -231,6 +244,9 @@ impl SupervisorBuilder {
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock, &thread_name(&prefix));
         let stop = Arc::new(Notify::new());
         let feed = Feed::new(self.event_history);
+        let (recovery, restored) =
+            state.as_ref().map(|state| durable::recover(state, &feed.voice())).transpose()?.unzip();
+        let restored = restored.unwrap_or_default();
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
         let (keeper, keeper_ended) = events::Watch::new(&feed);
@@ -239,22 +255,37 @@ impl SupervisorBuilder {
         let (for_end_of_faults, groups) = (self.faults.clone(), groups::Groups::default());
         let for_end_of_groups = groups.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
+        let ends_all = Arc::new(AtomicBool::new(false));
+        let leaves = state.clone().map(|state| (state, shards.clone(), Arc::clone(&ends_all)));
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
             let driver = tokio::spawn(driver);
             let for_manager = Arc::clone(&runtime);
-            let manager = guard::start(ManagerActor::new(for_manager, for_shards, faults, voice), part, || ());
+            let manager =
+                guard::start(ManagerActor::new(for_manager, for_shards, faults, voice, restored), part, || ());
             let _ = sender.send((manager.clone(), actix_rt::Arbiter::current()));
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
-            for_end_of_groups.close();
-            close(&manager, &runtime).await;
+            match leaves.filter(|(_, _, ends_all)| !ends_all.load(Ordering::Acquire)) {
+                Some((state, shards, _)) => leave(&state, shards, &runtime).await,
+                None => {
+                    for_end_of_groups.close();
+                    close(&manager, &runtime).await;
+                }
+            }
             let _ = tokio::time::timeout(PATIENCE, for_end_of_faults.plans_ended()).await;
             let _ = driver.await;
         };
-        let for_end = feed.clone();
-        let ended = run_system(shards, system, move || for_end.close())
+        let for_end = (feed.clone(), state.clone());
+        let end = move || {
+            let (feed, state) = for_end;
+            feed.close();
+            if let Some(state) = state {
+                state.release();
+            }
+        };
+        let ended = run_system(shards, system, end)
             .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
         let (manager, system) =
             receiver.recv().map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
@@ -271,6 +302,9 @@ impl SupervisorBuilder {
             kill_patience: self.kill_patience,
             names: Mutex::new(0),
             prefix,
+            state,
+            recovery,
+            ends_all,
         };
         Ok(Supervisor { inner: Arc::new(inner), caller: "".into() })
     }
@@ -295,6 +329,14 @@ async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
     if tokio::time::timeout(PATIENCE, emptied).await.is_err() {
         tracing::warn!("containers are left after {} s: the keeper ends and removes them", PATIENCE.as_secs());
     }
+    runtime.shutdown().await;
+}
+
+/// Everything goes on without us. Nothing is read any more when the runtime lets go, so that nobody else does at the same
+/// time.
+async fn leave(state: &StateDir, shards: Shards, runtime: &Arc<dyn Runtime>) {
+    state.leave();
+    let _ = tokio::task::spawn_blocking(move || shards.join()).await;
     runtime.shutdown().await;
 }
 
@@ -333,6 +375,7 @@ impl Supervisor {
             clock: Clock::default(),
             event_history: HISTORY,
             kill_patience: Duration::from_secs(30),
+            durable: durable::Durable::default(),
         }
     }
 
@@ -439,6 +482,10 @@ impl Supervisor {
                 }
                 answer => answer.map_err(|_| supervisor.lost())??,
             };
+            if alive.0.lasting.is_some() {
+                // It is theirs who have asked for it; from now on it is nobody's alone.
+                alive.0.detached.store(true, Ordering::Release);
+            }
             Ok(ContainerHandle::new(alive, supervisor.inner.system.clone()))
         }
     }
@@ -551,11 +598,7 @@ impl Supervisor {
     /// # Cancel safety
     /// The shut-down goes on when the future is dropped.
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.inner.end();
-        let mut ended = self.inner.ended.clone();
-        async move {
-            let _ = ended.wait_for(|ended| *ended).await;
-        }
+        self.end_all()
     }
 
     /// [`Supervisor::shutdown`] for programs without a runtime.

@@ -107,10 +107,15 @@ impl ExecCommand {
 
     async fn start(self, capture: bool) -> Result<(ProcessHandle, Option<(Subscriber, Subscriber)>), Error> {
         let Self { container, mut parts, output } = self;
+        // Whoever runs one to its end goes with us.
+        let lasting = !capture;
         if let Some(limit) = output {
             Error::all(limit.check())?;
         }
         parts.ways.check()?;
+        if lasting && container.slot().lasting.is_some() {
+            Error::all(parts.process.unrecordable())?;
+        }
         let log = parts.log.take();
         let terms = std::mem::take(&mut parts.ways).terms(&parts.process, None, output);
         let patience = parts.patience;
@@ -119,7 +124,7 @@ impl ExecCommand {
             .admitted(&spec, Beside { captured: capture, logged: log.is_some(), ..Beside::default() }, patience)
             .await?;
         let (reply, answer) = oneshot::channel();
-        container.tell(Exec { spec, terms, capture, log, permit, reply });
+        container.tell(Exec { spec, terms, capture, log, lasting, permit, reply });
         let Executed { slot, actor, captures } = answer.await.map_err(|_| container.lost())??;
         let slot = slot.take().ok_or_else(Error::lost_request)?;
         let handle = ProcessHandle::new(slot, actor, container.system().clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::spec::{Stdio, User};
+use serde::{Deserialize, Serialize};
 
 use super::{Stdin, Ways};
 use crate::probe::Care;
@@ -14,7 +15,7 @@ use crate::process::recording::LogTo;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// See the file's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Parts {
     pub(crate) process: ProcessSpec,
     pub(crate) stdin: Stdin,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orangery_runtime::ProcessSpec;
+use serde::{Deserialize, Serialize};
 
 use super::{Command, Parts};
 use crate::admission::{Beside, Cost};
@@ -14,13 +16,15 @@ use crate::handle::ContainerHandle;
 use crate::ladder::StopLadder;
 use crate::manager::msg::Birth;
 use crate::probe::OnUnhealthy;
+use crate::process::recording::LogTo;
+use crate::recovery::Kept;
 use crate::restart::{Policy, Restart};
 use crate::sandbox::Sandbox;
 use crate::service::Service;
 use crate::supervisor::Supervisor;
 
 /// See the file's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Template {
     pub(super) sandbox: Sandbox,
     pub(super) parts: Parts,
@@ -73,6 +77,11 @@ impl Template {
         self.parts.care.on_unhealthy()
     }
 
+    /// Its output goes there.
+    pub(crate) fn log_to(&mut self, log: LogTo) {
+        self.parts.log = Some(log);
+    }
+
     /// With a name, where it has none.
     pub(crate) fn named(mut self, name: impl FnOnce() -> String) -> Self {
         if self.id().is_empty() {
@@ -89,6 +98,9 @@ impl Template {
         birth: Birth,
         patience: Option<Duration>,
     ) -> Result<ContainerHandle, Error> {
+        let kept = supervisor.state_dir().filter(|_| birth.lasting);
+        let kept = kept.map(|state| Arc::new(Kept::new(state, &self, birth.generation, birth.of_service)));
+        let birth = Birth { kept, ..birth };
         let Self { sandbox, mut parts } = self;
         let (ways, log) = (std::mem::take(&mut parts.ways), parts.log.take());
         ways.check()?;

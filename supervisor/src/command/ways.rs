@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orangery_runtime::ProcessSpec;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::hook::Hooks;
@@ -12,7 +13,7 @@ use crate::process::slot::Terms;
 use crate::process::wall::Wall;
 
 /// See the file's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ways {
     pub(crate) wall: Option<Duration>,
     /// At the end of the wall limit.

@@ -55,6 +55,9 @@ impl Ending {
         let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
         let is_stuck = stuck.is_some();
         let report = slot.main.conclude(Report { unkillable: stuck, pre_stop, post_stop, ..report });
+        if let Some(kept) = &slot.lasting {
+            kept.ended(&slot.main, &report).await;
+        }
         let removed = if is_stuck {
             // Nobody is kept waiting for what may never come.
             slot.step(Input::Unkillable);

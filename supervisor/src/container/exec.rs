@@ -27,10 +27,13 @@ pub(super) async fn exec(
     faults: Faults,
     shards: Shards,
 ) {
-    let Exec { spec, terms, capture, log, mut permit, mut reply } = message;
+    let Exec { spec, terms, capture, log, lasting, mut permit, mut reply } = message;
     let terms = Terms { may_write: terms.may_write.or(*owner.main.may_write.borrow()), ..terms };
     let slot = Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);
+    let kept = owner.lasting.as_ref().filter(|_| lasting).map(Arc::clone);
+    let log = log.or_else(|| kept.as_ref().map(|kept| kept.log_of(slot.number)));
+    let for_record = kept.as_ref().zip(log.clone()).map(|(kept, log)| (Arc::clone(kept), log));
     let began = Instant::now();
     let start = async {
         open_log(&slot, log).await?;
@@ -61,7 +64,13 @@ pub(super) async fn exec(
     let _listed = owner.processes.list(&slot);
     let _told = LastWord::new(&owner, &slot);
     let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
-    let _ = reply.send(Ok(Executed { slot: Untaken::new(&slot), actor: actor.clone(), captures }));
+    let untaken = Untaken::new(&slot);
+    let written = match for_record {
+        Some((kept, log)) => kept.add(&owner, &slot, log).await,
+        None => Ok(()),
+    };
+    // Where that failed nobody takes it: it is killed.
+    let _ = reply.send(written.map(|()| Executed { slot: untaken, actor: actor.clone(), captures }));
     let limits = async {
         tokio::join!(wall::enforce(&slot), slot.enforce_output());
         std::future::pending::<Never>().await
@@ -86,6 +95,9 @@ pub(super) async fn exec(
     };
     let report = report::of_further(&owner, &slot, &exit, reason, own).instead(instead);
     let report = slot.conclude(Report { unkillable, ..report });
+    if let Some(kept) = kept {
+        kept.process_ended(&slot, &report).await;
+    }
     drop(permit);
     slot.report.send_replace(Some(report));
 }

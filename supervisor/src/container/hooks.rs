@@ -93,7 +93,7 @@ async fn to_its_end(
     .await?;
     let (reply, answer) = oneshot::channel();
     let spec = hook.spec.clone();
-    let message = Exec { spec, terms: Terms::default(), capture: false, log: None, permit, reply };
+    let message = Exec { spec, terms: Terms::default(), capture: false, log: None, lasting: false, permit, reply };
     actix_rt::spawn(exec(Arc::clone(owner), container, message, faults.clone(), shards.clone()));
     let Executed { slot, .. } = answer.await.map_err(|_| Error::lost_request())??;
     // Nobody answers what its filter asks.

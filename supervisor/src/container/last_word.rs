@@ -25,7 +25,8 @@ impl LastWord {
 impl Drop for LastWord {
     fn drop(&mut self) {
         let Self { owner, slot } = self;
-        if slot.report.borrow().is_some() {
+        // One that outlives us is the next supervisor's.
+        if slot.report.borrow().is_some() || owner.lasting.as_ref().is_some_and(|kept| kept.is_left()) {
             return;
         }
         tracing::error!(container = %owner.id, process = %slot.number, "nobody sees it through any more");
@@ -38,7 +39,11 @@ impl Drop for LastWord {
         } else {
             report::of_further(owner, slot, &exit, EndReason::Abandoned, None)
         };
-        slot.report.send_replace(Some(slot.conclude(report)));
+        let report = slot.conclude(report);
+        if let Some(kept) = owner.lasting.as_ref().filter(|_| slot.main) {
+            kept.ended_at_once(slot, &report);
+        }
+        slot.report.send_replace(Some(report));
         // Nobody else will remove it. Where the shard is taken down this comes to nothing, and the keeper does it.
         if slot.main
             && let Some(container) = owner.container.get().map(Arc::clone)

@@ -77,12 +77,16 @@ pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) 
     let slot = Arc::clone(&order.slot);
     let for_end = Arc::clone(&slot);
     let _ended = Finally::new(move || {
+        if for_end.lasting.as_ref().is_some_and(|kept| kept.is_left()) {
+            return;
+        }
         for_end.step(Input::Removed);
         ended(&for_end);
     });
     // What a creation needs is not kept for as long as what was created lives.
     if let Some(alive) = Box::pin(begin(order)).await {
         alive.watch().await;
+        slot.until_forgotten().await;
     }
     slot.give_files_up().await;
 }
@@ -180,12 +184,21 @@ async fn begin(order: Order) -> Option<Living> {
     if let Some(hook) = policy.hooks.pre_stop.clone() {
         hooks::before_stop(&slot, hook, faults.clone(), shards.clone());
     }
+    let written = match &slot.lasting {
+        Some(kept) => kept.write(&slot).await,
+        None => Ok(()),
+    };
     slot.step(Input::Started);
     // A kill that came before there was anything to kill has left its reason; one that comes now finds the process.
     if slot.main.intent().is_some() {
         let _ = slot.main.kill(Cause::Stop { escalated: true });
     }
-    let _ = reply.send(Ok((owned, actor.clone(), main.clone())));
+    // What is not written down nobody would find again: it ends, as everything that is not answered.
+    if let Err(error) = &written {
+        let _ = slot.main.kill(Cause::SupervisorFault);
+        tracing::error!(container = %slot.id, %error, "its record cannot be written");
+    }
+    let _ = reply.send(written.map(|()| (owned, actor.clone(), main.clone())));
     Some(Living { slot, container, started, policy, asked, faults, shards, actor, main })
 }
 

@@ -32,7 +32,7 @@ mod oom;
 mod probes;
 pub(crate) mod processes;
 pub(crate) mod properties;
-mod report;
+pub(crate) mod report;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;

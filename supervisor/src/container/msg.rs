@@ -33,6 +33,8 @@ pub(crate) struct Exec {
     /// Readers of the whole output are wanted.
     pub(crate) capture: bool,
     pub(crate) log: Option<LogTo>,
+    /// Where its container outlives us it does so too, with a log.
+    pub(crate) lasting: bool,
     pub(crate) permit: Permit,
     pub(crate) reply: oneshot::Sender<Result<Executed, Error>>,
 }

@@ -26,6 +26,11 @@ impl Processes {
         ProcessId(self.last.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// The last one that was given.
+    pub(crate) fn last(&self) -> u32 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn list(&self, slot: &Arc<Slot>) -> Listed<'_> {
         self.listed().insert(slot.number, Arc::clone(slot));
         Listed { processes: self, id: slot.number }

@@ -20,6 +20,11 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
+    /// Those that were written down.
+    pub(crate) fn restore(&mut self, entries: BTreeMap<String, String>) {
+        self.entries = entries;
+    }
+
     /// Set one; on a refusal everything stays as it is.
     pub(crate) fn set(&mut self, name: &str, value: String) -> Result<Option<String>, Error> {
         if name.is_empty() || name.len() > NAME {

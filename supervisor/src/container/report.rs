@@ -18,7 +18,7 @@ pub(super) const SIGXFSZ: i32 = 25;
 pub(super) const SIGSYS: i32 = 31;
 
 /// The account of the main process, and with it of the container.
-pub(super) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, reason: EndReason) -> Report {
+pub(crate) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, reason: EndReason) -> Report {
     let slot = &*owner.main;
     let oom = OomVerdict::from(evidence.oom.clone());
     let kills = match oom {

@@ -22,7 +22,8 @@ use crate::events::Voice;
 use crate::ids::ProcessId;
 use crate::limit_update::{Watched, WatchedLimits};
 use crate::process::slot::{Slot, Terms};
-use crate::report::Cause;
+use crate::recovery::Kept;
+use crate::report::{Cause, Report};
 
 /// One container as everybody sees it.
 pub(crate) struct ContainerSlot {
@@ -73,7 +74,7 @@ pub(crate) struct ContainerSlot {
     /// How long the end of what was killed is waited for.
     pub(super) patience: Duration,
     /// The limits that are watched here.
-    pub(super) watched: watch::Sender<Watched>,
+    pub(crate) watched: watch::Sender<Watched>,
     /// One update at a time.
     pub(super) updating: tokio::sync::Mutex<()>,
     /// Its main process has the backstop of the processor time.
@@ -84,6 +85,8 @@ pub(crate) struct ContainerSlot {
     pub(super) cpu_begin_ns: OnceLock<u64>,
     /// How many of the OOM killer's victims have been found among our processes.
     pub(crate) oom_claimed: AtomicU64,
+    /// Its record, where it outlives us.
+    pub(crate) lasting: Option<Arc<Kept>>,
 }
 
 /// What of its output is kept, for how long it is waited, and what its report is judged by.
@@ -98,6 +101,8 @@ pub(crate) struct Keeping {
     pub(crate) backstopped: bool,
     /// How long the end of what was killed is waited for.
     pub(crate) patience: Duration,
+    /// Its record, where it outlives us.
+    pub(crate) lasting: Option<Arc<Kept>>,
 }
 
 /// The duty to end a container, held by its handles and before that by the answer on its way to them: where the last one
@@ -141,7 +146,7 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { terms, ring_bytes, drain_grace, watched, backstopped, patience }, (generation, abort)) =
+        let (Keeping { terms, ring_bytes, drain_grace, watched, backstopped, patience, lasting }, (generation, abort)) =
             (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
@@ -180,6 +185,7 @@ impl ContainerSlot {
             silent_ns: OnceLock::new(),
             cpu_begin_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
+            lasting,
             span,
         }
     }
@@ -311,6 +317,43 @@ impl ContainerSlot {
             _ = let_go.wait_for(|gone| *gone) => {}
             _ = attended.wait_for(|count| *count == 0) => {}
         }
+    }
+
+    /// Ready when nothing of it is to be found any more: it was forgotten, or the supervisor ends.
+    pub(crate) async fn until_forgotten(&self) {
+        let Some(kept) = &self.lasting else { return };
+        if !self.detached.load(Ordering::Acquire) {
+            // Whoever has asked for it has gone before it was theirs.
+            let _ = kept.forget().await;
+        }
+        let mut let_go = self.let_go.subscribe();
+        tokio::select! {
+            () = kept.until_forgotten() => {}
+            _ = let_go.wait_for(|gone| *gone) => {}
+        }
+    }
+
+    /// It has gone, and its report stays.
+    pub(crate) fn is_retained(&self) -> bool {
+        self.lasting.as_ref().is_some_and(|kept| kept.is_retained()) && self.state() == State::Gone
+    }
+
+    /// Its report and its log are given up.
+    pub(crate) async fn forget(&self) -> Result<bool, Error> {
+        match &self.lasting {
+            Some(kept) => kept.forget().await,
+            None => Ok(false),
+        }
+    }
+
+    /// It has ended before this supervisor began: there is its report, and nothing is told.
+    pub(crate) fn over(&self, report: Report) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.voice.meters().moved(Some(*state), State::Gone);
+        *state = State::Gone;
+        self.detached.store(true, Ordering::Release);
+        self.main.over(report);
+        self.gone.send_replace(true);
     }
 
     /// The last handle has gone.

@@ -1,5 +1,6 @@
 //! Attaching: handles of what runs already, found by id.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use actix_rt::ArbiterHandle;
@@ -8,6 +9,7 @@ use super::{ContainerHandle, Owner, ProcessHandle, ProcessSummary};
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::ids::ProcessId;
 use crate::process::slot::Slot;
+use crate::report::Report;
 
 /// The processes that live or are not reported yet, the main one first.
 pub(super) fn present(container: &ContainerSlot) -> Vec<Arc<Slot>> {
@@ -40,6 +42,16 @@ impl ContainerHandle {
             ProcessId::MAIN => Some(self.process().clone()),
             id => self.inner.slot.processes.get(id).and_then(|slot| self.of(&slot)),
         }
+    }
+
+    /// The report of a further process of a container that outlives its supervisor, once it has ended; those of the last 64
+    /// are kept, until the container is forgotten.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed; may be dropped and called again.
+    pub fn report_of(&self, id: ProcessId) -> impl Future<Output = Option<Report>> + Send + 'static + use<> {
+        let slot = Arc::clone(&self.inner.slot);
+        async move { slot.lasting.as_ref()?.report_of(id).await }
     }
 
     fn of(&self, slot: &Arc<Slot>) -> Option<ProcessHandle> {

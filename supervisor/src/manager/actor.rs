@@ -30,11 +30,20 @@ pub(crate) struct ManagerActor {
     pub(super) services: Registry<Arc<ServiceSlot>>,
     shutting_down: Vec<oneshot::Sender<()>>,
     pub(super) closed: bool,
+    /// What has ended before it began, until it does.
+    ended: Vec<Arc<ContainerSlot>>,
 }
 
 impl ManagerActor {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, shards: Shards, faults: Faults, voice: Voice) -> Self {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        shards: Shards,
+        faults: Faults,
+        voice: Voice,
+        ended: Vec<Arc<ContainerSlot>>,
+    ) -> Self {
         Self {
+            ended,
             runtime,
             shards,
             faults,
@@ -67,6 +76,12 @@ impl ManagerActor {
 
 impl Actor for ManagerActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        for slot in std::mem::take(&mut self.ended) {
+            self.restore(slot, ctx);
+        }
+    }
 }
 
 impl Mailbox for ManagerActor {
@@ -78,7 +93,7 @@ impl Mailbox for ManagerActor {
 impl Supervised for ManagerActor {
     /// A handler panicked. If the message that is lost was the news of an end, the slot still says so.
     fn restarting(&mut self, _: &mut Context<Self>) {
-        self.registry.forget(|slot| slot.state() == State::Gone);
+        self.registry.forget(|slot| slot.state() == State::Gone && !slot.is_retained());
         self.services.forget(|slot| slot.status().closed);
         self.answer_if_empty();
     }
@@ -117,6 +132,7 @@ impl Handler<Create> for ManagerActor {
             watched: policy.watched.clone(),
             backstopped: policy.backstopped,
             patience,
+            lasting: birth.kept,
         };
         let slot = Arc::new(ContainerSlot::new(
             &spec.id,
@@ -127,7 +143,14 @@ impl Handler<Create> for ManagerActor {
             (birth.generation, birth.abort),
         ));
         // Who has seen the end may use the name again, whether its news has come here or not.
-        self.registry.remove(&spec.id, |slot| slot.state() == State::Gone);
+        self.registry.remove(&spec.id, |slot| slot.state() == State::Gone && !slot.is_retained());
+        if birth.of_service {
+            // The next incarnation takes the place of what is left of this one.
+            if let Some(before) = self.registry.get(&spec.id).filter(|slot| slot.is_retained()) {
+                before.let_files_go();
+            }
+            self.registry.remove(&spec.id, |slot| slot.is_retained());
+        }
         let service = self.services.get(&spec.id).is_some_and(|slot| !slot.is_over());
         if service != birth.of_service || !self.registry.insert(&spec.id, Arc::clone(&slot)) {
             let error = Error::taken(if service { "service" } else { "container" }, &spec.id);
@@ -174,7 +197,7 @@ impl Handler<List> for ManagerActor {
     fn handle(&mut self, message: List, ctx: &mut Context<Self>) {
         let Some(message) = self.open("list", "", message, ctx) else { return };
         // What has gone has gone when its report is told, whenever its last message comes.
-        let there = self.registry.values().filter(|slot| slot.state() != State::Gone);
+        let there = self.registry.values().filter(|slot| slot.state() != State::Gone || slot.is_retained());
         let _ = message.reply.send(there.cloned().collect());
     }
 }

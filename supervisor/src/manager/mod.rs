@@ -4,4 +4,5 @@
 pub(crate) mod actor;
 pub(crate) mod msg;
 pub(crate) mod registry;
+mod restore;
 mod services;

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::faults::Faults;
 use crate::process::recording::LogTo;
 use crate::process::slot::{FIRST_GENERATION, Terms};
+use crate::recovery::Kept;
 use crate::service;
 use crate::service::slot::{OwnedService, ServiceSlot};
 
@@ -50,12 +51,23 @@ pub(crate) struct Birth {
     pub(crate) abort: Arc<Notify>,
     /// The right to it, where that was waited for.
     pub(crate) permit: Option<Permit>,
+    /// In a durable supervisor it outlives us.
+    pub(crate) lasting: bool,
+    /// Its record, where it does.
+    pub(crate) kept: Option<Arc<Kept>>,
 }
 
 impl Default for Birth {
     /// Of a container that is no service's.
     fn default() -> Self {
-        Self { generation: FIRST_GENERATION, of_service: false, abort: Arc::default(), permit: None }
+        Self {
+            generation: FIRST_GENERATION,
+            of_service: false,
+            abort: Arc::default(),
+            permit: None,
+            lasting: false,
+            kept: None,
+        }
     }
 }
 

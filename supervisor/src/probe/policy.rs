@@ -286,7 +286,7 @@ fn no_signal(field: &str, signal: i32) -> Option<RuntimeError> {
 }
 
 /// All that is asked about one container.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Care {
     pub(crate) readiness: Option<Readiness>,
     pub(crate) health: Option<Health>,

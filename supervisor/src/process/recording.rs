@@ -9,6 +9,7 @@ use std::time::Duration;
 use orangery_io_stream::log::{Log, LogError, LogErrorKind, LogOptions, Recording};
 use orangery_io_stream::{EndReason, Fate, PipeReader, pump_process};
 use orangery_runtime as runtime;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
@@ -18,9 +19,10 @@ use crate::faults::Faults;
 use crate::shard::Shards;
 
 /// A log that was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LogTo {
     pub(crate) dir: PathBuf,
+    #[serde(with = "crate::recovery::form::log_options")]
     pub(crate) options: LogOptions,
 }
 

@@ -12,6 +12,7 @@ use orangery_runtime::cgroup::Limits;
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::spec::Rlimit;
 use orangery_runtime::{Container, Exit, ExitStatus, Lease};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::Span;
 
@@ -92,7 +93,7 @@ pub(crate) struct Slot {
 }
 
 /// How a process is watched and ended: what is not asked of the kernel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Terms {
     pub(crate) ladder: StopLadder,
     pub(crate) wall: Option<Wall>,
@@ -223,6 +224,17 @@ impl Slot {
         }
     }
 
+    /// How it is watched and ended, as it is now.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            ladder: self.ladder.clone(),
+            wall: self.wall.borrow().clone(),
+            may_write: *self.may_write.borrow(),
+            limits: self.limits.clone(),
+            rlimits: self.rlimits.clone(),
+        }
+    }
+
     fn born(&self) -> Result<&Born, Error> {
         self.born.get().ok_or_else(|| Error::new(ErrorKind::State, "the process has not started"))
     }
@@ -268,7 +280,11 @@ impl Slot {
     /// Kill it, with its whole container when it is the main process. Never blocks on an actor.
     pub(crate) fn kill(&self, cause: Cause) -> Result<(), Error> {
         self.intend(cause, false);
-        let born = self.born()?;
+        let born = match self.born() {
+            // Before this supervisor began.
+            Err(_) if self.ended() => return Ok(()),
+            born => born?,
+        };
         // Once: whoever kills again does not begin the wait anew.
         self.killed.send_if_modified(|killed| !std::mem::replace(killed, true));
         if self.main {
@@ -279,6 +295,19 @@ impl Slot {
             Err(error) if error.kind() != orangery_runtime::ErrorKind::State => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// It has ended before this supervisor began.
+    pub(crate) fn over(&self, report: Report) {
+        let status = match report.exit {
+            crate::report::ExitStatus::Code(code) => ExitStatus::Code(code),
+            crate::report::ExitStatus::Signal { signal, core_dumped } => ExitStatus::Signal { signal, core_dumped },
+            crate::report::ExitStatus::Lost => ExitStatus::Lost,
+        };
+        self.exit.send_replace(Some(Exit::new(status, None, 0)));
+        let report = Arc::new(report);
+        let _ = self.concluded.set(Arc::clone(&report));
+        self.report.send_replace(Some(report));
     }
 
     /// Its end is not waited for any more.

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use orangery_runtime::{Act, Deadline, ErrorKind};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::actor::CONT;
@@ -14,7 +15,7 @@ use crate::ladder::StopLadder;
 use crate::report::{Cause, LimitKind};
 
 /// A wall limit and how gently it is carried out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Wall {
     /// From the start of the process.
     pub(crate) limit: Duration,

@@ -124,6 +124,6 @@ async fn make(maker: &Maker, it: &Incarnation, queued: bool) -> Result<Container
         () = it.abort.notified() => return Err(Error::given_up()),
     };
     let (generation, abort) = (it.generation, Arc::clone(&it.abort));
-    let birth = Birth { generation, of_service: true, abort, permit: Some(permit) };
+    let birth = Birth { generation, of_service: true, abort, permit: Some(permit), lasting: true, kept: None };
     maker.template.clone().start(&supervisor, None, birth, None).await
 }

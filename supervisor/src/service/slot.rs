@@ -15,6 +15,7 @@ use super::state::ServiceState;
 use super::told::Told;
 use crate::events::{Kind, Voice};
 use crate::guard::Part;
+use crate::recovery::StateDir;
 use crate::restart::GiveUp;
 
 /// One service as everybody sees it.
@@ -34,6 +35,8 @@ pub(crate) struct ServiceSlot {
     /// Somebody took it out of the hands of its handles.
     pub(crate) detached: AtomicBool,
     attended: AtomicUsize,
+    /// Where it outlives us.
+    state: Option<Arc<StateDir>>,
 }
 
 /// The duty to end a service, held by its handles: where the last one is dropped, it is killed and removed.
@@ -64,7 +67,7 @@ impl Drop for OwnedService {
 }
 
 impl ServiceSlot {
-    pub(crate) fn new(id: &str, labels: &BTreeMap<String, String>, feed: Voice) -> Self {
+    pub(crate) fn new(id: &str, labels: &BTreeMap<String, String>, feed: Voice, state: Option<Arc<StateDir>>) -> Self {
         Self {
             id: id.to_owned(),
             labels: Arc::new(labels.clone()),
@@ -74,8 +77,9 @@ impl ServiceSlot {
             actor: OnceLock::new(),
             down: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            detached: AtomicBool::new(false),
+            detached: AtomicBool::new(state.is_some()),
             attended: AtomicUsize::new(0),
+            state,
         }
     }
 
@@ -133,6 +137,10 @@ impl ServiceSlot {
 
     /// Kill what runs, and let nothing follow it until somebody starts it. Passes no mailbox.
     pub(crate) fn kill(&self) {
+        // We go, and it does not.
+        if self.state.as_ref().is_some_and(|state| state.is_left()) {
+            return;
+        }
         self.down.store(true, Ordering::Release);
         if let Some(incarnation) = self.current() {
             incarnation.kill();
@@ -169,6 +177,9 @@ impl ServiceSlot {
 
     /// Nobody carries anything out any more: who waits must not wait for ever.
     pub(crate) fn last_word(&self) {
+        if self.state.as_ref().is_some_and(|state| state.is_left()) {
+            return;
+        }
         self.kill();
         let broken = !self.is_closed();
         self.publish(|status| {

@@ -60,8 +60,9 @@ impl Supervisor {
 
     /// A service that has not been started yet. `held`: a delay that is over waits for somebody's start.
     pub(crate) async fn service_of(self, template: Template, restart: Restart, held: bool) -> Result<Service, Error> {
-        let template = template.named(|| self.name());
-        let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), self.inner.feed.voice()));
+        let template = self.lasting(template.named(|| self.name()))?;
+        let (state, voice) = (self.state_dir().cloned(), self.inner.feed.voice());
+        let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
         let faults = self.inner.faults.of(template.id(), template.labels(), 0);
         let maker = Maker { template, supervisor: self.weak() };
         let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults };

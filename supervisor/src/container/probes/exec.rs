@@ -72,7 +72,7 @@ async fn start(
     turn.map_err(|_| Miss::Unasked("its turn to be started did not come".into()))?.map_err(unasked)?;
     let (reply, answer) = oneshot::channel();
     let terms = Terms { wall: Some(Wall { limit, ladder: StopLadder::new() }), ..Terms::default() };
-    let exec = Exec { spec, terms, capture: true, log: None, permit, reply };
+    let exec = Exec { spec, terms, capture: true, log: None, lasting: false, permit, reply };
     container.actor.get().ok_or_else(lost)?.do_send(exec);
     answer.await.map_err(|_| lost())?.map_err(|error| match error.kind() {
         Kind::Exhausted | Kind::Keeper | Kind::System | Kind::SupervisorFault | Kind::ShutDown => {

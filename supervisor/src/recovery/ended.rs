@@ -1,0 +1,86 @@
+//! A container of which only its report and its log are left, as everybody sees it.
+
+use std::sync::Arc;
+
+use orangery_io_stream::log::{Log, Recording};
+use orangery_io_stream::{Cursor, End, EndReason, Fate, Totals};
+use orangery_runtime::{Evidence, Exit, ExitStatus as Status};
+
+use super::dir::StateDir;
+use super::file;
+use super::record::{ContainerRecord, Ended};
+use super::{Kept, REPORT};
+use crate::container::report;
+use crate::container::slot::{ContainerSlot, Keeping};
+use crate::events::Voice;
+use crate::process::slot::Terms;
+use crate::report::{ExitStatus, Report, StreamTotals};
+
+/// What everybody shares of it.
+pub(crate) fn slot(state: &Arc<StateDir>, record: &ContainerRecord, ended: Ended, voice: &Voice) -> Arc<ContainerSlot> {
+    let slot = bare(state, record, voice, true);
+    let Ended { report, log } = ended;
+    if let Some((dir, began, until)) = log
+        && let (Ok(began), Ok(until)) = (began.parse(), until.parse())
+    {
+        slot.main.output.goes_into(Recording::ended(dir, began, until, end(&report)));
+    }
+    slot.over(report);
+    slot
+}
+
+/// It was there, and nothing is left of it: nobody knows how it has ended. That is its report from now on.
+pub(crate) fn lost(state: &Arc<StateDir>, record: &ContainerRecord, voice: &Voice) -> std::io::Result<Ended> {
+    let slot = bare(state, record, voice, false);
+    let log = &record.main.log;
+    if let (Ok(began), Ok(opened)) = (record.main.began.parse::<Cursor>(), Log::open(&log.dir, log.options)) {
+        slot.main.output.goes_into(Recording::again(opened, began));
+    }
+    let exit = Exit::new(Status::Lost, None, 0);
+    let report = report::of_main(&slot, &exit, &Evidence::default(), EndReason::Abandoned);
+    let (pid, started_at_ms) = (record.main.pid, record.main.started_ms);
+    let report = Report { pid, started_at_ms, ended_at_ms: started_at_ms, ..report };
+    let ended = Ended::of(&slot.main, &report);
+    file::write(&state.container(&slot.id).join(REPORT), &ended, state.sync())?;
+    slot.over(report);
+    Ok(ended)
+}
+
+fn bare(state: &Arc<StateDir>, record: &ContainerRecord, voice: &Voice, ended: bool) -> Arc<ContainerSlot> {
+    let description = &record.template.sandbox().inner;
+    let keeping = Keeping {
+        terms: Terms::default(),
+        ring_bytes: description.ring_bytes,
+        drain_grace: description.drain_grace,
+        watched: record.watched.clone(),
+        backstopped: false,
+        patience: std::time::Duration::ZERO,
+        lasting: Some(Arc::new(Kept::found(state, record, ended))),
+    };
+    let birth = (record.generation, Arc::default());
+    let (labels, limits) = (description.labels.clone(), record.limits.clone());
+    let slot = ContainerSlot::new(record.template.id(), labels, limits, keeping, voice, birth);
+    slot.properties().restore(record.properties.clone());
+    Arc::new(slot)
+}
+
+/// What its readers are told last.
+fn end(report: &Report) -> End {
+    let totals = |of: &StreamTotals| Totals {
+        bytes: of.bytes.known().copied().unwrap_or_default(),
+        dropped: of.lost,
+        over_limit: of.suppressed,
+        ..Totals::default()
+    };
+    let fate = match report.exit {
+        ExitStatus::Code(code) => Fate::Code(code),
+        ExitStatus::Signal { signal, core_dumped } => Fate::Signal { signal, core_dumped },
+        ExitStatus::Lost => Fate::Unknown,
+    };
+    let reason = match report.exit {
+        _ if report.leaked_writers => EndReason::Leaked,
+        ExitStatus::Lost => EndReason::Abandoned,
+        _ => EndReason::Eof,
+    };
+    End { stdout: totals(&report.stdout), stderr: totals(&report.stderr), reason, fate }
+}

@@ -1,0 +1,251 @@
+//! The record of one container that outlives us: written by its own life and by those who change it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::dir::{StateDir, is_name};
+use super::record::{ContainerRecord, Ended, ProcessRecord};
+use super::{RECORD, REPORT, file};
+use crate::command::Template;
+use crate::container::slot::ContainerSlot;
+use crate::error::Error;
+use crate::ids::ProcessId;
+use crate::process::recording::LogTo;
+use crate::process::slot::{Slot, Terms};
+use crate::report::Report;
+
+/// So many further processes that have ended are still known; of older ones the report and the log are removed.
+const ENDED: usize = 64;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    state: Arc<StateDir>,
+    id: String,
+    template: Template,
+    generation: u32,
+    of_service: bool,
+    processes: Mutex<Processes>,
+    /// One writes at a time, and what is older never comes last.
+    writing: tokio::sync::Mutex<()>,
+    /// Its report is on the disk; `false` again when it was forgotten.
+    retained: watch::Sender<bool>,
+}
+
+/// Further ones.
+#[derive(Debug, Default)]
+struct Processes {
+    alive: BTreeMap<ProcessId, (ProcessRecord, Terms)>,
+    /// In the order in which they have ended.
+    ended: Vec<ProcessId>,
+}
+
+impl Kept {
+    /// Of a container that is to be made. `template` is [`Template::kept_in`] this directory.
+    pub(crate) fn new(state: &Arc<StateDir>, template: &Template, generation: u32, of_service: bool) -> Self {
+        Self {
+            state: Arc::clone(state),
+            id: template.id().to_owned(),
+            template: template.clone(),
+            generation,
+            of_service,
+            processes: Mutex::default(),
+            writing: tokio::sync::Mutex::new(()),
+            retained: watch::Sender::new(false),
+        }
+    }
+
+    /// Of one that was found; `ended`: with its report.
+    pub(super) fn found(state: &Arc<StateDir>, record: &ContainerRecord, ended: bool) -> Self {
+        let kept = Self::new(state, &record.template, record.generation, record.of_service);
+        kept.retained.send_replace(ended);
+        kept
+    }
+
+    /// The supervisor goes, and it stays as it is.
+    pub(crate) fn is_left(&self) -> bool {
+        self.state.is_left()
+    }
+
+    /// Where a further process of it writes, unless it has said so itself.
+    pub(crate) fn log_of(&self, number: ProcessId) -> LogTo {
+        let dir = self.dir().join("log").join(format!("{}-{number}", self.generation));
+        LogTo { dir, options: self.state.log() }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.state.container(&self.id)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Write down what it is now.
+    ///
+    /// # Errors
+    /// What the system said; the record that was there is still there.
+    pub(crate) async fn write(&self, slot: &Arc<ContainerSlot>) -> Result<(), Error> {
+        let _one = self.writing.lock().await;
+        let Some(record) = self.record(slot) else { return Ok(()) };
+        let (path, sync) = (self.dir().join(RECORD), self.state.sync());
+        self.blocking(move || file::write(&path, &record, sync)).await
+    }
+
+    /// A further process has been started: it goes into the record.
+    ///
+    /// # Errors
+    /// As for [`Kept::write`].
+    pub(crate) async fn add(&self, owner: &Arc<ContainerSlot>, slot: &Slot, log: LogTo) -> Result<(), Error> {
+        if let Some(record) = ProcessRecord::of(slot, &log) {
+            self.processes().alive.insert(slot.number, (record, slot.terms()));
+        }
+        self.write(owner).await
+    }
+
+    fn record(&self, slot: &ContainerSlot) -> Option<ContainerRecord> {
+        let log = self.template.parts().log.as_ref()?;
+        Some(ContainerRecord {
+            template: self.template.clone(),
+            generation: self.generation,
+            of_service: self.of_service,
+            create_us: slot.main.born.get()?.create_us.unwrap_or_default(),
+            limits: slot.limits(),
+            watched: slot.watched.borrow().clone(),
+            properties: slot.properties().all().clone(),
+            main: ProcessRecord::of(&slot.main, log)?,
+            further: self.processes().alive.values().cloned().collect(),
+            last_process: slot.processes.last(),
+        })
+    }
+
+    /// It has ended: its report stays until it is forgotten. Before anybody is told.
+    pub(crate) async fn ended(&self, slot: &Slot, report: &Arc<Report>) {
+        let _one = self.writing.lock().await;
+        let ended = Ended::of(slot, report);
+        let (path, sync) = (self.dir().join(REPORT), self.state.sync());
+        let written = self.blocking(move || file::write(&path, &ended, sync)).await;
+        self.note_end(written);
+    }
+
+    /// The same where nothing can be waited for.
+    pub(crate) fn ended_at_once(&self, slot: &Slot, report: &Arc<Report>) {
+        let written = file::write(&self.dir().join(REPORT), &Ended::of(slot, report), self.state.sync());
+        self.note_end(written.map_err(|error| failed(&error)));
+    }
+
+    fn note_end(&self, written: Result<(), Error>) {
+        match written {
+            Ok(()) => drop(self.retained.send_replace(true)),
+            Err(error) => tracing::error!(container = %self.id, %error, "its report is not written down"),
+        }
+    }
+
+    /// A further process of it has ended.
+    pub(crate) async fn process_ended(&self, slot: &Slot, report: &Arc<Report>) {
+        let number = slot.number;
+        let old = {
+            let mut processes = self.processes();
+            processes.alive.remove(&number);
+            processes.ended.push(number);
+            (processes.ended.len() > ENDED).then(|| processes.ended.remove(0))
+        };
+        let (path, ended, sync) = (self.report_path(number), Ended::of(slot, report), self.state.sync());
+        let old = old.map(|old| (self.report_path(old), self.log_of(old).dir));
+        let state = Arc::clone(&self.state);
+        let written = self.blocking(move || {
+            for path in old.iter().flat_map(|(report, log)| [log, report]) {
+                state.remove(path)?;
+            }
+            file::write(&path, &ended, sync)
+        });
+        if let Err(error) = written.await {
+            tracing::error!(container = %self.id, %number, %error, "a report is not written down");
+        }
+    }
+
+    /// The report of a further process that has ended.
+    pub(crate) async fn report_of(&self, number: ProcessId) -> Option<Report> {
+        let path = self.report_path(number);
+        let read = tokio::task::spawn_blocking(move || file::read::<Ended>(&path)).await;
+        Some(read.ok()?.ok()?.report)
+    }
+
+    fn report_path(&self, number: ProcessId) -> PathBuf {
+        self.dir().join(format!("{}-{number}.json", self.generation))
+    }
+
+    /// Its report, its log and its id are given up; nothing happens to one that has not ended.
+    pub(crate) async fn forget(&self) -> Result<bool, Error> {
+        if !self.is_retained() {
+            return Ok(false);
+        }
+        let (state, dir) = (Arc::clone(&self.state), self.dir());
+        let removed = self.blocking(move || state.remove(&dir)).await?;
+        self.retained.send_replace(false);
+        Ok(removed)
+    }
+
+    /// Its report is there for whoever comes.
+    pub(crate) fn is_retained(&self) -> bool {
+        *self.retained.borrow()
+    }
+
+    /// Ready when it was forgotten, or was never to be retained.
+    pub(crate) async fn until_forgotten(&self) {
+        let mut retained = self.retained.subscribe();
+        // Its sender is in this.
+        let _ = retained.wait_for(|retained| !retained).await;
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.is_left() {
+            return Err(Error::shut_down());
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| Error::lost_request())?.map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &io::Error) -> Error {
+    let errno = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0));
+    let what = format!("cannot write a record: {error}");
+    orangery_runtime::Error::system(what, errno).with_field("durable").into()
+}
+
+impl Template {
+    /// As it is kept there: it has a name and a log.
+    ///
+    /// # Errors
+    /// Everything of it that cannot be written down, by field; an id that is no name.
+    pub(crate) fn kept_in(mut self, state: &StateDir, name: impl FnOnce() -> String) -> Result<Self, Error> {
+        self = self.named(name);
+        if !is_name(self.id()) {
+            let why = "letters, digits, '.', '_' and '-', a letter or digit first, at most 128 of them";
+            return Err(Error::invalid("id", why));
+        }
+        let mut refused = self.sandbox().inner.spec.unrecordable();
+        refused.extend(self.parts().process.unrecordable());
+        if self.sandbox().inner.keep_files {
+            let why = "files are kept by descriptors, which do not outlive this process";
+            let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::Unsupported, why);
+            refused.push(error.with_field("keep_files"));
+        }
+        Error::all(refused)?;
+        if self.parts().log.is_none() {
+            let dir = state.container(self.id()).join("log").join("main");
+            self.log_to(LogTo { dir, options: state.log() });
+        }
+        // A path that is no UTF-8 is found here, and not when it has started.
+        file::encode(&self)
+            .map_err(|error| Error::invalid("durable", format!("it cannot be written down: {error}")))?;
+        Ok(self)
+    }
+}

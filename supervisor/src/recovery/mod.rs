@@ -1,0 +1,31 @@
+//! What outlives the process (durable mode): a directory with a lock ([`dir`]), records in it that are whole or not at all
+//! ([`file`]), what is written down of a container ([`record`], by [`kept`]), and how it is found again.
+//!
+//! ```text
+//!   spawn ─► create ─► start ─► record.json ─► the caller is answered ─► ... exit ─► report.json ─► told ─► forget: removed
+//!            `── killed here: nobody was answered, ──'                 `── killed here: adopted, ──'
+//!                all of it is undone by the next one                       or told as it ended
+//! ```
+//!
+//! One record for each container, with its processes; written when it was started, when a further process was, and when its
+//! limits or properties change. Nothing here decides anything about a container: who has one is its
+//! [`life`](crate::container::life), also of an adopted one.
+
+pub(crate) mod dir;
+pub(crate) mod ended;
+mod file;
+pub(crate) mod form;
+mod found;
+pub(crate) mod kept;
+mod record;
+mod report;
+
+pub(crate) use dir::StateDir;
+pub(crate) use found::look;
+pub(crate) use kept::Kept;
+pub use report::{RecoveryReport, SetAside};
+
+/// Of a container.
+const RECORD: &str = "record.json";
+/// Of one that has ended.
+const REPORT: &str = "report.json";

@@ -1,0 +1,190 @@
+//! What outlives this process, of a supervisor whose state lies in a directory.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use orangery_io_stream::log::LogOptions;
+use tokio::sync::oneshot;
+
+use super::{Supervisor, SupervisorBuilder};
+use crate::command::Template;
+use crate::container::slot::ContainerSlot;
+use crate::error::{Error, ErrorKind};
+use crate::events::Voice;
+use crate::manager::msg::Find;
+use crate::recovery::{self, RecoveryReport, StateDir, ended};
+
+/// What a builder was told of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durable {
+    dir: Option<PathBuf>,
+    log: LogOptions,
+    sync: bool,
+}
+
+impl SupervisorBuilder {
+    /// Containers outlive this process: see [`Supervisor::durable`].
+    pub fn durable(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.durable.dir = Some(dir.into());
+        self
+    }
+
+    /// The log of each process that outlives us and has not said what it wants ([`Command::log`](crate::Command::log)).
+    /// Default: [`LogOptions::default`]. For a durable supervisor alone.
+    pub fn durable_log(mut self, options: LogOptions) -> Self {
+        self.durable.log = options;
+        self
+    }
+
+    /// Records are forced to the disk, so that a crash of the whole machine leaves reports and services as they were last
+    /// written. Default: no; a crash of this process alone loses nothing either way. For a durable supervisor alone.
+    pub fn sync_records(mut self, sync: bool) -> Self {
+        self.durable.sync = sync;
+        self
+    }
+
+    /// The directory, if there is one. Before anything else is begun.
+    pub(super) fn open_state(&self) -> Result<Option<Arc<StateDir>>, Error> {
+        let Durable { dir, log, sync } = &self.durable;
+        let Some(dir) = dir else { return Ok(None) };
+        Ok(Some(Arc::new(StateDir::open(dir, *log, *sync)?)))
+    }
+}
+
+/// Have again what was left there.
+pub(super) fn recover(
+    state: &Arc<StateDir>,
+    voice: &Voice,
+) -> Result<(RecoveryReport, Vec<Arc<ContainerSlot>>), Error> {
+    let began = Instant::now();
+    let found = recovery::look(state);
+    let mut report = RecoveryReport { set_aside: found.set_aside, ..RecoveryReport::default() };
+    let mut all = Vec::new();
+    for (record, ended) in found.ended {
+        report.ended.push(record.template.id().to_owned());
+        all.push(ended::slot(state, &record, ended, voice));
+    }
+    for record in found.living {
+        let id = record.template.id().to_owned();
+        let failed = |error| {
+            let what = format!("cannot write the report of {id}");
+            orangery_runtime::Error::system(what, error).with_field("durable")
+        };
+        let ended = ended::lost(state, &record, voice).map_err(failed)?;
+        all.push(ended::slot(state, &record, ended, voice));
+        report.lost.push(id);
+    }
+    report.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(?report, "recovered");
+    Ok((report, all))
+}
+
+impl Supervisor {
+    /// Start one whose containers outlive it: with its end, however that comes, they go on, and the next one in the same
+    /// directory has them again, with their output at the same offsets, their exits and their limits.
+    ///
+    /// - What [`spawn`](crate::Command::spawn) has started and what a service keeps running does not end with its last
+    ///   handle. It is found by its id ([`Supervisor::container`]), also when it has ended: its report and its log stay, and
+    ///   its id is taken, until [`Supervisor::forget`] or [`ContainerHandle::delete`](crate::ContainerHandle::delete).
+    /// - Its output goes into a log: the directory's own unless it has one ([`Command::log`](crate::Command::log)). So a
+    ///   cursor stays valid, and nobody has to read.
+    /// - What [`run`](crate::Command::run) runs to its end, pools, probes and hooks go with the supervisor, as without it.
+    /// - What cannot be written down is refused, by its field: descriptors, providers, files that are kept.
+    /// - Dropping the last clone and [`Supervisor::leave`] leave everything; [`Supervisor::shutdown`] ends everything.
+    ///
+    /// The directory is made, with mode 0700, and belongs to one supervisor at a time. It holds what commands are given:
+    /// arguments, environments, files.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), orangery::Error> {
+    /// let supervisor = orangery::Supervisor::durable("/var/lib/judge")?;
+    /// let job = match supervisor.container("job-7").await? {
+    ///     Some(job) => job, // of the one before us
+    ///     None => supervisor.command("make").id("job-7").spawn().await?,
+    /// };
+    /// println!("{:?}", job.wait().await?.exit);
+    /// job.delete().await?;
+    /// supervisor.leave().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Supervisor::new`], and those of the directory, whose field is `durable`: [`ErrorKind::State`] while another
+    /// supervisor has it, [`ErrorKind::Permission`] where others can enter it, [`ErrorKind::Invalid`] where something else is
+    /// in it, [`ErrorKind::Unsupported`] for that of another version. Records that cannot be read are no error: see
+    /// [`Supervisor::recovery`].
+    pub fn durable(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().durable(dir.as_ref()).build()
+    }
+
+    /// What was found at the start; `None` of a supervisor that is not durable.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&RecoveryReport> {
+        self.inner.recovery.as_ref()
+    }
+
+    /// End this supervisor and leave everything as it is: what runs goes on, and the next one has it again. Idempotent. Of
+    /// one that is not durable: [`Supervisor::shutdown`].
+    ///
+    /// # Cancel safety
+    /// It goes on when the future is dropped.
+    pub fn leave(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.end()
+    }
+
+    /// Give up the report, the log and the id of a container that has ended. `false`: there is none, or it is not durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] of one that has not ended; what the system said.
+    ///
+    /// # Cancel safety
+    /// Once it has begun it goes on when the future is dropped.
+    pub fn forget(&self, id: &str) -> impl Future<Output = Result<bool, Error>> + Send + 'static + use<> {
+        let (supervisor, id) = (self.clone(), id.to_owned());
+        async move {
+            let (reply, answer) = oneshot::channel();
+            supervisor.inner.manager.do_send(Find { id, reply });
+            match answer.await.map_err(|_| supervisor.lost())? {
+                None => Ok(false),
+                Some(slot) if slot.is_retained() => slot.forget().await,
+                Some(slot) if slot.lasting.is_some() => {
+                    Err(Error::new(ErrorKind::State, "the container has not ended"))
+                }
+                Some(_) => Ok(false),
+            }
+        }
+    }
+
+    pub(crate) fn state_dir(&self) -> Option<&Arc<StateDir>> {
+        self.inner.state.as_ref()
+    }
+
+    /// As what outlives us, where this supervisor does.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn lasting(&self, template: Template) -> Result<Template, Error> {
+        match self.state_dir() {
+            Some(state) => template.kept_in(state, || self.name()),
+            None => Ok(template),
+        }
+    }
+
+    /// The same as dropping the last clone, and waited for.
+    fn end(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.inner.end();
+        let mut ended = self.inner.ended.clone();
+        async move {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
+    /// Everything is to end with it.
+    pub(super) fn end_all(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.inner.ends_all.store(true, Ordering::Release);
+        self.end()
+    }
+}
