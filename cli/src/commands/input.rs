@@ -18,14 +18,6 @@ pub(super) struct Input {
     typed: bool,
 }
 
-/// What is to be done next.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Send(Vec<u8>),
-    /// There is no more.
-    Close,
-}
-
 impl Input {
     /// From a pipe or a file.
     ///
@@ -51,14 +43,11 @@ impl Input {
         self.typed
     }
 
+    /// The next piece; `None`: there is no more, or, of what is typed, nobody types any more.
+    ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub(super) async fn next(&mut self) -> Next {
-        match self.pieces.recv().await {
-            Some(data) => Next::Send(data),
-            // The detach keys, or a terminal that is gone: others say so.
-            None if self.typed => std::future::pending().await,
-            None => Next::Close,
-        }
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+        self.pieces.recv().await
     }
 }

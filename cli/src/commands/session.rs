@@ -6,22 +6,27 @@
 //!   of their own, because a process that does not read its input must not hold them up
 //! ```
 
-use std::convert::Infallible;
+use std::future::pending;
 use std::io::Write as _;
+use std::time::Duration;
 
+use futures_util::future::FusedFuture as _;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::Method;
 use orangery::Source;
 use orangery_daemon::wire::{Asked as Said, Exit, Kill, Output as Piece, ProblemKind, Resize, Stream, Text, Told};
 
-use super::input::{Input, Next};
+use super::input::Input;
 use super::note;
 use super::output::Output;
 use crate::client::{Again, Client, Frame, Lost, Socket, Target, away, lost, refused};
 use crate::errors::Failure;
 use crate::signals::{self, Signals};
 use crate::terminal::{Asked, Session as Window, window};
+
+/// How long what was typed before the detach keys may take to get away.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How it was left.
 #[derive(Debug)]
@@ -113,10 +118,18 @@ impl Session<'_> {
         let (sink, stream) = socket.split();
         let Self { client, process, whose, input, window, signals, again, output, .. } = self;
         let ours = Ours { client, process, whose: *whose };
+        let mut typing = std::pin::pin!(type_on(input, sink, &mut sent.input).fuse());
         tokio::select! {
             left = ours.read(stream, got, output, again) => left,
-            left = ours.attend(window, signals, &mut sent.interrupts) => Ok(left),
-            never = type_on(input, sink, &mut sent.input) => match never {},
+            left = ours.attend(window, signals, &mut sent.interrupts) => {
+                if matches!(left, Left::Detached) && !typing.is_terminated() {
+                    // What was typed in front of the keys; but a process that does not read holds nobody here.
+                    let _ = tokio::time::timeout(LINGER, typing).await;
+                }
+                Ok(left)
+            },
+            // There is no more of it.
+            never = async { typing.as_mut().await; pending().await } => never,
         }
     }
 
@@ -172,28 +185,28 @@ async fn let_go(window: &mut Option<Window>) {
 async fn next_signal(signals: &mut Option<Signals>) -> i32 {
     match signals {
         Some(signals) => signals.next().await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
 /// Our input, as long as there is any. A connection that takes no more may still have something for us: its end is found by
 /// who reads.
-async fn type_on(input: &mut Option<Input>, mut sink: SplitSink<Socket, Frame>, sent: &mut bool) -> Infallible {
-    loop {
-        let Some(from) = input else { std::future::pending().await };
+async fn type_on(input: &mut Option<Input>, mut sink: SplitSink<Socket, Frame>, sent: &mut bool) {
+    while let Some(from) = input {
         let frame = match from.next().await {
-            Next::Send(data) => {
+            Some(data) => {
                 *sent = true;
                 Frame::binary(data)
             }
-            Next::Close => {
+            // Who typed has left, or his terminal has: others say so.
+            None if from.is_typed() => return,
+            None => {
                 *input = None;
                 said(&Said::CloseStdin)
             }
         };
         if let Err(error) = sink.send(frame).await {
-            tracing::debug!(%error, "input is not taken any more");
-            std::future::pending().await
+            return tracing::debug!(%error, "input is not taken any more");
         }
     }
 }
@@ -300,7 +313,7 @@ impl Ours<'_> {
 async fn asked(window: &mut Option<Window>) -> Asked {
     match window {
         Some(window) => window.next().await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

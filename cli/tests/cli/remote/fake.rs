@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -96,26 +97,40 @@ pub(crate) fn output(socket: &mut Attached<'_>, stream: u8, cursor: &str, bytes:
 pub(crate) struct Fake {
     socket: PathBuf,
     thread: JoinHandle<Vec<Asked>>,
+    answered: Receiver<()>,
 }
 
 impl Fake {
     pub(crate) fn start(socket: &Path, answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let mut answers: VecDeque<Answer> = answers.into_iter().collect();
+        let (tell, answered) = channel();
         let thread = std::thread::spawn(move || {
-            let mut all = Vec::new();
+            let (mut all, mut others) = (Vec::new(), Vec::new());
             while let Some(answer) = answers.pop_front() {
                 let (stream, _) = listener.accept().unwrap();
                 let asked = Asked::read(&mut BufReader::new(&stream));
                 match answer {
                     Answer::Raw(bytes) => (&stream).write_all(&bytes).unwrap(),
-                    Answer::Attached(work) => attach(&stream, &asked, work),
+                    // Who is attached may ask for other things meanwhile.
+                    Answer::Attached(work) => {
+                        let key = asked.header("sec-websocket-key").unwrap().to_owned();
+                        others.push(std::thread::spawn(move || attach(&stream, &key, work)));
+                    }
                 }
                 all.push(asked);
+                // Not every test wants to know.
+                let _ = tell.send(());
             }
+            others.into_iter().for_each(|other| other.join().unwrap());
             all
         });
-        Self { socket: socket.to_owned(), thread }
+        Self { socket: socket.to_owned(), thread, answered }
+    }
+
+    /// Wait until it has answered so many, besides those that were waited for before.
+    pub(crate) fn answered(&self, count: usize) {
+        (0..count).for_each(|_| self.answered.recv().unwrap());
     }
 
     /// What it was asked. It is gone then, and its socket with it.
@@ -134,8 +149,8 @@ impl Fake {
     }
 }
 
-fn attach(stream: &UnixStream, asked: &Asked, work: Work) {
-    let key = derive_accept_key(asked.header("sec-websocket-key").unwrap().as_bytes());
+fn attach(stream: &UnixStream, key: &str, work: Work) {
+    let key = derive_accept_key(key.as_bytes());
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {key}\r\n\r\n"
     );

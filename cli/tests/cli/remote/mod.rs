@@ -4,6 +4,7 @@ pub(crate) mod fake;
 mod refusals;
 mod sessions;
 mod streams;
+mod typed;
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use crate::Test;
 use crate::kit::{Ran, ran};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [refusals::tests(), streams::tests(), sessions::tests()].into_iter().flatten().collect()
+    [refusals::tests(), streams::tests(), sessions::tests(), typed::tests()].into_iter().flatten().collect()
 }
 
 /// A directory with room for a socket.

@@ -7,8 +7,8 @@ use super::fake::{Answer, Attached, Fake, attached, json, output, problem, say};
 use crate::kit::fed;
 use crate::{Test, always};
 
-const ATTACHED: &str = r#"{"type":"attached","process":3,"tty":false,"stdin":false,"cursor":"0"}"#;
-const END: &str = r#"{"type":"end","cursor":"9"}"#;
+pub(super) const ATTACHED: &str = r#"{"type":"attached","process":3,"tty":false,"stdin":false,"cursor":"0"}"#;
+pub(super) const END: &str = r#"{"type":"end","cursor":"9"}"#;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -20,11 +20,11 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn made() -> Answer {
+pub(super) fn made() -> Answer {
     json("201 Created", r#"{"id":3,"pid":77,"ended":false,"tty":false,"exit":null}"#)
 }
 
-fn exit(code: i32) -> String {
+pub(super) fn exit(code: i32) -> String {
     format!(r#"{{"type":"exit","exit_code":{code},"exit":{{"code":{code}}},"cause":"own","report":{{}}}}"#)
 }
 
