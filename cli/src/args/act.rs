@@ -7,7 +7,7 @@ use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 use orangery_daemon::wire::{PauseHow, Text};
 
 use super::client::{DaemonArgs, LastingArgs};
-use super::limits::{output_limit, whole};
+use super::limits::whole;
 use super::work::property;
 use crate::signals;
 
@@ -150,8 +150,8 @@ pub(crate) struct UpdateArgs {
     /// Kill it when it has written nothing for this long
     #[arg(long, value_name = "TIME", value_parser = time, group = "change")]
     pub(crate) timeout_idle: Option<Text>,
-    /// Let no more output through; then kill it, or go on without, or send a signal
-    #[arg(long, value_name = "SIZE[:kill|truncate|SIGNAL]", value_parser = output, group = "change")]
+    /// Let no more output through than this
+    #[arg(long, value_name = "SIZE", value_parser = size, group = "change")]
     pub(crate) output_limit: Option<Text>,
     /// Set a property; without a value it is taken away
     #[arg(long, value_name = "K=V|K=", value_parser = property, group = "change")]
@@ -175,10 +175,6 @@ fn cpus(text: &str) -> Result<Text, String> {
 
 fn time(text: &str) -> Result<Text, String> {
     as_written(text, parse_duration)
-}
-
-fn output(text: &str) -> Result<Text, String> {
-    as_written(text, output_limit)
 }
 
 /// The options of `wait`.

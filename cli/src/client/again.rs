@@ -15,7 +15,7 @@ const SAID: u32 = 2;
 const STOOD: Duration = Duration::from_secs(2);
 
 /// How one command waits for a daemon that has gone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Again {
     back_off: BackOff,
     /// Notices are JSON documents.

@@ -19,21 +19,28 @@ const BYE: &str = "bye";
 /// See [`Feed::next`].
 pub(crate) const GONE: &str = "gone";
 
+/// Where a stream begins, when there is no place yet: a parameter of the query, and its value.
+pub(crate) type First = Option<(&'static str, String)>;
+
 /// One such stream.
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
     client: &'a Client,
     target: Target,
-    /// The place behind the last event; empty before the first.
-    place: String,
+    first: First,
     again: Again,
     parser: Parser,
     answer: Option<Incoming>,
 }
 
 impl<'a> Feed<'a> {
-    pub(crate) fn new(client: &'a Client, target: Target, again: Again) -> Self {
-        Self { client, target, place: String::new(), again, parser: Parser::default(), answer: None }
+    pub(crate) fn new(client: &'a Client, target: Target, first: First, again: Again) -> Self {
+        Self { client, target, first, again, parser: Parser::default(), answer: None }
+    }
+
+    /// The same, from behind a place that is known already.
+    pub(crate) fn behind(self, place: &str) -> Self {
+        Self { parser: Parser::going_on(place), ..self }
     }
 
     /// The next event. One of ours has the name [`GONE`]: the daemon is back, and does not have any more what follows the
@@ -46,18 +53,15 @@ impl<'a> Feed<'a> {
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Result<Message, Failure> {
         loop {
-            if let Some(message) = self.parser.next() {
-                self.place.clone_from(&message.id);
-                self.again.worked();
-                if message.event != BYE {
+            let message = self.parser.next();
+            let more = match (message, self.answer.as_mut()) {
+                (Some(message), _) if message.event != BYE => {
+                    self.again.worked();
                     return Ok(message);
                 }
-                self.answer = None;
-                continue;
-            }
-            let more = match self.answer.as_mut() {
-                None => self.connect().await,
-                Some(answer) => match answer.frame().await {
+                (Some(_), _) => Err(Lost::Away(Failure::new("the daemon has gone away").with_kind("connection"))),
+                (None, None) => self.connect().await,
+                (None, Some(answer)) => match answer.frame().await {
                     Some(Ok(frame)) => self.take(frame.data_ref()),
                     Some(Err(error)) => Err(broken_off(&error)),
                     None => Err(Lost::Away(Failure::new("the daemon has ended the stream").with_kind("connection"))),
@@ -65,9 +69,9 @@ impl<'a> Feed<'a> {
             };
             match more {
                 Ok(()) => {}
-                Err(Lost::Gone(_, oldest)) if !self.place.is_empty() && oldest != self.place => {
-                    let before = std::mem::replace(&mut self.place, oldest.clone());
-                    return Ok(Message { event: GONE.into(), data: before, id: oldest });
+                Err(Lost::Gone(_, oldest)) if !self.parser.place().is_empty() && oldest != self.parser.place() => {
+                    let before = std::mem::replace(&mut self.parser, Parser::going_on(&oldest));
+                    return Ok(Message { event: GONE.into(), data: before.place().to_owned(), id: oldest });
                 }
                 Err(lost) => {
                     self.answer = None;
@@ -77,12 +81,17 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// Everything that had come whole is handed out, and of an event that had not nothing was told.
     async fn connect(&mut self) -> Result<(), Lost> {
-        // Of an event that has not come whole nothing was told.
-        self.parser = Parser::going_on(&self.place);
-        let headers = [(LAST, self.place.as_str())];
-        let headers = if self.place.is_empty() { &[][..] } else { &headers };
-        self.answer = Some(self.client.ask(Method::GET, &self.target, Bytes::new(), headers).await?.body());
+        let place = self.parser.place().to_owned();
+        self.parser = Parser::going_on(&place);
+        let (target, headers) = (self.target.clone(), [(LAST, place.as_str())]);
+        let (target, headers) = match (&self.first, place.is_empty()) {
+            (_, false) => (target, &headers[..]),
+            (Some((key, value)), true) => (target.query(key, value), &[][..]),
+            (None, true) => (target, &[][..]),
+        };
+        self.answer = Some(self.client.ask(Method::GET, &target, Bytes::new(), headers).await?.body());
         self.again.back();
         Ok(())
     }

@@ -23,7 +23,7 @@ mod target;
 pub(crate) use again::Again;
 use back_off::BackOff;
 pub(crate) use connection::{Client, Lost};
-pub(crate) use feed::{Feed, GONE};
+pub(crate) use feed::{Feed, First, GONE};
 pub(crate) use place::Place;
 pub(crate) use refusal::failure as refused;
 pub(crate) use socket::{Frame, Socket, away, lost};

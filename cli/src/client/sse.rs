@@ -31,14 +31,17 @@ pub(crate) struct Parser {
     begun: bool,
     event: String,
     data: Option<String>,
+    /// The last id that was written.
     id: String,
+    /// The last one behind which a line was empty: the place behind all messages.
+    place: String,
     ready: VecDeque<Message>,
 }
 
 impl Parser {
     /// Of a stream that goes on behind `id`.
     pub(crate) fn going_on(id: &str) -> Self {
-        Self { id: id.to_owned(), ..Self::default() }
+        Self { id: id.to_owned(), place: id.to_owned(), ..Self::default() }
     }
 
     /// Take more bytes in.
@@ -66,6 +69,11 @@ impl Parser {
             };
         }
         self.keep(bytes)
+    }
+
+    /// The place behind all messages that are whole, also behind those without data, which are none.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
     }
 
     /// The next message that is whole.
@@ -114,6 +122,7 @@ impl Parser {
 
     fn end(&mut self) {
         let event = std::mem::take(&mut self.event);
+        self.place.clone_from(&self.id);
         // Without data it is none, says the standard; its id counts.
         let Some(data) = self.data.take() else { return };
         self.ready.push_back(Message { event, data, id: self.id.clone() });
@@ -146,6 +155,11 @@ mod tests {
         assert_eq!(parser.next(), Some(message("", "", "7")));
         assert_eq!(parser.next(), Some(message("y", "d", "8")));
         assert_eq!(parser.next(), None);
+        assert_eq!(parser.place(), "8");
+        parser.push(b"\nid: 9\n").unwrap();
+        assert_eq!(parser.place(), "8");
+        parser.push(b"\n").unwrap();
+        assert_eq!(parser.place(), "9");
     }
 
     #[test]

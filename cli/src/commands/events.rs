@@ -14,7 +14,13 @@ use crate::up::words;
 
 pub(super) fn events(args: &EventsArgs, json: bool) -> Result<u8, Failure> {
     asking(&args.lasting.daemon, async |client| {
-        let mut feed = Feed::new(&client, target(args), Again::new(args.lasting.reconnect, json));
+        let from = if args.no_follow { EventsFrom::Start } else { args.from };
+        let mut feed = Feed::new(
+            &client,
+            target(args),
+            Some(("from", from.name().into())),
+            Again::new(args.lasting.reconnect, json),
+        );
         loop {
             let message = feed.next().await?;
             match message.event.as_str() {
@@ -27,9 +33,7 @@ pub(super) fn events(args: &EventsArgs, json: bool) -> Result<u8, Failure> {
 }
 
 fn target(args: &EventsArgs) -> Target {
-    // What happens between this and a restart of the daemon is not missed: its place is the first event's.
-    let from = if args.no_follow { EventsFrom::Start } else { args.from };
-    let target = Target::new("/v1/events").query("from", from.name()).query("follow", !args.no_follow);
+    let target = Target::new("/v1/events").query("follow", !args.no_follow);
     let target = target.maybe("container", args.container.as_deref());
     let target = target.maybe("name_prefix", args.name_prefix.as_deref());
     let target = target.maybe("kind", (!args.kind.is_empty()).then(|| args.kind.join(",")));

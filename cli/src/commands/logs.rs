@@ -2,22 +2,21 @@
 //! also across restarts of the daemon.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use orangery::stream::view::Piece;
 use orangery::{Cursor, Source};
-use serde::Deserialize;
 
+use super::pieces::{Gap, piece, read};
 use super::{asking, container};
 use crate::args::{LogStream, LogsArgs};
-use crate::client::{Again, Feed, GONE, Message, Target};
+use crate::client::{Again, Feed, First, GONE, Message, Target};
 use crate::errors::Failure;
 use crate::log_view::{IDLE, LogView};
 
 pub(crate) fn logs(name: &str, args: &LogsArgs, json: bool) -> Result<u8, Failure> {
     asking(&args.lasting.daemon, async |client| {
         let mut view = LogView::of(args, json);
-        let feed = Feed::new(&client, target(name, args, &view), Again::new(args.lasting.reconnect, json));
+        let feed = Feed::new(&client, target(name, args, &view), first(args), Again::new(args.lasting.reconnect, json));
         match all(&mut view, feed).await {
             // Whoever reads us has seen enough.
             Err(Ended::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
@@ -33,19 +32,25 @@ fn target(name: &str, args: &LogsArgs, view: &LogView) -> Target {
         LogStream::Stdout => "stdout",
         LogStream::Stderr => "stderr",
     });
-    // Of one time that does not move while we reconnect.
-    let since = args.since.map(|ago| {
-        let time = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
-        time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
-    });
     container(name)
         .then("logs")
         .query("follow", args.follow || args.follow_on)
         .maybe("stream", stream)
-        .maybe("tail", args.tail)
-        .maybe("since", since)
-        .maybe("offset", args.from)
         .maybe("times", view.has_times().then_some(true))
+}
+
+/// Where it begins: a parameter and its value.
+fn first(args: &LogsArgs) -> First {
+    match (args.tail, args.since, args.from) {
+        (Some(lines), ..) => Some(("tail", lines.to_string())),
+        // One moment, however often it is asked for.
+        (_, Some(ago), _) => {
+            let moment = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+            Some(("since", moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string()))
+        }
+        (.., Some(offset)) => Some(("offset", offset.to_string())),
+        _ => None,
+    }
 }
 
 enum Ended {
@@ -81,8 +86,8 @@ async fn all(view: &mut LogView, mut feed: Feed<'_>) -> Result<(), Ended> {
         match message.event.as_str() {
             "" | "message" => view.piece(piece(&message)?)?,
             "gap" => {
-                let Gap { stream, from, to, cause } = read(&message)?;
-                view.gap(source(&stream), from, to, &cause)?;
+                let gap: Gap = read(&message)?;
+                view.gap(gap.source(), gap.from, gap.to, &gap.cause)?;
             }
             GONE => gone(view, &message)?,
             "end" => return Ok(view.end(|out| out.extend(format!("{{\"end\":{}}}\n", message.data).into_bytes()))?),
@@ -91,47 +96,6 @@ async fn all(view: &mut LogView, mut feed: Feed<'_>) -> Result<(), Ended> {
             _ => {}
         }
     }
-}
-
-/// Bytes, as `view::ServerSentEvents` of the library writes them.
-#[derive(Deserialize)]
-struct Bytes {
-    stream: String,
-    offset: u64,
-    text: Option<String>,
-    base64: Option<String>,
-    at_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Gap {
-    stream: String,
-    from: u64,
-    to: u64,
-    cause: String,
-}
-
-fn read<'a, T: Deserialize<'a>>(message: &'a Message) -> Result<T, Failure> {
-    serde_json::from_str(&message.data).map_err(|error| {
-        Failure::new(format!("an event of the daemon is not understood: {error}")).with_kind("protocol")
-    })
-}
-
-fn piece(message: &Message) -> Result<Piece, Failure> {
-    let Bytes { stream, offset, text, base64, at_ms } = read(message)?;
-    let data = match (text, base64) {
-        (Some(text), _) => text.into_bytes(),
-        (None, Some(text)) => data_encoding::BASE64.decode(text.as_bytes()).map_err(|error| {
-            Failure::new(format!("bytes of the daemon are not understood: {error}")).with_kind("protocol")
-        })?,
-        (None, None) => Vec::new(),
-    };
-    let wall = at_ms.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_millis(at)));
-    Ok(Piece { source: source(&stream), offset, wall, data: data.into() })
-}
-
-fn source(name: &str) -> Source {
-    if name == Source::Stderr.as_str() { Source::Stderr } else { Source::Stdout }
 }
 
 /// The log does not reach back to where we were: what is missing is told. A log that is another one, because the container

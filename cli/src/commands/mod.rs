@@ -4,7 +4,7 @@
 //! ```text
 //!   detach ── run --detach       group ── up --detach, down        spec ── options as the keys of a spec
 //!   look ── ps, inspect          act ── start, stop, kill, pause, resume, update, rm       wait
-//!   logs, events, stats ── streams that outlive the daemon
+//!   logs, events, stats ── streams that outlive the daemon     pieces ── what events of an output say
 //!   exec, attach ── at a process: session is both, input what is typed, output who writes
 //! ```
 
@@ -18,6 +18,7 @@ mod input;
 pub(crate) mod logs;
 mod look;
 mod output;
+mod pieces;
 mod session;
 mod spec;
 mod stats;

@@ -20,7 +20,8 @@ use orangery_daemon::wire::{Asked as Said, Exit, Kill, Output as Piece, ProblemK
 use super::input::Input;
 use super::note;
 use super::output::Output;
-use crate::client::{Again, Client, Frame, Lost, Socket, Target, away, lost, refused};
+use super::pieces::{Gap, piece, read};
+use crate::client::{Again, Client, Feed, Frame, GONE, Lost, Socket, Target, away, lost, refused};
 use crate::errors::Failure;
 use crate::signals::{self, Signals};
 use crate::terminal::{Asked, Session as Window, window};
@@ -94,6 +95,8 @@ impl Session<'_> {
         let left = loop {
             match self.connected(&mut got, &mut sent).await {
                 Ok(left) => break left,
+                // It has ended: nobody can be at it any more, and what it wrote is in its log.
+                Err(Lost::Refused(failure)) if failure.kind() == "state" => break self.rest(got).await?,
                 Err(lost) => {
                     if let Some(left) = self.away(lost, &got, &sent).await? {
                         break left;
@@ -130,6 +133,37 @@ impl Session<'_> {
             },
             // There is no more of it.
             never = async { typing.as_mut().await; pending().await } => never,
+        }
+    }
+
+    /// What the log has behind our place, and how it ended.
+    async fn rest(&mut self, mut got: Got) -> Result<Left, Failure> {
+        let Self { client, process, whose, first, again, signals, window, output, .. } = self;
+        let first = Some((first.0, first.1.clone()));
+        let feed = Feed::new(client, process.clone().then("logs"), first, again.clone());
+        let mut feed = feed.behind(got.place.as_deref().unwrap_or_default());
+        loop {
+            let message = tokio::select! {
+                message = feed.next() => message?,
+                () = let_go(window) => return Ok(Left::Detached),
+                signal = next_signal(signals) => return Ok(Left::Signal(signal)),
+            };
+            match message.event.as_str() {
+                "" | "message" => {
+                    let piece = piece(&message)?;
+                    if !output.write(piece.source, &piece.data).await && *whose == Whose::Theirs {
+                        return Ok(Left::Detached);
+                    }
+                }
+                "gap" => {
+                    let gap: Gap = read(&message)?;
+                    missing(gap.source().as_str(), gap.from, gap.to, &gap.cause);
+                }
+                "exit" => got.exit = Some(Box::new(read(&message)?)),
+                "end" => return Ok(Left::Ended(got.exit)),
+                GONE => return Err(Failure::new("the log of this process is gone").with_kind("gone")),
+                _ => {}
+            }
         }
     }
 
@@ -317,6 +351,13 @@ async fn asked(window: &mut Option<Window>) -> Asked {
     }
 }
 
+fn missing(stream: &str, from: u64, to: u64, cause: &str) {
+    let bytes = to.saturating_sub(from);
+    let text = format!("orangery: {bytes} bytes of {stream} are missing from {from} on ({cause})\r\n");
+    // Nobody reads it: then nobody misses it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// What a text says; `Some`: it was the last one.
 fn told_us(told: Told, got: &mut Got, again: &mut Again) -> Result<Option<Left>, Lost> {
     match told {
@@ -325,10 +366,7 @@ fn told_us(told: Told, got: &mut Got, again: &mut Again) -> Result<Option<Left>,
             got.place.get_or_insert(cursor);
         }
         Told::Gap { stream, from, to, cause, cursor } => {
-            let bytes = to.saturating_sub(from);
-            let text = format!("orangery: {bytes} bytes of {stream} are missing from {from} on ({cause})\r\n");
-            // Nobody reads it: then nobody misses it.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            missing(&stream, from, to, &cause);
             got.place = Some(cursor);
         }
         Told::StdinClosed => got.input_closed = true,

@@ -18,7 +18,7 @@ pub(super) fn stats(args: &StatsArgs, json: bool) -> Result<u8, Failure> {
             return show(&now, json, true).map(|()| 0);
         };
         let target = target.query("every", format!("{}ms", every.as_millis()));
-        let mut feed = Feed::new(&client, target, Again::new(args.lasting.reconnect, json));
+        let mut feed = Feed::new(&client, target, None, Again::new(args.lasting.reconnect, json));
         let mut first = true;
         loop {
             let message = feed.next().await?;

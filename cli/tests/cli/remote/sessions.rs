@@ -3,7 +3,7 @@
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Place;
-use super::fake::{Answer, Attached, Fake, attached, json, output, problem, say};
+use super::fake::{Answer, Attached, Fake, attached, events, json, output, problem, say};
 use crate::kit::fed;
 use crate::{Test, always};
 
@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_session_ends_as_its_process_did", ends),
         always("input_that_may_be_lost_is_told", input),
         always("a_process_that_reads_no_input_is_attached_without", without_input),
+        always("the_rest_of_a_session_that_has_ended_comes_from_its_log", ended),
         always("attach_asks_for_what_is_wanted", attach),
     ]
 }
@@ -198,6 +199,33 @@ fn without_input() {
     fed(&line.iter().map(String::as_str).collect::<Vec<_>>(), b"abc").ended(5);
     let asked = fake.end();
     assert!(asked[1].line.ends_with("stdin=true") && !asked[2].line.contains("stdin=true"), "{asked:?}");
+}
+
+/// It has ended while nobody was there: nobody can be at it, and its log has the rest.
+fn ended() {
+    let place = Place::new();
+    let log = format!(
+        "id: B\ndata: {{\"stream\":\"stdout\",\"offset\":3,\"text\":\"two\"}}\n\nevent: exit\nid: B\ndata: {}\n\nevent: end\ndata: {{}}\n\n",
+        exit(6).replacen("\"type\":\"exit\",", "", 1),
+    );
+    let fake = Fake::start(
+        &place.socket(),
+        [
+            made(),
+            attached(|socket| {
+                say(socket, ATTACHED);
+                output(socket, 1, "A", b"one");
+            }),
+            problem("409 Conflict", "state", ""),
+            events(&log, true),
+        ],
+    );
+    assert_eq!(place.ran(&["exec", "a", "x"]).ended(6).text(), "onetwo");
+    let asked = fake.end();
+    assert_eq!(
+        (&*asked[3].line, asked[3].header("last-event-id")),
+        ("GET /v1/containers/a/processes/3/logs", Some("A"))
+    );
 }
 
 fn attach() {
