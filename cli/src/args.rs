@@ -20,6 +20,7 @@ mod logs;
 mod look;
 mod probes;
 mod restart;
+mod serve;
 mod stop;
 mod up;
 mod work;
@@ -30,6 +31,7 @@ pub(crate) use inside::{AttachArgs, ExecArgs, History};
 pub(crate) use limits::LimitArgs;
 pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
 pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
+pub(crate) use serve::ServeArgs;
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
 pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
 
@@ -74,6 +76,9 @@ pub(crate) enum Subcommand {
     /// Say what this machine can do, what is missing, and how to get it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
+    /// Be the daemon: supervise containers for other commands, over HTTP on a socket
+    #[command(after_help = serve::HELP)]
+    Serve(ServeArgs),
     /// List the containers of the daemon
     #[command(after_help = look::PS_HELP)]
     Ps(PsArgs),

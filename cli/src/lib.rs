@@ -7,7 +7,7 @@
 //!   up ── services from a file, supervised together
 //!   terminal ── a terminal for the command, and ours as its window
 //!   logged ── into a durable log         logs ── and out of one          log_view ── as it is shown
-//!   commands ── against a daemon         client ── how a daemon is asked    completions ── for shells
+//!   serve ── the daemon                  commands ── against one         client ── how a daemon is asked    completions ── for shells
 //!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
 //! ```
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ mod logs;
 mod mount;
 mod passthrough;
 mod run;
+mod serve;
 mod signals;
 mod spec;
 mod start;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 
 use args::{Cli, LogOf, Subcommand};
 
+pub use serve::document as daemon_document;
 pub use up::check as check_up_file;
 
 /// The command: reads its arguments and does what they say.
@@ -48,7 +50,9 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(ended) => return ended,
     };
-    start::tracing(cli.common.verbose);
+    let serves = matches!(cli.subcommand, Subcommand::Serve(_));
+    // A daemon says what it does where its journal is; a command shares stderr with what it runs.
+    start::tracing(cli.common.verbose.saturating_add(serves.into()));
     let json = cli.common.json;
     let done = match &cli.subcommand {
         Subcommand::Run(args) if args.detach => commands::detach::run(args, &matches, json),
@@ -62,6 +66,7 @@ pub fn main() -> ExitCode {
         Subcommand::Up(args) => up::up(args, json, cli.common.verbose),
         Subcommand::Schema => up::schema::schema(),
         Subcommand::Doctor => doctor::doctor(json),
+        Subcommand::Serve(args) => serve::serve(args, json),
         Subcommand::Completions { shell } => completions::completions(*shell),
         other => commands::run(other, json),
     };

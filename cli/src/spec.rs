@@ -128,6 +128,9 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
     for mount in container.mounts {
         builder = builder.mount(mount);
     }
+    for file in container.files {
+        builder = builder.file(file.path, file.content.to_vec());
+    }
     for (key, value) in &work.label.label {
         builder = builder.label(key, value);
     }

@@ -18,6 +18,16 @@ pub(crate) fn grow_descriptor_table() {
     drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), DESCRIPTORS));
 }
 
+/// As many descriptors as we may have: a daemon holds a few of each container and each client.
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::info!(%error, "the limit of descriptors stays as it is");
+    }
+}
+
 /// Logs go to stderr, which the command shares: errors only, unless `-v` or RUST_LOG asks for more.
 pub(crate) fn tracing(verbose: u8) {
     let level = match verbose {
@@ -26,7 +36,13 @@ pub(crate) fn tracing(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let mut filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    if std::env::var_os("RUST_LOG").is_none()
+        && let (LevelFilter::INFO, Ok(quiet)) = (level, "actix_server=warn".parse())
+    {
+        // How many threads a server has is not what its user wants to know.
+        filter = filter.add_directive(quiet);
+    }
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Only a second subscriber is refused, and there is none.
     let _ = subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();

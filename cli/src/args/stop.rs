@@ -4,24 +4,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use orangery::runtime::spec::size::parse_duration;
-use orangery::{Command, Hook, StopLadder};
+use orangery::{Command, Hook};
 
 use super::probes::{no_command, span};
-use crate::signals;
 
-/// `TERM:10s,INT:5s`: each signal with the time that it is given, then the kill.
-///
-/// # Errors
-/// What is no signal or no time.
-pub(crate) fn ladder(text: &str) -> Result<StopLadder, String> {
-    text.split(',').try_fold(StopLadder::new(), |ladder, rung| {
-        let (signal, grace) = rung
-            .split_once(':')
-            .ok_or_else(|| format!("{rung:?} is no signal with its time: write TERM:10s, or TERM:10s,INT:5s"))?;
-        Ok(ladder.then(signals::number(signal)?, parse_duration(grace)?))
-    })
-}
+pub(crate) use orangery_daemon::server::ladder;
 
 /// Commands that go with a stop.
 #[derive(Debug, Args)]
@@ -65,19 +52,4 @@ fn hook(words: &[OsString], deadline: Option<Duration>) -> Option<Hook> {
         Some(deadline) => hook.deadline(deadline),
         None => hook,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rungs_and_what_is_none() {
-        let seconds = Duration::from_secs;
-        assert_eq!(ladder("TERM:10s"), Ok(StopLadder::default()));
-        assert_eq!(ladder("sigint:5s,15:1m"), Ok(StopLadder::new().then(2, seconds(5)).then(15, seconds(60))));
-        for text in ["", "TERM", "TERM:", ":5s", "TERM:5s,", "NONE:5s", "TERM:5s;INT:5s", "TERM:-1s"] {
-            assert!(ladder(text).is_err(), "{text}");
-        }
-    }
 }

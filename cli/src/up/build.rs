@@ -1,5 +1,6 @@
 //! What was read becomes a group of the library; what this machine refuses of it is told at its place.
 
+use orangery::runtime::spec::StagedFile;
 use orangery::{Command, Error, Group, GroupBuilder, Supervisor};
 
 use super::file::{File, Member, MemberKind, Refusal, Service};
@@ -10,22 +11,22 @@ use crate::spec::{Wanted, Words};
 
 /// A service, as it is shown and as it is found.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     /// Such as `workers.a`: its name, with the groups that it is in.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// The id of each of its containers: the label after the name of the file.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Whom it waits for.
-    pub(super) after: Vec<String>,
+    pub(crate) after: Vec<String>,
     /// Its policy is to start it once: how that ends is how it is.
-    pub(super) once: bool,
+    pub(crate) once: bool,
 }
 
 /// The whole.
 #[derive(Debug)]
-pub(super) struct Built {
-    pub(super) group: GroupBuilder,
-    pub(super) units: Vec<Unit>,
+pub(crate) struct Built {
+    pub(crate) group: GroupBuilder,
+    pub(crate) units: Vec<Unit>,
 }
 
 struct Builder<'a> {
@@ -38,7 +39,7 @@ struct Builder<'a> {
 ///
 /// # Errors
 /// Everything that this machine refuses.
-pub(super) fn build(supervisor: &Supervisor, file: File, name: &str) -> Result<Built, Vec<Refusal>> {
+pub(crate) fn build(supervisor: &Supervisor, file: File, name: &str) -> Result<Built, Vec<Refusal>> {
     let File { said, members } = file;
     let mut builder = Builder { supervisor, units: Vec::new(), refusals: Vec::new() };
     let name = said.name.as_deref().unwrap_or(name);
@@ -88,29 +89,50 @@ impl Builder<'_> {
     }
 
     fn command(&mut self, id: &str, service: &Service) -> Option<Command> {
-        let (said, work) = (&service.said, &service.said.work);
-        let words = Words { command: &said.command, name: Some(id), tty: false };
-        let wanted = Wanted::new(work, words).map_err(|failure| self.refuse(service, &failure)).ok()?;
-        if let Some(errors) = wanted.all_refusals(self.supervisor) {
-            errors.0.into_iter().for_each(|error| self.refuse(service, &Failure::from(Error::from(error))));
-            return None;
-        }
-        if let Some((key, why)) = said.probes.refused().or_else(|| said.hooks.refused()) {
-            self.refuse(service, &Failure::refused(key, why));
-            return None;
-        }
-        let command = wanted.command(self.supervisor, work, true);
-        let command = command.map_err(|failure| self.refuse(service, &failure)).ok()?;
-        let restart = work.exits.apply(work.restart.policy());
-        let command = logged::into_log(command, &work.log).restart(restart);
-        Some(said.hooks.apply(said.probes.apply(command)))
+        let command = command(self.supervisor, id, service, Beside::default());
+        command.map_err(|mut refusals| self.refusals.append(&mut refusals)).ok()
     }
+}
 
-    /// At the key that the failure is about.
-    fn refuse(&mut self, service: &Service, failure: &Failure) {
-        let key = failure.key();
-        let span = key.as_ref().and_then(|key| service.places.get(key)).unwrap_or(&service.span);
-        let field = key.map_or_else(|| service.field.clone(), |key| format!("{}.{key}", service.field));
-        self.refusals.push(Refusal::new(span, field, failure.what()).maybe(failure.hint().map(str::to_owned)));
+/// What is said of a command beside its table.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) files: Vec<StagedFile>,
+    pub(crate) tty: bool,
+}
+
+/// The command of a service: nothing is made yet.
+///
+/// # Errors
+/// Everything that this machine refuses.
+pub(crate) fn command(
+    supervisor: &Supervisor,
+    id: &str,
+    service: &Service,
+    beside: Beside,
+) -> Result<Command, Vec<Refusal>> {
+    let refused = |failure: &Failure| vec![refuse(service, failure)];
+    let (said, work) = (&service.said, &service.said.work);
+    let words = Words { command: &said.command, name: Some(id), tty: beside.tty };
+    let mut wanted = Wanted::new(work, words).map_err(|failure| refused(&failure))?;
+    wanted.container.files.extend(beside.files);
+    if let Some(errors) = wanted.all_refusals(supervisor) {
+        let each = errors.0.into_iter().map(|error| refuse(service, &Failure::from(Error::from(error))));
+        return Err(each.collect());
     }
+    if let Some((key, why)) = said.probes.refused().or_else(|| said.hooks.refused()) {
+        return Err(refused(&Failure::refused(key, why)));
+    }
+    let command = wanted.command(supervisor, work, true).map_err(|failure| refused(&failure))?;
+    let restart = work.exits.apply(work.restart.policy());
+    let command = logged::into_log(command, &work.log).restart(restart);
+    Ok(said.hooks.apply(said.probes.apply(command)))
+}
+
+/// At the key that the failure is about.
+fn refuse(service: &Service, failure: &Failure) -> Refusal {
+    let key = failure.key();
+    let span = key.as_ref().and_then(|key| service.places.get(key)).unwrap_or(&service.span);
+    let field = key.map_or_else(|| service.field.clone(), |key| format!("{}.{key}", service.field));
+    Refusal::new(span, field, failure.what()).maybe(failure.hint().map(str::to_owned))
 }

@@ -7,7 +7,7 @@
 //!   words ── events as sentences                  screen ── who may write where
 //! ```
 
-mod build;
+pub(crate) mod build;
 pub(crate) mod file;
 mod follow;
 mod news;

@@ -28,10 +28,15 @@ fn document() -> Value {
     let mut document = table::<TopArgs>("Services that `orangery up` supervises together", true);
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     document["$defs"] = json!({
-        "service": table::<ServiceArgs>("A command that is kept running, in a sandbox of its own", false),
+        "service": service(),
         "group": table::<GroupArgs>("Services that are started, stopped and restarted together", true),
     });
     document
+}
+
+/// A table of a service.
+pub(crate) fn service() -> Value {
+    table::<ServiceArgs>("A command that is kept running, in a sandbox of its own", false)
 }
 
 /// A table with the keys of a clap struct.

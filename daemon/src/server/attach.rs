@@ -214,8 +214,11 @@ impl Attached {
                     let _ = self.tell(&Told::StdinClosed).await;
                 }
             }
-            // The client has said so; one that only leaves ends all of this before.
+            // The client has said so; one that only leaves ends all of this before. All that it has sent has arrived.
             let _ = stdin.shutdown().await;
+            if reads {
+                let _ = self.tell(&Told::StdinClosed).await;
+            }
         }
         std::future::pending().await
     }

@@ -56,7 +56,7 @@ pub enum Told {
         /// The place behind it.
         cursor: String,
     },
-    /// The process reads no more of its input.
+    /// The input is over: the process reads no more of it; or, behind [`Asked::CloseStdin`], all of it has arrived.
     StdinClosed,
     /// It has ended.
     Exit(Exit),

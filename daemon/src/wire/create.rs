@@ -113,3 +113,64 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
 }
+
+impl File {
+    /// What is to stand in it.
+    ///
+    /// # Errors
+    /// Not exactly one of `text` and `base64` is there, or the latter is none.
+    pub fn content(&self) -> Result<Vec<u8>, String> {
+        match (&self.text, &self.base64) {
+            (Some(text), None) => Ok(text.clone().into_bytes()),
+            (None, Some(text)) => from_base64(text).ok_or_else(|| "this is no base64 (RFC 4648, with padding)".into()),
+            (Some(_), Some(_)) => Err("text and base64 cannot both be there".into()),
+            (None, None) => Err("text or base64 is missing".into()),
+        }
+    }
+}
+
+/// `None`: it is none, or not the one text of its bytes.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| -> Option<u32> {
+        Some(u32::from(match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        }))
+    };
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    if !text.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for four in text.as_bytes().chunks(4) {
+        let value = |byte: &u8| if *byte == b'=' { Some(0) } else { digit(*byte) };
+        let bits = four.iter().try_fold(0, |bits, byte| Some(bits << 6 | value(byte)?))?;
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+    }
+    // A padding within, or bits behind the last byte, would be another text of the same bytes.
+    let data = &text[..text.len() - padding];
+    let spare = bytes.split_off(bytes.len() - padding);
+    (!data.contains('=') && spare.iter().all(|byte| *byte == 0)).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_and_what_is_none() {
+        for (text, bytes) in
+            [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("AP/+", b"\x00\xff\xfe")]
+        {
+            assert_eq!(from_base64(text).as_deref(), Some(bytes), "{text}");
+        }
+        for text in ["Z", "Zg", "Zg=", "Zh==", "Z===", "====", "Zg==Zg==", "Zm9\n", "Zm9\u{e9}"] {
+            assert_eq!(from_base64(text), None, "{text}");
+        }
+        assert!(File { path: "/x".into(), ..File::default() }.content().is_err());
+    }
+}

@@ -213,7 +213,7 @@ mod tests {
             offset,
             other_offset,
             seq: 0,
-            wall: std::time::SystemTime::UNIX_EPOCH,
+            wall: SystemTime::UNIX_EPOCH,
             mono: Duration::ZERO,
             data: Bytes::copy_from_slice(data),
         })

@@ -1,0 +1,42 @@
+//! What can be typed of `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub(super) const HELP: &str = "\
+Only its own user and root can connect: the socket has mode 0600 in a directory of mode 0700, and the kernel says who is at the
+other end. INT and TERM end it: streams are told where they stand, and what is being answered has ten seconds.
+
+systemd: READY, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
+nothing is missing.
+
+The interface is described by GET /v1/openapi.json.
+
+Examples:
+  orangery serve &
+  orangery run --detach --name web -- ./web
+  curl --unix-socket /run/orangery-serve/socket http://localhost/v1/containers
+  orangery serve --listen 127.0.0.1:7070 --token-file ./token";
+
+/// The options of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where its state and the logs of its containers are, made with mode 0700 [/var/lib/orangery; for other users than root
+    /// ~/.local/state/orangery]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Its socket [$ORANGERY_SOCKET, else /run/orangery-serve/socket; for other users than root in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Listen here too; without encryption, and only for who has the token
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "token_file")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// What clients on TCP have to send is in this file, which nobody else can read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// An existing cgroup to make those of containers in; our own by default
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<PathBuf>,
+}

@@ -1,0 +1,176 @@
+//! `orangery serve`: the daemon. Where it listens, who it is, how it ends; the rest is the daemon's own crate and the library.
+//!
+//! ```text
+//!   make ── a spec in JSON becomes a command, by the keys of `up`      toml ── JSON as the text that those are read from
+//! ```
+
+mod make;
+mod toml;
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery::Supervisor;
+use orangery_daemon::place;
+use orangery_daemon::server::{self, ListenError, Listeners, Make as _, Options, Token};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::ServeArgs;
+use crate::errors::Failure;
+use crate::start::{self, Leaf};
+use make::Made;
+
+/// An idle stream says so often that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Serve until a signal ends it.
+///
+/// # Errors
+/// What it needs cannot be had.
+pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
+    let state = start::absolute(&args.state.clone().unwrap_or_else(place::default_state_dir));
+    private(&state)?;
+    let token = args.token_file.as_deref().map(token).transpose()?;
+    let listeners = listeners(args)?;
+    if listeners.is_for_strangers() && token.is_none() {
+        return Err(Failure::refused("--token-file", "a socket of TCP was handed to us, and there is no token"));
+    }
+    start::raise_descriptor_limit();
+    let _leaf = Leaf::enter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let stop = stopped()?;
+        let supervisor = supervisor(args)?;
+        say(&listeners, args, json);
+        let options = Options { state_dir: state, listeners, token, heartbeat: HEARTBEAT, durable: false };
+        let served = server::serve(supervisor.clone(), Arc::new(Made), options, stop).await;
+        supervisor.shutdown().await;
+        served.map_err(|error| Failure::system("the daemon cannot go on", &error))?;
+        Ok(0)
+    })
+}
+
+/// The document of the interface, as it is checked in: `docs/openapi.json`.
+#[must_use]
+pub fn document() -> serde_json::Value {
+    server::document(&Made.spec_schema())
+}
+
+fn supervisor(args: &ServeArgs) -> Result<Supervisor, Failure> {
+    let mut builder = Supervisor::builder();
+    if let Some(parent) = &args.cgroup_parent {
+        builder = builder.cgroup_parent(parent);
+    }
+    Ok(builder.build()?)
+}
+
+/// Done when a signal says that it is to end.
+fn stopped() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::system("cannot listen for signals", &error));
+    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+    })
+}
+
+fn listeners(args: &ServeArgs) -> Result<Listeners, Failure> {
+    let refused = |option: &'static str| {
+        move |error: ListenError| {
+            let failure = match &error.error {
+                Some(why) => Failure::system(&error.what, why).with_option(option),
+                None => Failure::refused(option, error.what),
+            };
+            match error.hint {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
+        }
+    };
+    let given = Listeners::activated().map_err(refused("LISTEN_FDS"))?;
+    let given = match (&args.socket, given.is_empty()) {
+        (None, false) => given,
+        _ => given.unix(&socket(args)).map_err(refused("--socket"))?,
+    };
+    match args.listen {
+        Some(address) => given.tcp(address).map_err(refused("--listen")),
+        None => Ok(given),
+    }
+}
+
+fn socket(args: &ServeArgs) -> PathBuf {
+    let variable = std::env::var_os("ORANGERY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+    start::absolute(&args.socket.clone().or(variable).unwrap_or_else(place::default_socket))
+}
+
+/// One line: it can be used from now on.
+fn say(listeners: &Listeners, args: &ServeArgs, json: bool) {
+    let path = socket(args);
+    let tcp = listeners.addresses();
+    let text = match json {
+        true => serde_json::json!({ "schema": 1, "socket": path, "tcp": tcp }).to_string(),
+        false => {
+            let tcp: String = tcp.iter().map(|address| format!(" and at {address}")).collect();
+            format!("listening at {}{tcp}", path.display())
+        }
+    };
+    // Nobody to tell is no failure.
+    let _ = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes());
+}
+
+/// The state directory: ours alone.
+fn private(dir: &Path) -> Result<(), Failure> {
+    let cannot = |what: &str, error: &io::Error| {
+        Failure::system(format!("cannot {what} {}", dir.display()), error).with_option("--state")
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| cannot("make", &error))?;
+    let there = fs::metadata(dir).map_err(|error| cannot("look at", &error))?;
+    if there.uid() != rustix::process::geteuid().as_raw() || there.mode() & 0o077 != 0 {
+        let what = format!("{} is not ours alone (mode {:03o})", dir.display(), there.mode() & 0o777);
+        return Err(Failure::refused("--state", what).with_hint("chmod 700, or a directory that is made for it"));
+    }
+    Ok(())
+}
+
+/// What a file says that nobody else can read.
+fn token(file: &Path) -> Result<Token, Failure> {
+    let cannot = |error: &io::Error| {
+        Failure::system(format!("cannot read {}", file.display()), error).with_option("--token-file")
+    };
+    let open = fs::File::open(file).map_err(|error| cannot(&error))?;
+    let about = open.metadata().map_err(|error| cannot(&error))?;
+    if about.mode() & 0o077 != 0 {
+        let what = format!("{} can be read by others (mode {:03o})", file.display(), about.mode() & 0o777);
+        return Err(Failure::refused("--token-file", what).with_hint(format!("chmod 600 {}", file.display())));
+    }
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(open, 4096), &mut text).map_err(|error| cannot(&error))?;
+    Token::new(text.trim()).ok_or_else(|| {
+        let what = format!("{} holds no token: one line of 16 visible characters or more", file.display());
+        Failure::refused("--token-file", what).with_hint("openssl rand -hex 32, which makes one")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    /// `ORANGERY_BLESS=1 cargo test -p orangery-cli --lib published` after a change.
+    #[test]
+    fn what_is_published_is_what_is_served() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let now = serde_json::to_string_pretty(&super::document()).unwrap() + "\n";
+        if std::env::var_os("ORANGERY_BLESS").is_some() {
+            std::fs::write(&path, &now).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(published == now, "docs/openapi.json is not what is served: see the head of this test");
+    }
+}
