@@ -31,6 +31,7 @@ pub(crate) use inside::{AttachArgs, ExecArgs, History};
 pub(crate) use limits::LimitArgs;
 pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
 pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
+pub(crate) use probes::ProbeArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
 pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
@@ -176,6 +177,7 @@ Examples:
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
   orangery run --restart on-failure:5 --restart-delay 1s -- ./flaky
+  orangery run --restart always --health-tcp 8080 --health-interval 5s -- ./server
   orangery run --report report.json --output-limit 1M -- ./submission
   orangery run --detach --name web --restart always -- ./web";
 
@@ -204,6 +206,8 @@ pub(crate) struct RunArgs {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) stop: StopArgs,
+    #[command(flatten)]
+    pub(crate) probes: ProbeArgs,
     /// Hand it to the daemon, print its name, and end
     #[arg(short, long, conflicts_with_all = ["events", "report", "kill_after", "PlaceArgs"], help_heading = "The daemon")]
     pub(crate) detach: bool,

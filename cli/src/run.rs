@@ -6,7 +6,7 @@ mod report;
 use std::io;
 use std::time::Duration;
 
-use orangery::{Cause, ContainerHandle, ExitStatus, LimitKind, OutputAction, OutputLimit, Report, Supervisor};
+use orangery::{Cause, Command, ContainerHandle, ExitStatus, LimitKind, OutputAction, OutputLimit, Report, Supervisor};
 use tokio::time::Instant;
 
 use crate::args::RunArgs;
@@ -120,7 +120,7 @@ async fn begin(
     if wanted.main.tty.is_some() {
         let terminal = Terminal::choose(args.process.interactive, &args.process.detach_keys)?;
         let command = logged::into_log(wanted.command(supervisor, &args.work, true)?, &args.work.log);
-        let command = terminal.give(command);
+        let command = cared_for(terminal.give(command), args)?;
         let Some((container, output, _)) = spawned(command.spawn_with_output(), signals, early).await? else {
             return Ok(None);
         };
@@ -130,9 +130,24 @@ async fn begin(
     let (work, logged) = (&args.work, args.work.log.log.is_some());
     let streams = Streams::choose(args, logged, work.time.timeout_idle.is_some())?;
     let command = streams.give(logged::into_log(wanted.command(supervisor, work, logged)?, &work.log))?;
+    let command = cared_for(command, args)?;
     let Some(container) = spawned(command.spawn(), signals, early).await? else { return Ok(None) };
     let copies = streams.start(&container)?;
     Ok(Some(Begun { container, copies, session: None }))
+}
+
+/// The command with what is asked about it while it runs.
+fn cared_for(command: Command, args: &RunArgs) -> Result<Command, Failure> {
+    if let Some((key, why)) = args.probes.refused() {
+        return Err(Failure::refused(&format!("--{key}"), why));
+    }
+    if args.probes.reads_lines() && !args.process.tty && args.work.log.log.is_none() {
+        let why = "what the command writes does not pass through us: it gets our own streams";
+        return Err(
+            Failure::refused("--ready-line", why).with_hint("--log DIR, or -t; or another of the --ready options")
+        );
+    }
+    Ok(args.probes.apply(command))
 }
 
 /// Start it. The command may run, and have been heard of, before this returns: a signal that comes meanwhile is kept

@@ -290,6 +290,40 @@ async fn a_limit_is_of_each_process_and_what_is_behind_it_stays_known() {
 }
 
 #[tokio::test]
+async fn a_limit_can_be_changed_until_it_is_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    wrote(&recording(dir.path(), 1 << 20), b"before", b"").await;
+    let recording = recording(dir.path(), 1 << 20).limited(3);
+    let (out, mut file) = pipe();
+    let again = recording.clone();
+    let pump = tokio::spawn(async move { again.pump(Some(out), None, async { Fate::Code(0) }, None).await });
+    let mut events = recording.subscribe(SubscribeOptions::default());
+    let mut next = async |text: &str| {
+        file.write_all(text.as_bytes()).unwrap();
+        match events.recv().await {
+            Some(Event::Chunk(chunk)) => chunk.data.to_vec(),
+            other => panic!("unexpected {other:?}"),
+        }
+    };
+    assert_eq!(next("ab").await, b"ab");
+    // One byte of three is left; then three of five; then, lower than what is there, none.
+    recording.set_limit(5);
+    assert_eq!(next("cde").await, b"cde");
+    recording.set_limit(u64::MAX);
+    assert_eq!(next("fgh").await, b"fgh");
+    recording.set_limit(1);
+    file.write_all(b"over").unwrap();
+    assert!(recording.exceeds(8).await);
+    recording.set_limit(u64::MAX);
+    file.write_all(b"and more").unwrap();
+    drop(file);
+    assert_eq!(pump.await.unwrap(), EndReason::Eof);
+    recording.set_limit(1);
+    assert_eq!(recording.subscribe(SubscribeOptions::default()).collect(100).await.to_vec(), b"abcdefgh");
+    assert_eq!((recording.metrics().over_limit, recording.metrics().dropped), (12, 0));
+}
+
+#[tokio::test]
 async fn the_end_of_a_recording_carries_the_exit_and_bytes_do_not_wait_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let recording = recording(dir.path(), 1 << 20).limited(3);

@@ -84,8 +84,8 @@ impl LimitUpdate {
         self
     }
 
-    /// Bytes that the main process may write; what happens beyond stays, and is a kill where there was no limit. Refused for
-    /// a process with a log, which is opened with its limit.
+    /// Bytes that the main process may write; what happens beyond stays, and is a kill where there was no limit. A limit that
+    /// was passed already is not taken back by a higher one: what came behind it is gone.
     pub fn output(mut self, bytes: u64) -> Self {
         self.watched.output = Some(bytes);
         self

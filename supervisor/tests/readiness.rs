@@ -420,7 +420,7 @@ async fn what_makes_no_sense_is_refused_and_named() {
         (stage.command().healthy_while(Probe::line("x")), "healthy_while.probe"),
         (stage.command().healthy_while(health().failures(0)), "healthy_while.failures"),
         (stage.command().healthy_while(health().interval(Duration::ZERO)), "healthy_while.interval"),
-        (stage.command().healthy_while(health().ended_by(65, SECOND)), "healthy_while.ended_by"),
+        (stage.command().healthy_while(health().ended_by(65, SECOND)), "healthy_while.ended_by[0]"),
     ] {
         let error = command.clone().spawn().await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some(field)));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
 use orangery::{
-    Cause, ContainerHandle, ErrorKind, LimitKind, LimitUpdate, Limits, Sandbox, SandboxBuilder, State, StatsStream,
-    StopLadder, Supervisor,
+    Cause, ContainerHandle, ErrorKind, ExitStatus, LimitKind, LimitUpdate, Limits, Sandbox, SandboxBuilder, State,
+    StatsStream, StopLadder, Supervisor,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -68,12 +68,40 @@ async fn silence_is_over_its_limit_when_nothing_was_written_for_so_long_and_a_pa
     stage.clock.advance(HOUR).await;
     handle.resume().await.unwrap();
     stage.clock.advance(HOUR - SECOND).await;
+    // One that is over before the limit would have been is none either: a new silence begins.
+    handle.pause().await.unwrap();
+    handle.resume().await.unwrap();
+    stage.clock.advance(HOUR - SECOND).await;
     assert_eq!((stage.told("kill a"), handle.inspect().state), (0, State::Running));
     stage.clock.advance(SECOND).await;
     assert_eq!(stage.told("kill a"), 1);
     drop(process);
     assert_eq!(handle.wait().await.unwrap().cause, Cause::Limit(LimitKind::Idle));
     stage.supervisor.shutdown().await;
+}
+
+/// Killed by hand while it is asked, it was killed: the report says so; what answers before that says so too.
+#[tokio::test]
+async fn a_kill_during_a_stop_is_an_escalation_where_it_is_what_has_ended_it() {
+    for (escalated, exit) in
+        [(true, ExitStatus::Signal { signal: 9, core_dumped: false }), (false, ExitStatus::Code(3))]
+    {
+        let stage = Stage::set();
+        let (handle, process) = stage.spawn(Sandbox::builder()).await;
+        let stop = tokio::spawn(handle.stop(15, HOUR));
+        while stage.told("signal a 15") == 0 {
+            tokio::task::yield_now().await;
+        }
+        handle.kill().unwrap();
+        match exit {
+            ExitStatus::Code(code) => process.exit(code),
+            _ => drop(process),
+        }
+        stop.await.unwrap().unwrap();
+        let report = handle.wait().await.unwrap();
+        assert_eq!((report.exit, report.cause.clone()), (exit, Cause::Stop { escalated }));
+        stage.supervisor.shutdown().await;
+    }
 }
 
 #[tokio::test]

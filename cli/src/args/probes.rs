@@ -55,6 +55,9 @@ pub(crate) struct HealthArgs {
 
 /// Both, and when they are asked.
 #[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Whether it is ready and healthy (a command is given word by word: --health-exec WORD --health-exec WORD ..)"
+)]
 pub(crate) struct ProbeArgs {
     #[command(flatten)]
     ready: ReadyArgs,
@@ -157,6 +160,11 @@ impl ProbeArgs {
             _ => no_command("ready-exec", &self.ready.ready_exec)
                 .or_else(|| no_command("health-exec", &self.health.health_exec)),
         }
+    }
+
+    /// It is looked for in what the command writes.
+    pub(crate) fn reads_lines(&self) -> bool {
+        self.ready.ready_line.is_some()
     }
 
     /// The command with all that is asked about it.

@@ -7,7 +7,7 @@ use orangery::restart::{Death, GiveUp};
 use orangery::{OutputAction, OutputLimit, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
 use serde::Serialize;
 
-use super::{Ended, by_signal};
+use super::{Ended, by_signal, cared_for};
 use crate::args::RunArgs;
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
@@ -46,7 +46,7 @@ pub(super) async fn supervised(
     }
     let streams = Streams::choose(args, lives.is_some(), false)?.for_many()?;
     let command = logged::into_log(wanted.command(supervisor, &args.work, false)?, &args.work.log);
-    let command = streams.give(command)?;
+    let command = cared_for(streams.give(command)?, args)?;
     let mut starting = Box::pin(command.restart(restart).supervise());
     let mut early = None;
     let service = loop {

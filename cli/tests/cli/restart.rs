@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_signal_stops_it_for_good_while_it_runs_and_while_it_waits", signalled),
         always("a_second_int_kills_what_is_kept", second_int),
         always("the_output_limit_is_for_all_incarnations", output_limit),
+        always("who_is_unhealthy_is_ended_and_restarted", unhealthy),
         always("a_restart_that_makes_no_sense_is_refused", refused),
     ]
 }
@@ -102,6 +103,29 @@ fn second_int() {
 fn output_limit() {
     let ran = sh(&[&["--restart", "always", "--output-limit", "10"], &FAST[..]].concat(), "printf 1234");
     assert_eq!(ran.text(), "1234123412");
+}
+
+fn unhealthy() {
+    let health = ["--health-exec", "sh", "--health-exec=-c", "--health-exec", "exit 1", "--health-interval", "1ms"];
+    let health = [&health[..], &["--health-failures", "1", "--stop", "USR1:1h"]].concat();
+    let script = "trap 'exit 6' USR1; echo up; while :; do sleep 0.05; done";
+    let (first, alone) = report(&health, script);
+    assert_eq!((first.ended(6).text(), &alone["cause"]), ("up\n", &"unhealthy".into()));
+    let (both, kept) = report(&[&["--restart", "on-failure:1"], &FAST[..], &health].concat(), script);
+    assert_eq!((both.ended(6).text(), &kept["cause"]), ("up\nup\n", &"unhealthy".into()));
+    assert_eq!((&kept["restarts"], &kept["give_up"]), (&1.into(), &"window_spent".into()));
+    let (_, late) = report(&["--ready-tcp", "1", "--ready-timeout", "10ms"], "exec sleep 1000");
+    assert_eq!((&late["cause"], &late["exit"]["signal"]["signal"]), (&"not_ready".into(), &15.into()));
+    for (options, named) in [
+        (&["--ready-line", "up"][..], "--ready-line"),
+        (&["--ready-after", "2m"], "--ready-after"),
+        (&["--health-exec", ""], "--health-exec"),
+        (&["--health-interval", "1s"], "--health"),
+        (&["--health-tcp", "0"], "--health-tcp"),
+    ] {
+        let ran = ran(&[&["run"], options, &["--", "true"]].concat());
+        assert!(ran.code == Some(125) && ran.err.contains(named), "{ran:?}");
+    }
 }
 
 fn refused() {

@@ -237,9 +237,14 @@ impl Log {
         lock(&self.core.inner).writers[source].over_limit
     }
 
-    /// So many more bytes of both sources together are logged, and what comes behind them is read away.
-    pub(super) fn limit(&self, bytes: u64) {
-        lock(&self.core.inner).left = bytes;
+    /// So many bytes of both sources together are logged from `began` on, and what comes behind them is read away. Once
+    /// something has come behind a limit, that stays.
+    pub(super) fn limit(&self, began: &Cursor, bytes: u64) {
+        let mut inner = lock(&self.core.inner);
+        if Source::ALL.into_iter().all(|source| inner.writers[source].over_limit == 0) {
+            let had = |source| inner.writers[source].next() - began.offset(source);
+            inner.left = bytes.saturating_sub(Source::ALL.into_iter().map(had).sum());
+        }
     }
 
     /// Told whenever readers may find something new.

@@ -146,10 +146,17 @@ impl Recording {
     /// the end or before the first bytes of the next process. Before it is pumped.
     #[must_use]
     pub fn limited(self, bytes: u64) -> Self {
-        if let Some(log) = &*lock(&self.core.log) {
-            log.limit(bytes);
-        }
+        self.set_limit(bytes);
         self
+    }
+
+    /// Another limit, or one where there was none, of all that the process writes from its beginning on. Lower than what it
+    /// has written it lets nothing more through. A limit that was passed stays: what came behind it is not in the log. After
+    /// the end nothing happens.
+    pub fn set_limit(&self, bytes: u64) {
+        if let Some(log) = &*lock(&self.core.log) {
+            log.limit(&self.core.began, bytes);
+        }
     }
 
     /// Empties both pipes into the log, as [`log_pump_pair`](super::log_pump_pair) does, waits for `exit` to say how the process

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
 use super::conversation::{Answer, Answered, Awaited, Held, Shared, Unclaimed, gone};
 use super::driver::Driver;
@@ -19,6 +19,9 @@ use crate::Exit;
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_INLINE, Message, Purpose};
 use crate::plan::{Plan, wire};
+
+/// So many deadlines are on their way to the keeper at a time, with three descriptors each.
+const ARMING: usize = 32;
 
 /// Speaks to the keeper. Cheap to clone.
 #[derive(Clone)]
@@ -64,6 +67,7 @@ impl Client {
             wake: Notify::new(),
             closing: AtomicBool::new(false),
             keeps: AtomicBool::new(false),
+            arming: Semaphore::new(ARMING),
         });
         let driver = Driver { shared: Arc::clone(&shared), keeper: Some(launched.pidfd) };
         (Client { shared }, driver)
@@ -141,6 +145,11 @@ impl Client {
         let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
         let answered = self.ask(head, &text, Vec::new()).await?;
         expect(answered.brought, Purpose::User)?.claim()
+    }
+
+    /// Wait until not too many of us are on their way to [`Client::arm`]: each has descriptors in hand.
+    pub(crate) async fn turn_to_arm(&self) -> Option<SemaphorePermit<'_>> {
+        self.shared.arming.acquire().await.ok()
     }
 
     /// Let the keeper do something at a time, or when we go.

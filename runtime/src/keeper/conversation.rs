@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::frame::{Heard, frame, transmit};
 use super::lease::Done;
@@ -91,6 +91,8 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// The keeper goes on when the conversation ends.
     pub(super) keeps: AtomicBool,
+    /// Turns to arm a deadline.
+    pub(super) arming: Semaphore,
 }
 
 impl std::fmt::Debug for Shared {

@@ -36,8 +36,10 @@ impl Core {
 
     pub(super) async fn lease(&self, when: Deadline, act: Act) -> Result<Lease, Error> {
         self.alive()?;
+        let keeper = &self.inner().keeper;
+        let _turn = keeper.turn_to_arm().await;
         let lever = self.lever(act)?;
-        self.inner().keeper.arm(when, lever).await
+        keeper.arm(when, lever).await
     }
 
     fn lever(&self, act: Act) -> Result<Lever, Error> {

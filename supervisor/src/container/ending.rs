@@ -88,7 +88,7 @@ pub(super) fn give_up(slot: &Slot, actor: &Addr<ProcessActor>) -> (Exit, EndReas
 
 /// It has ended; told at once.
 pub(super) fn over(slot: &Slot, exit: Exit, actor: &Addr<ProcessActor>) {
-    slot.settle_deadline(&exit);
+    slot.settle_backstops(&exit);
     slot.exited(exit);
     slot.close_ends();
     slot.release();

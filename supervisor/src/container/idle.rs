@@ -7,10 +7,8 @@ use orangery_io_stream::{From as Position, Source, SubscribeOptions, Subscriber}
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::native::now_ns;
 use orangery_runtime::spec::Stdio;
-use tokio::time::timeout;
 
 use super::slot::ContainerSlot;
-use super::state::State;
 use crate::error::Error;
 use crate::process::slot::Slot;
 use crate::report::{Cause, LimitKind};
@@ -57,14 +55,16 @@ pub(super) async fn enforce(container: &ContainerSlot) {
     }
 }
 
-/// Ready when nothing has come for so long: since when.
+/// Ready when nothing has come for so long, in which it was not paused: since when.
 async fn silence(container: &ContainerSlot, output: &mut Output<'_>, limit: Duration) -> u64 {
     loop {
+        let awake = container.awake().await;
         let since = now_ns();
-        match timeout(limit, output.more()).await {
-            Ok(()) => {}
-            Err(_) if container.state() == State::Paused => {}
-            Err(_) => return since,
+        tokio::select! {
+            biased;
+            () = output.more() => {}
+            () = container.paused_since(awake) => {}
+            () = tokio::time::sleep(limit) => return since,
         }
     }
 }

@@ -160,6 +160,11 @@ fn killed(exit: &Exit) -> bool {
     matches!(exit.status, ExitStatus::Signal { signal: SIGKILL, .. })
 }
 
+/// A kill may be what has ended it.
+fn of_kill(status: ExitStatus) -> bool {
+    matches!(status, ExitStatus::Signal { signal: SIGKILL, .. } | ExitStatus::Lost)
+}
+
 /// Ours if we meant it before it happened; else what the kernel's evidence says; else its own. `wall_ns` is when the
 /// wall limit was over.
 fn cause(intent: Option<Intent>, exit: &Exit, oom_killed: bool, wall_ns: Option<u64>) -> Cause {
@@ -173,6 +178,10 @@ fn cause(intent: Option<Intent>, exit: &Exit, oom_killed: bool, wall_ns: Option<
             _ => Cause::Own,
         },
         (ExitStatus::Lost, None) => Cause::SupervisorFault,
+        // It has answered what it was asked by, while the kill was on its way.
+        (status, Some(Intent { cause: Cause::Stop { .. }, gently: true })) if !of_kill(status) => {
+            Cause::Stop { escalated: false }
+        }
         (_, Some(intent)) => intent.cause,
         (ExitStatus::Signal { signal: SIGKILL, .. }, None) if oom_killed => Cause::Limit(LimitKind::Memory),
         // The keeper's deadline was over and we had not yet heard that it holds one.
@@ -221,6 +230,9 @@ mod tests {
                 false,
                 Cause::Limit(LimitKind::Output),
             ),
+            // The same, and a kill was on its way.
+            (ExitStatus::Code(3), meant(STOP, true), false, Cause::Stop { escalated: false }),
+            (KILLED, meant(STOP, true), false, STOP),
             (KILLED, meant(STOP, false), true, STOP),
             (KILLED, None, true, Cause::Limit(LimitKind::Memory)),
             (KILLED, None, false, Cause::Own),

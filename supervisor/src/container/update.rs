@@ -1,8 +1,10 @@
 //! Other limits for a container that runs: refused as a whole before anything is written, and taken back as a whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use orangery_runtime::{Container, Error as RuntimeError, ErrorKind as RuntimeErrorKind};
+use orangery_runtime::cgroup::Limits;
+use orangery_runtime::{Container, Error as RuntimeError};
 
 use super::slot::ContainerSlot;
 use super::{cpu, idle};
@@ -19,19 +21,29 @@ pub(super) async fn carry_out(
 ) -> Result<(), Error> {
     let _alone = owner.updating.lock().await;
     Error::all(refusals(owner, &to))?;
-    let backstop = match to.watched.cpu_time {
+    // Files of cgroupfs; and a lower limit of memory makes the kernel reclaim, and perhaps kill, before the write returns.
+    let (slot, limits, cpu_time) = (Arc::clone(owner), to.cgroup.clone(), to.watched.cpu_time);
+    let write = move || slot.span.in_scope(|| written(&slot, &*container, limits, cpu_time));
+    tokio::task::spawn_blocking(write).await.map_err(|_| Error::lost_request())??;
+    apply(owner, to);
+    Ok(())
+}
+
+/// What the kernel holds it to; as before where one of it is refused.
+fn written(
+    owner: &ContainerSlot,
+    container: &dyn Container,
+    limits: Limits,
+    cpu_time: Option<Duration>,
+) -> Result<(), Error> {
+    let backstop = match cpu_time {
         Some(limit) => cpu::lift_backstop(owner, limit)?,
         None => None,
     };
-    // A lower limit of memory makes the kernel reclaim, and perhaps kill, before the write returns.
-    let (limits, span) = (to.cgroup.clone(), owner.span.clone());
-    let written = tokio::task::spawn_blocking(move || span.in_scope(|| container.update(limits))).await;
-    if let Err(error) = written.map_err(|_| Error::lost_request()).and_then(|done| done.map_err(Error::from)) {
+    container.update(limits).map_err(|error| {
         cpu::put_back(owner, backstop);
-        return Err(error);
-    }
-    apply(owner, to);
-    Ok(())
+        error.into()
+    })
 }
 
 /// What makes no sense for this one.
@@ -40,10 +52,6 @@ fn refusals(owner: &ContainerSlot, to: &LimitUpdate) -> Vec<RuntimeError> {
     let main = &owner.main;
     if to.watched.idle.is_some() && !idle::is_heard(main) {
         wrong.push(RuntimeError::invalid("idle", idle::UNHEARD));
-    }
-    if to.watched.output.is_some() && main.output.log().is_some() {
-        let why = "a log is opened with its limit, which stays";
-        wrong.push(RuntimeError::new(RuntimeErrorKind::Unsupported, why).with_field("output"));
     }
     wrong
 }
@@ -59,7 +67,7 @@ fn apply(owner: &ContainerSlot, to: LimitUpdate) {
         });
     }
     if let Some(bytes) = watched.output {
-        main.output.hub.set_output_limit(bytes);
+        main.output.set_limit(bytes);
         main.may_write.send_modify(|limit| {
             let action = limit.map_or(OutputAction::Kill, |limit| limit.action);
             *limit = Some(OutputLimit { bytes, action });

@@ -94,6 +94,13 @@ impl ContainerSlot {
         *self.known.pauses.borrow()
     }
 
+    /// Ready when it was paused or resumed more often than this.
+    pub(super) async fn paused_since(&self, pauses: u64) {
+        let mut now = self.known.pauses.subscribe();
+        // Its sender is in the slot that we hold.
+        let _ = now.wait_for(|now| *now != pauses).await;
+    }
+
     /// This much time in which it was not paused.
     pub(super) async fn sleep(&self, mut time: Duration) {
         self.sleep_or(&mut time, std::future::pending::<()>()).await;

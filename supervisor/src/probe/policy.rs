@@ -11,7 +11,7 @@
 //! | health: grace | none | Kubernetes and Docker the same |
 //! | health: what follows | restart | Kubernetes; Docker nothing |
 //! | watchdog: what follows | ABRT, 10 s, kill | systemd ABRT, 90 s, kill |
-//! | end of what is not ready or not healthy | TERM, 10 s, kill | Docker 10 s; Kubernetes 30 s |
+//! | end of what is not ready or not healthy | as it is stopped: its stop ladder | Docker, Kubernetes the same |
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use super::http::Http;
 use super::spec::{Probe, Question};
+use crate::ladder::StopLadder;
 
-/// SIGTERM, and how long it has.
-const GENTLY: (i32, Duration) = (15, Duration::from_secs(10));
-/// SIGABRT.
-const ABORT: (i32, Duration) = (6, Duration::from_secs(10));
+/// SIGABRT, so that it leaves a core, and how long that may take.
+const ABORT: i32 = 6;
+const GRACE: Duration = Duration::from_secs(10);
 
 /// When a container is ready: [`Command::ready_when`](crate::Command::ready_when). Without a call each is as the table says:
 /// it has 60 s, is asked each 250 ms, and one attempt may take 1 s.
@@ -150,7 +150,8 @@ pub struct Health {
     pub(crate) successes: u32,
     pub(crate) grace: Duration,
     pub(crate) action: OnUnhealthy,
-    pub(crate) gently: (i32, Duration),
+    /// `None`: as it is stopped.
+    pub(crate) ladder: Option<StopLadder>,
 }
 
 impl Health {
@@ -164,7 +165,7 @@ impl Health {
             successes: 1,
             grace: Duration::ZERO,
             action: OnUnhealthy::default(),
-            gently: GENTLY,
+            ladder: None,
         }
     }
 
@@ -204,9 +205,15 @@ impl Health {
         self
     }
 
-    /// How it is ended then: this signal (and CONT), and the kill when it has not ended after `grace`.
-    pub fn ended_by(mut self, signal: i32, grace: Duration) -> Self {
-        self.gently = (signal, grace);
+    /// How it is ended then: this signal (and CONT), and the kill when it has not ended after `grace`. Default: as it is
+    /// stopped, by [`Command::stop_ladder`](crate::Command::stop_ladder).
+    pub fn ended_by(self, signal: i32, grace: Duration) -> Self {
+        self.ended_with(StopLadder::from((signal, grace)))
+    }
+
+    /// How it is ended then.
+    pub fn ended_with(mut self, ladder: StopLadder) -> Self {
+        self.ladder = Some(ladder);
         self
     }
 
@@ -217,7 +224,7 @@ impl Health {
         let counts = [("healthy_while.failures", self.failures), ("healthy_while.successes", self.successes)];
         let none = counts.into_iter().filter(|(_, count)| *count == 0);
         errors.extend(none.map(|(field, _)| RuntimeError::invalid(field, "none in a row is true at any time")));
-        errors.extend(no_signal("healthy_while.ended_by", self.gently.0));
+        errors.extend(self.ladder.iter().flat_map(|ladder| ladder.check("healthy_while.ended_by")));
         errors
     }
 }
@@ -250,24 +257,29 @@ impl From<Http> for Health {
 #[must_use]
 pub struct Watchdog {
     pub(crate) within: Duration,
-    pub(crate) gently: (i32, Duration),
+    pub(crate) ladder: StopLadder,
 }
 
 impl Watchdog {
     /// It says so at least this often; half of it is a good habit.
     pub fn new(within: Duration) -> Self {
-        Self { within, gently: ABORT }
+        Self { within, ladder: StopLadder::new().then(ABORT, GRACE) }
     }
 
     /// How it is ended: this signal (and CONT), and the kill when it has not ended after `grace`. Default: ABRT, 10 s.
-    pub fn ended_by(mut self, signal: i32, grace: Duration) -> Self {
-        self.gently = (signal, grace);
+    pub fn ended_by(self, signal: i32, grace: Duration) -> Self {
+        self.ended_with(StopLadder::from((signal, grace)))
+    }
+
+    /// How it is ended, in place of that.
+    pub fn ended_with(mut self, ladder: StopLadder) -> Self {
+        self.ladder = ladder;
         self
     }
 
     fn check(&self) -> Vec<RuntimeError> {
-        let signal = no_signal("watchdog.ended_by", self.gently.0);
-        no_time("watchdog", self.within).into_iter().chain(signal).collect()
+        let ladder = self.ladder.check("watchdog.ended_by");
+        no_time("watchdog", self.within).into_iter().chain(ladder).collect()
     }
 }
 
@@ -279,10 +291,6 @@ impl From<Duration> for Watchdog {
 
 fn no_time(field: &str, span: Duration) -> Option<RuntimeError> {
     span.is_zero().then(|| RuntimeError::invalid(field, "nothing happens in no time"))
-}
-
-fn no_signal(field: &str, signal: i32) -> Option<RuntimeError> {
-    (!(1..=64).contains(&signal)).then(|| RuntimeError::invalid(field, "no signal has this number"))
 }
 
 /// All that is asked about one container.
@@ -325,11 +333,6 @@ impl Care {
     pub(crate) fn commands(&self) -> u64 {
         let probes = self.readiness.iter().map(|it| &it.probe).chain(self.health.iter().map(|it| &it.probe));
         probes.filter(|probe| matches!(probe.0, Question::Exec(_))).count() as u64
-    }
-
-    /// How what is not ready in time is ended.
-    pub(crate) const fn gently() -> (i32, Duration) {
-        GENTLY
     }
 
     pub(crate) fn on_unhealthy(&self) -> OnUnhealthy {

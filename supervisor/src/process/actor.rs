@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
-use tokio::sync::oneshot;
+use orangery_runtime::native::now_ns;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
+use super::backstop::{self, Course};
+use super::descent::nanoseconds;
 use super::msg::{Exited, Prepared, Signal, Stop};
 use super::slot::Slot;
 use super::state::{Effect, Input, State, next};
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Faults, Mailbox, Site};
 use crate::report::Cause;
-
-/// SIGCONT: a stopped process must run to feel anything.
-pub(super) const CONT: i32 = 18;
 
 /// One process. Owns the right to decide about it; the process itself is in the slot.
 pub(crate) struct ProcessActor {
@@ -27,12 +28,17 @@ pub(crate) struct ProcessActor {
     waited: bool,
     timer: Option<SpawnHandle>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// What is left of a stop, for the keeper.
+    left: Option<watch::Sender<Option<Course>>>,
 }
+
+/// Why a stop ends it, as long as it has needed no kill.
+const GENTLY: Cause = Cause::Stop { escalated: false };
 
 impl ProcessActor {
     pub(crate) fn new(slot: Arc<Slot>, faults: Faults) -> Self {
         let began = Instant::now();
-        Self { slot, state: State::Running, began, faults, waited: false, timer: None, waiting: Vec::new() }
+        Self { slot, state: State::Running, began, faults, waited: false, timer: None, waiting: Vec::new(), left: None }
     }
 
     /// The message to handle now, if a fault does not have it otherwise.
@@ -70,8 +76,9 @@ impl ProcessActor {
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
             Effect::Prepare { next } => {
-                self.slot.intend(Cause::Stop { escalated: false }, true);
+                self.slot.intend(GENTLY, true);
                 self.arm(next, ctx);
+                self.back();
                 let (prepared, actor) = (self.slot.prepare(), ctx.address());
                 actix_rt::spawn(async move {
                     prepared.await;
@@ -79,22 +86,38 @@ impl ProcessActor {
                 });
             }
             Effect::Descend { send, next } => {
-                self.slot.intend(Cause::Stop { escalated: false }, true);
-                for signal in send {
-                    // It may have ended meanwhile: then its end is on its way to us.
-                    let _ = self.slot.signal(signal).and_then(|()| self.slot.signal(CONT));
-                }
+                self.slot.intend(GENTLY, true);
+                self.slot.ask(&GENTLY, self.state.before(send.len()), send);
                 self.arm(next, ctx);
+                self.back();
             }
-            Effect::Shorten(next) => self.arm(next, ctx),
+            Effect::Shorten(next) => {
+                self.arm(next, ctx);
+                self.back();
+            }
             Effect::Kill => self.kill(),
             Effect::AnswerAll => self.answer_all(),
             Effect::Send(_) | Effect::Ignore(_) | Effect::Refuse(_) => {}
         }
     }
 
+    /// Have the keeper do what is left of the stop, where we cannot.
+    fn back(&mut self) {
+        let course = self.state.course(now_ns().saturating_sub(nanoseconds(self.began.elapsed())));
+        match &self.left {
+            Some(left) => drop(left.send_replace(course)),
+            None => {
+                let (left, follow) = watch::channel(course);
+                self.left = Some(left);
+                // Not in this actor's context: it outlives a panic of a handler.
+                actix_rt::spawn(
+                    backstop::follow(Arc::clone(&self.slot), GENTLY, follow).instrument(self.slot.span.clone()),
+                );
+            }
+        }
+    }
+
     fn kill(&self) {
-        self.slot.escalated();
         if let Err(error) = self.slot.kill(Cause::Stop { escalated: true }) {
             tracing::error!(container = %self.slot.id, %error, "cannot kill");
         }

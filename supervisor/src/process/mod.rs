@@ -16,10 +16,13 @@
 //!         +-------------------------------------------+
 //! ```
 //!
+//! What a stop or a limit has still to do is in the keeper too ([`backstop`]), for when we are stopped or gone.
 //! The exit and the bytes never pass through the actor's mailbox: plain tasks write them into the [`slot`] first and
 //! tell the actor afterwards.
 
 pub(crate) mod actor;
+pub(crate) mod backstop;
+mod descent;
 pub(crate) mod msg;
 pub(crate) mod output;
 pub(crate) mod prepare;

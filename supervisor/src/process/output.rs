@@ -58,6 +58,14 @@ impl Output {
         self.log().map_or_else(|| self.hub.totals(source), |log| log.totals(source))
     }
 
+    /// So many bytes may be written from now on, counted from the beginning; a limit that was passed stays.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        match self.log() {
+            Some(log) => log.set_limit(bytes),
+            None => self.hub.set_output_limit(bytes),
+        }
+    }
+
     /// More than `limit` was written. What came behind a hub's limit is not in its totals; what came before a lower limit was
     /// set is.
     pub(crate) fn is_over(&self, limit: u64) -> bool {

@@ -11,12 +11,13 @@ use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, Subscr
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::spec::Rlimit;
-use orangery_runtime::{Container, Exit, ExitStatus, Lease};
+use orangery_runtime::{Container, Exit, ExitStatus};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::Span;
 
 use super::actor::ProcessActor;
+use super::backstop::Backstops;
 use super::output::Output;
 use super::prepare::{Before, Progress};
 use super::wall::Wall;
@@ -71,8 +72,8 @@ pub(crate) struct Slot {
     pub(crate) killed: watch::Sender<bool>,
     /// It did not end of that, and nobody waits for it any more.
     overdue: AtomicBool,
-    /// The keeper's copy of its wall limit, while it lives.
-    pub(crate) deadline: Mutex<Option<Lease>>,
+    /// What the keeper does to it where we cannot, while it lives.
+    pub(super) backstops: Mutex<Backstops>,
     /// OOM kills that were told of.
     pub(crate) oom_told: AtomicU64,
     /// Limits of its own, where it has any.
@@ -168,7 +169,7 @@ impl Ours {
 }
 
 impl Born {
-    fn pidfd(&self) -> Option<Arc<OwnedFd>> {
+    pub(super) fn pidfd(&self) -> Option<Arc<OwnedFd>> {
         self.pidfd.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -211,7 +212,7 @@ impl Slot {
             report: watch::Sender::new(None),
             killed: watch::Sender::new(false),
             overdue: AtomicBool::new(false),
-            deadline: Mutex::new(None),
+            backstops: Mutex::default(),
             oom_told: AtomicU64::new(0),
             limits,
             rlimits,
@@ -254,20 +255,13 @@ impl Slot {
         }
     }
 
-    /// With its exit in hand and before anybody is told: the keeper's copy of the wall limit is not needed any more, or it
-    /// was what has ended the process while we could not.
-    pub(crate) fn settle_deadline(&self, exit: &Exit) {
-        let lease = self.deadline.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let killed = matches!(exit.status, ExitStatus::Signal { signal: 9, .. });
-        if killed && lease.is_some_and(|lease| lease.fired().is_some()) {
-            self.intend(Cause::Limit(LimitKind::Wall), false);
-        }
-    }
-
-    /// The stop that was noted has needed a kill.
+    /// A stop that was noted needs a kill, whoever sends it.
     pub(crate) fn escalated(&self) {
         let mut intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Intent { cause: Cause::Stop { escalated }, .. }) = &mut *intent {
+        if let Some(Intent { cause: Cause::Stop { escalated }, .. }) = &mut *intent
+            && !*escalated
+            && !self.ended()
+        {
             *escalated = true;
             self.tell_stopping(&Cause::Stop { escalated: true });
         }
@@ -280,6 +274,7 @@ impl Slot {
     /// Kill it, with its whole container when it is the main process. Never blocks on an actor.
     pub(crate) fn kill(&self, cause: Cause) -> Result<(), Error> {
         self.intend(cause, false);
+        self.escalated();
         let born = match self.born() {
             // Before this supervisor began.
             Err(_) if self.ended() => return Ok(()),

@@ -1,9 +1,10 @@
 //! The table of a process: `(State, Input) -> (State, Effect)`, total and pure. Times are counted from one beginning, which
 //! only the caller knows.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::backstop::Course;
+use super::descent::Descent;
 use crate::ladder::StopLadder;
 
 /// Where a process is.
@@ -11,63 +12,12 @@ use crate::ladder::StopLadder;
 pub(crate) enum State {
     /// Exec'd, not ended.
     Running,
-    /// A stop was asked for, and what is to be done before its first signal is under way.
-    Preparing { ladder: StopLadder, kill_at: Duration },
+    /// A stop was asked for, and what is to be done before its first signal is under way, until then at most.
+    Preparing { ladder: StopLadder, until: Duration, kill_at: Duration },
     /// A stop was asked for, and this is left of it.
     Stopping(Descent),
     /// Ended.
     Exited,
-}
-
-/// What is left of a stop: which signal is sent when, and when the kill comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Descent {
-    rungs: VecDeque<(Duration, i32)>,
-    kill_at: Duration,
-}
-
-impl Descent {
-    /// Nothing but the kill.
-    fn kill(now: Duration) -> Self {
-        Self { rungs: VecDeque::new(), kill_at: now }
-    }
-
-    /// It is so far: what is done now.
-    fn go_on(mut self, now: Duration) -> (State, Effect) {
-        let effect = match now >= self.kill_at && self.rungs.is_empty() {
-            true => Effect::Kill,
-            false => Effect::Descend { send: self.due(now), next: self.next() },
-        };
-        (State::Stopping(self), effect)
-    }
-
-    fn begin(ladder: &StopLadder, now: Duration) -> Self {
-        let mut at = now;
-        let mut rungs = VecDeque::new();
-        for (signal, grace) in ladder.rungs() {
-            rungs.push_back((at, signal));
-            at = at.saturating_add(grace);
-        }
-        Self { rungs, kill_at: at }
-    }
-
-    /// The kill comes then at the latest; `false`: it would have come before.
-    fn shorten(&mut self, kill_at: Duration) -> bool {
-        let shorter = kill_at < self.kill_at;
-        self.kill_at = self.kill_at.min(kill_at);
-        shorter
-    }
-
-    /// When there is something to do.
-    pub(crate) fn next(&self) -> Duration {
-        self.rungs.front().map_or(self.kill_at, |(at, _)| self.kill_at.min(*at))
-    }
-
-    /// The signals whose time has come.
-    fn due(&mut self, now: Duration) -> Vec<i32> {
-        let due = self.rungs.iter().take_while(|(at, _)| *at <= now).count();
-        self.rungs.drain(..due).map(|(_, signal)| signal).collect()
-    }
 }
 
 /// What can happen.
@@ -128,24 +78,25 @@ pub(crate) fn next(state: State, input: Input) -> (State, Effect) {
         (state, Input::Signal(signal)) => (state, Effect::Send(signal)),
         // A ladder without signals is a kill, and nothing comes before that.
         (State::Running, Input::Stop { now, ladder, before: Some(before) }) if ladder.rungs().next().is_some() => {
-            let kill_at = now.saturating_add(before).saturating_add(ladder.patience());
-            (State::Preparing { ladder, kill_at }, Effect::Prepare { next: kill_at })
+            let until = now.saturating_add(before);
+            let kill_at = until.saturating_add(ladder.patience());
+            (State::Preparing { ladder, until, kill_at }, Effect::Prepare { next: kill_at })
         }
-        (State::Running, Input::Stop { now, ladder, .. }) => Descent::begin(&ladder, now).go_on(now),
-        (State::Preparing { ladder, kill_at }, Input::Stop { now, ladder: other, .. }) => {
+        (State::Running, Input::Stop { now, ladder, .. }) => go_on(Descent::begin(&ladder, now), now),
+        (State::Preparing { ladder, until, kill_at }, Input::Stop { now, ladder: other, .. }) => {
             let sooner = now.saturating_add(other.patience());
             let effect = if sooner < kill_at { Effect::Shorten(sooner) } else { Effect::Ignore(JOINS) };
-            (State::Preparing { ladder, kill_at: kill_at.min(sooner) }, effect)
+            (State::Preparing { ladder, until, kill_at: kill_at.min(sooner) }, effect)
         }
-        (State::Preparing { ladder, kill_at }, Input::Prepared { now }) if now < kill_at => {
+        (State::Preparing { ladder, kill_at, .. }, Input::Prepared { now }) if now < kill_at => {
             let mut descent = Descent::begin(&ladder, now);
             descent.shorten(kill_at);
-            descent.go_on(now)
+            go_on(descent, now)
         }
-        (State::Preparing { ladder, kill_at }, Input::Due { now }) if now < kill_at => {
-            (State::Preparing { ladder, kill_at }, Effect::Shorten(kill_at))
+        (State::Preparing { ladder, until, kill_at }, Input::Due { now }) if now < kill_at => {
+            (State::Preparing { ladder, until, kill_at }, Effect::Shorten(kill_at))
         }
-        (State::Preparing { .. }, Input::Prepared { now } | Input::Due { now }) => Descent::kill(now).go_on(now),
+        (State::Preparing { .. }, Input::Prepared { now } | Input::Due { now }) => go_on(Descent::kill(now), now),
         (State::Stopping(mut descent), Input::Stop { now, ladder, .. }) => {
             let effect = match descent.shorten(now.saturating_add(ladder.patience())) {
                 true => Effect::Shorten(descent.next()),
@@ -158,11 +109,44 @@ pub(crate) fn next(state: State, input: Input) -> (State, Effect) {
         }
         (state @ State::Stopping(_), Input::Prepared { .. }) => (state, Effect::Ignore("it was not waited for")),
         (State::Stopping(mut descent), Input::Due { now }) => {
-            let effect = match now >= descent.kill_at {
+            let effect = match now >= descent.kill_at() {
                 true => Effect::Kill,
                 false => Effect::Descend { send: descent.due(now), next: descent.next() },
             };
             (State::Stopping(descent), effect)
+        }
+    }
+}
+
+/// It is so far: what is done now.
+fn go_on(mut descent: Descent, now: Duration) -> (State, Effect) {
+    let effect = match descent.is_over(now) {
+        true => Effect::Kill,
+        false => Effect::Descend { send: descent.due(now), next: descent.next() },
+    };
+    (State::Stopping(descent), effect)
+}
+
+impl State {
+    /// What is left of a stop that is under way, for a keeper whose time was `zero_ns` when ours began.
+    pub(crate) fn course(&self, zero_ns: u64) -> Option<Course> {
+        match self {
+            Self::Running | Self::Exited => None,
+            Self::Stopping(descent) => Some(descent.course(zero_ns)),
+            // As if what comes before took all its time.
+            Self::Preparing { ladder, until, kill_at } => {
+                let mut descent = Descent::begin(ladder, *until);
+                descent.shorten(*kill_at);
+                Some(descent.course(zero_ns))
+            }
+        }
+    }
+
+    /// How many signals of it were due before this many.
+    pub(crate) fn before(&self, due: usize) -> usize {
+        match self {
+            Self::Stopping(descent) => descent.done().saturating_sub(due),
+            _ => 0,
         }
     }
 }
@@ -242,14 +226,17 @@ mod tests {
                 }
                 ended |= exit;
                 prop_assert_eq!(after == State::Exited, ended);
-                match &after {
-                    State::Stopping(Descent { kill_at, .. }) | State::Preparing { kill_at, .. } => {
-                        // Of one that came too late to be in time it is now.
-                        prop_assert!(latest.is_some_and(|latest| *kill_at == latest || effect == Effect::Kill));
-                        latest = Some(*kill_at);
-                    }
-                    _ => {}
+                let kill_at = match &after {
+                    State::Stopping(descent) => Some(descent.kill_at()),
+                    State::Preparing { kill_at, .. } => Some(*kill_at),
+                    _ => None,
+                };
+                if let Some(kill_at) = kill_at {
+                    // Of one that came too late to be in time it is now.
+                    prop_assert!(latest.is_some_and(|latest| kill_at == latest || effect == Effect::Kill));
+                    latest = Some(kill_at);
                 }
+                prop_assert_eq!(after.course(0).is_some(), kill_at.is_some());
                 state = after;
             }
         }

@@ -1,6 +1,6 @@
 //! A supervisor in a trial's scene.
 
-use orangery::{Supervisor, SupervisorBuilder};
+use orangery::{Command, ContainerHandle, Event, Supervisor, SupervisorBuilder};
 use orangery_tests::stock::Stock;
 use orangery_tests::{Scene, wait};
 
@@ -34,4 +34,21 @@ pub(crate) fn settled(scene: &Scene, before: &Stock) {
         assert!(std::time::Instant::now() < until, "left behind: {left:?}");
         std::thread::yield_now();
     }
+}
+
+/// It has said its first line.
+pub(crate) async fn up(command: Command) -> ContainerHandle {
+    let container = command.spawn().await.unwrap();
+    let mut output = container.stdout();
+    let line = async {
+        loop {
+            if let Some(Event::Chunk(chunk)) = output.recv().await
+                && chunk.data.contains(&b'\n')
+            {
+                return;
+            }
+        }
+    };
+    wait::soon("ready", line).await;
+    container
 }

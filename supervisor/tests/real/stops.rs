@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use orangery::{
-    Cause, Command, ContainerHandle, ErrorKind, Event, ExitStatus, Hook, HookOutcome, Pause, Report, Sandbox,
-    StopLadder, Supervisor,
+    Cause, Command, ContainerHandle, ErrorKind, ExitStatus, Hook, HookOutcome, Pause, Report, Sandbox, StopLadder,
+    Supervisor,
 };
 use orangery_tests::{Scene, Trial, trial, wait};
 
-use crate::stage::play;
+use crate::stage::{play, up};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -30,23 +30,6 @@ const KILLED: ExitStatus = ExitStatus::Signal { signal: 9, core_dumped: false };
 
 fn sh(supervisor: &Supervisor, script: &str) -> Command {
     supervisor.command("sh").arg("-c").arg(script)
-}
-
-/// It has said its first line.
-async fn up(command: Command) -> ContainerHandle {
-    let container = command.spawn().await.unwrap();
-    let mut output = container.stdout();
-    let line = async {
-        loop {
-            if let Some(Event::Chunk(chunk)) = output.recv().await
-                && chunk.data.contains(&b'\n')
-            {
-                return;
-            }
-        }
-    };
-    wait::soon("ready", line).await;
-    container
 }
 
 async fn stopped(container: &ContainerHandle, ladder: impl Into<StopLadder>) -> Report {

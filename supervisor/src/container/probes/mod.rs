@@ -12,7 +12,6 @@ mod tcp;
 mod watchdog;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use orangery_io_stream::{From as Position, Overflow, SubscribeOptions, Subscriber};
 use orangery_runtime::spec::Stdio;
@@ -24,16 +23,15 @@ use tokio::time::Instant;
 use super::slot::ContainerSlot;
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::ladder::StopLadder;
 use crate::probe::health::{Answer, Thresholds, Verdict};
 use crate::probe::{Care, Health, HealthState, OnUnhealthy, Question};
+use crate::process::backstop;
 use crate::process::slot::{CAPTURE_BUDGET, Slot};
 use crate::report::Cause;
 use attempt::Asker;
 use notify::Channel;
 use ready::{Means, until_ready};
-
-/// SIGCONT.
-const CONT: i32 = 18;
 
 /// What has to be there before the first byte, and before the start.
 pub(super) struct Prepared {
@@ -114,7 +112,7 @@ pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared, fa
             && let Err(why) = until_ready(&asker, readiness, means).await
         {
             container.know(|vitals| vitals.failure = Some(why));
-            return end(&container.main, Cause::NotReady, Care::gently()).await;
+            return end(&container.main, Cause::NotReady, &container.main.ladder).await;
         }
         let health = async {
             if let Some(health) = &care.health {
@@ -150,19 +148,15 @@ async fn keep_asking(asker: &Asker<'_>, health: &Health) {
         }
         verdict = after;
         if verdict.state == HealthState::Unhealthy && health.action != OnUnhealthy::Report {
-            return end(&container.main, Cause::Unhealthy, health.gently).await;
+            let ladder = health.ladder.as_ref().unwrap_or(&container.main.ladder);
+            return end(&container.main, Cause::Unhealthy, ladder).await;
         }
     }
 }
 
 /// End it for this reason, unless that is under way for another.
-async fn end(slot: &Slot, cause: Cause, (signal, grace): (i32, Duration)) {
-    if slot.intent().is_some() {
-        return;
+async fn end(slot: &Arc<Slot>, cause: Cause, ladder: &StopLadder) {
+    if slot.intent().is_none() {
+        backstop::descend(slot, cause, ladder).await;
     }
-    slot.intend(cause.clone(), true);
-    let _ = slot.signal(signal);
-    let _ = slot.signal(CONT);
-    tokio::time::sleep(grace).await;
-    let _ = slot.kill(cause);
 }

@@ -25,5 +25,5 @@ pub(super) async fn watch(container: &ContainerSlot, watchdog: &Watchdog, mut be
     let why =
         if seen.triggered { "it has asked for it".to_owned() } else { format!("no sign of life within {within:?}") };
     container.know(|vitals| vitals.failure = Some(format!("watchdog: {why}")));
-    end(&container.main, Cause::Watchdog, watchdog.gently).await;
+    end(&container.main, Cause::Watchdog, &watchdog.ladder).await;
 }
