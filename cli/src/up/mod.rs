@@ -116,7 +116,10 @@ fn checked(text: &Text, built: &Built, json: bool) -> Result<u8, Failure> {
     let services: Vec<&str> = built.units.iter().map(|unit| unit.label.as_str()).collect();
     let said = match json {
         true => serde_json::json!({ "schema": 1, "file": text.name, "services": services }).to_string(),
-        false => format!("{}: nothing is wrong; {} services: {}", text.name, services.len(), services.join(", ")),
+        false => {
+            let what = if let [_] = services[..] { "service" } else { "services" };
+            format!("{}: nothing is wrong; {} {what}: {}", text.name, services.len(), services.join(", "))
+        }
     };
     match io::Write::write_all(&mut io::stdout(), format!("{said}\n").as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::system("cannot write", &error)),

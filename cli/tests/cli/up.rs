@@ -360,7 +360,7 @@ fn machine() {
 fn checked() {
     let place = Place::of(&service("a", "touch /made", "mount = [\"type=bind,src=.,dst=/x\"]"));
     let ran = place.ran(&["--check"]);
-    assert!(ran.ended(0).text().ends_with("up.toml: nothing is wrong; 1 services: a\n"), "{ran:?}");
+    assert!(ran.ended(0).text().ends_with("up.toml: nothing is wrong; 1 service: a\n"), "{ran:?}");
     assert_eq!((ran.err.as_str(), std::fs::read_dir(place.0.path()).unwrap().count()), ("", 1));
 }
 
