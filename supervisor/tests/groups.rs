@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -399,6 +399,37 @@ async fn its_changes_come_in_order_to_readers_and_to_the_feed() {
         }
     }
     assert_eq!(states, [ServiceState::Starting, ServiceState::Running, ServiceState::Failed]);
+    stage.end().await;
+}
+
+/// Holds up the first start of a service, until it is let go, and then panics over it.
+struct PanicLate(Mutex<Option<std::sync::mpsc::Receiver<()>>>);
+
+impl FaultPolicy for PanicLate {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        let first = (at.site == Site::ServiceMessage("start")).then(|| self.0.lock().unwrap().take()).flatten();
+        match first.map(|gate| gate.recv()) {
+            Some(_) => Fault::Panic,
+            None => Fault::Continue,
+        }
+    }
+}
+
+/// It was lost before the stop had come, and is not made up for after it.
+#[tokio::test]
+async fn a_start_that_a_panic_loses_is_not_asked_again_after_a_stop() {
+    let (go, gate) = std::sync::mpsc::channel();
+    let stage = Stage::faulty(|builder| builder.fault_policy(Arc::new(PanicLate(Mutex::new(Some(gate))))));
+    let group = Group::builder("g").service("a", stage.command()).prepare(&stage.supervisor).await.unwrap();
+    let (starting, stopping) = (group.start(), group.stop(15, HOUR));
+    group.wait_for(|now| now.state == ServiceState::Stopping).await.unwrap();
+    go.send(()).unwrap();
+    stopping.await.unwrap();
+    assert!(starting.await.is_err());
+    // Whatever was asked of it before has come.
+    let service = group.service("a").unwrap();
+    service.stop(15, HOUR).await.unwrap();
+    assert_eq!((service.state(), service.inspect().generation), (ServiceState::Stopped, 0));
     stage.end().await;
 }
 

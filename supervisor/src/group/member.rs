@@ -1,5 +1,11 @@
 //! One member of a group: a service or a group, which look the same to the group above.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::handle::Group;
@@ -33,35 +39,90 @@ impl Member {
         }
     }
 
-    /// Have it started. A request that a panic has lost is made again; what comes of it is in its status.
-    pub(crate) async fn start(self, fresh: bool) {
-        loop {
-            let started = match &self {
-                Self::Service(service) => service.start_as(fresh).await,
-                Self::Group(group) => group.start().await,
-            };
-            if !self.lost(started) {
-                return;
-            }
-        }
+    /// Have it started: asked for when called. A request that a panic has lost is made again, as long as it is wished; `false`:
+    /// it was not, and never will be. What comes of it is in its status.
+    pub(super) fn start(&self, fresh: bool, wish: &Wish) -> impl Future<Output = bool> + Send + 'static + use<> {
+        let ask = move |member: &Self| match member {
+            Self::Service(service) => service.start_as(fresh).boxed(),
+            Self::Group(group) => group.start().boxed(),
+        };
+        self.clone().ask(ask, wish.clone(), wish.up())
     }
 
     /// Have it stopped; as for [`Member::start`].
-    pub(crate) async fn stop(self, ladder: Option<StopLadder>) {
-        loop {
-            let stopped = match &self {
-                Self::Service(service) => service.stop_as(ladder.clone()).await,
-                Self::Group(group) => group.stop_as(ladder.clone()).await,
-            };
-            if !self.lost(stopped) {
-                return;
+    pub(super) fn stop(
+        &self,
+        ladder: Option<StopLadder>,
+        wish: &Wish,
+    ) -> impl Future<Output = bool> + Send + 'static + use<> {
+        let ask = move |member: &Self| match member {
+            Self::Service(service) => service.stop_as(ladder.clone()).boxed(),
+            Self::Group(group) => group.stop_as(ladder.clone()).boxed(),
+        };
+        self.clone().ask(ask, wish.clone(), wish.down())
+    }
+
+    fn ask(
+        self,
+        ask: impl Fn(&Self) -> BoxFuture<'static, Result<(), Error>> + Send + 'static,
+        wish: Wish,
+        wished: u64,
+    ) -> impl Future<Output = bool> + Send + 'static {
+        let mut asked = ask(&self);
+        async move {
+            while self.lost((&mut asked).await) {
+                if !wish.is(wished) {
+                    wish.0.void.store(wished, Ordering::Release);
+                    return false;
+                }
+                asked = ask(&self);
             }
+            true
         }
     }
 
     fn lost(&self, answer: Result<(), Error>) -> bool {
         let lost = answer.is_err_and(|error| error.kind() == ErrorKind::SupervisorFault);
         lost && !self.watch().borrow().closed
+    }
+}
+
+/// What a group wishes of one member: a number, odd for up and even for down, that grows when that changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wish(Arc<Wished>);
+
+#[derive(Debug, Default)]
+struct Wished {
+    last: AtomicU64,
+    /// One that never came to the member.
+    void: AtomicU64,
+}
+
+impl Wish {
+    fn to(&self, up: bool) -> u64 {
+        let wished = self.0.last.load(Ordering::Acquire);
+        let wished = if (wished % 2 == 1) == up { wished } else { wished + 1 };
+        self.0.last.store(wished, Ordering::Release);
+        wished
+    }
+
+    fn up(&self) -> u64 {
+        self.to(true)
+    }
+
+    fn down(&self) -> u64 {
+        self.to(false)
+    }
+
+    /// Nothing else was wished since.
+    fn is(&self, wished: u64) -> bool {
+        self.0.last.load(Ordering::Acquire) == wished
+    }
+
+    /// It is to be down, and the wish before that never came to it: what it is, it was before.
+    pub(super) fn is_idle(&self) -> bool {
+        let void = self.0.void.load(Ordering::Acquire);
+        void % 2 == 1 && self.is(void + 1)
     }
 }
 
@@ -81,5 +142,22 @@ pub(crate) fn news(status: &Status, from: u32) -> Option<News> {
         ServiceState::Ended => Some(News::Over),
         ServiceState::Failed => Some(News::Failed(status.give_up.unwrap_or(GiveUp::CannotStart))),
         ServiceState::Starting | ServiceState::Unready | ServiceState::Running | ServiceState::Stopping => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_holds_until_the_opposite_is_wished() {
+        let wish = Wish::default();
+        let first = wish.up();
+        assert!(wish.up() == first && wish.is(first));
+        let down = wish.down();
+        assert!(wish.down() == down && wish.is(down) && !wish.is(first));
+        wish.0.void.store(first, Ordering::Release);
+        assert!(wish.is_idle());
+        assert!(wish.up() > down && !wish.is(first) && !wish.is(down) && !wish.is_idle());
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::actor::{Ask, GroupActor};
+use super::actor::{self, Ask, GroupActor};
 use super::handle::Group;
-use super::member::{Member, news};
+use super::member::{Member, Wish, news};
 use super::slot::{GroupSlot, OwnedGroup};
 use super::state::{Action, Members, News, Whole};
 use crate::error::{Error, ErrorKind};
@@ -42,7 +42,13 @@ pub(super) struct Order {
 /// A group of that name is there, or the supervisor is shut down.
 pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group, Error> {
     let Order { path, name, members, made, restart, ladder, held } = order;
-    let watched = |member: &Member| Watched { status: member.watch(), from: 0, heard: None, in_generation: 0 };
+    let watched = |member: &Member| Watched {
+        status: member.watch(),
+        from: 0,
+        heard: None,
+        in_generation: 0,
+        wish: Wish::default(),
+    };
     let watched: Vec<_> = made.iter().map(|(_, member)| watched(member)).collect();
     let hears: Vec<_> = made.iter().map(|(_, member)| member.watch()).collect();
     // Dropped on the way, it is the last handle that is dropped.
@@ -79,6 +85,7 @@ struct Watched {
     heard: Option<(u32, News)>,
     /// The generation of the group that it was started in last.
     in_generation: u32,
+    wish: Wish,
 }
 
 /// How a member is stopped: as whoever asked says, else as the group was described, else in its own way.
@@ -238,7 +245,8 @@ impl Run {
     fn look(&mut self) {
         for (index, member) in self.watched.iter_mut().enumerate() {
             let status = member.status.borrow_and_update();
-            let heard = news(&status, member.from).map(|news| (status.generation, news));
+            let from = if member.wish.is_idle() { status.generation } else { member.from };
+            let heard = news(&status, from).map(|news| (status.generation, news));
             drop(status);
             // Once: the same may mean another thing later, when it was acted upon.
             if heard != member.heard {
@@ -270,13 +278,24 @@ impl Run {
         watched.from = watched.status.borrow().generation + 1;
         watched.heard = None;
         let fresh = std::mem::replace(&mut watched.in_generation, generation) != generation;
-        tokio::spawn(member.clone().start(fresh));
+        let (started, slot) = (member.start(fresh, &watched.wish), Arc::downgrade(&self.slot));
+        tokio::spawn(async move {
+            // Its status will not tell.
+            if !started.await
+                && let Some(slot) = slot.upgrade()
+                && let Some(actor) = slot.actor.get()
+            {
+                actor.do_send(actor::News);
+            }
+        });
     }
 
     fn stop_member(&self, index: usize) {
-        let Some((_, member)) = self.slot.members.get(index) else { return };
+        let (Some(watched), Some((_, member))) = (self.watched.get(index), self.slot.members.get(index)) else {
+            return;
+        };
         for ladder in self.stop.told() {
-            tokio::spawn(member.clone().stop(ladder));
+            tokio::spawn(member.stop(ladder, &watched.wish));
         }
     }
 
