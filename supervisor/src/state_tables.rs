@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::container::state as container;
 use crate::ladder::StopLadder;
+use crate::pool::state as pool;
 use crate::process::state as process;
 use crate::restart::{Decision, GiveUp};
 use crate::service::state as service;
@@ -181,11 +182,87 @@ fn services(page: &mut Page) {
     page.reasons();
 }
 
+fn pools(page: &mut Page) {
+    use pool::{Input, PoolState, Sizes, Tally};
+    let sizes = Sizes { idle: 2, most: 6, waiting: 2 };
+    let situations = [
+        ("open, two are ready", Tally { idle: 2, leased: 1, leaving: 1, ..Tally::default() }),
+        (
+            "open, one is made, one caller waits",
+            Tally { making: 3, leased: 1, leaving: 1, waiting: 1, ..Tally::default() },
+        ),
+        ("back off, one is made, one caller waits", {
+            Tally { state: PoolState::BackOff, making: 1, leased: 2, leaving: 1, waiting: 1, ..Tally::default() }
+        }),
+        ("closed", Tally { state: PoolState::Closed, making: 1, leased: 1, leaving: 1, ..Tally::default() }),
+    ];
+    let inputs = [
+        ("take, and wait", Input::Take { waits: true }),
+        ("take", Input::Take { waits: false }),
+        ("a caller leaves", Input::Left),
+        ("made", Input::Made),
+        ("failed", Input::Failed { hopeless: false }),
+        ("failed, as all would", Input::Failed { hopeless: true }),
+        ("a ready one is lost", Input::Lost { young: false }),
+        ("a young ready one is lost", Input::Lost { young: true }),
+        ("a ready one is stable", Input::Stable),
+        ("back, untouched", Input::Returned),
+        ("back, to be removed", Input::Released),
+        ("removed", Input::Gone),
+        ("delay over", Input::DelayOver),
+        ("close", Input::Close),
+    ];
+    page.head(std::iter::once("input").chain(situations.map(|(name, _)| name)).map(str::to_owned).collect());
+    for (name, input) in inputs {
+        let cells = situations.map(|(_, before)| pool_cell(page, before, input, &sizes));
+        page.row(std::iter::once(name.to_owned()).chain(cells));
+    }
+    page.reasons();
+}
+
+fn pool_cell(page: &mut Page, before: pool::Tally, input: pool::Input, sizes: &pool::Sizes) -> String {
+    use pool::{Effect, Refusal};
+    let (after, effect, make) = pool::next(before, input, sizes);
+    let mut what = match effect {
+        Effect::Lease if matches!(input, pool::Input::Take { .. }) => "one is given".into(),
+        Effect::Lease => "it is given to who waits".into(),
+        Effect::Queue => "the caller waits".into(),
+        Effect::Keep => "it is ready".into(),
+        Effect::Discard { wait: None } => "it is removed".into(),
+        Effect::Discard { wait: Some(_) } => "it is removed, the delay runs".into(),
+        Effect::Fail { tell, wait } => {
+            let told = if tell > 0 { "who waits is told" } else { "counted" };
+            format!("{told}{}", if wait.is_some() { ", the delay runs" } else { "" })
+        }
+        Effect::Close => "ready ones are removed, who waits is told".into(),
+        Effect::Count => "counted".into(),
+        Effect::Ignore(why) => page.reason("ignored", why),
+        Effect::Refuse(why) => page.reason(
+            "refused",
+            match why {
+                Refusal::Waiting => "so many callers wait already",
+                Refusal::Most => "as many exist as may",
+                Refusal::Idle => "none is ready",
+                Refusal::Hopeless => "none can be made",
+                Refusal::Closed => "it is closed",
+            },
+        ),
+    };
+    if make > 0 {
+        let _ = write!(what, "; {make} begun");
+    }
+    if after.state == before.state {
+        return what;
+    }
+    let state = serde_json::to_value(after.state).unwrap().as_str().unwrap().replace('_', " ");
+    format!("**{state}**: {what}")
+}
+
 fn drawn() -> String {
     let mut page = Page { text: String::new(), reasons: Vec::new() };
     page.text.push_str(
         "# States and transitions\n\n\
-         Drawn from the `state.rs` of `supervisor/src/container`, `process` and `service`; a test of the library compares.\n\
+         Drawn from the `state.rs` of `supervisor/src/container`, `process`, `service` and `pool`; a test of the library compares.\n\
          A cell is what an input does in a state: the state that follows (bold), or why nothing does.\n\n\
          ## A container\n\n",
     );
@@ -203,6 +280,15 @@ fn drawn() -> String {
          *Died* comes with what its [restart](supervision.md) makes of the end. Each change is a `service_changed`.\n\n",
     );
     services(&mut page);
+    page.text.push_str(
+        "\nA group as a whole has the same states and answers, with its members for the incarnation; each change is a\n\
+         `group_changed`.\n\n\
+         ## A pool\n\n\
+         It counts, so that a state is one of many numbers of each kind; here four of them stand for all, of a pool with two to be\n\
+         ready and six at most. What is missing is begun at each step. Nothing is told of the pool itself but `pool_back_off`;\n\
+         of its sandboxes `pool_ready`, `pool_leased` and `pool_discarded`.\n\n",
+    );
+    pools(&mut page);
     page.text
 }
 

@@ -9,6 +9,7 @@ mod follow;
 mod groups;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod pools;
 mod services;
 
 use std::ffi::OsStr;
@@ -76,6 +77,7 @@ struct Inner {
     faults: Faults,
     feed: Feed,
     groups: groups::Groups,
+    pools: pools::Pools,
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
     native: Option<NativeRuntime>,
@@ -296,6 +298,7 @@ impl SupervisorBuilder {
             faults: self.faults,
             feed,
             groups,
+            pools: pools::Pools::default(),
             stop,
             ended,
             native,

@@ -13,7 +13,8 @@ use orangery::events::{Item, Kind, Since};
 use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::testing::{FakeRuntime, VirtualClock};
 use orangery::{
-    DiscardReason, Error, ErrorKind, Lease, Pool, PoolBuilder, PoolInspect, PoolState, Reset, Sandbox, Supervisor,
+    Cause, DiscardReason, Error, ErrorKind, Lease, LimitKind, Pool, PoolBuilder, PoolInspect, PoolState, Reset,
+    Sandbox, Supervisor,
 };
 use orangery::{runtime, stream};
 
@@ -65,6 +66,10 @@ impl Stage {
         let pool = builder().idle(idle).most(most).build(&self.supervisor).unwrap();
         pool.filled().await.unwrap();
         pool
+    }
+
+    fn told(&self, line: &str) -> usize {
+        self.fake.log().iter().filter(|told| *told == line).count()
     }
 
     async fn end(self) {
@@ -394,12 +399,79 @@ async fn its_story_is_in_the_feed() {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_held_for_too_long_ends_and_its_place_is_the_pools_again() {
+    let stage = Stage::set();
+    let pool = builder().idle(1).most(1).max_lease(HOUR).build(&stage.supervisor).unwrap();
+    let lease = pool.take().await.unwrap();
+    assert_eq!(lease.id(), "p-1");
+    let command = lease.command("more").spawn().await.unwrap();
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!((pool.inspect().leased, stage.told("kill p-1")), (1, 0));
+    stage.clock.advance(SECOND).await;
+    for report in [lease.wait().await.unwrap(), command.wait().await.unwrap()] {
+        assert_eq!(report.cause, Cause::Limit(LimitKind::Wall));
+    }
+    let now = stage.until(&pool, |now| now.idle == 1).await;
+    assert_eq!((now.made, now.leased, now.discarded), (2, 0, BTreeMap::from([(DiscardReason::Overdue, 1)])));
+    // It was given back already, and another one's time is its own.
+    let next = pool.take().await.unwrap();
+    drop(lease);
+    assert_eq!((pool.inspect().leased, pool.inspect().discarded[&DiscardReason::Overdue]), (1, 1));
+    stage.clock.advance(HOUR - SECOND).await;
+    assert_eq!(pool.inspect().leased, 1);
+    drop(next);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn each_lease_of_an_untouched_sandbox_has_all_its_time_and_one_that_has_ended_is_taken_away_too() {
+    let stage = Stage::set();
+    let pool = builder().idle(1).most(1).max_lease(HOUR).build(&stage.supervisor).unwrap();
+    for _ in 0..3 {
+        let lease = pool.take().await.unwrap();
+        stage.clock.advance(HOUR - SECOND).await;
+        drop(lease);
+        stage.clock.advance(HOUR).await;
+    }
+    let lease = pool.take().await.unwrap();
+    assert_eq!((lease.id(), pool.inspect().made), ("p-1", 1));
+    stage.fake.actor().await.exit(0);
+    lease.wait().await.unwrap();
+    assert_eq!(pool.inspect().leased, 1);
+    stage.clock.advance(HOUR).await;
+    stage.until(&pool, |now| now.made == 2 && now.idle == 1).await;
+    drop(lease);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_name_is_one_pools_until_nothing_of_it_is_left() {
+    let stage = Stage::set();
+    let pool = stage.pool(1, 1).await;
+    let lease = pool.take().await.unwrap();
+    let taken = || builder().build(&stage.supervisor).unwrap_err();
+    assert_eq!((taken().kind(), taken().field()), (ErrorKind::Exists, Some("id")));
+    assert!(taken().to_string().contains("a pool with the id \"p\" exists"), "{}", taken());
+    let closing = pool.close();
+    assert_eq!(taken().kind(), ErrorKind::Exists, "one is out");
+    drop(lease);
+    closing.await;
+    let again = stage.pool(1, 1).await;
+    let unnamed = |n| Pool::builder(&Sandbox::default()).idle(n).build(&stage.supervisor).unwrap();
+    drop((unnamed(1), unnamed(1), again, pool));
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn everything_that_a_pool_cannot_be_is_refused_at_once() {
     let stage = Stage::set();
     let sandbox = Sandbox::builder().wall(SECOND).idle(SECOND).unattended(SECOND).build().unwrap();
     let builder = Pool::builder(&sandbox).idle(1).most(0).max_age(Duration::ZERO).reset(Reset::Wipe);
+    let builder = builder.max_lease(Duration::ZERO);
     let refused = builder.build(&stage.supervisor).unwrap_err();
-    assert_eq!((refused.kind(), refused.messages().count()), (ErrorKind::Invalid, 7));
+    assert_eq!((refused.kind(), refused.messages().count()), (ErrorKind::Invalid, 8));
+    let long = Pool::builder(&Sandbox::default()).max_lease(Duration::MAX).build(&stage.supervisor).unwrap_err();
+    assert_eq!((long.kind(), long.field()), (ErrorKind::Invalid, Some("pool.max_lease")));
     let wipe = Pool::builder(&Sandbox::default()).reset(Reset::Wipe).build(&stage.supervisor).unwrap_err();
     assert_eq!((wipe.kind(), wipe.field()), (ErrorKind::Unsupported, Some("pool.reset")));
     let logged = stage.supervisor.command("prog").log("/nowhere", stream::log::LogOptions::default()).timeout(SECOND);

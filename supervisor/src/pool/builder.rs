@@ -14,6 +14,10 @@ use crate::error::Error;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
 
+/// Of a lease.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What is done with a sandbox that somebody has used.
 ///
 /// ```
@@ -50,13 +54,14 @@ pub struct PoolBuilder {
     template: Template,
     sizes: Sizes,
     max_age: Option<Duration>,
+    max_lease: Option<Duration>,
     reset: Reset,
 }
 
 impl PoolBuilder {
     fn new(template: Template) -> Self {
         let sizes = Sizes { idle: 4, most: 64, waiting: 256 };
-        Self { template, sizes, max_age: None, reset: Reset::default() }
+        Self { template, sizes, max_age: None, max_lease: None, reset: Reset::default() }
     }
 
     pub(super) fn idle_sandboxes(sandbox: &Sandbox) -> Self {
@@ -93,6 +98,14 @@ impl PoolBuilder {
         self
     }
 
+    /// How long somebody may have one, at least a millisecond and at most a year. Then it ends, with everything in it, as at a
+    /// wall limit ([`LimitKind::Wall`](crate::LimitKind::Wall)), and is replaced, also when its lease was forgotten somewhere.
+    /// Default: for ever.
+    pub fn max_lease(mut self, time: Duration) -> Self {
+        self.max_lease = Some(time);
+        self
+    }
+
     /// What is done with one that was used. Default: [`Reset::Destroy`].
     pub fn reset(mut self, reset: Reset) -> Self {
         self.reset = reset;
@@ -100,19 +113,21 @@ impl PoolBuilder {
     }
 
     /// Begin to fill it. Comes back at once: [`Pool::filled`] waits. Its name is the sandbox's id, and its containers' ids are
-    /// numbered after it: two pools of one name get in each other's way ([`ErrorKind::Exists`](crate::ErrorKind::Exists)).
+    /// numbered after it.
     ///
     /// # Errors
-    /// Everything that a pool cannot be, naming the field. What the machine refuses is told by the first [`Pool::take`].
+    /// Everything that a pool cannot be, naming the field. [`ErrorKind::Exists`](crate::ErrorKind::Exists), with the field `id`,
+    /// while there is a pool of that name of which something is left, leases included. What the machine refuses is told by the first [`Pool::take`].
     pub fn build(self, supervisor: &Supervisor) -> Result<Pool, Error> {
         Error::all(self.refusals())?;
-        let Self { template, sizes, max_age, .. } = self;
+        let Self { template, sizes, max_age, max_lease, .. } = self;
         let template = template.named(|| supervisor.name());
         let (voice, faults) = (supervisor.voice(), supervisor.faults_of_all());
         let shared = Shared {
             name: template.id().to_owned(),
             sizes,
             max_age,
+            max_lease,
             supervisor: supervisor.weak(),
             system: supervisor.system(),
             template,
@@ -121,7 +136,9 @@ impl PoolBuilder {
             tally: watch::Sender::new(Tally::default()),
             state: Mutex::new(State::new(supervisor.seed())),
         };
-        Ok(Pool::new(Arc::new(shared)))
+        let shared = Arc::new(shared);
+        supervisor.enroll_pool(&shared)?;
+        Ok(Pool::new(shared))
     }
 
     fn refusals(&self) -> Vec<RuntimeError> {
@@ -136,6 +153,9 @@ impl PoolBuilder {
         }
         if self.max_age == Some(Duration::ZERO) {
             refuse("pool.max_age", "nothing is that young");
+        }
+        if self.max_lease.is_some_and(|time| !(SHORTEST..=LONGEST).contains(&time)) {
+            refuse("pool.max_lease", "a lease lasts from a millisecond to a year, or for ever");
         }
         let (description, parts) = (&self.template.sandbox().inner, self.template.parts());
         if description.wall.is_some() || parts.ways.wall.is_some() {

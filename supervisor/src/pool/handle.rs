@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::asking::Asked;
 use super::builder::PoolBuilder;
 use super::lease::Lease;
-use super::shared::{Asked, DiscardReason, Shared};
+use super::reason::DiscardReason;
+use super::shared::Shared;
 use super::state::{PoolState, Sizes};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};

@@ -1,15 +1,17 @@
 //! One sandbox of a pool, from its creation to its removal: a plain task. What becomes of it is noted in the pool's
 //! [`Shared`] half; a task that panics loses nothing of that, and another goes on.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument as _;
 
-use super::shared::{DiscardReason, Shared};
+use super::reason::DiscardReason;
+use super::shared::Shared;
 use crate::command::Template;
 use crate::error::{Error, ErrorKind};
 use crate::events::Kind;
@@ -33,6 +35,8 @@ pub(super) struct Member {
     stable: AtomicBool,
     /// That time is over. Noted by its task, in whose time both are.
     old: AtomicBool,
+    /// The lease that somebody has of it; changed under the pool's lock.
+    pub(super) leased: watch::Sender<Option<u64>>,
     /// Somebody has noted that it is to be removed.
     pub(super) let_go: Notify,
     panics: Mutex<Budget>,
@@ -53,6 +57,11 @@ impl Member {
 
     pub(super) fn is_old(&self) -> bool {
         self.old.load(Ordering::Acquire)
+    }
+
+    /// This lease of it ends now, under the pool's lock; `false`: it has.
+    pub(super) fn comes_back(&self, lease: u64) -> bool {
+        self.leased.send_if_modified(|leased| leased.take_if(|leased| *leased == lease).is_some())
     }
 
     /// Its task has panicked: whether another may take its place.
@@ -77,6 +86,7 @@ pub(super) async fn live(shared: Arc<Shared>, number: u64, abort: Arc<Notify>) {
         until,
         stable: AtomicBool::new(false),
         old: AtomicBool::new(false),
+        leased: watch::Sender::new(None),
         let_go: Notify::new(),
         panics: Mutex::default(),
         leaving: AtomicBool::new(false),
@@ -121,10 +131,19 @@ async fn see_through(mut place: Place, member: Arc<Member>) {
     place.end(Shared::gone);
 }
 
-/// Until it is let go of. While it is ready, its death and its age are reasons for that.
+/// Until it is let go of. While it is ready, its death and its age are reasons for that; while somebody has it, that it is for
+/// too long.
 async fn watch(shared: &Arc<Shared>, member: &Arc<Member>) {
     tokio::select! {
         () = member.let_go.notified() => return,
+        () = held_too_long(shared, member) => {}
+        never = idle(shared, member) => match never {},
+    }
+    member.let_go.notified().await;
+}
+
+async fn idle(shared: &Arc<Shared>, member: &Arc<Member>) -> Infallible {
+    tokio::select! {
         _ = member.handle.wait_exit() => shared.lost(member, DiscardReason::Died),
         () = at(member.until) => {
             member.old.store(true, Ordering::Release);
@@ -132,7 +151,22 @@ async fn watch(shared: &Arc<Shared>, member: &Arc<Member>) {
         }
         () = stable(shared, member) => {}
     }
-    member.let_go.notified().await;
+    std::future::pending().await
+}
+
+/// Until somebody has had it for as long as a lease lasts at most, and it was taken away.
+async fn held_too_long(shared: &Arc<Shared>, member: &Arc<Member>) {
+    let Some(limit) = shared.max_lease else { return std::future::pending().await };
+    let mut leased = member.leased.subscribe();
+    loop {
+        let Ok(Some(lease)) = leased.wait_for(Option::is_some).await.map(|lease| *lease) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            () = sleep(limit) => return shared.overdue(member, lease),
+            _ = leased.wait_for(|now| *now != Some(lease)) => {}
+        }
+    }
 }
 
 async fn stable(shared: &Arc<Shared>, member: &Member) {

@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix_rt::ArbiterHandle;
-use orangery_runtime as runtime;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::lease::Lease;
 use super::member::{self, Member};
-use super::state::{Effect, Input, PoolState, Refusal, Sizes, Tally, next};
+use super::reason::DiscardReason;
+use super::state::{Effect, Input, PoolState, Sizes, Tally, next};
 use crate::command::Template;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Failure, Kind, Voice};
@@ -23,47 +22,14 @@ use crate::report::{Cause, unix_ms};
 use crate::service::BackOff;
 use crate::supervisor::WeakSupervisor;
 
-/// Why a sandbox of a pool was removed.
-///
-/// ```
-/// use orangery::DiscardReason;
-/// assert_eq!(serde_json::to_string(&DiscardReason::Aged).unwrap(), "\"aged\"");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DiscardReason {
-    /// Somebody has used it.
-    Used,
-    /// Its holder said so: [`Lease::taint`].
-    Tainted,
-    /// It ended while it was ready.
-    Died,
-    /// It was older than the pool keeps any.
-    Aged,
-    /// The pool was closed.
-    Closed,
-}
-
-impl DiscardReason {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Used => "used",
-            Self::Tainted => "tainted",
-            Self::Died => "died",
-            Self::Aged => "aged",
-            Self::Closed => "closed",
-        }
-    }
-}
-
 type Answer = oneshot::Sender<Result<Lease, Error>>;
 
 /// One pool.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub(super) name: String,
     pub(super) sizes: Sizes,
     pub(super) max_age: Option<Duration>,
+    pub(super) max_lease: Option<Duration>,
     /// Its end is not held up by a pool.
     pub(super) supervisor: WeakSupervisor,
     pub(super) system: ArbiterHandle,
@@ -77,18 +43,18 @@ pub(super) struct Shared {
 /// What its lock guards.
 #[derive(Default)]
 pub(super) struct State {
-    tally: Tally,
+    pub(super) tally: Tally,
     /// The one that has been ready longest first.
-    idle: VecDeque<Arc<Member>>,
+    pub(super) idle: VecDeque<Arc<Member>>,
     /// Who has waited longest first.
-    waiting: VecDeque<(u64, Answer)>,
+    pub(super) waiting: VecDeque<(u64, Answer)>,
     /// How to give up those that are being made.
     making: BTreeMap<u64, Arc<Notify>>,
-    numbers: u64,
+    pub(super) numbers: u64,
     random: u64,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// Why the last attempt failed; of a closed pool why it was closed.
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
     back_off: Option<BackOff>,
 }
 
@@ -108,18 +74,12 @@ pub(super) struct Counts {
 
 /// What follows from steps, done without the lock.
 #[derive(Default)]
-struct Todo {
+pub(super) struct Todo {
     answers: Vec<(Answer, Result<Lease, Error>)>,
     begin: Vec<(u64, Arc<Notify>)>,
     remove: Vec<Arc<Member>>,
     give_up: Vec<Arc<Notify>>,
     wait: Option<Duration>,
-}
-
-/// What came of a request.
-pub(super) enum Asked {
-    Now(Lease),
-    Wait(Waiting),
 }
 
 /// Closes the pool when the supervisor's thread ends, and with it every task there: nobody may wait for ever.
@@ -131,25 +91,6 @@ impl Drop for Watchman {
     }
 }
 
-/// A place in the queue. Dropped, it is another's.
-pub(super) struct Waiting {
-    shared: Arc<Shared>,
-    number: u64,
-    answer: oneshot::Receiver<Result<Lease, Error>>,
-}
-
-impl Waiting {
-    pub(super) async fn answer(mut self) -> Result<Lease, Error> {
-        (&mut self.answer).await.unwrap_or_else(|_| Err(Error::shut_down()))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.shared.left(self.number);
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,6 +98,16 @@ impl Shared {
 
     pub(super) fn is_closed(&self) -> bool {
         self.lock().tally.state == PoolState::Closed
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It is closed and nothing of it is left: its name is free.
+    pub(crate) fn is_over(&self) -> bool {
+        let tally = self.lock().tally;
+        tally.state == PoolState::Closed && tally.all() == 0
     }
 
     /// A task on the supervisor's thread, in its time; `false`: that has ended.
@@ -186,36 +137,6 @@ impl Shared {
         // Nobody waits for a delay yet: the step changes nothing, and what is missing is begun.
         self.change(|shared, state, todo| {
             shared.step(state, Input::DelayOver, todo);
-        });
-    }
-
-    pub(super) fn ask(self: &Arc<Self>, waits: bool) -> Result<Asked, Error> {
-        self.change(|shared, state, todo| {
-            shared.bury(state, todo);
-            match shared.step(state, Input::Take { waits }, todo) {
-                Effect::Lease => {
-                    let member = state.idle.pop_front().ok_or_else(Error::lost_request)?;
-                    Ok(Asked::Now(shared.lease(state, member)))
-                }
-                Effect::Queue => {
-                    let (sender, answer) = oneshot::channel();
-                    state.numbers += 1;
-                    state.waiting.push_back((state.numbers, sender));
-                    Ok(Asked::Wait(Waiting { shared: Arc::clone(shared), number: state.numbers, answer }))
-                }
-                Effect::Refuse(refusal) => Err(shared.refused(state, refusal)),
-                _ => Err(Error::lost_request()),
-            }
-        })
-    }
-
-    fn left(self: &Arc<Self>, number: u64) {
-        self.change(|shared, state, todo| {
-            let before = state.waiting.len();
-            state.waiting.retain(|(waiting, _)| *waiting != number);
-            if state.waiting.len() < before {
-                shared.step(state, Input::Left, todo);
-            }
         });
     }
 
@@ -253,23 +174,6 @@ impl Shared {
             if state.idle.iter().any(|ready| ready.number == member.number) {
                 shared.step(state, Input::Stable, todo);
             }
-        });
-    }
-
-    /// Nobody has touched it.
-    pub(super) fn returned(self: &Arc<Self>, member: &Arc<Member>) {
-        let why = match member {
-            _ if member.is_dead() => DiscardReason::Died,
-            _ if member.is_old() => DiscardReason::Aged,
-            _ => return self.change(|shared, state, todo| shared.place(state, Input::Returned, member, todo)),
-        };
-        self.released(member, why);
-    }
-
-    pub(super) fn released(self: &Arc<Self>, member: &Arc<Member>, why: DiscardReason) {
-        self.change(|shared, state, todo| {
-            shared.step(state, Input::Released, todo);
-            shared.discard(state, member, why, todo);
         });
     }
 
@@ -315,7 +219,7 @@ impl Shared {
     }
 
     /// Take steps under the lock, and do after it what follows.
-    fn change<T>(self: &Arc<Self>, steps: impl FnOnce(&Arc<Self>, &mut State, &mut Todo) -> T) -> T {
+    pub(super) fn change<T>(self: &Arc<Self>, steps: impl FnOnce(&Arc<Self>, &mut State, &mut Todo) -> T) -> T {
         let mut todo = Todo::default();
         let result = steps(self, &mut self.lock(), &mut todo);
         self.carry_out(todo);
@@ -352,7 +256,7 @@ impl Shared {
     }
 
     /// One step of the table; what is missing then is begun.
-    fn step(&self, state: &mut State, input: Input, todo: &mut Todo) -> Effect {
+    pub(super) fn step(&self, state: &mut State, input: Input, todo: &mut Todo) -> Effect {
         let (after, effect, make) = next(state.tally, input, &self.sizes);
         tracing::trace!(pool = %self.name, ?input, ?effect, ?after, "pool");
         state.tally = after;
@@ -368,7 +272,7 @@ impl Shared {
     }
 
     /// It is there and nobody has it.
-    fn place(self: &Arc<Self>, state: &mut State, input: Input, member: &Arc<Member>, todo: &mut Todo) {
+    pub(super) fn place(self: &Arc<Self>, state: &mut State, input: Input, member: &Arc<Member>, todo: &mut Todo) {
         match self.step(state, input, todo) {
             Effect::Keep => {
                 state.idle.push_back(Arc::clone(member));
@@ -384,14 +288,8 @@ impl Shared {
         }
     }
 
-    fn lease(self: &Arc<Self>, state: &mut State, member: Arc<Member>) -> Lease {
-        state.counts.leased += 1;
-        self.tell(&member, Kind::PoolLeased { pool: self.name.clone() });
-        Lease::new(Arc::clone(self), member)
-    }
-
     /// One that has died and whose task has not come to say so is given to nobody. Only the next one matters.
-    fn bury(&self, state: &mut State, todo: &mut Todo) {
+    pub(super) fn bury(&self, state: &mut State, todo: &mut Todo) {
         while let Some(next) = state.idle.front().filter(|member| member.is_dead() || member.is_old()).cloned() {
             let why = if next.is_dead() { DiscardReason::Died } else { DiscardReason::Aged };
             self.lose(state, &next, why, todo);
@@ -409,7 +307,7 @@ impl Shared {
     }
 
     /// Its task removes it, or has gone and left that to the container's own life.
-    fn discard(&self, state: &mut State, member: &Arc<Member>, why: DiscardReason, todo: &mut Todo) {
+    pub(super) fn discard(&self, state: &mut State, member: &Arc<Member>, why: DiscardReason, todo: &mut Todo) {
         *state.counts.discarded.entry(why).or_default() += 1;
         self.voice.meters().pool_discarded(&self.name, why.name());
         self.tell(member, Kind::PoolDiscarded { pool: self.name.clone(), why });
@@ -430,21 +328,7 @@ impl Shared {
         self.voice.tell(None, kind, None);
     }
 
-    fn tell(&self, member: &Member, kind: Kind) {
+    pub(super) fn tell(&self, member: &Member, kind: Kind) {
         member.handle.slot().voice().tell(None, kind, None);
-    }
-
-    fn refused(&self, state: &State, refusal: Refusal) -> Error {
-        let Sizes { most, waiting, .. } = self.sizes;
-        let (field, what) = match refusal {
-            Refusal::Closed => return state.error.clone().unwrap_or_else(Error::shut_down),
-            Refusal::Hopeless => return state.error.clone().unwrap_or_else(Error::lost_request),
-            Refusal::Waiting => ("pool.waiting", format!("{waiting} callers wait for a sandbox of this pool already")),
-            Refusal::Most => ("pool.most", format!("all {most} sandboxes of this pool are in use or being removed")),
-            Refusal::Idle => ("pool.idle", "no sandbox of this pool is ready at this moment".to_owned()),
-        };
-        let error = runtime::Error::new(runtime::ErrorKind::Exhausted, what).with_field(field).into();
-        self.voice.meters().refused(&error);
-        error
     }
 }
