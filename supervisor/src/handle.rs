@@ -34,7 +34,7 @@ use crate::container::msg::Exec;
 use crate::container::slot::{ContainerSlot, Owned};
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
-use crate::ids::ProcessId;
+use crate::ids::{ProcessId, ProcessRole};
 use crate::ladder::StopLadder;
 use crate::limit_update::WatchedLimits;
 use crate::probe::Vitals;
@@ -151,6 +151,8 @@ pub struct Inspect {
 pub struct ProcessSummary {
     /// Its number in the container.
     pub id: ProcessId,
+    /// What it is for.
+    pub role: ProcessRole,
     /// Its process id outside; for display.
     pub pid: i32,
     /// It has ended and its report is being written.

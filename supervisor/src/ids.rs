@@ -22,6 +22,26 @@ impl ProcessId {
     pub const MAIN: Self = Self(0);
 }
 
+/// What a process of a container is for.
+///
+/// ```
+/// assert_eq!(serde_json::to_string(&orangery::ProcessRole::Probe).unwrap(), "\"probe\"");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ProcessRole {
+    /// The main one.
+    Main,
+    /// A further one that somebody has asked for.
+    #[default]
+    Exec,
+    /// An attempt of [`Probe::exec`](crate::Probe::exec): the container's own doing, and soon over.
+    Probe,
+    /// A command before or after a stop.
+    Hook,
+}
+
 impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -68,7 +68,7 @@ pub use filter::{EventFilter, Filter};
 pub use group::{Group, GroupBuilder, GroupInspect, MemberInspect, Strategy};
 pub use handle::{ContainerHandle, Inspect, ProcessHandle, ProcessSummary, StatsStream};
 pub use hook::{Hook, HookKind, HookOutcome};
-pub use ids::ProcessId;
+pub use ids::{ProcessId, ProcessRole};
 pub use ladder::StopLadder;
 pub use limit_hit::{Counted, LimitHit};
 pub use limit_update::{LimitUpdate, WatchedLimits};

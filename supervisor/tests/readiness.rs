@@ -10,8 +10,8 @@ use orangery::restart::GiveUp;
 use orangery::stream::log::LogOptions;
 use orangery::testing::{Actor, FakeRuntime, VirtualClock};
 use orangery::{
-    Cause, Command, ErrorKind, ExitClass, Group, Health, HealthState, OnUnhealthy, Probe, Readiness, Restart,
-    ServiceState, Supervisor, Treatment,
+    Cause, Command, ErrorKind, ExitClass, Group, Health, HealthState, OnUnhealthy, Probe, ProcessRole, Readiness,
+    Restart, ServiceState, Supervisor, Treatment,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -105,6 +105,24 @@ async fn a_delay_counts_time_that_is_not_spent_in_a_pause() {
     container.ready().await.unwrap();
     assert!(matches!(kinds(&stage.supervisor, "container_ready").await.last(), Some(Kind::ContainerReady { .. })));
     drop(container);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn an_attempt_is_listed_as_what_it_is() {
+    let stage = Stage::set();
+    let container = stage.command().healthy_while(health()).spawn().await.unwrap();
+    let main = stage.fake.actor().await;
+    stage.clock.advance(SECOND).await;
+    let probe = stage.fake.actor().await;
+    let _command = container.command("more").spawn().await.unwrap();
+    let roles = || container.inspect().processes.iter().map(|process| process.role).collect::<Vec<_>>();
+    while roles().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(roles(), [ProcessRole::Main, ProcessRole::Probe, ProcessRole::Exec]);
+    assert_eq!(container.processes()[1].role(), ProcessRole::Probe);
+    drop((container, main, probe));
     stage.end().await;
 }
 

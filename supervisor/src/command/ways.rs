@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::hook::Hooks;
+use crate::ids::ProcessRole;
 use crate::ladder::StopLadder;
 use crate::output_limit::OutputLimit;
 use crate::process::slot::Terms;
@@ -43,6 +44,6 @@ impl Ways {
         let Self { wall: own, at_wall, at_stop, hooks: _ } = self;
         let wall = own.or(wall).map(|limit| Wall { limit, ladder: at_wall });
         let (limits, rlimits) = (main.limits.clone(), main.rlimits.clone());
-        Terms { ladder: at_stop, wall, may_write, limits, rlimits }
+        Terms { role: ProcessRole::Exec, ladder: at_stop, wall, may_write, limits, rlimits }
     }
 }

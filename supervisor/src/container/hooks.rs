@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::events::Kind;
 use crate::faults::Faults;
 use crate::hook::{HookKind, HookOutcome, ReadyHook};
+use crate::ids::ProcessRole;
 use crate::process::prepare::Before;
 use crate::process::slot::Terms;
 use crate::report::ExitStatus;
@@ -92,8 +93,8 @@ async fn to_its_end(
     })
     .await?;
     let (reply, answer) = oneshot::channel();
-    let spec = hook.spec.clone();
-    let message = Exec { spec, terms: Terms::default(), capture: false, log: None, lasting: false, permit, reply };
+    let (spec, terms) = (hook.spec.clone(), Terms { role: ProcessRole::Hook, ..Terms::default() });
+    let message = Exec { spec, terms, capture: false, log: None, lasting: false, permit, reply };
     actix_rt::spawn(exec(Arc::clone(owner), container, message, faults.clone(), shards.clone()));
     let Executed { slot, .. } = answer.await.map_err(|_| Error::lost_request())??;
     // Nobody answers what its filter asks.

@@ -7,7 +7,7 @@ use actix_rt::ArbiterHandle;
 
 use super::{ContainerHandle, Owner, ProcessHandle, ProcessSummary};
 use crate::container::slot::{ContainerSlot, Owned};
-use crate::ids::ProcessId;
+use crate::ids::{ProcessId, ProcessRole};
 use crate::process::slot::Slot;
 use crate::report::Report;
 
@@ -18,7 +18,8 @@ pub(super) fn present(container: &ContainerSlot) -> Vec<Arc<Slot>> {
 }
 
 pub(super) fn summary(slot: &Slot) -> ProcessSummary {
-    ProcessSummary { id: slot.number, pid: slot.born.get().map_or(0, |born| born.pid), ended: slot.ended() }
+    let pid = slot.born.get().map_or(0, |born| born.pid);
+    ProcessSummary { id: slot.number, role: slot.role, pid, ended: slot.ended() }
 }
 
 impl ContainerHandle {
@@ -29,7 +30,8 @@ impl ContainerHandle {
         Some(Self { inner: Arc::new(Owner { slot, actor, main }) })
     }
 
-    /// Its processes that live or are not reported yet: the main one, then further ones in the order of their numbers.
+    /// Its processes that live or are not reported yet: the main one, then further ones in the order of their numbers. Probes
+    /// and hooks are among them ([`ProcessHandle::role`]).
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessHandle> {
         present(&self.inner.slot).iter().filter_map(|slot| self.of(slot)).collect()
@@ -69,5 +71,11 @@ impl ProcessHandle {
     #[must_use]
     pub fn id(&self) -> ProcessId {
         self.slot.number
+    }
+
+    /// What it is for: the main process, somebody's command, or one of the container's own.
+    #[must_use]
+    pub fn role(&self) -> ProcessRole {
+        self.slot.role
     }
 }

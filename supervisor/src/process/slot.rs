@@ -24,7 +24,7 @@ use super::wall::Wall;
 use crate::error::{Error, ErrorKind};
 use crate::events::Voice;
 use crate::follow::directory::Listed;
-use crate::ids::ProcessId;
+use crate::ids::{ProcessId, ProcessRole};
 use crate::ladder::StopLadder;
 use crate::metrics::Enrolled;
 use crate::output_limit::{OutputAction, OutputLimit};
@@ -45,6 +45,8 @@ pub(crate) struct Slot {
     pub(crate) generation: u32,
     /// The main process; its end ends the container.
     pub(crate) main: bool,
+    /// What it is for.
+    pub(crate) role: ProcessRole,
     /// How it is stopped unless somebody says otherwise.
     pub(crate) ladder: StopLadder,
     /// How long it may run.
@@ -96,6 +98,7 @@ pub(crate) struct Slot {
 /// How a process is watched and ended: what is not asked of the kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Terms {
+    pub(crate) role: ProcessRole,
     pub(crate) ladder: StopLadder,
     pub(crate) wall: Option<Wall>,
     pub(crate) may_write: Option<OutputLimit>,
@@ -183,7 +186,7 @@ impl Slot {
         voice: Voice,
         container: &Span,
     ) -> Self {
-        let Terms { ladder, wall, may_write, limits, rlimits } = terms;
+        let Terms { role, ladder, wall, may_write, limits, rlimits } = terms;
         let generation = voice.generation();
         let output = Output::new(HubOptions {
             ring_bytes,
@@ -196,6 +199,7 @@ impl Slot {
             number,
             generation,
             main: number == ProcessId::MAIN,
+            role: if number == ProcessId::MAIN { ProcessRole::Main } else { role },
             ladder,
             wall: watch::Sender::new(wall),
             may_write: watch::Sender::new(may_write),
@@ -228,6 +232,7 @@ impl Slot {
     /// How it is watched and ended, as it is now.
     pub(crate) fn terms(&self) -> Terms {
         Terms {
+            role: self.role,
             ladder: self.ladder.clone(),
             wall: self.wall.borrow().clone(),
             may_write: *self.may_write.borrow(),

@@ -15,6 +15,7 @@ use crate::container::life::later;
 use crate::container::msg::{Exec, Executed};
 use crate::container::slot::ContainerSlot;
 use crate::error::{Error, ErrorKind as Kind};
+use crate::ids::ProcessRole;
 use crate::ladder::StopLadder;
 use crate::process::slot::{Slot, Terms};
 use crate::process::wall::Wall;
@@ -71,7 +72,8 @@ async fn start(
     let turn = timeout(limit, permit.turn()).await;
     turn.map_err(|_| Miss::Unasked("its turn to be started did not come".into()))?.map_err(unasked)?;
     let (reply, answer) = oneshot::channel();
-    let terms = Terms { wall: Some(Wall { limit, ladder: StopLadder::new() }), ..Terms::default() };
+    let wall = Some(Wall { limit, ladder: StopLadder::new() });
+    let terms = Terms { role: ProcessRole::Probe, wall, ..Terms::default() };
     let exec = Exec { spec, terms, capture: true, log: None, lasting: false, permit, reply };
     container.actor.get().ok_or_else(lost)?.do_send(exec);
     answer.await.map_err(|_| lost())?.map_err(|error| match error.kind() {
