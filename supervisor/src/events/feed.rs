@@ -48,6 +48,8 @@ pub(super) struct State {
     /// Those of them that have everything and wait.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) numbers: u64,
+    /// Containers of which `container_created` was told and the last event was not, by name and generation.
+    lives: BTreeMap<(Arc<str>, u32), Arc<Life>>,
 }
 
 impl Feed {
@@ -58,6 +60,7 @@ impl Feed {
             readers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             numbers: 0,
+            lives: BTreeMap::new(),
         };
         let (id, meters, outputs) = (StreamId::random(), Meters::default(), Directory::default());
         Self(Arc::new(Shared { id, meters, outputs, observer: OnceLock::new(), state: Mutex::new(state) }))
@@ -88,6 +91,16 @@ impl Feed {
         &self.0.outputs
     }
 
+    /// What is known of the end of the container of this name of which event `seq` tells; else, when it has ended, the number
+    /// of an event behind its last one.
+    pub(crate) fn life(&self, id: &Arc<str>, generation: u32, seq: u64) -> Result<Arc<Life>, u64> {
+        let state = self.state();
+        // A later one may have its name by now.
+        let life = state.lives.get(&(Arc::clone(id), generation));
+        let life = life.filter(|life| life.created.get().is_some_and(|created| *created <= seq));
+        life.cloned().ok_or_else(|| state.ring.next())
+    }
+
     /// The number of the next event.
     pub(crate) fn next(&self) -> u64 {
         self.state().ring.next()
@@ -116,7 +129,7 @@ impl Feed {
     /// `seq` gets its number, under the lock.
     fn publish(&self, voice: &Voice, (process, kind, cause): News, seq: Option<&OnceLock<u64>>) {
         let mut state = self.state();
-        voice.note(process, &kind, state.ring.next());
+        voice.note(process, &kind, &mut state);
         if let Some(seq) = seq {
             let _ = seq.set(state.ring.next());
         }
@@ -170,13 +183,24 @@ impl Voice {
     }
 
     /// Called under the lock of the feed.
-    fn note(&self, process: Option<ProcessId>, kind: &Kind, seq: u64) {
+    fn note(&self, process: Option<ProcessId>, kind: &Kind, state: &mut State) {
+        let seq = state.ring.next();
+        let name = || self.container.as_ref().map(|id| (Arc::clone(id), self.generation));
         match kind {
+            Kind::ContainerCreated { .. } => {
+                let _ = self.life.created.set(seq);
+                if let Some(name) = name() {
+                    state.lives.insert(name, Arc::clone(&self.life));
+                }
+            }
             Kind::ProcessEnded { report } if process == Some(ProcessId::MAIN) => {
                 let _ = self.life.report.set(Arc::clone(report));
             }
             Kind::ContainerRemoved | Kind::ContainerFailed(_) => {
                 let _ = self.life.over.set(seq);
+                if let Some(name) = name().filter(|_| self.life.created.get().is_some()) {
+                    state.lives.remove(&name);
+                }
             }
             _ => {}
         }

@@ -11,6 +11,7 @@ use super::Event;
 use super::feed::Feed;
 use super::ring::Found;
 use crate::filter::EventFilter;
+use crate::follow::directory::Life;
 
 /// Where a reader of the feed begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,11 @@ impl Events {
     /// The number of the next event that it looks at.
     pub(crate) const fn at(&self) -> u64 {
         self.at
+    }
+
+    /// See [`Feed::life`].
+    pub(crate) fn life(&self, id: &Arc<str>, generation: u32, seq: u64) -> Result<Arc<Life>, u64> {
+        self.feed.life(id, generation, seq)
     }
 
     /// The identity of the feed.

@@ -32,6 +32,8 @@ struct Book {
 /// What the feed has told of the end of an incarnation of a container. Written under the lock of the feed.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
+    /// The number of its `container_created`.
+    pub(crate) created: OnceLock<u64>,
     /// The number of its last event.
     pub(crate) over: OnceLock<u64>,
     /// How its main process ended.

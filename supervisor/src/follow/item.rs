@@ -31,8 +31,9 @@ pub struct Member {
 pub enum Item {
     /// Something has happened.
     Event(Arc<Event>),
-    /// The follower was so slow that events have made way for newer ones. Outputs are read on, but of a container that none
-    /// is read of (it was not started, or a cursor does not name it any more) the [`Item::End`] may be among what is missed.
+    /// The follower was so slow that events have made way for newer ones. Outputs are read on, and each container of which
+    /// this follower has handed out anything has its [`Item::End`] all the same. Missed is that of one of which nothing was,
+    /// or only before it was resumed, while nothing of it was followed: a cursor does not name such.
     Lagged {
         /// So many, of all containers.
         missed: u64,

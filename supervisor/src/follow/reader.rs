@@ -169,6 +169,10 @@ impl Follow {
             return None;
         }
         match &event.kind {
+            Kind::ContainerCreated { .. } => {
+                let last = self.last_of(event, &id);
+                self.crowd.container(&id, event.generation, last);
+            }
             Kind::ProcessStarted { .. } => self.started(event, id),
             Kind::ProcessEnded { report } if event.process == Some(ProcessId::MAIN) => {
                 self.crowd.reported(&id, event.generation, report);
@@ -189,10 +193,15 @@ impl Follow {
         // One that had gone when this began has told its last event by then.
         let (why, last) = match event.seq < self.joined {
             true => (GoneWhy::Ended, Last::Before(self.joined)),
-            false => (GoneWhy::TooMany, Last::Comes),
+            false => (GoneWhy::TooMany, self.last_of(event, &member.container)),
         };
         let (member, gaps) = (Arc::new(member), std::collections::VecDeque::new());
         self.crowd.join(Joining { member, last, reader: Err(why), place: None, gaps });
+    }
+
+    /// What is known of the last event of the container that this one is about.
+    fn last_of(&self, event: &Event, container: &Arc<str>) -> Last {
+        self.events.life(container, event.generation, event.seq).map_or_else(Last::Before, Last::Told)
     }
 
     /// Take in those that wait for an event that has come; how many.
