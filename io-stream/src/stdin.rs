@@ -55,6 +55,7 @@ pub struct StdinWriter {
     way: Option<Way>,
     home: Option<Home>,
     writes: Option<Writes>,
+    closed: Option<Closed>,
 }
 
 /// Where it leads.
@@ -67,6 +68,15 @@ enum Way {
 /// Whom it goes back to.
 struct Home(Box<dyn FnOnce(StdinWriter) + Send + Sync>);
 
+/// Who is told that it is closed.
+struct Closed(Box<dyn FnOnce() + Send + Sync>);
+
+impl fmt::Debug for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Closed")
+    }
+}
+
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Home")
@@ -76,12 +86,12 @@ impl fmt::Debug for Home {
 impl StdinWriter {
     /// Writes to this pipe.
     pub const fn new(pipe: PipeWriter) -> Self {
-        Self { way: Some(Way::Pipe(pipe)), home: None, writes: None }
+        Self { way: Some(Way::Pipe(pipe)), home: None, writes: None, closed: None }
     }
 
     /// Types at this terminal.
     pub const fn typing(terminal: PtyWriter) -> Self {
-        Self { way: Some(Way::Terminal(terminal)), home: None, writes: None }
+        Self { way: Some(Way::Terminal(terminal)), home: None, writes: None, closed: None }
     }
 
     /// Lets a test interfere with each write, also of whoever it is lent to.
@@ -113,6 +123,21 @@ impl StdinWriter {
     pub fn lent(mut self, home: impl FnOnce(Self) + Send + Sync + 'static) -> Self {
         self.home = Some(Home(Box::new(home)));
         self
+    }
+
+    /// Have this done when it is closed, by whomever and from whichever side: for who holds another end of the same pipe, which
+    /// would keep the process from reading the end of file. Not when it goes back to whom it was lent by.
+    #[must_use]
+    pub fn when_closed(mut self, act: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.closed = Some(Closed(Box::new(act)));
+        self
+    }
+
+    fn close(&mut self) {
+        self.way = None;
+        if let Some(Closed(act)) = self.closed.take() {
+            act();
+        }
     }
 
     /// Takes the writing end of a pipe over.
@@ -156,9 +181,13 @@ impl StdinWriter {
 
 impl Drop for StdinWriter {
     fn drop(&mut self) {
-        if let (Some(way), Some(home)) = (self.way.take(), self.home.take()) {
-            (home.0)(Self { way: Some(way), home: None, writes: self.writes.take() });
+        if self.way.is_some()
+            && let Some(home) = self.home.take()
+        {
+            let (way, writes, closed) = (self.way.take(), self.writes.take(), self.closed.take());
+            return (home.0)(Self { way, home: None, writes, closed });
         }
+        self.close();
     }
 }
 
@@ -189,7 +218,7 @@ impl AsyncWrite for StdinWriter {
             writes.done();
         }
         if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-            this.way = None;
+            this.close();
         }
         Poll::Ready(written)
     }
@@ -205,7 +234,7 @@ impl AsyncWrite for StdinWriter {
             Some(Way::Terminal(terminal)) => ready!(terminal.poll_end_of_input(cx)),
             Some(Way::Pipe(_)) | None => Ok(()),
         };
-        self.way = None;
+        self.close();
         Poll::Ready(ended.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }))
     }
 }

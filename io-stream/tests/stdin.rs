@@ -62,3 +62,33 @@ fn a_writer_is_send() {
     fn assert_send<T: Send>() {}
     assert_send::<StdinWriter>();
 }
+
+#[tokio::test]
+async fn who_asked_is_told_once_that_it_is_closed_and_not_when_it_comes_back() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for way in ["shutdown", "drop", "early", "lent"] {
+        let (workload, writer) = stdin();
+        let told = Arc::new(AtomicUsize::new(0));
+        let for_it = Arc::clone(&told);
+        let mut writer = writer.when_closed(move || {
+            for_it.fetch_add(1, Ordering::Relaxed);
+        });
+        match way {
+            "shutdown" => writer.shutdown().await.unwrap(),
+            "early" => {
+                drop(workload);
+                writer.write_all_bytes("x".into()).await.unwrap_err();
+            }
+            "lent" => {
+                let (sender, back) = std::sync::mpsc::sync_channel(1);
+                drop(writer.lent(move |writer| drop(sender.send(writer))));
+                assert_eq!(told.load(Ordering::Relaxed), 0);
+                writer = back.recv().unwrap();
+            }
+            _ => {}
+        }
+        drop(writer);
+        assert_eq!(told.load(Ordering::Relaxed), 1, "{way}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The supervisor: what a service starts once and asks for everything.
 
 mod budgets;
+pub(crate) mod derived;
 mod durable;
 mod events;
 #[cfg(any(test, feature = "faults"))]
@@ -21,31 +22,32 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_rt::ArbiterHandle;
-use orangery_runtime::native::{NativeRuntime, Options};
+use orangery_runtime::durable::Adopted;
+use orangery_runtime::native::{End, NativeRuntime, Options};
 use orangery_runtime::{ProcessSpec, Runtime};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::admission::{self, Admission, Amounts, Beside, Budget, Cost};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::command::{Command, Ways};
-use crate::container::life::Policy;
-use crate::container::{cpu, idle};
+use crate::container::idle;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Feed, HISTORY};
 use crate::faults::Faults;
 use crate::filter::Filter;
 use crate::guard;
 use crate::handle::{ContainerHandle, Inspect};
-use crate::limit_update::Watched;
 use crate::manager::actor::ManagerActor;
 use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
 use crate::probe::Care;
 use crate::process::recording::LogTo;
+use crate::recovery::adopt::Ground;
 use crate::recovery::{RecoveryReport, StateDir};
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
+use derived::derive;
 pub(crate) use services::WeakSupervisor;
 
 /// Starts containers and watches over them, on threads of its own. Cheap to clone; works from any runtime or none.
@@ -211,9 +213,19 @@ impl SupervisorBuilder {
         let state = self.open_state()?;
         let mut options = self.options.clone();
         options.faults = self.faults.of_runtime();
-        let (runtime, driver) = NativeRuntime::start(options)?;
+        let (runtime, driver, adopted) = match &state {
+            Some(state) => {
+                (options.end, options.state_dir) = (End::Keep, Some(state.runtime()));
+                let (runtime, driver, adopted) = NativeRuntime::durable(options)?;
+                (runtime, driver, Some(adopted))
+            }
+            None => {
+                let (runtime, driver) = NativeRuntime::start(options)?;
+                (runtime, driver, None)
+            }
+        };
         let native = runtime.clone();
-        self.start(Arc::new(runtime), Some(native), state, |lost| driver.run_telling(lost))
+        self.start(Arc::new(runtime), Some(native), (state, adopted), |lost| driver.run_telling(lost))
     }
 
     /// Start it on another runtime: a scripted fake.
@@ -223,14 +235,14 @@ impl SupervisorBuilder {
     #[cfg(any(test, feature = "testing"))]
     pub fn build_on(self, runtime: Arc<dyn Runtime>) -> Result<Supervisor, Error> {
         let state = self.open_state()?;
-        self.start(runtime, None, state, |_| std::future::ready(()))
+        self.start(runtime, None, (state, None), |_| std::future::ready(()))
     }
 
     fn start<D: Future<Output = ()> + Send + 'static>(
         self,
         runtime: Arc<dyn Runtime>,
         native: Option<NativeRuntime>,
-        state: Option<Arc<StateDir>>,
+        (state, adopted): (Option<Arc<StateDir>>, Option<Adopted>),
         driver: impl FnOnce(Box<dyn FnOnce() + Send>) -> D,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
@@ -246,9 +258,6 @@ impl SupervisorBuilder {
         let shards = Shards::new(self.shards.unwrap_or(cores.min(4)), self.clock, &thread_name(&prefix));
         let stop = Arc::new(Notify::new());
         let feed = Feed::new(self.event_history);
-        let (recovery, restored) =
-            state.as_ref().map(|state| durable::recover(state, &feed.voice())).transpose()?.unzip();
-        let restored = restored.unwrap_or_default();
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
         let (keeper, keeper_ended) = events::Watch::new(&feed);
@@ -258,14 +267,40 @@ impl SupervisorBuilder {
         let for_end_of_groups = groups.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
         let ends_all = Arc::new(AtomicBool::new(false));
+        let admission = Admission::new(self.budgets);
+        let door = admission.door(&"".into());
+        let (for_recovery, patience, counted) = (state.clone(), self.kill_patience, counts(native.as_ref()));
         let leaves = state.clone().map(|state| (state, shards.clone(), Arc::clone(&ends_all)));
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
             let driver = tokio::spawn(driver);
             let for_manager = Arc::clone(&runtime);
+            let (begun, mut all_begun) = mpsc::channel(1);
+            let found = match &for_recovery {
+                Some(state) => {
+                    let ground = Ground { state, voice: &voice, patience, counted, door, begun };
+                    durable::recover(ground, adopted).await.map(Some)
+                }
+                None => {
+                    drop(begun);
+                    Ok(None)
+                }
+            };
+            let (recovery, restored) = match found {
+                Ok(found) => found.unzip(),
+                Err(error) => {
+                    let _ = sender.send(Err(error));
+                    runtime.shutdown().await;
+                    let _ = driver.await;
+                    return;
+                }
+            };
+            let restored = restored.unwrap_or_default();
             let manager =
                 guard::start(ManagerActor::new(for_manager, for_shards, faults, voice, restored), part, || ());
-            let _ = sender.send((manager.clone(), actix_rt::Arbiter::current()));
+            // Each is found from the first moment on.
+            let _ = all_begun.recv().await;
+            let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery)));
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
@@ -289,12 +324,13 @@ impl SupervisorBuilder {
         };
         let ended = run_system(shards, system, end)
             .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
-        let (manager, system) =
-            receiver.recv().map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))?;
+        let begun = receiver.recv();
+        let (manager, system, recovery) =
+            begun.map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))??;
         let inner = Inner {
             manager,
             system,
-            admission: Admission::new(self.budgets),
+            admission,
             faults: self.faults,
             feed,
             groups,
@@ -311,6 +347,11 @@ impl SupervisorBuilder {
         };
         Ok(Supervisor { inner: Arc::new(inner), caller: "".into() })
     }
+}
+
+/// Version 2 counts processor time in any case.
+fn counts(native: Option<&NativeRuntime>) -> bool {
+    native.is_some_and(|native| matches!(native.cgroup_mode().0.as_str(), "v2" | "hybrid"))
 }
 
 /// How long a shutdown waits for containers that do not go: a reader holds up their output, or the kernel their
@@ -420,7 +461,7 @@ impl Supervisor {
         async move {
             let description = &sandbox.inner;
             Error::all(care.check())?;
-            let (mut birth, mut ways) = (birth, ways);
+            let mut birth = birth;
             if description.idle.is_some() && log.is_none() {
                 idle::heard(&main)?;
             }
@@ -442,27 +483,7 @@ impl Supervisor {
                 let why = "without an init the container ends with its command, and nothing can be run in it any more";
                 return Err(Error::invalid("post_stop", why));
             }
-            let hooks = std::mem::take(&mut ways.hooks).beside(&main);
-            let terms = ways.terms(&main, description.wall, description.output);
-            let watched = Watched {
-                wall: terms.wall.as_ref().map(|wall| wall.limit),
-                cpu_time: description.cpu_time,
-                idle: description.idle,
-                output: description.output.map(|limit| limit.bytes),
-            };
-            // Version 2 counts processor time in any case.
-            let counted = supervisor.native().is_some_and(|it| matches!(it.cgroup_mode().0.as_str(), "v2" | "hybrid"));
-            let backstop = |limit| cpu::backstop(&mut main, limit, counted);
-            let backstopped = description.cpu_time.is_some_and(backstop);
-            let policy = Policy {
-                hooks,
-                watched,
-                backstopped,
-                drain_grace: description.drain_grace,
-                unattended: description.unattended,
-                keep_files: description.keep_files,
-                care: care.boxed(),
-            };
+            let (terms, policy) = derive(description, &mut main, ways, care, counts(supervisor.native()));
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {
                 spec,

@@ -210,6 +210,11 @@ impl Log {
         &self.core.dir
     }
 
+    /// How it is written.
+    pub fn options(&self) -> LogOptions {
+        self.core.options
+    }
+
     /// The identity that cursors of this log carry.
     pub fn stream(&self) -> StreamId {
         self.core.stream

@@ -123,6 +123,7 @@ impl Handler<Pause> for ContainerActor {
             };
             if answer.is_ok() {
                 slot.step(done);
+                slot.write_down().await;
             }
             let _ = reply.send(answer.map_err(Into::into));
         });
@@ -161,6 +162,7 @@ impl Handler<Update> for ContainerActor {
             let answer = update::carry_out(&slot, container, to).await;
             if answer.is_ok() {
                 slot.step(Input::Updated);
+                slot.write_down().await;
             }
             let _ = reply.send(answer);
         });

@@ -56,7 +56,10 @@ impl Ending {
         let is_stuck = stuck.is_some();
         let report = slot.main.conclude(Report { unkillable: stuck, pre_stop, post_stop, ..report });
         if let Some(kept) = &slot.lasting {
-            kept.ended(&slot.main, &report).await;
+            // From here on the report knows what the keeper has kept until now.
+            if kept.ended(&slot.main, &report).await {
+                slot.main.settle().await;
+            }
         }
         let removed = if is_stuck {
             // Nobody is kept waiting for what may never come.

@@ -3,19 +3,26 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use orangery_runtime::Container;
+use actix::Addr;
+use orangery_io_stream::EndReason;
+use orangery_runtime::native::OwnGroup;
+use orangery_runtime::{Container, Exit};
 use tracing::Instrument as _;
 
 use super::ending;
 use super::last_word::LastWord;
-use super::life::{Never, give_birth, micros, open_log, watch_process};
+use super::life::{Never, When, give_birth, micros, open_log, watch_process};
 use super::msg::{Exec, Executed};
 use super::report;
 use super::slot::ContainerSlot;
 use super::unkillable;
+use crate::admission::Permit;
 use crate::faults::{Faults, Site};
+use crate::process::actor::ProcessActor;
+use crate::process::held;
 use crate::process::slot::{CAPTURE_BUDGET, Slot, Terms, Untaken};
 use crate::process::wall;
+use crate::recovery::Kept;
 use crate::report::Report;
 use crate::shard::Shards;
 
@@ -39,6 +46,7 @@ pub(super) async fn exec(
         open_log(&slot, log).await?;
         let captures = capture.then(|| slot.capture(CAPTURE_BUDGET));
         faults.pass_start(Site::Exec).await?;
+        let spec = if kept.is_some() { held::hold(&slot, spec).await? } else { spec };
         Ok((container.exec(spec).await?, captures))
     };
     // In a box: what a start needs is not kept for as long as the process lives.
@@ -60,17 +68,37 @@ pub(super) async fn exec(
     };
     permit.made();
     let group = started.group.take();
-    let actor = give_birth(&slot, &container, &mut started, None, micros(began), &faults);
-    let _listed = owner.processes.list(&slot);
+    let actor = give_birth(&slot, &container, &mut started, When::now(None, micros(began)), &faults);
     let _told = LastWord::new(&owner, &slot);
     let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
     let untaken = Untaken::new(&slot);
+    owner.processes.announce(&slot);
     let written = match for_record {
         Some((kept, log)) => kept.add(&owner, &slot, log).await,
         None => Ok(()),
     };
     // Where that failed nobody takes it: it is killed.
     let _ = reply.send(written.map(|()| Executed { slot: untaken, actor: actor.clone(), captures }));
+    see_through(Further { owner, slot, container, actor, group, permit: Some(permit), kept, faults }, ended).await;
+}
+
+/// One that runs.
+pub(super) struct Further {
+    pub(super) owner: Arc<ContainerSlot>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) container: Arc<dyn Container>,
+    pub(super) actor: Addr<ProcessActor>,
+    pub(super) group: Option<OwnGroup>,
+    pub(super) permit: Option<Permit>,
+    /// Where it outlives us.
+    pub(super) kept: Option<Arc<Kept>>,
+    pub(super) faults: Faults,
+}
+
+/// To its report.
+pub(super) async fn see_through(further: Further, ended: impl Future<Output = (Exit, EndReason)>) {
+    let Further { owner, slot, container, actor, group, permit, kept, faults } = further;
+    let _listed = owner.processes.list(&slot);
     let limits = async {
         tokio::join!(wall::enforce(&slot), slot.enforce_output());
         std::future::pending::<Never>().await
@@ -95,8 +123,10 @@ pub(super) async fn exec(
     };
     let report = report::of_further(&owner, &slot, &exit, reason, own).instead(instead);
     let report = slot.conclude(Report { unkillable, ..report });
-    if let Some(kept) = kept {
-        kept.process_ended(&slot, &report).await;
+    if let Some(kept) = kept
+        && kept.process_ended(&slot, &report).await
+    {
+        slot.settle().await;
     }
     drop(permit);
     slot.report.send_replace(Some(report));

@@ -29,9 +29,10 @@ use crate::hook;
 use crate::limit_update::Watched;
 use crate::probe::Care;
 use crate::process::actor::ProcessActor;
+use crate::process::held;
 use crate::process::recording::{self, LogTo};
 use crate::process::slot::{Born, Ours, Slot};
-use crate::process::tty;
+use crate::process::{tty, wall};
 use crate::report::Cause;
 use crate::shard::Shards;
 
@@ -75,6 +76,15 @@ pub(crate) type Alive = (Owned, Addr<ContainerActor>, Addr<ProcessActor>);
 /// Run a container from its creation to its removal; `ended` is told when nothing of it is left.
 pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) {
     let slot = Arc::clone(&order.slot);
+    see_through(slot, begin(order), ended).await;
+}
+
+/// From its beginning, also where that was another supervisor's, to its removal.
+pub(super) async fn see_through(
+    slot: Arc<ContainerSlot>,
+    begin: impl Future<Output = Option<Living>>,
+    ended: impl FnOnce(&Arc<ContainerSlot>),
+) {
     let for_end = Arc::clone(&slot);
     let _ended = Finally::new(move || {
         if for_end.lasting.as_ref().is_some_and(|kept| kept.is_left()) {
@@ -84,7 +94,7 @@ pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) 
         ended(&for_end);
     });
     // What a creation needs is not kept for as long as what was created lives.
-    if let Some(alive) = Box::pin(begin(order)).await {
+    if let Some(alive) = Box::pin(begin).await {
         alive.watch().await;
         slot.until_forgotten().await;
     }
@@ -92,16 +102,16 @@ pub(crate) async fn live(order: Order, ended: impl FnOnce(&Arc<ContainerSlot>)) 
 }
 
 /// A started container and everything that its end needs.
-struct Living {
-    slot: Arc<ContainerSlot>,
-    container: Arc<dyn Container>,
-    started: Started,
-    policy: Policy,
-    asked: Option<Box<Prepared>>,
-    faults: Faults,
-    shards: Shards,
-    actor: Addr<ContainerActor>,
-    main: Addr<ProcessActor>,
+pub(super) struct Living {
+    pub(super) slot: Arc<ContainerSlot>,
+    pub(super) container: Arc<dyn Container>,
+    pub(super) started: Started,
+    pub(super) policy: Policy,
+    pub(super) asked: Option<Box<Prepared>>,
+    pub(super) faults: Faults,
+    pub(super) shards: Shards,
+    pub(super) actor: Addr<ContainerActor>,
+    pub(super) main: Addr<ProcessActor>,
 }
 
 pub(super) fn micros(since: Instant) -> u64 {
@@ -124,6 +134,9 @@ async fn begin(order: Order) -> Option<Living> {
                 Some(care) => Some(Box::new(probes::prepare(&slot.main, Care::clone(care), &mut main)?)),
                 None => None,
             };
+            if slot.lasting.is_some() {
+                main = held::hold(&slot.main, main).await?;
+            }
             Ok((runtime.create(spec, main).await?, asked))
         } => created,
         () = reply.closed() => return None,
@@ -173,19 +186,23 @@ async fn begin(order: Order) -> Option<Living> {
     };
     let mut started = started;
     slot.made();
-    let main = give_birth(&slot.main, &container, &mut started, Some(create_us), micros(began), &faults);
-    let for_actor = Arc::clone(&slot);
-    let actor = ContainerActor::new(Arc::clone(&slot), faults.clone(), shards.clone());
-    let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
+    let when = When::now(Some(create_us), micros(began));
+    let main = give_birth(&slot.main, &container, &mut started, when, &faults);
     // Before it is told: who hears of the start finds the actor, and who then lets go is not the last one.
-    let _ = slot.actor.set(actor.clone());
+    let actor = employ(&slot, &faults, &shards);
     let owned = Owned::new(&slot);
     slot.vitals_begin(policy.care.as_deref());
     if let Some(hook) = policy.hooks.pre_stop.clone() {
         hooks::before_stop(&slot, hook, faults.clone(), shards.clone());
     }
+    if let Some(name) = asked.as_ref().and_then(|asked| asked.notify()) {
+        let _ = slot.notify.set(name);
+    }
     let written = match &slot.lasting {
-        Some(kept) => kept.write(&slot).await,
+        Some(kept) => {
+            wall::arm_at_once(&slot.main).await;
+            kept.write(&slot).await
+        }
         None => Ok(()),
     };
     slot.step(Input::Started);
@@ -200,6 +217,34 @@ async fn begin(order: Order) -> Option<Living> {
     }
     let _ = reply.send(written.map(|()| (owned, actor.clone(), main.clone())));
     Some(Living { slot, container, started, policy, asked, faults, shards, actor, main })
+}
+
+/// Its actor, from now on.
+pub(super) fn employ(slot: &Arc<ContainerSlot>, faults: &Faults, shards: &Shards) -> Addr<ContainerActor> {
+    let for_actor = Arc::clone(slot);
+    let actor = ContainerActor::new(Arc::clone(slot), faults.clone(), shards.clone());
+    let actor = guard::start(actor, slot.part(), move || broken(&for_actor.main));
+    let _ = slot.actor.set(actor.clone());
+    actor
+}
+
+/// When a process began, and how long that took.
+pub(super) struct When {
+    pub(super) at_ns: u64,
+    pub(super) began: tokio::time::Instant,
+    pub(super) wall_clock: SystemTime,
+    pub(super) create_us: Option<u64>,
+    pub(super) start_us: u64,
+    /// Another supervisor has started it.
+    pub(super) again: bool,
+}
+
+impl When {
+    pub(super) fn now(create_us: Option<u64>, start_us: u64) -> Self {
+        let at_ns = orangery_runtime::native::now_ns();
+        let (began, wall_clock) = (tokio::time::Instant::now(), SystemTime::now());
+        Self { at_ns, began, wall_clock, create_us, start_us, again: false }
+    }
 }
 
 /// Open the log that was asked for; nobody has the process yet.
@@ -224,27 +269,32 @@ pub(super) fn give_birth(
     slot: &Arc<Slot>,
     container: &Arc<dyn Container>,
     started: &mut Started,
-    create_us: Option<u64>,
-    start_us: u64,
+    when: When,
     faults: &Faults,
 ) -> Addr<ProcessActor> {
+    let When { at_ns, began, wall_clock, create_us, start_us, again } = when;
     let born = Born {
         pid: started.pid,
         pidfd: Mutex::new(Some(Arc::clone(&started.pidfd))),
         container: Arc::clone(container),
-        at_ns: orangery_runtime::native::now_ns(),
-        began: tokio::time::Instant::now(),
-        wall_clock: SystemTime::now(),
+        at_ns,
+        began,
+        wall_clock,
         create_us,
         start_us,
         ours: (started.stdout.as_ref().map(Ours::of), started.stderr.as_ref().map(Ours::of)),
     };
     slot.bear(born, faults.ask(Site::Follow) == Fault::Drop);
+    let held_input = started.held.take().and_then(|holds| slot.held_by(holds, again));
     // Before anybody has a handle: who asks for the standard input finds it.
     if let Some(stdin) = started.stdin.take() {
         match StdinWriter::from_fd(stdin) {
             Ok(writer) => {
                 let writer = faults.watch_writer(writer);
+                let writer = match held_input {
+                    Some(held) => writer.when_closed(move || held.discard()),
+                    None => writer,
+                };
                 *slot.stdin.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
             }
             Err(error) => tracing::error!(container = %slot.id, %error, "no standard input"),

@@ -17,6 +17,7 @@
 //! [`report`] puts together what is known at the end.
 
 pub(crate) mod actor;
+pub(crate) mod again;
 mod attend;
 pub(crate) mod cpu;
 mod ending;

@@ -31,8 +31,18 @@ impl Processes {
         self.last.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn list(&self, slot: &Arc<Slot>) -> Listed<'_> {
+    /// No number up to this one is given any more.
+    pub(crate) fn begin_after(&self, last: u32) {
+        self.last.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// It is in the list from now on, until what [`Processes::list`] gives is dropped.
+    pub(crate) fn announce(&self, slot: &Arc<Slot>) {
         self.listed().insert(slot.number, Arc::clone(slot));
+    }
+
+    pub(crate) fn list(&self, slot: &Arc<Slot>) -> Listed<'_> {
+        self.announce(slot);
         Listed { processes: self, id: slot.number }
     }
 

@@ -87,6 +87,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) oom_claimed: AtomicU64,
     /// Its record, where it outlives us.
     pub(crate) lasting: Option<Arc<Kept>>,
+    /// The name of the socket that it speaks to, where it does.
+    pub(crate) notify: OnceLock<String>,
 }
 
 /// What of its output is kept, for how long it is waited, and what its report is judged by.
@@ -186,6 +188,7 @@ impl ContainerSlot {
             cpu_begin_ns: OnceLock::new(),
             oom_claimed: AtomicU64::new(0),
             lasting,
+            notify: OnceLock::new(),
             span,
         }
     }
@@ -330,6 +333,15 @@ impl ContainerSlot {
         tokio::select! {
             () = kept.until_forgotten() => {}
             _ = let_go.wait_for(|gone| *gone) => {}
+        }
+    }
+
+    /// Something of its record is another thing.
+    pub(crate) async fn write_down(self: &Arc<Self>) {
+        if let Some(kept) = &self.lasting
+            && let Err(error) = kept.write(self).await
+        {
+            tracing::error!(container = %self.id, %error, "its record is an older one");
         }
     }
 

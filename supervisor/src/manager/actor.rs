@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use super::msg::{Create, Find, Gone, List, ShutDown};
 use super::registry::Registry;
+use super::restore::Restored;
 use crate::container::life::{self, Order};
 use crate::container::slot::{ContainerSlot, Keeping, Owned};
 use crate::container::state::{Input, State};
@@ -23,15 +24,15 @@ use crate::shard::Shards;
 pub(crate) struct ManagerActor {
     runtime: Arc<dyn Runtime>,
     pub(super) shards: Shards,
-    faults: Faults,
+    pub(super) faults: Faults,
     voice: Voice,
     waited: bool,
     pub(super) registry: Registry<Arc<ContainerSlot>>,
     pub(super) services: Registry<Arc<ServiceSlot>>,
     shutting_down: Vec<oneshot::Sender<()>>,
     pub(super) closed: bool,
-    /// What has ended before it began, until it does.
-    ended: Vec<Arc<ContainerSlot>>,
+    /// What was there before it began, until it does.
+    before: Restored,
 }
 
 impl ManagerActor {
@@ -40,10 +41,10 @@ impl ManagerActor {
         shards: Shards,
         faults: Faults,
         voice: Voice,
-        ended: Vec<Arc<ContainerSlot>>,
+        before: Restored,
     ) -> Self {
         Self {
-            ended,
+            before,
             runtime,
             shards,
             faults,
@@ -78,8 +79,12 @@ impl Actor for ManagerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        for slot in std::mem::take(&mut self.ended) {
+        let Restored { ended, living } = std::mem::take(&mut self.before);
+        for slot in ended {
             self.restore(slot, ctx);
+        }
+        for again in living {
+            self.go_on(again, ctx);
         }
     }
 }

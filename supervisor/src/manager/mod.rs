@@ -4,5 +4,5 @@
 pub(crate) mod actor;
 pub(crate) mod msg;
 pub(crate) mod registry;
-mod restore;
+pub(crate) mod restore;
 mod services;

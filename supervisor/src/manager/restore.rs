@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use super::actor::ManagerActor;
 use super::msg::Gone;
 use crate::container::actor::ContainerActor;
+use crate::container::again::{self, Again};
 use crate::container::msg::Removed;
 use crate::container::slot::ContainerSlot;
 use crate::faults::Faults;
@@ -15,7 +16,33 @@ use crate::guard;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
 
+/// All of it.
+#[derive(Default)]
+pub(crate) struct Restored {
+    pub(crate) ended: Vec<Arc<ContainerSlot>>,
+    pub(crate) living: Vec<Again>,
+}
+
 impl ManagerActor {
+    /// It lives, and has its line on its shard again.
+    pub(super) fn go_on(&mut self, again: Again, ctx: &mut Context<Self>) {
+        let slot = Arc::clone(&again.slot);
+        if !self.registry.insert(&slot.id, Arc::clone(&slot)) {
+            return;
+        }
+        let (shards, manager) = (self.shards.clone(), ctx.address());
+        let faults = self.faults.of(&slot.id, &slot.labels, slot.main.generation);
+        faults.enlist();
+        let sent = self.shards.run(&slot.id, move || {
+            let span = again.slot.span.clone();
+            let gone = move |slot: &Arc<ContainerSlot>| manager.do_send(Gone { slot: Arc::clone(slot) });
+            actix_rt::spawn(again::live(again, shards, faults, gone).instrument(span));
+        });
+        if !sent {
+            tracing::error!(container = %slot.id, "its shard is gone");
+        }
+    }
+
     /// It has ended, and is found until it is forgotten.
     pub(super) fn restore(&mut self, slot: Arc<ContainerSlot>, ctx: &mut Context<Self>) {
         // Handles have addresses; nobody answers there any more.

@@ -102,7 +102,7 @@ impl Slot {
     }
 
     /// Have the keeper do this for this reason, in place of what it was to do.
-    async fn back(&self, cause: &Cause, course: Option<Course>) {
+    pub(super) async fn back(&self, cause: &Cause, course: Option<Course>) {
         let course = course.filter(|course| course.kill_ns < u64::MAX || !course.rungs.is_empty());
         let held = match course {
             Some(course) => self.held(cause, course).await,

@@ -23,6 +23,7 @@
 pub(crate) mod actor;
 pub(crate) mod backstop;
 mod descent;
+pub(crate) mod held;
 pub(crate) mod msg;
 pub(crate) mod output;
 pub(crate) mod prepare;

@@ -39,7 +39,7 @@ impl LogTo {
 }
 
 /// Why a directory cannot be used.
-fn refused(error: &LogError) -> Error {
+pub(super) fn refused(error: &LogError) -> Error {
     let of = |kind| runtime::Error::new(kind, error.to_string());
     let (error, hint) = match (error.kind(), error.io_error()) {
         (LogErrorKind::InUse, _) => (of(runtime::ErrorKind::State), "a directory for each that writes at one time"),

@@ -18,6 +18,7 @@ use tracing::Span;
 
 use super::actor::ProcessActor;
 use super::backstop::Backstops;
+use super::held::Held;
 use super::output::Output;
 use super::prepare::{Before, Progress};
 use super::wall::Wall;
@@ -78,6 +79,10 @@ pub(crate) struct Slot {
     pub(super) backstops: Mutex<Backstops>,
     /// OOM kills that were told of.
     pub(crate) oom_told: AtomicU64,
+    /// What the keeper knows it by, where it outlives us.
+    pub(crate) label: OnceLock<String>,
+    /// And what it holds of it.
+    pub(crate) held: OnceLock<Arc<Held>>,
     /// Limits of its own, where it has any.
     pub(crate) limits: Limits,
     pub(crate) rlimits: Vec<Rlimit>,
@@ -218,6 +223,8 @@ impl Slot {
             overdue: AtomicBool::new(false),
             backstops: Mutex::default(),
             oom_told: AtomicU64::new(0),
+            label: OnceLock::new(),
+            held: OnceLock::new(),
             limits,
             rlimits,
             span: tracing::info_span!(parent: container, "process", number = number.0),

@@ -41,14 +41,26 @@ pub(crate) async fn enforce(slot: &Arc<Slot>) {
     }
 }
 
+fn course(wall: &Wall, over_ns: u64) -> Course {
+    Descent::begin(&wall.ladder, Duration::ZERO).course(over_ns)
+}
+
+/// Have the keeper watch over it before anybody hears of the process: nobody else may be there a moment later.
+pub(crate) async fn arm_at_once(slot: &Slot) {
+    let wall = slot.wall.borrow().clone();
+    let over_ns = slot.wall_over_ns().filter(|over| *over < u64::MAX);
+    if let Some((wall, over_ns)) = wall.zip(over_ns) {
+        slot.back(&Cause::Limit(LimitKind::Wall), Some(course(&wall, over_ns))).await;
+    }
+}
+
 async fn carry_out(slot: &Slot, cause: &Cause, wanted: &watch::Sender<Option<Course>>) {
     let began = slot.born.get().map_or_else(Instant::now, |born| born.began);
     let mut limit = slot.wall.subscribe();
     let wall = loop {
         let wall = limit.borrow_and_update().clone();
         let over_ns = slot.wall_over_ns().filter(|over| *over < u64::MAX);
-        let course = |(wall, over): (&Wall, u64)| Descent::begin(&wall.ladder, Duration::ZERO).course(over);
-        wanted.send_replace(wall.as_ref().zip(over_ns).map(course));
+        wanted.send_replace(wall.as_ref().zip(over_ns).map(|(wall, over)| course(wall, over)));
         let over = async {
             match &wall {
                 Some(wall) => tokio::time::sleep(wall.limit.saturating_sub(began.elapsed())).await,

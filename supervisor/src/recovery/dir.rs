@@ -26,6 +26,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::file;
 use crate::error::Error;
+use crate::ids::ProcessId;
 
 /// The field that a refusal names.
 const FIELD: &str = "durable";
@@ -97,6 +98,16 @@ impl StateDir {
 
     pub(super) fn containers(&self) -> PathBuf {
         self.root.join("containers")
+    }
+
+    /// The runtime's own room.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.root.join("runtime")
+    }
+
+    /// Where the end of a further process is written.
+    pub(super) fn report_of(&self, id: &str, generation: u32, number: ProcessId) -> PathBuf {
+        self.container(id).join(format!("{generation}-{number}.json"))
     }
 
     /// Of one container.

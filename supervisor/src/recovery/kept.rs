@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use orangery_runtime::durable;
 use tokio::sync::watch;
 
 use super::dir::{StateDir, is_name};
@@ -12,6 +13,7 @@ use super::record::{ContainerRecord, Ended, ProcessRecord};
 use super::{RECORD, REPORT, file};
 use crate::command::Template;
 use crate::container::slot::ContainerSlot;
+use crate::container::state::State;
 use crate::error::Error;
 use crate::ids::ProcessId;
 use crate::process::recording::LogTo;
@@ -30,6 +32,8 @@ pub(crate) struct Kept {
     generation: u32,
     of_service: bool,
     processes: Mutex<Processes>,
+    /// What the runtime has said of it.
+    runtime: Mutex<Option<durable::ContainerRecord>>,
     /// One writes at a time, and what is older never comes last.
     writing: tokio::sync::Mutex<()>,
     /// Its report is on the disk; `false` again when it was forgotten.
@@ -54,6 +58,7 @@ impl Kept {
             generation,
             of_service,
             processes: Mutex::default(),
+            runtime: Mutex::default(),
             writing: tokio::sync::Mutex::new(()),
             retained: watch::Sender::new(false),
         }
@@ -62,6 +67,7 @@ impl Kept {
     /// Of one that was found; `ended`: with its report.
     pub(super) fn found(state: &Arc<StateDir>, record: &ContainerRecord, ended: bool) -> Self {
         let kept = Self::new(state, &record.template, record.generation, record.of_service);
+        kept.processes().alive = record.further.iter().map(|further| (further.0.number, further.clone())).collect();
         kept.retained.send_replace(ended);
         kept
     }
@@ -109,7 +115,17 @@ impl Kept {
 
     fn record(&self, slot: &ContainerSlot) -> Option<ContainerRecord> {
         let log = self.template.parts().log.as_ref()?;
+        let runtime = {
+            let mut known = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+            // When it has ended it says no more.
+            *known = slot.container.get().and_then(|container| container.record()).or_else(|| known.take());
+            known.clone()
+        };
         Some(ContainerRecord {
+            runtime,
+            paused: slot.state() == State::Paused,
+            ready: slot.vitals().ready,
+            notify: slot.notify.get().cloned(),
             template: self.template.clone(),
             generation: self.generation,
             of_service: self.of_service,
@@ -123,13 +139,13 @@ impl Kept {
         })
     }
 
-    /// It has ended: its report stays until it is forgotten. Before anybody is told.
-    pub(crate) async fn ended(&self, slot: &Slot, report: &Arc<Report>) {
+    /// It has ended: its report stays until it is forgotten. Before anybody is told; `false`: it could not be written down.
+    pub(crate) async fn ended(&self, slot: &Slot, report: &Arc<Report>) -> bool {
         let _one = self.writing.lock().await;
         let ended = Ended::of(slot, report);
         let (path, sync) = (self.dir().join(REPORT), self.state.sync());
         let written = self.blocking(move || file::write(&path, &ended, sync)).await;
-        self.note_end(written);
+        self.note_end(written)
     }
 
     /// The same where nothing can be waited for.
@@ -138,15 +154,17 @@ impl Kept {
         self.note_end(written.map_err(|error| failed(&error)));
     }
 
-    fn note_end(&self, written: Result<(), Error>) {
-        match written {
-            Ok(()) => drop(self.retained.send_replace(true)),
-            Err(error) => tracing::error!(container = %self.id, %error, "its report is not written down"),
+    fn note_end(&self, written: Result<(), Error>) -> bool {
+        if let Err(error) = &written {
+            tracing::error!(container = %self.id, %error, "its report is not written down");
+        } else {
+            self.retained.send_replace(true);
         }
+        written.is_ok()
     }
 
-    /// A further process of it has ended.
-    pub(crate) async fn process_ended(&self, slot: &Slot, report: &Arc<Report>) {
+    /// A further process of it has ended; `false`: that could not be written down.
+    pub(crate) async fn process_ended(&self, slot: &Slot, report: &Arc<Report>) -> bool {
         let number = slot.number;
         let old = {
             let mut processes = self.processes();
@@ -163,9 +181,11 @@ impl Kept {
             }
             file::write(&path, &ended, sync)
         });
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::error!(container = %self.id, %number, %error, "a report is not written down");
         }
+        written.is_ok()
     }
 
     /// The report of a further process that has ended.
@@ -176,7 +196,7 @@ impl Kept {
     }
 
     fn report_path(&self, number: ProcessId) -> PathBuf {
-        self.dir().join(format!("{}-{number}.json", self.generation))
+        self.state.report_of(&self.id, self.generation, number)
     }
 
     /// Its report, its log and its id are given up; nothing happens to one that has not ended.

@@ -11,6 +11,7 @@
 //! limits or properties change. Nothing here decides anything about a container: who has one is its
 //! [`life`](crate::container::life), also of an adopted one.
 
+pub(crate) mod adopt;
 pub(crate) mod dir;
 pub(crate) mod ended;
 mod file;
@@ -21,8 +22,9 @@ mod record;
 mod report;
 
 pub(crate) use dir::StateDir;
-pub(crate) use found::look;
+pub(crate) use found::{Found, look};
 pub(crate) use kept::Kept;
+pub(crate) use record::{ContainerRecord, ProcessRecord};
 pub use report::{RecoveryReport, SetAside};
 
 /// Of a container.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use orangery_io_stream::log::Recording;
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::durable;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Template;
@@ -30,6 +31,13 @@ pub(crate) struct ContainerRecord {
     /// As last updated.
     pub(crate) watched: Watched,
     pub(crate) properties: BTreeMap<String, String>,
+    /// What the runtime needs to have it again.
+    pub(crate) runtime: Option<durable::ContainerRecord>,
+    pub(crate) paused: bool,
+    /// It was ready once.
+    pub(crate) ready: bool,
+    /// The name of the socket that it speaks to.
+    pub(crate) notify: Option<String>,
     /// The main process.
     pub(crate) main: ProcessRecord,
     /// Further ones, with what cannot be told from the container's description.
@@ -59,6 +67,9 @@ impl Ended {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProcessRecord {
     pub(crate) number: ProcessId,
+    /// What the keeper knows it by; `None`: the runtime has none.
+    pub(crate) label: Option<String>,
+    pub(crate) held: Option<durable::ProcessRecord>,
     /// For display: it is known by other things.
     pub(crate) pid: i32,
     /// CLOCK_MONOTONIC in nanoseconds, of this boot.
@@ -77,6 +88,8 @@ impl ProcessRecord {
         let born = slot.born.get()?;
         Some(Self {
             number: slot.number,
+            label: slot.label.get().cloned(),
+            held: slot.held.get().map(|held| held.record.clone()),
             pid: born.pid,
             at_ns: born.at_ns,
             started_ms: unix_ms(born.wall_clock),

@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use orangery_io_stream::log::LogOptions;
+use orangery_runtime::durable::Adopted;
 use tokio::sync::oneshot;
 
 use super::{Supervisor, SupervisorBuilder};
 use crate::command::Template;
-use crate::container::slot::ContainerSlot;
 use crate::error::{Error, ErrorKind};
-use crate::events::Voice;
 use crate::manager::msg::Find;
+use crate::manager::restore::Restored;
+use crate::recovery::adopt::{self, Ground};
 use crate::recovery::{self, RecoveryReport, StateDir, ended};
 
 /// What a builder was told of it.
@@ -54,32 +55,43 @@ impl SupervisorBuilder {
     }
 }
 
-/// Have again what was left there.
-pub(super) fn recover(
-    state: &Arc<StateDir>,
-    voice: &Voice,
-) -> Result<(RecoveryReport, Vec<Arc<ContainerSlot>>), Error> {
-    let began = Instant::now();
-    let found = recovery::look(state);
-    let mut report = RecoveryReport { set_aside: found.set_aside, ..RecoveryReport::default() };
-    let mut all = Vec::new();
-    for (record, ended) in found.ended {
+/// Have again what was left there. Needs the runtime's driver running, where there is anything to adopt.
+pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Result<(RecoveryReport, Restored), Error> {
+    let (began, state, voice) = (Instant::now(), ground.state, ground.voice);
+    let recovery::Found { living, ended, set_aside } = recovery::look(state);
+    let mut report = RecoveryReport { set_aside, ..RecoveryReport::default() };
+    let mut restored = Restored::default();
+    for (record, ended) in ended {
         report.ended.push(record.template.id().to_owned());
-        all.push(ended::slot(state, &record, ended, voice));
+        restored.ended.push(ended::slot(state, &record, ended, voice));
     }
-    for record in found.living {
+    let mut lost = living;
+    if let Some(mut adopted) = adopted {
+        for record in std::mem::take(&mut lost) {
+            match adopt::claim(&ground, &mut adopted, record).await {
+                Ok(again) => {
+                    report.adopted.push(again.slot.id.clone());
+                    restored.living.push(again);
+                }
+                Err(record) => lost.push(record),
+            }
+        }
+        // What nobody has written down, before anything new is made.
+        report.killed = adopted.finish().await.processes;
+    }
+    for record in lost {
         let id = record.template.id().to_owned();
         let failed = |error| {
             let what = format!("cannot write the report of {id}");
             orangery_runtime::Error::system(what, error).with_field("durable")
         };
         let ended = ended::lost(state, &record, voice).map_err(failed)?;
-        all.push(ended::slot(state, &record, ended, voice));
+        restored.ended.push(ended::slot(state, &record, ended, voice));
         report.lost.push(id);
     }
     report.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::info!(?report, "recovered");
-    Ok((report, all))
+    Ok((report, restored))
 }
 
 impl Supervisor {

@@ -5,6 +5,7 @@
 
 mod abort;
 mod actors;
+mod durable;
 mod events;
 mod exec;
 mod faults;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         memory::trials(),
         abort::trials(),
         actors::trials(),
+        durable::trials(),
         events::trials(),
         exec::trials(),
         faults::trials(),

@@ -49,7 +49,8 @@ pub(super) struct Prepared {
 /// A line is looked for in output that does not pass here; no descriptor is left.
 pub(super) fn prepare(slot: &Slot, care: Care, main: &mut ProcessSpec) -> Result<Prepared, Error> {
     let is_line = care.readiness.as_ref().is_some_and(|readiness| matches!(readiness.probe.0, Question::Line(_)));
-    let lines = is_line.then(|| lines(slot, main)).transpose()?;
+    // What stands in a log already is an earlier run's.
+    let lines = is_line.then(|| lines(slot, main, Position::Now)).transpose()?;
     let channel = care.is_notified().then(|| Channel::new(main));
     if let Some(watchdog) = &care.watchdog {
         notify::set(main, "WATCHDOG_USEC", watchdog.within.as_micros().to_string());
@@ -59,15 +60,31 @@ pub(super) fn prepare(slot: &Slot, care: Care, main: &mut ProcessSpec) -> Result
     Ok(Prepared { care, lines, descriptor, channel, further })
 }
 
-fn lines(slot: &Slot, main: &ProcessSpec) -> Result<Subscriber, Error> {
+/// Of one that another supervisor has started. What it has said since is in its log; what it said to a socket that nobody had
+/// is not to be heard again, and a descriptor has gone with who had it: then it is taken for ready.
+pub(super) fn prepare_again(
+    slot: &Slot,
+    mut care: Care,
+    main: &ProcessSpec,
+    (ready, notify): (bool, Option<String>),
+) -> Result<Prepared, Error> {
+    if ready || care.asks(&Question::Descriptor) || (care.asks(&Question::Notify) && notify.is_none()) {
+        care.readiness = None;
+    }
+    let is_line = care.readiness.as_ref().is_some_and(|readiness| matches!(readiness.probe.0, Question::Line(_)));
+    let lines = is_line.then(|| lines(slot, main, Position::Start)).transpose()?;
+    let channel = notify.filter(|_| care.is_notified()).map(Channel::again);
+    Ok(Prepared { care, lines, descriptor: None, channel, further: exec::like(main) })
+}
+
+fn lines(slot: &Slot, main: &ProcessSpec, from: Position) -> Result<Subscriber, Error> {
     if main.tty.is_none() && ![&main.stdout, &main.stderr].into_iter().any(|end| matches!(end, Stdio::Piped)) {
         let why = "its output goes to descriptors of its own: nobody here sees what is written";
         return Err(Error::invalid("ready_when.probe", why));
     }
-    // It keeps nothing and is read without a pause, so that it holds nobody up for long. What stands in a log already is an
-    // earlier run's.
+    // It keeps nothing and is read without a pause, so that it holds nobody up for long.
     let overflow = Overflow::block(CAPTURE_BUDGET);
-    Ok(slot.output.subscribe(SubscribeOptions { overflow, from: Position::Now, ..SubscribeOptions::default() }))
+    Ok(slot.output.subscribe(SubscribeOptions { overflow, from, ..SubscribeOptions::default() }))
 }
 
 /// Our end; the other one is the next of its descriptors.
@@ -84,6 +101,16 @@ fn descriptor(main: &mut ProcessSpec) -> Result<pipe::Receiver, Error> {
 }
 
 impl Prepared {
+    /// Nobody has to ask whether it is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.care.readiness.is_none()
+    }
+
+    /// The name of the socket that it speaks to.
+    pub(super) fn notify(&self) -> Option<String> {
+        self.channel.as_ref().map(|channel| channel.name().to_owned())
+    }
+
     /// Between the container's creation and its start.
     ///
     /// # Errors
@@ -113,6 +140,9 @@ pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared, fa
         {
             container.know(|vitals| vitals.failure = Some(why));
             return end(&container.main, Cause::NotReady, &container.main.ladder).await;
+        }
+        if care.readiness.is_some() {
+            container.write_down().await;
         }
         let health = async {
             if let Some(health) = &care.health {

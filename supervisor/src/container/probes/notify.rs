@@ -62,6 +62,15 @@ impl Channel {
         Self { name, socket: None, beats: watch::Sender::new(Beats::default()) }
     }
 
+    /// The one that the main process was told by another supervisor.
+    pub(super) fn again(name: String) -> Self {
+        Self { name, socket: None, beats: watch::Sender::new(Beats::default()) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Before the main process starts.
     ///
     /// # Errors

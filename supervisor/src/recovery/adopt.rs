@@ -1,0 +1,130 @@
+//! What lives is claimed of the runtime, by what was written down of it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery_runtime::durable::{Adopted, Claim, ClaimedProcess};
+use orangery_runtime::{Container, Started};
+use tokio::sync::mpsc;
+
+use super::dir::StateDir;
+use super::file;
+use super::kept::Kept;
+use super::record::{ContainerRecord, Ended, ProcessRecord};
+use crate::admission::Door;
+use crate::container::again::Again;
+use crate::container::slot::{ContainerSlot, Keeping};
+use crate::events::Voice;
+use crate::ladder::StopLadder;
+use crate::process::slot::Terms;
+use crate::process::wall::Wall;
+use crate::supervisor::derived::derive;
+
+/// What those that go on have in common.
+pub(crate) struct Ground<'a> {
+    pub(crate) state: &'a Arc<StateDir>,
+    pub(crate) voice: &'a Voice,
+    pub(crate) patience: Duration,
+    /// Processor time is counted by the cgroup.
+    pub(crate) counted: bool,
+    /// Where their further processes are admitted.
+    pub(crate) door: Door,
+    /// Who waits until all of them are there.
+    pub(crate) begun: mpsc::Sender<Infallible>,
+}
+
+/// A container with its processes; the record again where nothing of it is left.
+pub(crate) async fn claim(
+    ground: &Ground<'_>,
+    adopted: &mut Adopted,
+    record: ContainerRecord,
+) -> Result<Again, ContainerRecord> {
+    let Some((container, main)) = main(adopted, &record).await else { return Err(record) };
+    let mut further = Vec::new();
+    for (process, terms) in &record.further {
+        if let Some(started) = one(ground, adopted, &record, process).await {
+            further.push((started, process.clone(), terms.clone()));
+        }
+    }
+    let parts = record.template.parts().clone();
+    let description = &record.template.sandbox().inner;
+    let (ways, care) = (parts.ways.clone(), parts.care.clone());
+    let (mut spec, _) = parts.finish();
+    let (terms, mut policy) = derive(description, &mut spec, ways, care, ground.counted);
+    policy.watched = record.watched.clone();
+    // As last updated.
+    let ladder = terms.wall.map_or_else(StopLadder::new, |wall| wall.ladder);
+    let wall = record.watched.wall.map(|limit| Wall { limit, ladder });
+    let terms = Terms { wall, ..terms };
+    let keeping = Keeping {
+        terms,
+        ring_bytes: description.ring_bytes,
+        drain_grace: policy.drain_grace,
+        watched: record.watched.clone(),
+        backstopped: policy.backstopped,
+        patience: ground.patience,
+        lasting: Some(Arc::new(Kept::found(ground.state, &record, false))),
+    };
+    let (labels, birth) = (description.labels.clone(), (record.generation, Arc::default()));
+    let slot = ContainerSlot::new(record.template.id(), labels, record.limits.clone(), keeping, ground.voice, birth);
+    slot.properties().restore(record.properties.clone());
+    slot.processes.begin_after(record.last_process);
+    match ground.door.enter(record.template.cost().0) {
+        Ok(mut permit) => {
+            permit.made();
+            slot.hold(permit);
+        }
+        // It is there, whatever there is room for now.
+        Err(error) => {
+            tracing::warn!(container = %slot.id, %error, "it is more than there is room for");
+            let _ = slot.door.set(ground.door.clone());
+        }
+    }
+    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, begun: ground.begun.clone() })
+}
+
+/// The container and its main process.
+async fn main(adopted: &mut Adopted, record: &ContainerRecord) -> Option<(Arc<dyn Container>, Box<Started>)> {
+    let (id, runtime) = (record.template.id(), record.runtime.clone()?);
+    let container: Arc<dyn Container> = match adopted.container(Claim::new(runtime)).await {
+        Ok(container) => Arc::from(container?),
+        Err(error) => {
+            tracing::error!(container = id, %error, "it cannot be adopted");
+            return None;
+        }
+    };
+    let label = record.main.label.as_deref().unwrap_or_default().as_bytes();
+    let why = match adopted.process(id, label, record.main.held.as_ref(), true).await {
+        Ok(ClaimedProcess::Found(started)) => return Some((container, started)),
+        Ok(ClaimedProcess::Failed(error)) | Err(error) => error.to_string(),
+        Ok(ClaimedProcess::Never) => "the keeper does not know it".into(),
+        Ok(ClaimedProcess::Lost) => "it has ended while there was no keeper".into(),
+    };
+    tracing::warn!(container = id, why, "its main process is lost");
+    if let Err(error) = container.delete().await {
+        tracing::error!(container = id, %error, "the container could not be removed");
+    }
+    None
+}
+
+/// A further process, unless it has ended before.
+async fn one(
+    ground: &Ground<'_>,
+    adopted: &mut Adopted,
+    record: &ContainerRecord,
+    process: &ProcessRecord,
+) -> Option<Box<Started>> {
+    let path = ground.state.report_of(record.template.id(), record.generation, process.number);
+    if file::read::<Ended>(&path).is_ok() {
+        return None;
+    }
+    let label = process.label.as_deref().unwrap_or_default().as_bytes();
+    match adopted.process(record.template.id(), label, process.held.as_ref(), false).await {
+        Ok(ClaimedProcess::Found(started)) => Some(started),
+        other => {
+            tracing::warn!(container = record.template.id(), number = %process.number, ?other, "a process of it is lost");
+            None
+        }
+    }
+}
