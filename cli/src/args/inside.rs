@@ -26,7 +26,7 @@ Examples:
 
 pub(super) const ATTACH_HELP: &str = "\
 Shows what the container's command writes from now on, and with -i (where it was made with `run --detach -i`) passes our
-input on. At a terminal every key goes to the command, and the detach keys end `attach` alone.
+input on, its end too. At a terminal every key goes to the command, and the detach keys end `attach` alone.
 
 Exit code: the command's own when it ends meanwhile; 0 when we were detached.
 

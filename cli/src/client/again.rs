@@ -20,6 +20,8 @@ pub(crate) struct Again {
     back_off: BackOff,
     /// Notices are JSON documents.
     json: bool,
+    /// It was there at least once: who was never there is not waited for.
+    met: bool,
     /// Attempts since it was there last.
     tried: u32,
     /// Since when it is there.
@@ -29,14 +31,19 @@ pub(crate) struct Again {
 impl Again {
     /// `patience`: so long, each time. Zero: not at all.
     pub(crate) const fn new(patience: Duration, json: bool) -> Self {
-        Self { back_off: BackOff::new(patience), json, tried: 0, since: None }
+        Self { back_off: BackOff::new(patience), json, met: false, tried: 0, since: None }
+    }
+
+    /// The same of a daemon that has answered before.
+    pub(crate) const fn met(self) -> Self {
+        Self { met: true, ..self }
     }
 
     /// Wait until it may be worth another attempt. The first one is made at once, as it were: who is back by then was
     /// hardly away.
     ///
     /// # Errors
-    /// The answer was a no, or the daemon has been away for too long.
+    /// The answer was a no, or the daemon has been away for too long, or was never there.
     pub(crate) async fn after(&mut self, client: &Client, lost: Lost) -> Result<(), Failure> {
         let failure = match lost {
             Lost::Away(failure) => failure,
@@ -45,11 +52,14 @@ impl Again {
         if self.since.take().is_some_and(|since| since.elapsed() >= STOOD) {
             self.back_off.worked();
         }
+        if !self.met {
+            return Err(failure);
+        }
         let Some(pause) = self.back_off.pause() else {
             let waited = self.back_off.patience();
-            return Err(match self.tried {
-                0 => failure,
-                _ => failure.with_hint(format!("--reconnect, for a longer time than {waited:?}")),
+            return Err(match waited.is_zero() {
+                true => failure,
+                false => failure.with_hint(format!("--reconnect, for a longer time than {waited:?}")),
             });
         };
         self.tried += 1;
@@ -66,6 +76,7 @@ impl Again {
         if std::mem::take(&mut self.tried) >= SAID {
             self.say("back", "the daemon is back: going on where it stopped");
         }
+        self.met = true;
         self.since.get_or_insert_with(Instant::now);
     }
 

@@ -30,7 +30,7 @@ pub(super) fn attach(args: &AttachArgs, json: bool) -> Result<u8, Failure> {
             input,
             window,
             signals,
-            again: Again::new(args.lasting.reconnect, json),
+            again: Again::new(args.lasting.reconnect, json).met(),
             output: Output::start()?,
         };
         match session.run().await? {

@@ -86,7 +86,7 @@ async fn at_it(
         input,
         window,
         signals: Some(signals),
-        again: Again::new(args.lasting.reconnect, json),
+        again: Again::new(args.lasting.reconnect, json).met(),
         output: Output::start()?,
     };
     session.run().await

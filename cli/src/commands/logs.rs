@@ -4,9 +4,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use orangery::{Cursor, Source};
-
-use super::pieces::{Gap, piece, read};
+use super::pieces::{Gap, REMOVED, between, piece, read};
 use super::{asking, container};
 use crate::args::{LogStream, LogsArgs};
 use crate::client::{Again, Feed, First, GONE, Message, Target};
@@ -101,16 +99,12 @@ async fn all(view: &mut LogView, mut feed: Feed<'_>) -> Result<(), Ended> {
 /// The log does not reach back to where we were: what is missing is told. A log that is another one, because the container
 /// of this name is, is none of what was asked for.
 fn gone(view: &mut LogView, message: &Message) -> Result<(), Ended> {
-    let places = message.data.parse::<Cursor>().ok().zip(message.id.parse::<Cursor>().ok());
-    let Some((before, oldest)) = places.filter(|(before, oldest)| before.stream() == oldest.stream()) else {
+    let Some(gaps) = between(&message.data, &message.id) else {
         let what = "the log that was followed is gone: the container of this name is another one now";
         return Err(Failure::new(what).with_kind("gone").into());
     };
-    for source in [Source::Stdout, Source::Stderr] {
-        let (from, to) = (before.offset(source), oldest.offset(source));
-        if from < to {
-            view.gap(source, from, to, "removed")?;
-        }
+    for (source, from, to) in gaps {
+        view.gap(source, from, to, REMOVED)?;
     }
     Ok(())
 }

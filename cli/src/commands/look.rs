@@ -50,7 +50,7 @@ fn row(found: &Container, now: Duration) -> [String; 6] {
     [
         one_line(&found.name),
         state(found),
-        found.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
+        found.pid.filter(|_| !found.state.is_at_rest()).map_or_else(|| "-".into(), |pid| pid.to_string()),
         span(now.saturating_sub(since).as_secs()),
         found.service.as_ref().map_or_else(|| "-".into(), |service| service.restarts.to_string()),
         command,

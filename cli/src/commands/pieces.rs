@@ -2,8 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use orangery::Source;
 use orangery::stream::view::Piece;
+use orangery::{Cursor, Source};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -60,6 +60,18 @@ pub(super) fn piece(message: &Message) -> Result<Piece, Failure> {
     let wall = at_ms.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_millis(at)));
     Ok(Piece { source: source(&stream), offset, wall, data: data.into() })
 }
+
+/// What is missing between the place where a reader was and the oldest that there is; `None`: they are places of two outputs,
+/// because what had this name is another one now.
+pub(super) fn between(place: &str, oldest: &str) -> Option<Vec<(Source, u64, u64)>> {
+    let (place, oldest) = (place.parse::<Cursor>().ok()?, oldest.parse::<Cursor>().ok()?);
+    let of = |source| (source, place.offset(source), oldest.offset(source));
+    let gaps = [Source::Stdout, Source::Stderr].map(of).into_iter().filter(|(_, from, to)| from < to);
+    (place.stream() == oldest.stream()).then(|| gaps.collect())
+}
+
+/// Why it is missing.
+pub(super) const REMOVED: &str = "removed";
 
 fn source(name: &str) -> Source {
     if name == Source::Stderr.as_str() { Source::Stderr } else { Source::Stdout }

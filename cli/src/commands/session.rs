@@ -18,9 +18,8 @@ use orangery::Source;
 use orangery_daemon::wire::{Asked as Said, Exit, Kill, Output as Piece, ProblemKind, Resize, Stream, Text, Told};
 
 use super::input::Input;
-use super::note;
 use super::output::Output;
-use super::pieces::{Gap, piece, read};
+use super::pieces::{Gap, REMOVED, between, piece, read};
 use crate::client::{Again, Client, Feed, Frame, GONE, Lost, Socket, Target, away, lost, refused};
 use crate::errors::Failure;
 use crate::signals::{self, Signals};
@@ -97,6 +96,12 @@ impl Session<'_> {
                 Ok(left) => break left,
                 // It has ended: nobody can be at it any more, and what it wrote is in its log.
                 Err(Lost::Refused(failure)) if failure.kind() == "state" => break self.rest(got).await?,
+                Err(Lost::Gone(failure, oldest)) => {
+                    let gaps = got.place.as_deref().and_then(|place| between(place, &oldest));
+                    let gaps = gaps.filter(|gaps| !gaps.is_empty()).ok_or(failure)?;
+                    gaps.into_iter().for_each(|(source, from, to)| missing(source.as_str(), from, to, REMOVED));
+                    got.place = Some(oldest);
+                }
                 Err(lost) => {
                     if let Some(left) = self.away(lost, &got, &sent).await? {
                         break left;
@@ -110,7 +115,8 @@ impl Session<'_> {
         drop(window);
         output.end().await?;
         if had_window && matches!(left, Left::Detached) {
-            note("detached: the command goes on");
+            // Behind whatever the command has written last.
+            let _ = std::io::stderr().write_all(b"\norangery: detached: the command goes on\n");
         }
         Ok(left)
     }

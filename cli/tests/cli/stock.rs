@@ -32,9 +32,15 @@ pub(crate) struct Stock {
 
 impl Stock {
     pub(crate) fn take(orangery: i32, state: &Path) -> Self {
+        let stock = Self::of(orangery, state);
+        assert!(stock.processes.len() >= 3, "keeper, stub, command: {}", stock.processes.len());
+        stock
+    }
+
+    /// However much that is.
+    pub(crate) fn of(orangery: i32, state: &Path) -> Self {
         let processes = descendants(orangery).into_iter().filter_map(Pid::from_raw);
         let processes: Vec<OwnedFd> = processes.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect();
-        assert!(processes.len() >= 3, "keeper, stub, command: {}", processes.len());
         let instances = fs::read_dir(state).unwrap().flatten().map(|entry| entry.path().join("record"));
         let records: String = instances.filter_map(|record| fs::read_to_string(record).ok()).collect();
         Self { processes, cgroups: records.lines().map(PathBuf::from).collect() }

@@ -1,6 +1,8 @@
 //! The client's half of the daemon: what it asks, what it makes of answers, and that it outlives connections.
 
 pub(crate) mod fake;
+mod proxy;
+mod real;
 mod refusals;
 mod sessions;
 mod streams;
@@ -12,7 +14,10 @@ use crate::Test;
 use crate::kit::{Ran, ran};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [refusals::tests(), streams::tests(), sessions::tests(), typed::tests()].into_iter().flatten().collect()
+    [refusals::tests(), streams::tests(), sessions::tests(), typed::tests(), real::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A directory with room for a socket.
@@ -22,7 +27,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        // A daemon has no socket where others could reach it.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        Self { dir: tempfile::Builder::new().permissions(mode).tempdir().unwrap() }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

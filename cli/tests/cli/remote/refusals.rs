@@ -11,9 +11,9 @@ const COMMANDS: [&[&str]; 17] = [
     &["ps"],
     &["inspect", "a"],
     &["logs", "a"],
-    &["exec", "--reconnect=0s", "a", "true"],
-    &["attach", "--reconnect=0s", "a"],
-    &["wait", "--reconnect=0s", "a"],
+    &["exec", "a", "true"],
+    &["attach", "a"],
+    &["wait", "a"],
     &["start", "a"],
     &["stop", "a"],
     &["kill", "a"],
@@ -24,7 +24,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["rm", "a"],
     &["down", "a"],
     &["run", "--detach", "true"],
-    &["events", "--reconnect=0s"],
+    &["events"],
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -42,7 +42,6 @@ pub(crate) fn tests() -> Vec<Test> {
 fn no_daemon() {
     let place = Place::new();
     for command in COMMANDS {
-        let command = if command[0] == "logs" { &["logs", "--reconnect=0s", "a"][..] } else { command };
         let ran = place.ran(command);
         let text = short(&ran);
         for part in [&*place.socket().display().to_string(), "there is no such socket", "--socket", "orangery serve"] {

@@ -4,6 +4,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Place;
 use super::fake::{Answer, Attached, Fake, attached, events, json, output, problem, say};
+use super::streams::cursors;
 use crate::kit::fed;
 use crate::{Test, always};
 
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("input_that_may_be_lost_is_told", input),
         always("a_process_that_reads_no_input_is_attached_without", without_input),
         always("the_rest_of_a_session_that_has_ended_comes_from_its_log", ended),
+        always("what_a_session_has_missed_for_good_is_told", gone),
         always("attach_asks_for_what_is_wanted", attach),
     ]
 }
@@ -226,6 +228,30 @@ fn ended() {
         (&*asked[3].line, asked[3].header("last-event-id")),
         ("GET /v1/containers/a/processes/3/logs", Some("A"))
     );
+}
+
+/// What it wrote meanwhile is not kept whole: that is told, and the rest comes.
+fn gone() {
+    let place = Place::new();
+    let [here, there, other] = cursors();
+    let cut = |cursor: String| attached(move |socket| output(socket, 1, &cursor, b"12345"));
+    let refused = |oldest: &str| problem("410 Gone", "gone", &format!(",\"oldest\":\"{oldest}\""));
+    let rest = attached(|socket| {
+        output(socket, 1, "X", b"x");
+        say(socket, &exit(2));
+        say(socket, END);
+    });
+    let fake = Fake::start(&place.socket(), [made(), cut(here.clone()), refused(&there), rest]);
+    let ran = place.ran(&["exec", "a", "x"]);
+    assert_eq!(
+        (ran.ended(2).text(), ran.err.contains("4 bytes of stdout are missing from 5 on")),
+        ("12345x", true),
+        "{ran:?}"
+    );
+    assert!(fake.end()[3].line.contains(&there));
+    let fake = Fake::start(&place.socket(), [made(), cut(here), refused(&other)]);
+    place.ran(&["exec", "a", "x"]).ended(125);
+    fake.end();
 }
 
 fn attach() {

@@ -9,7 +9,7 @@ use crate::kit::orangery;
 use crate::{Test, always};
 
 /// Two places of one stream, as the library writes them, and one of another.
-fn cursors() -> [String; 3] {
+pub(super) fn cursors() -> [String; 3] {
     use orangery::Cursor;
     use orangery::stream::{Generation, StreamId};
     let (ours, other) = (StreamId::from_bytes([7; 16]), StreamId::from_bytes([8; 16]));
@@ -83,9 +83,9 @@ fn impatient() {
     assert_eq!((ran.ended(125).text(), ran.err.lines().count()), ("one\n", 1), "{ran:?}");
     fake.end();
     // A daemon that is only ever cut off is given up, after a time that is said.
-    let cuts = std::iter::repeat_with(|| Answer::Raw(Vec::new())).take(4);
-    let fake = Fake::start(&place.socket(), cuts);
-    let ran = place.ran(&["logs", "--follow", "--reconnect=100ms", "a"]);
+    let cuts = std::iter::repeat_with(|| Answer::Raw(Vec::new())).take(3);
+    let fake = Fake::start(&place.socket(), [first()].into_iter().chain(cuts));
+    let ran = place.ran(&["logs", "--follow", "--reconnect=140ms", "a"]);
     assert!(ran.ended(125).err.contains("--reconnect"), "{ran:?}");
     fake.end();
 }
