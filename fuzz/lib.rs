@@ -10,8 +10,9 @@ mod mutate;
 use std::path::Path;
 
 use orangery_runtime::cgroup;
+use orangery_runtime::durable::{self, ContainerRecord, Drained, ProcessRecord};
 use orangery_runtime::plan::wire::{self, Message};
-use orangery_runtime::spec::{oci, size, user};
+use orangery_runtime::spec::{Hold, oci, size, user};
 
 pub use mutate::Seeded;
 
@@ -19,9 +20,11 @@ pub use mutate::Seeded;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is also its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("plan", plan),
     ("message", message),
+    ("answer", answer),
+    ("record", record),
     ("bundle", bundle),
     ("users", users),
     ("kernel_text", kernel_text),
@@ -47,6 +50,41 @@ pub fn plan(data: &[u8]) {
 pub fn message(data: &[u8]) {
     let Some(message) = Message::decode(data) else { return };
     assert_eq!(Message::decode(&message.encode()), Some(message));
+}
+
+/// What a keeper tells a further supervisor: what is understood survives its encoding.
+pub fn answer(data: &[u8]) {
+    let Some(message) = Message::decode(data) else { return };
+    for received in 0..3 {
+        if let Some(Some(_)) = message.tells_with(data, received) {
+            assert!(received == 1, "one descriptor is all that is ever told");
+        }
+    }
+    let body = data.get(wire::body_at(message.fds)..).unwrap_or_default();
+    if let Some(drained) = Drained::decode(body).filter(|drained| drained.errno >= 0) {
+        assert_eq!(Drained::decode(&drained.encode()), Some(drained));
+    }
+    let label = body.get(wire::DRAINED..).unwrap_or_default();
+    if let Some((kind, request, label)) = durable::read_label(label) {
+        assert!(label.len() <= Hold::LABEL, "{kind:?} {request}: a label of {} bytes", label.len());
+    }
+}
+
+/// What a supervisor has written down: refused with a field, or the same when it is written once more.
+pub fn record(data: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<ContainerRecord>(data) {
+        let again = serde_json::to_vec(&record).expect("written");
+        assert_eq!(serde_json::from_slice::<ContainerRecord>(&again).ok(), Some(record.clone()));
+        if let Err(error) = record.check() {
+            assert!(error.field().is_some(), "a refusal names its field");
+        }
+    }
+    if let Ok(record) = serde_json::from_slice::<ProcessRecord>(data) {
+        let again = serde_json::to_vec(&record).expect("written");
+        assert_eq!(serde_json::from_slice::<ProcessRecord>(&again).ok(), Some(record.clone()));
+        // Whatever stands in it, another process is not found under it.
+        assert!(record.check().is_err() || record.process().find().is_none(), "found by a made-up record");
+    }
 }
 
 /// A `config.json`: understood, or refused with a reason for each refusal.

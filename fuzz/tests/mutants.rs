@@ -5,7 +5,8 @@ use std::panic::catch_unwind;
 use std::path::PathBuf;
 
 use orangery_fuzz::{Seeded, TARGETS};
-use orangery_runtime::plan::wire::{self, ExitRecord, Message, Op};
+use orangery_runtime::durable::{ContainerRecord, Drained, ProcessRecord};
+use orangery_runtime::plan::wire::{self, ExitRecord, Message, Op, Purpose, Tell};
 use orangery_runtime::plan::{Builder, Need};
 
 const MUTANTS: usize = 20_000;
@@ -25,6 +26,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "plan" => seeds.push(plan()),
         "message" => seeds.push(message()),
+        "answer" => seeds.push(answer()),
+        "record" => assert!(seeds.iter().all(|seed| understood(seed)), "a record of the corpus is not understood"),
         _ => {}
     }
     seeds
@@ -46,6 +49,21 @@ fn plan() -> Vec<u8> {
 fn message() -> Vec<u8> {
     let exit = ExitRecord { code: 1, status: 3, user_us: 5, at_ns: u64::MAX, ..ExitRecord::default() };
     Message { kind: 2, id: 7, pid: 42, exit, ..Message::default() }.encode().to_vec()
+}
+
+fn answer() -> Vec<u8> {
+    let told = Message { kind: Tell::Stored as u16, id: 7, x: 3, ..Message::default() };
+    let drained = Drained { since_ns: 5, logged: 6, lost: 7, errno: 28, ended: true };
+    let mut bytes = told.encode_with(Purpose::Stdio).to_vec();
+    bytes.extend(drained.encode());
+    bytes.extend(b"o\x07\0\0\0\0\0\0\0judge");
+    assert_eq!(told.tells_with(&bytes, 1), None, "the head says how many");
+    bytes
+}
+
+fn understood(seed: &[u8]) -> bool {
+    let container = serde_json::from_slice::<ContainerRecord>(seed).is_ok_and(|record| record.check().is_ok());
+    container || serde_json::from_slice::<ProcessRecord>(seed).is_ok_and(|record| record.check().is_ok())
 }
 
 #[test]

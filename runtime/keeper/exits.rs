@@ -106,8 +106,9 @@ pub(crate) fn settle(keeper: &mut Keeper, message: &Message) {
     if entry.state == 3 {
         release(keeper, fd);
     } else if let Some(entry) = keeper.entry(fd) {
-        // Nobody will ask.
+        // Nobody asks, and nobody is to be told.
         entry.keep = false;
+        entry.told = false;
     }
 }
 

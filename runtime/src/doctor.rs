@@ -50,7 +50,7 @@ pub fn features() -> Vec<Feature> {
         optional(
             "pidfs",
             "6.9",
-            "a process is known by its number and start time; nothing of `run` needs more",
+            "a process is known by its number and start time, also from one durable supervisor to the next",
             pidfs(),
         ),
         optional(

@@ -104,10 +104,8 @@ impl Group {
 
     /// The group of that name which is there already, for a supervisor that comes back to a living container.
     pub(super) fn reopen(parents: Arc<Parents>, id: &str) -> Result<Group> {
-        let v2 = match &parents.v2 {
-            Some(place) => place.dir.child(id).map(|_| true)?,
-            None => false,
-        };
+        // A removal may have been cut short, and a group below a container's is where its limits are alone.
+        let v2 = parents.v2.as_ref().is_some_and(|place| place.dir.has(id));
         let members: Vec<usize> = (0..parents.v1.len()).filter(|i| parents.v1[*i].dir.has(id)).collect();
         if !v2 && members.is_empty() {
             return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));

@@ -114,7 +114,10 @@ impl ContainerRecord {
     }
 
     /// It can be understood.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for another version, [`ErrorKind::Invalid`] for what no container has; both name the field.
+    pub fn check(&self) -> Result<(), Error> {
         if self.version != Self::VERSION {
             let what = format!("a record of version {}; this one reads {}", self.version, Self::VERSION);
             return Err(Error::new(ErrorKind::Unsupported, what).with_field("version"));
@@ -198,7 +201,11 @@ impl ProcessRecord {
         &self.process
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// It can be understood.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for another version.
+    pub fn check(&self) -> Result<(), Error> {
         if self.version == Self::VERSION {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -109,6 +110,8 @@ pub struct Range {
     /// `None`: it is none of those that are given out now.
     index: Option<u32>,
     place: Place,
+    /// It stays locked.
+    left: AtomicBool,
 }
 
 impl Ranges {
@@ -152,7 +155,7 @@ impl Ranges {
     pub fn take(&self) -> Result<Range, Error> {
         let segments = self.inner.segments.as_ref().map_err(Clone::clone)?;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let range = |index, place| Range { inner: Arc::clone(&self.inner), index: Some(index), place };
+        let range = |index, place| Range::of(&self.inner, Some(index), place);
         while let Some((index, place)) = held.next(segments) {
             if self.inner.hold(place).is_some() {
                 return Ok(range(index, place));
@@ -206,7 +209,7 @@ impl Ranges {
             held.free.remove(&index);
             held.foreign.remove(&index);
         }
-        Ok(Range { inner: Arc::clone(&self.inner), index, place })
+        Ok(Range::of(&self.inner, index, place))
     }
 
     /// Unlock all but these, by where they begin.
@@ -301,6 +304,15 @@ impl Inner {
 }
 
 impl Range {
+    fn of(inner: &Arc<Inner>, index: Option<u32>, place: Place) -> Self {
+        Self { inner: Arc::clone(inner), index, place, left: AtomicBool::new(false) }
+    }
+
+    /// Dropping it does not free it: its container outlives us, and whoever has the file open keeps the lock.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
     /// The first user and group id outside.
     #[must_use]
     pub fn base(&self) -> (u32, u32) {
@@ -310,6 +322,9 @@ impl Range {
 
 impl Drop for Range {
     fn drop(&mut self) {
+        if *self.left.get_mut() {
+            return;
+        }
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.let_go(self.place);
         held.free.extend(self.index);
@@ -365,8 +380,8 @@ mod tests {
         let held: Vec<Range> = (0..4).map(|_| first.take().unwrap()).collect();
         let bases: Vec<_> = held.iter().map(Range::base).collect();
         let file = first.file().try_clone().unwrap();
-        // A supervisor that is killed gives nothing back.
-        held.into_iter().for_each(std::mem::forget);
+        held.iter().for_each(Range::leave);
+        drop(held);
         drop(first);
         assert_eq!(stranger.take().unwrap().base().0, FIRST + 4 * STRIDE, "all four are still held");
         let next = Ranges::adopt(file);

@@ -103,6 +103,7 @@ impl Client {
 
     /// How the process ended that request `id` has started at `place` is written down, or of no interest.
     pub(crate) fn settle(&self, id: u64, place: u64) {
+        self.shared.lock().exits.remove(&id);
         self.shared.settle(id, place);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::container::{Core, NativeContainer};
-use super::janitor::{self, Name, Rests};
+use super::janitor::{self, Name, Rests, Stub};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
 use super::provided::{self, Network, Root};
@@ -29,7 +29,8 @@ pub enum Came {
     Fresh,
     /// The keeper: everything is known.
     KeeperLives,
-    /// The keeper was gone as well: there are no streams, and nobody knows how processes ended.
+    /// The keeper was gone as well: there are no streams, and nobody knows how processes ended. An ordinary user's
+    /// containers lived in the user namespace of that keeper: nothing further can be started in them.
     KeeperGone,
     /// The machine was started anew: nothing lives.
     Rebooted,
@@ -185,6 +186,10 @@ impl Adopted {
     pub async fn container(&mut self, claim: Claim) -> Result<Option<Box<dyn Container>>, Error> {
         let Claim { record, main, network_provider, rootfs_provider } = claim;
         record.check()?;
+        if self.cores.contains_key(&record.id) {
+            let what = format!("the container {:?} was claimed before", record.id);
+            return Err(Error::new(ErrorKind::Exists, what).with_field("id"));
+        }
         let missing = |field: &str| Error::invalid(field, "the container has such a provider, which has to be given");
         if record.network.is_some() && network_provider.is_none() {
             return Err(missing("network_provider"));
@@ -251,18 +256,23 @@ impl Adopted {
 
     fn range(&self, record: &ContainerRecord) -> Result<Option<Arc<crate::ids::Range>>, Error> {
         let Some((range, ranges)) = record.range.zip(self.inner.ranges.as_ref()) else { return Ok(None) };
-        if !range.shared {
-            return ranges.take_again(range.base).map(|range| Some(Arc::new(range)));
-        }
         let mut shared = self.inner.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &*shared {
-            Some(have) if have.base() == range.base => Ok(Some(Arc::clone(have))),
-            Some(_) => ranges.take_again(range.base).map(|range| Some(Arc::new(range))),
-            None => {
-                let taken = Arc::new(ranges.take_again(range.base)?);
-                Ok(Some(Arc::clone(shared.insert(taken))))
-            }
+        if let Some(have) = shared.as_ref().filter(|have| range.shared && have.base() == range.base) {
+            return Ok(Some(Arc::clone(have)));
         }
+        let taken = match ranges.take_again(range.base) {
+            Ok(taken) => Arc::new(taken),
+            // With the keeper its lock was gone: its ids are those of somebody else's container as well by now.
+            Err(error) if self.came == Came::KeeperGone => {
+                tracing::warn!(container = record.id, %error, "a range of user ids has two owners");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if range.shared && shared.is_none() {
+            *shared = Some(Arc::clone(&taken));
+        }
+        Ok(Some(taken))
     }
 
     async fn network(
@@ -285,8 +295,10 @@ impl Adopted {
         let request = record.request;
         match record.first {
             FirstRecord::Stub => {
-                // Its end is of no interest, and nobody keeps it.
-                self.children.remove(&request);
+                if let Some(child) = self.children.remove(&request) {
+                    let keeper = self.inner.keeper.clone();
+                    core.rests.of_no_interest(Stub { keeper, request, place: child.place });
+                }
             }
             FirstRecord::Idle => {
                 if let Some((exit, place)) = self.exit(request) {
@@ -336,13 +348,12 @@ impl Adopted {
         Ok((Storing::of(self.inner.keeper.clone(), request, kept.label, pieces), ends, report, gate))
     }
 
-    /// A process of a container that was claimed: by the label of its [`Hold`](crate::spec::Hold), or where the keeper holds
+    /// A process, after its container, of which nothing may be left: by the label of its [`Hold`](crate::spec::Hold), or where the keeper holds
     /// nothing of it any more, by its record. `main`: it is the main process, and its start was asked for; one that still
     /// waits is let go.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] when its container was not claimed, or the keeper knows another process under this record;
-    /// [`ErrorKind::Unsupported`] for a record of another version.
+    /// [`ErrorKind::State`] when the keeper knows another process under this record; [`ErrorKind::Unsupported`] for a record of another version.
     ///
     /// # Cancel safety
     /// Dropped, what it would have claimed may be discarded.
@@ -354,10 +365,9 @@ impl Adopted {
         main: bool,
     ) -> Result<ClaimedProcess, Error> {
         record.map_or(Ok(()), ProcessRecord::check)?;
-        let unclaimed = || Error::new(ErrorKind::State, "its container was not claimed").with_field("container");
-        let core = Arc::clone(self.cores.get(container).ok_or_else(unclaimed)?);
-        if main && core.waits_or_idles() {
-            return Ok(match core.start().await {
+        let core = self.cores.get(container).cloned();
+        if let Some(core) = core.as_ref().filter(|core| main && core.waits_or_idles()) {
+            return Ok(match Arc::clone(core).start().await {
                 Ok(started) => ClaimedProcess::Found(Box::new(started)),
                 Err(error) => ClaimedProcess::Failed(error),
             });
@@ -367,7 +377,7 @@ impl Adopted {
         let kept = self.kept.remove(&request);
         let Some(child) = self.children.remove(&request) else {
             discard(kept.into_iter().flat_map(|kept| kept.parts).map(|(_, kept)| kept));
-            return Ok(self.without_keeper(&core, record, main));
+            return Ok(self.without_keeper(core.as_deref(), record, main));
         };
         if record.is_some_and(|record| !record.process.may_be(&child.pidfd)) {
             return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record"));
@@ -383,8 +393,10 @@ impl Adopted {
         }
         ends.receive(Some(&mut storing), None).await?;
         let group = record.and_then(|record| record.group.clone());
-        let group = group.and_then(|group| core.own_group_again(&group));
-        core.is_started(main);
+        let group = core.as_ref().zip(group).and_then(|(core, group)| core.own_group_again(&group));
+        if let Some(core) = &core {
+            core.is_started(main);
+        }
         let Child { pid, pidfd, exit, .. } = child;
         let exec = Exec { pid, pidfd: Arc::new(pidfd), exit, group, without_pidfs: self.inner.without_pidfs };
         let started = ends.started(exec, Some(storing))?;
@@ -392,13 +404,16 @@ impl Adopted {
     }
 
     /// The keeper does not know it.
-    fn without_keeper(&self, core: &Core, record: Option<&ProcessRecord>, main: bool) -> ClaimedProcess {
+    fn without_keeper(&self, core: Option<&Core>, record: Option<&ProcessRecord>, main: bool) -> ClaimedProcess {
         let (Some(record), Came::KeeperGone) = (record, self.came) else { return ClaimedProcess::Never };
-        core.is_started(main);
+        if let Some(core) = core {
+            core.is_started(main);
+        }
         let Some(pidfd) = record.process.find() else { return ClaimedProcess::Lost };
         // Nobody sends: how it ends is told by the kernel, if at all.
         let (_, exit) = tokio::sync::oneshot::channel();
-        let group: Option<OwnGroup> = record.group.as_ref().and_then(|group| core.own_group_again(group));
+        let group: Option<OwnGroup> =
+            core.zip(record.group.as_ref()).and_then(|(core, group)| core.own_group_again(group));
         let storing = Storing::of(self.inner.keeper.clone(), record.request, Vec::new(), Vec::new());
         let held = storing.started(record.clone());
         ClaimedProcess::Found(Box::new(Started {

@@ -512,6 +512,9 @@ async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Error> + Se
 
 impl Drop for Core {
     fn drop(&mut self) {
+        if self.inner.releases {
+            self.rests.leave();
+        }
         if self.deleted.initialized() || self.inner.releases {
             return;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::container::{Core, Gated, Idle, Made, Main, NativeContainer, spawn};
-use super::janitor::{Name, Rests, Work};
+use super::janitor::{Name, Rests, Stub, Work};
 use super::off_thread::off_thread;
 use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
@@ -352,6 +352,10 @@ async fn ask(
     let pidfd = Arc::new(spawned.pidfd.claim()?);
     // From now on giving back means to end it first.
     rests.born(Arc::clone(&pidfd));
+    if waiting.is_none() && !spec.container().idle {
+        let keeper = inner.keeper.clone();
+        rests.of_no_interest(Stub { keeper, request: spawned.id, place: spawned.place });
+    }
     inner.faults.pass(id, Point::ContainerBorn)?;
     match report.next().await? {
         Said::Ready => tracing::debug!(init_pid = spawned.pid, "created"),

@@ -15,6 +15,7 @@ use super::provided::{Network, Root};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Range;
+use crate::keeper::Client;
 
 /// Names in use, so that two living containers never have the same, with or without cgroups.
 pub(super) type Names = Arc<Mutex<HashSet<String>>>;
@@ -43,6 +44,14 @@ impl Drop for Name {
     }
 }
 
+/// A first process that is not what the container is for.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub(super) keeper: Client,
+    pub(super) request: u64,
+    pub(super) place: u64,
+}
+
 /// What must be given back when a container is gone.
 #[derive(Debug)]
 pub(super) struct Rests {
@@ -51,6 +60,8 @@ pub(super) struct Rests {
     pub(super) group: Option<Arc<Group>>,
     /// pid 1, until it is known to be gone: afterwards a container whose handles are kept costs no descriptor.
     init: Mutex<Option<Arc<OwnedFd>>>,
+    /// Where it is in the keeper, if nobody asks how it ends.
+    stub: Mutex<Option<Stub>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
@@ -62,6 +73,7 @@ impl Default for Rests {
             span: tracing::Span::current(),
             group: None,
             init: Mutex::default(),
+            stub: Mutex::default(),
             network: None,
             root: None,
             held: Mutex::default(),
@@ -75,6 +87,13 @@ impl Rests {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, range));
     }
 
+    /// The container outlives us, and so does its range.
+    pub(super) fn leave(&self) {
+        if let Some((_, Some(range))) = &*self.held.lock().unwrap_or_else(PoisonError::into_inner) {
+            range.leave();
+        }
+    }
+
     /// Where its range of ids begins.
     pub(super) fn range(&self) -> Option<(u32, u32)> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +103,11 @@ impl Rests {
     /// pid 1 exists: from now on giving back means to end it first.
     pub(super) fn born(&self, init: Arc<OwnedFd>) {
         *self.init.lock().unwrap_or_else(PoisonError::into_inner) = Some(init);
+    }
+
+    /// How pid 1 ends is of no interest: the keeper need not stay for it.
+    pub(super) fn of_no_interest(&self, stub: Stub) {
+        *self.stub.lock().unwrap_or_else(PoisonError::into_inner) = Some(stub);
     }
 
     /// The pidfd of pid 1.
@@ -115,6 +139,9 @@ impl Rests {
 
     /// Free name and range; the container they belonged to is gone.
     pub(super) fn free(&self) {
+        if let Some(Stub { keeper, request, place }) = self.stub.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            keeper.settle(request, place);
+        }
         drop(self.init.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

@@ -65,7 +65,8 @@ pub enum End {
     /// was [stored](keeper::Client::store) with a log, and waits behind [`Options::door`] for whoever
     /// [adopts](keeper::adopt()) it. With nothing to hold it removes everything and ends. Dropping a [`Container`] does
     /// nothing then; deleting one removes it. What the next supervisor needs to know beside that is for its user to write
-    /// down. Their range of ids is free for others as soon as we are gone.
+    /// down ([`durable`](crate::durable)). Their range of ids is free for others as soon as we are gone, but with
+    /// [`NativeRuntime::durable`], which lends the keeper its lock.
     Keep,
 }
 
@@ -308,7 +309,10 @@ impl Runtime for NativeRuntime {
             }
             let cgroups = inner.cgroups.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(cgroups);
-            drop(inner.shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let shared = inner.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(shared) = shared.filter(|_| inner.releases) {
+                shared.leave();
+            }
             inner.keeper.close();
             drop(inner.instance.lock().unwrap_or_else(PoisonError::into_inner).take());
         })

@@ -87,8 +87,10 @@ pub(super) async fn fetch(
     let fds = supply.all(plan, None)?;
     let report = Report::new(report_read, false)?;
     // The child is killed when this is dropped before it has ended.
-    let _child = keeper.spawn(plan, fds).await?;
-    running(&report, Some(plan)).await?;
+    let child = keeper.spawn(plan, fds).await?;
+    let ran = running(&report, Some(plan)).await;
+    keeper.settle(child.id, child.place);
+    ran?;
     received(&ours, purpose)
 }
 

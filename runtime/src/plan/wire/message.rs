@@ -65,7 +65,8 @@ pub enum Ask {
     Store = 10,
     /// Close what `id` has stored in slot `x`. There is no answer.
     Discard = 11,
-    /// How the process ended that request `id` has started at place `x` is written down: forget it. There is no answer.
+    /// How the process ended that request `id` has started at place `x` is written down, or of no interest: forget it, and
+    /// tell no more of it. There is no answer.
     Settle = 12,
 }
 

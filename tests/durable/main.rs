@@ -1,0 +1,54 @@
+//! A supervisor that is killed at any moment, with its keeper or without: the next one owns its containers and processes
+//! again, with their streams and ends, and nothing is left in the end.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+mod both;
+mod ends;
+mod moments;
+mod owned;
+mod saved;
+mod terminal;
+
+use std::process::ExitCode;
+
+use orangery_tests::trial;
+
+use both::{
+    a_keeper_that_is_ending_is_waited_for, what_lives_is_claimed_without_a_keeper, what_lives_is_claimed_without_pidfs,
+    what_lives_is_killed_if_that_is_wanted,
+};
+use ends::{an_end_is_told_until_it_is_settled, nothing_is_held_of_what_has_ended, who_gives_up_leaves_nothing};
+use moments::{a_command_that_is_not_there, at_a_removal, at_each_moment_of_a_creation, at_each_moment_of_a_start};
+use owned::{
+    a_command_that_waits_is_started_by_the_next, a_container_is_owned_again,
+    a_container_that_was_never_started_is_started, a_log_goes_on_in_another_file, a_pause_is_known,
+    a_wrong_record_is_refused, limits_and_counters_are_its_own, one_leaves_and_the_next_comes,
+    ranges_of_ids_stay_taken,
+};
+use terminal::nobody_waits_for_a_reader_of_a_terminal;
+
+fn main() -> ExitCode {
+    orangery_tests::main(&[
+        trial!(a_container_is_owned_again),
+        trial!(limits_and_counters_are_its_own, Root, Memory),
+        trial!(a_pause_is_known, Freezer),
+        trial!(ranges_of_ids_stay_taken, Root),
+        trial!(a_command_that_waits_is_started_by_the_next),
+        trial!(a_container_that_was_never_started_is_started),
+        trial!(one_leaves_and_the_next_comes),
+        trial!(a_log_goes_on_in_another_file),
+        trial!(a_wrong_record_is_refused),
+        trial!(an_end_is_told_until_it_is_settled),
+        trial!(nothing_is_held_of_what_has_ended, Root),
+        trial!(who_gives_up_leaves_nothing),
+        trial!(at_each_moment_of_a_creation),
+        trial!(at_each_moment_of_a_start),
+        trial!(a_command_that_is_not_there),
+        trial!(at_a_removal),
+        trial!(what_lives_is_claimed_without_a_keeper),
+        trial!(what_lives_is_claimed_without_pidfs),
+        trial!(what_lives_is_killed_if_that_is_wanted),
+        trial!(a_keeper_that_is_ending_is_waited_for),
+        trial!(nobody_waits_for_a_reader_of_a_terminal),
+    ])
+}
