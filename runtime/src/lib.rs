@@ -326,6 +326,15 @@ pub trait Container: Send + Sync + 'static {
     /// As for pause.
     fn resume(&self) -> BoxFuture<Result<(), Error>>;
 
+    /// What lets it go on after a [`Container::pause`]: an [`Act::Thaw`], or an [`Act::Signal`] for each process that was
+    /// stopped, for [`Container::lease`]. Empty where it is not paused, or nobody could do it.
+    ///
+    /// # Errors
+    /// The container has ended, or its processes cannot be listed.
+    fn let_go(&self) -> BoxFuture<Result<Vec<Act>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Have something done to it at a time, by the keeper: whether this process is still able to or not. Dropping the
     /// lease cancels. A pause with a lease on [`Act::Thaw`] and [`Deadline::at_end`] does not outlive its holder.
     ///

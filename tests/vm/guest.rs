@@ -34,6 +34,7 @@ fn trials() -> ExitCode {
         trial!(code_signal_and_usage_come_from_the_keeper),
         trial!(own_memory_limit),
         trial!(oom_of_a_grandchild),
+        trial!(oom_kills_are_told_when_they_happen),
         trial!(oom_by_the_limit_above),
         trial!(oom_at_equal_limits_is_the_levels_above),
         trial!(oom_below_a_larger_limit_above),
@@ -193,6 +194,56 @@ fn oom_of_a_grandchild(scene: &Scene) {
         let (outcome, evidence) = limited(host, memory(32 * MIB), main).await;
         assert_eq!((outcome.code(), outcome.out.trim()), (0, "137"), "{outcome:?}");
         assert_eq!(evidence.oom, Oom::Own { kills: 1 });
+    });
+}
+
+/// A child for each line that it reads; whoever is too large is killed, and it goes on.
+fn larger_and_larger() -> ProcessSpec {
+    let mut main = sh("while read -r _; do /probe alloc 64; echo $?; done");
+    main.stdin = Stdio::Piped;
+    main
+}
+
+async fn one_more(input: &fs::File, lines: &mut wait::Lines) {
+    std::io::Write::write_all(&mut &*input, b"\n").expect("written");
+    assert_eq!(wait::soon("its end", lines.next()).await, "137");
+}
+
+/// By `memory.events` while everything runs; and whoever waits for another one is told of the end.
+fn oom_kills_are_told_when_they_happen(scene: &Scene) {
+    let parent = scene.cgroup_parents()[0].clone();
+    scene.play(async |host| {
+        for (own, limit_above) in [(32 * MIB, None), (256 * MIB, Some(32 * MIB))] {
+            if let Some(limit) = limit_above {
+                fs::write(parent.join("memory.max"), limit.to_string()).expect("a limit above");
+            }
+            let (container, mut started) = begin(host, memory(own), larger_and_larger()).await;
+            let mut lines = wait::Lines::of(started.stdout.take().expect("a pipe"));
+            let input = fs::File::from(started.stdin.take().expect("a pipe"));
+            for seen in 0..3 {
+                let verdict = match limit_above {
+                    None => Oom::Own { kills: seen + 1 },
+                    Some(_) => Oom::Ancestor { kills: seen + 1, path: Some(parent.display().to_string()) },
+                };
+                // Registered, and dropped again.
+                let mut dropped = container.oom(seen);
+                let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx)));
+                assert!(polled.await.is_pending(), "there is none yet");
+                drop(dropped);
+                let told = tokio::spawn(container.oom(seen));
+                one_more(&input, &mut lines).await;
+                let (kills, found) = wait::soon("the news", told).await.expect("no panic").expect("told");
+                assert_eq!((kills, found), (seen + 1, verdict));
+            }
+            // What has happened is told at once, and the end to who waits for more.
+            assert_eq!(wait::soon("what was", container.oom(0)).await.expect("told").0, 3);
+            let last = tokio::spawn(container.oom(3));
+            drop((input, started));
+            end(&*container).await;
+            let error = wait::soon("the end", last).await.expect("no panic").expect_err("there is no fourth");
+            assert_eq!(error.kind(), ErrorKind::State, "{error:?}");
+            fs::write(parent.join("memory.max"), "max").expect("no limit above");
+        }
     });
 }
 

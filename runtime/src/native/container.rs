@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::{Notify, OnceCell, oneshot};
 
 use super::janitor::{Rests, Work};
 use super::off_thread::off_thread;
@@ -60,6 +60,8 @@ pub(super) struct Core {
     pub(super) idle: Mutex<Option<Idle>>,
     pub(super) started: AtomicBool,
     pub(super) finished: OnceCell<Evidence>,
+    /// Said when it has.
+    pub(super) over: Notify,
     /// The cgroup went at the first attempt.
     pub(super) removed: AtomicBool,
     pub(super) deleted: OnceCell<()>,
@@ -147,6 +149,7 @@ impl Core {
             idle: Mutex::new(made.idle),
             started: AtomicBool::new(false),
             finished: OnceCell::new(),
+            over: Notify::new(),
             removed: AtomicBool::new(false),
             deleted: OnceCell::new(),
             births: tokio::sync::RwLock::new(()),
@@ -433,6 +436,23 @@ impl Core {
         Ok(())
     }
 
+    /// What is done to go on after a pause that may outlive who has asked for it.
+    async fn let_go(self: Arc<Self>) -> Result<Vec<Act>, Error> {
+        self.alive()?;
+        // Nobody pauses or resumes it meanwhile, and what is stopped forks nobody.
+        let _alone = self.pausing.write().await;
+        let how = self.paused().clone();
+        match how {
+            Paused::No => Ok(Vec::new()),
+            Paused::Frozen => Ok(vec![Act::Thaw]),
+            Paused::Stopped(before) => {
+                let core = Arc::clone(&self);
+                let held = blocking(move || stop::held(core.init_pid, &*core.rests.init()?, &before)).await?;
+                Ok(held.into_iter().map(|pidfd| Act::Signal(Arc::new(pidfd), libc::SIGCONT)).collect())
+            }
+        }
+    }
+
     /// The group that knows its processes, where there are cgroups.
     fn listing(&self) -> Option<&Group> {
         self.group().filter(|group| !group.paths().is_empty())
@@ -615,6 +635,11 @@ impl Container for NativeContainer {
 
     fn update(&self, limits: Limits) -> Result<(), Error> {
         self.core.limited()?.update(&limits).map_err(|error| cgroup_error(&error))
+    }
+
+    fn let_go(&self) -> BoxFuture<Result<Vec<Act>, Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.let_go().await })
     }
 
     fn put_back(&self, limits: &Limits) -> Result<Vec<Act>, Error> {

@@ -37,13 +37,19 @@ impl Core {
 
     /// OOM kills beyond those that were seen.
     pub(super) async fn oom(&self, seen: u64) -> Result<(u64, Oom), Error> {
+        // Before the look: of a group on v2 nobody tells who waits for its counters that it is removed.
+        let over = self.over.notified();
         self.alive()?;
         let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup");
         let group = self.rests.group.clone().ok_or_else(none)?;
-        let kills = group.wait_oom_kills(seen).await.map_err(|error| match error.is_gone() {
-            true => Error::new(ErrorKind::State, "the container has ended"),
-            false => cgroup_error(&error),
-        })?;
+        let ended = || Error::new(ErrorKind::State, "the container has ended");
+        let kills = tokio::select! {
+            biased;
+            kills = group.wait_oom_kills(seen) => {
+                kills.map_err(|error| if error.is_gone() { ended() } else { cgroup_error(&error) })?
+            }
+            () = over => return Err(ended()),
+        };
         let (before, watched) = (self.before.clone(), Arc::clone(&group));
         // Every level is read.
         let verdict = off_thread(move || Group::verdict(&before, &watched.oom())).await;
@@ -67,7 +73,9 @@ impl Core {
             self.removed.store(read.removed, Ordering::Release);
             read.evidence
         });
-        evidence.await.clone()
+        let evidence = evidence.await.clone();
+        self.over.notify_waiters();
+        evidence
     }
 
     /// Where no pid namespace takes everybody along: until the cgroup is empty, for good.

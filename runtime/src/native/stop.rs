@@ -89,6 +89,15 @@ pub(super) fn resume(init_pid: i32, init: &OwnedFd, before: &Stopped) -> Result<
     members.iter().filter(|member| !before.0.contains(&member.key)).try_for_each(|member| member.send(Signal::CONT))
 }
 
+/// Everything that `stop` has stopped.
+///
+/// # Errors
+/// The container has ended.
+pub(super) fn held(init_pid: i32, init: &OwnedFd, before: &Stopped) -> Result<Vec<OwnedFd>, Error> {
+    let members = Space::of(init_pid, init)?.members()?.into_iter();
+    Ok(members.filter(|member| !before.0.contains(&member.key)).map(|member| member.pidfd).collect())
+}
+
 /// The numbers of everything in the pid namespace of `init`.
 pub(super) fn numbers(init_pid: i32, init: &OwnedFd) -> Result<Vec<i32>, Error> {
     let members = Space::of(init_pid, init)?.members()?;

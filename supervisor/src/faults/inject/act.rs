@@ -25,7 +25,7 @@ pub(super) enum Undo {
     Nothing,
     Resume {
         slot: Arc<ContainerSlot>,
-        lease: Option<Lease>,
+        leases: Vec<Lease>,
         _claim: Claim,
     },
     Restore(Box<Starved>),
@@ -107,28 +107,36 @@ async fn pause(slot: Arc<ContainerSlot>, lasts: Option<Duration>, claim: Claim) 
         return Err(Error::new(ErrorKind::State, "the container is paused already"));
     }
     let container = container(&slot)?;
-    let thaw = async |when| match container.lease(when, Act::Thaw).await {
-        Ok(lease) => Ok(Some(lease)),
-        // Nothing there that a keeper could thaw.
-        Err(error) if error.kind() == orangery_runtime::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(Error::from(error)),
+    // Of a freezer before it is frozen; whom a pause without one holds is known only then.
+    let thaw = match container.lease(deadline(None), Act::Thaw).await {
+        Err(error) if error.kind() == orangery_runtime::ErrorKind::Unsupported => None,
+        lease => Some(lease?),
     };
-    // Its time begins when it is held: what is thawed while it is being frozen is waited for in vain.
-    let mut lease = thaw(deadline(None)).await?;
     match hold(&slot, Some(Pause::Freeze)).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => hold(&slot, Some(Pause::Stop)).await?,
         done => done?,
     }
-    if lasts.is_some() {
-        match thaw(deadline(lasts)).await {
-            Ok(timed) => lease = timed,
-            Err(error) => {
-                hold(&slot, None).await?;
-                return Err(error);
-            }
+    // Its time begins when it is held: what is thawed while it is being frozen is waited for in vain.
+    let leases = match thaw {
+        Some(thaw) if lasts.is_none() => Ok(vec![thaw]),
+        _ => let_go(&*container, deadline(lasts)).await,
+    };
+    match leases {
+        Ok(leases) => Ok(Undo::Resume { slot, leases, _claim: claim }),
+        Err(error) => {
+            hold(&slot, None).await?;
+            Err(error)
         }
     }
-    Ok(Undo::Resume { slot, lease, _claim: claim })
+}
+
+/// Have the keeper let it go on, as it is held now.
+async fn let_go(container: &dyn Container, when: Deadline) -> Result<Vec<Lease>, Error> {
+    let mut leases = Vec::new();
+    for act in container.let_go().await? {
+        leases.push(container.lease(when, act).await?);
+    }
+    Ok(leases)
 }
 
 /// Ask its actor to hold it in this way, or to let it go on.
@@ -179,9 +187,9 @@ impl Undo {
     pub(super) async fn carry_out(self) -> Result<(), Error> {
         match self {
             Self::Nothing => Ok(()),
-            Self::Resume { slot, lease, _claim } => {
+            Self::Resume { slot, leases, _claim } => {
                 let resumed = hold(&slot, None).await;
-                drop(lease);
+                drop(leases);
                 or_ended(&slot, resumed)
             }
             Self::Restore(starved) => {
