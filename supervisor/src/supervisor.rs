@@ -423,8 +423,8 @@ impl Supervisor {
         }
     }
 
-    /// The process's own supervisor, started on first use, and anew when the last one was shut down or has lost its
-    /// keeper.
+    /// The process's own supervisor, started on first use, and anew when the last one was shut down, has lost its
+    /// keeper, or has nobody who answers.
     ///
     /// # Errors
     /// As for [`Supervisor::new`], each time until it succeeds.
@@ -438,9 +438,11 @@ impl Supervisor {
         }
     }
 
-    /// Neither shut down nor without its keeper.
+    /// Neither shut down nor without its keeper or its manager.
     fn is_usable(&self) -> bool {
-        !self.is_ending() && self.native().is_none_or(|native| !native.keeper_is_dead())
+        !self.is_ending()
+            && self.inner.manager.connected()
+            && self.native().is_none_or(|native| !native.keeper_is_dead())
     }
 
     /// A command, to be run in a sandbox.
