@@ -18,6 +18,11 @@ pub(super) const MAKING: u64 = 24;
 /// What a log takes: its segment, its index, its state and what it hears news by; as much for each reader of it.
 const LOG: u64 = 5;
 
+/// Open at one time while a file is read or written, or a tree is copied: the root, what was found, the directory it comes into,
+/// both sides of one file; and both sides of each directory on the way down.
+const FILES: u64 = 8;
+const LEVEL: u64 = 2;
+
 /// Of an ordinary pipe.
 const PAGES: u64 = 16;
 
@@ -113,6 +118,20 @@ impl Cost {
     pub(crate) fn of_probe() -> Self {
         let probe = Self::of_process(&ProcessSpec::default(), 0, Beside::default());
         Self { kept: Amounts::default(), ..probe }
+    }
+
+    /// Of work on the files of a container.
+    pub(crate) fn of_files() -> Self {
+        Self::of_descriptors(FILES)
+    }
+
+    /// Of one more level of the tree that is copied.
+    pub(crate) fn of_level() -> Self {
+        Self::of_descriptors(LEVEL)
+    }
+
+    fn of_descriptors(count: u64) -> Self {
+        Self { kept: descriptors(count), sent: Amounts::default(), making: Amounts::default(), container: false }
     }
 
     /// What it takes when it is admitted; its turn comes later.

@@ -58,6 +58,9 @@ fn inside(slot: &ContainerSlot) -> Result<Side, Error> {
 /// [`SandboxBuilder::keep_files`](crate::SandboxBuilder::keep_files) also after its exit, until it is deleted, its last
 /// handle goes or the supervisor is shut down. The work is done on a thread of ours that may block.
 ///
+/// Each takes eight [descriptors](crate::Budget::Descriptors) while it goes on, and a copy two more for each level that it is
+/// below its top: [`ErrorKind::Exhausted`], with the field `descriptors`, where there is no room for them.
+///
 /// The tree may be hostile: no link leads outside of the container, and nothing but regular files, directories and links
 /// is ever opened. A file that only somebody else than the container's root and the user of its main process may read is
 /// refused.
@@ -115,9 +118,9 @@ impl ContainerHandle {
         options: CopyOptions,
     ) -> impl Future<Output = Result<Copied, Error>> + Send + 'static + use<F, T> {
         let (from, to): (PathBuf, PathBuf) = (from.as_ref().into(), to.as_ref().into());
-        job::run(self, move |slot, cancelled| {
+        job::run(self, move |slot, leave| {
             let options = CopyOptions { outside_links: true, ..options };
-            tree::copy((&Side::host()?, &from), (&inside(slot)?, &to), options, cancelled)
+            tree::copy((&Side::host()?, &from), (&inside(slot)?, &to), options, leave)
         })
     }
 
@@ -137,8 +140,6 @@ impl ContainerHandle {
         options: CopyOptions,
     ) -> impl Future<Output = Result<Copied, Error>> + Send + 'static + use<F, T> {
         let (from, to): (PathBuf, PathBuf) = (from.as_ref().into(), to.as_ref().into());
-        job::run(self, move |slot, cancelled| {
-            tree::copy((&inside(slot)?, &from), (&Side::host()?, &to), options, cancelled)
-        })
+        job::run(self, move |slot, leave| tree::copy((&inside(slot)?, &from), (&Side::host()?, &to), options, leave))
     }
 }

@@ -10,10 +10,11 @@ use rustix::fs::{FileType, Mode, Stat, fchmod, fstat, readlinkat};
 use rustix::io::Errno;
 
 use super::failed;
-use super::job::Cancelled;
+use super::job::Leave;
 use super::options::{Copied, CopyOptions, SkipReason, Skipped};
 use super::side::{Side, kind};
 use super::target::{Target, names};
+use crate::admission::Permit;
 use crate::error::{Error, ErrorKind};
 
 /// One directory that is being copied.
@@ -25,13 +26,15 @@ struct Level {
     path: PathBuf,
     mode: u32,
     device: u64,
+    /// Of both descriptors.
+    _room: Option<Permit>,
 }
 
 struct Walk<'a> {
     from: &'a Side,
     to: &'a Target<'a>,
     options: CopyOptions,
-    cancelled: Cancelled<'a>,
+    leave: Leave<'a>,
     copied: Copied,
     entries: u64,
     levels: Vec<Level>,
@@ -42,7 +45,7 @@ pub(super) fn copy(
     (from, source): (&Side, &Path),
     (to, target): (&Side, &Path),
     options: CopyOptions,
-    cancelled: Cancelled<'_>,
+    leave: Leave<'_>,
 ) -> Result<Copied, Error> {
     let fail = |what, error: Errno| Error::from(failed(what, source, error).with_field("from"));
     let found = from.find(source).map_err(|error| fail("open", error))?;
@@ -50,7 +53,7 @@ pub(super) fn copy(
     let target = Target::new(to, target, "to", options.entries)?;
     target.must_be_new()?;
     let mut walk =
-        Walk { from, to: &target, options, cancelled, copied: Copied::default(), entries: 1, levels: Vec::new() };
+        Walk { from, to: &target, options, leave, copied: Copied::default(), entries: 1, levels: Vec::new() };
     let name = target.temporary();
     let refused = walk.one(target.dir(), name, &found, &stat, PathBuf::new(), None)?;
     if let Some(reason) = refused {
@@ -66,7 +69,7 @@ impl Walk<'_> {
     /// Everything below what has been opened.
     fn down(&mut self) -> Result<(), Error> {
         while let Some(level) = self.levels.last_mut() {
-            if (self.cancelled)() {
+            if self.leave.is_cancelled() {
                 return Err(Error::new(ErrorKind::State, "the copy is not wanted any more"));
             }
             let Some(name) = level.names.pop() else {
@@ -162,7 +165,7 @@ impl Walk<'_> {
     fn content(&mut self, source: &mut std::fs::File, target: &mut std::fs::File, path: &Path) -> Result<(), Error> {
         let mut buffer = vec![0; 128 << 10];
         loop {
-            if (self.cancelled)() {
+            if self.leave.is_cancelled() {
                 return Err(Error::new(ErrorKind::State, "the copy is not wanted any more"));
             }
             let read = match source.read(&mut buffer) {
@@ -191,6 +194,7 @@ impl Walk<'_> {
         if self.levels.len() >= self.options.depth {
             return Err(self.too_much("depth", self.options.depth as u64, &path));
         }
+        let room = self.leave.level()?;
         let source = match self.from.open(found.as_fd(), true) {
             Ok(source) => source,
             Err(Errno::ACCESS | Errno::PERM) => return Ok(Some(SkipReason::Unreadable)),
@@ -205,7 +209,7 @@ impl Walk<'_> {
         let target = self.to.directory(dir, name);
         let target = target.map_err(|error| failed("make the copy of", &path, error).with_field("to"))?;
         self.copied.directories += 1;
-        self.levels.push(Level { source, target, names, path, mode: stat.st_mode, device: stat.st_dev });
+        self.levels.push(Level { source, target, names, path, mode: stat.st_mode, device: stat.st_dev, _room: room });
         Ok(None)
     }
 
@@ -258,8 +262,13 @@ mod tests {
         dir
     }
 
-    fn copy_host(from: &Path, to: &Path, options: CopyOptions, cancelled: Cancelled<'_>) -> Result<Copied, Error> {
-        copy((&Side::host()?, from), (&Side::host()?, to), options, cancelled)
+    fn copy_host(
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Copied, Error> {
+        copy((&Side::host()?, from), (&Side::host()?, to), options, Leave::until(is_cancelled))
     }
 
     #[test]

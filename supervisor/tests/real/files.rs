@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use orangery::{
-    ContainerHandle, CopyOptions, Error, ErrorKind, Rootfs, Sandbox, SandboxBuilder, SkipReason, State, Stdin,
+    Budget, ContainerHandle, CopyOptions, Error, ErrorKind, Rootfs, Sandbox, SandboxBuilder, SkipReason, State, Stdin,
     Supervisor, User,
 };
 use orangery_tests::{Scene, Trial, trial};
 
-use crate::stage::play;
+use crate::stage::{limit_descriptors, play};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(what_is_special_is_told_and_never_opened),
         trial!(no_link_leads_outside),
         trial!(limits_end_a_copy_and_leave_nothing),
+        trial!(a_deep_tree_takes_no_more_descriptors_than_there_are),
         trial!(nothing_is_read_in_the_supervisors_name),
         trial!(a_tree_that_changes_under_the_copy),
         trial!(kept_files_outlive_the_exit_until_the_container_is_deleted),
@@ -59,6 +60,29 @@ fn names(dir: &Path) -> BTreeSet<PathBuf> {
 
 fn what(error: &Error) -> (ErrorKind, Option<&str>) {
     (error.kind(), error.field())
+}
+
+/// How deep it is, the container says: that takes nobody else's room.
+fn a_deep_tree_takes_no_more_descriptors_than_there_are(scene: &Scene) {
+    const NOFILE: u64 = 400;
+    limit_descriptors(NOFILE);
+    let out = tempfile::tempdir().unwrap();
+    play(scene, async |supervisor| {
+        let script = "cd /tmp; mkdir -p shallow/a/a/a; echo x > shallow/a/a/a/file
+            mkdir deep; cd deep; for n in $(seq 40); do mkdir a; cd a; done";
+        let container = prepared(supervisor, Sandbox::builder(), script).await;
+        let used = || supervisor.budgets().of(Budget::Descriptors).used;
+        let before = used();
+        let room = supervisor.budgets().of(Budget::Descriptors).limit.unwrap() - before;
+        // For eight, and for ten levels of two.
+        limit_descriptors(NOFILE - (room - 28));
+        let (deep, shallow) = (out.path().join("deep"), out.path().join("shallow"));
+        let refused = container.copy_out("/tmp/deep", &deep, CopyOptions::default()).await.unwrap_err();
+        assert_eq!(what(&refused), (ErrorKind::Exhausted, Some("descriptors")), "{refused}");
+        assert_eq!((used(), std::fs::read_dir(out.path()).unwrap().count()), (before, 0));
+        let copied = container.copy_out("/tmp/shallow", &shallow, CopyOptions::default()).await.unwrap();
+        assert_eq!((copied.directories, copied.files, used()), (4, 1, before));
+    });
 }
 
 fn one_file_goes_in_and_comes_out(scene: &Scene) {

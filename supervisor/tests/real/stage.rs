@@ -52,3 +52,10 @@ pub(crate) async fn up(command: Command) -> ContainerHandle {
     wait::soon("ready", line).await;
     container
 }
+
+/// Of this process from now on; every trial has its own.
+pub(crate) fn limit_descriptors(most: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).expect("a soft limit below the hard one");
+}

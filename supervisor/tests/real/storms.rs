@@ -10,7 +10,7 @@ use orangery::events::{Item, Kind, Since};
 use orangery::{Budget, ContainerHandle, ErrorKind, EventFilter, ExitStatus, ProcessHandle, ProcessId, Supervisor};
 use orangery_tests::{Scene, Trial, trial, wait};
 
-use crate::stage::{builder, play};
+use crate::stage::{builder, limit_descriptors, play};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -84,13 +84,6 @@ fn a_thousand_processes_that_exit_at_once_are_a_thousand_true_reports(scene: &Sc
         drop(alone);
         wait::soon("shutdown", supervisor.shutdown()).await;
     });
-}
-
-/// Of this process from now on; every trial has its own.
-fn limit_descriptors(most: u64) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
 }
 
 fn open() -> usize {
