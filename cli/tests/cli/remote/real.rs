@@ -1,6 +1,6 @@
 //! A daemon of our own, on a socket in a temporary state directory: every command as its users meet it, and nothing left.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("a_shell_of_a_daemon_is_left_and_come_back_to", shell),
         always("services_of_a_daemon_from_up_to_down", services),
         always("what_is_followed_is_byte_exact_over_any_cuts", cuts),
+        always("logs_are_followed_through_a_daemon_that_is_killed", killed),
     ]
 }
 
@@ -46,10 +47,16 @@ impl Daemon {
     fn start() -> Self {
         let place = Place::new();
         let state = place.socket().with_file_name("state");
-        let mut command = orangery(&[]);
-        command.args(place.line(&["serve", "--state", state.to_str().unwrap()]));
-        let running = Running::of(command, &format!("listening at {}", place.socket().display()));
-        Self { place, running: Some(running), state }
+        let running = Some(serve(&place, &state));
+        Self { place, running, state }
+    }
+
+    /// Killed, as anything may be at any moment; and started again.
+    fn killed(&mut self) {
+        let running = self.running.take().unwrap();
+        running.signal(Signal::KILL);
+        assert_eq!(running.end().code, None);
+        self.running = Some(serve(&self.place, &self.state));
     }
 
     fn ran(&self, args: &[&str]) -> Ran {
@@ -88,6 +95,12 @@ impl Daemon {
         stock.gone();
         assert!(!self.place.socket().exists(), "its socket is left");
     }
+}
+
+fn serve(place: &Place, state: &Path) -> Running {
+    let mut command = orangery(&[]);
+    command.args(place.line(&["serve", "--state", state.to_str().unwrap()]));
+    Running::of(command, &format!("listening at {}", place.socket().display()))
 }
 
 fn a_life() {
@@ -292,7 +305,7 @@ fn cuts() {
     let script = format!("i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done; exit 6");
     let expected: String = (0..LINES).map(|number| format!("line {number}\n")).collect();
     daemon.says(&["run", "--detach", "--name", "a", "--", "sh", "-c", &script], "a\n");
-    let run = |args: &[&str], socket: &std::path::Path| -> Ran {
+    let run = |args: &[&str], socket: &Path| -> Ran {
         let mut command: Command = orangery(args);
         command.env("ORANGERY_SOCKET", socket).output().unwrap().into()
     };
@@ -309,5 +322,24 @@ fn cuts() {
     assert!(ran.text() == expected, "{} bytes of {}, {:?}", ran.out.len(), expected.len(), ran.err);
     ran.ended(7);
     assert!(proxy.end() > 5, "it was hardly cut");
+    daemon.end();
+}
+
+/// Whether the container lives on or goes with it: what was followed is what is in its log, and nothing else.
+fn killed() {
+    let mut daemon = Daemon::start();
+    let script = "echo ready; i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); sleep 0.01; done";
+    daemon.says(&["run", "--detach", "--name", "a", "--", "sh", "-c", script], "a\n");
+    let mut command = orangery(&[]);
+    command.args(daemon.place.line(&["logs", "--follow", "a"]));
+    let mut following = Running::of(command, "ready");
+    for number in 0..20 {
+        assert_eq!(following.said(), format!("line {number}"));
+    }
+    daemon.killed();
+    let rest = following.end();
+    let whole = daemon.ran(&["logs", "a"]).ended(0).text().to_owned();
+    let seen: String = (0..20).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(format!("ready\n{seen}{}", rest.ended(0).text()), whole);
     daemon.end();
 }
