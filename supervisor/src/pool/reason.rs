@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub enum DiscardReason {
     /// Somebody has used it.
     Used,
-    /// Its holder said so: [`Lease::taint`].
+    /// Its holder said so: [`Lease::taint`](crate::Lease::taint).
     Tainted,
     /// Its holder had it for longer than the pool allows: [`PoolBuilder::max_lease`](crate::PoolBuilder::max_lease).
     Overdue,
