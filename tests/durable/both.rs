@@ -125,6 +125,38 @@ pub(crate) fn what_lives_is_killed_if_that_is_wanted(scene: &Scene) {
     });
 }
 
+/// Its door does not fit into an address.
+pub(crate) fn a_long_path_has_a_door(scene: &Scene) {
+    let long = scene.state_dir().join("x".repeat(60)).join("y".repeat(60));
+    let options = || {
+        let mut options = options(scene);
+        options.state_dir = Some(long.clone());
+        options
+    };
+    scene.block_on(async {
+        for came in [Came::Fresh, Came::KeeperLives] {
+            let next = Next::start(options());
+            assert_eq!(next.adopted.came(), came);
+            let (living, left) = next.finish().await;
+            if came == Came::Fresh {
+                let host = living.host(scene);
+                drop(create(&host, scene, host.spec("stays"), held(scene, "main", probe(&["true"]))).await);
+                drop(host);
+                living.leave().await;
+            } else {
+                // Its init, which nobody has claimed.
+                assert_eq!((left.processes, left.streams), (1, 0), "{left:?}");
+                let keeper = wait::pidfd(living.rt.keeper_pid());
+                living.leave().await;
+                wait::gone(&keeper, "the keeper");
+            }
+        }
+    });
+    reap_adopted();
+    assert_eq!(fs::read_dir(&long).expect("the directory").count(), usize::from(long.join("ids").exists()));
+    fs::remove_dir_all(scene.state_dir()).expect("removed");
+}
+
 /// It has nothing to hold any more, and a supervisor comes while it removes its rest.
 pub(crate) fn a_keeper_that_is_ending_is_waited_for(scene: &Scene) {
     for _ in 0..20 {

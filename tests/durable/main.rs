@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use orangery_tests::trial;
 
 use both::{
-    a_keeper_that_is_ending_is_waited_for, what_lives_is_claimed_without_a_keeper, what_lives_is_claimed_without_pidfs,
-    what_lives_is_killed_if_that_is_wanted,
+    a_keeper_that_is_ending_is_waited_for, a_long_path_has_a_door, what_lives_is_claimed_without_a_keeper,
+    what_lives_is_claimed_without_pidfs, what_lives_is_killed_if_that_is_wanted,
 };
 use ends::{an_end_is_told_until_it_is_settled, nothing_is_held_of_what_has_ended, who_gives_up_leaves_nothing};
 use moments::{a_command_that_is_not_there, at_a_removal, at_each_moment_of_a_creation, at_each_moment_of_a_start};
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         trial!(what_lives_is_claimed_without_pidfs),
         trial!(what_lives_is_killed_if_that_is_wanted),
         trial!(a_keeper_that_is_ending_is_waited_for),
+        trial!(a_long_path_has_a_door),
         trial!(nobody_waits_for_a_reader_of_a_terminal),
     ])
 }

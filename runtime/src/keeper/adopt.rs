@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::{oneshot, watch};
 
 use super::client::{Client, expect};
@@ -122,7 +122,8 @@ fn connect(door: &Path) -> Result<OwnedFd, Error> {
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(failed)?;
-    let address = SocketAddrUnix::new(door).map_err(failed)?;
+    let (address, _place) = super::door::address(door)
+        .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
     rustix::net::connect(&socket, &address).map_err(failed)?;
     Ok(socket)
 }

@@ -74,6 +74,8 @@ fn nobody_answers(error: &Error) -> bool {
 fn fresh(options: Options, base: &Path) -> Result<(NativeRuntime, Driver, Adopted), Error> {
     let mut instance = Instance::create(Some(base))?;
     instance.stay();
+    // What was killed before it had a name.
+    instance.sweep_dead();
     let cgroups = open_cgroups(&options, instance.name(), Vec::new())?;
     let parts = launch(&options, instance, cgroups)?;
     let (runtime, driver) = assemble(options, parts);
