@@ -295,12 +295,13 @@ impl SupervisorBuilder {
                     return;
                 }
             };
-            let restored = restored.unwrap_or_default();
+            let mut restored = restored.unwrap_or_default();
+            let services = std::mem::take(&mut restored.services);
             let manager =
                 guard::start(ManagerActor::new(for_manager, for_shards, faults, voice, restored), part, || ());
             // Each is found from the first moment on.
             let _ = all_begun.recv().await;
-            let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery)));
+            let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery, services)));
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
@@ -325,7 +326,7 @@ impl SupervisorBuilder {
         let ended = run_system(shards, system, end)
             .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
         let begun = receiver.recv();
-        let (manager, system, recovery) =
+        let (manager, system, recovery, services) =
             begun.map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))??;
         let inner = Inner {
             manager,
@@ -345,7 +346,9 @@ impl SupervisorBuilder {
             recovery,
             ends_all,
         };
-        Ok(Supervisor { inner: Arc::new(inner), caller: "".into() })
+        let supervisor = Supervisor { inner: Arc::new(inner), caller: "".into() };
+        blocking::block_on(supervisor.go_on(services))?;
+        Ok(supervisor)
     }
 }
 

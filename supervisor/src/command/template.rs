@@ -141,7 +141,7 @@ impl Command {
     pub async fn supervise(self) -> Result<Service, Error> {
         let service = self.service(false).await?;
         service.start().await?;
-        Ok(service)
+        Ok(service.last())
     }
 
     /// [`Command::supervise`] for programs without a runtime.

@@ -79,7 +79,7 @@ impl Actor for ManagerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let Restored { ended, living } = std::mem::take(&mut self.before);
+        let Restored { ended, living, .. } = std::mem::take(&mut self.before);
         for slot in ended {
             self.restore(slot, ctx);
         }

@@ -15,12 +15,14 @@ use crate::faults::Faults;
 use crate::guard;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
+use crate::recovery::ServiceRecord;
 
 /// All of it.
 #[derive(Default)]
 pub(crate) struct Restored {
     pub(crate) ended: Vec<Arc<ContainerSlot>>,
     pub(crate) living: Vec<Again>,
+    pub(crate) services: Vec<ServiceRecord>,
 }
 
 impl ManagerActor {

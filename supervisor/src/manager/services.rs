@@ -25,7 +25,9 @@ impl Handler<Supervise> for ManagerActor {
         let slot = Arc::clone(&order.slot);
         // Who has seen the end may use the name again, whether its news has come here or not.
         self.services.remove(&id, |slot| slot.is_over());
-        let taken = self.registry.get(&id).is_some_and(|slot| slot.state() != State::Gone || slot.is_retained());
+        let goes_on = order.again.is_some();
+        let taken =
+            !goes_on && self.registry.get(&id).is_some_and(|slot| slot.state() != State::Gone || slot.is_retained());
         if taken || !self.services.insert(&id, Arc::clone(&slot)) {
             let _ = reply.send(Err(Error::taken("container or service", &id)));
             return;

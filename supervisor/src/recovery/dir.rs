@@ -115,6 +115,10 @@ impl StateDir {
         self.containers().join(id)
     }
 
+    pub(super) fn services(&self) -> PathBuf {
+        self.root.join("services")
+    }
+
     pub(crate) fn log(&self) -> LogOptions {
         self.log
     }

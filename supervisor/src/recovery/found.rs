@@ -7,6 +7,7 @@ use super::dir::{StateDir, is_name};
 use super::file::{self, Unreadable};
 use super::record::{ContainerRecord, Ended};
 use super::report::SetAside;
+use super::service::ServiceRecord;
 use super::{RECORD, REPORT};
 
 /// See the file's head.
@@ -15,6 +16,7 @@ pub(crate) struct Found {
     /// Without a report: they may live.
     pub(crate) living: Vec<ContainerRecord>,
     pub(crate) ended: Vec<(ContainerRecord, Ended)>,
+    pub(crate) services: Vec<ServiceRecord>,
     pub(crate) set_aside: Vec<SetAside>,
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn look(state: &StateDir) -> Found {
             Err(error) => found.put_aside(state, &dir, &format!("{RECORD}: {error}")),
         }
     }
+    state.find_services(&mut found);
     found
 }
 

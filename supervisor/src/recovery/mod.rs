@@ -20,12 +20,14 @@ mod found;
 pub(crate) mod kept;
 mod record;
 mod report;
+mod service;
 
 pub(crate) use dir::StateDir;
 pub(crate) use found::{Found, look};
 pub(crate) use kept::Kept;
 pub(crate) use record::{ContainerRecord, ProcessRecord};
 pub use report::{RecoveryReport, SetAside};
+pub(crate) use service::ServiceRecord;
 
 /// Of a container.
 const RECORD: &str = "record.json";

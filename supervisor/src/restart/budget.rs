@@ -83,7 +83,7 @@ pub(crate) enum Decision {
 }
 
 /// What has happened so far, and so what may still happen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Budget {
     restart: Restart,
     random: u64,

@@ -8,6 +8,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnH
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::again::Again;
 use super::incarnation::{self, End, Incarnation, Maker};
 use super::inspect::{BackOff, Delay};
 use super::msg::{Close, News, Start, Stop};
@@ -18,24 +19,28 @@ use crate::faults::{Faults, Mailbox, Site};
 use crate::handle::ContainerHandle;
 use crate::ladder::StopLadder;
 use crate::probe::{OnUnhealthy, Vitals};
+use crate::recovery::ServiceRecord;
 use crate::report::{Cause, Report, unix_ms};
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
 
 /// One service. Its state is the slot's; what it keeps itself survives a panic of a handler.
 pub(crate) struct ServiceActor {
-    slot: Arc<ServiceSlot>,
-    maker: Maker,
-    budget: Budget,
+    pub(super) slot: Arc<ServiceSlot>,
+    pub(super) maker: Maker,
+    pub(super) budget: Budget,
     /// A delay that is over waits for somebody's start.
     held: bool,
     on_unhealthy: OnUnhealthy,
     /// The last incarnation of which a container was seen.
     seen: u32,
     /// The last start was by hand.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// How it is to end.
-    ladder: StopLadder,
-    began: Instant,
+    pub(super) ladder: StopLadder,
+    /// The beginning of the budget's time.
+    pub(super) began: Instant,
+    /// What another supervisor has left of it, until it goes on.
+    again: Option<Again>,
     faults: Faults,
     waited: bool,
     timer: Option<SpawnHandle>,
@@ -52,12 +57,14 @@ pub(crate) struct Order {
     pub(crate) budget: Budget,
     pub(crate) held: bool,
     pub(crate) faults: Faults,
+    /// It goes on.
+    pub(crate) again: Option<Again>,
 }
 
 impl ServiceActor {
     /// On its shard; `gone` is told at its end.
     pub(crate) fn new(order: Order, gone: impl Fn() + Send + 'static) -> Self {
-        let Order { slot, maker, budget, held, faults } = order;
+        let Order { slot, maker, budget, held, faults, again } = order;
         Self {
             slot,
             on_unhealthy: maker.template.on_unhealthy(),
@@ -68,6 +75,7 @@ impl ServiceActor {
             fresh: true,
             ladder: StopLadder::new(),
             began: Instant::now(),
+            again,
             faults,
             waited: false,
             timer: None,
@@ -91,7 +99,7 @@ impl ServiceActor {
     }
 
     /// Take one step of the table and carry it out.
-    fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Effect {
+    pub(super) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Effect {
         let (after, effect) = next(self.state(), input);
         tracing::trace!(service = %self.slot.id, ?input, ?effect, "service");
         match effect {
@@ -116,7 +124,28 @@ impl ServiceActor {
                 self.carry_out(effect, ctx);
             }
         }
+        self.write_down();
         effect
+    }
+
+    /// What it is now, where it outlives us; some microseconds on this thread, so that nothing older comes after it.
+    fn write_down(&self) {
+        let Some(state) = self.slot.state_dir() else { return };
+        let status = self.slot.status();
+        let record = ServiceRecord {
+            template: self.maker.template.clone(),
+            state: status.state,
+            generation: status.generation,
+            restarts: status.restarts,
+            give_up: status.give_up,
+            delay: status.delay.map(|delay| (delay.shown.delay, delay.shown.until_ms)),
+            budget: self.budget.clone(),
+            at_ms: unix_ms(SystemTime::now()),
+            elapsed: self.began.elapsed(),
+        };
+        if let Err(error) = state.write_service(&record) {
+            tracing::error!(service = %self.slot.id, %error, "its record is an older one");
+        }
     }
 
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
@@ -159,7 +188,7 @@ impl ServiceActor {
         if delay.is_zero() { self.delay_over(ctx) } else { self.arm(until, ctx) }
     }
 
-    fn arm(&mut self, until: Instant, ctx: &mut Context<Self>) {
+    pub(super) fn arm(&mut self, until: Instant, ctx: &mut Context<Self>) {
         self.stop_timer(ctx);
         let left = until.saturating_duration_since(Instant::now());
         self.timer = Some(ctx.run_later(left, |actor, ctx| actor.delay_over(ctx)));
@@ -327,6 +356,11 @@ fn not_ready(report: &Report, vitals: Option<&Vitals>) -> Error {
 impl Drop for ServiceActor {
     fn drop(&mut self) {
         self.slot.last_word();
+        if let Some(state) = self.slot.state_dir().filter(|_| self.slot.is_closed())
+            && let Err(error) = state.remove_service(&self.slot.id)
+        {
+            tracing::error!(service = %self.slot.id, %error, "its record stays");
+        }
         (self.gone)();
     }
 }
@@ -336,7 +370,10 @@ impl Actor for ServiceActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         if self.slot.is_closed() {
-            ctx.stop();
+            return ctx.stop();
+        }
+        if let Some(again) = self.again.take() {
+            self.go_on(again, ctx);
         }
     }
 }

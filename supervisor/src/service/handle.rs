@@ -278,6 +278,19 @@ impl Service {
 }
 
 impl Service {
+    /// Where it outlives us its handles do not end it.
+    pub(crate) fn last(self) -> Self {
+        if self.inner.slot.state_dir().is_some() {
+            self.inner.slot.detached.store(true, Ordering::Release);
+        }
+        self
+    }
+
+    /// For good, whoever holds it.
+    pub(crate) fn close(&self) {
+        self.inner.slot.close();
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         self.inner.slot.watch()
     }

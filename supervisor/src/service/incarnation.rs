@@ -46,6 +46,11 @@ impl Incarnation {
         Arc::new(Self { generation, container: OnceLock::new(), end: Mutex::new(None), abort: Arc::default() })
     }
 
+    /// It was there before.
+    pub(crate) fn adopt(&self, container: &ContainerHandle) {
+        let _ = self.container.set(container.clone());
+    }
+
     pub(crate) fn container(&self) -> Option<&ContainerHandle> {
         self.container.get()
     }
@@ -85,24 +90,41 @@ pub(crate) async fn live(maker: Maker, it: Arc<Incarnation>, queued: bool, actor
     let news = News { generation: it.generation };
     let end = match make(&maker, &it, queued).await {
         Err(error) => End::NotStarted(error),
-        Ok(container) => {
-            let began = Instant::now();
-            let (exit, report, vitals) = (container.wait_exit(), container.wait(), container.watch_vitals());
-            let _ = it.container.set(container);
-            actor.do_send(News { ..news });
-            tokio::select! {
-                _ = exit => {}
-                never = tell(vitals, || actor.do_send(News { ..news })) => match never {},
-            }
-            let ran = began.elapsed();
-            match report.await {
-                Ok(report) => End::Reported { report, ran },
-                Err(error) => End::Lost(error),
-            }
-        }
+        Ok(container) => see_through(&it, container, &actor).await,
     };
     *it.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     actor.do_send(news);
+}
+
+/// The same of one that another supervisor has started.
+pub(crate) async fn watch(it: Arc<Incarnation>, container: ContainerHandle, actor: Addr<ServiceActor>) {
+    let end = match see_through(&it, container, &actor).await {
+        // It ran before we came.
+        End::Reported { report, ran } => {
+            let ran = report.wall_us.known().map_or(ran, |wall| Duration::from_micros(*wall));
+            End::Reported { report, ran }
+        }
+        end => end,
+    };
+    *it.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    actor.do_send(News { generation: it.generation });
+}
+
+async fn see_through(it: &Incarnation, container: ContainerHandle, actor: &Addr<ServiceActor>) -> End {
+    let news = || actor.do_send(News { generation: it.generation });
+    let began = Instant::now();
+    let (exit, report, vitals) = (container.wait_exit(), container.wait(), container.watch_vitals());
+    let _ = it.container.set(container);
+    news();
+    tokio::select! {
+        _ = exit => {}
+        never = tell(vitals, news) => match never {},
+    }
+    let ran = began.elapsed();
+    match report.await {
+        Ok(report) => End::Reported { report, ran },
+        Err(error) => End::Lost(error),
+    }
 }
 
 /// Say so when something else is known of it; for ever.

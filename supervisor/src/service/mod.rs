@@ -19,6 +19,7 @@
 //! mailbox. Knows nothing of groups.
 
 pub(crate) mod actor;
+pub(crate) mod again;
 pub(crate) mod handle;
 pub(crate) mod incarnation;
 mod inspect;

@@ -77,10 +77,15 @@ impl ServiceSlot {
             actor: OnceLock::new(),
             down: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            detached: AtomicBool::new(state.is_some()),
+            detached: AtomicBool::new(false),
             attended: AtomicUsize::new(0),
             state,
         }
+    }
+
+    /// Where it is written down, where it outlives us, while it does.
+    pub(crate) fn state_dir(&self) -> Option<&StateDir> {
+        self.state.as_deref().filter(|state| !state.is_left())
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -58,9 +58,10 @@ impl SupervisorBuilder {
 /// Have again what was left there. Needs the runtime's driver running, where there is anything to adopt.
 pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Result<(RecoveryReport, Restored), Error> {
     let (began, state, voice) = (Instant::now(), ground.state, ground.voice);
-    let recovery::Found { living, ended, set_aside } = recovery::look(state);
+    let recovery::Found { living, ended, services, set_aside } = recovery::look(state);
     let mut report = RecoveryReport { set_aside, ..RecoveryReport::default() };
-    let mut restored = Restored::default();
+    let mut restored = Restored { services, ..Restored::default() };
+    report.services = restored.services.iter().map(|service| service.template.id().to_owned()).collect();
     for (record, ended) in ended {
         report.ended.push(record.template.id().to_owned());
         restored.ended.push(ended::slot(state, &record, ended, voice));
@@ -101,6 +102,8 @@ impl Supervisor {
     /// - What [`spawn`](crate::Command::spawn) has started and what a service keeps running does not end with its last
     ///   handle. It is found by its id ([`Supervisor::container`]), also when it has ended: its report and its log stay, and
     ///   its id is taken, until [`Supervisor::forget`] or [`ContainerHandle::delete`](crate::ContainerHandle::delete).
+    /// - A service goes on with its incarnation, its delay, its counters and its window; members of a group as services of
+    ///   their own, in no order any more.
     /// - Its output goes into a log: the directory's own unless it has one ([`Command::log`](crate::Command::log)). So a
     ///   cursor stays valid, and nobody has to read.
     /// - What [`run`](crate::Command::run) runs to its end, pools, probes and hooks go with the supervisor, as without it.
@@ -147,20 +150,28 @@ impl Supervisor {
         self.end()
     }
 
-    /// Give up the report, the log and the id of a container that has ended. `false`: there is none, or it is not durable.
+    /// Give up the report, the log and the id of a container that has ended, and the service of that name, if it has settled.
+    /// `false`: there is none, or it is not durable.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] of one that has not ended; what the system said.
+    /// [`ErrorKind::State`] of one that has not ended, or not settled; what the system said.
     ///
     /// # Cancel safety
     /// Once it has begun it goes on when the future is dropped.
     pub fn forget(&self, id: &str) -> impl Future<Output = Result<bool, Error>> + Send + 'static + use<> {
         let (supervisor, id) = (self.clone(), id.to_owned());
         async move {
+            let service = supervisor.service(&id).await?;
+            if service.as_ref().is_some_and(|service| !service.state().is_settled()) {
+                return Err(Error::new(ErrorKind::State, "the service has not settled"));
+            }
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Find { id, reply });
+            if let Some(service) = &service {
+                service.close();
+            }
             match answer.await.map_err(|_| supervisor.lost())? {
-                None => Ok(false),
+                None => Ok(service.is_some()),
                 Some(slot) if slot.is_retained() => slot.forget().await,
                 Some(slot) if slot.lasting.is_some() => {
                     Err(Error::new(ErrorKind::State, "the container has not ended"))

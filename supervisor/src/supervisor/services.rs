@@ -1,6 +1,7 @@
 //! Services of a supervisor: how they are made and found.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use actix_rt::ArbiterHandle;
@@ -11,8 +12,10 @@ use crate::command::Template;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::manager::msg::{FindService, ListServices, Supervise};
+use crate::recovery::ServiceRecord;
 use crate::restart::{Budget, Restart};
 use crate::service::actor::Order;
+use crate::service::again::Again;
 use crate::service::incarnation::Maker;
 use crate::service::slot::ServiceSlot;
 use crate::service::{Service, ServiceInspect};
@@ -65,11 +68,30 @@ impl Supervisor {
         let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
         let faults = self.inner.faults.of(template.id(), template.labels(), 0);
         let maker = Maker { template, supervisor: self.weak() };
-        let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults };
+        let order = Order { slot, maker, budget: Budget::new(restart, super::random()), held, faults, again: None };
         let (reply, answer) = oneshot::channel();
         self.inner.manager.do_send(Supervise { order, reply });
         let slot = answer.await.map_err(|_| self.lost())??;
         Service::attach(slot).ok_or_else(|| self.lost())
+    }
+
+    /// Those that another supervisor has kept running go on.
+    pub(super) async fn go_on(&self, records: Vec<ServiceRecord>) -> Result<(), Error> {
+        for record in records {
+            let (template, generation) = (record.template.clone(), record.generation);
+            let container = self.container(template.id()).await?;
+            let container = container.filter(|container| container.inspect().generation == generation);
+            let (state, voice) = (self.state_dir().cloned(), self.inner.feed.voice());
+            let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
+            let faults = self.inner.faults.of(template.id(), template.labels(), 0);
+            let (budget, maker) = (record.budget.clone(), Maker { template, supervisor: self.weak() });
+            let order = Order { slot, maker, budget, held: false, faults, again: Some(Again { record, container }) };
+            let (reply, answer) = oneshot::channel();
+            self.inner.manager.do_send(Supervise { order, reply });
+            let slot = answer.await.map_err(|_| self.lost())??;
+            slot.detached.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// A handle of the service with this name, also of a detached one; `None` when there is none. It is one of the service's

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use orangery::stream::log::LogOptions;
 use orangery::{
-    Cause, ContainerHandle, Cursor, Event, ExitStatus, LimitKind, Sandbox, State, Stdin, SubscribeOptions, Supervisor,
+    Cause, ContainerHandle, Cursor, ErrorKind, Event, ExitStatus, LimitKind, Restart, Sandbox, ServiceState, State,
+    Stdin, SubscribeOptions, Supervisor,
 };
 use orangery_tests::victim::{self, Victim, reap_adopted};
 use orangery_tests::{Scene, Trial, trial, wait};
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(a_flood_is_exact_over_many_kills),
         trial!(whatever_was_answered_is_found_and_the_rest_is_gone),
         trial!(who_leaves_takes_nothing_along),
+        trial!(services_go_on_where_they_were),
     ]
 }
 
@@ -251,6 +253,62 @@ fn whatever_was_answered_is_found_and_the_rest_is_gone(scene: &Scene) {
         });
         settle(scene);
     }
+}
+
+/// One that runs in its second incarnation, one that waits for an hour, one that was stopped.
+fn services_go_on_where_they_were(scene: &Scene) {
+    if victim::role().is_some() {
+        return scene.block_on(async {
+            let supervisor = durable(scene);
+            let always = |delay| Restart::always().delays([delay]).jitter(0);
+            let command = |script: &str, id: &str| supervisor.command("sh").arg("-c").arg(script).id(id);
+            let web = command("exec sleep 1000", "web").restart(always(Duration::ZERO)).supervise().await.unwrap();
+            web.current().unwrap().kill().unwrap();
+            let running = |now: &orangery::ServiceInspect| now.generation == 2 && now.state == ServiceState::Running;
+            wait::soon("a restart", web.wait_for(running)).await.unwrap();
+            let hour = always(Duration::from_secs(3600));
+            let late = command("exec sleep 1000", "late").restart(hour).supervise().await.unwrap();
+            late.current().unwrap().kill().unwrap();
+            let waits = wait::soon("its delay", late.wait_state(ServiceState::BackOff)).await.unwrap();
+            let still = command("exec sleep 1000", "still").supervise().await.unwrap();
+            still.stop(9, Duration::ZERO).await.unwrap();
+            let (pid, until) = (web.current().unwrap().pid(), waits.back_off.unwrap().until_ms);
+            stand(&format!("{pid} {until}")).await;
+        });
+    }
+    let mut before = Victim::start(scene, "serves");
+    let line = before.line();
+    let (pid, until) = line.split_once(' ').expect("what it said");
+    before.kill();
+    scene.block_on(async {
+        let supervisor = durable(scene);
+        assert_eq!(supervisor.recovery().unwrap().services, ["late", "still", "web"]);
+        let service = async |id: &str| supervisor.service(id).await.unwrap().expect("it goes on");
+        let (web, late, still) = (service("web").await, service("late").await, service("still").await);
+        let running = |now: &orangery::ServiceInspect| now.state == ServiceState::Running;
+        let now = wait::soon("it runs", web.wait_for(running)).await.unwrap();
+        assert_eq!((now.generation, now.restarts, now.deaths.len()), (2, 1, 1));
+        assert_eq!(web.current().unwrap().pid().to_string(), pid);
+        let now = wait::soon("it waits", late.wait_state(ServiceState::BackOff)).await.unwrap();
+        assert_eq!((now.back_off.unwrap().until_ms.to_string().as_str(), now.deaths.len()), (until, 1));
+        wait::soon("it rests", still.wait_state(ServiceState::Stopped)).await.unwrap();
+        // And each goes on from there.
+        web.current().unwrap().kill().unwrap();
+        let third = |now: &orangery::ServiceInspect| now.generation == 3 && now.state == ServiceState::Running;
+        let now = wait::soon("a restart", web.wait_for(third)).await.unwrap();
+        assert_eq!((now.restarts, now.deaths.len()), (2, 2));
+        wait::soon("a start", late.start()).await.unwrap();
+        assert_eq!(late.inspect().generation, 2);
+        assert_eq!(supervisor.forget("web").await.unwrap_err().kind(), ErrorKind::State);
+        for (id, service) in [("web", web), ("late", late), ("still", still)] {
+            wait::soon("its end", service.stop(9, Duration::ZERO)).await.unwrap();
+            drop(service);
+            assert!(supervisor.forget(id).await.unwrap(), "{id}");
+        }
+        end(scene, supervisor).await;
+        assert_eq!(std::fs::read_dir(dir(scene).join("services")).unwrap().count(), 0);
+    });
+    settle(scene);
 }
 
 /// In one process, so that nothing but its own word ends it.

@@ -1,0 +1,64 @@
+//! What is written down of a service, at each change of its state, and how it is found.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::dir::{StateDir, is_name};
+use super::file;
+use super::found::Found;
+use crate::command::Template;
+use crate::restart::{Budget, GiveUp};
+use crate::service::state::ServiceState;
+
+/// All that is needed to go on with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceRecord {
+    pub(crate) template: Template,
+    pub(crate) state: ServiceState,
+    pub(crate) generation: u32,
+    pub(crate) restarts: u64,
+    pub(crate) give_up: Option<GiveUp>,
+    /// The delay under way, and its end in milliseconds since 1970.
+    pub(crate) delay: Option<(Duration, u64)>,
+    /// Back-off, window and deaths, in a time of its own.
+    pub(crate) budget: Budget,
+    /// That time, when it was written down, in milliseconds since 1970.
+    pub(crate) at_ms: u64,
+    pub(crate) elapsed: Duration,
+}
+
+impl StateDir {
+    fn service(&self, id: &str) -> PathBuf {
+        self.services().join(format!("{id}.json"))
+    }
+
+    /// Write down what it is now. Blocks for as long as a small file takes.
+    pub(crate) fn write_service(&self, record: &ServiceRecord) -> io::Result<()> {
+        file::write(&self.service(record.template.id()), record, self.sync())
+    }
+
+    /// It is over for good.
+    pub(crate) fn remove_service(&self, id: &str) -> io::Result<bool> {
+        self.remove(&self.service(id))
+    }
+
+    /// All of them; what is no record is set aside.
+    pub(super) fn find_services(&self, found: &mut Found) {
+        let mut paths: Vec<_> =
+            fs::read_dir(self.services()).into_iter().flatten().flatten().map(|it| it.path()).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            match file::read::<ServiceRecord>(&path) {
+                Ok(record) if is_name(&name) && record.template.id() == name => found.services.push(record),
+                Ok(_) => found.put_aside(self, &path, "it is called otherwise than its record says"),
+                Err(error) => found.put_aside(self, &path, &error.to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A service that another supervisor has kept running: it goes on with its incarnation, its delay or its rest.
+
+use std::time::{Duration, SystemTime};
+
+use actix::{AsyncContext, Context};
+use tokio::time::Instant;
+
+use super::actor::ServiceActor;
+use super::incarnation::{self, Incarnation};
+use super::inspect::{BackOff, Delay};
+use super::msg::News;
+use super::state::ServiceState;
+use crate::handle::ContainerHandle;
+use crate::recovery::ServiceRecord;
+use crate::report::unix_ms;
+use crate::restart::Decision;
+
+/// What was written down, and the container of its last incarnation, if there is one.
+pub(crate) struct Again {
+    pub(crate) record: ServiceRecord,
+    pub(crate) container: Option<ContainerHandle>,
+}
+
+/// What has passed since then.
+fn since(at_ms: u64) -> Duration {
+    Duration::from_millis(unix_ms(SystemTime::now()).saturating_sub(at_ms))
+}
+
+impl ServiceActor {
+    /// On its shard, before anything is asked of it.
+    pub(super) fn go_on(&mut self, again: Again, ctx: &mut Context<Self>) {
+        let Again { record, container } = again;
+        let now = Instant::now();
+        self.began = now.checked_sub(record.elapsed.saturating_add(since(record.at_ms))).unwrap_or(now);
+        self.fresh = false;
+        self.ladder = self.maker.template.ladder();
+        let tally = self.budget.tally();
+        let until = record.delay.map(|(delay, until_ms)| {
+            let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));
+            Delay { shown: BackOff { delay, until_ms, due: false }, until: now + Duration::from_millis(left) }
+        });
+        let it = container.as_ref().map(|container| {
+            let it = Incarnation::new(record.generation);
+            it.adopt(container);
+            // Before it is told: who hears that it runs finds what runs.
+            self.slot.succeed(&it);
+            it
+        });
+        self.slot.publish(|status| {
+            (status.state, status.generation, status.restarts) = (record.state, record.generation, record.restarts);
+            (status.give_up, status.delay, status.tally) = (record.give_up, until, tally);
+        });
+        match (record.state, it.zip(container)) {
+            (ServiceState::BackOff, _) => match until {
+                Some(delay) => self.arm(delay.until, ctx),
+                None => self.arm(now, ctx),
+            },
+            (state, _) if state.is_settled() => {}
+            (_, Some((it, container))) => {
+                actix_rt::spawn(incarnation::watch(it, container, ctx.address()));
+                // One that was being stopped is told so once more when it is looked at.
+                ctx.notify(News { generation: record.generation });
+            }
+            // It was about to be made, and was not: that is no death.
+            (_, None) => drop(self.step(super::state::Input::Died(Decision::Restart { after: Duration::ZERO }), ctx)),
+        }
+    }
+}
