@@ -37,11 +37,12 @@ pub(crate) fn tracing(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let mut filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    if std::env::var_os("RUST_LOG").is_none()
-        && let (LevelFilter::INFO, Ok(quiet)) = (level, "actix_server=warn".parse())
-    {
-        // How many threads a server has is not what its user wants to know.
-        filter = filter.add_directive(quiet);
+    if std::env::var_os("RUST_LOG").is_none() {
+        // How many threads a server has is not what its user wants to know, and what clients send that is no request is theirs to
+        // say, not to be written down without end.
+        for quiet in ["actix_server=warn", "actix_http=off"].into_iter().filter_map(|text| text.parse().ok()) {
+            filter = filter.add_directive(quiet);
+        }
     }
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Only a second subscriber is refused, and there is none.

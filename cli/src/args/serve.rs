@@ -7,7 +7,8 @@ use clap::Args;
 
 pub(super) const HELP: &str = "\
 Only its own user and root can connect: the socket has mode 0600 in a directory of mode 0700, and the kernel says who is at the
-other end. INT and TERM end it: streams are told where they stand, and what is being answered has ten seconds.
+other end. INT and TERM end it: streams are told where they stand, and what is being answered has ten seconds. Containers,
+their reports and their logs are the next one's, which is started with the same --state.
 
 systemd: READY, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
 nothing is missing.

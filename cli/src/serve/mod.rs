@@ -46,11 +46,11 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let stop = stopped()?;
-        let supervisor = supervisor(args)?;
+        let supervisor = supervisor(args, &state)?;
         say(&listeners, args, json);
-        let options = Options { state_dir: state, listeners, token, heartbeat: HEARTBEAT, durable: false };
+        let options = Options { state_dir: state, listeners, token, heartbeat: HEARTBEAT, durable: true };
         let served = server::serve(supervisor.clone(), Arc::new(Made), options, stop).await;
-        supervisor.shutdown().await;
+        supervisor.leave().await;
         served.map_err(|error| Failure::system("the daemon cannot go on", &error))?;
         Ok(0)
     })
@@ -62,8 +62,8 @@ pub fn document() -> serde_json::Value {
     server::document(&Made.spec_schema())
 }
 
-fn supervisor(args: &ServeArgs) -> Result<Supervisor, Failure> {
-    let mut builder = Supervisor::builder();
+fn supervisor(args: &ServeArgs, state: &Path) -> Result<Supervisor, Failure> {
+    let mut builder = Supervisor::builder().durable(state.join("supervisor"));
     if let Some(parent) = &args.cgroup_parent {
         builder = builder.cgroup_parent(parent);
     }

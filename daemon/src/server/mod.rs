@@ -59,10 +59,8 @@ pub use make::{Made, MadeGroup, Make};
 pub use openapi::document;
 pub use peer::Token;
 
-/// Connections that there may be. One process or address never has all of them.
-const CONNECTIONS: Most = Most { each: 256, all: 1024 };
-/// Streams that are open.
-const STREAMS: Most = Most { each: 128, all: 512 };
+/// Most connections, where there are descriptors for them.
+const CONNECTIONS: usize = 1024;
 /// The head of a request is there after this long.
 const HEAD: Duration = Duration::from_secs(10);
 /// A connection on which nothing is asked is closed after this long.
@@ -112,7 +110,7 @@ pub async fn serve(
         store,
         registry: registry::Registry::default(),
         keys: once::Keys::default(),
-        streams: Quota::new(STREAMS),
+        streams: Quota::new(share(connections() / 2)),
         token,
         bye,
         heartbeat,
@@ -154,12 +152,25 @@ async fn watched(notify: &systemd::Notify, daemon: &Daemon) {
     }
 }
 
+/// How many connections there may be: a part of the descriptors, most of which are for containers.
+fn connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let quarter = limit.map_or(CONNECTIONS, |limit| usize::try_from(limit / 4).unwrap_or(CONNECTIONS));
+    quarter.clamp(32, CONNECTIONS)
+}
+
+/// One process or address never has all of them.
+fn share(all: usize) -> Most {
+    Most { each: all / 4, all }
+}
+
 fn server(
     daemon: &Data<Daemon>,
     unix: Vec<std::os::unix::net::UnixListener>,
     tcp: Vec<std::net::TcpListener>,
 ) -> io::Result<actix_web::dev::Server> {
-    let connections = Arc::new(Quota::new(CONNECTIONS));
+    let most = connections();
+    let connections = Arc::new(Quota::new(share(most)));
     let for_app = daemon.clone();
     let mut server = HttpServer::new(move || {
         App::new()
@@ -177,8 +188,8 @@ fn server(
     .h1_allow_half_closed(false)
     .disable_signals()
     .workers(WORKERS)
-    // More than are let in: those above are closed at once, and nobody waits behind them.
-    .max_connections(CONNECTIONS.all * 2)
+    // Of each of them as many as are let in altogether: those above are closed at once, and nobody waits behind them.
+    .max_connections(most)
     .client_request_timeout(HEAD)
     .client_disconnect_timeout(HEAD)
     .keep_alive(IDLE)

@@ -35,7 +35,9 @@ enum Of {
     Service {
         service: Service,
         dir: PathBuf,
+        /// The incarnation that was read last.
         generation: u32,
+        current: Option<ProcessHandle>,
     },
     /// It ran under an earlier daemon; its log is there.
     Log,
@@ -74,10 +76,7 @@ impl Reader {
     pub(super) fn of_container(card: &Card, dir: &Path, wanted: &Wanted) -> Result<Self, Failed> {
         let of = match card.body() {
             Body::Container(container) => Of::Process(container.process().clone()),
-            Body::Service(service) => {
-                let generation = service.current().map_or(0, |current| current.inspect().generation);
-                Of::Service { service, dir: dir.to_owned(), generation }
-            }
+            Body::Service(service) => Of::Service { service, dir: dir.to_owned(), generation: 0, current: None },
             Body::Nothing | Body::Busy => Of::Log,
         };
         let options = ReadOptions { sources: wanted.sources, follow: false, through_ends: true };
@@ -156,12 +155,12 @@ impl Reader {
         let options = SubscribeOptions { sources: self.options.sources, ..SubscribeOptions::default() };
         let process = match &mut self.of {
             Of::Process(process) => Some(process.clone()),
-            Of::Service { service, generation, .. } => {
-                let current = service.current().filter(|current| current.inspect().generation >= *generation);
-                current.map(|current| {
-                    *generation = current.inspect().generation;
-                    current.process().clone()
-                })
+            Of::Service { service, generation, current, .. } => {
+                *current = service.current().map(|now| {
+                    *generation = now.inspect().generation;
+                    now.process().clone()
+                });
+                current.clone()
             }
             Of::Log => None,
         };
@@ -208,19 +207,11 @@ impl Reader {
         let Stage::Ended(end) = &self.stage else { return None };
         let end = end.clone();
         let process = match &self.of {
-            Of::Process(process) => process.clone(),
-            Of::Service { service, generation, .. } => {
-                let current = service.current().filter(|current| current.inspect().generation == *generation);
-                match current {
-                    Some(current) => current.process().clone(),
-                    None => {
-                        self.stage = Stage::Between(Some(end));
-                        return None;
-                    }
-                }
-            }
-            Of::Log => return self.over(Item::Event(end)),
+            Of::Process(process) => Some(process.clone()),
+            Of::Service { current, .. } => current.clone(),
+            Of::Log => None,
         };
+        let Some(process) = process else { return self.over(Item::Event(end)) };
         let report = match self.follow {
             true => process.wait().await.ok(),
             false => view::report_now(&process),
@@ -233,7 +224,7 @@ impl Reader {
     async fn between(&mut self) -> Option<Item> {
         let Stage::Between(end) = &self.stage else { return None };
         let last = |end: &Option<Event>| end.clone().map_or(Item::Over, Item::Event);
-        let Of::Service { service, dir, generation } = &mut self.of else {
+        let Of::Service { service, dir, generation, .. } = &mut self.of else {
             let item = last(end);
             return self.over(item);
         };

@@ -24,7 +24,7 @@ pub struct Group {
     pub state: String,
     /// Why it has failed.
     pub why: Option<String>,
-    /// Its members in the order of the file, those of groups in it with their group's name before theirs.
+    /// Its members in the order of their names, those of groups in it with their group's name before theirs.
     pub members: Vec<Member>,
 }
 

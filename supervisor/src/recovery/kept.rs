@@ -1,11 +1,14 @@
 //! The record of one container that outlives us: written by its own life and by those who change it.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery_runtime::durable;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::dir::{StateDir, is_name};
@@ -99,7 +102,7 @@ impl Kept {
         let _one = self.writing.lock().await;
         let Some(record) = self.record(slot) else { return Ok(()) };
         let (path, sync) = (self.dir().join(RECORD), self.state.sync());
-        self.blocking(move || file::write(&path, &record, sync)).await
+        self.blocking(move || put(&path, &record, sync)).await
     }
 
     /// A further process has been started: it goes into the record.
@@ -144,13 +147,13 @@ impl Kept {
         let _one = self.writing.lock().await;
         let ended = Ended::of(slot, report);
         let (path, sync) = (self.dir().join(REPORT), self.state.sync());
-        let written = self.blocking(move || file::write(&path, &ended, sync)).await;
+        let written = self.blocking(move || put(&path, &ended, sync)).await;
         self.note_end(written)
     }
 
     /// The same where nothing can be waited for.
     pub(crate) fn ended_at_once(&self, slot: &Slot, report: &Arc<Report>) {
-        let written = file::write(&self.dir().join(REPORT), &Ended::of(slot, report), self.state.sync());
+        let written = put(&self.dir().join(REPORT), &Ended::of(slot, report), self.state.sync());
         self.note_end(written.map_err(|error| failed(&error)));
     }
 
@@ -179,7 +182,7 @@ impl Kept {
             for path in old.iter().flat_map(|(report, log)| [log, report]) {
                 state.remove(path)?;
             }
-            file::write(&path, &ended, sync)
+            put(&path, &ended, sync)
         });
         let written = written.await;
         if let Err(error) = &written {
@@ -232,6 +235,14 @@ impl Kept {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| Error::lost_request())?.map_err(|error| failed(&error))
     }
+}
+
+/// Write one file of a container, whose directory is made by its log unless that lies elsewhere.
+fn put(path: &Path, what: &impl Serialize, sync: bool) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    file::write(path, what, sync)
 }
 
 fn failed(error: &io::Error) -> Error {
