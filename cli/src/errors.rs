@@ -247,6 +247,14 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// A line of ours on stderr that ends nothing. Our terminal may be raw: there a line begins where the one before has ended.
+pub(crate) fn notice(text: &str) {
+    let mut stderr = std::io::stderr();
+    let end = if std::io::IsTerminal::is_terminal(&stderr) { "\r\n" } else { "\n" };
+    // Nobody to tell is no failure.
+    let _ = stderr.write_all(format!("orangery: {}{end}", one_line(text)).as_bytes());
+}
+
 /// "No such file or directory" without "(os error 2)".
 fn errno_text(error: &std::io::Error) -> String {
     let text = error.to_string();

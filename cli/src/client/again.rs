@@ -87,11 +87,13 @@ impl Again {
     }
 
     fn say(&self, notice: &str, text: &str) {
-        let line = match self.json {
-            true => json!({ "schema": 1, "notice": notice, "text": text }).to_string(),
-            false => format!("orangery: {}", crate::errors::one_line(text)),
-        };
-        // Nobody to tell is no failure. At a raw terminal a line begins where the last one ended.
-        let _ = std::io::stderr().write_all(format!("{line}\r\n").as_bytes());
+        match self.json {
+            false => crate::errors::notice(text),
+            true => {
+                let line = json!({ "schema": 1, "notice": notice, "text": text });
+                // Nobody to tell is no failure.
+                let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+            }
+        }
     }
 }

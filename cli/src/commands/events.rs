@@ -6,10 +6,10 @@ use orangery::events::Event;
 use orangery::stream::view::rfc3339;
 use serde_json::{Value, json};
 
-use super::{asking, document, note, say};
+use super::{asking, document, say};
 use crate::args::{EventsArgs, EventsFrom};
 use crate::client::{Again, Feed, GONE, Message, Target};
-use crate::errors::{Failure, one_line};
+use crate::errors::{Failure, notice, one_line};
 use crate::up::words;
 
 pub(super) fn events(args: &EventsArgs, json: bool) -> Result<u8, Failure> {
@@ -61,8 +61,8 @@ fn missing(message: &Message, json: bool) -> Result<(), Failure> {
         return document(&json!({ "kind": "gap", "from": between["from"], "to": between["to"] }));
     }
     match (between["from"].as_u64(), between["to"].as_u64()) {
-        (Some(from), Some(to)) => note(&format!("events {from} to {to} are not kept any more")),
-        _ => note("events are missing here: the daemon does not have them any more"),
+        (Some(from), Some(to)) => notice(&format!("events {from} to {to} are not kept any more")),
+        _ => notice("events are missing here: the daemon does not have them any more"),
     }
     Ok(())
 }

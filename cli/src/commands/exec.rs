@@ -1,6 +1,7 @@
 //! `exec`: a further process in a container, as if it ran here.
 
-use orangery_daemon::wire::{Exec, Process, Stdin, Text};
+use hyper::Method;
+use orangery_daemon::wire::{Exec, Kill, Process, Stdin, Text};
 use rustix::stdio::stdin;
 use rustix::termios::isatty;
 
@@ -11,7 +12,7 @@ use super::{asking, container, detach, document, say, spec, wait};
 use crate::args::ExecArgs;
 use crate::client::{Again, Client};
 use crate::errors::Failure;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::terminal::Terminal;
 
 pub(super) fn exec(args: &ExecArgs, json: bool) -> Result<u8, Failure> {
@@ -19,8 +20,26 @@ pub(super) fn exec(args: &ExecArgs, json: bool) -> Result<u8, Failure> {
     // Before anything is made.
     let terminal = args.tty.then(|| Terminal::choose(args.interactive, &args.detach_keys)).transpose()?;
     asking(&args.lasting.daemon, async |client| {
-        let signals = Signals::listen()?;
-        let made: Process = detach::made(&client, &container(&args.name).then("processes"), &wanted).await?;
+        let mut signals = Signals::listen()?;
+        let processes = container(&args.name).then("processes");
+        let mut early = Vec::new();
+        let mut making = std::pin::pin!(detach::made(&client, &processes, &wanted));
+        let made: Process = loop {
+            tokio::select! {
+                made = &mut making => break made?,
+                // It may run already: only the second INT gives up.
+                signal = signals.next() => {
+                    if signal == signals::INT && early.contains(&signal) {
+                        return Ok(by_signal(signal));
+                    }
+                    early.push(signal);
+                }
+            }
+        };
+        for signal in early {
+            let kill = Kill { signal: Some(Text::from(signals::name(signal))) };
+            client.send(Method::POST, &processes.clone().then(&made.id.to_string()).then("kill"), &kill, &[]).await?;
+        }
         if args.detach {
             match json {
                 true => document(&made)?,

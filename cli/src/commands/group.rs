@@ -3,10 +3,10 @@
 use orangery_daemon::wire::{CreateGroup, Group};
 use serde_json::{Map, Value};
 
-use super::{asking, detach, document, note, say, spec};
+use super::{asking, detach, document, say, spec};
 use crate::args::{DownArgs, UpArgs};
 use crate::client::Target;
-use crate::errors::Failure;
+use crate::errors::{Failure, notice};
 use crate::up;
 
 /// Tables of members.
@@ -34,7 +34,7 @@ pub(super) fn down(args: &DownArgs, json: bool) -> Result<u8, Failure> {
         if !args.force {
             let stopped: Group = client.post(&group.clone().then("stop"), &serde_json::json!({})).await?;
             let failed = stopped.members.iter().filter(|member| member.state == "failed");
-            failed.for_each(|member| note(&format!("{} had failed", member.name)));
+            failed.for_each(|member| notice(&format!("{} had failed", member.name)));
         }
         client.delete(&group.maybe("force", args.force.then_some(true))).await?;
         match json {

@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use crate::args::{DaemonArgs, Subcommand};
 use crate::client::{Client, Place, Target};
-use crate::errors::{Failure, one_line};
+use crate::errors::Failure;
 
 /// Containers that are asked about at one time.
 const AT_ONCE: usize = 32;
@@ -124,11 +124,6 @@ pub(crate) fn say(text: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::system("cannot write", &error)),
         _ => Ok(()),
     }
-}
-
-/// A line of ours on stderr; nobody to tell is no failure.
-fn note(text: &str) {
-    let _ = io::stderr().write_all(format!("orangery: {}\n", one_line(text)).as_bytes());
 }
 
 /// One JSON document, on a line of its own.

@@ -15,13 +15,15 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::Method;
 use orangery::Source;
-use orangery_daemon::wire::{Asked as Said, Exit, Kill, Output as Piece, ProblemKind, Resize, Stream, Text, Told};
+use orangery_daemon::wire::{
+    Asked as Said, Container, Exit, Kill, Output as Piece, ProblemKind, Resize, Stream, Text, Told,
+};
 
 use super::input::Input;
 use super::output::Output;
 use super::pieces::{Gap, REMOVED, between, piece, read};
 use crate::client::{Again, Client, Feed, Frame, GONE, Lost, Socket, Target, away, lost, refused};
-use crate::errors::Failure;
+use crate::errors::{Failure, notice};
 use crate::signals::{self, Signals};
 use crate::terminal::{Asked, Session as Window, window};
 
@@ -79,7 +81,7 @@ struct Got {
 /// What has gone from us.
 #[derive(Debug, Default)]
 struct Sent {
-    /// Input of which nobody has said that it arrived.
+    /// Input, or its end, of which nobody has said that it arrived; but not what is typed: who types sees that.
     input: bool,
     interrupts: u32,
 }
@@ -95,7 +97,12 @@ impl Session<'_> {
             match self.connected(&mut got, &mut sent).await {
                 Ok(left) => break left,
                 // It has ended: nobody can be at it any more, and what it wrote is in its log.
-                Err(Lost::Refused(failure)) if failure.kind() == "state" => break self.rest(got).await?,
+                Err(Lost::Refused(failure)) if failure.kind() == "state" => {
+                    if self.input.is_some() && !self.is_at_rest().await? {
+                        return Err(failure.with_hint("the same without -i, which only looks"));
+                    }
+                    break self.rest(got).await?;
+                }
                 Err(Lost::Gone(failure, oldest)) => {
                     let gaps = got.place.as_deref().and_then(|place| between(place, &oldest));
                     let gaps = gaps.filter(|gaps| !gaps.is_empty()).ok_or(failure)?;
@@ -140,6 +147,11 @@ impl Session<'_> {
             // There is no more of it.
             never = async { typing.as_mut().await; pending().await } => never,
         }
+    }
+
+    /// Whether the container has ended; asked about its own command alone.
+    async fn is_at_rest(&self) -> Result<bool, Failure> {
+        Ok(self.client.get::<Container>(&self.process).await?.state.is_at_rest())
     }
 
     /// What the log has behind our place, and how it ended.
@@ -200,8 +212,7 @@ impl Session<'_> {
 
     /// Wait for the daemon; `None`: try again.
     async fn away(&mut self, lost: Lost, got: &Got, sent: &Sent) -> Result<Option<Left>, Failure> {
-        let piped = self.input.as_ref().is_none_or(|input| !input.is_typed());
-        if let (Lost::Away(failure), true) = (&lost, sent.input && piped && !got.input_closed) {
+        if let (Lost::Away(failure), true) = (&lost, sent.input && !got.input_closed) {
             tracing::info!(why = failure.what(), "lost");
             let what = "the daemon has gone away while input was on its way: nobody knows how much of it has arrived";
             return Err(Failure::new(what)
@@ -235,12 +246,13 @@ async fn type_on(input: &mut Option<Input>, mut sink: SplitSink<Socket, Frame>, 
     while let Some(from) = input {
         let frame = match from.next().await {
             Some(data) => {
-                *sent = true;
+                *sent = !from.is_typed();
                 Frame::binary(data)
             }
             // Who typed has left, or his terminal has: others say so.
             None if from.is_typed() => return,
             None => {
+                *sent = true;
                 *input = None;
                 said(&Said::CloseStdin)
             }
@@ -358,10 +370,7 @@ async fn asked(window: &mut Option<Window>) -> Asked {
 }
 
 fn missing(stream: &str, from: u64, to: u64, cause: &str) {
-    let bytes = to.saturating_sub(from);
-    let text = format!("orangery: {bytes} bytes of {stream} are missing from {from} on ({cause})\r\n");
-    // Nobody reads it: then nobody misses it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    notice(&format!("{} bytes of {stream} are missing from {from} on ({cause})", to.saturating_sub(from)));
 }
 
 /// What a text says; `Some`: it was the last one.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{asking, container, document};
 use crate::args::WaitArgs;
-use crate::client::{Again, Client};
+use crate::client::{Again, Client, Lost};
 use crate::errors::Failure;
 
 /// How long one answer may take: the daemon ends what is longer.
@@ -43,8 +43,15 @@ async fn until(client: &Client, args: &WaitArgs, mut again: Again) -> Result<Opt
         let left = end.map_or(ROUND, |end| end.saturating_duration_since(Instant::now()).min(ROUND));
         let target = container(&args.name).then("wait").query("timeout", format!("{}ms", left.as_millis()));
         let target = target.query("for", if args.ready { "ready" } else { "exit" });
+        let asked = Instant::now();
         match client.get::<Waited>(&target).await {
             Ok(waited) if waited.done => return Ok(Some(waited)),
+            // Before its time, by a daemon that goes.
+            Ok(_) if asked.elapsed() < left / 2 => {
+                again.back();
+                let goes = Failure::new("the daemon goes").with_kind("connection");
+                again.after(client, Lost::Away(goes)).await?;
+            }
             Ok(_) => again.worked(),
             Err(lost) => again.after(client, lost).await?,
         }

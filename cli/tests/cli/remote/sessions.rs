@@ -177,7 +177,11 @@ fn input() {
         asked[1].line.ends_with("?from=start&stdin=true") && asked[2].line.ends_with("?cursor=A&stdin=false"),
         "{asked:?}"
     );
-    // Nobody has said that it arrived.
+    // Nobody has said that it arrived: not even its end, where that is all there is.
+    let end = closed.clone();
+    let fake = Fake::start(&place.socket(), [made(), attached(move |socket| drop(until(socket, &end)))]);
+    assert!(fed(&line, b"").ended(125).err.contains("input was on its way"));
+    fake.end();
     let fake = Fake::start(&place.socket(), [made(), attached(move |socket| drop(until(socket, &closed)))]);
     let ran = fed(&line, b"abc");
     assert!(ran.ended(125).err.contains("input was on its way"), "{ran:?}");
@@ -286,6 +290,11 @@ fn attach() {
         place.ran(&[&["attach", "a"], options].concat()).ended(9);
         assert_eq!(fake.end()[1].line, format!("GET /v1/containers/a/attach?{target}"));
     }
+    // Somebody else types: that is told, and not left out in silence.
+    let refused = problem("409 Conflict", "state", "");
+    let fake = Fake::start(&place.socket(), [container("keep"), refused, container("keep")]);
+    assert!(place.ran(&["attach", "-i", "a"]).ended(125).err.contains("without -i"));
+    fake.end();
     let fake = Fake::start(&place.socket(), [container("null")]);
     assert!(place.ran(&["attach", "-i", "a"]).ended(125).err.contains("run --detach -i"));
     fake.end();
