@@ -34,13 +34,19 @@ pub(crate) struct Ground<'a> {
     pub(crate) begun: mpsc::Sender<Infallible>,
 }
 
-/// A container with its processes; the record again where nothing of it is left.
-pub(crate) async fn claim(
-    ground: &Ground<'_>,
-    adopted: &mut Adopted,
-    record: ContainerRecord,
-) -> Result<Again, ContainerRecord> {
-    let Some((container, main)) = main(adopted, &record).await else { return Err(record) };
+/// One that cannot be gone on with.
+pub(crate) struct Gone {
+    pub(crate) record: ContainerRecord,
+    /// What the keeper still knows of its main process: how it has ended.
+    pub(crate) main: Option<Box<Started>>,
+}
+
+/// A container with its processes.
+pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: ContainerRecord) -> Result<Again, Gone> {
+    let (container, main) = match main(adopted, &record).await {
+        Ok(both) => both,
+        Err(main) => return Err(Gone { record, main }),
+    };
     let mut further = Vec::new();
     for (process, terms) in &record.further {
         if let Some(started) = one(ground, adopted, &record, process).await {
@@ -84,28 +90,36 @@ pub(crate) async fn claim(
     Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, begun: ground.begun.clone() })
 }
 
-/// The container and its main process.
-async fn main(adopted: &mut Adopted, record: &ContainerRecord) -> Option<(Arc<dyn Container>, Box<Started>)> {
-    let (id, runtime) = (record.template.id(), record.runtime.clone()?);
-    let container: Arc<dyn Container> = match adopted.container(Claim::new(runtime)).await {
-        Ok(container) => Arc::from(container?),
-        Err(error) => {
-            tracing::error!(container = id, %error, "it cannot be adopted");
-            return None;
-        }
-    };
+/// The container and its main process; where only that is known, that.
+async fn main(
+    adopted: &mut Adopted,
+    record: &ContainerRecord,
+) -> Result<(Arc<dyn Container>, Box<Started>), Option<Box<Started>>> {
+    let id = record.template.id();
+    let Some(runtime) = record.runtime.clone() else { return Err(None) };
+    let container = adopted.container(Claim::new(runtime)).await.unwrap_or_else(|error| {
+        tracing::error!(container = id, %error, "it cannot be adopted");
+        None
+    });
     let label = record.main.label.as_deref().unwrap_or_default().as_bytes();
-    let why = match adopted.process(id, label, record.main.held.as_ref(), true).await {
-        Ok(ClaimedProcess::Found(started)) => return Some((container, started)),
-        Ok(ClaimedProcess::Failed(error)) | Err(error) => error.to_string(),
-        Ok(ClaimedProcess::Never) => "the keeper does not know it".into(),
-        Ok(ClaimedProcess::Lost) => "it has ended while there was no keeper".into(),
+    let claimed = adopted.process(id, label, record.main.held.as_ref(), true).await;
+    let why = match (claimed, &container) {
+        (Ok(ClaimedProcess::Found(started)), Some(_)) => {
+            return container.map(|container| (Arc::from(container), started)).ok_or(None);
+        }
+        // It was being removed: its end was told, and not yet written down.
+        (Ok(ClaimedProcess::Found(started)), None) => return Err(Some(started)),
+        (Ok(ClaimedProcess::Failed(error)) | Err(error), _) => error.to_string(),
+        (Ok(ClaimedProcess::Never), _) => "the keeper does not know it".into(),
+        (Ok(ClaimedProcess::Lost), _) => "it has ended while there was no keeper".into(),
     };
     tracing::warn!(container = id, why, "its main process is lost");
-    if let Err(error) = container.delete().await {
+    if let Some(container) = container
+        && let Err(error) = container.delete().await
+    {
         tracing::error!(container = id, %error, "the container could not be removed");
     }
-    None
+    Err(None)
 }
 
 /// A further process, unless it has ended before.

@@ -29,17 +29,25 @@ pub(crate) fn slot(state: &Arc<StateDir>, record: &ContainerRecord, ended: Ended
     slot
 }
 
-/// It was there, and nothing is left of it: nobody knows how it has ended. That is its report from now on.
-pub(crate) fn lost(state: &Arc<StateDir>, record: &ContainerRecord, voice: &Voice) -> std::io::Result<Ended> {
+/// It was there, and nothing is left of it: how it has ended is known, or not, and that is its report from now on.
+pub(crate) fn gone(
+    state: &Arc<StateDir>,
+    record: &ContainerRecord,
+    exit: Option<&Exit>,
+    voice: &Voice,
+) -> std::io::Result<Ended> {
     let slot = bare(state, record, voice, false);
     let log = &record.main.log;
     if let (Ok(began), Ok(opened)) = (record.main.began.parse::<Cursor>(), Log::open(&log.dir, log.options)) {
         slot.main.output.goes_into(Recording::again(opened, began));
     }
-    let exit = Exit::new(Status::Lost, None, 0);
-    let report = report::of_main(&slot, &exit, &Evidence::default(), EndReason::Abandoned);
+    let lost = Exit::new(Status::Lost, None, 0);
+    // Its output was read to the end before anything of it was removed.
+    let reason = if exit.is_some() { EndReason::Eof } else { EndReason::Abandoned };
+    let report = report::of_main(&slot, exit.unwrap_or(&lost), &Evidence::default(), reason);
     let (pid, started_at_ms) = (record.main.pid, record.main.started_ms);
-    let report = Report { pid, started_at_ms, ended_at_ms: started_at_ms, ..report };
+    let ran = exit.map_or(0, |exit| exit.at_ns.saturating_sub(record.main.at_ns) / 1_000_000);
+    let report = Report { pid, started_at_ms, ended_at_ms: started_at_ms + ran, ..report };
     let ended = Ended::of(&slot.main, &report);
     file::write(&state.container(&slot.id).join(REPORT), &ended, state.sync())?;
     slot.over(report);

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use orangery_io_stream::log::LogOptions;
+use orangery_runtime::Started;
 use orangery_runtime::durable::Adopted;
 use tokio::sync::oneshot;
 
@@ -15,8 +16,11 @@ use crate::command::Template;
 use crate::error::{Error, ErrorKind};
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
-use crate::recovery::adopt::{self, Ground};
+use crate::recovery::adopt::{self, Gone, Ground};
 use crate::recovery::{self, RecoveryReport, StateDir, ended};
+
+/// An end that the keeper knows is told within this time.
+const TELLS: Duration = Duration::from_secs(10);
 
 /// What a builder was told of it.
 #[derive(Clone, Debug, Default)]
@@ -66,29 +70,40 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
         report.ended.push(record.template.id().to_owned());
         restored.ended.push(ended::slot(state, &record, ended, voice));
     }
-    let mut lost = living;
+    let mut gone = Vec::new();
     if let Some(mut adopted) = adopted {
-        for record in std::mem::take(&mut lost) {
+        for record in living {
             match adopt::claim(&ground, &mut adopted, record).await {
                 Ok(again) => {
                     report.adopted.push(again.slot.id.clone());
                     restored.living.push(again);
                 }
-                Err(record) => lost.push(record),
+                Err(one) => gone.push(one),
             }
         }
         // What nobody has written down, before anything new is made.
         report.killed = adopted.finish().await.processes;
+    } else {
+        gone.extend(living.into_iter().map(|record| Gone { record, main: None }));
     }
-    for record in lost {
+    for Gone { record, main } in gone {
+        let (exit, held) = match main.map(|main| *main) {
+            Some(Started { exit, held, .. }) => {
+                (tokio::time::timeout(TELLS, exit).await.ok().and_then(Result::ok), held)
+            }
+            None => (None, None),
+        };
         let id = record.template.id().to_owned();
         let failed = |error| {
             let what = format!("cannot write the report of {id}");
             orangery_runtime::Error::system(what, error).with_field("durable")
         };
-        let ended = ended::lost(state, &record, voice).map_err(failed)?;
+        let ended = ended::gone(state, &record, exit.as_ref(), voice).map_err(failed)?;
         restored.ended.push(ended::slot(state, &record, ended, voice));
-        report.lost.push(id);
+        if let Some(held) = held {
+            held.settle();
+        }
+        if exit.is_some() { &mut report.ended } else { &mut report.lost }.push(id);
     }
     report.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::info!(?report, "recovered");
