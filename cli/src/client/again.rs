@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::place::NO_DAEMON;
 use super::{BackOff, Client, Lost};
 use crate::errors::Failure;
 
@@ -52,6 +53,8 @@ impl Again {
         if self.since.take().is_some_and(|since| since.elapsed() >= STOOD) {
             self.back_off.worked();
         }
+        // Whose connection has broken was there.
+        self.met |= failure.kind() != NO_DAEMON;
         if !self.met {
             return Err(failure);
         }

@@ -11,6 +11,9 @@ use crate::errors::Failure;
 /// Names a socket, where no option does.
 const VARIABLE: &str = "ORANGERY_SOCKET";
 
+/// The kind of a failure to find anybody there.
+pub(super) const NO_DAEMON: &str = "no_daemon";
+
 /// Who said where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
@@ -53,10 +56,10 @@ impl Place {
             io::ErrorKind::ConnectionRefused => "the socket is there, and nobody listens at it",
             io::ErrorKind::PermissionDenied => "this user may not connect: the daemon is another user's",
             io::ErrorKind::WouldBlock => "too many others wait for it",
-            _ => return Failure::system(format!("no daemon answers at {path}"), error).with_kind("no_daemon"),
+            _ => return Failure::system(format!("no daemon answers at {path}"), error).with_kind(NO_DAEMON),
         };
         let failure = Failure::new(format!("no daemon answers at {path}: {why}"));
-        let failure = failure.with_kind("no_daemon").with_errno(error.raw_os_error());
+        let failure = failure.with_kind(NO_DAEMON).with_errno(error.raw_os_error());
         match self.said {
             Said::Option => failure.with_option("--socket").with_hint(format!("orangery serve --socket {path}")),
             Said::Variable => failure.with_option(VARIABLE).with_hint(format!("orangery serve --socket {path}")),

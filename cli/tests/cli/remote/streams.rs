@@ -152,7 +152,7 @@ fn wait() {
         json("200 OK", &format!(r#"{{"done":true,"state":"exited","exit":{exit}}}"#))
     };
     let not_yet = || json("200 OK", r#"{"done":false,"state":"running","exit":null}"#);
-    let fake = Fake::start(&place.socket(), [not_yet(), Answer::Raw(Vec::new()), not_yet(), exit(3, r#"{"code":3}"#)]);
+    let fake = Fake::start(&place.socket(), [Answer::Raw(Vec::new()), not_yet(), not_yet(), exit(3, r#"{"code":3}"#)]);
     place.ran(&["wait", "a"]).ended(3);
     assert_eq!(fake.end().len(), 4);
     for (code, how) in [(137, r#"{"signal":{"signal":9,"core_dumped":false}}"#), (255, "\"lost\"")] {
