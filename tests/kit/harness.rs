@@ -48,6 +48,13 @@ impl Trial {
         self
     }
 
+    /// It knows how long it may take.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// It needs something that only it knows of; the reason why that is not there.
     #[must_use]
     pub fn skip_if(mut self, why: Option<&'static str>) -> Self {

@@ -27,12 +27,19 @@ pub struct Victim {
 
 impl Victim {
     /// Start this trial once more, as the victim.
-    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
     #[must_use]
     pub fn start(scene: &Scene, does: &str) -> Self {
+        Self::with_arguments(scene, does, &[])
+    }
+
+    /// As [`Victim::start`], for one that looks at its arguments.
+    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
+    #[must_use]
+    pub fn with_arguments(scene: &Scene, does: &str, arguments: &[&std::ffi::OsStr]) -> Self {
         let mut process = Command::new(std::env::current_exe().expect("us"));
         let mut process = scene
             .share(&mut process)
+            .args(arguments)
             .env(VICTIM, does)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -25,6 +25,7 @@ pub fn act(name: &str, rest: &[String]) {
         "connect" => connect(number(0)),
         "read-fd" => read_fd(number(0)),
         "noise" => noise(number(0)),
+        "count" => count(number(0), number(1)),
         "alloc" => alloc(number(0)),
         "forks" => forks(number(0)),
         "orphan" => orphan(),
@@ -106,6 +107,22 @@ fn noise(total: u64) {
         stdout.write_all(&rest[..len]).and_then(|()| stdout.flush()).expect("written");
         written += len as u64;
     }
+}
+
+/// Write so many numbered lines of ten bytes, each in a write of its own; then, as an error, how long the longest of them took;
+/// end with that code.
+fn count(lines: u64, code: u64) -> ! {
+    let mut longest = std::time::Duration::ZERO;
+    let mut stdout = std::io::stdout().lock();
+    for line in 0..lines {
+        let line = format!("{line:09}\n");
+        let began = std::time::Instant::now();
+        // Line-buffered, and this is a line: one call.
+        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).expect("written");
+        longest = longest.max(began.elapsed());
+    }
+    eprintln!("{}", longest.as_micros());
+    std::process::exit(i32::try_from(code).unwrap_or(1))
 }
 
 /// Touch so many MiB.

@@ -148,7 +148,13 @@ impl Daemon {
                 container.delete().await?;
                 started(made).await?
             }
-            Body::Nothing => started(self.made(&card).await?).await?,
+            Body::Nothing => {
+                // A daemon that was killed before it could answer may have begun it: that was undone, and is not in the log.
+                let (store, name) = (self.store.clone(), card.name.clone());
+                let removed = blocking(move || store.remove_log(&name)).await?;
+                removed.map_err(|error| system("cannot remove what an earlier start has left in its log", &error))?;
+                started(self.made(&card).await?).await?
+            }
             _ => return Err(running()),
         };
         {
@@ -173,9 +179,8 @@ impl Daemon {
             Body::Service(service) => {
                 service.kill();
                 service.wait().await?;
-                if let Some(last) = service.current() {
-                    last.delete().await?;
-                }
+                // With what is written down of it, or the next daemon would have it again.
+                self.supervisor.forget(&card.name).await?;
             }
             Body::Container(container) => container.delete().await?,
             Body::Nothing | Body::Busy => {}

@@ -63,12 +63,14 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        let gone = |done: io::Result<()>| match done {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        };
-        gone(fs::remove_dir_all(self.log(name)))?;
+        self.remove_log(name)?;
         gone(fs::remove_file(self.file(name)))
+    }
+
+    /// # Errors
+    /// What the system says.
+    pub(super) fn remove_log(&self, name: &str) -> io::Result<()> {
+        gone(fs::remove_dir_all(self.log(name)))
     }
 
     /// All that is written down. What cannot be read is set aside, and said.
@@ -96,6 +98,13 @@ impl Store {
         let to = path.file_name().map(|name| self.aside.join(name));
         let moved = to.map(|to| fs::rename(path, &to).map(|()| to));
         tracing::error!(path = %path.display(), why, ?moved, "a record that cannot be read is set aside");
+    }
+}
+
+fn gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -53,6 +53,11 @@ impl StateDir {
             fs::read_dir(self.services()).into_iter().flatten().flatten().map(|it| it.path()).collect();
         paths.sort();
         for path in paths {
+            if path.extension().is_some_and(|kind| kind == "new") {
+                // Of a write that was cut short; the record that it was to replace is whole.
+                let _ = fs::remove_file(&path);
+                continue;
+            }
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             match file::read::<ServiceRecord>(&path) {
                 Ok(record) if is_name(&name) && record.template.id() == name => found.services.push(record),

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{Supervisor, SupervisorBuilder};
 use crate::command::Template;
+use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
@@ -188,10 +189,10 @@ impl Supervisor {
             match answer.await.map_err(|_| supervisor.lost())? {
                 None => Ok(service.is_some()),
                 Some(slot) if slot.is_retained() => slot.forget().await,
-                Some(slot) if slot.lasting.is_some() => {
+                Some(slot) if slot.lasting.is_some() && slot.state() != State::Gone => {
                     Err(Error::new(ErrorKind::State, "the container has not ended"))
                 }
-                Some(_) => Ok(false),
+                Some(_) => Ok(service.is_some()),
             }
         }
     }
