@@ -64,6 +64,14 @@ impl Daemon {
         Self { child, pidfd, dir }
     }
 
+    /// Killed, and another one in its place.
+    pub(crate) fn again(mut self) -> Self {
+        self.signal(Signal::KILL);
+        self.ended();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        Self::start_in(dir, &[])
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         always("further_processes", further),
         always("what_is_wrong_is_named", refusals),
         always("a_key_makes_it_once", once),
+        always("the_next_daemon_knows_the_key", once_across),
         always("a_group_from_its_creation_to_its_end", group),
         always("files_and_properties", files),
         always("a_client_that_leaves_does_not_undo_what_it_asked_for", leaves),
@@ -185,6 +186,22 @@ fn once() {
     assert_eq!(make("k", "true").refusal(), (422, "idempotency".into(), String::new()));
     assert_ne!(make("l", "sleep 1000").json(201)["name"], one);
     assert_eq!(daemon.get("/v1/containers").json(200)["containers"].as_array().unwrap().len(), 2);
+    daemon.end();
+}
+
+fn once_across() {
+    let make = |daemon: &Daemon, name: &str, script: &str| {
+        let body = json!({ "name": name, "spec": { "command": ["sh", "-c", script] } }).to_string();
+        ask(daemon.connect(), "POST", "/v1/containers", &[("Idempotency-Key", "k")], &body)
+    };
+    let daemon = Daemon::start();
+    let made = make(&daemon, "a", "sleep 1000").json(201);
+    let daemon = daemon.again();
+    let again = make(&daemon, "a", "sleep 1000").json(201);
+    assert_eq!((&again["name"], &again["pid"]), (&json!("a"), &made["pid"]));
+    for (name, script) in [("a", "true"), ("b", "sleep 1000")] {
+        assert_eq!(make(&daemon, name, script).refusal(), (422, "idempotency".into(), String::new()));
+    }
     daemon.end();
 }
 

@@ -20,7 +20,7 @@ use crate::wire::{Container, Containers, Create, ProblemKind, State};
 pub(super) async fn create(daemon: Data<Daemon>, request: HttpRequest, body: Body) -> Answer {
     let create: Create = body.read()?;
     let key = once::key(&request)?;
-    let made = Arc::clone(&daemon).create(create);
+    let made = Arc::clone(&daemon).create(create, key.clone());
     Ok(created(daemon.keys.once(key, &body.0, made).await?))
 }
 

@@ -103,12 +103,16 @@ impl Daemon {
     }
 
     /// Make what was asked for, and start it if that was asked for.
-    pub(super) async fn create(self: Arc<Self>, mut create: Create) -> Result<Done, Failed> {
-        let name = match create.name.take() {
+    pub(super) async fn create(self: Arc<Self>, mut create: Create, key: Option<String>) -> Result<Done, Failed> {
+        let name = create.name.take();
+        if let Some(card) = key.as_deref().and_then(|key| self.registry.by_key(key)) {
+            return self.again(card, name, &create).await;
+        }
+        let name = match name {
             Some(name) => checked(name)?,
             None => random_name(),
         };
-        let asked = Asked { schema: SCHEMA, create, created_at_ms: now_ms(), group: None };
+        let asked = Asked { schema: SCHEMA, create, created_at_ms: now_ms(), group: None, key };
         let card = self.registry.add(Card::new(&name, asked, Body::Busy))?;
         let mut fresh = Fresh { daemon: Arc::clone(&self), card, kept: false };
         let card = Arc::clone(&fresh.card);
@@ -122,8 +126,18 @@ impl Daemon {
             state.body = body;
         }
         fresh.kept = true;
-        let body = serde_json::to_string(&view::container(&card)).unwrap_or_default();
-        Ok(Done { location: format!("/v1/containers/{name}"), body })
+        Ok(done(&card))
+    }
+
+    /// What an earlier daemon was asked for with this key: it may have been killed before it could start it, or answer.
+    async fn again(self: Arc<Self>, card: Arc<Card>, name: Option<String>, create: &Create) -> Result<Done, Failed> {
+        if card.asked.create != *create || name.is_some_and(|name| name != card.name) {
+            return Err(failed(ProblemKind::Idempotency, "this key was used with another body"));
+        }
+        if create.start && matches!(card.body(), Body::Nothing) {
+            self.start(Arc::clone(&card)).await?;
+        }
+        Ok(done(&card))
     }
 
     /// The command of a container; nothing is started.
@@ -192,6 +206,11 @@ impl Daemon {
         self.registry.remove(&card);
         Ok(())
     }
+}
+
+fn done(card: &Card) -> Done {
+    let body = serde_json::to_string(&view::container(card)).unwrap_or_default();
+    Done { location: format!("/v1/containers/{}", card.name), body }
 }
 
 async fn started(made: Made) -> Result<Body, Failed> {

@@ -56,7 +56,7 @@ impl Daemon {
         let MadeGroup { group, members } = made;
         let mut fresh = Fresh { daemon: Arc::clone(&self), cards: Vec::new(), kept: false };
         for (name_of_one, create) in members {
-            let asked = Asked { schema: SCHEMA, create, created_at_ms: now_ms(), group: Some(name.clone()) };
+            let asked = Asked { schema: SCHEMA, create, created_at_ms: now_ms(), group: Some(name.clone()), key: None };
             fresh.cards.push(self.registry.add(Card::new(&name_of_one, asked, Body::Busy))?);
         }
         let (store, cards) = (self.store.clone(), fresh.cards.clone());

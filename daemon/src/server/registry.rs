@@ -37,6 +37,9 @@ pub(super) struct Asked {
     /// The group that it is a member of.
     #[serde(default)]
     pub(super) group: Option<String>,
+    /// With which idempotency key: the next daemon knows it from here.
+    #[serde(default)]
+    pub(super) key: Option<String>,
 }
 
 /// As it is.
@@ -77,6 +80,11 @@ impl Registry {
     pub(super) fn get(&self, name: &str) -> Result<Arc<Card>, Failed> {
         let found = self.lock().get(name).cloned();
         found.ok_or_else(|| failed(ProblemKind::NotFound, format!("there is no container {name:?}")))
+    }
+
+    /// The one that was asked for with this key.
+    pub(super) fn by_key(&self, key: &str) -> Option<Arc<Card>> {
+        self.lock().values().find(|card| card.asked.key.as_deref() == Some(key)).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Card>> {

@@ -123,7 +123,7 @@ mod tests {
     fn whole_records_come_back_and_others_are_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let asked = Asked { schema: SCHEMA, create: Create::default(), created_at_ms: 7, group: None };
+        let asked = Asked { schema: SCHEMA, create: Create::default(), created_at_ms: 7, group: None, key: None };
         store.write("good", &asked).unwrap();
         store.write("newer", &Asked { schema: SCHEMA + 1, ..asked.clone() }).unwrap();
         fs::write(store.file("torn"), "{\"schema\":1,").unwrap();
