@@ -1,6 +1,5 @@
 //! The daemon is killed while containers write, end and are made; sometimes its keeper with it. Every line has to be there once and
-//! in order, every exit has to be the right one, and nothing may be left at the end. Of a service, an incarnation that was being
-//! started may have run without anybody's knowledge: then it is made once more.
+//! in order, every exit has to be the right one, every restart has to be done once, and nothing may be left at the end.
 //!
 //! A short run by default. A long one: `ORANGERY_TORTURE_KILLS=1000 ORANGERY_TORTURE_SEED=7 cargo test -p orangery-tests --test
 //! torture -- --nocapture`. What it prints says how long writers were held up and how long a daemon took to come back.

@@ -168,6 +168,10 @@ async fn begin(order: Order) -> Option<Living> {
                 asked.open(&*container).await?;
             }
             faults.pass_start(Site::StartGate).await?;
+            if let Some(kept) = &slot.lasting {
+                // Before it runs: what it does then is done once, whoever is killed before that can be said.
+                kept.write(&slot).await?;
+            }
             container.start().await.map_err(Error::from)
         } => started,
         () = reply.closed() => Err(Error::lost_request()),
@@ -177,6 +181,9 @@ async fn begin(order: Order) -> Option<Living> {
         Ok(started) => started,
         Err(error) => {
             let _ = container.delete().await;
+            if let Some(kept) = &slot.lasting {
+                kept.undo().await;
+            }
             slot.main.output.take_log_back().await;
             let _ = slot.failure.set(error.clone());
             slot.step(Input::Failed);

@@ -34,7 +34,7 @@ pub(crate) struct ContainerSlot {
     /// Tells what happens to it.
     pub(super) voice: Voice,
     /// Making it took this long, in microseconds.
-    pub(super) create_us: OnceLock<u64>,
+    pub(crate) create_us: OnceLock<u64>,
     /// Why it could not be made or started.
     pub(super) failure: OnceLock<Error>,
     /// Its limits as they are now.
@@ -325,14 +325,18 @@ impl ContainerSlot {
     /// Ready when nothing of it is to be found any more: it was forgotten, or the supervisor ends.
     pub(crate) async fn until_forgotten(&self) {
         let Some(kept) = &self.lasting else { return };
-        if !self.detached.load(Ordering::Acquire) {
-            // Whoever has asked for it has gone before it was theirs.
-            let _ = kept.forget().await;
-        }
-        let mut let_go = self.let_go.subscribe();
+        let (mut let_go, mut attended) = (self.let_go.subscribe(), self.attended.subscribe());
+        // An answer on its way to a handle attends to it: only behind that it is known whether somebody has it.
+        let nobodys = async {
+            let _ = attended.wait_for(|count| *count == 0).await;
+            if self.detached.load(Ordering::Acquire) {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = kept.until_forgotten() => {}
             _ = let_go.wait_for(|gone| *gone) => {}
+            () = nobodys => drop(kept.forget().await),
         }
     }
 

@@ -41,6 +41,17 @@ pub(crate) struct Gone {
     pub(crate) main: Option<Box<Started>>,
 }
 
+impl Gone {
+    /// It never ran, and nobody was told that it does: `true` when there is nothing to be said of it, and nothing of it left.
+    pub(crate) fn undo(&self, state: &StateDir) -> bool {
+        let never = self.main.is_none() && !self.record.main.started;
+        if never && let Err(error) = state.remove(&state.container(self.record.template.id())) {
+            tracing::warn!(container = self.record.template.id(), %error, "the record of one that never ran stays");
+        }
+        never
+    }
+}
+
 /// A container with its processes.
 pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: ContainerRecord) -> Result<Again, Gone> {
     let (container, main) = match main(adopted, &record).await {
@@ -113,7 +124,9 @@ async fn main(
         (Ok(ClaimedProcess::Never), _) => "the keeper does not know it".into(),
         (Ok(ClaimedProcess::Lost), _) => "it has ended while there was no keeper".into(),
     };
-    tracing::warn!(container = id, why, "its main process is lost");
+    if record.main.started {
+        tracing::warn!(container = id, why, "its main process is lost");
+    }
     if let Some(container) = container
         && let Err(error) = container.delete().await
     {

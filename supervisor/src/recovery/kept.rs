@@ -105,6 +105,15 @@ impl Kept {
         self.blocking(move || put(&path, &record, sync)).await
     }
 
+    /// It was not started after all: nothing is written down of it any more.
+    pub(crate) async fn undo(&self) {
+        let _one = self.writing.lock().await;
+        let (state, path) = (Arc::clone(&self.state), self.dir().join(RECORD));
+        if let Err(error) = self.blocking(move || state.remove(&path)).await {
+            tracing::warn!(container = %self.id, %error, "the record of a container that was not started stays");
+        }
+    }
+
     /// A further process has been started: it goes into the record.
     ///
     /// # Errors
@@ -132,7 +141,7 @@ impl Kept {
             template: self.template.clone(),
             generation: self.generation,
             of_service: self.of_service,
-            create_us: slot.main.born.get()?.create_us.unwrap_or_default(),
+            create_us: slot.create_us.get().copied().unwrap_or_default(),
             limits: slot.limits(),
             watched: slot.watched.borrow().clone(),
             properties: slot.properties().all().clone(),

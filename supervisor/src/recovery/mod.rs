@@ -2,13 +2,13 @@
 //! ([`file`]), what is written down of a container ([`record`], by [`kept`]), and how it is found again.
 //!
 //! ```text
-//!   spawn ─► create ─► start ─► record.json ─► the caller is answered ─► ... exit ─► report.json ─► told ─► forget: removed
-//!            `── killed here: nobody was answered, ──'                 `── killed here: adopted, ──'
-//!                all of it is undone by the next one                       or told as it ended
+//!   spawn ─► create ─► record.json ─► start ─► record.json ─► the caller is answered ─► ... exit ─► report.json ─► told ─► forget
+//!            `── killed here: ──'     `── killed here: adopted, if it has come to its start ──'
+//!              undone                     or told as it ended
 //! ```
 //!
-//! One record for each container, with its processes; written when it was started, when a further process was, and when its
-//! limits or properties change. Nothing here decides anything about a container: who has one is its
+//! One record for each container, with its processes; written before it is started and when it was, when a further process was,
+//! and when its limits or properties change. Nothing here decides anything about a container: who has one is its
 //! [`life`](crate::container::life), also of an adopted one.
 
 pub(crate) mod adopt;

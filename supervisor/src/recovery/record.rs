@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use orangery_io_stream::log::Recording;
 use orangery_runtime::cgroup::Limits;
@@ -69,6 +70,8 @@ pub(crate) struct ProcessRecord {
     pub(crate) number: ProcessId,
     /// What the keeper knows it by; `None`: the runtime has none.
     pub(crate) label: Option<String>,
+    /// Its start was answered. Before that it is known by its label alone, and what stands below is as it was expected to be.
+    pub(crate) started: bool,
     pub(crate) held: Option<durable::ProcessRecord>,
     /// For display: it is known by other things.
     pub(crate) pid: i32,
@@ -83,17 +86,18 @@ pub(crate) struct ProcessRecord {
 }
 
 impl ProcessRecord {
-    /// `None`: it has not started, or has no log.
+    /// `None`: it has no log.
     pub(crate) fn of(slot: &Slot, log: &LogTo) -> Option<Self> {
-        let born = slot.born.get()?;
+        let born = slot.born.get();
         Some(Self {
             number: slot.number,
             label: slot.label.get().cloned(),
+            started: born.is_some(),
             held: slot.held.get().map(|held| held.record.clone()),
-            pid: born.pid,
-            at_ns: born.at_ns,
-            started_ms: unix_ms(born.wall_clock),
-            start_us: born.start_us,
+            pid: born.map_or(0, |born| born.pid),
+            at_ns: born.map_or_else(orangery_runtime::native::now_ns, |born| born.at_ns),
+            started_ms: unix_ms(born.map_or_else(SystemTime::now, |born| born.wall_clock)),
+            start_us: born.map_or(0, |born| born.start_us),
             log: log.clone(),
             began: slot.output.log()?.began().to_string(),
         })

@@ -87,7 +87,7 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
     } else {
         gone.extend(living.into_iter().map(|record| Gone { record, main: None }));
     }
-    for Gone { record, main } in gone {
+    for Gone { record, main } in gone.into_iter().filter(|gone| !gone.undo(state)) {
         let (exit, held) = match main.map(|main| *main) {
             Some(Started { exit, held, .. }) => {
                 (tokio::time::timeout(TELLS, exit).await.ok().and_then(Result::ok), held)
