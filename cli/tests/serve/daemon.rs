@@ -64,10 +64,10 @@ impl Daemon {
         Self { child, pidfd, dir }
     }
 
-    /// Killed, and another one in its place.
+    /// Killed, unless it has ended, and another one in its place.
     pub(crate) fn again(mut self) -> Self {
-        self.signal(Signal::KILL);
-        self.ended();
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = self.child.wait();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         Self::start_in(dir, &[])
     }
@@ -153,8 +153,15 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// Of a trial that has failed: its containers would outlive it.
     fn drop(&mut self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let family: Vec<OwnedFd> = descendants(self.pid()).into_iter().filter_map(pidfd).collect();
+        for process in family.iter().chain([&self.pidfd]) {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -171,6 +171,8 @@ fn farewell() {
     assert!(bytes.piece().is_err());
     assert_eq!(daemon.ended().code(), Some(0));
     assert!(!daemon.socket().exists());
+    // What ran goes on, until the next one deletes it.
+    daemon.again().end();
 }
 
 fn now() {

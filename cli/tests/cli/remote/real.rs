@@ -35,7 +35,7 @@ struct Daemon {
 }
 
 impl Drop for Daemon {
-    /// A trial that has failed leaves nothing either: the keeper ends what is its.
+    /// Of a trial that has failed: what it ran goes on with its keeper, until that is ended by hand.
     fn drop(&mut self) {
         if let Some(running) = &self.running {
             running.signal(Signal::KILL);
