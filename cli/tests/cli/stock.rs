@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::Signal;
 
+use crate::family::descendants;
 use crate::kit::{Running, ran};
 use crate::{Test, always};
 
@@ -39,8 +40,7 @@ impl Stock {
 
     /// However much that is.
     pub(crate) fn of(orangery: i32, state: &Path) -> Self {
-        let processes = descendants(orangery).into_iter().filter_map(Pid::from_raw);
-        let processes: Vec<OwnedFd> = processes.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect();
+        let processes = descendants(orangery);
         let instances = fs::read_dir(state).unwrap().flatten().map(|entry| entry.path().join("record"));
         let records: String = instances.filter_map(|record| fs::read_to_string(record).ok()).collect();
         Self { processes, cgroups: records.lines().map(PathBuf::from).collect() }
@@ -57,20 +57,6 @@ impl Stock {
             assert!(!cgroup.exists(), "{} is left", cgroup.display());
         }
     }
-}
-
-fn descendants(of: i32) -> Vec<i32> {
-    let parent = |pid: i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
-    };
-    let pids = || fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let (mut found, mut at) = (vec![of], 0);
-    while let Some(next) = found.get(at).copied() {
-        found.extend(pids().filter(|pid| parent(*pid) == Some(next)));
-        at += 1;
-    }
-    found.split_off(1)
 }
 
 fn nothing_is_left(end: End) {

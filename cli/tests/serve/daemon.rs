@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::client::{Answer, ask};
+use crate::family::descendants;
 
 /// Long enough for anything on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -142,7 +143,7 @@ impl Daemon {
             let name = container["name"].as_str().unwrap();
             self.ask("DELETE", &format!("/v1/containers/{name}?force=true"), "").done();
         }
-        let processes: Vec<OwnedFd> = descendants(self.pid()).into_iter().filter_map(pidfd).collect();
+        let processes: Vec<OwnedFd> = descendants(self.pid().cast_signed());
         self.signal(Signal::TERM);
         assert_eq!(self.ended().code(), Some(0));
         for process in &processes {
@@ -158,7 +159,7 @@ impl Drop for Daemon {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
-        let family: Vec<OwnedFd> = descendants(self.pid()).into_iter().filter_map(pidfd).collect();
+        let family: Vec<OwnedFd> = descendants(self.pid().cast_signed());
         for process in family.iter().chain([&self.pidfd]) {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
@@ -173,26 +174,8 @@ pub(crate) fn connect(socket: &Path) -> UnixStream {
     stream
 }
 
-fn pidfd(pid: u32) -> Option<OwnedFd> {
-    pidfd_open(Pid::from_raw(pid.cast_signed())?, PidfdFlags::empty()).ok()
-}
-
 /// A descriptor becomes readable (a pidfd: its process has ended), or the time is over.
 pub(crate) fn readable(fd: impl std::os::fd::AsFd, limit: Duration) -> bool {
     let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
     poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap() == 1
-}
-
-fn descendants(of: u32) -> Vec<u32> {
-    let parent = |pid: u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
-    };
-    let pids = || fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let (mut found, mut at) = (vec![of], 0);
-    while let Some(next) = found.get(at).copied() {
-        found.extend(pids().filter(|pid| parent(*pid) == Some(next)));
-        at += 1;
-    }
-    found.split_off(1)
 }
