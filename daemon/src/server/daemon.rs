@@ -162,13 +162,7 @@ impl Daemon {
                 container.delete().await?;
                 started(made).await?
             }
-            Body::Nothing => {
-                // A daemon that was killed before it could answer may have begun it: that was undone, and is not in the log.
-                let (store, name) = (self.store.clone(), card.name.clone());
-                let removed = blocking(move || store.remove_log(&name)).await?;
-                removed.map_err(|error| system("cannot remove what an earlier start has left in its log", &error))?;
-                started(self.made(&card).await?).await?
-            }
+            Body::Nothing => started(self.made(&card).await?).await?,
             _ => return Err(running()),
         };
         {

@@ -63,14 +63,8 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        self.remove_log(name)?;
+        gone(fs::remove_dir_all(self.log(name)))?;
         gone(fs::remove_file(self.file(name)))
-    }
-
-    /// # Errors
-    /// What the system says.
-    pub(super) fn remove_log(&self, name: &str) -> io::Result<()> {
-        gone(fs::remove_dir_all(self.log(name)))
     }
 
     /// All that is written down. What cannot be read is set aside, and said.
