@@ -1,20 +1,26 @@
 //! A container of which only its report and its log are left, as everybody sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orangery_io_stream::log::{Log, Recording};
 use orangery_io_stream::{Cursor, End, EndReason, Fate, Totals};
 use orangery_runtime::{Evidence, Exit, ExitStatus as Status};
 
+use super::adopt::Gone;
 use super::dir::StateDir;
 use super::file;
 use super::record::{ContainerRecord, Ended};
 use super::{Kept, REPORT};
 use crate::container::report;
 use crate::container::slot::{ContainerSlot, Keeping};
+use crate::error::Error;
 use crate::events::Voice;
 use crate::process::slot::Terms;
 use crate::report::{ExitStatus, Report, StreamTotals};
+
+/// An end that the keeper knows is told within this time.
+const TELLS: Duration = Duration::from_secs(10);
 
 /// What everybody shares of it.
 pub(crate) fn slot(state: &Arc<StateDir>, record: &ContainerRecord, ended: Ended, voice: &Voice) -> Arc<ContainerSlot> {
@@ -29,8 +35,34 @@ pub(crate) fn slot(state: &Arc<StateDir>, record: &ContainerRecord, ended: Ended
     slot
 }
 
-/// It was there, and nothing is left of it: how it has ended is known, or not, and that is its report from now on.
-pub(crate) fn gone(
+/// It was there, and nothing is left of it but what the keeper may know of its end: its report from now on, and whether that says
+/// how it has ended.
+///
+/// # Errors
+/// The report cannot be written.
+pub(crate) async fn account(
+    state: &Arc<StateDir>,
+    gone: Gone,
+    voice: &Voice,
+) -> Result<(Arc<ContainerSlot>, bool), Error> {
+    let Gone { mut record, main } = gone;
+    let (mut exit, mut held) = (None, None);
+    if let Some(main) = main {
+        record.main.pid = main.pid;
+        exit = tokio::time::timeout(TELLS, main.exit).await.ok().and_then(Result::ok);
+        held = main.held;
+    }
+    let ended = write_down(state, &record, exit.as_ref(), voice).map_err(|error| {
+        let what = format!("cannot write the report of {}", record.template.id());
+        orangery_runtime::Error::system(what, error).with_field("durable")
+    })?;
+    if let Some(held) = held {
+        held.settle();
+    }
+    Ok((slot(state, &record, ended, voice), exit.is_some()))
+}
+
+fn write_down(
     state: &Arc<StateDir>,
     record: &ContainerRecord,
     exit: Option<&Exit>,
@@ -62,7 +94,7 @@ fn bare(state: &Arc<StateDir>, record: &ContainerRecord, voice: &Voice, ended: b
         drain_grace: description.drain_grace,
         watched: record.watched.clone(),
         backstopped: false,
-        patience: std::time::Duration::ZERO,
+        patience: Duration::ZERO,
         lasting: Some(Arc::new(Kept::found(state, record, ended))),
     };
     let birth = (record.generation, Arc::default());

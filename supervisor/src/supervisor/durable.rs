@@ -4,10 +4,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use orangery_io_stream::log::LogOptions;
-use orangery_runtime::Started;
 use orangery_runtime::durable::Adopted;
 use tokio::sync::oneshot;
 
@@ -19,9 +18,6 @@ use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
 use crate::recovery::adopt::{self, Gone, Ground};
 use crate::recovery::{self, RecoveryReport, StateDir, ended};
-
-/// An end that the keeper knows is told within this time.
-const TELLS: Duration = Duration::from_secs(10);
 
 /// What a builder was told of it.
 #[derive(Clone, Debug, Default)]
@@ -87,24 +83,10 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
     } else {
         gone.extend(living.into_iter().map(|record| Gone { record, main: None }));
     }
-    for Gone { record, main } in gone.into_iter().filter(|gone| !gone.undo(state)) {
-        let (exit, held) = match main.map(|main| *main) {
-            Some(Started { exit, held, .. }) => {
-                (tokio::time::timeout(TELLS, exit).await.ok().and_then(Result::ok), held)
-            }
-            None => (None, None),
-        };
-        let id = record.template.id().to_owned();
-        let failed = |error| {
-            let what = format!("cannot write the report of {id}");
-            orangery_runtime::Error::system(what, error).with_field("durable")
-        };
-        let ended = ended::gone(state, &record, exit.as_ref(), voice).map_err(failed)?;
-        restored.ended.push(ended::slot(state, &record, ended, voice));
-        if let Some(held) = held {
-            held.settle();
-        }
-        if exit.is_some() { &mut report.ended } else { &mut report.lost }.push(id);
+    for one in gone.into_iter().filter(|gone| !gone.undo(state)) {
+        let (slot, known) = ended::account(state, one, voice).await?;
+        if known { &mut report.ended } else { &mut report.lost }.push(slot.id.clone());
+        restored.ended.push(slot);
     }
     report.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::info!(?report, "recovered");
