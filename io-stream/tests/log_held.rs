@@ -110,7 +110,7 @@ async fn its_holder_knows_each_file_before_a_byte_goes_there() {
     log_pump_pair(Some(reader), None, log.clone(), pending(), None).await;
     assert_eq!(*keeper.heard.lock().unwrap(), [(0, true); 4], "four more files, each empty when he was told");
     assert_eq!(stdout(log.dir()), text(450));
-    assert!(std::fs::read_dir(log.dir()).unwrap().all(|entry| !entry.unwrap().path().ends_with("held")));
+    assert!(std::fs::read_dir(log.dir()).unwrap().all(|entry| entry.unwrap().path().extension() != Some("held".as_ref())));
 }
 
 /// Wherever its writer is gone between a file and the word of it, and however that word was taken.
@@ -176,6 +176,9 @@ async fn what_was_lost_meanwhile_is_a_gap_of_its_size() {
     file.write_all(b"kept").unwrap();
     let log = Log::open(dir.path().join("log"), options()).unwrap();
     log.meanwhile(Source::Stdout, &Meanwhile { logged: 4, lost: 10, since: Duration::from_secs(1) });
+    // What comes after the gap goes into a file that its holder has to be told of.
+    let keeper = Keeper::new(file.into(), None);
+    log.held_again(keeper.clone(), &[Source::Stdout]);
     let (ours, mut theirs) = std::io::pipe().unwrap();
     theirs.write_all(b"after").unwrap();
     drop(theirs);
@@ -190,6 +193,7 @@ async fn what_was_lost_meanwhile_is_a_gap_of_its_size() {
         }
     }
     assert_eq!(told, [(0, 4), (4, 10), (14, 5)]);
+    assert_eq!(*keeper.heard.lock().unwrap(), [(0, true)], "one more file, empty when he was told");
 }
 
 #[tokio::test]

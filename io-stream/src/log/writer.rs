@@ -158,7 +158,8 @@ impl Writer {
     /// Takes what `feed` holds, once.
     pub(crate) fn step(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
-        if matches!(self.held, Some(Held::Other | Held::Closed(_))) {
+        // Without a file there is nothing to be told of yet: it is made below, and told then.
+        if matches!((&self.held, &self.open), (Some(Held::Closed(_)), _) | (Some(Held::Other), Some(_))) {
             return Taken::Untold;
         }
         if !self.takes(&now, around) {
