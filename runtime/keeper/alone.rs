@@ -1,5 +1,6 @@
 //! Without a supervisor, where the last one wanted that: the pipes are emptied into their logs (`store`), deadlines are
-//! kept, the dead stay zombies, which is how their ends are kept, and the next supervisor is let in at the door. It has
+//! kept, the ends of processes too (in `ends`, and where nobody asked for that as zombies), and the next supervisor is let in
+//! at the door. It has
 //! to be the same user; it is told all that there is, and is the supervisor from then on.
 
 use crate::arch::nr;
@@ -48,7 +49,7 @@ pub(crate) fn begin(keeper: &mut Keeper) {
         }
     }
     keeper.replay = None;
-    // Nothing is told, and the dead are not reaped.
+    // Nothing is told; of the dead those are reaped whose ends are to be kept.
     keeper.blocked = true;
     leave(keeper);
     deadline::holder_gone(keeper);

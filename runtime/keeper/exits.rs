@@ -1,4 +1,6 @@
-//! Peek, record, reap: an exit is told before it is reaped, so that a keeper killed in between loses nothing.
+//! Peek, record, reap: an exit is told before it is reaped, so that a keeper killed in between loses nothing. One that is to be
+//! kept until it is settled is reaped first, into the table of `ends`: a zombie in a container's pid namespace would hold up the
+//! end of its init. It is told from there, as often as there is somebody new; killed, a keeper takes that table along.
 //!
 //! A readable pidfd says that the process has ended, not that it is ours to wait for: while somebody in the container
 //! traces the zombie, `waitid` says "nobody" to us, its parent. It stays watched; the kernel wakes us again when the

@@ -191,12 +191,7 @@ impl Ranges {
     /// # Errors
     /// [`ErrorKind::Exhausted`] when somebody else has got it meanwhile.
     pub(crate) fn take_again(&self, base: (u32, u32)) -> Result<Range, Error> {
-        let none: &[Segment] = &[];
-        let segments = self.inner.segments.as_ref().map_or(none, Vec::as_slice);
-        let index = index_of(segments, base);
-        // One of a cut that is not given out any more has no neighbours.
-        let single = Place { ids: base, places: (COUNT, COUNT) };
-        let place = index.and_then(|index| at(segments, index)).unwrap_or(single);
+        let (index, place) = self.place_of(base);
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         if self.inner.hold(place).is_none() {
             let what = format!("the user ids from {} on belong to another supervisor now", base.0);
@@ -212,15 +207,18 @@ impl Ranges {
         Ok(Range::of(&self.inner, index, place))
     }
 
+    /// The range that begins at these ids; one of a cut that is not given out any more has no neighbours.
+    fn place_of(&self, base: (u32, u32)) -> (Option<u32>, Place) {
+        let segments = self.inner.segments.as_ref().map_or(&[][..], Vec::as_slice);
+        let index = index_of(segments, base);
+        let single = Place { ids: base, places: (COUNT, COUNT) };
+        (index, index.and_then(|index| at(segments, index)).unwrap_or(single))
+    }
+
     /// Unlock all but these, by where they begin.
     pub(crate) fn let_go_of_others(&self, mut kept: Vec<(u32, u32)>) {
-        let none: &[Segment] = &[];
-        let segments = self.inner.segments.as_ref().map_or(none, Vec::as_slice);
-        let single = |base| Place { ids: base, places: (COUNT, COUNT) };
-        let place =
-            |base| index_of(segments, base).and_then(|index| at(segments, index)).unwrap_or_else(|| single(base));
         kept.sort_unstable();
-        let places: Vec<Place> = kept.into_iter().map(place).collect();
+        let places: Vec<Place> = kept.into_iter().map(|base| self.place_of(base).1).collect();
         let users = places.iter().map(|place| (i64::from(place.ids.0), i64::from(place.places.0)));
         self.inner.unlock_between(users, 0, GROUPS);
         let mut groups: Vec<_> =

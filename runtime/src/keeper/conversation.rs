@@ -148,12 +148,13 @@ impl Shared {
                 self.answer(message.id, Err(if no_room { full() } else { confused() }));
             }
             Some(Tell::Done) => {
-                self.placed(message);
                 if !matches!(brought, Some(Some((Purpose::Pidfd, _)))) {
                     self.end_unowned(message);
                 }
                 let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
                 self.answer(message.id, Ok(Answered { pid: message.pid, slot: message.x, brought }));
+                // Afterwards: who gives up in between has said so by then.
+                self.placed(message);
             }
             Some(Tell::Failed) => {
                 let mut waiting = self.lock();

@@ -374,33 +374,44 @@ impl Adopted {
         }
         let held = self.kept.iter().find(|(_, kept)| kept.label == label).map(|(request, _)| *request);
         let Some(request) = held.or(record.map(|record| record.request)) else { return Ok(ClaimedProcess::Never) };
+        if let (Some(record), Some(child)) = (record, self.children.get(&request))
+            && !record.process.may_be(&child.pidfd)
+        {
+            // Unclaimed, as it is: `finish` ends it.
+            return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record"));
+        }
         let kept = self.kept.remove(&request);
         let Some(child) = self.children.remove(&request) else {
             discard(kept.into_iter().flat_map(|kept| kept.parts).map(|(_, kept)| kept));
             return Ok(self.without_keeper(core.as_deref(), record, main));
         };
-        if record.is_some_and(|record| !record.process.may_be(&child.pidfd)) {
-            return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record"));
-        }
+        let Child { pid, pidfd, exit, place, .. } = child;
+        let pidfd = Arc::new(pidfd);
         let kept = kept.unwrap_or_else(|| KeptOfOne { label: label.to_vec(), parts: Vec::new() });
-        let (mut storing, mut ends, report, _) = self.pieces(request, kept)?;
-        storing.born(child.place);
-        if let Some(report) = report
-            && let Some(error) = before_exec(&report).await?
-        {
-            storing.discard();
-            return Ok(ClaimedProcess::Failed(error));
-        }
-        ends.receive(Some(&mut storing), None).await?;
-        let group = record.and_then(|record| record.group.clone());
-        let group = core.as_ref().zip(group).and_then(|(core, group)| core.own_group_again(&group));
-        if let Some(core) = &core {
-            core.is_started(main);
-        }
-        let Child { pid, pidfd, exit, .. } = child;
-        let exec = Exec { pid, pidfd: Arc::new(pidfd), exit, group, without_pidfs: self.inner.without_pidfs };
-        let started = ends.started(exec, Some(storing))?;
-        Ok(ClaimedProcess::Found(Box::new(started)))
+        let claimed = async {
+            let (mut storing, mut ends, report, _) = self.pieces(request, kept)?;
+            storing.born(place);
+            // What is not claimed after all is held by nobody.
+            storing.start();
+            if let Some(report) = report
+                && let Some(error) = before_exec(&report).await?
+            {
+                return Ok(ClaimedProcess::Failed(error));
+            }
+            ends.receive(Some(&mut storing), None).await?;
+            let group = record.and_then(|record| record.group.clone());
+            let group = core.as_ref().zip(group).and_then(|(core, group)| core.own_group_again(&group));
+            if let Some(core) = &core {
+                core.is_started(main);
+            }
+            let pidfd = Arc::clone(&pidfd);
+            let exec = Exec { pid, pidfd, exit, group, without_pidfs: self.inner.without_pidfs };
+            Ok(ClaimedProcess::Found(Box::new(ends.started(exec, Some(storing))?)))
+        };
+        claimed.await.inspect_err(|_| {
+            // Nobody would ever read what it writes.
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        })
     }
 
     /// The keeper does not know it.

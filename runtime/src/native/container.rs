@@ -232,8 +232,9 @@ impl Core {
         }
         let opened = rustix::net::send(&gate, &[1], rustix::net::SendFlags::NOSIGNAL);
         drop(gate);
-        if let Err(error) = opened {
-            running(&report, plan.as_ref()).await?;
+        // Without a plan an earlier supervisor may have opened it: the command is past it, or dead, which its exit tells.
+        if let (Err(error), Some(plan)) = (opened, &plan) {
+            running(&report, Some(plan)).await?;
             let what = "the command was killed while it waited to be started";
             return Err(Error::system(what, error).with_kind(ErrorKind::State));
         }

@@ -111,7 +111,6 @@ fn what_is_joined_is_not_made() {
     }
 }
 
-/// A process is born beside another one or in namespaces by themselves, and none is made and joined at once.
 /// Below a group that it shares lie those of others.
 #[test]
 fn control_groups_are_shown_to_who_has_one() {
@@ -124,6 +123,7 @@ fn control_groups_are_shown_to_who_has_one() {
     }
 }
 
+/// A process is born beside another one or in namespaces by themselves, and none is made and joined at once.
 #[test]
 fn contradictions_about_namespaces_are_refused() {
     let mut spec = spec();

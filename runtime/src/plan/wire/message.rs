@@ -25,7 +25,7 @@ pub const REPLACE: u16 = 4;
 pub const KEEP_EXIT: u16 = 32;
 /// Flag of [`Ask::Store`]: it is no reason for the keeper to stay.
 pub const ASIDE: u16 = 16;
-/// Ends of processes that a keeper keeps at the most; those of more stay zombies.
+/// Ends of processes that a keeper keeps at the most. One of more stays a zombie while nobody is there, and is told once.
 pub const MAX_ENDS: u32 = 65_536;
 /// Things that a keeper stores at the most; one more is refused with ENOSPC.
 pub const MAX_STORED: u32 = 65_536;
