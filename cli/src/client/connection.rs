@@ -120,9 +120,17 @@ impl Client {
     }
 
     /// # Errors
-    /// Nobody listens there.
+    /// Nobody listens there, or at the place that nobody has named somebody else than this user or root.
     pub(crate) async fn connect(&self) -> Result<UnixStream, Lost> {
-        UnixStream::connect(self.socket()).await.map_err(|error| Lost::Away(self.place.no_daemon(&error)))
+        let stream =
+            UnixStream::connect(self.socket()).await.map_err(|error| Lost::Away(self.place.no_daemon(&error)))?;
+        let own = rustix::process::geteuid().as_raw();
+        let is_ours = || stream.peer_cred().is_ok_and(|of| of.uid() == own || of.uid() == 0);
+        if self.place.is_default() && !is_ours() {
+            let what = format!("another user listens at {}", self.socket().display());
+            return Err(Lost::Refused(Failure::new(what).with_hint("--socket, if that is meant")));
+        }
+        Ok(stream)
     }
 
     fn broken(&self, error: &hyper::Error) -> Lost {

@@ -44,6 +44,11 @@ impl Place {
         }
     }
 
+    /// Nobody has said where: it may have been chosen by who wants to be asked.
+    pub(super) fn is_default(&self) -> bool {
+        self.said == Said::Default
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

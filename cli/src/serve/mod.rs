@@ -47,7 +47,7 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     local.block_on(&runtime, async {
         let stop = stopped()?;
         let supervisor = supervisor(args, &state)?;
-        say(&listeners, args, json);
+        say(&listeners, json);
         let options = Options { state_dir: state, listeners, token, heartbeat: HEARTBEAT, durable: true };
         let served = server::serve(supervisor.clone(), Arc::new(Made), options, stop).await;
         supervisor.leave().await;
@@ -112,14 +112,14 @@ fn socket(args: &ServeArgs) -> PathBuf {
 }
 
 /// One line: it can be used from now on.
-fn say(listeners: &Listeners, args: &ServeArgs, json: bool) {
-    let path = socket(args);
-    let tcp = listeners.addresses();
+fn say(listeners: &Listeners, json: bool) {
+    let (paths, tcp) = (listeners.paths(), listeners.addresses());
     let text = match json {
-        true => serde_json::json!({ "schema": 1, "socket": path, "tcp": tcp }).to_string(),
+        true => serde_json::json!({ "schema": 1, "socket": paths.last(), "sockets": paths, "tcp": tcp }).to_string(),
         false => {
-            let tcp: String = tcp.iter().map(|address| format!(" and at {address}")).collect();
-            format!("listening at {}{tcp}", path.display())
+            let paths = paths.iter().map(|path| path.display().to_string());
+            let all: Vec<_> = paths.chain(tcp.iter().map(ToString::to_string)).collect();
+            format!("listening at {}", all.join(" and at "))
         }
     };
     // Nobody to tell is no failure.

@@ -11,7 +11,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, Closed, Session};
 use futures_util::StreamExt as _;
-use orangery::{Event, ProcessHandle, Source, StdinWriter};
+use orangery::{Cursor, Event, ProcessHandle, Source, StdinWriter};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -41,6 +41,10 @@ struct Attached {
     tty: bool,
     session: Session,
     heard: Cell<Instant>,
+    /// It waits for us: the process does not read what it has sent.
+    held: Cell<bool>,
+    /// The place behind what was sent: what is read and still on its way is not.
+    sent: Cell<Cursor>,
 }
 
 /// GET .../attach
@@ -49,6 +53,10 @@ pub(super) async fn attach(daemon: Data<Daemon>, request: HttpRequest, payload: 
     let (reader, wanted) = reader(&daemon, &request, Kind::Attach).await?;
     let target = Target::of(&daemon, &request)?;
     let process = target.process()?;
+    if let Some((rows, columns)) = wanted.size {
+        process.resize(rows, columns)?;
+    }
+    // Last: one that is taken and given up is closed, where it is not kept.
     let stdin =
         match wanted.stdin {
             true => Some(process.stdin().ok_or_else(|| {
@@ -56,15 +64,13 @@ pub(super) async fn attach(daemon: Data<Daemon>, request: HttpRequest, payload: 
             })?),
             false => None,
         };
-    if let Some((rows, columns)) = wanted.size {
-        process.resize(rows, columns)?;
-    }
     let handshake = actix_ws::handle(&request, payload);
     let (answer, session, messages) =
         handshake.map_err(|error| failed(ProblemKind::Usage, format!("this is for WebSockets: {error}")))?;
     let messages = messages.max_frame_size(LARGEST).aggregate_continuations().max_continuation_size(LARGEST);
     let (number, tty) = (target.number(), target.tty());
-    let client = Attached { process, number, tty, session, heard: Cell::new(Instant::now()) };
+    let (heard, held, sent) = (Cell::new(Instant::now()), Cell::new(false), Cell::new(reader.place()));
+    let client = Attached { process, number, tty, session, heard, held, sent };
     actix_web::rt::spawn(client.serve(reader, stdin, messages, (daemon.bye.clone(), daemon.heartbeat, one)));
     Ok(answer)
 }
@@ -99,7 +105,7 @@ impl Attached {
         let code = match closed {
             Some(code) => code,
             None => {
-                let _ = self.tell(&Told::Bye { cursor: reader.place().to_string() }).await;
+                let _ = self.tell(&Told::Bye { cursor: self.sent.get().to_string() }).await;
                 CloseCode::Away
             }
         };
@@ -134,12 +140,14 @@ impl Attached {
                     return Ok(CloseCode::Again);
                 }
                 Item::Exit(report) => self.tell(&Told::Exit(view::exit(&report))).await?,
+                Item::Cut => return Ok(CloseCode::Again),
                 Item::Event(Event::End(_)) | Item::Now | Item::Over => {
                     self.tell(&Told::End { cursor }).await?;
                     return Ok(CloseCode::Normal);
                 }
                 Item::Event(_) => {}
             }
+            self.sent.set(reader.place());
         }
     }
 
@@ -159,7 +167,10 @@ impl Attached {
                 Ok(AggregatedMessage::Binary(bytes)) => match &queue {
                     // Where nobody reads any more the rest is for nobody.
                     Some(queue) => {
+                        self.held.set(true);
                         let _ = queue.send(bytes).await;
+                        self.held.set(false);
+                        self.heard.set(Instant::now());
                         Ok(())
                     }
                     None => Err(failed(ProblemKind::State, "this client does not write the standard input")),
@@ -229,11 +240,13 @@ impl Attached {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.heard.get().elapsed() > heartbeat * SILENT {
+            if !self.held.get() && self.heard.get().elapsed() > heartbeat * SILENT {
                 return;
             }
             // A client that does not read is not asked twice.
-            let _ = timeout(heartbeat, self.session.clone().ping(b"")).await;
+            if let Ok(Err(_)) = timeout(heartbeat, self.session.clone().ping(b"")).await {
+                return;
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::ask::{Body as Said, invalid, parameter, query};
 use super::containers::apart;
 use super::daemon::{Daemon, going};
 use super::failed::{Answer, Failed};
-use super::registry::Body;
+use super::registry::{Body, busy};
 use super::target::{Target, card};
 use super::view;
 use crate::signal;
@@ -87,7 +87,8 @@ pub(super) async fn stop(daemon: Data<Daemon>, request: HttpRequest, body: Said)
                         }
                         container.wait().await?;
                     }
-                    (Body::Nothing | Body::Busy, _) => {}
+                    (Body::Nothing, _) => {}
+                    (Body::Busy, _) => return Err(busy()),
                 }
                 Ok(())
             })

@@ -70,11 +70,12 @@ struct Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.kept {
-            self.daemon.registry.remove(&self.card);
-            let (store, name) = (self.daemon.store.clone(), self.card.name.clone());
-            if let Err(error) = store.remove(&name) {
+            let name = &self.card.name;
+            if let Err(error) = self.daemon.store.remove(name) {
                 tracing::error!(%error, name, "what was written down of a container that was not made stays");
             }
+            // The name last: with it somebody else may write at once.
+            self.daemon.registry.remove(&self.card);
         }
     }
 }
@@ -90,15 +91,8 @@ impl Daemon {
                     _ => Body::Nothing,
                 },
             };
-            let (card, group) = (Card::new(&name, asked.clone(), body), asked.group);
             // They are names of files: none is there twice.
-            let _ = self.registry.add(card);
-            if let Some(group) = group
-                && self.registry.group(&group).is_none()
-                && let Some(there) = self.supervisor.group(&group)
-            {
-                self.registry.enroll(&group, there);
-            }
+            let _ = self.registry.add(Card::new(&name, asked, body));
         }
     }
 
@@ -176,13 +170,19 @@ impl Daemon {
 
     /// End it if it lives and `force` says so, and forget it with its log.
     pub(super) async fn delete(self: Arc<Self>, card: Arc<Card>, force: bool) -> Result<(), Failed> {
-        if let Some(group) = &card.asked.group {
+        // A group goes with its daemon (docs/decisions/0040): what is left of it are services of their own.
+        if let Some(group) = card.asked.group.as_ref().filter(|group| self.registry.group(group).is_some()) {
             return Err(failed(ProblemKind::State, format!("it is a member of the group {group:?}: delete that")));
         }
-        if !force && !view::container(&card).state.is_at_rest() {
+        let hold = card.hold()?;
+        let rests = match hold.before() {
+            Body::Service(service) => service.state().is_settled(),
+            Body::Container(container) => container.inspect().report.is_some(),
+            Body::Nothing | Body::Busy => true,
+        };
+        if !force && !rests {
             return Err(Problem::new(ProblemKind::State, "it lives").hint("stop it, or force=true").into());
         }
-        let hold = card.hold()?;
         match hold.before().clone() {
             Body::Service(service) => {
                 service.kill();

@@ -36,10 +36,10 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.kept {
             for card in &self.cards {
-                self.daemon.registry.remove(card);
                 if let Err(error) = self.daemon.store.remove(&card.name) {
                     tracing::error!(%error, name = card.name, "what was written down of a service stays");
                 }
+                self.daemon.registry.remove(card);
             }
         }
     }
@@ -77,30 +77,23 @@ impl Daemon {
     }
 
     async fn delete_group(self: Arc<Self>, name: String, force: bool) -> Result<(), Failed> {
-        let group = self.group(&name)?;
-        if !force && !group.state().is_settled() {
-            return Err(Problem::new(ProblemKind::State, "it lives").hint("stop it, or force=true").into());
-        }
-        group.kill();
-        group.wait().await?;
-        let cards: Vec<_> =
-            self.registry.all().into_iter().filter(|card| card.asked.group.as_ref() == Some(&name)).collect();
-        for card in &cards {
-            let hold = card.hold()?;
-            if let Body::Service(service) = hold.before()
-                && let Some(last) = service.current()
-            {
-                last.delete().await?;
+        let all = self.registry.all().into_iter();
+        let cards: Vec<_> = all.filter(|card| card.asked.group.as_ref() == Some(&name)).collect();
+        match self.registry.group(&name) {
+            Some(group) => {
+                if !force && !group.state().is_settled() {
+                    return Err(Problem::new(ProblemKind::State, "it lives").hint("stop it, or force=true").into());
+                }
+                group.kill();
+                group.wait().await?;
+                self.registry.dismiss(&name);
             }
-            hold.becomes(Body::Nothing);
+            // It has gone with an earlier daemon, and its members are there.
+            None if cards.is_empty() => return self.group(&name).map(drop),
+            None => {}
         }
-        self.registry.dismiss(&name);
-        drop(group);
         for card in cards {
-            let (store, one) = (self.store.clone(), card.name.clone());
-            let removed = blocking(move || store.remove(&one)).await?;
-            removed.map_err(|error| system("cannot remove a record and a log", &error))?;
-            self.registry.remove(&card);
+            Arc::clone(&self).delete(card, force).await?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub struct Listeners {
     pub(super) unix: Vec<UnixListener>,
     pub(super) tcp: Vec<TcpListener>,
     /// A file of ours, which goes with us.
-    file: Option<(PathBuf, (u64, u64))>,
+    file: Option<SocketFile>,
 }
 
 /// Why nobody can be listened for.
@@ -105,7 +105,7 @@ impl Listeners {
             failed(format!("cannot make {}", path.display()))(error)
         })?;
         self.unix.push(listener);
-        self.file = Some((path.to_owned(), identity));
+        self.file = Some(SocketFile { path: path.to_owned(), identity });
         Ok(self)
     }
 
@@ -118,6 +118,15 @@ impl Listeners {
         Ok(self)
     }
 
+    /// Where unix sockets are listened at, those that have a path; ours last.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        // Ours was bound by another name.
+        let given = &self.unix[..self.unix.len() - usize::from(self.file.is_some())];
+        let given = given.iter().filter_map(|unix| Some(unix.local_addr().ok()?.as_pathname()?.to_owned()));
+        given.chain(self.file.as_ref().map(|file| file.path.clone())).collect()
+    }
+
     /// Where TCP is listened at.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -126,8 +135,7 @@ impl Listeners {
 
     /// What is listened at, and the file that goes at the end.
     pub(super) fn into_parts(self) -> (Vec<UnixListener>, Vec<TcpListener>, Option<SocketFile>) {
-        let file = self.file.map(|(path, identity)| SocketFile { path, identity });
-        (self.unix, self.tcp, file)
+        (self.unix, self.tcp, self.file)
     }
 }
 

@@ -11,7 +11,7 @@ use orangery::{Cursor, Event, ProcessHandle, Report, Service, Source, SubscribeO
 use super::daemon::system;
 use super::failed::{Failed, failed};
 use super::place::{Begin, Wanted};
-use super::registry::{Body, Card, Further};
+use super::registry::{Body, Card, Further, busy};
 use super::view;
 use crate::wire::{Problem, ProblemKind};
 
@@ -24,6 +24,8 @@ pub(super) enum Item {
     Exit(Arc<Report>),
     /// There is nothing more for now, and more is not wanted.
     Now,
+    /// It cannot be read on, and nobody knows what follows: whoever comes back hears what there still is.
+    Cut,
     /// Nothing more will come, and nobody knows more.
     Over,
 }
@@ -77,7 +79,8 @@ impl Reader {
         let of = match card.body() {
             Body::Container(container) => Of::Process(container.process().clone()),
             Body::Service(service) => Of::Service { service, dir: dir.to_owned(), generation: 0, current: None },
-            Body::Nothing | Body::Busy => Of::Log,
+            Body::Nothing => Of::Log,
+            Body::Busy => return Err(busy()),
         };
         let options = ReadOptions { sources: wanted.sources, follow: false, through_ends: true };
         let log = match wanted.from {
@@ -140,8 +143,7 @@ impl Reader {
             Ok(None) => None,
             Err(error) => {
                 tracing::warn!(%error, "a log cannot be read any more");
-                self.stage = Stage::Over;
-                return None;
+                return self.over(Item::Cut);
             }
         };
         self.place = log.cursor();
@@ -168,7 +170,7 @@ impl Reader {
             Some(Ok(reader)) => Stage::Live(Box::new(reader)),
             Some(Err(gone)) => {
                 tracing::warn!(%gone, "a reader of a log was overtaken");
-                Stage::Over
+                return self.over(Item::Cut);
             }
             None if matches!(self.of, Of::Log) => Stage::Over,
             None => Stage::Between(None),
@@ -241,7 +243,7 @@ impl Reader {
                     Ok(log) => self.stage = Stage::History(Box::new(log)),
                     Err(error) => {
                         tracing::warn!(%error, "a log cannot be read any more");
-                        return self.over(Item::Over);
+                        return self.over(Item::Cut);
                     }
                 }
                 None

@@ -156,7 +156,7 @@ impl Card {
     /// Somebody else has it.
     pub(super) fn hold(self: &Arc<Self>) -> Result<Hold, Failed> {
         match std::mem::replace(&mut self.state().body, Body::Busy) {
-            Body::Busy => Err(failed(ProblemKind::State, "it is being started or deleted")),
+            Body::Busy => Err(busy()),
             before => Ok(Hold { card: Arc::clone(self), next: Some(before) }),
         }
     }
@@ -172,7 +172,7 @@ impl Card {
                 service.current().ok_or_else(|| failed(ProblemKind::State, "no incarnation of it runs"))
             }
             Body::Nothing => Err(failed(ProblemKind::State, "it has not been started")),
-            Body::Busy => Err(failed(ProblemKind::State, "it is being started or deleted")),
+            Body::Busy => Err(busy()),
         }
     }
 
@@ -186,6 +186,11 @@ impl Card {
             state.further.remove(id);
         }
     }
+}
+
+/// Somebody is at it.
+pub(super) fn busy() -> Failed {
+    failed(ProblemKind::State, "it is being started or deleted")
 }
 
 fn has_ended(process: &ProcessHandle) -> bool {

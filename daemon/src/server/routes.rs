@@ -147,7 +147,7 @@ fn whole() -> [Path; 9] {
         path("/v1/containers/{name}")
             .get("inspect", "A container as it is now", |on| on.to(containers::inspect))
             .json::<Container>()
-            .on(Method::PATCH, "update", "Change limits and properties; what is not named stays", |on| {
+            .on(Method::PATCH, "update", "Change limits and properties; what is not named stays. Of what is kept running: until its next incarnation", |on| {
                 on.to(control::update)
             })
             .body::<Update>()

@@ -130,6 +130,8 @@ impl Told {
                 self.view.push_other("now", "{}", body);
                 self.over = true;
             }
+            // Without a last word: whoever comes back with the id hears what there still is.
+            Item::Cut => self.over = true,
             Item::Over => {
                 self.view.push_other("end", r#"{"reason":"eof"}"#, body);
                 self.over = true;
@@ -166,6 +168,7 @@ async fn bytes(reader: &mut Reader) -> Option<io::Result<Bytes>> {
                 return Some(Err(io::Error::other(format!("{} bytes of {} are missing", gap.bytes(), gap.source))));
             }
             Item::Event(Event::Lagged { .. }) => return Some(Err(io::Error::other("too slow"))),
+            Item::Cut => return Some(Err(io::Error::other("its log cannot be read on"))),
             Item::Event(Event::End(_)) | Item::Now | Item::Over => return None,
             Item::Event(_) | Item::Exit(_) => {}
         }

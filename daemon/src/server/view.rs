@@ -20,7 +20,8 @@ pub(super) fn json(of: &impl Serialize) -> Value {
 
 /// The report, if there is one.
 pub(super) fn report_now(process: &ProcessHandle) -> Option<Arc<Report>> {
-    process.wait().now_or_never()?.ok()
+    // Whether it is there, not whether this task has had its share of the thread.
+    tokio::task::unconstrained(process.wait()).now_or_never()?.ok()
 }
 
 pub(super) fn exit(report: &Report) -> Exit {
@@ -38,7 +39,7 @@ pub(super) fn exit(report: &Report) -> Exit {
 
 pub(super) fn process(further: &Further) -> Process {
     let report = report_now(&further.process);
-    let running = further.process.wait_exit().now_or_never().is_none();
+    let running = tokio::task::unconstrained(further.process.wait_exit()).now_or_never().is_none();
     Process {
         id: further.process.id().0,
         pid: further.process.pid(),
