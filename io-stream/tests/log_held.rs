@@ -110,7 +110,9 @@ async fn its_holder_knows_each_file_before_a_byte_goes_there() {
     log_pump_pair(Some(reader), None, log.clone(), pending(), None).await;
     assert_eq!(*keeper.heard.lock().unwrap(), [(0, true); 4], "four more files, each empty when he was told");
     assert_eq!(stdout(log.dir()), text(450));
-    assert!(std::fs::read_dir(log.dir()).unwrap().all(|entry| entry.unwrap().path().extension() != Some("held".as_ref())));
+    assert!(
+        std::fs::read_dir(log.dir()).unwrap().all(|entry| entry.unwrap().path().extension() != Some("held".as_ref()))
+    );
 }
 
 /// Wherever its writer is gone between a file and the word of it, and however that word was taken.

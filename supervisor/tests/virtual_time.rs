@@ -92,10 +92,18 @@ async fn a_kill_during_a_stop_is_an_escalation_where_it_is_what_has_ended_it() {
         while stage.told("signal a 15") == 0 {
             tokio::task::yield_now().await;
         }
-        handle.kill().unwrap();
         match exit {
-            ExitStatus::Code(code) => process.exit(code),
-            _ => drop(process),
+            // It was about to answer: the kill finds it, and its code is the end of it all the same.
+            ExitStatus::Code(code) => {
+                stage.fake.fall_asleep("a");
+                handle.kill().unwrap();
+                process.exit(code);
+                stage.fake.wake("a");
+            }
+            _ => {
+                handle.kill().unwrap();
+                drop(process);
+            }
         }
         stop.await.unwrap().unwrap();
         let report = handle.wait().await.unwrap();

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why by panicking")]
 mod bundle;
+#[path = "../shared/family.rs"]
+mod family;
 mod kit;
 mod logs;
 mod output;
@@ -16,12 +18,10 @@ mod signals;
 mod stock;
 mod streams;
 mod terminal;
-mod tty;
-mod up;
-#[path = "../shared/family.rs"]
-mod family;
 #[path = "../shared/trials.rs"]
 mod trials;
+mod tty;
+mod up;
 
 use trials::{Test, always, needs};
 

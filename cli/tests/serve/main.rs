@@ -7,13 +7,13 @@
 mod attach;
 mod client;
 mod daemon;
+#[path = "../shared/family.rs"]
+mod family;
 mod hostile;
 mod lives;
 mod strangers;
 mod streams;
 mod systemd;
-#[path = "../shared/family.rs"]
-mod family;
 #[path = "../shared/trials.rs"]
 mod trials;
 
