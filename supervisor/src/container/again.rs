@@ -1,11 +1,13 @@
 //! The straight line of a container that another supervisor has begun: it goes on where that one was, at its main process.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use orangery_io_stream::log::{Log, Recording};
+use orangery_runtime::durable::ClaimedLease;
 use orangery_runtime::{Container, Started};
 use tokio::sync::mpsc;
 
@@ -17,6 +19,7 @@ use super::slot::ContainerSlot;
 use super::state::Input;
 use crate::command::Stdin;
 use crate::faults::Faults;
+use crate::ids::ProcessId;
 use crate::probe::Care;
 use crate::process::slot::{Slot, Terms};
 use crate::recovery::{ContainerRecord, ProcessRecord};
@@ -30,6 +33,8 @@ pub(crate) struct Again {
     pub(crate) container: Arc<dyn Container>,
     pub(crate) main: Box<Started>,
     pub(crate) further: Vec<(Box<Started>, ProcessRecord, Terms)>,
+    /// What the keeper goes on with where a stop of them was begun.
+    pub(crate) leases: HashMap<ProcessId, ClaimedLease>,
     /// Dropped when it is as if it had been started here.
     pub(crate) begun: mpsc::Sender<Infallible>,
 }
@@ -41,7 +46,7 @@ pub(crate) async fn live(again: Again, shards: Shards, faults: Faults, ended: im
 }
 
 async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
-    let Again { slot, record, mut policy, container, mut main, further, begun: _begun } = again;
+    let Again { slot, record, mut policy, container, mut main, further, mut leases, begun: _begun } = again;
     let parts = record.template.parts();
     let _ = slot.container.set(Arc::clone(&container));
     let _ = slot.create_us.set(record.create_us);
@@ -70,6 +75,7 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
         }
     }
     let when = then(&record.main, Some(record.create_us));
+    go_on_ending(&slot, &slot.main, &record.main, &mut leases);
     let process = give_birth(&slot.main, &container, &mut main, when, &faults);
     feed_again(&slot.main, &parts.stdin);
     let actor = employ(&slot, &faults, &shards);
@@ -82,9 +88,24 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
         slot.step(Input::Paused);
     }
     for one in further {
-        run_further(&slot, &container, one, (&faults, &shards)).await;
+        run_further(&slot, &container, one, &mut leases, (&faults, &shards)).await;
     }
     Some(Living { slot, container, started: *main, policy, asked, faults, shards, actor, main: process })
+}
+
+/// If its end is begun it goes on; before it is born.
+fn go_on_ending(
+    owner: &Arc<ContainerSlot>,
+    slot: &Arc<Slot>,
+    record: &ProcessRecord,
+    leases: &mut HashMap<ProcessId, ClaimedLease>,
+) {
+    if let Some(kept) = &owner.lasting {
+        kept.notes(owner, slot);
+    }
+    if let Some(begun) = record.begun.clone() {
+        slot.begun_before(begun, leases.remove(&record.number));
+    }
 }
 
 /// As it was, in the time of this supervisor.
@@ -140,12 +161,14 @@ async fn run_further(
     owner: &Arc<ContainerSlot>,
     container: &Arc<dyn Container>,
     (mut started, record, terms): (Box<Started>, ProcessRecord, Terms),
+    leases: &mut HashMap<ProcessId, ClaimedLease>,
     (faults, shards): (&Faults, &Shards),
 ) {
     let slot = Slot::new(&owner.id, record.number, owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);
     open_log_again(&slot, &record).await;
     let group = started.group.take();
+    go_on_ending(owner, &slot, &record, leases);
     let actor = give_birth(&slot, container, &mut started, then(&record, None), faults);
     // Whoever takes its input closes it.
     slot.keep_stdin.store(true, Ordering::Release);

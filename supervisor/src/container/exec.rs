@@ -68,6 +68,9 @@ pub(super) async fn exec(
     };
     permit.made();
     let group = started.group.take();
+    if let Some(kept) = &kept {
+        kept.notes(&owner, &slot);
+    }
     let actor = give_birth(&slot, &container, &mut started, When::now(None, micros(began)), &faults);
     let _told = LastWord::new(&owner, &slot);
     let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));

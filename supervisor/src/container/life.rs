@@ -193,6 +193,9 @@ async fn begin(order: Order) -> Option<Living> {
     };
     let mut started = started;
     slot.made();
+    if let Some(kept) = &slot.lasting {
+        kept.notes(&slot, &slot.main);
+    }
     let when = When::now(Some(create_us), micros(began));
     let main = give_birth(&slot.main, &container, &mut started, when, &faults);
     // Before it is told: who hears of the start finds the actor, and who then lets go is not the last one.

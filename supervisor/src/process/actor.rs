@@ -38,7 +38,9 @@ const GENTLY: Cause = Cause::Stop { escalated: false };
 impl ProcessActor {
     pub(crate) fn new(slot: Arc<Slot>, faults: Faults) -> Self {
         let began = Instant::now();
-        Self { slot, state: State::Running, began, faults, waited: false, timer: None, waiting: Vec::new(), left: None }
+        // Another supervisor may have begun to stop it.
+        let state = slot.left_of(&GENTLY, now_ns()).map_or(State::Running, State::Stopping);
+        Self { slot, state, began, faults, waited: false, timer: None, waiting: Vec::new(), left: None }
     }
 
     /// The message to handle now, if a fault does not have it otherwise.
@@ -78,8 +80,16 @@ impl ProcessActor {
             Effect::Prepare { next } => {
                 self.slot.intend(GENTLY, true);
                 self.arm(next, ctx);
-                self.back();
-                let (prepared, actor) = (self.slot.prepare(), ctx.address());
+                let noted = self.course().map(|course| self.slot.begin(&GENTLY, &course, None));
+                if self.slot.before.get().is_some() {
+                    self.back();
+                }
+                let noted = async move {
+                    if let Some(noted) = noted {
+                        noted.await;
+                    }
+                };
+                let (prepared, actor) = (self.slot.prepare(noted), ctx.address());
                 actix_rt::spawn(async move {
                     prepared.await;
                     actor.do_send(Prepared);
@@ -101,9 +111,13 @@ impl ProcessActor {
         }
     }
 
+    fn course(&self) -> Option<Course> {
+        self.state.course(now_ns().saturating_sub(nanoseconds(self.began.elapsed())))
+    }
+
     /// Have the keeper do what is left of the stop, where we cannot.
     fn back(&mut self) {
-        let course = self.state.course(now_ns().saturating_sub(nanoseconds(self.began.elapsed())));
+        let course = self.course();
         match &self.left {
             Some(left) => drop(left.send_replace(course)),
             None => {
@@ -132,6 +146,13 @@ impl ProcessActor {
 
 impl Actor for ProcessActor {
     type Context = Context<Self>;
+
+    /// A stop that was begun before goes on.
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if matches!(self.state, State::Stopping(_)) {
+            self.due(ctx);
+        }
+    }
 }
 
 impl Mailbox for ProcessActor {

@@ -34,11 +34,13 @@ pub(crate) struct Backstops {
     over: bool,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct Backstop {
-    cause: Cause,
-    first: usize,
-    lease: Lease,
+pub(super) struct Backstop {
+    pub(super) cause: Cause,
+    /// How many rungs there were before its own.
+    pub(super) first: usize,
+    pub(super) lease: Lease,
 }
 
 /// Have the keeper do what is wanted for this reason, as it is now, for as long as somebody wants something.
@@ -65,7 +67,7 @@ pub(crate) async fn descend(slot: &Arc<Slot>, cause: Cause, ladder: &StopLadder)
 /// The same, for who follows what is `wanted` already.
 pub(super) async fn go_down(slot: &Slot, cause: &Cause, ladder: &StopLadder, wanted: &watch::Sender<Option<Course>>) {
     let (began, zero_ns) = (Instant::now(), now_ns());
-    let mut descent = Descent::begin(ladder, began.elapsed());
+    let mut descent = slot.left_of(cause, zero_ns).unwrap_or_else(|| Descent::begin(ladder, began.elapsed()));
     loop {
         let before = descent.done();
         let due = descent.due(began.elapsed());
@@ -104,10 +106,15 @@ impl Slot {
     /// Have the keeper do this for this reason, in place of what it was to do.
     pub(super) async fn back(&self, cause: &Cause, course: Option<Course>) {
         let course = course.filter(|course| course.kill_ns < u64::MAX || !course.rungs.is_empty());
-        let held = match course {
+        let held = match &course {
             Some(course) => self.held(cause, course).await,
             None => None,
         };
+        // A limit that is armed is not begun: that is known without it.
+        let begun = |course: &Course| course.first > 0 || matches!(cause, Cause::Stop { .. });
+        if let Some(course) = course.filter(|course| begun(course) && !self.ended()) {
+            self.begin(cause, &course, held.as_ref().map(|held| &held.lease)).await;
+        }
         let mut backstops = self.backstops.lock().unwrap_or_else(PoisonError::into_inner);
         // The old one after the new one is there: between the two it is armed twice.
         backstops.held.retain(|held| held.cause != *cause);
@@ -116,10 +123,15 @@ impl Slot {
         }
     }
 
-    async fn held(&self, cause: &Cause, course: Course) -> Option<Backstop> {
+    /// Of another supervisor's.
+    pub(super) fn hold(&self, backstop: Backstop) {
+        self.backstops.lock().unwrap_or_else(PoisonError::into_inner).held.push(backstop);
+    }
+
+    async fn held(&self, cause: &Cause, course: &Course) -> Option<Backstop> {
         let born = self.born.get()?;
         let to = born.pidfd()?;
-        let Course { first, rungs, kill_ns } = course;
+        let Course { first, rungs, kill_ns } = course.clone();
         // The keeper's kill of the main process is the container's, as ours is.
         let act = match (self.main, rungs.is_empty()) {
             (true, true) => Act::Kill,

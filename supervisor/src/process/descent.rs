@@ -38,6 +38,16 @@ impl Descent {
         Self { rungs, kill_at: at, done: 0 }
     }
 
+    /// What somebody else has left, in a time that began at `zero_ns`: what is late is due now.
+    pub(crate) fn again(course: Course, zero_ns: u64) -> Self {
+        let at = |at_ns: u64| match at_ns {
+            u64::MAX => Duration::MAX,
+            at_ns => Duration::from_nanos(at_ns.saturating_sub(zero_ns)),
+        };
+        let rungs = course.rungs.iter().map(|rung| (at(rung.at_ns), rung.signal)).collect();
+        Self { rungs, kill_at: at(course.kill_ns), done: course.first }
+    }
+
     /// The kill comes then at the latest; `false`: it would have come before.
     pub(crate) fn shorten(&mut self, kill_at: Duration) -> bool {
         let shorter = kill_at < self.kill_at;
@@ -122,11 +132,33 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// As often as it is taken up by somebody else: the same signals, none twice, the kill when it was to come.
+        #[test]
+        fn somebody_else_goes_on(
+            graces in prop::collection::vec(1..2000u64, 0..6), steps in prop::collection::vec(0..4000u64, 1..8),
+        ) {
+            let ladder = graces.iter().fold(StopLadder::new(), |ladder, grace| ladder.then(15, ms(*grace)));
+            let mut descent = Descent::begin(&ladder, Duration::ZERO);
+            let (kill_at, mut zero, mut asked) = (descent.kill_at(), Duration::ZERO, 0);
+            for step in steps {
+                asked += descent.due(ms(step)).len();
+                zero += ms(step);
+                let zero_ns = nanoseconds(zero);
+                descent = Descent::again(descent.course(nanoseconds(zero - ms(step))), zero_ns);
+                prop_assert_eq!(descent.done(), asked);
+                prop_assert_eq!(descent.kill_at(), kill_at.saturating_sub(zero));
+                prop_assert!(asked + descent.rungs.len() <= graces.len());
+            }
+        }
+    }
+
     #[test]
     fn never_is_never() {
         let ladder = StopLadder::new().then(15, Duration::MAX).then(2, ms(1));
         let course = Descent::begin(&ladder, ms(1)).course(1);
         assert_eq!(course.kill_ns, u64::MAX);
         assert_eq!(course.rungs, [Rung { at_ns: 1 + 1_000_000 + 250_000_000, signal: 15 }]);
+        assert_eq!(Descent::again(course, 5).kill_at(), Duration::MAX);
     }
 }

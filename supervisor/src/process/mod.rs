@@ -22,6 +22,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod backstop;
+pub(crate) mod begun;
 mod descent;
 pub(crate) mod held;
 pub(crate) mod msg;

@@ -1,6 +1,7 @@
 //! What is done before the first signal of a stop. The process does not know what: who made it has left word.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -36,22 +37,24 @@ pub(crate) enum Progress {
 }
 
 impl Slot {
-    /// How long it takes at most, where there is anything to be done.
+    /// How long it takes at most, where there is anything to be done: also where it is to be written down, which is no
+    /// reason for a later kill.
     pub(crate) fn takes_before(&self) -> Option<Duration> {
-        self.before.get().map(|before| before.deadline)
+        let hook = self.before.get().map(|before| before.deadline);
+        hook.or_else(|| self.is_noted().then_some(Duration::ZERO))
     }
 
-    /// Do it. Ready when it is over; it goes on when the future is dropped.
-    pub(super) fn prepare(&self) -> impl Future<Output = ()> + use<> {
-        let begun = self.before.get().map(|before| {
-            let (done, over) = oneshot::channel();
+    /// Do it, once that it is begun is `noted`. Ready when it is over; it goes on when the future is dropped.
+    pub(super) fn prepare<N: Future<Output = ()>>(self: &Arc<Self>, noted: N) -> impl Future<Output = ()> + use<N> {
+        if self.before.get().is_some() {
             self.prepared.send_replace(Progress::Under);
-            (before.begin)(done);
-            over
-        });
-        let prepared = self.prepared.clone();
+        }
+        let (slot, prepared) = (Arc::clone(self), self.prepared.clone());
         async move {
-            let Some(over) = begun else { return };
+            noted.await;
+            let Some(before) = slot.before.get() else { return };
+            let (done, over) = oneshot::channel();
+            (before.begin)(done);
             let why = "whoever was to run it has failed";
             let outcome = over.await.unwrap_or_else(|_| HookOutcome::NotStarted { why: why.into() });
             prepared.send_replace(Progress::Over(outcome));

@@ -18,6 +18,7 @@ use tracing::Span;
 
 use super::actor::ProcessActor;
 use super::backstop::Backstops;
+use super::begun::{Begun, Note};
 use super::held::Held;
 use super::output::Output;
 use super::prepare::{Before, Progress};
@@ -77,6 +78,10 @@ pub(crate) struct Slot {
     overdue: AtomicBool,
     /// What the keeper does to it where we cannot, while it lives.
     pub(super) backstops: Mutex<Backstops>,
+    /// What is begun of that.
+    pub(super) begun: Mutex<Option<Begun>>,
+    /// Who writes it down, where it outlives us.
+    pub(super) note: OnceLock<Note>,
     /// OOM kills that were told of.
     pub(crate) oom_told: AtomicU64,
     /// What the keeper knows it by, where it outlives us.
@@ -222,6 +227,8 @@ impl Slot {
             killed: watch::Sender::new(false),
             overdue: AtomicBool::new(false),
             backstops: Mutex::default(),
+            begun: Mutex::default(),
+            note: OnceLock::new(),
             oom_told: AtomicU64::new(0),
             label: OnceLock::new(),
             held: OnceLock::new(),

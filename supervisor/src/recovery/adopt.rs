@@ -98,7 +98,11 @@ pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: Co
             let _ = slot.door.set(ground.door.clone());
         }
     }
-    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, begun: ground.begun.clone() })
+    let processes = [&record.main].into_iter().chain(further.iter().map(|(_, process, _)| process));
+    let leases = processes.filter_map(|process| Some((process.number, process.begun.as_ref()?.lease()?)));
+    let leases = leases.map(|(number, lease)| (number, adopted.lease(lease))).collect();
+    let begun = ground.begun.clone();
+    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, leases, begun })
 }
 
 /// The container and its main process; where only that is known, that.

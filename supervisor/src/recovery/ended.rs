@@ -16,6 +16,7 @@ use crate::container::report;
 use crate::container::slot::{ContainerSlot, Keeping};
 use crate::error::Error;
 use crate::events::Voice;
+use crate::ladder::KILL;
 use crate::process::slot::Terms;
 use crate::report::{ExitStatus, Report, StreamTotals};
 
@@ -72,6 +73,12 @@ fn write_down(
     let log = &record.main.log;
     if let (Ok(began), Ok(opened)) = (record.main.began.parse::<Cursor>(), Log::open(&log.dir, log.options)) {
         slot.main.output.goes_into(Recording::again(opened, began));
+    }
+    if let Some((begun, exit)) = record.main.begun.clone().zip(exit) {
+        slot.main.begun_before(begun, None);
+        if matches!(exit.status, Status::Signal { signal: KILL, .. }) {
+            slot.main.escalated();
+        }
     }
     let lost = Exit::new(Status::Lost, None, 0);
     // Its output was read to the end before anything of it was removed.

@@ -19,6 +19,7 @@ use crate::container::slot::ContainerSlot;
 use crate::container::state::State;
 use crate::error::Error;
 use crate::ids::ProcessId;
+use crate::process::begun::Note;
 use crate::process::recording::LogTo;
 use crate::process::slot::{Slot, Terms};
 use crate::report::Report;
@@ -37,8 +38,8 @@ pub(crate) struct Kept {
     processes: Mutex<Processes>,
     /// What the runtime has said of it.
     runtime: Mutex<Option<durable::ContainerRecord>>,
-    /// One writes at a time, and what is older never comes last.
-    writing: tokio::sync::Mutex<()>,
+    /// One writes at a time, and what is older never comes last; `true`: it has ended, and nothing comes any more.
+    writing: tokio::sync::Mutex<bool>,
     /// Its report is on the disk; `false` again when it was forgotten.
     retained: watch::Sender<bool>,
 }
@@ -62,7 +63,7 @@ impl Kept {
             of_service,
             processes: Mutex::default(),
             runtime: Mutex::default(),
-            writing: tokio::sync::Mutex::new(()),
+            writing: tokio::sync::Mutex::new(false),
             retained: watch::Sender::new(false),
         }
     }
@@ -99,15 +100,16 @@ impl Kept {
     /// # Errors
     /// What the system said; the record that was there is still there.
     pub(crate) async fn write(&self, slot: &Arc<ContainerSlot>) -> Result<(), Error> {
-        let _one = self.writing.lock().await;
-        let Some(record) = self.record(slot) else { return Ok(()) };
+        let over = self.writing.lock().await;
+        let Some(record) = self.record(slot).filter(|_| !*over) else { return Ok(()) };
         let (path, sync) = (self.dir().join(RECORD), self.state.sync());
         self.blocking(move || put(&path, &record, sync)).await
     }
 
     /// It was not started after all: nothing is written down of it any more.
     pub(crate) async fn undo(&self) {
-        let _one = self.writing.lock().await;
+        let mut over = self.writing.lock().await;
+        *over = true;
         let (state, path) = (Arc::clone(&self.state), self.dir().join(RECORD));
         if let Err(error) = self.blocking(move || state.remove(&path)).await {
             tracing::warn!(container = %self.id, %error, "the record of a container that was not started stays");
@@ -123,6 +125,28 @@ impl Kept {
             self.processes().alive.insert(slot.number, (record, slot.terms()));
         }
         self.write(owner).await
+    }
+
+    /// Whatever is begun of this process's end is written down from now on.
+    pub(crate) fn notes(self: &Arc<Self>, owner: &Arc<ContainerSlot>, slot: &Arc<Slot>) {
+        let (kept, owner, of) = (Arc::clone(self), Arc::downgrade(owner), Arc::downgrade(slot));
+        slot.noted_by(Note::new(move || {
+            let (kept, both) = (Arc::clone(&kept), owner.upgrade().zip(of.upgrade()));
+            Box::pin(async move {
+                if let Some((owner, slot)) = both {
+                    kept.note(&owner, &slot).await;
+                }
+            })
+        }));
+    }
+
+    async fn note(&self, owner: &Arc<ContainerSlot>, slot: &Slot) {
+        if let Some((record, _)) = self.processes().alive.get_mut(&slot.number) {
+            record.begun = slot.begun();
+        }
+        if let Err(error) = self.write(owner).await {
+            tracing::warn!(container = %self.id, process = %slot.number, %error, "a stop that is begun is not written down");
+        }
     }
 
     fn record(&self, slot: &ContainerSlot) -> Option<ContainerRecord> {
@@ -153,7 +177,8 @@ impl Kept {
 
     /// It has ended: its report stays until it is forgotten. Before anybody is told; `false`: it could not be written down.
     pub(crate) async fn ended(&self, slot: &Slot, report: &Arc<Report>) -> bool {
-        let _one = self.writing.lock().await;
+        let mut over = self.writing.lock().await;
+        *over = true;
         let ended = Ended::of(slot, report);
         let (path, sync) = (self.dir().join(REPORT), self.state.sync());
         let written = self.blocking(move || put(&path, &ended, sync)).await;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One record for each container, with its processes; written before it is started and when it was, when a further process was,
-//! and when its limits or properties change. Nothing here decides anything about a container: who has one is its
+//! when its limits or properties change, and when the stop of one of them is begun and goes on. Nothing here decides anything about a container: who has one is its
 //! [`life`](crate::container::life), also of an adopted one.
 
 pub(crate) mod adopt;

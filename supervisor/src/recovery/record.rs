@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Template;
 use crate::ids::ProcessId;
 use crate::limit_update::Watched;
+use crate::process::begun::Begun;
 use crate::process::recording::LogTo;
 use crate::process::slot::{Slot, Terms};
 use crate::report::{Report, unix_ms};
@@ -83,6 +84,9 @@ pub(crate) struct ProcessRecord {
     pub(crate) log: LogTo,
     /// Where in its log it began, as the text of a cursor.
     pub(crate) began: String,
+    /// What is begun of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begun: Option<Begun>,
 }
 
 impl ProcessRecord {
@@ -100,6 +104,7 @@ impl ProcessRecord {
             start_us: born.map_or(0, |born| born.start_us),
             log: log.clone(),
             began: slot.output.log()?.began().to_string(),
+            begun: slot.begun(),
         })
     }
 }

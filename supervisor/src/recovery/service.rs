@@ -11,6 +11,7 @@ use super::dir::{StateDir, is_name};
 use super::file;
 use super::found::Found;
 use crate::command::Template;
+use crate::ladder::StopLadder;
 use crate::restart::{Budget, GiveUp};
 use crate::service::state::ServiceState;
 
@@ -23,6 +24,9 @@ pub(crate) struct ServiceRecord {
     pub(crate) generation: u32,
     pub(crate) restarts: u64,
     pub(crate) give_up: Option<GiveUp>,
+    /// How it is to end, where it is being stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ladder: Option<StopLadder>,
     /// The delay under way, and its end in milliseconds since 1970.
     pub(crate) delay: Option<(Duration, u64)>,
     /// Back-off, window and deaths, in a time of its own.

@@ -121,7 +121,11 @@ impl ServiceActor {
                         status.give_up = Some(why);
                     }
                 });
+                // Before anything of it is done: who is told to stop is not started anew by the next supervisor, and who
+                // was answered was answered for good.
+                self.write_down();
                 self.carry_out(effect, ctx);
+                return effect;
             }
         }
         self.write_down();
@@ -138,6 +142,7 @@ impl ServiceActor {
             generation: status.generation,
             restarts: status.restarts,
             give_up: status.give_up,
+            ladder: (status.state == ServiceState::Stopping).then(|| self.ladder.clone()),
             delay: status.delay.map(|delay| (delay.shown.delay, delay.shown.until_ms)),
             budget: self.budget.clone(),
             at_ms: unix_ms(SystemTime::now()),

@@ -33,7 +33,7 @@ impl ServiceActor {
         let now = Instant::now();
         self.began = now.checked_sub(record.elapsed.saturating_add(since(record.at_ms))).unwrap_or(now);
         self.fresh = false;
-        self.ladder = self.maker.template.ladder();
+        self.ladder = record.ladder.unwrap_or_else(|| self.maker.template.ladder());
         let tally = self.budget.tally();
         let until = record.delay.map(|(delay, until_ms)| {
             let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));

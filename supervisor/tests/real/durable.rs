@@ -28,7 +28,7 @@ fn dir(scene: &Scene) -> PathBuf {
     scene.dir().join("durable")
 }
 
-fn durable(scene: &Scene) -> Supervisor {
+pub(crate) fn durable(scene: &Scene) -> Supervisor {
     // A trial that fails says what was warned of.
     let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).try_init();
     // Small, so that they are left behind all the time.
@@ -37,17 +37,17 @@ fn durable(scene: &Scene) -> Supervisor {
 }
 
 /// Say so, and be killed.
-async fn stand(line: &str) {
+pub(crate) async fn stand(line: &str) {
     println!("{line}");
     std::future::pending().await
 }
 
-async fn found(supervisor: &Supervisor, id: &str) -> ContainerHandle {
+pub(crate) async fn found(supervisor: &Supervisor, id: &str) -> ContainerHandle {
     supervisor.container(id).await.expect("an answer").unwrap_or_else(|| panic!("no {id}: {:?}", supervisor.recovery()))
 }
 
 /// The end of all of it.
-async fn end(scene: &Scene, supervisor: Supervisor) {
+pub(crate) async fn end(scene: &Scene, supervisor: Supervisor) {
     for left in supervisor.list().await.unwrap() {
         found(&supervisor, &left.id).await.delete().await.unwrap();
     }
@@ -57,7 +57,7 @@ async fn end(scene: &Scene, supervisor: Supervisor) {
 }
 
 /// Keepers that have ended are ours to reap.
-fn settle(scene: &Scene) {
+pub(crate) fn settle(scene: &Scene) {
     let until = std::time::Instant::now() + wait::PATIENCE;
     while !orangery_tests::stock::descendants(std::process::id()).is_empty() {
         reap_adopted();

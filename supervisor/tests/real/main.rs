@@ -5,6 +5,7 @@
 
 mod abort;
 mod actors;
+mod begun;
 mod durable;
 mod events;
 mod exec;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         memory::trials(),
         abort::trials(),
         actors::trials(),
+        begun::trials(),
         durable::trials(),
         events::trials(),
         exec::trials(),

@@ -135,6 +135,10 @@ pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared, fa
     let beats = || channel.as_ref().map(|channel| channel.beats.subscribe());
     let means = Means { lines, descriptor, beats: beats() };
     let ask = async {
+        // Another supervisor has found it wanting, and has begun to end it.
+        if let Some(cause @ (Cause::NotReady | Cause::Unhealthy | Cause::Watchdog)) = container.main.begun_for() {
+            return backstop::descend(&container.main, cause, &container.main.ladder).await;
+        }
         if let Some(readiness) = &care.readiness
             && let Err(why) = until_ready(&asker, readiness, means).await
         {

@@ -1,0 +1,105 @@
+//! A supervisor that is killed in the middle of a stop: the keeper and the next one go on with it, and it stays a stop.
+
+use std::time::Duration;
+
+use orangery::{Cause, ContainerHandle, Event, ExitStatus, ProcessId, Restart, ServiceState, StopLadder, Subscriber};
+use orangery_tests::victim::Victim;
+use orangery_tests::{Scene, Trial, trial, victim, wait};
+
+use crate::durable::{durable, end, found, settle, stand};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial!(a_stop_that_was_begun_goes_on)]
+}
+
+/// Says what it is asked, and ends of nothing but USR2.
+const STUBBORN: &str = "trap 'echo usr' USR1; trap 'echo term' TERM; trap 'exit 3' USR2; echo up; \
+                        while :; do sleep 0.02; done";
+const USR1: i32 = 10;
+const USR2: i32 = 12;
+const TERM: i32 = 15;
+
+async fn until(mut output: Subscriber, text: &str) {
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        match output.recv().await {
+            Some(Event::Chunk(chunk)) => seen += &String::from_utf8_lossy(&chunk.data),
+            Some(_) => {}
+            None => panic!("{seen:?} without {text:?}"),
+        }
+    }
+}
+
+async fn text(container: &ContainerHandle) -> String {
+    String::from_utf8_lossy(&container.stdout().collect(1 << 16).await.to_vec()).into_owned()
+}
+
+fn a_stop_that_was_begun_goes_on(scene: &Scene) {
+    let hour = || StopLadder::new().then(TERM, Duration::from_secs(3600));
+    if victim::role().is_some() {
+        return scene.block_on(async {
+            let supervisor = durable(scene);
+            let command = |id: &str| supervisor.command("sh").arg("-c").arg(STUBBORN).id(id);
+            let short = command("short").spawn().await.unwrap();
+            let long = command("long").spawn().await.unwrap();
+            let further = long.command("sh").arg("-c").arg(STUBBORN).spawn().await.unwrap();
+            let web = command("web").restart(Restart::always()).supervise().await.unwrap();
+            until(further.stdout(), "up").await;
+            for container in [&short, &long, &web.current().unwrap()] {
+                until(container.stdout(), "up").await;
+            }
+            let half = Duration::from_millis(500);
+            drop(short.stop_with(StopLadder::new().then(USR1, half).then(TERM, half)));
+            drop((long.stop_with(hour()), further.stop_with(hour()), web.stop_with(hour())));
+            until(short.stdout(), "usr").await;
+            until(further.stdout(), "term").await;
+            for container in [&long, &web.current().unwrap()] {
+                until(container.stdout(), "term").await;
+            }
+            stand(&short.pid().to_string()).await;
+        });
+    }
+    let mut before = Victim::start(scene, "stops");
+    let short = wait::try_pidfd(before.line().parse().unwrap());
+    before.kill();
+    if let Some(short) = short {
+        wait::gone(short, "a process that was being stopped");
+    }
+    for round in 0..2 {
+        scene.block_on(async {
+            let supervisor = durable(scene);
+            let short = found(&supervisor, "short").await;
+            let report = wait::soon("its report", short.wait()).await.unwrap();
+            assert_eq!(report.cause, Cause::Stop { escalated: true }, "{report:?}");
+            assert_eq!(report.exit, ExitStatus::Signal { signal: 9, core_dumped: false });
+            let said = text(&short).await;
+            assert!(said.contains("usr") && said.contains("term"), "{said}");
+            let (long, web) = (found(&supervisor, "long").await, supervisor.service("web").await.unwrap().unwrap());
+            let state = wait::soon("its state", web.wait_for(|now| now.generation == 1)).await.unwrap().state;
+            assert_eq!(state, ServiceState::Stopping);
+            if round == 0 {
+                // And it is as if it had been begun here.
+                return supervisor.leave().await;
+            }
+            // Whoever asks once more joins, and does not begin it anew.
+            let (joined, stopped) = (long.stop_with(hour()), web.stop_with(hour()));
+            let further = long.process_by_id(ProcessId(1)).expect("a further process");
+            further.signal(USR2).unwrap();
+            let report = wait::soon("its end", further.wait()).await.unwrap();
+            assert_eq!((report.exit, report.cause.clone()), (ExitStatus::Code(3), Cause::Stop { escalated: false }));
+            long.signal(USR2).unwrap();
+            wait::soon("the stop", joined).await.unwrap();
+            let report = wait::soon("its end", long.wait()).await.unwrap();
+            assert_eq!((report.exit, report.cause.clone()), (ExitStatus::Code(3), Cause::Stop { escalated: false }));
+            assert_eq!(text(&long).await, "up\nterm\n");
+            web.current().unwrap().signal(USR2).unwrap();
+            wait::soon("the stop", stopped).await.unwrap();
+            let now = web.inspect();
+            assert_eq!((now.state, now.generation, now.deaths.len()), (ServiceState::Stopped, 1, 0));
+            drop(web);
+            assert!(supervisor.forget("web").await.unwrap());
+            end(scene, supervisor).await;
+        });
+    }
+    settle(scene);
+}
