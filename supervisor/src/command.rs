@@ -53,7 +53,9 @@ pub enum Stdin {
     /// A pipe that stays open when its writer is dropped, so that another may be taken later, also by who attaches then:
     /// only a shutdown of a writer closes it, or the end of the process.
     Kept,
-    /// These bytes, then end of file. Unread input is no error.
+    /// These bytes, then end of file. Unread input is no error. Of what outlives its supervisor
+    /// ([`Supervisor::durable`]) this is a file, which needs nobody to write it: the process alone reads it, from wherever it seeks
+    /// to, and cannot change it. At a terminal they are typed.
     Bytes(#[serde(with = "crate::recovery::form::input")] Bytes),
 }
 

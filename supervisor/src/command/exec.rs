@@ -119,7 +119,10 @@ impl ExecCommand {
         let log = parts.log.take();
         let terms = std::mem::take(&mut parts.ways).terms(&parts.process, None, output);
         let patience = parts.patience;
-        let (spec, stdin) = parts.finish();
+        let (mut spec, mut stdin) = parts.finish();
+        if let Some(kept) = container.slot().lasting.as_ref().filter(|_| lasting) {
+            stdin = kept.input(&mut spec, stdin).await?;
+        }
         let permit = container
             .admitted(&spec, Beside { captured: capture, logged: log.is_some(), ..Beside::default() }, patience)
             .await?;

@@ -105,7 +105,10 @@ impl Template {
         let (ways, log) = (std::mem::take(&mut parts.ways), parts.log.take());
         ways.check()?;
         let care = std::mem::take(&mut parts.care);
-        let (process, stdin) = parts.finish();
+        let (mut process, mut stdin) = parts.finish();
+        if let Some(kept) = &birth.kept {
+            stdin = kept.input(&mut process, stdin).await?;
+        }
         let handle = supervisor.create(&sandbox, process, ways, (capture, log, care), birth, patience).await?;
         handle.process().provide(stdin);
         Ok(handle)

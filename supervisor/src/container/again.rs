@@ -147,7 +147,8 @@ async fn open_log_again(slot: &Slot, record: &ProcessRecord) {
     }
 }
 
-/// Its input, as it was asked for: what was to be written into it by the supervisor before has gone with that.
+/// Its input, as it was asked for. Bytes that were known are in a file of its own (`recovery/input.rs`); what was to be typed
+/// at a terminal by the supervisor before has gone with that.
 fn feed_again(slot: &Arc<Slot>, stdin: &Stdin) {
     match stdin {
         Stdin::Kept => slot.keep_stdin.store(true, Ordering::Release),

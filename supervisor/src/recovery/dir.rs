@@ -160,6 +160,11 @@ impl StateDir {
         Ok(true)
     }
 
+    /// For a file that has a name for a moment; it goes with the next start, where it is killed in that.
+    pub(super) fn nameless(&self) -> PathBuf {
+        self.root.join("gone").join(self.unique())
+    }
+
     /// What nothing in `aside` or `gone` is called.
     fn unique(&self) -> String {
         let count = self.names.fetch_add(1, Ordering::Relaxed);

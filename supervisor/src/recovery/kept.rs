@@ -87,6 +87,10 @@ impl Kept {
         LogTo { dir, options: self.state.log() }
     }
 
+    pub(super) fn state(&self) -> &Arc<StateDir> {
+        &self.state
+    }
+
     fn dir(&self) -> PathBuf {
         self.state.container(&self.id)
     }

@@ -17,6 +17,7 @@ pub(crate) mod ended;
 mod file;
 pub(crate) mod form;
 mod found;
+mod input;
 pub(crate) mod kept;
 mod record;
 mod report;

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use orangery::{Cause, ContainerHandle, Event, ExitStatus, ProcessId, Restart, ServiceState, StopLadder, Subscriber};
+use orangery::{
+    Cause, ContainerHandle, Event, ExitStatus, ProcessId, Restart, Sandbox, ServiceState, Stdin, StopLadder, Subscriber,
+};
 use orangery_tests::victim::Victim;
 use orangery_tests::{Scene, Trial, trial, victim, wait};
 
-use crate::durable::{durable, end, found, settle, stand};
+use crate::durable::{dir, durable, end, found, settle, stand};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial!(a_stop_that_was_begun_goes_on)]
+    vec![trial!(a_stop_that_was_begun_goes_on), trial!(input_that_is_known_needs_nobody)]
 }
 
 /// Says what it is asked, and ends of nothing but USR2.
@@ -56,6 +58,11 @@ fn a_stop_that_was_begun_goes_on(scene: &Scene) {
             for container in [&long, &web.current().unwrap()] {
                 until(container.stdout(), "term").await;
             }
+            // From then on nobody is asked twice.
+            let record = dir(scene).join("containers/long/record.json");
+            while std::fs::read_to_string(&record).unwrap().matches(r#""first":1,"rungs":[]"#).count() < 2 {
+                tokio::task::yield_now().await;
+            }
             stand(&short.pid().to_string()).await;
         });
     }
@@ -101,5 +108,51 @@ fn a_stop_that_was_begun_goes_on(scene: &Scene) {
             end(scene, supervisor).await;
         });
     }
+    settle(scene);
+}
+
+/// The supervisor is killed before anything was read.
+fn input_that_is_known_needs_nobody(scene: &Scene) {
+    let go = scene.dir().join("go");
+    // In memory, and on the disk.
+    let inputs = [("short", 1_000), ("long", 3_000_000)].map(|(id, length)| (id, vec![b'x'; length]));
+    if victim::role().is_some() {
+        return scene.block_on(async {
+            let supervisor = durable(scene);
+            let sandbox = Sandbox::builder().bind_ro(&go, "/go").build().unwrap();
+            let script = |file: &str| format!("while [ ! -e /go/{file} ]; do sleep 0.02; done; wc -c");
+            for (id, input) in inputs {
+                let command =
+                    supervisor.command("sh").arg("-c").arg(script("last")).stdin(Stdin::Bytes(input.clone().into()));
+                let container = command.sandbox(&sandbox.with_id(id)).spawn().await.unwrap();
+                // Also by its name, as whoever the container makes of it.
+                let named = container.command("sh").arg("-c").arg(script("first") + " < /dev/stdin");
+                named.stdin(Stdin::Bytes(input.into())).spawn().await.unwrap();
+            }
+            stand("ready").await;
+        });
+    }
+    std::fs::create_dir(&go).unwrap();
+    let mut before = Victim::start(scene, "feeds");
+    assert_eq!(before.line(), "ready");
+    before.kill();
+    scene.block_on(async {
+        let supervisor = durable(scene);
+        let mut all = Vec::new();
+        for (id, input) in &inputs {
+            let container = found(&supervisor, id).await;
+            let further = container.process_by_id(ProcessId(1)).expect("a further process");
+            all.push((container, further, format!("{}\n", input.len())));
+        }
+        std::fs::write(go.join("first"), "").unwrap();
+        for (_, further, said) in &all {
+            assert_eq!(String::from_utf8_lossy(&further.output().collect(100).await.to_vec()), *said);
+        }
+        std::fs::write(go.join("last"), "").unwrap();
+        for (container, _, said) in all {
+            assert_eq!(text(&container).await, said);
+        }
+        end(scene, supervisor).await;
+    });
     settle(scene);
 }

@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn dir(scene: &Scene) -> PathBuf {
+pub(crate) fn dir(scene: &Scene) -> PathBuf {
     scene.dir().join("durable")
 }
 
