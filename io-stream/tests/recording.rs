@@ -240,6 +240,19 @@ fn a_log_that_was_never_used_goes_and_another_stays() {
     drop(Log::create(&dir, LogOptions::default()).unwrap());
     recording(&dir, 100).take_back();
     assert!(dir.join("log.state").exists());
+    // Who holds it too may have a process that writes into it, unless it is said that there is none.
+    let dir = parent.path().join("held");
+    for stays in [true, false] {
+        let held = recording(&dir, 100);
+        let _file = held.log().unwrap().share(Source::Stdout).unwrap();
+        if stays {
+            drop(held)
+        } else {
+            held.take_back()
+        }
+        assert_eq!(dir.join("log.state").exists(), stays);
+        let _ = std::fs::remove_dir_all(&dir);
+    }
 }
 
 /// All that files of a log tell about standard output: bytes, and each gap.

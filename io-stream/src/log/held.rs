@@ -72,6 +72,12 @@ impl Log {
         made().map_err(LogError::io(SHARE, self.dir()))
     }
 
+    /// Somebody else holds one of its files.
+    pub(super) fn is_shared(&self) -> bool {
+        let inner = lock(&self.core.inner);
+        Source::ALL.iter().any(|source| inner.writers[*source].held.is_some())
+    }
+
     /// Who is told, from the next byte on; once.
     pub fn held_by(&self, holder: Arc<dyn Holder>) {
         let _ = self.core.holder.set(holder);

@@ -39,7 +39,8 @@ use crate::sync::{Mutex, lock};
 /// [`From::Start`] is where the process began, and no other [`From`] but an offset goes back behind that. A
 /// cursor of an earlier process in the same log is as good as one of this.
 ///
-/// Dropped before it was pumped, a log that was made for it is removed again.
+/// Dropped before it was pumped, a log that was made for it is removed again, unless somebody else holds it too
+/// ([`Log::share`](super::Log::share)): there the process may run.
 ///
 /// ```
 /// use std::io::Write;
@@ -213,7 +214,7 @@ impl Recording {
     /// Ends it before it was pumped, and removes the log if it was made for it. Afterwards it does nothing.
     /// Blocks as file operations do.
     pub fn take_back(&self) {
-        self.core.take_back();
+        self.core.end_unpumped(|_| true);
     }
 
     /// The directory of the log.
@@ -390,13 +391,14 @@ impl Core {
         self.ended().map_or(EndReason::Abandoned, |ended| ended.end.reason)
     }
 
-    fn take_back(&self) {
+    /// Unless it was pumped. A log that was made for it, and that `goes`, is removed.
+    fn end_unpumped(&self, goes: impl FnOnce(&Log) -> bool) {
         if self.pumped.swap(true, Ordering::AcqRel) {
             return;
         }
         let log = lock(&self.log).clone();
         self.finish(EndReason::Abandoned, Fate::Unknown);
-        if let Some(log) = log {
+        if let Some(log) = log.filter(goes) {
             log.remove_unused();
         }
     }
@@ -404,7 +406,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.take_back();
+        self.end_unpumped(|log| !log.is_shared());
     }
 }
 
