@@ -10,7 +10,10 @@ Only its own user and root can connect: the socket has mode 0600 in a directory 
 other end. INT and TERM end it: streams are told where they stand, and what is being answered has ten seconds. Containers,
 their reports and their logs are the next one's, which is started with the same --state.
 
-systemd: READY, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
+USR2 replaces it by the program that lies at its path by then, in the same process: no connection is refused meanwhile, streams of our
+clients go on, and one that cannot take over is not run. The reason is in the log.
+
+systemd: READY, RELOADING, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
 nothing is missing.
 
 The interface is described by GET /v1/openapi.json.
@@ -40,4 +43,7 @@ pub(crate) struct ServeArgs {
     /// An existing cgroup to make those of containers in; our own by default
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Say what this program could take over, and do nothing
+    #[arg(long, hide = true)]
+    pub(crate) check: bool,
 }

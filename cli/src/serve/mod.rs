@@ -2,9 +2,14 @@
 //!
 //! ```text
 //!   make ── a spec in JSON becomes a command, by the keys of `up`      toml ── JSON as the text that those are read from
+//!   told ── signals      program ── this process as another program      able ── whether that could      children ── what stays of the last one
 //! ```
 
+mod able;
+mod children;
 mod make;
+mod program;
+mod told;
 mod toml;
 
 use std::fs::{self, DirBuilder};
@@ -15,45 +20,107 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orangery::Supervisor;
+use orangery::runtime::sys::{Inherited, inherited};
 use orangery_daemon::place;
-use orangery_daemon::server::{self, ListenError, Listeners, Make as _, Options, Token};
-use tokio::signal::unix::{SignalKind, signal};
+use orangery_daemon::server::{self, ListenError, Listeners, Make as _, Notify, Options, Token};
 
 use crate::args::ServeArgs;
 use crate::errors::Failure;
 use crate::start::{self, Leaf};
+use able::Able;
 use make::Made;
+use program::Program;
+use told::{Deferred, Told};
 
 /// An idle stream says so often that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What is being written has so long before this process becomes another program.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// Serve until a signal ends it.
+/// The supervisor's part of the state directory.
+const SUPERVISOR: &str = "supervisor";
+
+/// Serve until a signal ends it, or makes this process another program, which goes on.
 ///
 /// # Errors
 /// What it needs cannot be had.
 pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
+    let program = Program::of_this();
+    let given = inherited();
     let state = start::absolute(&args.state.clone().unwrap_or_else(place::default_state_dir));
     private(&state)?;
     let token = args.token_file.as_deref().map(token).transpose()?;
-    let listeners = listeners(args)?;
+    if args.check {
+        let able = serde_json::to_string(&Able::of_this(&state)?).unwrap_or_default();
+        return io::Write::write_all(&mut io::stdout(), format!("{able}\n").as_bytes())
+            .map(|()| 0)
+            .map_err(|error| Failure::system("cannot say what it is able to", &error));
+    }
+    let mut listeners = listeners(args, given)?;
     if listeners.is_for_strangers() && token.is_none() {
         return Err(Failure::refused("--token-file", "a socket of TCP was handed to us, and there is no token"));
     }
     start::raise_descriptor_limit();
-    let _leaf = Leaf::enter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let stop = stopped()?;
-        let supervisor = supervisor(args, &state)?;
-        say(&listeners, json);
-        let options = Options { state_dir: state, listeners, token, heartbeat: HEARTBEAT, durable: true };
+    let serving = Serving { args, json, program, state, token, notify: Arc::new(Notify::from_env()) };
+    loop {
+        let leaf = Leaf::enter();
+        let Some((kept, deferred)) = serving.round(listeners)? else { return Ok(0) };
+        drop(leaf);
+        let error = serving.program.become_it(&kept.lent());
+        tracing::error!(%error, "the new program could not be run: this one goes on");
+        listeners = kept;
+        drop(deferred);
+    }
+}
+
+/// What each round has in common: there is another one where the next program could not be run.
+struct Serving<'a> {
+    args: &'a ServeArgs,
+    json: bool,
+    program: Program,
+    state: PathBuf,
+    token: Option<Token>,
+    notify: Arc<Notify>,
+}
+
+impl Serving<'_> {
+    /// Until it ends; `Some`: the next program is to be run with these.
+    fn round(&self, listeners: Listeners) -> Result<Option<(Listeners, Deferred)>, Failure> {
+        children::wait_for_all();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
+        let local = tokio::task::LocalSet::new();
+        let next = local.block_on(&runtime, self.serve(listeners));
+        drop(local);
+        // A write to a disk that has begun; all else is gone.
+        runtime.shutdown_timeout(LAST_WRITES);
+        next
+    }
+
+    async fn serve(&self, listeners: Listeners) -> Result<Option<(Listeners, Deferred)>, Failure> {
+        let mut told = Told::listen()?;
+        let supervisor = supervisor(self.args, &self.state)?;
+        say(&listeners, self.json);
+        let options = Options {
+            state_dir: self.state.clone(),
+            listeners,
+            token: self.token.clone(),
+            heartbeat: HEARTBEAT,
+            durable: true,
+            notify: Arc::clone(&self.notify),
+        };
+        let stop = told.stop(&self.program, &self.notify);
         let served = server::serve(supervisor.clone(), Arc::new(Made), options, stop).await;
         supervisor.leave().await;
-        served.map_err(|error| Failure::system("the daemon cannot go on", &error))?;
-        Ok(0)
-    })
+        let served = served.map_err(|error| Failure::system("the daemon cannot go on", &error))?;
+        let Some(kept) = served else { return Ok(None) };
+        let deferred = Deferred::begin();
+        if told.is_over().await {
+            self.notify.stopping();
+            return Ok(None);
+        }
+        Ok(Some((kept, deferred)))
+    }
 }
 
 /// The document of the interface, as it is checked in: `docs/openapi.json`.
@@ -63,26 +130,14 @@ pub fn document() -> serde_json::Value {
 }
 
 fn supervisor(args: &ServeArgs, state: &Path) -> Result<Supervisor, Failure> {
-    let mut builder = Supervisor::builder().durable(state.join("supervisor"));
+    let mut builder = Supervisor::builder().durable(state.join(SUPERVISOR));
     if let Some(parent) = &args.cgroup_parent {
         builder = builder.cgroup_parent(parent);
     }
     Ok(builder.build()?)
 }
 
-/// Done when a signal says that it is to end.
-fn stopped() -> Result<impl Future<Output = ()>, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::system("cannot listen for signals", &error));
-    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
-        }
-    })
-}
-
-fn listeners(args: &ServeArgs) -> Result<Listeners, Failure> {
+fn listeners(args: &ServeArgs, given: Vec<Inherited>) -> Result<Listeners, Failure> {
     let refused = |option: &'static str| {
         move |error: ListenError| {
             let failure = match &error.error {
@@ -95,12 +150,14 @@ fn listeners(args: &ServeArgs) -> Result<Listeners, Failure> {
             }
         }
     };
-    let given = Listeners::activated().map_err(refused("LISTEN_FDS"))?;
+    let own = socket(args);
+    let given = Listeners::given(given, &own).map_err(refused("LISTEN_FDS"))?;
     let given = match (&args.socket, given.is_empty()) {
         (None, false) => given,
-        _ => given.unix(&socket(args)).map_err(refused("--socket"))?,
+        _ if given.has_own() => given,
+        _ => given.unix(&own).map_err(refused("--socket"))?,
     };
-    match args.listen {
+    match args.listen.filter(|address| !given.has(*address)) {
         Some(address) => given.tcp(address).map_err(refused("--listen")),
         None => Ok(given),
     }

@@ -16,11 +16,19 @@ mod streams;
 mod systemd;
 #[path = "../shared/trials.rs"]
 mod trials;
+mod upgrade;
 
 use trials::{Test, always, needs};
 
 fn main() -> std::process::ExitCode {
-    let tests =
-        [lives::tests(), streams::tests(), attach::tests(), hostile::tests(), strangers::tests(), systemd::tests()];
+    let tests = [
+        lives::tests(),
+        streams::tests(),
+        attach::tests(),
+        hostile::tests(),
+        strangers::tests(),
+        systemd::tests(),
+        upgrade::tests(),
+    ];
     trials::run(tests)
 }

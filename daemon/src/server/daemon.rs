@@ -7,6 +7,7 @@ use orangery::Supervisor;
 use tokio::sync::watch;
 
 use super::failed::{Failed, failed};
+use super::leave::Present;
 use super::make::{Made, Make};
 use super::once::{Done, Keys};
 use super::peer::{Quota, Token};
@@ -31,6 +32,7 @@ pub(super) struct Daemon {
     pub(super) started_at_ms: u64,
     pub(super) state_dir: String,
     pub(super) durable: bool,
+    pub(super) present: Present,
 }
 
 /// See [`Make`].
@@ -113,7 +115,12 @@ impl Daemon {
         let made = self.made(&card).await?;
         let (store, record) = (self.store.clone(), Arc::clone(&card));
         blocking(move || store.write(&record.name, &record.asked)).await?.map_err(|error| unwritten(&error))?;
-        let body = if card.asked.create.start { started(made).await? } else { Body::Nothing };
+        // From here on it may run, whatever becomes of us: then it is the next daemon's.
+        fresh.kept = card.asked.create.start;
+        let body = match card.asked.create.start {
+            true => started(made).await.inspect_err(|error| fresh.kept = error.0.kind == ProblemKind::ShutDown)?,
+            false => Body::Nothing,
+        };
         {
             let mut state = card.state();
             state.started_at_ms = card.asked.create.start.then(now_ms);

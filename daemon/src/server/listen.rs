@@ -3,11 +3,17 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use listenfd::ListenFd;
+use orangery::runtime::sys::Inherited;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+/// What a socket of our own is called when it is handed on, and any other.
+const OWN: &str = "orangery-own";
+const OTHER: &str = "orangery-given";
 
 /// What is listened at.
 #[derive(Debug, Default)]
@@ -50,31 +56,66 @@ fn refused(what: String, hint: &'static str) -> ListenError {
 }
 
 impl Listeners {
-    /// The sockets that were opened for us (sd_listen_fds(3)), if there are any.
+    /// The sockets that were opened for us (sd_listen_fds(3)), if there are any; that which is called [`OWN`] is an earlier
+    /// daemon's at `own`, and ours from now on.
     ///
     /// # Errors
     /// One is neither a unix socket nor TCP.
-    pub fn activated() -> Result<Self, ListenError> {
-        let mut given = ListenFd::from_env();
+    pub fn given(given: Vec<Inherited>, own: &Path) -> Result<Self, ListenError> {
         let mut all = Self::default();
-        for index in 0..given.len() {
-            if let Ok(Some(unix)) = given.take_unix_listener(index) {
-                all.unix.push(unix);
-            } else if let Ok(Some(tcp)) = given.take_tcp_listener(index) {
-                all.tcp.push(tcp);
-            } else {
-                let what =
-                    format!("descriptor {} of LISTEN_FDS listens neither at a unix socket nor at TCP", index + 3);
-                return Err(refused(what, "ListenStream= in the unit of the socket"));
+        let mut last = None;
+        for (index, Inherited { name, fd }) in given.into_iter().enumerate() {
+            match listens(&fd) {
+                Some(AddressFamily::UNIX) if name == OWN && last.is_none() => last = Some(fd.into()),
+                Some(AddressFamily::UNIX) => all.unix.push(fd.into()),
+                Some(_) => all.tcp.push(fd.into()),
+                None => {
+                    let what =
+                        format!("descriptor {} of LISTEN_FDS listens neither at a unix socket nor at TCP", index + 3);
+                    return Err(refused(what, "ListenStream= in the unit of the socket"));
+                }
             }
         }
+        if let Some(last) = last {
+            all.unix.push(last);
+            all.file = SocketFile::of(own).ok();
+        }
         Ok(all)
+    }
+
+    /// The same sockets once more, without the file.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        let unix = self.unix.iter().map(UnixListener::try_clone).collect::<io::Result<_>>()?;
+        let tcp = self.tcp.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { unix, tcp, file: None })
+    }
+
+    /// All of them for another daemon, which is to listen at them, with the names that [`Listeners::given`] knows.
+    #[must_use]
+    pub fn lent(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
+        let own = self.file.as_ref().map(|_| self.unix.len().saturating_sub(1));
+        let unix = self.unix.iter().enumerate();
+        let unix = unix.map(|(index, unix)| (if Some(index) == own { OWN } else { OTHER }, unix.as_fd()));
+        unix.chain(self.tcp.iter().map(|tcp| (OTHER, tcp.as_fd()))).collect()
     }
 
     /// There is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.unix.is_empty() && self.tcp.is_empty()
+    }
+
+    /// One of them is our own, with its file.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// It is listened there already; port 0 is any.
+    #[must_use]
+    pub fn has(&self, address: SocketAddr) -> bool {
+        let is = |there: &SocketAddr| there.ip() == address.ip() && [0, there.port()].contains(&address.port());
+        self.addresses().iter().any(is)
     }
 
     /// One of them is for strangers.
@@ -98,14 +139,14 @@ impl Listeners {
         let listener =
             UnixListener::bind(&temporary).map_err(failed(format!("cannot listen at {}", path.display())))?;
         let placed = fs::set_permissions(&temporary, Permissions::from_mode(0o600))
-            .and_then(|()| fs::symlink_metadata(&temporary))
-            .and_then(|made| fs::rename(&temporary, path).map(|()| (made.dev(), made.ino())));
-        let identity = placed.map_err(|error| {
+            .and_then(|()| SocketFile::of(&temporary))
+            .and_then(|made| fs::rename(&temporary, path).map(|()| made.at(path)));
+        let file = placed.map_err(|error| {
             let _ = fs::remove_file(&temporary);
             failed(format!("cannot make {}", path.display()))(error)
         })?;
         self.unix.push(listener);
-        self.file = Some(SocketFile { path: path.to_owned(), identity });
+        self.file = Some(file);
         Ok(self)
     }
 
@@ -133,9 +174,9 @@ impl Listeners {
         self.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()).collect()
     }
 
-    /// What is listened at, and the file that goes at the end.
-    pub(super) fn into_parts(self) -> (Vec<UnixListener>, Vec<TcpListener>, Option<SocketFile>) {
-        (self.unix, self.tcp, self.file)
+    /// No new client finds us: it goes to the next daemon, if there is one.
+    pub(super) fn vanish(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -146,6 +187,19 @@ pub(super) struct SocketFile {
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let there = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: (there.dev(), there.ino()) })
+    }
+
+    /// It was moved.
+    fn at(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let there = fs::symlink_metadata(&self.path).map(|there| (there.dev(), there.ino()));
@@ -153,6 +207,14 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// What kind of socket listens there.
+fn listens(fd: &OwnedFd) -> Option<AddressFamily> {
+    let listens = sockopt::socket_acceptconn(fd).is_ok_and(|listens| listens)
+        && sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM);
+    let family = sockopt::socket_domain(fd).ok().filter(|_| listens)?;
+    matches!(family, AddressFamily::UNIX | AddressFamily::INET | AddressFamily::INET6).then_some(family)
 }
 
 /// A directory that nobody else can look into.
@@ -202,15 +264,34 @@ mod tests {
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let error = Listeners::default().unix(&path).unwrap_err();
         assert!(error.what.contains("another daemon"), "{error}");
-        let (unix, _, file) = listeners.into_parts();
+        let Listeners { unix, file, .. } = listeners;
         drop(unix);
         // It is left by one that was killed: the next one takes its place, and the file stays that one's.
-        let (_unix, _, next) = Listeners::default().unix(&path).unwrap().into_parts();
+        let next = Listeners::default().unix(&path).unwrap();
         drop(file);
         assert!(path.exists());
         drop(next);
         assert!(!path.exists());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_handed_on_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("own/socket"), dir.path().join("other"));
+        let given = Inherited { name: "web.socket".into(), fd: UnixListener::bind(&other).unwrap().into() };
+        let first = Listeners::given(vec![given], &path).unwrap().unix(&path).unwrap();
+        let first = first.tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let owned = |(name, fd): &(&str, BorrowedFd<'_>)| Inherited {
+            name: (*name).to_owned(),
+            fd: fd.try_clone_to_owned().unwrap(),
+        };
+        let next = Listeners::given(first.lent().iter().map(owned).collect(), &path).unwrap();
+        assert_eq!((next.paths(), next.addresses()), (vec![other, path.clone()], first.addresses()));
+        drop(next);
+        assert!(!path.exists());
+        let silent = Inherited { name: "x".into(), fd: std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into() };
+        assert!(Listeners::given(vec![silent], &path).unwrap_err().what.contains("descriptor 3"));
     }
 
     #[test]

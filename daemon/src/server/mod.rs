@@ -1,7 +1,8 @@
 //! HTTP/1.1 on a unix socket, and on TCP where that is asked for with a token.
 //!
 //! ```text
-//!   listen ── sockets      peer ── who connects, how many      ask ── queries and bodies, with bounds      failed ── errors as answers
+//!   listen ── sockets      peer ── who connects, how many      leave ── how it stops      count ── of whom that waits for
+//!       ask ── queries and bodies, with bounds      failed ── errors as answers
 //!   routes ── the table of all routes      openapi ── the document that is made of it
 //!   daemon ── what requests share          registry, store ── what is known of each container, and written down
 //!   containers, processes, control, groups ── what can be done      make ── how a spec becomes a command (not ours)
@@ -14,11 +15,13 @@ mod ask;
 mod attach;
 mod containers;
 mod control;
+mod count;
 mod daemon;
 mod failed;
 mod feed;
 mod groups;
 mod itself;
+mod leave;
 mod listen;
 mod make;
 mod once;
@@ -50,6 +53,7 @@ use orangery::Supervisor;
 use tokio::sync::watch;
 
 use daemon::{Daemon, Maker};
+use leave::Present;
 use peer::{Most, Quota};
 
 pub use control::ladder;
@@ -58,6 +62,7 @@ pub use listen::{ListenError, Listeners};
 pub use make::{Made, MadeGroup, Make};
 pub use openapi::document;
 pub use peer::Token;
+pub use systemd::Notify;
 
 /// Most connections, where there are descriptors for them.
 const CONNECTIONS: usize = 1024;
@@ -83,10 +88,22 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Containers live on when it ends.
     pub durable: bool,
+    /// Who hears how it is.
+    pub notify: Arc<Notify>,
+}
+
+/// Why it is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It ends.
+    End,
+    /// Another one goes on in its place, at the same sockets.
+    HandOver,
 }
 
 /// Serve until `stop` is done; then open streams are told where they stand, what is being answered has a few seconds, and it
-/// comes back. What becomes of the containers is the supervisor's.
+/// comes back. What becomes of the containers is the supervisor's. `Some`: what the next daemon is to listen at; whoever connects
+/// from then on waits for that one.
 ///
 /// # Errors
 /// The state directory cannot be used, or no thread can be started.
@@ -94,9 +111,9 @@ pub async fn serve(
     supervisor: Supervisor,
     make: Arc<dyn Make>,
     options: Options,
-    stop: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let Options { state_dir, listeners, token, heartbeat, durable } = options;
+    stop: impl Future<Output = Stop>,
+) -> io::Result<Option<Listeners>> {
+    let Options { state_dir, mut listeners, token, heartbeat, durable, notify } = options;
     let state_dir_of_disk = state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let store = store::Store::open(&state_dir_of_disk)?;
@@ -117,30 +134,30 @@ pub async fn serve(
         started_at_ms: daemon::now_ms(),
         state_dir: state_dir.display().to_string(),
         durable,
+        present: Present::nobody(),
     });
     daemon.recall(known).await;
-    let (unix, tcp, file) = listeners.into_parts();
-    let server = server(&daemon, unix, tcp)?;
+    let server = server(&daemon, listeners.again()?)?;
     let handle = server.handle();
-    let notify = systemd::Notify::from_env();
     let mut running = std::pin::pin!(server);
     notify.say("READY=1");
-    tokio::select! {
+    let why = tokio::select! {
         // It could not go on.
-        ended = &mut running => return ended,
-        () = stop => {}
-        () = watched(&notify, &daemon) => {}
+        ended = &mut running => return ended.map(|()| None),
+        why = stop => why,
+        () = watched(&notify, &daemon) => Stop::End,
+    };
+    let stopped = leave::stop(why, &handle, &daemon.present, &going, &notify, &mut listeners);
+    tokio::select! {
+        biased;
+        ended = &mut running => ended?,
+        () = stopped => {}
     }
-    notify.say("STOPPING=1");
-    // No new client: it goes to the next daemon, if there is one.
-    drop(file);
-    going.send_replace(true);
-    let (ended, ()) = tokio::join!(running, handle.stop(true));
-    ended
+    Ok((why == Stop::HandOver).then_some(listeners))
 }
 
 /// Says that we live, for as long as we do.
-async fn watched(notify: &systemd::Notify, daemon: &Daemon) {
+async fn watched(notify: &Notify, daemon: &Daemon) {
     let Some(every) = notify.watchdog else { return std::future::pending().await };
     let mut ticks = tokio::time::interval(every / 3);
     loop {
@@ -164,13 +181,10 @@ fn share(all: usize) -> Most {
     Most { each: all / 4, all }
 }
 
-fn server(
-    daemon: &Data<Daemon>,
-    unix: Vec<std::os::unix::net::UnixListener>,
-    tcp: Vec<std::net::TcpListener>,
-) -> io::Result<actix_web::dev::Server> {
+fn server(daemon: &Data<Daemon>, at: Listeners) -> io::Result<actix_web::dev::Server> {
     let most = connections();
     let connections = Arc::new(Quota::new(share(most)));
+    let present = daemon.present.clone();
     let for_app = daemon.clone();
     let mut server = HttpServer::new(move || {
         App::new()
@@ -180,7 +194,7 @@ fn server(
             .default_service(to(itself::nowhere))
     })
     .on_connect(move |connection, data| {
-        if let Some(connection) = peer::connected(&connections, connection) {
+        if let Some(connection) = peer::connected(&connections, &present, connection) {
             data.insert(connection);
         }
     })
@@ -194,11 +208,11 @@ fn server(
     .client_disconnect_timeout(HEAD)
     .keep_alive(IDLE)
     .shutdown_timeout(LAST_WORDS);
-    for listener in unix {
+    for listener in at.unix {
         listener.set_nonblocking(true)?;
         server = server.listen_uds(listener)?;
     }
-    for listener in tcp {
+    for listener in at.tcp {
         listener.set_nonblocking(true)?;
         server = server.listen(listener)?;
     }
@@ -210,7 +224,10 @@ async fn admitted(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let token = request.app_data::<Data<Daemon>>().and_then(|daemon| daemon.token.clone());
+    peer::spoke(request.request());
+    let daemon = request.app_data::<Data<Daemon>>();
+    let (token, _one) =
+        (daemon.and_then(|daemon| daemon.token.clone()), daemon.map(|daemon| daemon.present.requests.one()));
     peer::admit(request.request(), token.as_ref())?;
     next.call(request).await
 }

@@ -14,7 +14,9 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::rt::net::{TcpStream, UnixStream};
 use rustix::net::{Shutdown, sockopt};
 
+use super::count::Counted;
 use super::failed::{Failed, failed};
+use super::leave::Present;
 use crate::wire::ProblemKind;
 
 /// A TCP connection whose other end does not answer for this long is gone.
@@ -91,11 +93,14 @@ impl Drop for Taken {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Peer,
+    /// Until something is asked on it.
+    newcomer: Mutex<Option<Counted>>,
+    _there: Counted,
     _one: Taken,
 }
 
 /// A connection has come: who it is. One too many is closed before a byte of it is read.
-pub(super) fn connected(quota: &Quota, connection: &dyn Any) -> Option<Connection> {
+pub(super) fn connected(quota: &Quota, present: &Present, connection: &dyn Any) -> Option<Connection> {
     let (peer, unix, tcp) = match (connection.downcast_ref::<UnixStream>(), connection.downcast_ref::<TcpStream>()) {
         (Some(unix), _) => (process(unix), Some(unix), None),
         (_, Some(tcp)) => (address(tcp), None, Some(tcp)),
@@ -112,7 +117,8 @@ pub(super) fn connected(quota: &Quota, connection: &dyn Any) -> Option<Connectio
         let _ = tcp.map(|tcp| rustix::net::shutdown(tcp, Shutdown::Both));
         return None;
     };
-    Some(Connection { peer, _one: one })
+    let newcomer = Mutex::new(Some(present.newcomers.one()));
+    Some(Connection { peer, newcomer, _there: present.connections.one(), _one: one })
 }
 
 fn process(socket: &UnixStream) -> Peer {
@@ -136,6 +142,13 @@ fn address(socket: &TcpStream) -> Peer {
 /// Who sent it.
 pub(super) fn of(request: &HttpRequest) -> Peer {
     request.conn_data::<Connection>().map_or(Peer::Unknown, |connection| connection.peer)
+}
+
+/// Something is asked.
+pub(super) fn spoke(request: &HttpRequest) {
+    if let Some(connection) = request.conn_data::<Connection>() {
+        drop(connection.newcomer.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// What a client on TCP has to know.

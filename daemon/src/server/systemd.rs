@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Who is to be told.
 #[derive(Debug)]
-pub(super) struct Notify {
+pub struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants to hear that we live.
     pub(super) watchdog: Option<Duration>,
@@ -16,7 +16,8 @@ pub(super) struct Notify {
 
 impl Notify {
     /// As the environment says.
-    pub(super) fn from_env() -> Self {
+    #[must_use]
+    pub fn from_env() -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         let of_us = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
         let microseconds =
@@ -24,6 +25,24 @@ impl Notify {
         let to = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name));
         let socket = to.and_then(|to| Some((UnixDatagram::unbound().ok()?, to)));
         Self { to: socket, watchdog: microseconds.map(Duration::from_micros) }
+    }
+
+    /// The daemon is about to be replaced, in the same process (`Type=notify-reload`): READY follows, from whichever of the two
+    /// goes on.
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS="));
+    }
+
+    /// It is not replaced, for this reason.
+    pub fn stays(&self, why: &str) {
+        self.say(&format!("READY=1\nSTATUS=not replaced: {}", why.replace('\n', " ")));
+    }
+
+    /// It ends.
+    pub fn stopping(&self) {
+        self.say("STOPPING=1");
     }
 
     /// Nobody waits for it: what cannot be said is not.

@@ -26,3 +26,6 @@ pub(crate) use storing::{Part, Piece, Storing};
 
 pub use crate::native::adopted::{Adopted, Came, Claim, ClaimedLease, ClaimedProcess, Leftovers};
 pub use crate::plan::wire::Drained;
+
+/// What is spoken with a keeper: one that speaks another version cannot be taken over.
+pub const PROTOCOL: u16 = crate::plan::wire::VERSION;

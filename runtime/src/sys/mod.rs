@@ -12,9 +12,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 mod identity;
+mod inherited;
 pub(crate) mod probe;
 
 pub use identity::as_ids;
+pub use inherited::{Inherited, inherited};
 
 /// Effective capability `number` of this process, from /proc.
 #[must_use]

@@ -233,14 +233,24 @@ fn lock(root: &Path) -> Result<File, Error> {
 /// With the lock: another one may have been quicker than [`is_ours`].
 fn check_version(root: &Path, known: bool, sync: bool) -> Result<(), Error> {
     let path = root.join("version");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !known => {
-            return file::replace(&path, format!("{VERSION}\n").as_bytes(), sync).map_err(failed("write", &path));
+    match understood(root) {
+        Ok(false) if !known => {
+            file::replace(&path, format!("{VERSION}\n").as_bytes(), sync).map_err(failed("write", &path))
         }
+        Ok(false) => Err(failed("read", &path)(io::ErrorKind::NotFound.into())),
+        other => other.map(drop),
+    }
+}
+
+/// Whether this program can read what is there, which it does not touch; `false`: nobody has written anything there.
+pub(crate) fn understood(root: &Path) -> Result<bool, Error> {
+    let path = root.join("version");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         text => text.map_err(failed("read", &path))?,
     };
     match text.trim().parse::<u32>() {
-        Ok(VERSION) => Ok(()),
+        Ok(VERSION) => Ok(true),
         // Version 1 is the first: there is nothing to migrate from.
         Ok(other) => {
             let what = format!("{} was written as version {other}; this program knows {VERSION}", root.display());

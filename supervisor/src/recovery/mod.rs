@@ -23,7 +23,7 @@ mod record;
 mod report;
 mod service;
 
-pub(crate) use dir::StateDir;
+pub(crate) use dir::{StateDir, understood};
 pub(crate) use found::{Found, look};
 pub(crate) use kept::Kept;
 pub(crate) use record::{ContainerRecord, ProcessRecord};

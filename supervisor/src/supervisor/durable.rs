@@ -133,6 +133,16 @@ impl Supervisor {
         Self::builder().durable(dir.as_ref()).build()
     }
 
+    /// Whether this program could go on with what lies in the directory of a durable supervisor, which may be in use: nothing is
+    /// touched. `false`: nothing is there yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for that of another version, [`ErrorKind::Invalid`] where it says none; what the system said.
+    /// The field is `durable`.
+    pub fn understands(dir: impl AsRef<Path>) -> Result<bool, Error> {
+        recovery::understood(dir.as_ref())
+    }
+
     /// What was found at the start; `None` of a supervisor that is not durable.
     #[must_use]
     pub fn recovery(&self) -> Option<&RecoveryReport> {

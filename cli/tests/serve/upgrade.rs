@@ -1,0 +1,179 @@
+//! A daemon that is replaced while it serves: nobody is turned away, no line is missing, no container is made twice.
+#![allow(clippy::disallowed_methods, reason = "the tests start the binary under test")]
+
+use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::daemon::{Daemon, PATIENCE, binary};
+use crate::{Test, always};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        always("a_new_program_goes_on_in_the_same_process", same_process),
+        always("a_program_that_cannot_take_over_is_not_run", broken),
+    ]
+}
+
+/// A daemon whose program lies in its directory, and what it says of itself.
+fn start() -> (Daemon, UnixDatagram) {
+    let dir = tempfile::tempdir().unwrap();
+    let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    notify.set_read_timeout(Some(PATIENCE)).unwrap();
+    let program = dir.path().join("orangery");
+    symlink(binary(), &program).unwrap();
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--state").arg(dir.path().join("state"));
+    command.arg("--socket").arg(dir.path().join("own/socket"));
+    command.env("NOTIFY_SOCKET", dir.path().join("notify")).env_remove("ORANGERY_SOCKET").env_remove("WATCHDOG_USEC");
+    let daemon = Daemon::of_any(command.stdin(Stdio::null()), dir);
+    assert_eq!(said(&notify), "READY=1");
+    (daemon, notify)
+}
+
+fn said(notify: &UnixDatagram) -> String {
+    let mut text = [0; 1024];
+    let length = notify.recv(&mut text).unwrap();
+    String::from_utf8_lossy(&text[..length]).into_owned()
+}
+
+/// The next one is asked for; what is said when that is over.
+fn replaced(daemon: &Daemon, notify: &UnixDatagram) -> String {
+    daemon.signal(Signal::USR2);
+    let begun = said(notify);
+    assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");
+    std::iter::from_fn(|| Some(said(notify))).find(|text| text.starts_with("READY=1")).unwrap()
+}
+
+/// Since when which process serves.
+fn incarnation(daemon: &Daemon) -> (u64, u64) {
+    let health = daemon.get("/v1/health").json(200);
+    (health["pid"].as_u64().unwrap(), health["started_at_ms"].as_u64().unwrap())
+}
+
+/// Writes numbered lines as fast as it can, until it is told to end with 7.
+const WRITER: &str = r#"trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; done"#;
+
+/// Who reads all that it writes, to its end.
+fn follow(socket: &Path, name: &str) -> JoinHandle<String> {
+    let mut command = Command::new(binary());
+    command.args(["logs", "--follow", name, "--socket"]).arg(socket).env_remove("ORANGERY_SOCKET");
+    let mut reader = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::spawn(move || {
+        let mut read = String::new();
+        reader.stdout.take().unwrap().read_to_string(&mut read).unwrap();
+        assert!(reader.wait().unwrap().success());
+        read
+    })
+}
+
+/// One request; the connection is made, whatever happens. `None`: it was not answered.
+fn asked(socket: &Path, request: &str) -> Option<u16> {
+    let mut stream = UnixStream::connect(socket).expect("a client is turned away");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// Containers are made, one after the other, until it is over; their number.
+fn make_many(socket: &Path, over: &AtomicBool) -> usize {
+    let mut made = 0;
+    while !over.load(Ordering::Acquire) {
+        let body = json!({ "name": format!("m{made}"), "spec": { "command": ["sleep", "1000"] } }).to_string();
+        let (key, length) = (made, body.len());
+        let request = format!(
+            "POST /v1/containers HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        // Finished, or refused because the daemon goes, or cut: the same again makes it once.
+        match asked(socket, &request) {
+            Some(201) => made += 1,
+            None | Some(503) => {}
+            Some(other) => panic!("{other}"),
+        }
+    }
+    made
+}
+
+/// Somebody connects all the time.
+fn look_often(socket: &Path, over: &AtomicBool) {
+    while !over.load(Ordering::Acquire) {
+        let status = asked(socket, "GET /v1/containers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(matches!(status, Some(200) | None), "{status:?}");
+    }
+}
+
+/// What was read are all lines that were written, each once.
+fn whole(daemon: &Daemon, name: &str, reader: JoinHandle<String>) {
+    daemon.ask("POST", &format!("/v1/containers/{name}/kill"), r#"{"signal":"TERM"}"#).done();
+    assert_eq!(daemon.exit(name)["exit_code"], 7);
+    let read = reader.join().unwrap();
+    let written = daemon.get(&format!("/v1/containers/{name}/output?follow=false")).body().unwrap();
+    let wrong = read.lines().zip(1_u64..).find(|(line, number)| *line != format!("line {number}"));
+    assert_eq!(wrong, None);
+    assert_eq!(read.len(), written.len());
+}
+
+fn same_process() {
+    let (daemon, notify) = start();
+    daemon.sh("w", WRITER).json(201);
+    let (socket, over) = (daemon.socket(), AtomicBool::new(false));
+    let reader = follow(&socket, "w");
+    let made = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| make_many(&socket, &over));
+        let looker = scope.spawn(|| look_often(&socket, &over));
+        let mut last = incarnation(&daemon);
+        for _ in 0..3 {
+            assert_eq!(replaced(&daemon, &notify), "READY=1");
+            let next = incarnation(&daemon);
+            assert_eq!(next.0, last.0);
+            assert_ne!(next.1, last.1, "it is the same program");
+            last = next;
+        }
+        over.store(true, Ordering::Release);
+        looker.join().unwrap();
+        maker.join().unwrap()
+    });
+    whole(&daemon, "w", reader);
+    let all = daemon.get("/v1/containers?state=running").json(200);
+    assert_eq!(all["containers"].as_array().unwrap().len(), made);
+    daemon.end();
+}
+
+fn broken() {
+    let (daemon, notify) = start();
+    daemon.sh("a", "exec sleep 1000").json(201);
+    let (before, program) = (incarnation(&daemon), daemon.dir.path().join("orangery"));
+    let put = |text: &str| {
+        let new = daemon.dir.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, &program).unwrap();
+    };
+    for (text, what) in [
+        ("", "cannot be run"),
+        ("#!/bin/sh\necho cannot load libx >&2; exit 127\n", "cannot load libx"),
+        ("#!/bin/sh\necho '{\"schema\":1,\"version\":\"9.9\",\"keeper\":9999}'\n", "speaks version 9999"),
+    ] {
+        put(text);
+        let said = replaced(&daemon, &notify);
+        assert!(said.starts_with("READY=1\nSTATUS=not replaced: ") && said.contains(what), "{said}");
+        assert_eq!(incarnation(&daemon), before);
+    }
+    fs::remove_file(&program).unwrap();
+    assert!(replaced(&daemon, &notify).contains("cannot be run"));
+    symlink(binary(), &program).unwrap();
+    assert_eq!(replaced(&daemon, &notify), "READY=1");
+    assert_ne!(incarnation(&daemon), before);
+    assert_eq!(daemon.get("/v1/containers/a").json(200)["state"], "running");
+    daemon.end();
+}
