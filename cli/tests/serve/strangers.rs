@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn no_root() -> Option<String> {
+pub(crate) fn no_root() -> Option<String> {
     (!rustix::process::geteuid().is_root()).then(|| "only root can be another user".to_owned())
 }
 
