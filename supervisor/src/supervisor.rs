@@ -112,6 +112,7 @@ pub struct SupervisorBuilder {
     options: Options,
     shards: Option<usize>,
     budgets: Amounts,
+    descriptors_free: u64,
     faults: Faults,
     clock: Clock,
     enter_leaf: bool,
@@ -267,7 +268,7 @@ impl SupervisorBuilder {
         let for_end_of_groups = groups.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
         let ends_all = Arc::new(AtomicBool::new(false));
-        let admission = Admission::new(self.budgets);
+        let admission = Admission::new(self.budgets, self.descriptors_free);
         let door = admission.door(&"".into());
         let (for_recovery, patience, counted) = (state.clone(), self.kill_patience, counts(native.as_ref()));
         let leaves = state.clone().map(|state| (state, shards.clone(), Arc::clone(&ends_all)));
@@ -417,6 +418,7 @@ impl Supervisor {
             options: Options::default(),
             shards: None,
             budgets: admission::default_limits(),
+            descriptors_free: 0,
             enter_leaf: false,
             faults: Faults::default(),
             clock: Clock::default(),
