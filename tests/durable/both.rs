@@ -6,7 +6,7 @@ use std::sync::Arc;
 use orangery_runtime::durable::{Came, ClaimedProcess};
 use orangery_runtime::native::{Options, Orphans, exit_of};
 use orangery_runtime::spec::Stdio;
-use orangery_runtime::{ErrorKind, ExitStatus};
+use orangery_runtime::{Container, ErrorKind, ExitStatus, Started};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::victim::reap_adopted;
 use orangery_tests::{Scene, wait};
@@ -45,23 +45,41 @@ fn both_killed(scene: &Scene, options: Options) -> bool {
     true
 }
 
+/// What is left of the two.
+struct Left {
+    living: Living,
+    lives: Box<dyn Container>,
+    deaf: Started,
+    ends: Option<Box<dyn Container>>,
+}
+
+async fn what_is_left(scene: &Scene, options: Options, came: Came) -> Left {
+    let mut next = Next::start(options);
+    assert_eq!(next.adopted.came(), came);
+    let lives = next.container(scene, "lives").await.expect("there");
+    let deaf = next.found(scene, "lives", "deaf", true).await;
+    let ends = next.container(scene, "ends").await;
+    // With a cgroup there is something left of it.
+    assert_eq!(ends.is_some(), lives.cgroup_mode() != "none");
+    if ends.is_some() {
+        let ended = next.process(scene, "ends", "waits", true).await;
+        assert!(matches!(ended, ClaimedProcess::Lost | ClaimedProcess::Never), "{ended:?}");
+    }
+    let (living, left) = next.finish().await;
+    assert_eq!((left.processes, left.streams), (0, 0));
+    Left { living, lives, deaf, ends }
+}
+
 fn claim(scene: &Scene, options: &dyn Fn() -> Options) {
     if !both_killed(scene, options()) {
         return;
     }
     scene.block_on(async {
-        let mut next = Next::start(options());
-        assert_eq!(next.adopted.came(), Came::KeeperGone);
-        let lives = next.container(scene, "lives").await.expect("there");
-        let deaf = next.found(scene, "lives", "deaf", true).await;
-        let ends = next.container(scene, "ends").await;
-        // With a cgroup there is something left of it.
-        assert_eq!(ends.is_some(), lives.cgroup_mode() != "none");
-        if ends.is_some() {
-            assert!(matches!(next.process(scene, "ends", "waits", true).await, ClaimedProcess::Lost));
-        }
-        let (living, left) = next.finish().await;
-        assert_eq!((left.processes, left.streams), (0, 0));
+        let Left { living, lives, deaf, ends } = what_is_left(scene, options(), Came::KeeperGone).await;
+        drop((lives, deaf, ends));
+        living.leave().await;
+        // Its keeper has not started them, and stays for them all the same.
+        let Left { living, lives, deaf, ends } = what_is_left(scene, options(), Came::KeeperLives).await;
         let host = living.host(scene);
         assert!(deaf.stdout.is_none() && deaf.held.as_ref().is_some_and(|held| held.stdout.is_none()));
         assert!(deaf.exit.await.is_err(), "nobody can tell");

@@ -29,6 +29,8 @@ pub enum Kind {
     Channel = b'c',
     /// The listener of its filter.
     Listener = b'l',
+    /// Its pidfd: it is not the keeper's own child.
+    Process = b'p',
     /// The lock of the instance.
     Instance = b'L',
     /// The locks of the ranges of ids.
@@ -36,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Stdin,
         Kind::Stdout,
         Kind::Stderr,
@@ -45,6 +47,7 @@ impl Kind {
         Kind::Gate,
         Kind::Channel,
         Kind::Listener,
+        Kind::Process,
         Kind::Instance,
         Kind::Ids,
     ];

@@ -36,6 +36,7 @@ fn purpose(kind: Kind) -> Purpose {
         Kind::Gate => Purpose::Gate,
         Kind::Channel => Purpose::Channel,
         Kind::Listener => Purpose::Listener,
+        Kind::Process => Purpose::Pidfd,
         Kind::Instance | Kind::Ids => Purpose::Lock,
     }
 }
@@ -140,7 +141,7 @@ impl Storing {
                 Kind::Stdout => &mut stdout,
                 Kind::Stderr => &mut stderr,
                 Kind::Terminal => &mut tty,
-                Kind::Listener => {
+                Kind::Listener | Kind::Process => {
                     others.push(stored);
                     continue;
                 }

@@ -13,10 +13,11 @@ use super::provided::{self, Network, Root};
 use super::report::{Report, Said, failed_before};
 use super::stdio::{Ends, Exec};
 use crate::cgroup::Group;
-use crate::durable::{ContainerRecord, FirstRecord, Found, Kind, Piece, ProcessRecord, Storing, read_label};
+use crate::durable::{ContainerRecord, FirstRecord, Found, Kind, Part, Piece, ProcessRecord, Storing, read_label};
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{Child, Kept, Lease};
 use crate::network::NetworkProvider;
+use crate::plan::wire::Purpose;
 use crate::rootfs::RootfsProvider;
 use crate::spec::ProcessSpec;
 use crate::{Container, Started};
@@ -222,15 +223,15 @@ impl Adopted {
         &self,
         record: &ContainerRecord,
     ) -> Result<Option<(Option<Init>, Option<Arc<Group>>)>, Error> {
-        if !record.is_of_this_boot() || self.came == Came::Fresh {
+        if !record.is_of_this_boot() {
             return Ok(None);
         }
         let failed = |error| Error::system("cannot duplicate a pidfd", error);
         let init = match self.children.get(&record.request) {
             Some(child) if record.init.may_be(&child.pidfd) => Some(child.pidfd.try_clone().map_err(failed)?),
             Some(_) => return Err(Error::new(ErrorKind::State, "the keeper knows another process under this record")),
-            None if self.came == Came::KeeperGone => record.init.find(),
-            None => None,
+            // The child of a keeper that is gone, also of one before the last.
+            None => record.init.find(),
         };
         if self.kill {
             if let Some(init) = &init {
@@ -301,7 +302,7 @@ impl Adopted {
                 }
             }
             FirstRecord::Idle => {
-                if let Some((exit, place)) = self.exit(request) {
+                if let Some((exit, place)) = self.exit(core, request) {
                     let mut storing = Storing::of(self.inner.keeper.clone(), request, Vec::new(), Vec::new());
                     place.into_iter().for_each(|place| storing.born(place));
                     core.idles(exit, Some(storing));
@@ -326,11 +327,15 @@ impl Adopted {
         Ok(())
     }
 
-    fn exit(&mut self, request: u64) -> Option<(tokio::sync::oneshot::Receiver<crate::Exit>, Option<u64>)> {
+    fn exit(
+        &mut self,
+        core: &Core,
+        request: u64,
+    ) -> Option<(tokio::sync::oneshot::Receiver<crate::Exit>, Option<u64>)> {
         if let Some(child) = self.children.remove(&request) {
             return Some((child.exit, Some(child.place)));
         }
-        (self.came == Came::KeeperGone).then(|| (tokio::sync::oneshot::channel().1, None))
+        core.rests.init().is_ok().then(|| (tokio::sync::oneshot::channel().1, None))
     }
 
     /// What is kept of a process, as the process has it.
@@ -382,8 +387,12 @@ impl Adopted {
         }
         let kept = self.kept.remove(&request);
         let Some(child) = self.children.remove(&request) else {
+            let claimed = match record {
+                Some(record) => self.orphan(core.as_deref(), label, record, main).await,
+                None => ClaimedProcess::Never,
+            };
             discard(kept.into_iter().flat_map(|kept| kept.parts).map(|(_, kept)| kept));
-            return Ok(self.without_keeper(core.as_deref(), record, main));
+            return Ok(claimed);
         };
         let Child { pid, pidfd, exit, place, .. } = child;
         let pidfd = Arc::new(pidfd);
@@ -414,18 +423,25 @@ impl Adopted {
         })
     }
 
-    /// The keeper does not know it.
-    fn without_keeper(&self, core: Option<&Core>, record: Option<&ProcessRecord>, main: bool) -> ClaimedProcess {
-        let (Some(record), Came::KeeperGone) = (record, self.came) else { return ClaimedProcess::Never };
+    /// The keeper does not know it: it was the child of one that is gone, or is nobody any more.
+    async fn orphan(&self, core: Option<&Core>, label: &[u8], record: &ProcessRecord, main: bool) -> ClaimedProcess {
+        let found = record.process.find();
+        if found.is_none() && self.came != Came::KeeperGone {
+            return ClaimedProcess::Never;
+        }
         if let Some(core) = core {
             core.is_started(main);
         }
-        let Some(pidfd) = record.process.find() else { return ClaimedProcess::Lost };
+        let Some(pidfd) = found else { return ClaimedProcess::Lost };
         // Nobody sends: how it ends is told by the kernel, if at all.
         let (_, exit) = tokio::sync::oneshot::channel();
         let group: Option<OwnGroup> =
             core.zip(record.group.as_ref()).and_then(|(core, group)| core.own_group_again(group));
-        let storing = Storing::of(self.inner.keeper.clone(), record.request, Vec::new(), Vec::new());
+        let mut storing = Storing::of(self.inner.keeper.clone(), record.request, label.to_vec(), Vec::new());
+        // Or it would take us for the last, and remove what is around this one.
+        if let Err(error) = storing.add(&[Part::new(Kind::Process, &pidfd)]).await {
+            tracing::warn!(pid = record.process.pid(), %error, "the keeper does not stay for it");
+        }
         let held = storing.started(record.clone());
         ClaimedProcess::Found(Box::new(Started {
             group,
@@ -466,6 +482,9 @@ impl Adopted {
         let all: Vec<Kept> =
             kept.into_values().flat_map(|kept| kept.parts).map(|(_, kept)| kept).chain(strange).collect();
         left.streams = all.len();
+        for orphan in all.iter().filter(|kept| kept.purpose == Purpose::Pidfd) {
+            let _ = rustix::process::pidfd_send_signal(&orphan.fd, rustix::process::Signal::KILL);
+        }
         discard(all.into_iter());
         if let Some(ranges) = &inner.ranges {
             ranges.let_go_of_others(cores.values().filter_map(|core| core.rests.range()).collect());

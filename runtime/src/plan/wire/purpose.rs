@@ -168,6 +168,7 @@ fn of_a_store(purpose: Purpose) -> bool {
             | Purpose::Channel
             | Purpose::Listener
             | Purpose::Lock
+            | Purpose::Pidfd
     )
 }
 
