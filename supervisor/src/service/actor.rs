@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::again::Again;
 use super::incarnation::{self, End, Incarnation, Maker};
-use super::inspect::{BackOff, Delay};
+use super::inspect::{BackOff, Delay, Status};
 use super::msg::{Close, News, Start, Stop};
 use super::slot::ServiceSlot;
 use super::state::{Effect, Input, ServiceState, next};
@@ -19,7 +19,7 @@ use crate::faults::{Faults, Mailbox, Site};
 use crate::handle::ContainerHandle;
 use crate::ladder::StopLadder;
 use crate::probe::{OnUnhealthy, Vitals};
-use crate::recovery::ServiceRecord;
+use crate::recovery::{ServiceRecord, StateDir};
 use crate::report::{Cause, Report, unix_ms};
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
 
@@ -106,7 +106,7 @@ impl ServiceActor {
             Effect::Create => self.create(input, ctx),
             Effect::Wait(delay) => self.wait(delay, ctx),
             effect => {
-                self.slot.publish(|status| {
+                self.change(|status| {
                     if after != ServiceState::BackOff {
                         status.delay = None;
                     }
@@ -121,21 +121,26 @@ impl ServiceActor {
                         status.give_up = Some(why);
                     }
                 });
-                // Before anything of it is done: who is told to stop is not started anew by the next supervisor, and who
-                // was answered was answered for good.
-                self.write_down();
                 self.carry_out(effect, ctx);
-                return effect;
             }
         }
-        self.write_down();
         effect
     }
 
-    /// What it is now, where it outlives us; some microseconds on this thread, so that nothing older comes after it.
-    fn write_down(&self) {
-        let Some(state) = self.slot.state_dir() else { return };
-        let status = self.slot.status();
+    /// It becomes another one: first on the disk, where it outlives us, then for everybody, and only then anything of it is done.
+    /// Who has heard of it, and comes to the next supervisor, hears of nothing that was before; who is told to stop is not
+    /// started anew.
+    fn change(&self, change: impl Fn(&mut Status)) {
+        if let Some(state) = self.slot.state_dir() {
+            let mut status = self.slot.status();
+            change(&mut status);
+            self.write_down(state, &status);
+        }
+        self.slot.publish(change);
+    }
+
+    /// Some microseconds on this thread, so that nothing older comes after it.
+    fn write_down(&self, state: &StateDir, status: &Status) {
         let record = ServiceRecord {
             template: self.maker.template.clone(),
             state: status.state,
@@ -169,7 +174,7 @@ impl ServiceActor {
         let it = Incarnation::new(generation);
         self.slot.succeed(&it);
         let restart = input == Input::DelayOver || !self.fresh;
-        self.slot.publish(|status| {
+        self.change(|status| {
             (status.state, status.generation) = (ServiceState::Starting, generation);
             (status.delay, status.give_up, status.error, status.vitals) = (None, None, None, None);
             status.restarts += u64::from(restart);
@@ -185,7 +190,7 @@ impl ServiceActor {
         let until_ms = unix_ms(SystemTime::now() + delay.min(Duration::from_secs(u64::from(u32::MAX))));
         let shown = BackOff { delay, until_ms, due: false };
         let until = Instant::now() + delay.min(Duration::from_secs(u64::from(u32::MAX)));
-        self.slot.publish(|status| {
+        self.change(|status| {
             (status.state, status.delay, status.vitals) = (ServiceState::BackOff, Some(Delay { shown, until }), None);
         });
         // Whoever waits for the start waits for the next one.
@@ -360,12 +365,13 @@ fn not_ready(report: &Report, vitals: Option<&Vitals>) -> Error {
 
 impl Drop for ServiceActor {
     fn drop(&mut self) {
-        self.slot.last_word();
+        // Before it is said: its name is free then.
         if let Some(state) = self.slot.state_dir().filter(|_| self.slot.is_closed())
             && let Err(error) = state.remove_service(&self.slot.id)
         {
             tracing::error!(service = %self.slot.id, %error, "its record stays");
         }
+        self.slot.last_word();
         (self.gone)();
     }
 }

@@ -286,9 +286,12 @@ impl Service {
         self
     }
 
-    /// For good, whoever holds it.
-    pub(crate) fn close(&self) {
+    /// For good, whoever holds it. Done when nothing is written down of it any more.
+    pub(crate) async fn close(&self) {
+        let mut status = self.watch();
         self.inner.slot.close();
+        // Its sender is in the slot.
+        let _ = status.wait_for(|status| status.closed).await;
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {

@@ -177,7 +177,8 @@ impl ServiceSlot {
     /// Nothing of it is left and nothing follows: its name is free.
     pub(crate) fn is_over(&self) -> bool {
         let status = self.told.status();
-        status.closed || self.is_closed() && status.state.is_settled()
+        // What is written down of it goes with its actor.
+        status.closed || self.state.is_none() && self.is_closed() && status.state.is_settled()
     }
 
     /// Nobody carries anything out any more: who waits must not wait for ever.
