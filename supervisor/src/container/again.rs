@@ -90,6 +90,13 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
     for one in further {
         run_further(&slot, &container, one, &mut leases, (&faults, &shards)).await;
     }
+    if !record.main.started
+        && let Some(kept) = &slot.lasting
+        && let Err(error) = kept.write(&slot).await
+    {
+        // Its keeper knows of the start, which is why it is here; once that is gone as well, the record alone says so.
+        tracing::error!(container = %slot.id, %error, "its start is not written down");
+    }
     Some(Living { slot, container, started: *main, policy, asked, faults, shards, actor, main: process })
 }
 
