@@ -16,6 +16,8 @@ pub(super) struct Store {
     asked: PathBuf,
     logs: PathBuf,
     aside: PathBuf,
+    /// Logs on their way out.
+    gone: PathBuf,
 }
 
 impl Store {
@@ -25,10 +27,13 @@ impl Store {
     /// What the system says.
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         let own = state_dir.join("serve");
-        let store = Self { asked: own.join("asked"), logs: own.join("logs"), aside: own.join("aside") };
+        let store =
+            Self { asked: own.join("asked"), logs: own.join("logs"), aside: own.join("aside"), gone: own.join("gone") };
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
-        [&store.asked, &store.logs, &store.aside].into_iter().try_for_each(|dir| private.create(dir))?;
+        // What the last one was killed over.
+        gone(fs::remove_dir_all(&store.gone))?;
+        [&store.asked, &store.logs, &store.aside, &store.gone].into_iter().try_for_each(|dir| private.create(dir))?;
         Ok(store)
     }
 
@@ -63,7 +68,11 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        gone(fs::remove_dir_all(self.log(name)))?;
+        // At once: a file of it may still be about to be compressed, into a directory that is to be empty.
+        let place = self.gone.join(name);
+        gone(fs::remove_dir_all(&place))?;
+        gone(fs::rename(self.log(name), &place))?;
+        gone(fs::remove_dir_all(&place))?;
         gone(fs::remove_file(self.file(name)))
     }
 
