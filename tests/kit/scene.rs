@@ -147,7 +147,7 @@ pub(crate) fn play(name: &'static str, run: fn(&Scene)) -> ExitCode {
     let passed = catch_unwind(AssertUnwindSafe(|| run(&scene))).is_ok();
     let mut left = before.left_over(&scene.stock());
     if !left.is_empty() {
-        end_descendants();
+        end_descendants(std::process::id());
         remove_parents(std::process::id());
     }
     left.extend(scene.strike());
@@ -157,18 +157,24 @@ pub(crate) fn play(name: &'static str, run: fn(&Scene)) -> ExitCode {
     if passed && left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A failed trial does not leave its rest to the next one: kill and reap all that is ours.
-fn end_descendants() {
+/// A failed trial does not leave its rest to the next one: kill all that it has started, and reap what is ours.
+pub fn end_descendants(of: u32) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let own = of == std::process::id();
     for _ in 0..100 {
-        let all = stock::descendants(std::process::id());
+        let mut all = stock::descendants(of);
+        // Those of another process are dead when only that one has to reap them.
+        all.retain(|process| own || process.state != 'Z');
         if all.is_empty() {
             return;
         }
         let pidfds: Vec<_> = all.iter().filter_map(|process| wait::try_pidfd(process.pid)).collect();
         pidfds.iter().for_each(wait::kill);
         // Children only; the others fall to us and are seen in the next round.
-        while waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
+        while own
+            && waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).is_ok_and(|ended| ended.is_some())
+        {
+        }
         if let Some(pidfd) = pidfds.first() {
             wait::readable(pidfd, std::time::Duration::from_millis(100));
         }

@@ -49,7 +49,7 @@ pub fn gone(pidfd: impl AsFd, what: &str) {
     assert!(readable(pidfd, PATIENCE), "{what} is still there");
 }
 
-/// A child process ends; one that does not within `limit` is killed and reaped.
+/// A child process ends; one that does not within `limit` is killed, with all that it has started, and reaped.
 ///
 /// # Errors
 /// The operating system's.
@@ -58,6 +58,9 @@ pub fn child(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitS
     if readable(&pidfd, limit) {
         return child.wait().map(Some);
     }
+    // It starts nothing more meanwhile, and what has lost its parent falls to it, where it is a subreaper.
+    let _ = pidfd_send_signal(&pidfd, Signal::STOP);
+    crate::scene::end_descendants(child.id());
     kill(&pidfd);
     child.wait()?;
     Ok(None)

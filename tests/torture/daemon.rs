@@ -3,11 +3,15 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use orangery_tests::stock::descendants;
-use orangery_tests::victim::{self, Victim, reap_adopted};
-use orangery_tests::{Scene, wait};
+use orangery_tests::victim::{self, Victim};
+use orangery_tests::{Scene, scene, wait};
+use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::chance::Chance;
 use crate::http::ask;
 
 fn state(scene: &Scene) -> PathBuf {
@@ -16,6 +20,11 @@ fn state(scene: &Scene) -> PathBuf {
 
 pub(crate) fn socket(scene: &Scene) -> PathBuf {
     state(scene).join("socket")
+}
+
+/// Where the logs of its containers are.
+pub(crate) fn logs(scene: &Scene) -> PathBuf {
+    state(scene).join("serve/logs")
 }
 
 /// In the process that is the daemon: be it, by its command line, to its end.
@@ -27,41 +36,92 @@ pub(crate) fn be_it() -> bool {
     }
 }
 
-/// One daemon after another on one state directory.
+/// How a daemon goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In the middle of whatever it does.
+    AtWork,
+    /// It was asked to leave, and is killed while it does, or has just done it.
+    Leaving,
+    /// The next one goes as well, while it has again what the last one has left.
+    Twice,
+    /// With its keeper.
+    Both,
+}
+
+impl Way {
+    pub(crate) const ALL: [Way; 4] = [Way::AtWork, Way::Leaving, Way::Twice, Way::Both];
+
+    pub(crate) fn by(chance: &mut Chance) -> Self {
+        match chance.below(20) {
+            0 => Way::Both,
+            1..=3 => Way::Leaving,
+            4..=7 => Way::Twice,
+            _ => Way::AtWork,
+        }
+    }
+}
+
+/// Longest time that one that leaves, or that comes, is let live.
+const SOON: Duration = Duration::from_millis(30);
+
+/// Some time, up to `most`: whatever goes on then is what is interrupted. No event says when.
+pub(crate) fn a_moment(chance: &mut Chance, most: Duration) {
+    thread::park_timeout(most.mul_f64(chance.below(1000) as f64 / 1000.0));
+}
+
+/// One daemon after another on one state directory. Dropped before [`Daemon::finish`], in a trial that fails, it goes with all that
+/// it has made.
 pub(crate) struct Daemon<'s> {
     scene: &'s Scene,
     process: Victim,
+    gone: bool,
 }
 
 impl<'s> Daemon<'s> {
     /// It answers.
     pub(crate) fn start(scene: &'s Scene) -> Self {
-        let (state, socket) = (state(scene), socket(scene));
-        let parent = scene.options().cgroup_parent;
-        let mut arguments = vec!["serve", "--state"].into_iter().map(OsStr::new).collect::<Vec<_>>();
-        arguments.extend([state.as_os_str(), OsStr::new("--socket"), socket.as_os_str()]);
-        if let Some(parent) = &parent {
-            arguments.extend([OsStr::new("--cgroup-parent"), parent.as_os_str()]);
-        }
-        let mut process = Victim::with_arguments(scene, "serve", &arguments);
+        let mut daemon = Self { scene, process: process(scene), gone: false };
         // It says where it is, once it can be asked.
-        assert!(!process.line().is_empty(), "no daemon");
-        Self { scene, process }
+        assert!(!daemon.process.line().is_empty(), "a daemon does not come to answer");
+        daemon
     }
 
-    pub(crate) fn kill(mut self) {
+    /// It is killed, in this way.
+    pub(crate) fn go(mut self, way: Way, chance: &mut Chance) {
+        match way {
+            Way::AtWork => {}
+            Way::Leaving => {
+                self.ask_to_end();
+                a_moment(chance, SOON);
+            }
+            Way::Twice => {
+                self.kill();
+                (self.process, self.gone) = (process(self.scene), false);
+                a_moment(chance, SOON);
+            }
+            Way::Both => return self.kill_both(),
+        }
+        self.kill();
+    }
+
+    fn kill(&mut self) {
         self.process.kill();
-        reap_adopted();
+        self.gone = true;
     }
 
     /// Not one after the other: nobody notices.
-    pub(crate) fn kill_both(mut self) {
+    fn kill_both(mut self) {
         let (keeper, daemon) = (keeper(), wait::pidfd(self.process.pid()));
         wait::kill(&keeper);
         wait::kill(&daemon);
-        self.process.kill();
+        self.kill();
         wait::gone(&keeper, "the keeper");
-        reap_adopted();
+    }
+
+    fn ask_to_end(&self) {
+        let daemon = wait::pidfd(self.process.pid());
+        pidfd_send_signal(&daemon, Signal::TERM).expect("asked to end");
     }
 
     /// It goes for good, with everything.
@@ -69,14 +129,33 @@ impl<'s> Daemon<'s> {
         let left = ask(&socket(self.scene), "GET", "/v1/containers", None, None).expect("an answer").json();
         assert_eq!(left["containers"].as_array().map(Vec::len), Some(0), "{left}");
         let keepers = keepers();
-        let daemon = wait::pidfd(self.process.pid());
-        rustix::process::pidfd_send_signal(&daemon, rustix::process::Signal::TERM).expect("asked to end");
+        self.ask_to_end();
         self.process.end();
         for keeper in keepers {
             wait::gone(&keeper, "a keeper that holds nothing");
         }
-        reap_adopted();
+        self.gone = true;
     }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if !self.gone {
+            scene::end_descendants(std::process::id());
+        }
+    }
+}
+
+/// One that was just started.
+fn process(scene: &Scene) -> Victim {
+    let (state, socket) = (state(scene), socket(scene));
+    let parent = scene.options().cgroup_parent;
+    let mut arguments = vec!["serve", "--state"].into_iter().map(OsStr::new).collect::<Vec<_>>();
+    arguments.extend([state.as_os_str(), OsStr::new("--socket"), socket.as_os_str()]);
+    if let Some(parent) = &parent {
+        arguments.extend([OsStr::new("--cgroup-parent"), parent.as_os_str()]);
+    }
+    Victim::with_arguments(scene, "serve", &arguments)
 }
 
 /// The one that there is, unless another is about to end.

@@ -13,6 +13,7 @@ use crate::http::{Answer, ask};
 /// What all lanes share.
 pub(crate) struct Field {
     pub(crate) socket: PathBuf,
+    pub(crate) logs: PathBuf,
     pub(crate) probe: PathBuf,
     /// No more containers: the kills are over.
     pub(crate) over: AtomicBool,
@@ -20,6 +21,8 @@ pub(crate) struct Field {
     pub(crate) both: AtomicU64,
     pub(crate) done: AtomicU64,
     pub(crate) lost: AtomicU64,
+    /// Files with bytes in all logs together.
+    pub(crate) files: AtomicU64,
 }
 
 /// How long an answer is waited for, over any number of daemons.
@@ -35,6 +38,8 @@ pub(crate) struct Kind {
     pub(crate) lines: u64,
     /// How often a service of it is started again; `0`: no service.
     pub(crate) restarts: u64,
+    /// Its log's closed files are compressed.
+    pub(crate) compress: bool,
 }
 
 impl Field {
@@ -68,6 +73,7 @@ pub(crate) fn run(field: &Arc<Field>, kind: Kind, seed: u64) -> Vec<u64> {
             lines: 1 + chance.below(kind.lines),
             code: 1 + chance.below(99),
             restarts: kind.restarts,
+            compress: kind.compress,
         };
         longest.extend(one.live());
         field.done.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +87,7 @@ struct One<'f> {
     lines: u64,
     code: u64,
     restarts: u64,
+    compress: bool,
 }
 
 impl One<'_> {
@@ -99,6 +106,7 @@ impl One<'_> {
             self.in_order(&out, false);
             assert_eq!(err.lines().count() as u64, 1 + self.restarts, "{}: {err}", self.name);
         }
+        self.field.files.fetch_add(self.files(), Ordering::Relaxed);
         self.delete();
         err.lines().map(|line| line.parse().expect("microseconds")).collect()
     }
@@ -106,11 +114,16 @@ impl One<'_> {
     fn create(&self) {
         let mut spec = json!({
             "command": ["/probe", "count", self.lines.to_string(), self.code.to_string()],
+            "log-max-size": "64K",
+            "log-max-files": 1000,
             "mount": [format!("type=bind,src={},dst=/probe,ro", self.field.probe.display())],
         });
         if self.restarts > 0 {
             spec["restart"] = json!(format!("on-failure:{}", self.restarts));
             spec["restart-delay"] = json!("1ms");
+        }
+        if self.compress {
+            spec["log-compress"] = json!("1");
         }
         let body = json!({ "name": self.name, "spec": spec });
         // Whoever was killed before the answer may have made it, and started it: the key says that it is the same one.
@@ -139,18 +152,25 @@ impl One<'_> {
         answer.body
     }
 
-    /// Every line once and in order, in each incarnation; `cut`: an incarnation may have lost its end.
+    /// How many its log has.
+    fn files(&self) -> u64 {
+        let entries = std::fs::read_dir(self.field.logs.join(&self.name)).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains(".log")).count() as u64
+    }
+
+    /// Every line once and in order, in each incarnation; `cut`: an incarnation may have lost its end, at any byte.
     fn in_order(&self, out: &[u8], cut: bool) {
+        let first = b"000000000\n";
         let mut expected = 0;
-        for (place, line) in out.chunks(LINE).enumerate() {
+        for (place, line) in out.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let wanted = format!("{expected:09}\n");
-            let first = b"000000000\n";
-            let wanted = if cut && line == first { &first[..] } else { wanted.as_bytes() };
-            if line != wanted {
+            let starts_anew = line.strip_suffix(first).is_some_and(|rest| wanted.as_bytes().starts_with(rest));
+            let is_cut = cut && (starts_anew || wanted.as_bytes().starts_with(line));
+            if line != wanted.as_bytes() && !is_cut {
                 let said = String::from_utf8_lossy(line);
-                assert!(cut && line.len() < LINE, "{}: line {place} is {said:?}, not number {expected}", self.name);
+                panic!("{}: line {place} is {said:?}, not number {expected}", self.name);
             }
-            expected = if line == first { 1 } else { expected + 1 };
+            expected = if line.ends_with(first) { 1 } else { expected + 1 };
             expected %= self.lines;
         }
         let all = self.lines * (1 + self.restarts) * LINE as u64;

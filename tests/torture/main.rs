@@ -1,5 +1,6 @@
-//! The daemon is killed while containers write, end and are made; sometimes its keeper with it. Every line has to be there once and
-//! in order, every exit has to be the right one, every restart has to be done once, and nothing may be left at the end.
+//! The daemon is killed while containers write, end and are made, while it leaves and while it comes; sometimes its keeper with it.
+//! Every line has to be there once and in order, every exit has to be the right one, every restart has to be done once, and nothing
+//! may be left at the end. Logs are cut into small files, so that a kill meets the change from one to the next.
 //!
 //! A short run by default. A long one: `ORANGERY_TORTURE_KILLS=1000 ORANGERY_TORTURE_SEED=7 cargo test -p orangery-tests --test
 //! torture -- --nocapture`. What it prints says how long writers were held up and how long a daemon took to come back.
@@ -9,7 +10,9 @@ mod chance;
 mod daemon;
 mod http;
 mod lane;
+mod reaper;
 
+use std::any::Any;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +20,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chance::Chance;
-use daemon::Daemon;
+use daemon::{Daemon, Way, a_moment};
 use lane::{Field, Kind};
 use orangery_tests::{Scene, Trial};
+use reaper::Reaper;
 
 fn main() -> ExitCode {
     // Its own limit is the number of kills.
@@ -31,11 +35,11 @@ fn main() -> ExitCode {
 
 /// One writer at full speed for each core; many short lives; one that is started again and again.
 const LANES: [Kind; 5] = [
-    Kind { name: "writer-a", lines: 200_000, restarts: 0 },
-    Kind { name: "writer-b", lines: 200_000, restarts: 0 },
-    Kind { name: "short-a", lines: 20, restarts: 0 },
-    Kind { name: "short-b", lines: 20, restarts: 0 },
-    Kind { name: "service", lines: 2_000, restarts: 5 },
+    Kind { name: "writer-a", lines: 200_000, restarts: 0, compress: false },
+    Kind { name: "writer-b", lines: 200_000, restarts: 0, compress: true },
+    Kind { name: "short-a", lines: 20, restarts: 0, compress: false },
+    Kind { name: "short-b", lines: 20, restarts: 0, compress: false },
+    Kind { name: "service", lines: 2_000, restarts: 5, compress: false },
 ];
 /// Longest time between a daemon that answers and its kill.
 const APART: Duration = Duration::from_millis(300);
@@ -69,13 +73,16 @@ fn kills_at_any_moment_lose_nothing(scene: &Scene) {
 fn play(scene: &Scene, seed: u64, kills: u64) -> (Vec<u64>, Vec<u64>) {
     let field = Arc::new(Field {
         socket: daemon::socket(scene),
+        logs: daemon::logs(scene),
         probe: scene.probe().to_path_buf(),
         over: AtomicBool::new(false),
         both: AtomicU64::new(0),
         done: AtomicU64::new(0),
         lost: AtomicU64::new(0),
+        files: AtomicU64::new(0),
     });
     let mut chance = Chance::new(seed);
+    let _reaper = Reaper::start();
     let mut daemon = Daemon::start(scene);
     let lanes: Vec<_> = LANES
         .into_iter()
@@ -84,38 +91,55 @@ fn play(scene: &Scene, seed: u64, kills: u64) -> (Vec<u64>, Vec<u64>) {
             (kind, thread::spawn(move || lane::run(&field, kind, seed)))
         })
         .collect();
-    let mut back = Vec::new();
+    let (mut back, mut ways) = (Vec::new(), [0; Way::ALL.len()]);
     if kills == 0 {
         thread::park_timeout(Duration::from_secs(3));
     }
     for _ in 0..kills {
-        // Whatever happens to go on then is what is interrupted: no event says when.
-        thread::park_timeout(APART.mul_f64(chance.below(1000) as f64 / 1000.0));
+        a_moment(&mut chance, APART);
         if lanes.iter().any(|(_, lane)| lane.is_finished()) {
             break;
         }
-        let began = Instant::now();
-        if chance.below(20) == 0 {
-            field.both.fetch_add(1, Ordering::Release);
-            daemon.kill_both();
-        } else {
-            daemon.kill();
-        }
+        let (began, way) = (Instant::now(), Way::by(&mut chance));
+        ways[way as usize] += 1;
+        println!("kill {}: {way:?}", ways.iter().sum::<u64>());
+        // Before and after: who has begun in between may have been hit.
+        let both = || field.both.fetch_add(u64::from(way == Way::Both), Ordering::AcqRel);
+        both();
+        daemon.go(way, &mut chance);
+        both();
         daemon = Daemon::start(scene);
         back.push(u64::try_from(began.elapsed().as_micros()).expect("microseconds"));
     }
     field.over.store(true, Ordering::Release);
-    let mut longest = Vec::new();
+    let (mut longest, mut failed) = (Vec::new(), Vec::new());
     for (kind, lane) in lanes {
-        let of_lane = lane.join().unwrap_or_else(|_| panic!("the lane {} has failed", kind.name));
-        if kind.name.starts_with("writer") {
-            longest.extend(of_lane);
+        match lane.join() {
+            Ok(of_lane) if kind.name.starts_with("writer") => longest.extend(of_lane),
+            Ok(_) => {}
+            Err(why) => failed.push(format!("{}: {}", kind.name, said(&*why))),
         }
     }
-    let (done, lost) = (field.done.load(Ordering::Relaxed), field.lost.load(Ordering::Relaxed));
-    println!("{kills} kills: {done} containers were compared, {lost} of them have lost their exit with both");
+    if !failed.is_empty() {
+        // First: whatever it goes on to say is not what matters.
+        drop(daemon);
+        panic!("ORANGERY_TORTURE_SEED={seed} ORANGERY_TORTURE_KILLS={kills}\n{}", failed.join("\n"));
+    }
+    let [done, lost, files] = [&field.done, &field.lost, &field.files].map(|count| count.load(Ordering::Relaxed));
+    let ways: Vec<_> = Way::ALL.iter().zip(ways).map(|(way, count)| format!("{way:?} {count}")).collect();
+    println!("{kills} kills: {}", ways.join(", "));
+    println!(
+        "{done} containers were compared, {lost} of them have lost their exit with both; their logs had {files} files"
+    );
+    assert!(files > 2 * done, "no log went on in another file");
     daemon.finish();
     (longest, back)
+}
+
+/// What a thread has panicked with.
+fn said(why: &(dyn Any + Send)) -> &str {
+    let text = why.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| why.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }
 
 fn spread(mut all: Vec<u64>) -> String {

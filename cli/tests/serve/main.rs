@@ -4,7 +4,6 @@
 //! `ORANGERY_TEST_BIN_DIR` names a directory with the binary `orangery`, as for the tests of `cli`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why by panicking")]
-mod abuse;
 mod attach;
 mod client;
 mod daemon;
@@ -27,7 +26,6 @@ fn main() -> std::process::ExitCode {
         streams::tests(),
         attach::tests(),
         hostile::tests(),
-        abuse::tests(),
         strangers::tests(),
         systemd::tests(),
         upgrade::tests(),
