@@ -107,9 +107,17 @@ impl Case {
     /// # Errors
     /// Never for these.
     pub fn sandbox(self, fixture: &Fixture) -> anyhow::Result<Sandbox> {
+        self.sandbox_of(fixture.root())
+    }
+
+    /// The sandbox, where the root of the fixture is another process's.
+    ///
+    /// # Errors
+    /// Never for these.
+    pub fn sandbox_of(self, root: PathBuf) -> anyhow::Result<Sandbox> {
         let sandbox = Sandbox::builder().network(self.network());
         let sandbox = match self.root {
-            Root::Dir => sandbox.rootfs_dir(fixture.root(), Access::ReadOnly),
+            Root::Dir => sandbox.rootfs_dir(root, Access::ReadOnly),
             Root::Host => sandbox,
         };
         Ok(sandbox.build()?)

@@ -44,6 +44,16 @@ pub fn weigh(pid: u32) -> anyhow::Result<Weight> {
     Ok(Weight { resident_kib, dirty_kib, descriptors: count("fd")?, threads: count("task")? })
 }
 
+/// The share of process `pid` in the pages that it has, in KiB.
+///
+/// # Errors
+/// As for [`weigh`].
+pub fn pss(pid: u32) -> anyhow::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).with_context(|| format!("/proc/{pid}"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).context("Pss")
+}
+
 /// Names of all processes below `pid`, with their pids.
 #[must_use]
 pub fn descendants(pid: u32) -> Vec<(u32, String)> {

@@ -9,6 +9,7 @@ mod mutate;
 
 use std::path::Path;
 
+use orangery_daemon::wire::{Asked, Create};
 use orangery_runtime::cgroup;
 use orangery_runtime::durable::{self, ContainerRecord, Drained, ProcessRecord};
 use orangery_runtime::plan::wire::{self, Message};
@@ -20,11 +21,13 @@ pub use mutate::Seeded;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is also its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("plan", plan),
     ("message", message),
     ("answer", answer),
     ("record", record),
+    ("state", state),
+    ("create", create),
     ("bundle", bundle),
     ("users", users),
     ("kernel_text", kernel_text),
@@ -85,6 +88,21 @@ pub fn record(data: &[u8]) {
         // Whatever stands in it: looked for, and not believed.
         let _ = record.check().is_ok() && record.process().find().is_some();
     }
+}
+
+/// What lies in a state directory: a container, an end, a service; refused, or the same when it is written once more.
+pub fn state(data: &[u8]) {
+    orangery::testing::known_records(data).expect("the same once more");
+}
+
+/// What a client asks a daemon for: refused, or understood again when it was written down.
+pub fn create(data: &[u8]) {
+    if let Ok(create) = serde_json::from_slice::<Create>(data) {
+        let again = serde_json::to_vec(&create).expect("written");
+        // A number with more digits than a double has comes back as its neighbour.
+        assert!(serde_json::from_slice::<Create>(&again).is_ok(), "written, and not understood any more");
+    }
+    let _ = serde_json::from_slice::<Asked>(data);
 }
 
 /// A `config.json`: understood, or refused with a reason for each refusal.

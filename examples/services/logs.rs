@@ -229,10 +229,21 @@ fn log_server_resumes_where_curl_was_cut(_: &Scene) {
 
 fn log_server_refuses(_: &Scene) {
     let server = Server::start_with("log_server", &[]);
-    let path = start(&server, "echo first; sleep 0.2; head -c 8000000 /dev/zero");
+    // On a busy machine the first line may be gone before the follower comes: then with more time.
+    let (path, mut follower, first) = [0.2, 1.0, 5.0, 25.0]
+        .iter()
+        .find_map(|seconds| {
+            let path = start(&server, &format!("echo first; sleep {seconds}; head -c 8000000 /dev/zero"));
+            let mut follower = Follower::new(&server, &format!("{path}/events"), None);
+            let first = follower.next();
+            if first.get("event").is_none_or(|event| event == "output") && first.contains_key("data") {
+                return Some((path, follower, first));
+            }
+            follower.cut();
+            None
+        })
+        .expect("the first line");
     let events = format!("{path}/events");
-    let mut follower = Follower::new(&server, &events, None);
-    let first = follower.next();
     assert_eq!(payload(&data(&first)), b"first\n");
     while follower.next().get("event").is_none_or(|event| event != "end") {}
     assert_eq!(follower.code(), Some(0));

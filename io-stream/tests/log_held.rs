@@ -24,12 +24,18 @@ struct Keeper {
     heard: Mutex<Vec<(u64, bool)>>,
     /// The nth word is the last: it is heard (`true`) or not, and never answered.
     last: Option<(usize, bool)>,
+    /// The nth word is one too many for him: he knows what he knew.
+    refuses: Option<usize>,
     reached: Notify,
 }
 
 impl Keeper {
     fn new(file: OwnedFd, last: Option<(usize, bool)>) -> Arc<Self> {
-        Arc::new(Self { file: Mutex::new(file.into()), heard: Mutex::default(), last, reached: Notify::new() })
+        Arc::new(Self::of(file, last, None))
+    }
+
+    fn of(file: OwnedFd, last: Option<(usize, bool)>, refuses: Option<usize>) -> Self {
+        Self { file: Mutex::new(file.into()), heard: Mutex::default(), last, refuses, reached: Notify::new() }
     }
 
     /// As the keeper does without a supervisor: everything that is left, behind the end of the file that he knows.
@@ -50,7 +56,7 @@ impl Holder for Keeper {
         _: BorrowedFd<'a>,
         file: OwnedFd,
         takes: bool,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         assert_eq!(source, Source::Stdout);
         Box::pin(async move {
             let file = File::from(file);
@@ -60,6 +66,9 @@ impl Holder for Keeper {
                 heard.push((len, takes));
                 heard.len()
             };
+            if self.refuses == Some(count) {
+                return false;
+            }
             let last = self.last.is_some_and(|(last, _)| last == count);
             if !last || self.last.is_some_and(|(_, heard)| heard) {
                 *self.file.lock().unwrap() = file;
@@ -68,6 +77,7 @@ impl Holder for Keeper {
                 self.reached.notify_one();
                 pending::<()>().await;
             }
+            true
         })
     }
 }
@@ -164,6 +174,49 @@ async fn nothing_is_lost_wherever_its_writer_is_gone() {
     }
 }
 
+/// He does not take a word: the log goes on, and tells him again. A writer that is gone before that has left him with an older
+/// file, behind which his bytes do not belong.
+#[tokio::test]
+async fn a_word_that_is_refused_is_told_again_and_loses_nothing() {
+    for retry in [Duration::ZERO, Duration::from_secs(3600)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { retry, ..options() };
+        let log = Log::create(dir.path().join("log"), options).unwrap();
+        let keeper = Arc::new(Keeper::of(log.share(Source::Stdout).unwrap(), None, Some(2)));
+        log.held_by(keeper.clone());
+        let (ours, mut theirs) = std::io::pipe().unwrap();
+        let mut pipe = ours.try_clone().unwrap();
+        theirs.write_all(&text(350)).unwrap();
+        let reader = PipeReader::from_fd(ours.into()).unwrap();
+        let mut seen = log.reader(From::Start, ReadOptions { follow: true, ..ReadOptions::default() }).unwrap();
+        let mut got = 0;
+        let drained = async {
+            while got < 350 {
+                let Some(LogEvent::Chunk(chunk)) = seen.next().await.unwrap() else { panic!("no chunk") };
+                got += chunk.data.len();
+            }
+        };
+        tokio::select! {
+            _ = log_pump_pair(Some(reader), None, log.clone(), pending(), None) => panic!("ended"),
+            () = drained => {}
+        }
+        let words = keeper.heard.lock().unwrap().len();
+        assert_eq!(words, if retry.is_zero() { 4 } else { 2 }, "{retry:?}: three files more, one of them told twice");
+        let dir = log.dir().to_owned();
+        drop((log, seen));
+        theirs.write_all(b"and more").unwrap();
+        drop(theirs);
+        rustix_blocking(&pipe);
+        let done = keeper.take_the_rest(&mut pipe);
+        for _ in 0..2 {
+            let log = Log::open(&dir, options).unwrap();
+            assert_eq!(log.cursor().offset(Source::Stdout), 358, "{retry:?}");
+            log.meanwhile(Source::Stdout, &done);
+            assert_eq!(stdout(&dir), [text(350), b"and more".to_vec()].concat(), "{retry:?}");
+        }
+    }
+}
+
 /// What the pump has made non-blocking is one description with ours.
 fn rustix_blocking(pipe: &std::io::PipeReader) {
     rustix::io::ioctl_fionbio(pipe, false).unwrap();
@@ -195,7 +248,11 @@ async fn what_was_lost_meanwhile_is_a_gap_of_its_size() {
         }
     }
     assert_eq!(told, [(0, 4), (4, 10), (14, 5)]);
-    assert_eq!(*keeper.heard.lock().unwrap(), [(0, true)], "one more file, empty when he was told");
+    assert_eq!(
+        *keeper.heard.lock().unwrap(),
+        [(4, false), (0, true)],
+        "the old one is over, and one more, empty when he was told"
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub(crate) const FIRED: u8 = 2;
 pub(crate) const FORGOTTEN: u8 = 3;
 
 const CONT: i32 = 18;
+const KILL: i32 = 9;
 
 /// One deadline. All zeros is a free one.
 #[derive(Clone, Copy)]
@@ -60,8 +61,12 @@ impl Lease {
         self.at = self.rung().map_or(self.last, |rung| rung.at_ns);
     }
 
-    /// Do what comes in the end. The signal, then the bytes: a frozen process of cgroup v1 dies once it is thawed.
+    /// Do what comes in the end. The signal, then the bytes: a frozen process of cgroup v1 dies once it is thawed, and who was
+    /// told the rungs of it does not first answer them.
     pub(crate) fn finish(&mut self) {
+        if self.told >= 0 {
+            let _ = signal(self.told, KILL);
+        }
         if self.pidfd >= 0 {
             self.note(signal(self.pidfd, self.signal));
         }

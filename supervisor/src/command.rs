@@ -171,7 +171,22 @@ impl Command {
     /// # Cancel safety
     /// Dropping the future at any await undoes everything.
     pub async fn spawn(self) -> Result<ContainerHandle, Error> {
-        self.start(None, true).await
+        self.start(None, Birth { lasting: true, ..Birth::default() }).await
+    }
+
+    /// [`Command::spawn`], in the place of one of the same id that has ended and is deleted: its reports, its events and its
+    /// cursors have this generation, as an incarnation of a service has its own. The first one is 1.
+    ///
+    /// # Errors
+    /// As for [`Command::spawn`]; [`ErrorKind::Invalid`] for 0.
+    ///
+    /// # Cancel safety
+    /// As for [`Command::spawn`].
+    pub async fn spawn_again(self, generation: u32) -> Result<ContainerHandle, Error> {
+        if generation == 0 {
+            return Err(Error::invalid("generation", "the first one is 1"));
+        }
+        self.start(None, Birth { generation, lasting: true, ..Birth::default() }).await
     }
 
     /// [`Command::spawn`], with readers of standard output and standard error that are there before the first byte and lose
@@ -183,18 +198,18 @@ impl Command {
     /// # Cancel safety
     /// As for [`Command::spawn`].
     pub async fn spawn_with_output(self) -> Result<(ContainerHandle, Subscriber, Subscriber), Error> {
-        let handle = self.start(Some(Duration::MAX), true).await?;
+        let birth = Birth { lasting: true, ..Birth::default() };
+        let handle = self.start(Some(Duration::MAX), birth).await?;
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;
         Ok((handle, stdout, stderr))
     }
 
-    /// `lasting`: it outlives us where it can.
-    async fn start(self, capture: Option<Duration>, lasting: bool) -> Result<ContainerHandle, Error> {
+    async fn start(self, capture: Option<Duration>, birth: Birth) -> Result<ContainerHandle, Error> {
         let Self { supervisor, sandbox, parts } = self;
         let (supervisor, patience) = (supervisor?, parts.patience);
         let template = Template { sandbox, parts };
-        let template = if lasting { supervisor.lasting(template)? } else { template };
-        template.start(&supervisor, capture, Birth { lasting, ..Birth::default() }, patience).await
+        let template = if birth.lasting { supervisor.lasting(template)? } else { template };
+        template.start(&supervisor, capture, birth, patience).await
     }
 
     /// Run it to its end: the one-shot form.
@@ -206,7 +221,7 @@ impl Command {
     /// Dropping the future kills and removes the container.
     pub async fn run(self) -> Result<Output, Error> {
         let capture = self.parts.capture;
-        let handle = self.start(Some(CAPTURE_BUDGET), false).await?;
+        let handle = self.start(Some(CAPTURE_BUDGET), Birth::default()).await?;
         // Nobody can take it.
         drop(handle.listener());
         let (stdout, stderr) = handle.captures().ok_or_else(Error::lost_request)?;

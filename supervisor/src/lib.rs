@@ -90,7 +90,7 @@ pub use output_limit::{OutputAction, OutputLimit};
 pub use pool::state::PoolState;
 pub use pool::{DiscardReason, Lease, Pool, PoolBuilder, PoolInspect, Reset};
 pub use probe::{Health, HealthState, Http, NotifyRefusal, OnUnhealthy, Probe, Readiness, Vitals, Watchdog};
-pub use recovery::{RecoveryReport, SetAside};
+pub use recovery::{RecoveryReport, RecoveryTimes, SetAside};
 pub use report::{Cause, CgroupUsage, ExitStatus, LimitKind, Measured, OomVerdict, Report, StreamTotals, Usage};
 pub use restart::{ExitClass, Restart, Treatment, WhenSpent};
 pub use sandbox::{Sandbox, SandboxBuilder};

@@ -43,7 +43,7 @@ use crate::manager::msg::{Birth, Create, Find, List, ShutDown};
 use crate::probe::Care;
 use crate::process::recording::LogTo;
 use crate::recovery::adopt::Ground;
-use crate::recovery::{RecoveryReport, StateDir};
+use crate::recovery::{Lap, RecoveryReport, StateDir};
 use crate::sandbox::Sandbox;
 use crate::shard::{Shards, run_system};
 
@@ -112,6 +112,7 @@ pub struct SupervisorBuilder {
     options: Options,
     shards: Option<usize>,
     budgets: Amounts,
+    descriptors_free: u64,
     faults: Faults,
     clock: Clock,
     enter_leaf: bool,
@@ -213,6 +214,7 @@ impl SupervisorBuilder {
         let state = self.open_state()?;
         let mut options = self.options.clone();
         options.faults = self.faults.of_runtime();
+        let mut lap = Lap::begin();
         let (runtime, driver, adopted) = match &state {
             Some(state) => {
                 (options.end, options.state_dir) = (End::Keep, Some(state.runtime()));
@@ -225,7 +227,7 @@ impl SupervisorBuilder {
             }
         };
         let native = runtime.clone();
-        self.start(Arc::new(runtime), Some(native), (state, adopted), |lost| driver.run_telling(lost))
+        self.start(Arc::new(runtime), Some(native), (state, adopted, lap.us()), |lost| driver.run_telling(lost))
     }
 
     /// Start it on another runtime: a scripted fake.
@@ -235,14 +237,14 @@ impl SupervisorBuilder {
     #[cfg(any(test, feature = "testing"))]
     pub fn build_on(self, runtime: Arc<dyn Runtime>) -> Result<Supervisor, Error> {
         let state = self.open_state()?;
-        self.start(runtime, None, (state, None), |_| std::future::ready(()))
+        self.start(runtime, None, (state, None, 0), |_| std::future::ready(()))
     }
 
     fn start<D: Future<Output = ()> + Send + 'static>(
         self,
         runtime: Arc<dyn Runtime>,
         native: Option<NativeRuntime>,
-        (state, adopted): (Option<Arc<StateDir>>, Option<Adopted>),
+        (state, adopted, keeper_us): (Option<Arc<StateDir>>, Option<Adopted>, u64),
         driver: impl FnOnce(Box<dyn FnOnce() + Send>) -> D,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
@@ -267,7 +269,7 @@ impl SupervisorBuilder {
         let for_end_of_groups = groups.clone();
         let (driver, voice) = (driver(keeper_ended), feed.voice());
         let ends_all = Arc::new(AtomicBool::new(false));
-        let admission = Admission::new(self.budgets);
+        let admission = Admission::new(self.budgets, self.descriptors_free);
         let door = admission.door(&"".into());
         let (for_recovery, patience, counted) = (state.clone(), self.kill_patience, counts(native.as_ref()));
         let leaves = state.clone().map(|state| (state, shards.clone(), Arc::clone(&ends_all)));
@@ -286,7 +288,7 @@ impl SupervisorBuilder {
                     Ok(None)
                 }
             };
-            let (recovery, restored) = match found {
+            let (mut recovery, restored) = match found {
                 Ok(found) => found.unzip(),
                 Err(error) => {
                     let _ = sender.send(Err(error));
@@ -295,12 +297,16 @@ impl SupervisorBuilder {
                     return;
                 }
             };
-            let mut restored = restored.unwrap_or_default();
+            let (mut restored, mut lap) = (restored.unwrap_or_default(), Lap::begin());
             let services = std::mem::take(&mut restored.services);
             let manager =
                 guard::start(ManagerActor::new(for_manager, for_shards, faults, voice, restored), part, || ());
             // Each is found from the first moment on.
             let _ = all_begun.recv().await;
+            if let Some(found) = &mut recovery {
+                (found.took.keeper_us, found.took.lines_us) = (keeper_us, lap.us());
+                tracing::info!(?found, "recovered");
+            }
             let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery, services)));
             for_system.notified().await;
             keeper.leave();
@@ -417,6 +423,7 @@ impl Supervisor {
             options: Options::default(),
             shards: None,
             budgets: admission::default_limits(),
+            descriptors_free: 0,
             enter_leaf: false,
             faults: Faults::default(),
             clock: Clock::default(),

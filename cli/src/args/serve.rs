@@ -13,6 +13,9 @@ their reports and their logs are the next one's, which is started with the same 
 USR2 replaces it by the program that lies at its path by then, in the same process: no connection is refused meanwhile, streams of our
 clients go on, and one that cannot take over is not run. The reason is in the log.
 
+With --takeover another process takes over from the one that serves this --state: its sockets, then everything else. Where nobody is there it
+simply starts. One that is kept by systemd is replaced by systemctl reload.
+
 systemd: READY, RELOADING, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
 nothing is missing.
 
@@ -43,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// An existing cgroup to make those of containers in; our own by default
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Go on in the place of the daemon that serves this state, if one does
+    #[arg(long)]
+    pub(crate) takeover: bool,
     /// Say what this program could take over, and do nothing
     #[arg(long, hide = true)]
     pub(crate) check: bool,

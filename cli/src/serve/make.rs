@@ -6,7 +6,7 @@ use std::path::Path;
 use orangery::Supervisor;
 use orangery::runtime::spec::StagedFile;
 use orangery_daemon::server::{self, MadeGroup, Make};
-use orangery_daemon::wire::{Create, CreateGroup, Problem, ProblemKind, Refused, Spec, Stdin, Tty};
+use orangery_daemon::wire::{Create, CreateGroup, Problem, ProblemKind, Refused, Spec, Tty};
 use serde_json::{Map, Value, json};
 
 use super::toml::inline;
@@ -38,11 +38,7 @@ impl Make for Made {
         let beside = Beside { files: files(create)?, tty: !create.tty.is_none() };
         let command = build::command(supervisor, name, &service, beside);
         let command = command.map_err(|refusals| problem(refusals, bare))?;
-        let command = command.stdin(match create.stdin {
-            Stdin::Null => orangery::Stdin::Null,
-            Stdin::Open => orangery::Stdin::Piped,
-            Stdin::Keep => orangery::Stdin::Kept,
-        });
+        let command = command.stdin(server::stdin(create.stdin));
         let command = match create.tty {
             Tty::Sized(size) => command.tty_size(size.rows, size.columns),
             Tty::Usual(_) => command,
@@ -112,10 +108,17 @@ fn bare(field: &str) -> String {
 }
 
 fn problem(refusals: Vec<Refusal>, field: impl Fn(&str) -> String) -> Box<Problem> {
+    // What can be mended by who asks comes before what cannot.
+    let machine: Option<Vec<_>> = refusals.iter().map(|refusal| refusal.machine.as_deref()).collect();
+    let kind = machine.and_then(|kinds| kinds.first().map(|kind| ProblemKind::by_name(kind)));
     let told =
         |refusal: Refusal| Refused { field: Some(field(&refusal.field)), detail: refusal.what, hint: refusal.hint };
     let problem = Problem::refused(refusals.into_iter().map(told).collect());
-    problem.map_or_else(|| refused("spec", "it is refused"), Box::new)
+    let problem = problem.map_or_else(|| refused("spec", "it is refused"), Box::new);
+    match kind {
+        Some(kind) => Box::new(problem.of_kind(kind)),
+        None => problem,
+    }
 }
 
 /// With what is ours to say, and nothing that means something else here.
@@ -227,6 +230,26 @@ mod tests {
         }
         let both = refusal(json!({ "command": ["x"], "memory": "64Q", "pids": "many" }));
         assert_eq!(both.also.len(), 1, "{both:?}");
+    }
+
+    #[test]
+    fn what_the_machine_refuses_is_not_the_clients_fault() {
+        let refusal = |machine: Option<&str>| Refusal {
+            machine: machine.map(str::to_owned),
+            ..Refusal::new(&(0..0), "service.spec.memory", "there is no cgroup")
+        };
+        let told = |refusals| {
+            let problem = problem(refusals, bare);
+            (problem.status, problem.kind, problem.field.clone().unwrap_or_default())
+        };
+        let memory = || "memory".to_owned();
+        assert_eq!(told(vec![refusal(Some("unsupported"))]), (501, ProblemKind::Unsupported, memory()));
+        assert_eq!(told(vec![refusal(Some("permission")); 2]), (500, ProblemKind::Permission, memory()));
+        assert_eq!(
+            told(vec![refusal(Some("unsupported")), refusal(None)]),
+            (422, ProblemKind::Invalid, memory()),
+            "what is wrong by itself is said first of all"
+        );
     }
 
     #[test]

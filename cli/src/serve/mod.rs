@@ -3,11 +3,15 @@
 //! ```text
 //!   make ── a spec in JSON becomes a command, by the keys of `up`      toml ── JSON as the text that those are read from
 //!   told ── signals      program ── this process as another program      able ── whether that could      children ── what stays of the last one
+//!   door ── another process asks to go on      predecessor ── and this one asks      handover ── what the two say
 //! ```
 
 mod able;
 mod children;
+mod door;
+mod handover;
 mod make;
+mod predecessor;
 mod program;
 mod told;
 mod toml;
@@ -17,23 +21,28 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use orangery::Supervisor;
 use orangery::runtime::sys::{Inherited, inherited};
+use orangery::{ErrorKind, Supervisor};
 use orangery_daemon::place;
-use orangery_daemon::server::{self, ListenError, Listeners, Make as _, Notify, Options, Token};
+use orangery_daemon::server::{self, ListenError, Listeners, Make as _, Notify, Options, Stop, Token};
 
 use crate::args::ServeArgs;
 use crate::errors::Failure;
 use crate::start::{self, Leaf};
 use able::Able;
+use door::{Door, Successor};
 use make::Made;
+use predecessor::{Offered, Predecessor};
 use program::Program;
-use told::{Deferred, Told};
+use told::{Deferred, Next, Told};
 
 /// An idle stream says so often that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Who was to go on in our place and has gone has so long to be gone altogether; looked for so often.
+const ITS_END: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What is being written has so long before this process becomes another program.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
@@ -48,7 +57,9 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     let program = Program::of_this();
     let given = inherited();
     let state = start::absolute(&args.state.clone().unwrap_or_else(place::default_state_dir));
-    private(&state)?;
+    if !args.check {
+        private(&state)?;
+    }
     let token = args.token_file.as_deref().map(token).transpose()?;
     if args.check {
         let able = serde_json::to_string(&Able::of_this(&state)?).unwrap_or_default();
@@ -56,24 +67,54 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
             .map(|()| 0)
             .map_err(|error| Failure::system("cannot say what it is able to", &error));
     }
-    let mut listeners = listeners(args, given)?;
+    let offered = match args.takeover && given.is_empty() {
+        true => Predecessor::ask(&state, &Able::of_this(&state)?)?,
+        false => None,
+    };
+    let (mut predecessor, given, own) = match offered {
+        Some(Offered { from, sockets, own }) => (Some(from), sockets, own),
+        None => (None, given, None),
+    };
+    let mut listeners = listeners(args, given, own.as_deref())?;
     if listeners.is_for_strangers() && token.is_none() {
         return Err(Failure::refused("--token-file", "a socket of TCP was handed to us, and there is no token"));
     }
     start::raise_descriptor_limit();
     let serving = Serving { args, json, program, state, token, notify: Arc::new(Notify::from_env()) };
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.take()?;
+    }
+    let mut patience = Duration::ZERO;
     loop {
         let leaf = Leaf::enter();
-        let Some((kept, deferred)) = serving.round(listeners)? else { return Ok(0) };
-        drop(leaf);
-        let error = serving.program.become_it(&kept.lent());
-        tracing::error!(%error, "the new program could not be run: this one goes on");
-        listeners = kept;
-        drop(deferred);
+        listeners = match serving.round(listeners, predecessor.take(), patience)? {
+            After::Nothing => return Ok(0),
+            After::Again(kept) => {
+                tracing::error!("who was to go on in our place has gone before it could: this one goes on");
+                patience = ITS_END;
+                kept
+            }
+            After::Program(kept, deferred) => {
+                drop(leaf);
+                let error = serving.program.become_it(&kept.lent());
+                tracing::error!(%error, "the new program could not be run: this one goes on");
+                drop(deferred);
+                kept
+            }
+        };
     }
 }
 
-/// What each round has in common: there is another one where the next program could not be run.
+/// What there is to do behind a round.
+enum After {
+    Nothing,
+    /// The next program is to be run with these; signals wait.
+    Program(Listeners, Deferred),
+    /// The same once more: nobody has gone on.
+    Again(Listeners),
+}
+
+/// What each round has in common: there is another one where nobody could go on in our place.
 struct Serving<'a> {
     args: &'a ServeArgs,
     json: bool,
@@ -84,22 +125,45 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Until it ends; `Some`: the next program is to be run with these.
-    fn round(&self, listeners: Listeners) -> Result<Option<(Listeners, Deferred)>, Failure> {
+    /// Until it ends. `predecessor` has left, and hears when we are there. Whoever has the state has `patience` to let go of it.
+    fn round(
+        &self,
+        listeners: Listeners,
+        predecessor: Option<Predecessor>,
+        patience: Duration,
+    ) -> Result<After, Failure> {
         children::wait_for_all();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
         let local = tokio::task::LocalSet::new();
-        let next = local.block_on(&runtime, self.serve(listeners));
+        let next = local.block_on(&runtime, self.serve(listeners, predecessor, patience));
         drop(local);
         // A write to a disk that has begun; all else is gone.
         runtime.shutdown_timeout(LAST_WRITES);
         next
     }
 
-    async fn serve(&self, listeners: Listeners) -> Result<Option<(Listeners, Deferred)>, Failure> {
+    async fn serve(
+        &self,
+        mut listeners: Listeners,
+        predecessor: Option<Predecessor>,
+        patience: Duration,
+    ) -> Result<After, Failure> {
         let mut told = Told::listen()?;
-        let supervisor = supervisor(self.args, &self.state)?;
+        let until = Instant::now() + patience;
+        let supervisor = loop {
+            match supervisor(self.args, &self.state) {
+                Err(failure) if failure.kind() == "state" && Instant::now() < until => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                other => break other?,
+            }
+        };
+        let door = Door::open(&self.state, &listeners, self.notify.is_heard())?;
+        if let Some(predecessor) = predecessor {
+            predecessor.serving();
+            listeners.own_file(true);
+        }
         say(&listeners, self.json);
         let options = Options {
             state_dir: self.state.clone(),
@@ -109,18 +173,44 @@ impl Serving<'_> {
             durable: true,
             notify: Arc::clone(&self.notify),
         };
-        let stop = told.stop(&self.program, &self.notify);
+        let mut next = Next::End;
+        let stop = async {
+            next = told.next(&self.program, &door, &self.notify).await;
+            if matches!(next, Next::End) { Stop::End } else { Stop::HandOver }
+        };
         let served = server::serve(supervisor.clone(), Arc::new(Made), options, stop).await;
+        // Before the lock is free: the next one's is made with it.
+        drop(door);
         supervisor.leave().await;
         let served = served.map_err(|error| Failure::system("the daemon cannot go on", &error))?;
-        let Some(kept) = served else { return Ok(None) };
+        match (served, next) {
+            (Some(kept), Next::Program) => Ok(self.as_program(kept, told).await),
+            (Some(kept), Next::Process(successor)) => Ok(as_process(kept, *successor, told).await),
+            _ => Ok(After::Nothing),
+        }
+    }
+
+    async fn as_program(&self, kept: Listeners, mut told: Told) -> After {
         let deferred = Deferred::begin();
         if told.is_over().await {
             self.notify.stopping();
-            return Ok(None);
+            return After::Nothing;
         }
-        Ok(Some((kept, deferred)))
+        After::Program(kept, deferred)
     }
+}
+
+async fn as_process(mut kept: Listeners, successor: Successor, mut told: Told) -> After {
+    let follows = tokio::select! {
+        follows = successor.follows() => follows,
+        // It goes on, or another one does.
+        () = told.end() => true,
+    };
+    if !follows {
+        return After::Again(kept);
+    }
+    kept.own_file(false);
+    After::Nothing
 }
 
 /// The document of the interface, as it is checked in: `docs/openapi.json`.
@@ -131,13 +221,20 @@ pub fn document() -> serde_json::Value {
 
 fn supervisor(args: &ServeArgs, state: &Path) -> Result<Supervisor, Failure> {
     let mut builder = Supervisor::builder().durable(state.join(SUPERVISOR));
+    builder = builder.leave_descriptors(server::descriptors_of_clients());
     if let Some(parent) = &args.cgroup_parent {
         builder = builder.cgroup_parent(parent);
     }
-    Ok(builder.build()?)
+    builder.build().map_err(|error| match (error.kind(), error.field()) {
+        (ErrorKind::State, Some("durable")) => {
+            Failure::from(error).with_hint("serve --takeover, which goes on in its place, or another --state")
+        }
+        _ => error.into(),
+    })
 }
 
-fn listeners(args: &ServeArgs, given: Vec<Inherited>) -> Result<Listeners, Failure> {
+/// `own`: where an earlier daemon's own socket is, if we have been given that.
+fn listeners(args: &ServeArgs, given: Vec<Inherited>, own: Option<&Path>) -> Result<Listeners, Failure> {
     let refused = |option: &'static str| {
         move |error: ListenError| {
             let failure = match &error.error {
@@ -150,12 +247,18 @@ fn listeners(args: &ServeArgs, given: Vec<Inherited>) -> Result<Listeners, Failu
             }
         }
     };
-    let own = socket(args);
-    let given = Listeners::given(given, &own).map_err(refused("LISTEN_FDS"))?;
-    let given = match (&args.socket, given.is_empty()) {
-        (None, false) => given,
-        _ if given.has_own() => given,
-        _ => given.unix(&own).map_err(refused("--socket"))?,
+    let wanted = socket(args);
+    let mut given = Listeners::given(given, own.unwrap_or(&wanted)).map_err(refused("LISTEN_FDS"))?;
+    // That one's, until we serve.
+    given.own_file(own.is_none());
+    let given = match (&args.socket, given.own()) {
+        (None, _) if !given.is_empty() => given,
+        (_, Some(own)) if own == wanted => given,
+        (_, Some(own)) => {
+            let what = format!("the running daemon is taken over with its socket, which is {}", own.display());
+            return Err(Failure::refused("--socket", what).with_hint("the same without --socket"));
+        }
+        _ => given.unix(&wanted).map_err(refused("--socket"))?,
     };
     match args.listen.filter(|address| !given.has(*address)) {
         Some(address) => given.tcp(address).map_err(refused("--listen")),

@@ -1,9 +1,10 @@
 //! The signals of a daemon.
 
 use nix::sys::signal::{SigSet, Signal as Number};
-use orangery_daemon::server::{Notify, Stop};
+use orangery_daemon::server::Notify;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::door::{Door, Successor};
 use super::program::Program;
 use crate::errors::Failure;
 
@@ -13,6 +14,17 @@ pub(super) struct Told {
     int: Signal,
     term: Signal,
     usr2: Signal,
+}
+
+/// What becomes of this daemon.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing: it ends.
+    End,
+    /// This process goes on as another program.
+    Program,
+    /// Another process goes on.
+    Process(Box<Successor>),
 }
 
 /// They wait: who becomes another program has no handlers for a moment, and USR2 would end it.
@@ -58,11 +70,11 @@ impl Told {
         Ok(told)
     }
 
-    /// Done when it is to end, or can go on as `program`.
+    /// Done when it is to end, or somebody can go on in its place.
     ///
     /// # Cancel safety
     /// No signal is lost.
-    pub(super) async fn stop(&mut self, program: &Program, notify: &Notify) -> Stop {
+    pub(super) async fn next(&mut self, program: &Program, door: &Door, notify: &Notify) -> Next {
         let Self { int, term, usr2 } = self;
         let end = async {
             tokio::select! {
@@ -85,8 +97,20 @@ impl Told {
         };
         tokio::select! {
             biased;
-            () = end => Stop::End,
-            () = replaced => Stop::HandOver,
+            () = end => Next::End,
+            () = replaced => Next::Program,
+            successor = door.successor() => Next::Process(Box::new(successor)),
+        }
+    }
+
+    /// It is to end.
+    ///
+    /// # Cancel safety
+    /// No signal is lost.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
         }
     }
 
@@ -96,8 +120,7 @@ impl Told {
         tokio::task::yield_now().await;
         tokio::select! {
             biased;
-            _ = self.int.recv() => true,
-            _ = self.term.recv() => true,
+            () = self.end() => true,
             () = std::future::ready(()) => false,
         }
     }

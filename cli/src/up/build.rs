@@ -129,10 +129,14 @@ pub(crate) fn command(
     Ok(said.hooks.apply(said.probes.apply(command)))
 }
 
+/// Kinds of failures that are not its description's.
+const OF_THE_MACHINE: [&str; 4] = ["unsupported", "permission", "exhausted", "system"];
+
 /// At the key that the failure is about.
 fn refuse(service: &Service, failure: &Failure) -> Refusal {
     let key = failure.key();
     let span = key.as_ref().and_then(|key| service.places.get(key)).unwrap_or(&service.span);
     let field = key.map_or_else(|| service.field.clone(), |key| format!("{}.{key}", service.field));
-    Refusal::new(span, field, failure.what()).maybe(failure.hint().map(str::to_owned))
+    let kind = Some(failure.kind()).filter(|kind| OF_THE_MACHINE.contains(kind)).map(str::to_owned);
+    Refusal { machine: kind, ..Refusal::new(span, field, failure.what()).maybe(failure.hint().map(str::to_owned)) }
 }

@@ -1,14 +1,15 @@
 //! WebSockets: a terminal, its size and signals; input and its end; one writer at a time.
 
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use orangery_daemon::wire::{Output, Told};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, PATIENCE};
 use crate::{Test, always};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -35,8 +36,22 @@ enum Came {
     Closed(Option<CloseCode>),
 }
 
+pub(crate) type Socket = WebSocket<UnixStream>;
+
+/// `None`: it was refused as taken.
+pub(crate) fn open(daemon: &Daemon, target: &str) -> Option<Socket> {
+    match client(format!("ws://localhost{target}"), daemon.connect()) {
+        Ok((socket, _)) => Some(socket),
+        Err(HandshakeError::Failure(Error::Http(answer))) if answer.status() == 409 => None,
+        Err(error) => panic!("{target}: {error}"),
+    }
+}
+
 fn attach(daemon: &Daemon, target: &str) -> Attached {
-    let (socket, _) = client(format!("ws://localhost{target}"), daemon.connect()).unwrap();
+    attached(open(daemon, target).unwrap())
+}
+
+fn attached(socket: Socket) -> Attached {
     let mut attached = Attached { socket, bytes: Vec::new(), cursor: String::new() };
     match attached.next() {
         Came::Told(Told::Attached { cursor, .. }) => attached.cursor = cursor,
@@ -133,9 +148,10 @@ fn input() {
     daemon.sh("a", "exec sleep 1000").json(201);
     let id = exec(&daemon, "cat; echo end", json!({ "stdin": "open" }));
     let target = format!("/v1/containers/a/processes/{id}/attach?stdin=true");
+    // What is no WebSocket takes no input, and closes none.
+    assert_eq!(daemon.get(&target).refusal().1, "usage");
     let mut client = attach(&daemon, &target);
-    let refused = daemon.get(&target).refusal();
-    assert_eq!((refused.0, refused.1.as_str()), (409, "state"), "one writer at a time");
+    assert!(open(&daemon, &target).is_none(), "one writer at a time");
     let piece = vec![b'x'; 100_000];
     for _ in 0..20 {
         client.write(&piece);
@@ -156,11 +172,13 @@ fn cut() {
     let (cursor, mut bytes) = (client.cursor.clone(), std::mem::take(&mut client.bytes));
     drop(client);
     // Who was there before is noticed to have left.
+    let again = format!("/v1/containers/a/attach?stdin=true&cursor={cursor}");
+    let until = Instant::now() + PATIENCE;
     let mut client = loop {
-        let answer = daemon.get(&format!("/v1/containers/a/attach?stdin=true&cursor={cursor}"));
-        if answer.refusal().1 == "usage" {
-            break attach(&daemon, &format!("/v1/containers/a/attach?stdin=true&cursor={cursor}"));
+        if let Some(socket) = open(&daemon, &again) {
+            break attached(socket);
         }
+        assert!(Instant::now() < until, "its input stays taken");
     };
     client.write(b"go\n");
     bytes.extend(client.ended(6));

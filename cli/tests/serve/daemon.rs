@@ -73,6 +73,14 @@ impl Daemon {
         Self::start_in(dir, &[])
     }
 
+    /// Another one takes over, and this one ends by itself.
+    pub(crate) fn succeeded(mut self, command: &mut Command) -> Self {
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let next = Self::of_any(command, dir);
+        assert_eq!(self.ended().code(), Some(0));
+        next
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -61,7 +61,8 @@ fn huge() {
         let body = if head.starts_with('T') { &chunk } else { &piece };
         // It goes on reading for a while and keeps nothing, so that the answer is not lost with the connection.
         let _ = (0..32).try_for_each(|_| client.write_all(body));
-        assert_eq!(answer(client.try_clone().unwrap()).refusal().1, "too_large");
+        let refused = answer(client.try_clone().unwrap()).refusal();
+        assert_eq!((refused.0, refused.1.as_str()), (413, "too_large"));
         drop(client);
         works(&daemon);
     }
@@ -76,8 +77,15 @@ fn slow() {
         client
     };
     let head = half("GET /v1/health HTTP/1.1\r\nHost: ");
-    let body = half("POST /v1/containers HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{");
+    let body = half("POST /v1/containers HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n{");
     works(&daemon);
+    // A few bytes now and then are no reason to wait longer.
+    let drips = [half("GET /v1/health HTTP/1.1\r\n"), body.try_clone().unwrap()];
+    std::thread::scope(|scope| {
+        let drips = drips.map(|client| scope.spawn(move || dripped(client)));
+        works(&daemon);
+        drips.into_iter().for_each(|drip| drip.join().unwrap());
+    });
     // Each gets an answer that says so, or none; in any case its end comes by itself.
     let ended = |mut client: UnixStream| {
         let mut said = Vec::new();
@@ -90,19 +98,49 @@ fn slow() {
     daemon.end();
 }
 
+/// A byte of a header, or of a body, each time that nothing has come for a while; to the end of the connection.
+fn dripped(mut client: UnixStream) {
+    client.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let until = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < until {
+        let waits = |kind| matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+        match client.read(&mut [0; 1 << 12]) {
+            Err(error) if waits(error.kind()) => {}
+            Err(_) | Ok(0) => return,
+            Ok(_) => continue,
+        }
+        if client.write_all(b" ").is_err() {
+            return;
+        }
+    }
+    panic!("it is waited for");
+}
+
+/// As many descriptors as we may have, less those of other trials.
+fn many_descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    maximum.map_or(usize::MAX, |maximum| usize::try_from(maximum).unwrap()).saturating_sub(1000).max(300)
+}
+
 fn many() {
     let daemon = Daemon::start();
     works(&daemon);
     let before = daemon.descriptors();
     let other = daemon.connect();
-    // One process: it has the connections that one may have, and the rest is closed.
+    // One process: it has the connections that one may have, and the rest is closed. All of them stay open at this end, where
+    // there are descriptors for them; else the last ones, of which none was let in, make room.
+    let most = many_descriptors();
+    println!("{} of 10000 connections are held at a time", most.min(10_000));
     let mut open = Vec::new();
     for _ in 0..10_000 {
-        // A full queue of the kernel is waited for.
-        open.push(connect(&daemon.socket()));
-        if open.len() == 600 {
-            // The oldest are those that were let in.
-            open.drain(300..);
+        // A full queue of the kernel is waited for. Half a request each: nobody waits behind them.
+        let mut one = connect(&daemon.socket());
+        let _ = one.write_all(b"GET /v1/health HTTP/1.1\r\n");
+        open.push(one);
+        if open.len() == most {
+            open.truncate(280);
         }
     }
     // Those that are let in, and a few.

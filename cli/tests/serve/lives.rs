@@ -69,12 +69,14 @@ fn later() {
     assert_eq!((&made["state"], &made["pid"]), (&json!("created"), &Value::Null));
     assert_eq!(daemon.get("/v1/containers/a/logs").refusal().1, "state");
     assert_eq!(daemon.ask("POST", "/v1/containers/a/pause", "").refusal().1, "state");
-    for _ in 0..2 {
-        assert_eq!(daemon.ask("POST", "/v1/containers/a/start", "").status, 200);
-        assert_eq!(daemon.exit("a")["exit_code"], 4);
+    for generation in 1..=3 {
+        let started = daemon.ask("POST", "/v1/containers/a/start", "").json(200);
+        assert_eq!(started["generation"], generation);
+        let exit = daemon.exit("a");
+        assert_eq!((&exit["exit_code"], &exit["report"]["generation"]), (&json!(4), &json!(generation)));
     }
     let written = daemon.get("/v1/containers/a/output").body().unwrap();
-    assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 2, "one log of both");
+    assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 3, "one log of all");
     daemon.ask("DELETE", "/v1/containers/a", "").done();
     daemon.end();
 }

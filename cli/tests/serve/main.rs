@@ -4,6 +4,7 @@
 //! `ORANGERY_TEST_BIN_DIR` names a directory with the binary `orangery`, as for the tests of `cli`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why by panicking")]
+mod abuse;
 mod attach;
 mod client;
 mod daemon;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         streams::tests(),
         attach::tests(),
         hostile::tests(),
+        abuse::tests(),
         strangers::tests(),
         systemd::tests(),
         upgrade::tests(),

@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::client::ask;
@@ -19,7 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn no_root() -> Option<String> {
+pub(crate) fn no_root() -> Option<String> {
     (!rustix::process::geteuid().is_root()).then(|| "only root can be another user".to_owned())
 }
 
@@ -33,20 +34,38 @@ fn other_user() {
     daemon.sh("a", "echo secret").json(201);
     daemon.exit("a");
     let socket = daemon.socket();
-    let curl =
-        || as_other(&["curl", "-s", "--unix-socket", socket.to_str().unwrap(), "http://localhost/v1/containers"]);
-    fs::set_permissions(daemon.dir.path(), Permissions::from_mode(0o755)).unwrap();
-    assert!(!curl().status.success(), "the directory keeps it out");
-    for place in ["state", "state/serve", "state/serve/logs/a", "own"] {
+    let curl = |place: &str| {
         let path = daemon.dir.path().join(place);
-        assert!(!as_other(&["ls", path.to_str().unwrap()]).status.success(), "{place} can be read");
+        as_other(&["curl", "-sv", "--unix-socket", path.to_str().unwrap(), "http://localhost/v1/containers"])
+    };
+    fs::set_permissions(daemon.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let denied = |output: Output| String::from_utf8_lossy(&output.stderr).contains("Permission denied");
+    assert!(denied(curl("own/socket")), "the directory keeps it out");
+    // The keeper's door: whoever comes in there has all that runs.
+    assert!(denied(curl("state/supervisor/runtime/door")), "the keeper's door");
+    let record = "state/supervisor/containers/a/report.json";
+    for place in ["state", "state/serve", "state/serve/logs/a", "state/supervisor/lock", record, "own"] {
+        let path = daemon.dir.path().join(place);
+        assert!(path.exists() && denied(as_other(&["cat", path.to_str().unwrap()])), "{place} can be read");
+    }
+    // Whatever somebody does to the directories above them.
+    for dir in ["state", "state/serve", "state/supervisor"] {
+        ours_alone(&daemon.dir.path().join(dir));
     }
     // Even where somebody has opened all doors the kernel says who it is.
     fs::set_permissions(daemon.dir.path().join("own"), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    let said = String::from_utf8(curl().stdout).unwrap();
+    let said = String::from_utf8(curl("own/socket").stdout).unwrap();
     assert!(said.contains("\"kind\":\"forbidden\""), "{said}");
     daemon.end();
+}
+
+/// Nobody else has rights on anything in this directory.
+fn ours_alone(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let meta = entry.metadata().unwrap();
+        assert!(meta.is_symlink() || meta.mode() & 0o077 == 0, "{:?} has mode {:o}", entry.path(), meta.mode());
+    }
 }
 
 /// Ends at once with 125 and these words.

@@ -14,12 +14,16 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::daemon::{Daemon, PATIENCE, binary};
-use crate::{Test, always};
+use crate::strangers::no_root;
+use crate::{Test, always, needs};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         always("a_new_program_goes_on_in_the_same_process", same_process),
         always("a_program_that_cannot_take_over_is_not_run", broken),
+        always("another_process_takes_over", other_process),
+        always("who_cannot_take_over_does_not", not_taken),
+        needs("another_user_cannot_take_over", no_root(), stranger),
     ]
 }
 
@@ -175,5 +179,126 @@ fn broken() {
     assert_eq!(replaced(&daemon, &notify), "READY=1");
     assert_ne!(incarnation(&daemon), before);
     assert_eq!(daemon.get("/v1/containers/a").json(200)["state"], "running");
+    daemon.end();
+}
+
+/// What another one is started with, to go on in its place.
+fn takeover(daemon: &Daemon) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("serve").arg("--takeover").arg("--state").arg(daemon.state());
+    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env_remove("ORANGERY_SOCKET").stdin(Stdio::null());
+    command
+}
+
+fn other_process() {
+    // Nobody is there: it starts.
+    let mut daemon = Daemon::start_with(&["--takeover"]);
+    daemon.sh("w", WRITER).json(201);
+    let (socket, over) = (daemon.socket(), AtomicBool::new(false));
+    let reader = follow(&socket, "w");
+    let (made, daemon) = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| make_many(&socket, &over));
+        let looker = scope.spawn(|| look_often(&socket, &over));
+        for _ in 0..3 {
+            let mut next = takeover(&daemon);
+            daemon = daemon.succeeded(&mut next);
+            assert_eq!(incarnation(&daemon).0, u64::from(daemon.pid()));
+        }
+        over.store(true, Ordering::Release);
+        looker.join().unwrap();
+        (maker.join().unwrap(), daemon)
+    });
+    whole(&daemon, "w", reader);
+    let all = daemon.get("/v1/containers?state=running").json(200);
+    assert_eq!(all["containers"].as_array().unwrap().len(), made);
+    daemon.end();
+}
+
+/// What one says that does not take over.
+fn failed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn not_taken() {
+    let daemon = Daemon::start();
+    daemon.sh("a", "exec sleep 1000").json(201);
+    let before = incarnation(&daemon);
+    let mut plain = Command::new(binary());
+    plain.arg("serve").arg("--state").arg(daemon.state()).arg("--socket").arg(daemon.dir.path().join("other/socket"));
+    let said = failed(&mut plain);
+    assert!(said.contains("supervises what is in") && said.contains("--takeover"), "{said}");
+    let said = failed(takeover(&daemon).arg("--socket").arg(daemon.dir.path().join("other/socket")));
+    assert!(said.contains("taken over with its socket"), "{said}");
+    // Of another protocol, and what is none at all.
+    for (said, why) in
+        [("{\"schema\":1,\"version\":\"9.9\",\"keeper\":9999}\n", "speaks version 9999"), ("x\n", "able to")]
+    {
+        let mut asked = UnixStream::connect(daemon.state().join("handover")).unwrap();
+        asked.write_all(said.as_bytes()).unwrap();
+        let mut answer = String::new();
+        asked.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("refused") && answer.contains(why), "{answer}");
+    }
+    // Who dies before it has taken anything, in whatever it is.
+    let able = able(&daemon);
+    for said in ["", "{\"sch", &able, &format!("{able}tak")] {
+        let mut asked = UnixStream::connect(daemon.state().join("handover")).unwrap();
+        asked.write_all(said.as_bytes()).unwrap();
+    }
+    assert_eq!(incarnation(&daemon), before);
+    goes_half_way(&daemon);
+    assert_eq!(daemon.get("/v1/containers/a").json(200)["state"], "running");
+    daemon.end();
+    // One that is kept by systemd.
+    let (daemon, _notify) = start();
+    let said = failed(&mut takeover(&daemon));
+    assert!(said.contains("systemctl reload"), "{said}");
+    daemon.end();
+}
+
+/// What this program says of itself.
+fn able(daemon: &Daemon) -> String {
+    let output = Command::new(binary()).args(["serve", "--check", "--state"]).arg(daemon.state()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// It has left, and who was to go on goes: it goes on itself.
+fn goes_half_way(daemon: &Daemon) {
+    let before = incarnation(daemon);
+    let mut successor = UnixStream::connect(daemon.state().join("handover")).unwrap();
+    successor.write_all(format!("{}take\n", able(daemon)).as_bytes()).unwrap();
+    let mut said = [0; 1024];
+    while !String::from_utf8_lossy(&said).contains("left\n") {
+        let read = successor.read(&mut said).unwrap();
+        assert_ne!(read, 0, "it has not left");
+    }
+    drop(successor);
+    let after = incarnation(daemon);
+    assert_eq!(after.0, before.0);
+    assert_ne!(after.1, before.1);
+}
+
+fn stranger() {
+    let daemon = Daemon::start();
+    let before = incarnation(&daemon);
+    for (path, mode) in
+        [(daemon.dir.path().to_owned(), 0o755), (daemon.state(), 0o755), (daemon.state().join("handover"), 0o666)]
+    {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let door = daemon.state().join("handover");
+    // In a thread of another user: the kernel says who connects.
+    let asked = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1001)).unwrap();
+        let mut said = String::new();
+        UnixStream::connect(door).unwrap().read_to_string(&mut said).unwrap();
+        said
+    });
+    let said = asked.join().unwrap();
+    assert!(said.contains("\"refused\":\"user 1001 is not this daemon's\""), "{said}");
+    assert_eq!(incarnation(&daemon), before);
+    fs::set_permissions(daemon.state(), Permissions::from_mode(0o700)).unwrap();
     daemon.end();
 }

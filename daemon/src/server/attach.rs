@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::daemon::{Daemon, going};
 use super::failed::{Answer, Failed, failed};
+use super::frames;
 use super::peer::Taken;
 use super::place::Kind;
 use super::reader::{Item, Reader};
@@ -56,17 +57,13 @@ pub(super) async fn attach(daemon: Data<Daemon>, request: HttpRequest, payload: 
     if let Some((rows, columns)) = wanted.size {
         process.resize(rows, columns)?;
     }
-    // Last: one that is taken and given up is closed, where it is not kept.
-    let stdin =
-        match wanted.stdin {
-            true => Some(process.stdin().ok_or_else(|| {
-                failed(ProblemKind::State, "its standard input is closed, or somebody else writes it")
-            })?),
-            false => None,
-        };
+    let payload = frames::bounded(&request, payload, LARGEST).await?;
     let handshake = actix_ws::handle(&request, payload);
     let (answer, session, messages) =
         handshake.map_err(|error| failed(ProblemKind::Usage, format!("this is for WebSockets: {error}")))?;
+    // Last, before anything is answered: one that is taken and given up is closed, where it is not kept.
+    let taken = || failed(ProblemKind::State, "its standard input is closed, or somebody else writes it");
+    let stdin = if wanted.stdin { Some(process.stdin().ok_or_else(taken)?) } else { None };
     let messages = messages.max_frame_size(LARGEST).aggregate_continuations().max_continuation_size(LARGEST);
     let (number, tty) = (target.number(), target.tty());
     let (heard, held, sent) = (Cell::new(Instant::now()), Cell::new(false), Cell::new(reader.place()));

@@ -221,7 +221,8 @@ pub(super) async fn wait(daemon: Data<Daemon>, request: HttpRequest) -> Answer {
 }
 
 async fn happened(target: &Target, ready: bool) -> Result<(), Failed> {
-    let body = target.card().body();
+    // One that is being started is waited for.
+    let body = target.card().settled().await;
     match (target, body, ready) {
         (Target::Further(_, further), _, false) => drop(further.process.wait().await?),
         (Target::Further(..), _, true) => return Err(parameter("for", "a further process is never ready")),

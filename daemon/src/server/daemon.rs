@@ -78,6 +78,7 @@ impl Drop for Fresh {
             }
             // The name last: with it somebody else may write at once.
             self.daemon.registry.remove(&self.card);
+            self.card.becomes(Body::Nothing, None);
         }
     }
 }
@@ -118,14 +119,12 @@ impl Daemon {
         // From here on it may run, whatever becomes of us: then it is the next daemon's.
         fresh.kept = card.asked.create.start;
         let body = match card.asked.create.start {
-            true => started(made).await.inspect_err(|error| fresh.kept = error.0.kind == ProblemKind::ShutDown)?,
+            true => {
+                started(made, FIRST).await.inspect_err(|error| fresh.kept = error.0.kind == ProblemKind::ShutDown)?
+            }
             false => Body::Nothing,
         };
-        {
-            let mut state = card.state();
-            state.started_at_ms = card.asked.create.start.then(now_ms);
-            state.body = body;
-        }
+        card.becomes(body, card.asked.create.start.then(now_ms));
         fresh.kept = true;
         Ok(done(&card))
     }
@@ -160,10 +159,11 @@ impl Daemon {
             }
             Body::Container(container) if container.inspect().report.is_some() => {
                 let made = self.made(&card).await?;
+                let generation = container.inspect().generation.saturating_add(1);
                 container.delete().await?;
-                started(made).await?
+                started(made, generation).await?
             }
-            Body::Nothing => started(self.made(&card).await?).await?,
+            Body::Nothing => started(self.made(&card).await?, FIRST).await?,
             _ => return Err(running()),
         };
         {
@@ -214,15 +214,19 @@ fn done(card: &Card) -> Done {
     Done { location: format!("/v1/containers/{}", card.name), body }
 }
 
-async fn started(made: Made) -> Result<Body, Failed> {
+/// The generation of what was never started before.
+const FIRST: u32 = 1;
+
+async fn started(made: Made, generation: u32) -> Result<Body, Failed> {
     Ok(match made.kept {
         true => Body::Service(made.command.supervise().await?),
-        false => Body::Container(made.command.spawn().await?),
+        false => Body::Container(made.command.spawn_again(generation).await?),
     })
 }
 
-/// What its standard input is to the library.
-pub(super) fn stdin(stdin: Stdin) -> orangery::Stdin {
+/// What a standard input is to the library.
+#[must_use]
+pub fn stdin(stdin: Stdin) -> orangery::Stdin {
     match stdin {
         Stdin::Null => orangery::Stdin::Null,
         Stdin::Open => orangery::Stdin::Piped,
@@ -248,7 +252,9 @@ fn random_name() -> String {
 
 /// A system operation has failed.
 pub(super) fn system(what: &str, error: &std::io::Error) -> Failed {
-    let problem = Problem::new(ProblemKind::System, format!("{what}: {error}"));
+    let room = super::failed::is_no_room(error.raw_os_error());
+    let kind = if room { ProblemKind::NoRoom } else { ProblemKind::System };
+    let problem = Problem::new(kind, format!("{what}: {error}"));
     match error.raw_os_error() {
         Some(errno) => problem.errno(errno).into(),
         None => problem.into(),

@@ -64,7 +64,7 @@ pub fn problem(error: &Error) -> Problem {
     let mut sentences = error.messages();
     let first = sentences.next().unwrap_or_else(|| error.to_string());
     let bare = error.field().and_then(|field| first.strip_prefix(field)?.strip_prefix(": "));
-    let mut problem = Problem::new(kind(error.kind()), bare.unwrap_or(&first));
+    let mut problem = Problem::new(kind(error), bare.unwrap_or(&first));
     problem.field = error.field().map(key);
     problem.stage = error.stage().map(str::to_owned);
     problem.hint = error.hint().map(str::to_owned);
@@ -100,8 +100,19 @@ fn key(field: &str) -> String {
     key.to_owned() + rest
 }
 
-const fn kind(kind: ErrorKind) -> ProblemKind {
-    match kind {
+/// The kernel had no room.
+pub(super) fn is_no_room(errno: Option<i32>) -> bool {
+    use rustix::io::Errno;
+    let all = [Errno::NOSPC, Errno::DQUOT, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+    errno.is_some_and(|errno| all.iter().any(|one| one.raw_os_error() == errno))
+}
+
+/// Whose doing it is: what is asked for (4xx), or what this machine is and has (5xx). See docs/decisions/0039.
+fn kind(error: &Error) -> ProblemKind {
+    match error.kind() {
+        // Our own budgets have no errno.
+        ErrorKind::Exhausted if error.errno().is_some() => ProblemKind::NoRoom,
+        ErrorKind::Creation | ErrorKind::System if is_no_room(error.errno()) => ProblemKind::NoRoom,
         ErrorKind::Invalid | ErrorKind::NotFound => ProblemKind::Invalid,
         ErrorKind::CommandNotFound => ProblemKind::CommandNotFound,
         ErrorKind::CommandNotExecutable => ProblemKind::CommandNotExecutable,

@@ -13,16 +13,14 @@ use orangery::{Cursor, EventFilter, StatsStream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::time::Interval;
 
 use super::ask::{flag, parameter, query};
 use super::containers::pairs;
-use super::daemon::{Daemon, going};
+use super::daemon::Daemon;
 use super::failed::{Answer, Failed};
-use super::peer::Taken;
+use super::line::{Line, Next};
 use super::place::cursor;
-use super::streams::{one_more, pulse, sse};
+use super::streams::{one_more, sse};
 use super::target::card;
 use super::view;
 
@@ -84,62 +82,53 @@ pub(super) async fn events(daemon: Data<Daemon>, request: HttpRequest) -> Answer
         Some(cursor) => daemon.supervisor.resume_events(cursor)?,
         None => daemon.supervisor.events(since),
     };
-    let told = Told {
-        events: events.only(filter),
-        follow,
-        pulse: pulse(daemon.heartbeat),
-        bye: daemon.bye.clone(),
-        over: false,
-        _one: one,
-    };
+    let client = FeedClient { events: events.only(filter), follow, line: Line::new(&daemon, one), over: false };
     // Where it begins, so that a client that is cut off before the first event comes back there.
-    let mut begun = format!("retry: 1000\nid: {}\n\n", told.events.cursor()).into_bytes();
+    let mut begun = format!("retry: 1000\nid: {}\n\n", client.events.cursor()).into_bytes();
     ServerSentEvents::push_heartbeat(&mut begun);
-    Ok(sse(stream::iter([Ok(begun.into())]).chain(told.into_stream())))
+    Ok(sse(stream::iter([Ok(begun.into())]).chain(client.into_stream())))
 }
 
 /// One client of `events`.
-struct Told {
+struct FeedClient {
     events: Events,
     follow: bool,
-    pulse: Interval,
-    bye: watch::Receiver<bool>,
+    line: Line,
     over: bool,
-    _one: Taken,
 }
 
 fn push(name: &str, id: &Cursor, data: &str) -> Bytes {
     format!("event: {name}\nid: {id}\ndata: {data}\n\n").into()
 }
 
-impl Told {
+impl FeedClient {
     fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> {
-        stream::unfold(self, |mut told| async move {
-            if told.over {
+        stream::unfold(self, |mut client| async move {
+            if client.over {
                 return None;
             }
-            let body = told.more().await?;
-            Some((Ok(body), told))
+            let body = client.more().await?;
+            Some((Ok(body), client))
         })
     }
 
     async fn more(&mut self) -> Option<Bytes> {
-        let item = tokio::select! {
-            biased;
-            () = going(&mut self.bye) => {
-                self.over = true;
-                return Some(push("bye", &self.events.cursor(), "{}"));
+        let next = async {
+            match self.follow {
+                true => self.events.recv().await,
+                false => tokio::task::unconstrained(self.events.recv()).now_or_never().flatten(),
             }
-            item = async {
-                match self.follow {
-                    true => self.events.recv().await,
-                    false => tokio::task::unconstrained(self.events.recv()).now_or_never().flatten(),
-                }
-            } => item,
-            _ = self.pulse.tick() => return Some(Bytes::from_static(b":\n\n")),
         };
-        self.pulse.reset();
+        let next = self.line.next(next).await;
         let at = self.events.cursor();
+        let item = match next {
+            Next::Item(item) => item,
+            Next::Alive => return Some(Bytes::from_static(b":\n\n")),
+            Next::Bye => {
+                self.over = true;
+                return Some(push("bye", &at, "{}"));
+            }
+        };
         match item {
             Some(Item::Event(event)) => {
                 Some(push(event.kind.name(), &at, &serde_json::to_string(&*event).unwrap_or_default()))
@@ -175,23 +164,18 @@ pub(super) async fn stats(daemon: Data<Daemon>, request: HttpRequest) -> Answer 
     let one = one_more(&daemon, &request)?;
     // A shorter interval would be the client's way to keep a thread busy.
     let stats = container.stats_stream(every.max(Duration::from_millis(100)));
-    Ok(sse(counters(stats, daemon.bye.clone(), one)))
+    Ok(sse(counters(stats, Line::new(&daemon, one))))
 }
 
-fn counters(stats: StatsStream, bye: watch::Receiver<bool>, one: Taken) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::unfold(Some((stats, bye, one)), |state| async move {
-        let (mut stats, mut bye, one) = state?;
-        let next = tokio::select! {
-            biased;
-            () = going(&mut bye) => return Some((Ok(Bytes::from_static(b"event: bye\ndata: {}\n\n")), None)),
-            next = stats.next() => next,
+fn counters(stats: StatsStream, line: Line) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(Some((stats, line)), |state| async move {
+        let (mut stats, mut line) = state?;
+        let (body, over) = match line.next(stats.next()).await {
+            Next::Item(Some(now)) => (format!("event: stats\ndata: {}\n\n", view::json(&now)).into(), false),
+            Next::Item(None) => (Bytes::from_static(b"event: end\ndata: {}\n\n"), true),
+            Next::Alive => (Bytes::from_static(b":\n\n"), false),
+            Next::Bye => (Bytes::from_static(b"event: bye\ndata: {}\n\n"), true),
         };
-        Some(match next {
-            Some(now) => {
-                let body = format!("event: stats\ndata: {}\n\n", view::json(&now));
-                (Ok(body.into()), Some((stats, bye, one)))
-            }
-            None => (Ok(Bytes::from_static(b"event: end\ndata: {}\n\n")), None),
-        })
+        Some((Ok(body), (!over).then_some((stats, line))))
     })
 }

@@ -105,10 +105,17 @@ impl Listeners {
         self.unix.is_empty() && self.tcp.is_empty()
     }
 
-    /// One of them is our own, with its file.
+    /// Where that one is which is our own, with its file.
     #[must_use]
-    pub fn has_own(&self) -> bool {
-        self.file.is_some()
+    pub fn own(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| &*file.path)
+    }
+
+    /// Whether the file goes with them, or is another daemon's.
+    pub const fn own_file(&mut self, ours: bool) {
+        if let Some(file) = &mut self.file {
+            file.stays = !ours;
+        }
     }
 
     /// It is listened there already; port 0 is any.
@@ -185,12 +192,14 @@ impl Listeners {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// It is not ours to remove any more.
+    stays: bool,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         let there = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: (there.dev(), there.ino()) })
+        Ok(Self { path: path.to_owned(), identity: (there.dev(), there.ino()), stays: false })
     }
 
     /// It was moved.
@@ -203,7 +212,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let there = fs::symlink_metadata(&self.path).map(|there| (there.dev(), there.ino()));
-        if there.is_ok_and(|there| there == self.identity) {
+        if !self.stays && there.is_ok_and(|there| there == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -244,7 +253,10 @@ fn vacant(path: &Path) -> Result<(), ListenError> {
         Ok(_) => match UnixStream::connect(path) {
             Ok(_) => {
                 let what = format!("another daemon listens at {}", path.display());
-                Err(refused(what, "orangery ps, which asks that one, or another --socket"))
+                Err(refused(
+                    what,
+                    "orangery ps, which asks that one; serve --takeover, which goes on in its place; or another --socket",
+                ))
             }
             Err(_) => Ok(()),
         },
@@ -288,6 +300,8 @@ mod tests {
         };
         let next = Listeners::given(first.lent().iter().map(owned).collect(), &path).unwrap();
         assert_eq!((next.paths(), next.addresses()), (vec![other, path.clone()], first.addresses()));
+        Listeners::given(next.lent().iter().map(owned).collect(), &path).unwrap().own_file(false);
+        assert!(path.exists());
         drop(next);
         assert!(!path.exists());
         let silent = Inherited { name: "x".into(), fd: std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into() };

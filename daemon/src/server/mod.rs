@@ -7,7 +7,8 @@
 //!   daemon ── what requests share          registry, store ── what is known of each container, and written down
 //!   containers, processes, control, groups ── what can be done      make ── how a spec becomes a command (not ours)
 //!   place ── where a client begins to read    reader ── the output as one client reads it
-//!   streams, attach, feed ── that as bytes, events, frames; and what happens
+//!   streams, attach, feed ── that as bytes, events, frames; and what happens    line ── what each of these has besides
+//!   frames ── how long those of a client may be
 //!   once ── idempotency keys    systemd ── what it wants to hear    itself ── health, metrics
 //! ```
 
@@ -19,9 +20,11 @@ mod count;
 mod daemon;
 mod failed;
 mod feed;
+mod frames;
 mod groups;
 mod itself;
 mod leave;
+mod line;
 mod listen;
 mod make;
 mod once;
@@ -57,6 +60,7 @@ use leave::Present;
 use peer::{Most, Quota};
 
 pub use control::ladder;
+pub use daemon::stdin;
 pub use failed::problem;
 pub use listen::{ListenError, Listeners};
 pub use make::{Made, MadeGroup, Make};
@@ -172,8 +176,15 @@ async fn watched(notify: &Notify, daemon: &Daemon) {
 /// How many connections there may be: a part of the descriptors, most of which are for containers.
 fn connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let quarter = limit.map_or(CONNECTIONS, |limit| usize::try_from(limit / 4).unwrap_or(CONNECTIONS));
-    quarter.clamp(32, CONNECTIONS)
+    let eighth = limit.map_or(CONNECTIONS, |limit| usize::try_from(limit / 8).unwrap_or(CONNECTIONS));
+    eighth.clamp(32, CONNECTIONS)
+}
+
+/// How many descriptors clients may take, all together: their connections, and half as many streams with their files. Whoever
+/// starts the supervisor [leaves](orangery::SupervisorBuilder::leave_descriptors) them, so that containers keep no client out.
+#[must_use]
+pub fn descriptors_of_clients() -> u64 {
+    2 * connections() as u64
 }
 
 /// One process or address never has all of them.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery::{ContainerHandle, Group, ProcessHandle, Service};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::failed::{Failed, failed};
 use crate::wire::{Create, Problem, ProblemKind};
@@ -25,6 +26,8 @@ pub(super) struct Card {
     pub(super) name: String,
     pub(super) asked: Asked,
     state: Mutex<State>,
+    /// Said when nobody is at it any more.
+    free: Notify,
 }
 
 /// What is written down of it.
@@ -139,7 +142,7 @@ impl Registry {
 impl Card {
     pub(super) fn new(name: &str, asked: Asked, body: Body) -> Self {
         let state = State { body, started_at_ms: None, further: BTreeMap::new() };
-        Self { name: name.to_owned(), asked, state: Mutex::new(state) }
+        Self { name: name.to_owned(), asked, state: Mutex::new(state), free: Notify::new() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -148,6 +151,31 @@ impl Card {
 
     pub(super) fn body(&self) -> Body {
         self.state().body.clone()
+    }
+
+    /// Its body, when nobody is at it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn settled(&self) -> Body {
+        loop {
+            let mut free = std::pin::pin!(self.free.notified());
+            // Before the look, so that none is missed.
+            free.as_mut().enable();
+            match self.body() {
+                Body::Busy => free.await,
+                body => return body,
+            }
+        }
+    }
+
+    /// What there is of it from now on, and since when it runs.
+    pub(super) fn becomes(&self, body: Body, started_at_ms: Option<u64>) {
+        {
+            let mut state = self.state();
+            (state.body, state.started_at_ms) = (body, started_at_ms);
+        }
+        self.free.notify_waiters();
     }
 
     /// Take it for a change of its body; the one that is there is handed out, and stays when `hold` is dropped without a word.
@@ -219,5 +247,24 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.card.state().body = self.next.take().unwrap_or(Body::Nothing);
+        self.card.free.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_hears_when_nobody_is_at_it_any_more() {
+        let asked = Asked { schema: 1, create: Create::default(), created_at_ms: 0, group: None, key: None };
+        let card = Arc::new(Card::new("a", asked, Body::Busy));
+        let (body, ()) = tokio::join!(card.settled(), async { card.becomes(Body::Nothing, Some(3)) });
+        assert!(matches!(body, Body::Nothing) && card.state().started_at_ms == Some(3));
+        let hold = card.hold().unwrap();
+        assert!(card.hold().is_err(), "somebody has it");
+        let (body, ()) = tokio::join!(card.settled(), async { drop(hold) });
+        assert!(matches!(body, Body::Nothing));
+        assert!(matches!(card.settled().await, Body::Nothing));
     }
 }

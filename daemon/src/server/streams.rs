@@ -8,11 +8,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{Stream, StreamExt as _, stream};
 use orangery::Event;
 use orangery::stream::view::ServerSentEvents;
-use tokio::sync::watch;
-use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
+use tokio::time::Duration;
 
-use super::daemon::{Daemon, blocking, going};
+use super::daemon::{Daemon, blocking};
 use super::failed::{Answer, Failed};
+use super::line::{Line, Next};
 use super::peer::{self, Taken};
 use super::place::{Kind, Wanted};
 use super::reader::{Item, Reader};
@@ -62,14 +62,6 @@ pub(super) fn sse(body: impl Stream<Item = io::Result<Bytes>> + 'static) -> Http
         .streaming(body)
 }
 
-/// Shows that the connection lives.
-pub(super) fn pulse(every: Duration) -> Interval {
-    let mut pulse = interval(every);
-    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pulse.reset();
-    pulse
-}
-
 /// GET .../logs
 pub(super) async fn logs(daemon: Data<Daemon>, request: HttpRequest) -> Answer {
     let one = one_more(&daemon, &request)?;
@@ -78,45 +70,41 @@ pub(super) async fn logs(daemon: Data<Daemon>, request: HttpRequest) -> Answer {
     let view = if wanted.times { view.with_times() } else { view };
     let mut begun = Vec::new();
     ServerSentEvents::push_retry(RETRY, &mut begun);
-    let told = Told { reader, view, pulse: pulse(daemon.heartbeat), bye: daemon.bye.clone(), over: false, _one: one };
-    Ok(sse(stream::iter([Ok(begun.into())]).chain(told.into_stream())))
+    let client = LogClient { reader, view, line: Line::new(&daemon, one), over: false };
+    Ok(sse(stream::iter([Ok(begun.into())]).chain(client.into_stream())))
 }
 
 /// One client of `logs`.
-struct Told {
+struct LogClient {
     reader: Reader,
     view: ServerSentEvents,
-    pulse: Interval,
-    bye: watch::Receiver<bool>,
+    line: Line,
     over: bool,
-    _one: Taken,
 }
 
-impl Told {
+impl LogClient {
     fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> {
-        stream::unfold(self, |mut told| async move {
+        stream::unfold(self, |mut client| async move {
             let mut body = Vec::new();
-            while body.is_empty() && !told.over {
-                told.more(&mut body).await;
+            while body.is_empty() && !client.over {
+                client.more(&mut body).await;
             }
-            (!body.is_empty()).then(|| (Ok(body.into()), told))
+            (!body.is_empty()).then(|| (Ok(body.into()), client))
         })
     }
 
     async fn more(&mut self, body: &mut Vec<u8>) {
-        tokio::select! {
-            biased;
-            () = going(&mut self.bye) => {
+        match self.line.next(self.reader.next()).await {
+            Next::Item(item) => self.tell(item, body),
+            Next::Alive => ServerSentEvents::push_heartbeat(body),
+            Next::Bye => {
                 self.view.push_bye(body);
                 self.over = true;
             }
-            item = self.reader.next() => self.tell(item, body),
-            _ = self.pulse.tick() => ServerSentEvents::push_heartbeat(body),
         }
     }
 
     fn tell(&mut self, item: Item, body: &mut Vec<u8>) {
-        self.pulse.reset();
         match item {
             Item::Event(event) => {
                 self.over = matches!(event, Event::End(_) | Event::Lagged { .. });
@@ -145,13 +133,16 @@ impl Told {
 pub(super) async fn output(daemon: Data<Daemon>, request: HttpRequest) -> Answer {
     let one = one_more(&daemon, &request)?;
     let (reader, _) = reader(&daemon, &request, Kind::Output).await?;
-    let body = stream::unfold((reader, daemon.bye.clone(), one), |(mut reader, mut bye, one)| async move {
-        let item = tokio::select! {
-            biased;
-            () = going(&mut bye) => Err(io::Error::other("the daemon goes")),
-            item = bytes(&mut reader) => item?,
+    let body = stream::unfold((reader, Line::new(&daemon, one)), |(mut reader, mut line)| async move {
+        let item = loop {
+            match line.next(bytes(&mut reader)).await {
+                Next::Item(item) => break item?,
+                // Bytes alone have no word for that.
+                Next::Alive => {}
+                Next::Bye => break Err(io::Error::other("the daemon goes")),
+            }
         };
-        Some((item, (reader, bye, one)))
+        Some((item, (reader, line)))
     });
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/octet-stream"))

@@ -27,6 +27,12 @@ impl Notify {
         Self { to: socket, watchdog: microseconds.map(Duration::from_micros) }
     }
 
+    /// Somebody hears what is said: this process is kept by a service manager.
+    #[must_use]
+    pub const fn is_heard(&self) -> bool {
+        self.to.is_some()
+    }
+
     /// The daemon is about to be replaced, in the same process (`Type=notify-reload`): READY follows, from whichever of the two
     /// goes on.
     pub fn reloading(&self) {

@@ -66,6 +66,13 @@ impl Problem {
         }
     }
 
+    /// The same, as another kind.
+    #[must_use]
+    pub fn of_kind(self, kind: ProblemKind) -> Self {
+        let Self { urn, title, status, .. } = Self::new(kind, "");
+        Self { urn, title, status, kind, ..self }
+    }
+
     /// About this field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
@@ -147,6 +154,15 @@ macro_rules! kinds {
                 }
             }
 
+            /// The kind of this name; [`Unknown`](Self::Unknown): there is none.
+            #[must_use]
+            pub fn by_name(name: &str) -> Self {
+                match name {
+                    $($name => Self::$kind,)+
+                    _ => Self::Unknown,
+                }
+            }
+
             /// The status that it is answered with.
             #[must_use]
             pub const fn status(self) -> u16 {
@@ -208,4 +224,6 @@ kinds! {
     ShutDown = "shut_down", 503;
     /// It was not ready in time, or has ended before it was.
     NotReady = "not_ready", 504;
+    /// The machine has no room for it: on its disk, in its memory, of descriptors or processes.
+    NoRoom = "no_room", 507;
 }

@@ -184,7 +184,8 @@ impl Log {
             if inner.slots[source].end.take().is_some() {
                 inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
             }
-            held::recover(dir, source).map_err(LogError::io(operation, dir))?;
+            let whole = held::recover(dir, source).and_then(|()| held::put_last(dir, source));
+            whole.map_err(LogError::io(operation, dir))?;
             let recovered = inner.writers[source].recover(dir, state.slots[source].taken, state.slots[source].loss);
             let seq = recovered.map_err(LogError::io(operation, dir))?;
             inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));

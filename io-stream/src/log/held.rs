@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
@@ -17,20 +17,21 @@ use super::LogError;
 use super::files;
 use super::handle::Log;
 use super::segment::{self, Segment};
-use crate::chunk::Source;
+use crate::chunk::{Source, Stamp};
 use crate::sync::lock;
 
 /// Who holds the open files of a log as well.
 pub trait Holder: Send + Sync + fmt::Debug {
     /// What comes out of `pipe` goes into this file from now on, behind what is in it; `takes`: else it is read away, because
-    /// the log takes nothing for now. Ready when it knows.
+    /// the log takes nothing for now. Ready when it knows; `false`: it knows what it knew, and is told again after
+    /// [`LogOptions::retry`](super::LogOptions::retry), while the log goes on.
     fn hold<'a>(
         &'a self,
         source: Source,
         pipe: BorrowedFd<'a>,
         file: OwnedFd,
         takes: bool,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
 /// What was done with a pipe by who held its log, while there was no writer.
@@ -86,7 +87,11 @@ impl Log {
     /// [`Log::held_by`] of a log that somebody else has held while it had no writer. He may know another file.
     pub fn held_again(&self, holder: Arc<dyn Holder>, sources: &[Source]) {
         for source in sources {
-            lock(&self.core.inner).writers[*source].held = Some(Held::Other);
+            let held = &mut lock(&self.core.inner).writers[*source].held;
+            // One that is to be told that its file is over is told so first.
+            if !matches!(held, Some(Held::Closed(_))) {
+                *held = Some(Held::Other);
+            }
         }
         self.held_by(holder);
     }
@@ -102,15 +107,17 @@ impl Log {
     /// Tell the holder what it does not know yet; nothing moves meanwhile. Where that cannot be, the log goes on all the same.
     pub(super) async fn tell(&self, source: Source, pipe: BorrowedFd<'_>) {
         let untold = lock(&self.core.inner).writers[source].untold();
-        match (untold, self.core.holder.get()) {
+        let knows = match (untold, self.core.holder.get()) {
             (Ok(None), _) => return,
             (Ok(Some((file, takes))), Some(holder)) => holder.hold(source, pipe, file.into(), takes).await,
-            (Ok(Some(_)), None) => {}
+            (Ok(Some(_)), None) => true,
             (Err(error), _) => {
                 tracing::warn!(%source, %error, dir = %self.dir().display(), "who holds the log as well knows another file");
+                false
             }
-        }
-        if let Err(error) = lock(&self.core.inner).writers[source].told(&self.core.dir) {
+        };
+        let again = (!knows).then(|| Stamp::now().mono + self.options().retry);
+        if let Err(error) = lock(&self.core.inner).writers[source].told(&self.core.dir, again) {
             tracing::warn!(%source, %error, dir = %self.dir().display(), "a segment has no name until the log is opened again");
         }
     }
@@ -126,6 +133,27 @@ pub(super) fn recover(dir: &Path, source: Source) -> io::Result<()> {
             files::remove(&held)?;
             files::remove(&segment.index(dir))?;
         }
+    }
+    Ok(())
+}
+
+/// What was put behind the end of a file that a later one follows comes behind all of them: by somebody who was not told of
+/// those. Nobody else writes beyond where the next one begins.
+pub(super) fn put_last(dir: &Path, source: Source) -> io::Result<()> {
+    let segments = segment::list(dir, source)?;
+    let Some(last) = segments.last().filter(|last| last.form == segment::Form::Plain) else { return Ok(()) };
+    for pair in segments.windows(2) {
+        let [before, after] = pair else { continue };
+        let room = after.base - before.base;
+        if before.form != segment::Form::Plain || std::fs::symlink_metadata(before.data(dir))?.len() <= room {
+            continue;
+        }
+        let (mut from, mut to) = (files::write(&before.data(dir))?, files::write(&last.data(dir))?);
+        from.seek(SeekFrom::Start(room))?;
+        to.seek(SeekFrom::End(0))?;
+        let moved = io::copy(&mut from, &mut to)?;
+        from.set_len(room)?;
+        tracing::warn!(%source, moved, dir = %dir.display(), "what was emptied into an older file goes behind the newest");
     }
     Ok(())
 }

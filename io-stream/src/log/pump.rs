@@ -82,6 +82,8 @@ pub(super) async fn drain_pair<E>(
 async fn run(reader: Option<&PipeReader>, source: Source, log: &Log, stopped: &Stopped) -> PumpEnd {
     let Some(reader) = reader else { return PumpEnd::Eof };
     let mut stop = std::pin::pin!(stopped.told());
+    // Of what was there before this pump: whether a byte comes or not.
+    log.tell(source, reader.feed().as_fd()).await;
     loop {
         let ready = tokio::select! {
             biased;

@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     loss: Option<Loss>,
     /// Who holds its file as well knows this one; `None`: nobody does.
     pub(super) held: Option<Held>,
+    /// Who did not take the word of it is not asked again before this.
+    tell_at: Option<Duration>,
     /// Bytes that were read away because the log took none.
     pub(crate) discarded: u64,
     /// Bytes that were read away because they are behind the limit.
@@ -108,6 +110,7 @@ impl Writer {
             fault: None,
             loss: None,
             held: None,
+            tell_at: None,
             discarded: 0,
             over_limit: 0,
         }
@@ -158,8 +161,7 @@ impl Writer {
     /// Takes what `feed` holds, once.
     pub(crate) fn step(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
-        // Without a file there is nothing to be told of yet: it is made below, and told then.
-        if matches!((&self.held, &self.open), (Some(Held::Closed(_)), _) | (Some(Held::Other), Some(_))) {
+        if self.is_untold(&now) {
             return Taken::Untold;
         }
         if !self.takes(&now, around) {
@@ -172,7 +174,7 @@ impl Writer {
             Ok(taken) => taken,
             Err(errno) => {
                 self.give_up(errno, &now, around);
-                if self.held.is_some() { Taken::Untold } else { self.discard(feed, around) }
+                if self.is_untold(&now) { Taken::Untold } else { self.discard(feed, around) }
             }
         }
     }
@@ -194,7 +196,7 @@ impl Writer {
             }
         }
         self.enter(now, around)?;
-        if matches!(self.held, Some(Held::Other)) {
+        if self.is_untold(now) {
             return Ok(Taken::Untold);
         }
         let (open, most) = self.enter(now, around)?;
@@ -228,8 +230,9 @@ impl Writer {
             Some(open) => open,
             none => {
                 let segment = Segment::plain(self.source, self.next);
-                let held = self.held.is_some();
-                let path = if held { segment.held(around.dir) } else { segment.data(around.dir) };
+                let (held, told) = (self.held.is_some(), self.tell_at.is_none_or(|at| now.mono >= at));
+                // Without a name until its holder knows it, if he is told at once.
+                let path = if held && told { segment.held(around.dir) } else { segment.data(around.dir) };
                 let open = Open::create(around.dir, segment, &path, now)?;
                 self.held = held.then_some(Held::Other);
                 none.insert(open)
@@ -290,8 +293,17 @@ impl Writer {
         self.open.take().filter(|open| open.len == 0).map(|open| Segment::plain(self.source, open.base))
     }
 
+    /// Its holder has to be told first. Without a file there is nothing to be told of yet.
+    fn is_untold(&self, now: &Stamp) -> bool {
+        let untold = matches!((&self.held, &self.open), (Some(Held::Closed(_)), _) | (Some(Held::Other), Some(_)));
+        untold && self.tell_at.is_none_or(|at| now.mono >= at)
+    }
+
     /// What its holder is to know, and whether bytes go there.
     pub(super) fn untold(&self) -> io::Result<Option<(File, bool)>> {
+        if !self.is_untold(&Stamp::now()) {
+            return Ok(None);
+        }
         match (&self.held, &self.open) {
             (Some(Held::Closed(file)), _) => Ok(Some((file.try_clone()?, false))),
             (Some(Held::Other), Some(open)) => Ok(Some((open.file.try_clone()?, true))),
@@ -299,12 +311,17 @@ impl Writer {
         }
     }
 
-    /// It knows.
-    pub(super) fn told(&mut self, dir: &Path) -> io::Result<()> {
-        match (self.held.replace(Held::This), &self.open) {
+    /// It knows; or does not, and is told `again` at that time. The file has its name either way: readers wait for it.
+    pub(super) fn told(&mut self, dir: &Path, again: Option<Duration>) -> io::Result<()> {
+        self.tell_at = again;
+        let name = match (&self.held, &self.open) {
             (Some(Held::Other), Some(open)) => held::name(dir, &Segment::plain(self.source, open.base)),
             _ => Ok(()),
+        };
+        if again.is_none() {
+            self.held = Some(Held::This);
         }
+        name
     }
 
     /// What was done while there was no writer: the file is as long as it is, and knows nothing of it.
@@ -315,8 +332,12 @@ impl Writer {
             open.note_meanwhile(self.source, open.end() - logged, since, around);
         }
         if lost > 0 {
-            // What comes next has another offset, and so another file.
-            around.closed.extend(self.open.take().map(|open| open.file));
+            // What comes next has another offset, and so another file. Until its holder knows that this one is over, another crash
+            // would let it go on here.
+            if let Some(open) = self.open.take() {
+                around.closed.extend(open.file.try_clone());
+                self.held = Some(Held::Closed(open.file));
+            }
             self.lose(lost, around);
         }
     }

@@ -34,6 +34,21 @@ impl Group {
         gone_is_fine(killed)
     }
 
+    /// Kills every process of a frozen group, before any of them runs again: a signal that one handles and was sent before is
+    /// not felt. Unlike [`kill`](Group::kill) it waits for nothing. A removed group is a success.
+    ///
+    /// # Errors
+    /// Nothing freezes here; a file or a process cannot be reached.
+    pub fn kill_frozen(&self) -> Result<()> {
+        let killed = match (self.v2_dir(), self.freezer()) {
+            (Err(e), _) | (_, Err(e)) => Err(e),
+            (Ok(Some(dir)), _) => v2::kill(&dir),
+            (_, Ok(Some(dir))) => v1::kill_frozen(&dir),
+            _ => Err(self.no_freezer()),
+        };
+        gone_is_fine(killed)
+    }
+
     /// Asks the kernel to stop every process of the group (`cgroup.freeze`, 5.2; v1 `freezer.state`). It is done when
     /// [`wait_frozen`](Group::wait_frozen) says so.
     ///

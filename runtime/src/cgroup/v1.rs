@@ -156,15 +156,27 @@ fn kill_round(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Result<bool> {
         return Ok(true);
     }
     freeze(true)?;
+    let held = signal_each(dir)?;
+    freeze(false)?;
+    await_first_death(&held);
+    Ok(false)
+}
+
+/// Kills what is frozen in `dir` and below, and thaws it: nobody forks meanwhile, so one round is enough.
+pub(super) fn kill_frozen(dir: &Dir) -> Result<()> {
+    signal_each(dir)?;
+    set_frozen(dir, false)
+}
+
+/// SIGKILL to each; what is returned are the last of them.
+fn signal_each(dir: &Dir) -> Result<Vec<(i32, OwnedFd)>> {
     let pids: Vec<i32> = processes(dir)?.into_iter().collect();
     let mut held = Vec::new();
     for batch in pids.chunks(KILL_BATCH) {
         held = hold(batch);
         signal_members(dir, &held)?;
     }
-    freeze(false)?;
-    await_first_death(&held);
-    Ok(false)
+    Ok(held)
 }
 
 fn hold(pids: &[i32]) -> Vec<(i32, OwnedFd)> {

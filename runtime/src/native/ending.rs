@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 impl Core {
     /// Every process of it, at once.
     pub(super) fn kill(&self) -> Result<(), Error> {
-        // The pid namespace dies with its init. A frozen v1 process does not feel a signal: the group thaws it.
+        // The pid namespace dies with its init. A frozen v1 process feels no signal before it is thawed.
         let Ok(init) = self.rests.init() else { return Ok(()) };
         let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
         if self.shares_pids
@@ -26,8 +26,8 @@ impl Core {
         if matches!(*self.paused(), Paused::Frozen)
             && let Some(group) = self.group()
         {
-            // The signal is pending: thawed, they die of it. Quick, unlike a kill of each.
-            return group.thaw().or_else(|error| if error.is_gone() { Ok(()) } else { Err(cgroup_error(&error)) });
+            // Each for itself: thawed, one would feel what it was sent before, until the namespace has died.
+            return group.kill_frozen().map_err(|error| cgroup_error(&error));
         }
         match sent {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),

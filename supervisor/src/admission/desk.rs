@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::Door;
 use super::budget::{Amounts, Budget};
-use super::cost::{self, Cost, DESCRIPTORS_RESERVED};
+use super::cost::{self, Cost};
 use super::machine::{Machine, Seen};
 use super::permit::Permit;
 use super::queue::{Kind, Queue};
@@ -17,6 +17,8 @@ pub(super) struct Desk {
     pub(super) state: Mutex<State>,
     /// But for descriptors.
     pub(super) most: Amounts,
+    /// Descriptors that are kept free for everything else in the process.
+    pub(super) free: u64,
     pub(super) machine: Machine,
     pub(super) restarts: Arc<Semaphore>,
 }
@@ -58,13 +60,13 @@ impl Desk {
     /// The limits of what is kept, at this moment. Of descriptors there is what is left below RLIMIT_NOFILE when what is kept
     /// free, and what others of the process have open beyond that, is taken away.
     pub(super) fn limits(&self, state: &mut State, seen: Seen) -> Amounts {
-        self.below_nofile(state, seen, DESCRIPTORS_RESERVED)
+        self.below_nofile(state, seen, self.free)
     }
 
     /// The limits of what is kept and what is taken while things are made, together. The first one's fits into what is kept
     /// free.
     pub(super) fn limits_of_making(&self, state: &mut State, seen: Seen) -> Amounts {
-        self.below_nofile(state, seen, DESCRIPTORS_RESERVED - cost::MAKING)
+        self.below_nofile(state, seen, self.free - cost::MAKING)
     }
 
     pub(super) fn below_nofile(&self, state: &mut State, seen: Seen, free: u64) -> Amounts {

@@ -87,14 +87,19 @@ impl Drop for Ticket<'_> {
 }
 
 impl Admission {
-    /// `most`: the limits but for that on descriptors.
-    pub(crate) fn new(most: Amounts) -> Self {
-        Self::on(most, Machine::default())
+    /// `most`: the limits but for that on descriptors, of which `free` more than usual are kept for others.
+    pub(crate) fn new(most: Amounts, free: u64) -> Self {
+        Self::beside(free, most, Machine::default())
     }
 
+    #[cfg(test)]
     fn on(most: Amounts, machine: Machine) -> Self {
-        let restarts = Arc::new(Semaphore::new(RESTARTS));
-        Self { desk: Arc::new(Desk { state: Mutex::default(), most, machine, restarts }) }
+        Self::beside(0, most, machine)
+    }
+
+    fn beside(free: u64, most: Amounts, machine: Machine) -> Self {
+        let (restarts, free) = (Arc::new(Semaphore::new(RESTARTS)), DESCRIPTORS_RESERVED.saturating_add(free));
+        Self { desk: Arc::new(Desk { state: Mutex::default(), most, free, machine, restarts }) }
     }
 
     pub(crate) fn door(&self, caller: &Arc<str>) -> Door {

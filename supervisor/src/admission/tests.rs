@@ -228,6 +228,20 @@ async fn the_queue_is_bounded_and_what_can_never_fit_does_not_wait() {
     assert!(door.enter(container()).is_ok());
 }
 
+#[test]
+fn what_is_left_to_others_is_not_for_containers() {
+    let room = |free, open| {
+        let machine = Machine { nofile: || 1000, open };
+        Admission::beside(free, default_limits(), machine).budgets().of(Budget::Descriptors).limit
+    };
+    assert_eq!(room(0, || None), Some(1000 - 64));
+    assert_eq!(room(300, || None), Some(1000 - 364));
+    // Those that others have open are the ones that are left to them.
+    assert_eq!(room(300, || Some(200)), Some(1000 - 364));
+    assert_eq!(room(300, || Some(500)), Some(1000 - 500 - cost::MAKING));
+    assert_eq!(room(u64::MAX, || None), Some(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_raised_limit_is_seen_by_who_waits_and_few_restart_at_a_time() {
     static NOFILE: AtomicU64 = AtomicU64::new(0);

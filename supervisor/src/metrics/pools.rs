@@ -1,4 +1,4 @@
-//! What is counted of pools. Gauges go with their pool; what was counted stays.
+//! What is counted of pools. All of it goes with its pool: names that come and go are no series for ever.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::meters::Meters;
+use crate::pool::DiscardReason;
 use crate::pool::state::{PoolState, Tally};
 
 /// Of one pool, and of one kind of what it has.
@@ -44,6 +45,10 @@ impl Meters {
         }
         if over {
             self.pools.waiting.remove(&of(pool));
+            self.pools.made.remove(&of(pool));
+            for why in DiscardReason::ALL {
+                self.pools.discarded.remove(&kind(pool, "why", why.name()));
+            }
         } else {
             self.pools.waiting.get_or_create(&of(pool)).set(i64::try_from(now.waiting).unwrap_or(i64::MAX));
         }

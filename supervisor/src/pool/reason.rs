@@ -27,6 +27,9 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Self; 6] = [Self::Used, Self::Tainted, Self::Overdue, Self::Died, Self::Aged, Self::Closed];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Used => "used",

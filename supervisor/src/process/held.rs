@@ -76,14 +76,17 @@ impl Holder for Held {
         pipe: BorrowedFd<'a>,
         file: OwnedFd,
         takes: bool,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         Box::pin(async move {
             let holds = self.holds.read().await;
-            let Some(stream) = holds.as_ref().and_then(|holds| Self::stream(holds, source)) else { return };
+            // Settled: it holds nothing any more.
+            let Some(stream) = holds.as_ref().and_then(|holds| Self::stream(holds, source)) else { return true };
             let log = LogFile { file: Arc::new(file), most: if takes { self.most } else { 0 } };
-            if let Err(error) = stream.rotate(pipe, &log).await {
+            let told = stream.rotate(pipe, &log).await;
+            if let Err(error) = &told {
                 tracing::warn!(%source, %error, "the keeper does not know where the log goes on");
             }
+            told.is_ok()
         })
     }
 }

@@ -58,12 +58,18 @@ fn check(bytes: &[u8]) -> String {
 /// # Errors
 /// A path that is no UTF-8.
 pub(super) fn encode<T: Serialize>(record: &T) -> serde_json::Result<Vec<u8>> {
-    let body = serde_json::to_vec(record)?;
-    let mut bytes = serde_json::to_vec(&Head { orangery: VERSION, check: check(&body) })?;
+    Ok(with_head(&serde_json::to_vec(record)?))
+}
+
+/// What stands in it, as a file.
+pub(super) fn with_head(body: &[u8]) -> Vec<u8> {
+    let head = Head { orangery: VERSION, check: check(body) };
+    // Of a number and a text there is always one.
+    let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
     bytes.push(b'\n');
     bytes.extend(body);
     bytes.push(b'\n');
-    Ok(bytes)
+    bytes
 }
 
 /// What stands in it.

@@ -19,6 +19,8 @@ pub(crate) mod form;
 mod found;
 mod input;
 pub(crate) mod kept;
+#[cfg(any(test, feature = "testing"))]
+mod known;
 mod record;
 mod report;
 mod service;
@@ -26,8 +28,11 @@ mod service;
 pub(crate) use dir::{StateDir, understood};
 pub(crate) use found::{Found, look};
 pub(crate) use kept::Kept;
+#[cfg(any(test, feature = "testing"))]
+pub use known::known_records;
 pub(crate) use record::{ContainerRecord, ProcessRecord};
-pub use report::{RecoveryReport, SetAside};
+pub(crate) use report::Lap;
+pub use report::{RecoveryReport, RecoveryTimes, SetAside};
 pub(crate) use service::ServiceRecord;
 
 /// Of a container.

@@ -28,6 +28,14 @@ impl SupervisorBuilder {
         self
     }
 
+    /// So many descriptors are left to the rest of the process, beside [`DESCRIPTORS_RESERVED`](crate::DESCRIPTORS_RESERVED): a
+    /// service's connections, so that no number of containers keeps clients out. What is open of them does not count
+    /// twice. Default: 0.
+    pub fn leave_descriptors(mut self, count: u64) -> Self {
+        self.descriptors_free = count;
+        self
+    }
+
     /// How many bytes of output may be kept in memory, all processes together: each counts with its whole
     /// [`ring`](crate::SandboxBuilder::ring) from its start to its report, and one whose output is captured
     /// ([`Command::run`](crate::Command::run)) with 2 MiB more, which its readers may be behind. What further readers are behind is

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use orangery_io_stream::log::LogOptions;
 use orangery_runtime::durable::Adopted;
@@ -17,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
 use crate::recovery::adopt::{self, Gone, Ground};
-use crate::recovery::{self, RecoveryReport, StateDir, ended};
+use crate::recovery::{self, Lap, RecoveryReport, StateDir, ended};
 
 /// What a builder was told of it.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +57,7 @@ impl SupervisorBuilder {
 
 /// Have again what was left there. Needs the runtime's driver running, where there is anything to adopt.
 pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Result<(RecoveryReport, Restored), Error> {
-    let (began, state, voice) = (Instant::now(), ground.state, ground.voice);
+    let (mut lap, state, voice) = (Lap::begin(), ground.state, ground.voice);
     let recovery::Found { living, ended, services, set_aside } = recovery::look(state);
     let mut report = RecoveryReport { set_aside, ..RecoveryReport::default() };
     let mut restored = Restored { services, ..Restored::default() };
@@ -67,6 +66,7 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
         report.ended.push(record.template.id().to_owned());
         restored.ended.push(ended::slot(state, &record, ended, voice));
     }
+    report.took.records_us = lap.us();
     let mut gone = Vec::new();
     if let Some(mut adopted) = adopted {
         for record in living {
@@ -78,6 +78,7 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
                 Err(one) => gone.push(one),
             }
         }
+        report.took.claims_us = lap.us();
         // What nobody has written down, before anything new is made.
         report.killed = adopted.finish().await.processes;
     } else {
@@ -88,8 +89,7 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
         if known { &mut report.ended } else { &mut report.lost }.push(slot.id.clone());
         restored.ended.push(slot);
     }
-    report.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(?report, "recovered");
+    report.took.leftovers_us = lap.us();
     Ok((report, restored))
 }
 

@@ -27,7 +27,7 @@ impl Supervisor {
     /// | `orangery_stream_blocked_seconds_total` | how long readers that block have held processes up |
     /// | `orangery_stream_readers`, `orangery_stream_lag_bytes`, `orangery_stream_worst_lag_bytes`, `orangery_stream_history_bytes` | of now |
     /// | `orangery_pool_sandboxes{pool,state}`, `orangery_pool_waiting{pool}` | of each [`Pool`](crate::Pool), until it is closed and empty: `making`, `idle`, `leased`, `leaving`; callers that wait |
-    /// | `orangery_pool_made_total{pool}`, `orangery_pool_discarded_total{pool,why}` | what it has made and thrown away |
+    /// | `orangery_pool_made_total{pool}`, `orangery_pool_discarded_total{pool,why}` | what it has made and thrown away; until then as well |
     /// | `orangery_events_total`, `orangery_event_readers`, `orangery_event_lag` | of the feed |
     /// | `orangery_followers`, `orangery_followed_sources` | of [`follow`](Supervisor::follow) |
     /// | `orangery_actor_panics_total{actor}`, `orangery_keepers_lost_total` | our own failures |

@@ -7,6 +7,7 @@
 //! | a state, with a deadline | [`wait_state`] |
 //! | a test that this machine cannot run, told and counted | [`skip_unless!`](crate::skip_unless) |
 //! | no machine at all: containers that exist only in the test | [`FakeRuntime`], [`VirtualClock`] |
+//! | records of a state directory, for a fuzzer | [`known_records`] |
 //!
 //! In a plain test, of which any number run side by side in one process:
 //!
@@ -47,6 +48,7 @@ mod skip;
 mod states;
 mod within;
 
+pub use crate::recovery::known_records;
 pub use clock::VirtualClock;
 pub use fake::{Actor, FakeRuntime};
 pub use guard::{LeakGuard, Leftovers, TestSupervisor, supervisor};

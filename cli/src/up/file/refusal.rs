@@ -15,6 +15,8 @@ pub(crate) struct Refusal {
     pub(crate) what: String,
     /// What is possible.
     pub(crate) hint: Option<String>,
+    /// The kind of the failure, where it is this machine that refuses: what was said may be good elsewhere.
+    pub(crate) machine: Option<String>,
 }
 
 /// The same, with its place in words: what is told.
@@ -34,7 +36,7 @@ pub(crate) struct Mistake {
 
 impl Refusal {
     pub(crate) fn new(span: &Span, field: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { span: span.clone(), field: field.into(), what: what.into(), hint: None }
+        Self { span: span.clone(), field: field.into(), what: what.into(), hint: None, machine: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
