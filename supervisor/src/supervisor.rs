@@ -298,7 +298,7 @@ impl SupervisorBuilder {
                 }
             };
             let (mut restored, mut lap) = (restored.unwrap_or_default(), Lap::begin());
-            let services = std::mem::take(&mut restored.services);
+            let kept_running = (std::mem::take(&mut restored.services), std::mem::take(&mut restored.groups));
             let manager =
                 guard::start(ManagerActor::new(for_manager, for_shards, faults, voice, restored), part, || ());
             // Each is found from the first moment on.
@@ -307,7 +307,7 @@ impl SupervisorBuilder {
                 (found.took.keeper_us, found.took.lines_us) = (keeper_us, lap.us());
                 tracing::info!(?found, "recovered");
             }
-            let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery, services)));
+            let _ = sender.send(Ok((manager.clone(), actix_rt::Arbiter::current(), recovery, kept_running)));
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
@@ -332,7 +332,7 @@ impl SupervisorBuilder {
         let ended = run_system(shards, system, end)
             .map_err(|error| Error::from(orangery_runtime::Error::system("cannot start a thread", error)))?;
         let begun = receiver.recv();
-        let (manager, system, recovery, services) =
+        let (manager, system, recovery, (services, groups_of_them)) =
             begun.map_err(|_| Error::new(ErrorKind::System, "the supervisor's thread ended at its start"))??;
         let inner = Inner {
             manager,
@@ -353,7 +353,7 @@ impl SupervisorBuilder {
             ends_all,
         };
         let supervisor = Supervisor { inner: Arc::new(inner), caller: "".into() };
-        blocking::block_on(supervisor.go_on(services))?;
+        blocking::block_on(supervisor.go_on(services, groups_of_them))?;
         Ok(supervisor)
     }
 }

@@ -74,6 +74,11 @@ impl GroupActor {
 /// However it ends: nothing runs without it, and nobody waits for ever.
 impl Drop for GroupActor {
     fn drop(&mut self) {
+        if let Some(state) = self.run.slot.state_dir().filter(|_| self.run.slot.is_closed())
+            && let Err(error) = state.remove_group(&self.run.slot.path)
+        {
+            tracing::error!(group = %self.run.slot.path, %error, "its record stays");
+        }
         self.run.slot.last_word();
     }
 }

@@ -11,7 +11,8 @@ use super::state::{Members, Strategy};
 use crate::command::Command;
 use crate::error::Error;
 use crate::ladder::StopLadder;
-use crate::restart::{Policy, Restart};
+use crate::recovery::is_name;
+use crate::restart::{Budget, Policy, Restart};
 use crate::supervisor::Supervisor;
 
 /// Describes a [`Group`]: see [`Group::builder`].
@@ -109,7 +110,8 @@ impl GroupBuilder {
         self.after(std::iter::empty::<String>())
     }
 
-    /// Start it: each member when those that it comes after are ready. Comes back when all are.
+    /// Start it: each member when those that it comes after are ready. Comes back when all are. With a supervisor that is
+    /// [durable](Supervisor::durable) it outlives its handles and that supervisor, from here on.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for names that are taken or mean nobody, and for members that wait
@@ -120,7 +122,7 @@ impl GroupBuilder {
     pub async fn start(self, supervisor: &Supervisor) -> Result<Group, Error> {
         let group = self.prepare(supervisor).await?;
         group.start().await?;
-        Ok(group)
+        Ok(group.last())
     }
 
     /// It and all groups in it, not started yet: [`Group::start`] does that. For who wants to hold it, and its members,
@@ -160,6 +162,11 @@ impl GroupBuilder {
             if said.is_empty() {
                 errors.push(orangery_runtime::Error::invalid("members", format!("the group {name:?} has no members")));
             }
+            if supervisor.state_dir().is_some() && !is_name(&path) {
+                let why =
+                    "letters, digits, '.', '_' and '-', a letter or digit first, at most 128 with those of its groups";
+                errors.push(orangery_runtime::Error::invalid("name", format!("{path:?}: {why}")));
+            }
             Error::all(errors)?;
             let (mut made, mut temporary) = (Vec::new(), Vec::new());
             for (said, wanted) in said.iter().zip(members) {
@@ -177,7 +184,8 @@ impl GroupBuilder {
                 made.push((said.name.clone(), member));
             }
             let members = Members::new(strategy, after.unwrap_or_default(), temporary);
-            run::begin(&supervisor, Order { path, name, members, made, restart, ladder, held }).await
+            let budget = Budget::new(restart, supervisor.seed());
+            run::begin(&supervisor, Order { path, name, members, made, budget, ladder, held, again: None }).await
         })
     }
 }

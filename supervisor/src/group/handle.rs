@@ -23,6 +23,10 @@ use crate::service::{Service, ServiceChanges, ServiceInspect, Status, until};
 ///
 /// Clones are the same group, and so are handles from [`Supervisor::group`](crate::Supervisor::group). When the last of all of
 /// them is dropped all of it is killed and removed, without blocking, unless [`Group::detach`] was called on any of them.
+///
+/// With a [durable](crate::Supervisor::durable) supervisor a group that was started outlives its handles and that supervisor, until
+/// [`Supervisor::forget`](crate::Supervisor::forget) or [`Supervisor::shutdown`](crate::Supervisor::shutdown). One that was never
+/// started does not.
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Owner>,
@@ -98,6 +102,40 @@ impl Group {
     /// Why an answer did not come.
     fn lost(slot: &GroupSlot) -> Error {
         if slot.is_over() { Error::new(ErrorKind::State, "the group is gone") } else { Error::lost_request() }
+    }
+
+    /// Where it outlives us its handles do not end it.
+    pub(super) fn last(self) -> Self {
+        if self.inner.slot.state_dir().is_some() {
+            self.inner.slot.detached.store(true, Ordering::Release);
+        }
+        self
+    }
+
+    /// Its name below those of the groups that it is in.
+    pub(super) fn path(&self) -> &str {
+        &self.inner.slot.path
+    }
+
+    /// For good, with all members, whoever holds it; ready when nothing of them is written down any more. Gives their ids.
+    pub(crate) async fn close(self) -> Vec<String> {
+        let (mut ids, mut groups, mut services) = (Vec::new(), vec![self], Vec::new());
+        while let Some(group) = groups.pop() {
+            for (_, member) in &group.inner.slot.members {
+                match member {
+                    Member::Service(service) => services.push(service.clone()),
+                    Member::Group(inner) => groups.push(inner.clone()),
+                }
+            }
+            group.inner.slot.close();
+            // Its actor does not go on without us, or has.
+            let _ = until(&mut group.watch(), |_| false).await;
+        }
+        for service in services {
+            service.close().await;
+            ids.push(service.id().to_owned());
+        }
+        ids
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Status> {

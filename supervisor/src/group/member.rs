@@ -24,6 +24,14 @@ pub(crate) enum Member {
 }
 
 impl Member {
+    /// The id of the service, or the path of the group.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Service(service) => service.id(),
+            Self::Group(group) => group.path(),
+        }
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         match self {
             Self::Service(service) => service.watch(),

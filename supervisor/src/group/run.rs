@@ -1,6 +1,7 @@
 //! What a group's actor does: hears of the members, asks the tables, does what they say.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,9 @@ use super::slot::{GroupSlot, OwnedGroup};
 use super::state::{Action, Members, News, Whole};
 use crate::error::{Error, ErrorKind};
 use crate::ladder::StopLadder;
+use crate::recovery::GroupRecord;
 use crate::report::unix_ms;
-use crate::restart::{Budget, Death, Decision, GiveUp, Outcome, Restart};
+use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
 use crate::service::state::{Effect, Input, ServiceState, next};
 use crate::service::{BackOff, Delay, Status};
 use crate::supervisor::Supervisor;
@@ -30,46 +32,57 @@ pub(super) struct Order {
     pub(super) name: String,
     pub(super) members: Members,
     pub(super) made: Vec<(String, Member)>,
-    pub(super) restart: Restart,
+    pub(super) budget: Budget,
     pub(super) ladder: Option<StopLadder>,
     /// A delay that is over waits for the group above.
     pub(super) held: bool,
+    /// Another supervisor has begun it.
+    pub(super) again: Option<Box<GroupRecord>>,
 }
 
-/// Its actor begins; nothing is started yet.
+/// Its actor begins; nothing is started yet, unless it goes on.
 ///
 /// # Errors
-/// A group of that name is there, or the supervisor is shut down.
+/// A group of that name is there, it cannot be written down, or the supervisor is shut down.
 pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group, Error> {
-    let Order { path, name, members, made, restart, ladder, held } = order;
+    let Order { path, name, members, made, budget, ladder, held, again } = order;
     let watched = |member: &Member| Watched {
         status: member.watch(),
         from: 0,
         heard: None,
-        in_generation: 0,
+        started_in: (0, false),
         wish: Wish::default(),
     };
     let watched: Vec<_> = made.iter().map(|(_, member)| watched(member)).collect();
     let hears: Vec<_> = made.iter().map(|(_, member)| member.watch()).collect();
     // Dropped on the way, it is the last handle that is dropped.
-    let slot = OwnedGroup::new(&supervisor.enroll(GroupSlot::new(path, name, made, supervisor.voice()))?);
-    let run = Run {
+    let slot = OwnedGroup::new(&supervisor.enroll(GroupSlot::new(path, name, made, supervisor))?);
+    let goes_on = again.is_some();
+    let mut run = Run {
         slot: Arc::clone(&slot),
         members,
         watched,
-        budget: Budget::new(restart, supervisor.seed()),
+        budget,
         stop: HowToStop { described: ladder, asked: Vec::new() },
         held,
         began: Instant::now(),
         since: Instant::now(),
         starting: Vec::new(),
         stopping: Vec::new(),
+        goes_on,
     };
+    match again {
+        Some(record) => run.restore(*record),
+        None => run.write_down().map_err(|error| {
+            let what = format!("cannot write down the group {:?}", slot.path);
+            orangery_runtime::Error::system(what, error).with_field("durable")
+        })?,
+    }
     let actor = GroupActor::new(run, supervisor.faults_of(&slot.path));
     let for_actor = Arc::clone(&slot);
     let (reply, begun) = oneshot::channel();
     supervisor.spawn(async move {
-        for_actor.begin(actor, hears);
+        for_actor.begin(actor, hears, goes_on);
         let _ = reply.send(());
     });
     begun.await.map_err(|_| Error::shut_down())?;
@@ -77,22 +90,22 @@ pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group
 }
 
 /// A member as its group hears of it.
-struct Watched {
+pub(super) struct Watched {
     status: watch::Receiver<Status>,
     /// Incarnations before this one are late news.
-    from: u32,
+    pub(super) from: u32,
     /// The last news, and of which incarnation.
-    heard: Option<(u32, News)>,
-    /// The generation of the group that it was started in last.
-    in_generation: u32,
+    pub(super) heard: Option<(u32, News)>,
+    /// The generation of the group that it was started in last, and whether for the first time in it.
+    pub(super) started_in: (u32, bool),
     wish: Wish,
 }
 
 /// How a member is stopped: as whoever asked says, else as the group was described, else in its own way.
-struct HowToStop {
-    described: Option<StopLadder>,
+pub(super) struct HowToStop {
+    pub(super) described: Option<StopLadder>,
     /// Of the stop under way: the first, and the shortest of those that joined it.
-    asked: Vec<StopLadder>,
+    pub(super) asked: Vec<StopLadder>,
 }
 
 impl HowToStop {
@@ -116,22 +129,25 @@ impl HowToStop {
 /// Everything that a group's actor has. It survives a panic of a handler.
 pub(super) struct Run {
     pub(super) slot: Arc<GroupSlot>,
-    members: Members,
-    watched: Vec<Watched>,
-    budget: Budget,
-    stop: HowToStop,
-    held: bool,
-    began: Instant,
+    pub(super) members: Members,
+    pub(super) watched: Vec<Watched>,
+    pub(super) budget: Budget,
+    pub(super) stop: HowToStop,
+    pub(super) held: bool,
+    pub(super) began: Instant,
     /// Since when this incarnation is ready, or was begun.
-    since: Instant,
+    pub(super) since: Instant,
     starting: Vec<oneshot::Sender<Result<(), Error>>>,
     stopping: Vec<oneshot::Sender<()>>,
+    /// Another supervisor has begun it, and nothing was done yet.
+    pub(super) goes_on: bool,
 }
 
 impl Run {
     /// Hear of the members and do what follows from it.
     pub(super) fn go_on(&mut self) {
         self.look();
+        self.tell_again();
         while self.act() {}
     }
 
@@ -198,11 +214,32 @@ impl Run {
                 self.members.up();
             }
             Effect::End | Effect::Abort => self.members.down(),
+            _ => {}
+        }
+        if !matches!(effect, Effect::Ignore(_) | Effect::Refuse(_)) {
+            self.note();
+        }
+        // Who is answered is answered for good.
+        match effect {
             Effect::Runs => self.answer_starts(&Ok(())),
             Effect::Settled => self.settled(),
             _ => {}
         }
         effect
+    }
+
+    /// Write down what it is now, where it outlives us; some microseconds on this thread, so that nothing older comes after it.
+    fn write_down(&self) -> io::Result<()> {
+        match self.slot.state_dir() {
+            Some(state) => state.write_group(&self.record()),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self) {
+        if let Err(error) = self.write_down() {
+            tracing::error!(group = %self.slot.path, %error, "its record is an older one");
+        }
     }
 
     fn wait(&mut self, delay: Duration) {
@@ -262,22 +299,42 @@ impl Run {
     fn act(&mut self) -> bool {
         let actions = self.members.next();
         for action in &actions {
+            if let Action::Start(index) = *action {
+                self.expect(index);
+            }
+        }
+        if !actions.is_empty() {
+            // Before a member hears of it: whoever is killed in between is not taken for one who wanted something else.
+            self.note();
+        }
+        for action in &actions {
             match *action {
-                Action::Start(index) => self.start(index),
+                Action::Start(index) => self.ask_for(index),
                 Action::Stop(index) => self.stop_member(index),
             }
         }
         !actions.is_empty() || self.judge()
     }
 
-    fn start(&mut self, index: usize) {
+    /// What is heard of it from now on is of the incarnation that is going to be asked for.
+    fn expect(&mut self, index: usize) {
         let generation = self.status().generation;
-        let (Some(watched), Some((_, member))) = (self.watched.get_mut(index), self.slot.members.get(index)) else {
-            return;
-        };
+        let Some(watched) = self.watched.get_mut(index) else { return };
         watched.from = watched.status.borrow().generation + 1;
         watched.heard = None;
-        let fresh = std::mem::replace(&mut watched.in_generation, generation) != generation;
+        watched.started_in = (generation, watched.started_in.0 != generation);
+    }
+
+    /// It was asked for, and has not come so far.
+    pub(super) fn awaits_start(&self, index: usize) -> bool {
+        self.watched.get(index).is_some_and(|watched| watched.status.borrow().generation < watched.from)
+    }
+
+    pub(super) fn ask_for(&self, index: usize) {
+        let (Some(watched), Some((_, member))) = (self.watched.get(index), self.slot.members.get(index)) else {
+            return;
+        };
+        let fresh = watched.started_in.1;
         let (started, slot) = (member.start(fresh, &watched.wish), Arc::downgrade(&self.slot));
         tokio::spawn(async move {
             // Its status will not tell.
@@ -290,7 +347,7 @@ impl Run {
         });
     }
 
-    fn stop_member(&self, index: usize) {
+    pub(super) fn stop_member(&self, index: usize) {
         let (Some(watched), Some((_, member))) = (self.watched.get(index), self.slot.members.get(index)) else {
             return;
         };

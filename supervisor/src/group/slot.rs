@@ -10,9 +10,11 @@ use super::actor::{Close, GroupActor, News};
 use super::member::Member;
 use crate::events::{Kind, Voice};
 use crate::guard::{self, Part};
+use crate::recovery::StateDir;
 use crate::restart::GiveUp;
 use crate::service::state::ServiceState;
 use crate::service::{Change, Status, Told};
+use crate::supervisor::Supervisor;
 
 /// One group as everybody sees it.
 pub(crate) struct GroupSlot {
@@ -29,6 +31,8 @@ pub(crate) struct GroupSlot {
     /// Somebody took it out of the hands of its handles.
     pub(super) detached: AtomicBool,
     attended: AtomicUsize,
+    /// Where it outlives us.
+    state: Option<Arc<StateDir>>,
 }
 
 /// The duty to end a group, held by its handles: where the last one is dropped, all of it is killed.
@@ -59,22 +63,29 @@ impl Drop for OwnedGroup {
 }
 
 impl GroupSlot {
-    pub(super) fn new(path: String, name: String, members: Vec<(String, Member)>, feed: Voice) -> Self {
+    pub(super) fn new(path: String, name: String, members: Vec<(String, Member)>, of: &Supervisor) -> Self {
         Self {
             path,
             name,
             members,
             told: Told::new(),
-            feed,
+            feed: of.voice(),
             actor: OnceLock::new(),
             closed: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             attended: AtomicUsize::new(0),
+            state: of.state_dir().cloned(),
         }
     }
 
-    /// Run its actor, on this thread of the supervisor's; `hears`: what it is told of its members by.
-    pub(super) fn begin(self: &Arc<Self>, actor: GroupActor, hears: Vec<watch::Receiver<Status>>) {
+    /// Where it is written down, where it outlives us, while it does.
+    pub(super) fn state_dir(&self) -> Option<&StateDir> {
+        self.state.as_deref().filter(|state| !state.is_left())
+    }
+
+    /// Run its actor, on this thread of the supervisor's; `hears`: what it is told of its members by; `goes_on`: there may be
+    /// something to do at once.
+    pub(super) fn begin(self: &Arc<Self>, actor: GroupActor, hears: Vec<watch::Receiver<Status>>, goes_on: bool) {
         let slot = Arc::clone(self);
         let actor = guard::start(actor, self.part(), move || slot.kill());
         for mut status in hears {
@@ -85,6 +96,9 @@ impl GroupSlot {
                     actor.do_send(News);
                 }
             });
+        }
+        if goes_on {
+            actor.do_send(News);
         }
         let _ = self.actor.set(actor);
     }
@@ -137,6 +151,11 @@ impl GroupSlot {
         }
     }
 
+    /// Whether the service or the group of this id is one of its members.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.members.iter().any(|(_, member)| member.id() == id)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -148,6 +167,9 @@ impl GroupSlot {
 
     /// Nobody carries anything out any more.
     pub(super) fn last_word(&self) {
+        if self.state.as_ref().is_some_and(|state| state.is_left()) {
+            return;
+        }
         self.kill();
         let broken = !self.is_closed();
         self.publish(|status| {

@@ -20,7 +20,8 @@ pub enum Strategy {
 }
 
 /// Where a member is, as far as its group is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     /// To be started.
     Down,
@@ -37,7 +38,8 @@ pub(crate) enum Unit {
 }
 
 /// What is heard of a member; late news of an earlier incarnation is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum News {
     Ready,
     Waiting,
@@ -48,7 +50,8 @@ pub(crate) enum News {
 }
 
 /// What is wanted of the whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Wanted {
     Up,
     /// Because somebody said so.
@@ -79,18 +82,38 @@ pub(crate) enum Whole {
     Failed(usize, GiveUp),
 }
 
-/// The members of a group.
-#[derive(Clone, Debug)]
+/// The members of a group. Written down as it is, but for what follows from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, from = "Written")]
 pub(crate) struct Members {
     strategy: Strategy,
     /// For each member those that it comes after.
     after: Vec<Vec<usize>>,
     /// For each member those that come after it, directly or not.
+    #[serde(skip_serializing)]
     later: Vec<BTreeSet<usize>>,
     /// Those who are never started again, not even for a sibling's sake.
     temporary: Vec<bool>,
     units: Vec<Unit>,
     wanted: Wanted,
+}
+
+/// [`Members`] as they were written down.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    strategy: Strategy,
+    after: Vec<Vec<usize>>,
+    temporary: Vec<bool>,
+    units: Vec<Unit>,
+    wanted: Wanted,
+}
+
+impl From<Written> for Members {
+    fn from(written: Written) -> Self {
+        let Written { strategy, after, temporary, units, wanted } = written;
+        Self { units, wanted, ..Self::new(strategy, after, temporary) }
+    }
 }
 
 impl Unit {
@@ -152,6 +175,11 @@ impl Members {
         let units = vec![Unit::Down; after.len()];
         let later = later(&after);
         Self { strategy, after, later, temporary, units, wanted: Wanted::Down }
+    }
+
+    /// They are so many.
+    pub(crate) fn is_of(&self, count: usize) -> bool {
+        [self.after.len(), self.temporary.len(), self.units.len()] == [count; 3]
     }
 
     pub(crate) fn unit(&self, member: usize) -> Unit {

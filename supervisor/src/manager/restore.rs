@@ -15,7 +15,7 @@ use crate::faults::Faults;
 use crate::guard;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
-use crate::recovery::ServiceRecord;
+use crate::recovery::{GroupRecord, ServiceRecord};
 
 /// All of it.
 #[derive(Default)]
@@ -23,6 +23,7 @@ pub(crate) struct Restored {
     pub(crate) ended: Vec<Arc<ContainerSlot>>,
     pub(crate) living: Vec<Again>,
     pub(crate) services: Vec<ServiceRecord>,
+    pub(crate) groups: Vec<GroupRecord>,
 }
 
 impl ManagerActor {

@@ -36,7 +36,11 @@ impl Handler<Supervise> for ManagerActor {
         let sent = self.shards.run(&id, move || {
             let (for_end, for_guard) = (Arc::clone(&slot), Arc::clone(&slot));
             let gone = move || manager.do_send(ServiceGone { slot: Arc::clone(&for_end) });
-            let actor = guard::start(ServiceActor::new(order, gone), slot.part(), move || broken(&for_guard));
+            let actor = ServiceActor::new(order, gone);
+            if !goes_on {
+                actor.note();
+            }
+            let actor = guard::start(actor, slot.part(), move || broken(&for_guard));
             let _ = slot.actor.set(actor);
             // Dropped on its way, it is the last handle that is dropped.
             let _ = reply.send(Ok(OwnedService::new(&slot)));

@@ -9,6 +9,7 @@
 //!                  /log/main/      what it wrote
 //!                  /log/G-N/       what the further process N of its incarnation G wrote
 //!     services/ID.json             what it is, and how far it has come
+//!     groups/NAME.json             what their members are, and what is wanted of them
 //!     aside/                       records that nobody understands, as they were
 //!     gone/                        what is being removed
 //! ```
@@ -32,7 +33,7 @@ use crate::ids::ProcessId;
 const FIELD: &str = "durable";
 /// How this program writes a state directory.
 const VERSION: u32 = 1;
-const ROOMS: [&str; 5] = ["runtime", "containers", "services", "aside", "gone"];
+const ROOMS: [&str; 6] = ["runtime", "containers", "services", "groups", "aside", "gone"];
 
 /// A state directory that is ours as long as this lives.
 #[derive(Debug)]
@@ -117,6 +118,10 @@ impl StateDir {
 
     pub(super) fn services(&self) -> PathBuf {
         self.root.join("services")
+    }
+
+    pub(super) fn groups(&self) -> PathBuf {
+        self.root.join("groups")
     }
 
     pub(crate) fn log(&self) -> LogOptions {

@@ -17,6 +17,7 @@ pub(crate) mod ended;
 mod file;
 pub(crate) mod form;
 mod found;
+mod group;
 mod input;
 pub(crate) mod kept;
 #[cfg(any(test, feature = "testing"))]
@@ -25,8 +26,9 @@ mod record;
 mod report;
 mod service;
 
-pub(crate) use dir::{StateDir, understood};
+pub(crate) use dir::{StateDir, is_name, understood};
 pub(crate) use found::{Found, look};
+pub(crate) use group::{GroupRecord, MemberRecord};
 pub(crate) use kept::Kept;
 #[cfg(any(test, feature = "testing"))]
 pub use known::known_records;

@@ -23,8 +23,11 @@ pub struct RecoveryReport {
     pub ended: Vec<String>,
     /// Containers of which nothing was left: how they ended is not known, and their reports say so.
     pub lost: Vec<String>,
-    /// Services that go on.
+    /// Services that go on, members of groups among them.
     pub services: Vec<String>,
+    /// Groups that go on.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// What could not be read, and where it lies now.
     pub set_aside: Vec<SetAside>,
     /// What nobody had written down, or could be read no more, was killed and removed: so many processes.

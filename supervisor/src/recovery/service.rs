@@ -1,6 +1,5 @@
 //! What is written down of a service, at each change of its state, and how it is found.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +26,9 @@ pub(crate) struct ServiceRecord {
     /// How it is to end, where it is being stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ladder: Option<StopLadder>,
+    /// It is a member of a group, which starts it when its delay is over.
+    #[serde(default)]
+    pub(crate) held: bool,
     /// The delay under way, and its end in milliseconds since 1970.
     pub(crate) delay: Option<(Duration, u64)>,
     /// Back-off, window and deaths, in a time of its own.
@@ -34,6 +36,13 @@ pub(crate) struct ServiceRecord {
     /// That time, when it was written down, in milliseconds since 1970.
     pub(crate) at_ms: u64,
     pub(crate) elapsed: Duration,
+}
+
+impl ServiceRecord {
+    /// It was prepared, and nobody has started it.
+    pub(super) fn is_unstarted(&self) -> bool {
+        self.generation == 0 && self.state == ServiceState::Stopped
+    }
 }
 
 impl StateDir {
@@ -53,21 +62,8 @@ impl StateDir {
 
     /// All of them; what is no record is set aside.
     pub(super) fn find_services(&self, found: &mut Found) {
-        let mut paths: Vec<_> =
-            fs::read_dir(self.services()).into_iter().flatten().flatten().map(|it| it.path()).collect();
-        paths.sort();
-        for path in paths {
-            if path.extension().is_some_and(|kind| kind == "new") {
-                // Of a write that was cut short; the record that it was to replace is whole.
-                let _ = fs::remove_file(&path);
-                continue;
-            }
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            match file::read::<ServiceRecord>(&path) {
-                Ok(record) if is_name(&name) && record.template.id() == name => found.services.push(record),
-                Ok(_) => found.put_aside(self, &path, "it is called otherwise than its record says"),
-                Err(error) => found.put_aside(self, &path, &error.to_string()),
-            }
-        }
+        found.services = found.records(self, &self.services(), |record: &ServiceRecord, name| {
+            is_name(name) && record.template.id() == name
+        });
     }
 }

@@ -139,6 +139,13 @@ impl ServiceActor {
         self.slot.publish(change);
     }
 
+    /// Before it begins: a group that has it for a member is written down after it.
+    pub(crate) fn note(&self) {
+        if let Some(state) = self.slot.state_dir() {
+            self.write_down(state, &self.slot.status());
+        }
+    }
+
     /// Some microseconds on this thread, so that nothing older comes after it.
     fn write_down(&self, state: &StateDir, status: &Status) {
         let record = ServiceRecord {
@@ -147,6 +154,7 @@ impl ServiceActor {
             generation: status.generation,
             restarts: status.restarts,
             give_up: status.give_up,
+            held: self.held,
             ladder: (status.state == ServiceState::Stopping).then(|| self.ladder.clone()),
             delay: status.delay.map(|delay| (delay.shown.delay, delay.shown.until_ms)),
             budget: self.budget.clone(),

@@ -9,11 +9,12 @@ use super::actor::ServiceActor;
 use super::incarnation::{self, Incarnation};
 use super::inspect::{BackOff, Delay};
 use super::msg::News;
+use super::slot::ServiceSlot;
 use super::state::ServiceState;
 use crate::handle::ContainerHandle;
 use crate::recovery::ServiceRecord;
 use crate::report::unix_ms;
-use crate::restart::Decision;
+use crate::restart::{Budget, Decision};
 
 /// What was written down, and the container of its last incarnation, if there is one.
 pub(crate) struct Again {
@@ -26,6 +27,28 @@ fn since(at_ms: u64) -> Duration {
     Duration::from_millis(unix_ms(SystemTime::now()).saturating_sub(at_ms))
 }
 
+impl Again {
+    /// What is true of it, from the first moment on.
+    pub(crate) fn restore(&self, slot: &ServiceSlot, budget: &Budget) {
+        let Self { record, container } = self;
+        if let Some(container) = container {
+            let it = Incarnation::new(record.generation);
+            it.adopt(container);
+            // Before it is told: who hears that it runs finds what runs.
+            slot.succeed(&it);
+        }
+        let delay = record.delay.map(|(delay, until_ms)| {
+            let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));
+            let until = Instant::now() + Duration::from_millis(left);
+            Delay { shown: BackOff { delay, until_ms, due: false }, until }
+        });
+        slot.publish(|status| {
+            (status.state, status.generation, status.restarts) = (record.state, record.generation, record.restarts);
+            (status.give_up, status.delay, status.tally) = (record.give_up, delay, budget.tally());
+        });
+    }
+}
+
 impl ServiceActor {
     /// On its shard, before anything is asked of it.
     pub(super) fn go_on(&mut self, again: Again, ctx: &mut Context<Self>) {
@@ -34,27 +57,8 @@ impl ServiceActor {
         self.began = now.checked_sub(record.elapsed.saturating_add(since(record.at_ms))).unwrap_or(now);
         self.fresh = false;
         self.ladder = record.ladder.unwrap_or_else(|| self.maker.template.ladder());
-        let tally = self.budget.tally();
-        let until = record.delay.map(|(delay, until_ms)| {
-            let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));
-            Delay { shown: BackOff { delay, until_ms, due: false }, until: now + Duration::from_millis(left) }
-        });
-        let it = container.as_ref().map(|container| {
-            let it = Incarnation::new(record.generation);
-            it.adopt(container);
-            // Before it is told: who hears that it runs finds what runs.
-            self.slot.succeed(&it);
-            it
-        });
-        self.slot.publish(|status| {
-            (status.state, status.generation, status.restarts) = (record.state, record.generation, record.restarts);
-            (status.give_up, status.delay, status.tally) = (record.give_up, until, tally);
-        });
-        match (record.state, it.zip(container)) {
-            (ServiceState::BackOff, _) => match until {
-                Some(delay) => self.arm(delay.until, ctx),
-                None => self.arm(now, ctx),
-            },
+        match (record.state, self.slot.current().zip(container)) {
+            (ServiceState::BackOff, _) => self.arm(self.slot.status().delay.map_or(now, |delay| delay.until), ctx),
             (state, _) if state.is_settled() => {}
             (_, Some((it, container))) => {
                 actix_rt::spawn(incarnation::watch(it, container, ctx.address()));

@@ -13,6 +13,7 @@ use super::{Supervisor, SupervisorBuilder};
 use crate::command::Template;
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
+use crate::group::Group;
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
 use crate::recovery::adopt::{self, Gone, Ground};
@@ -58,10 +59,11 @@ impl SupervisorBuilder {
 /// Have again what was left there. Needs the runtime's driver running, where there is anything to adopt.
 pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Result<(RecoveryReport, Restored), Error> {
     let (mut lap, state, voice) = (Lap::begin(), ground.state, ground.voice);
-    let recovery::Found { living, ended, services, set_aside } = recovery::look(state);
+    let recovery::Found { living, ended, services, groups, set_aside } = recovery::look(state);
     let mut report = RecoveryReport { set_aside, ..RecoveryReport::default() };
-    let mut restored = Restored { services, ..Restored::default() };
+    let mut restored = Restored { services, groups, ..Restored::default() };
     report.services = restored.services.iter().map(|service| service.template.id().to_owned()).collect();
+    report.groups = restored.groups.iter().map(|group| group.path.clone()).collect();
     for (record, ended) in ended {
         report.ended.push(record.template.id().to_owned());
         restored.ended.push(ended::slot(state, &record, ended, voice));
@@ -100,8 +102,8 @@ impl Supervisor {
     /// - What [`spawn`](crate::Command::spawn) has started and what a service keeps running does not end with its last
     ///   handle. It is found by its id ([`Supervisor::container`]), also when it has ended: its report and its log stay, and
     ///   its id is taken, until [`Supervisor::forget`] or [`ContainerHandle::delete`](crate::ContainerHandle::delete).
-    /// - A service goes on with its incarnation, its delay, its counters and its window; members of a group as services of
-    ///   their own, in no order any more.
+    /// - A service goes on with its incarnation, its delay, its counters and its window, a group with its members, their
+    ///   order and its own: what was begun of a start, a stop or a restart is finished.
     /// - Its output goes into a log: the directory's own unless it has one ([`Command::log`](crate::Command::log)). So a
     ///   cursor stays valid, and nobody has to read.
     /// - What [`run`](crate::Command::run) runs to its end, pools, probes and hooks go with the supervisor, as without it.
@@ -158,24 +160,27 @@ impl Supervisor {
         self.end()
     }
 
-    /// Give up the report, the log and the id of a container that has ended, and the service of that name, if it has settled.
-    /// `false`: there is none, or it is not durable.
+    /// Give up the report, the log and the id of a container that has ended, and the service of that name, if it has settled;
+    /// or a group that has settled, with all its members. `false`: there is none, or it is not durable.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] of one that has not ended, or not settled; what the system said.
+    /// [`ErrorKind::State`] of one that has not ended, or not settled, and of a member of a group; what the system said.
     ///
     /// # Cancel safety
     /// Once it has begun it goes on when the future is dropped.
     pub fn forget(&self, id: &str) -> impl Future<Output = Result<bool, Error>> + Send + 'static + use<> {
         let (supervisor, id) = (self.clone(), id.to_owned());
         async move {
+            if let Some(group) = supervisor.group_of(&id) {
+                return Err(Error::new(ErrorKind::State, format!("it is a member of the group {group:?}")));
+            }
+            if let Some(group) = supervisor.group(&id) {
+                return supervisor.forget_group(group).await;
+            }
             let service = supervisor.service(&id).await?;
             if service.as_ref().is_some_and(|service| !service.state().is_settled()) {
                 return Err(Error::new(ErrorKind::State, "the service has not settled"));
             }
-            let (reply, answer) = oneshot::channel();
-            supervisor.inner.manager.do_send(Find { id, reply });
-            let answer = answer.await;
             if let Some(service) = &service {
                 let mut ended = supervisor.inner.ended.clone();
                 tokio::select! {
@@ -183,15 +188,33 @@ impl Supervisor {
                     _ = ended.wait_for(|ended| *ended) => return Err(Error::shut_down()),
                 }
             }
-            match answer.map_err(|_| supervisor.lost())? {
-                None => Ok(service.is_some()),
-                Some(slot) if slot.is_retained() => slot.forget().await,
-                Some(slot) if slot.lasting.is_some() && slot.state() != State::Gone => {
-                    Err(Error::new(ErrorKind::State, "the container has not ended"))
-                }
-                Some(_) => Ok(service.is_some()),
-            }
+            Ok(supervisor.forget_container(id).await? || service.is_some())
         }
+    }
+
+    async fn forget_container(&self, id: String) -> Result<bool, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.manager.do_send(Find { id, reply });
+        match answer.await.map_err(|_| self.lost())? {
+            Some(slot) if slot.is_retained() => slot.forget().await,
+            Some(slot) if slot.lasting.is_some() && slot.state() != State::Gone => {
+                Err(Error::new(ErrorKind::State, "the container has not ended"))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn forget_group(&self, group: Group) -> Result<bool, Error> {
+        if self.state_dir().is_none() {
+            return Ok(false);
+        }
+        if !group.state().is_settled() {
+            return Err(Error::new(ErrorKind::State, "the group has not settled"));
+        }
+        for id in group.close().await {
+            self.forget_container(id).await?;
+        }
+        Ok(true)
     }
 
     pub(crate) fn state_dir(&self) -> Option<&Arc<StateDir>> {

@@ -44,6 +44,13 @@ impl Supervisor {
         if slot.is_over() { None } else { Group::again(&slot) }
     }
 
+    /// The name of the group that has the service or the group of this id for a member.
+    pub(super) fn group_of(&self, id: &str) -> Option<String> {
+        // Dropped when nobody holds the lock: it may be the last that holds its members.
+        let all: Vec<_> = self.inner.groups.lock().values().filter_map(Weak::upgrade).collect();
+        all.iter().find(|slot| !slot.is_over() && slot.has(id)).map(|slot| slot.path.clone())
+    }
+
     /// Give it its name.
     pub(crate) fn enroll(&self, slot: GroupSlot) -> Result<Arc<GroupSlot>, Error> {
         let mut named = self.inner.groups.lock();

@@ -1,7 +1,7 @@
 //! Services of a supervisor: how they are made and found.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use actix_rt::ArbiterHandle;
@@ -11,8 +11,9 @@ use super::{Inner, Supervisor};
 use crate::command::Template;
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::group;
 use crate::manager::msg::{FindService, ListServices, Supervise};
-use crate::recovery::ServiceRecord;
+use crate::recovery::{GroupRecord, ServiceRecord};
 use crate::restart::{Budget, Restart};
 use crate::service::actor::Order;
 use crate::service::again::Again;
@@ -75,23 +76,33 @@ impl Supervisor {
         Service::attach(slot).ok_or_else(|| self.lost())
     }
 
-    /// Those that another supervisor has kept running go on.
-    pub(super) async fn go_on(&self, records: Vec<ServiceRecord>) -> Result<(), Error> {
+    /// Those that another supervisor has kept running go on, and the groups that they are members of.
+    pub(super) async fn go_on(&self, records: Vec<ServiceRecord>, groups: Vec<GroupRecord>) -> Result<(), Error> {
+        let (members, mut services) = (group::members(&groups), BTreeMap::new());
         for record in records {
-            let (template, generation) = (record.template.clone(), record.generation);
-            let container = self.container(template.id()).await?;
-            let container = container.filter(|container| container.inspect().generation == generation);
-            let (state, voice) = (self.state_dir().cloned(), self.inner.feed.voice());
-            let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
-            let faults = self.inner.faults.of(template.id(), template.labels(), 0);
-            let (budget, maker) = (record.budget.clone(), Maker { template, supervisor: self.weak() });
-            let order = Order { slot, maker, budget, held: false, faults, again: Some(Again { record, container }) };
-            let (reply, answer) = oneshot::channel();
-            self.inner.manager.do_send(Supervise { order, reply });
-            let slot = answer.await.map_err(|_| self.lost())??;
-            slot.detached.store(true, Ordering::Release);
+            let id = record.template.id().to_owned();
+            let held = members.contains(&id);
+            services.insert(id, self.service_again(record, held).await?);
         }
-        Ok(())
+        group::go_on(self, groups, services).await
+    }
+
+    /// `held`: by its group.
+    async fn service_again(&self, record: ServiceRecord, held: bool) -> Result<Service, Error> {
+        let (template, generation) = (record.template.clone(), record.generation);
+        let container = self.container(template.id()).await?;
+        let container = container.filter(|container| container.inspect().generation == generation);
+        let (state, voice) = (self.state_dir().cloned(), self.inner.feed.voice());
+        let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
+        let faults = self.inner.faults.of(template.id(), template.labels(), 0);
+        let (budget, maker) = (record.budget.clone(), Maker { template, supervisor: self.weak() });
+        let again = Again { record, container };
+        again.restore(&slot, &budget);
+        let order = Order { slot, maker, budget, held, faults, again: Some(again) };
+        let (reply, answer) = oneshot::channel();
+        self.inner.manager.do_send(Supervise { order, reply });
+        let slot = answer.await.map_err(|_| self.lost())??;
+        Service::attach(slot).ok_or_else(|| self.lost())
     }
 
     /// A handle of the service with this name, also of a detached one; `None` when there is none. It is one of the service's

@@ -15,13 +15,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Says what it is asked, and ends of nothing but USR2.
-const STUBBORN: &str = "trap 'echo usr' USR1; trap 'echo term' TERM; trap 'exit 3' USR2; echo up; \
+pub(crate) const STUBBORN: &str = "trap 'echo usr' USR1; trap 'echo term' TERM; trap 'exit 3' USR2; echo up; \
                         while :; do sleep 0.02; done";
 const USR1: i32 = 10;
-const USR2: i32 = 12;
-const TERM: i32 = 15;
+pub(crate) const USR2: i32 = 12;
+pub(crate) const TERM: i32 = 15;
 
-async fn until(mut output: Subscriber, text: &str) {
+pub(crate) async fn until(mut output: Subscriber, text: &str) {
     let mut seen = String::new();
     while !seen.contains(text) {
         match output.recv().await {

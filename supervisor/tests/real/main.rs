@@ -30,6 +30,7 @@ mod panics;
 mod pools;
 mod provided;
 mod readiness;
+mod regrouped;
 mod services;
 mod spans;
 mod stage;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         actors::trials(),
         begun::trials(),
         durable::trials(),
+        regrouped::trials(),
         events::trials(),
         exec::trials(),
         faults::trials(),
