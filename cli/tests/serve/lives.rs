@@ -222,9 +222,22 @@ fn group() {
         |file: Value| daemon.ask("POST", "/v1/groups", &json!({ "name": "x", "file": file }).to_string()).refusal();
     assert_eq!(refused(json!({ "service": { "a": { "command": ["true"], "memroy": 1 } } })).2, "service.a.memroy");
     assert_eq!(refused(json!({ "service": { "a": { "command": ["true"], "rootfs": "x" } } })).2, "service.a.rootfs");
+    let pids = |daemon: &Daemon| {
+        ["api", "db"].map(|name| daemon.get(&format!("/v1/containers/shop.{name}")).json(200)["pid"].clone())
+    };
+    let before = pids(&daemon);
+    // The next daemon has it as the same group.
+    let daemon = daemon.again();
+    assert_eq!((pids(&daemon), daemon.get("/v1/groups/shop").json(200)["state"].clone()), (before, json!("running")));
+    assert_eq!(daemon.ask("DELETE", "/v1/containers/shop.db?force=true", "").refusal().1, "state");
     assert_eq!(daemon.ask("POST", "/v1/groups/shop/stop", "").json(200)["state"], "stopped");
+    let daemon = daemon.again();
+    let now = daemon.get("/v1/groups").json(200)["groups"].clone();
+    assert_eq!((&now[0]["state"], &now[0]["members"][1]["state"]), (&json!("stopped"), &json!("stopped")));
     daemon.ask("DELETE", "/v1/groups/shop", "").done();
     assert_eq!(daemon.get("/v1/containers").json(200)["containers"], json!([]));
+    let daemon = daemon.again();
+    assert_eq!(daemon.get("/v1/groups").json(200)["groups"], json!([]));
     daemon.end();
 }
 

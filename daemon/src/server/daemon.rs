@@ -87,6 +87,7 @@ impl Daemon {
     /// What an earlier daemon has written down, with what there still is of it.
     pub(super) async fn recall(&self, known: Vec<(String, Asked)>) {
         for (name, asked) in known {
+            let group = asked.group.as_ref().map(|name| (name.clone(), self.supervisor.group(name)));
             let body = match self.supervisor.service(&name).await {
                 Ok(Some(service)) => Body::Service(service),
                 _ => match self.supervisor.container(&name).await {
@@ -94,6 +95,19 @@ impl Daemon {
                     _ => Body::Nothing,
                 },
             };
+            match group {
+                Some((of, Some(group))) => self.registry.enroll(&of, group),
+                // Its making was not answered, and the supervisor has undone it.
+                Some((_, None)) if matches!(body, Body::Nothing) => {
+                    let (store, of) = (self.store.clone(), name.clone());
+                    let removed = blocking(move || store.remove(&of)).await;
+                    if !matches!(removed, Ok(Ok(()))) {
+                        tracing::error!(name, "what was written down of a service that was not made stays");
+                    }
+                    continue;
+                }
+                _ => {}
+            }
             // They are names of files: none is there twice.
             let _ = self.registry.add(Card::new(&name, asked, body));
         }
@@ -177,7 +191,7 @@ impl Daemon {
 
     /// End it if it lives and `force` says so, and forget it with its log.
     pub(super) async fn delete(self: Arc<Self>, card: Arc<Card>, force: bool) -> Result<(), Failed> {
-        // A group goes with its daemon (docs/decisions/0040): what is left of it are services of their own.
+        // Members of one that could not be read are services of their own (docs/decisions/0036).
         if let Some(group) = card.asked.group.as_ref().filter(|group| self.registry.group(group).is_some()) {
             return Err(failed(ProblemKind::State, format!("it is a member of the group {group:?}: delete that")));
         }

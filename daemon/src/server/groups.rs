@@ -86,9 +86,12 @@ impl Daemon {
                 }
                 group.kill();
                 group.wait().await?;
+                drop(group);
+                // With its members, or the next daemon would have it again.
+                self.supervisor.forget(&name).await?;
                 self.registry.dismiss(&name);
             }
-            // It has gone with an earlier daemon, and its members are there.
+            // Its record could not be read, and its members are there.
             None if cards.is_empty() => return self.group(&name).map(drop),
             None => {}
         }
