@@ -30,7 +30,7 @@ pub(crate) async fn go_on(
     mut records: Vec<GroupRecord>,
     mut services: BTreeMap<String, Service>,
 ) -> Result<(), Error> {
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let (named, mut groups) = (members(&records), BTreeMap::<String, Group>::new());
     // Those within others first. Each turn makes one at least, as there are no circles among what was made.
     for _ in 0..records.len() {
         let there = |member: &MemberRecord| !member.is_group || groups.contains_key(&member.id);
@@ -47,7 +47,9 @@ pub(crate) async fn go_on(
             tracing::error!(group = record.path, "a member of it is another one's");
             continue;
         };
-        groups.insert(record.path.clone(), run::begin(supervisor, Order::again(record, made)).await?);
+        // One whose own group could not be read waits for nobody's turn.
+        let held = named.contains(&record.path);
+        groups.insert(record.path.clone(), run::begin(supervisor, Order::again(record, made, held)).await?);
     }
     groups.into_values().for_each(Group::detach);
     services.into_values().for_each(Service::detach);
@@ -60,7 +62,7 @@ fn since(at_ms: u64) -> Duration {
 }
 
 impl Order {
-    fn again(record: GroupRecord, made: Vec<(String, Member)>) -> Self {
+    fn again(record: GroupRecord, made: Vec<(String, Member)>, held: bool) -> Self {
         Self {
             path: record.path.clone(),
             name: record.name.clone(),
@@ -68,7 +70,7 @@ impl Order {
             made,
             budget: record.budget.clone(),
             ladder: record.ladder.clone(),
-            held: record.held,
+            held,
             again: Some(Box::new(record)),
         }
     }

@@ -211,7 +211,13 @@ impl Supervisor {
         if !group.state().is_settled() {
             return Err(Error::new(ErrorKind::State, "the group has not settled"));
         }
-        for id in group.close().await {
+        let mut ended = self.inner.ended.clone();
+        let members = tokio::select! {
+            members = group.close() => members,
+            // Who goes takes nothing away any more.
+            _ = ended.wait_for(|ended| *ended) => return Err(Error::shut_down()),
+        };
+        for id in members {
             self.forget_container(id).await?;
         }
         Ok(true)
