@@ -13,7 +13,7 @@ use super::state::Unit;
 use crate::error::{Error, ErrorKind};
 use crate::recovery::{GroupRecord, MemberRecord};
 use crate::report::unix_ms;
-use crate::service::{BackOff, Delay, Service};
+use crate::service::{BackOff, Delay, Service, Status};
 use crate::supervisor::Supervisor;
 
 /// Whom the groups have as members.
@@ -112,9 +112,8 @@ impl Run {
         }
     }
 
-    /// As it is now.
-    pub(super) fn record(&self) -> GroupRecord {
-        let status = self.slot.status();
+    /// As it is now, and is as a whole.
+    pub(super) fn record(&self, status: &Status) -> GroupRecord {
         let members = self.slot.members.iter().zip(&self.watched).map(|((name, member), watched)| MemberRecord {
             name: name.clone(),
             id: member.id().to_owned(),

@@ -73,7 +73,7 @@ pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group
     };
     match again {
         Some(record) => run.restore(*record),
-        None => run.write_down().map_err(|error| {
+        None => run.write_down(&run.status()).map_err(|error| {
             let what = format!("cannot write down the group {:?}", slot.path);
             orangery_runtime::Error::system(what, error).with_field("durable")
         })?,
@@ -194,9 +194,18 @@ impl Run {
             _ => None,
         };
         match effect {
+            Effect::Create => {
+                self.since = Instant::now();
+                self.stop.asked.clear();
+                self.members.up();
+            }
+            Effect::End | Effect::Abort => self.members.down(),
+            _ => {}
+        }
+        match effect {
             Effect::Wait(delay) => self.wait(delay),
             Effect::Ignore(_) | Effect::Refuse(_) => {}
-            _ => self.slot.publish(|status| {
+            _ => self.change(|status| {
                 status.state = after;
                 status.delay = None;
                 status.give_up = give_up.or(status.give_up);
@@ -207,18 +216,6 @@ impl Run {
                 }
             }),
         }
-        match effect {
-            Effect::Create => {
-                self.since = Instant::now();
-                self.stop.asked.clear();
-                self.members.up();
-            }
-            Effect::End | Effect::Abort => self.members.down(),
-            _ => {}
-        }
-        if !matches!(effect, Effect::Ignore(_) | Effect::Refuse(_)) {
-            self.note();
-        }
         // Who is answered is answered for good.
         match effect {
             Effect::Runs => self.answer_starts(&Ok(())),
@@ -228,16 +225,24 @@ impl Run {
         effect
     }
 
-    /// Write down what it is now, where it outlives us; some microseconds on this thread, so that nothing older comes after it.
-    fn write_down(&self) -> io::Result<()> {
+    /// The whole becomes another one: first on the disk, where it outlives us, then for everybody.
+    fn change(&self, change: impl Fn(&mut Status)) {
+        let mut status = self.status();
+        change(&mut status);
+        self.note(&status);
+        self.slot.publish(change);
+    }
+
+    /// Some microseconds on this thread, so that nothing older comes after it.
+    fn write_down(&self, status: &Status) -> io::Result<()> {
         match self.slot.state_dir() {
-            Some(state) => state.write_group(&self.record()),
+            Some(state) => state.write_group(&self.record(status)),
             None => Ok(()),
         }
     }
 
-    fn note(&self) {
-        if let Err(error) = self.write_down() {
+    fn note(&self, status: &Status) {
+        if let Err(error) = self.write_down(status) {
             tracing::error!(group = %self.slot.path, %error, "its record is an older one");
         }
     }
@@ -246,7 +251,7 @@ impl Run {
         let delay = delay.min(LONGEST);
         let shown = BackOff { delay, until_ms: unix_ms(SystemTime::now() + delay), due: false };
         let delay = Delay { shown, until: Instant::now() + delay };
-        self.slot.publish(|status| {
+        self.change(|status| {
             (status.state, status.delay) = (ServiceState::BackOff, Some(delay));
         });
     }
@@ -305,7 +310,7 @@ impl Run {
         }
         if !actions.is_empty() {
             // Before a member hears of it: whoever is killed in between is not taken for one who wanted something else.
-            self.note();
+            self.note(&self.status());
         }
         for action in &actions {
             match *action {
