@@ -16,7 +16,7 @@ clients go on, and one that cannot take over is not run. The reason is in the lo
 With --takeover another process takes over from the one that serves this --state: its sockets, then everything else. Where nobody is there it
 simply starts. One that is kept by systemd is replaced by systemctl reload.
 
-systemd: READY, RELOADING, STOPPING and the watchdog (Type=notify), sockets (ListenStream=); units are in contrib/. Without systemd
+systemd: READY, RELOADING, STOPPING and the watchdog (Type=notify), sockets (ListenStream=), the fd store; units are in contrib/. Without systemd
 nothing is missing.
 
 The interface is described by GET /v1/openapi.json.

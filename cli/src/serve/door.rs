@@ -1,10 +1,10 @@
 //! Where another process asks to go on in our place.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ impl Door {
                 return Err(error);
             }
             let listener = UnixListener::bind(&path)?;
+            // The directory keeps others out, and this does once more.
+            fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             let there = fs::symlink_metadata(&path)?;
             let lent = listeners.lent();
             let offer = match managed {

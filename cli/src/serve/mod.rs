@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use orangery::runtime::durable::{Remembered, remember};
 use orangery::runtime::sys::{Inherited, inherited};
 use orangery::{ErrorKind, Supervisor};
 use orangery_daemon::place;
@@ -55,7 +56,7 @@ const SUPERVISOR: &str = "supervisor";
 /// What it needs cannot be had.
 pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     let program = Program::of_this();
-    let given = inherited();
+    let (pidfds, given) = server::pidfds(inherited());
     let state = start::absolute(&args.state.clone().unwrap_or_else(place::default_state_dir));
     if !args.check {
         private(&state)?;
@@ -85,9 +86,11 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
         predecessor.take()?;
     }
     let mut patience = Duration::ZERO;
+    let (kept, pidfds) = pidfds.into_iter().unzip();
+    let mut earlier = Earlier { predecessor, kept, remembered: Some(remember(pidfds)) };
     loop {
         let leaf = Leaf::enter();
-        listeners = match serving.round(listeners, predecessor.take(), patience)? {
+        listeners = match serving.round(listeners, std::mem::take(&mut earlier), patience)? {
             After::Nothing => return Ok(0),
             After::Again(kept) => {
                 tracing::error!("who was to go on in our place has gone before it could: this one goes on");
@@ -103,6 +106,16 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
             }
         };
     }
+}
+
+/// What is there of whoever was there before; in the first round alone.
+#[derive(Debug, Default)]
+struct Earlier {
+    /// It has left, and hears when we are there.
+    predecessor: Option<Predecessor>,
+    /// What systemd has kept.
+    kept: Vec<String>,
+    remembered: Option<Remembered>,
 }
 
 /// What there is to do behind a round.
@@ -125,30 +138,20 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Until it ends. `predecessor` has left, and hears when we are there. Whoever has the state has `patience` to let go of it.
-    fn round(
-        &self,
-        listeners: Listeners,
-        predecessor: Option<Predecessor>,
-        patience: Duration,
-    ) -> Result<After, Failure> {
+    /// Until it ends. Whoever has the state has `patience` to let go of it.
+    fn round(&self, listeners: Listeners, earlier: Earlier, patience: Duration) -> Result<After, Failure> {
         children::wait_for_all();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
         let local = tokio::task::LocalSet::new();
-        let next = local.block_on(&runtime, self.serve(listeners, predecessor, patience));
+        let next = local.block_on(&runtime, self.serve(listeners, earlier, patience));
         drop(local);
         // A write to a disk that has begun; all else is gone.
         runtime.shutdown_timeout(LAST_WRITES);
         next
     }
 
-    async fn serve(
-        &self,
-        mut listeners: Listeners,
-        predecessor: Option<Predecessor>,
-        patience: Duration,
-    ) -> Result<After, Failure> {
+    async fn serve(&self, mut listeners: Listeners, earlier: Earlier, patience: Duration) -> Result<After, Failure> {
         let mut told = Told::listen()?;
         let until = Instant::now() + patience;
         let supervisor = loop {
@@ -159,8 +162,9 @@ impl Serving<'_> {
                 other => break other?,
             }
         };
+        drop(earlier.remembered);
         let door = Door::open(&self.state, &listeners, self.notify.is_heard())?;
-        if let Some(predecessor) = predecessor {
+        if let Some(predecessor) = earlier.predecessor {
             predecessor.serving();
             listeners.own_file(true);
         }
@@ -172,6 +176,7 @@ impl Serving<'_> {
             heartbeat: HEARTBEAT,
             durable: true,
             notify: Arc::clone(&self.notify),
+            kept: earlier.kept,
         };
         let mut next = Next::End;
         let stop = async {

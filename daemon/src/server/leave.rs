@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::count::Count;
-use super::{LAST_WORDS, Listeners, Notify, Stop};
+use super::{LAST_WORDS, Listeners, Notify, Stop, listen};
 
 /// The thread that accepts is told to stop, and does not say when it has.
 const SETTLED: Duration = Duration::from_millis(20);
@@ -47,6 +47,9 @@ pub(super) async fn stop(
     match why {
         Stop::End => {
             notify.stopping();
+            if listeners.own().is_some() && notify.room > 0 {
+                notify.forget(listen::OWN);
+            }
             listeners.vanish();
             going.send_replace(true);
             handle.stop(true).await;

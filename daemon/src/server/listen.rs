@@ -12,7 +12,7 @@ use orangery::runtime::sys::Inherited;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 /// What a socket of our own is called when it is handed on, and any other.
-const OWN: &str = "orangery-own";
+pub(super) const OWN: &str = "orangery-own";
 const OTHER: &str = "orangery-given";
 
 /// What is listened at.
@@ -76,9 +76,10 @@ impl Listeners {
                 }
             }
         }
-        if let Some(last) = last {
+        // Without its file nobody would find it.
+        if let Some((last, file)) = last.zip(SocketFile::of(own).ok()) {
             all.unix.push(last);
-            all.file = SocketFile::of(own).ok();
+            all.file = Some(file);
         }
         Ok(all)
     }

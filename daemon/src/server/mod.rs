@@ -9,7 +9,7 @@
 //!   place ── where a client begins to read    reader ── the output as one client reads it
 //!   streams, attach, feed ── that as bytes, events, frames; and what happens    line ── what each of these has besides
 //!   frames ── how long those of a client may be
-//!   once ── idempotency keys    systemd ── what it wants to hear    itself ── health, metrics
+//!   once ── idempotency keys    systemd ── what it wants to hear    second_place ── and what it keeps    itself ── health, metrics
 //! ```
 
 mod ask;
@@ -35,6 +35,7 @@ mod processes;
 mod reader;
 mod registry;
 mod routes;
+mod second_place;
 mod store;
 mod streams;
 mod systemd;
@@ -66,6 +67,7 @@ pub use listen::{ListenError, Listeners};
 pub use make::{Made, MadeGroup, Make};
 pub use openapi::document;
 pub use peer::Token;
+pub use second_place::pidfds;
 pub use systemd::Notify;
 
 /// Most connections, where there are descriptors for them.
@@ -94,6 +96,8 @@ pub struct Options {
     pub durable: bool,
     /// Who hears how it is.
     pub notify: Arc<Notify>,
+    /// What that one has kept of processes for us ([`pidfds`]): those names.
+    pub kept: Vec<String>,
 }
 
 /// Why it is to stop.
@@ -117,7 +121,7 @@ pub async fn serve(
     options: Options,
     stop: impl Future<Output = Stop>,
 ) -> io::Result<Option<Listeners>> {
-    let Options { state_dir, mut listeners, token, heartbeat, durable, notify } = options;
+    let Options { state_dir, mut listeners, token, heartbeat, durable, notify, kept } = options;
     let state_dir_of_disk = state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let store = store::Store::open(&state_dir_of_disk)?;
@@ -150,6 +154,7 @@ pub async fn serve(
         ended = &mut running => return ended.map(|()| None),
         why = stop => why,
         () = watched(&notify, &daemon) => Stop::End,
+        () = second_place::keep(&notify, kept, &daemon.supervisor, &listeners) => Stop::End,
     };
     let stopped = leave::stop(why, &handle, &daemon.present, &going, &notify, &mut listeners);
     tokio::select! {

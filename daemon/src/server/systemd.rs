@@ -1,10 +1,15 @@
 //! What systemd wants to hear (sd_notify(3)); without it nothing is said.
 
 use std::ffi::OsStr;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// Who is to be told.
 #[derive(Debug)]
@@ -12,6 +17,8 @@ pub struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants to hear that we live.
     pub(super) watchdog: Option<Duration>,
+    /// How many descriptors it keeps for the next daemon (`$FDSTORE`).
+    pub(super) room: usize,
 }
 
 impl Notify {
@@ -24,7 +31,8 @@ impl Notify {
             variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|time| *time > 0 && of_us);
         let to = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name));
         let socket = to.and_then(|to| Some((UnixDatagram::unbound().ok()?, to)));
-        Self { to: socket, watchdog: microseconds.map(Duration::from_micros) }
+        let room = variable("FDSTORE").and_then(|text| text.parse().ok()).filter(|_| socket.is_some());
+        Self { to: socket, watchdog: microseconds.map(Duration::from_micros), room: room.unwrap_or(0) }
     }
 
     /// Somebody hears what is said: this process is kept by a service manager.
@@ -44,6 +52,33 @@ impl Notify {
     /// It is not replaced, for this reason.
     pub fn stays(&self, why: &str) {
         self.say(&format!("READY=1\nSTATUS=not replaced: {}", why.replace('\n', " ")));
+    }
+
+    /// The descriptor is kept under this name, and comes back as sd_listen_fds(3) says when there is another daemon in place of one
+    /// that has crashed. It is not looked at: a pidfd is readable when its process has ended, and is to stay all the same.
+    pub(super) fn store(&self, name: &str, fd: impl AsFd) {
+        // What an earlier one has stored under it is another descriptor.
+        self.forget(name);
+        if let Err(error) = self.send(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), fd.as_fd()) {
+            tracing::warn!(%error, name, "systemd cannot be given a descriptor to keep");
+        }
+    }
+
+    /// It is not kept any more; nor is anything else of this name.
+    pub(super) fn forget(&self, name: &str) {
+        self.say(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
+    fn send(&self, what: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let Some((_, to)) = &self.to else { return Ok(()) };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(to)?;
+        let fds = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(&socket, &[IoSlice::new(what.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     /// It ends.
@@ -80,7 +115,7 @@ mod tests {
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let to = address(path.as_os_str()).unwrap();
-        let notify = Notify { to: Some((UnixDatagram::unbound().unwrap(), to)), watchdog: None };
+        let notify = Notify { to: Some((UnixDatagram::unbound().unwrap(), to)), watchdog: None, room: 0 };
         notify.say("READY=1");
         let mut said = [0; 32];
         assert_eq!(socket.recv(&mut said).unwrap(), 7);

@@ -2,7 +2,7 @@
 //! certain.
 
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,17 @@ impl Identity {
         if !self.is_of_this_boot() {
             return None;
         }
+        self.find_living().or_else(|| self.find_remembered())
+    }
+
+    /// Who has ended and is nobody's any more has no number, but may have a pidfd that somebody has held all the time.
+    fn find_remembered(&self) -> Option<OwnedFd> {
+        let remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |pidfd: &&OwnedFd| self.inode.is_some() && inode(pidfd) == self.inode;
+        remembered.iter().find(is_it)?.try_clone().ok()
+    }
+
+    fn find_living(&self) -> Option<OwnedFd> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         let known = match self.inode.zip(inode(&pidfd)) {
             Some((ours, theirs)) => ours == theirs,
@@ -76,6 +87,27 @@ impl Identity {
             None => self.started.is_some() && self.started == start_time(self.pid) && crate::native::lives(&pidfd),
         };
         known.then_some(pidfd)
+    }
+}
+
+static REMEMBERED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// Until it is dropped, [`Identity::find`] also finds who was [remembered](remember).
+#[derive(Debug)]
+#[must_use]
+pub struct Remembered(());
+
+/// Pidfds that somebody has held while there was neither supervisor nor keeper, as the fd store of systemd: how those have ended
+/// that have meanwhile is known by them (6.15). Of the whole process, as is whatever it was given at its start.
+pub fn remember(pidfds: Vec<OwnedFd>) -> Remembered {
+    *REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner) = pidfds;
+    Remembered(())
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        let forgotten = std::mem::take(&mut *REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(forgotten);
     }
 }
 
@@ -138,6 +170,21 @@ mod tests {
             let other = Identity { pid: i32::MAX, ..identity };
             assert!(other.find().is_none());
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process that ends")]
+    fn who_has_ended_is_found_by_a_pidfd_that_was_held() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let identity = Identity::of(&pidfd, pid, false);
+        child.wait().unwrap();
+        assert!(identity.find().is_none());
+        let remembered = remember(vec![pidfd]);
+        assert_eq!(identity.find().is_some(), identity.inode.is_some());
+        drop(remembered);
+        assert!(identity.find().is_none());
     }
 
     #[test]

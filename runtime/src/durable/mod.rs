@@ -18,7 +18,7 @@ mod record;
 mod storing;
 
 pub use holds::{HeldStream, Holds};
-pub use identity::Identity;
+pub use identity::{Identity, Remembered, remember};
 pub use label::{Kind, read_label};
 pub use record::{ContainerRecord, ProcessRecord};
 pub(crate) use record::{FirstRecord, Found, GroupRecord, JoiningRecord, PausedRecord, RangeRecord};
