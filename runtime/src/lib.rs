@@ -364,6 +364,20 @@ pub trait Container: Send + Sync + 'static {
         })
     }
 
+    /// Have the keeper hold a descriptor as well, under a label as that of [`spec::Hold`], which nothing else of this state
+    /// directory has: a further supervisor finds it by [`durable::Adopted::beside`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the runtime has no keeper; [`ErrorKind::Invalid`] for a label that is none;
+    /// [`ErrorKind::Exhausted`] when the keeper has no room or no descriptor left.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing held.
+    fn hold_beside(&self, label: Vec<u8>, fd: OwnedFd) -> BoxFuture<Result<durable::Beside, Error>> {
+        let _ = (label, fd);
+        Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime holds no descriptors")) })
+    }
+
     /// A new pseudoterminal in its devpts.
     ///
     /// # Errors

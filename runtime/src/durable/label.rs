@@ -31,6 +31,8 @@ pub enum Kind {
     Listener = b'l',
     /// Its pidfd: it is not the keeper's own child.
     Process = b'p',
+    /// Something that is held beside its streams.
+    Beside = b'b',
     /// The lock of the instance.
     Instance = b'L',
     /// The locks of the ranges of ids.
@@ -38,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Stdin,
         Kind::Stdout,
         Kind::Stderr,
@@ -47,6 +49,7 @@ impl Kind {
         Kind::Gate,
         Kind::Channel,
         Kind::Listener,
+        Kind::Beside,
         Kind::Process,
         Kind::Instance,
         Kind::Ids,

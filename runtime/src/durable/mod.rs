@@ -11,12 +11,14 @@
 //! Records are values of the supervisor's to keep: this crate writes none of them to a disk but its instance's, which says
 //! where its cgroups are. A process is known by the inode of its pidfd and the boot that it lives in, never by its number.
 
+mod beside;
 mod holds;
 pub(crate) mod identity;
 mod label;
 mod record;
 mod storing;
 
+pub use beside::Beside;
 pub use holds::{HeldStream, Holds};
 pub use identity::{Identity, Remembered, remember};
 pub use label::{Kind, read_label};

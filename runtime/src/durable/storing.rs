@@ -34,7 +34,7 @@ fn purpose(kind: Kind) -> Purpose {
         Kind::Terminal => Purpose::PtyMaster,
         Kind::Report => Purpose::Report,
         Kind::Gate => Purpose::Gate,
-        Kind::Channel => Purpose::Channel,
+        Kind::Channel | Kind::Beside => Purpose::Channel,
         Kind::Listener => Purpose::Listener,
         Kind::Process => Purpose::Pidfd,
         Kind::Instance | Kind::Ids => Purpose::Lock,
@@ -149,7 +149,7 @@ impl Storing {
                     report = Some(stored);
                     continue;
                 }
-                Kind::Gate | Kind::Channel | Kind::Instance | Kind::Ids => {
+                Kind::Gate | Kind::Channel | Kind::Beside | Kind::Instance | Kind::Ids => {
                     stored.discard();
                     continue;
                 }

@@ -1,6 +1,7 @@
 //! What an earlier supervisor has left: claimed piece by piece, by what that one has written down; the rest is removed.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use super::provided::{self, Network, Root};
 use super::report::{Report, Said, failed_before};
 use super::stdio::{Ends, Exec};
 use crate::cgroup::Group;
-use crate::durable::{ContainerRecord, FirstRecord, Found, Kind, Part, Piece, ProcessRecord, Storing, read_label};
+use crate::durable::{
+    Beside, ContainerRecord, FirstRecord, Found, Kind, Part, Piece, ProcessRecord, Storing, read_label,
+};
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{Child, Kept, Lease};
 use crate::network::NetworkProvider;
@@ -458,6 +461,14 @@ impl Adopted {
         }
     }
 
+    /// What an earlier supervisor has had held [beside](crate::Container::hold_beside) under this label, and the descriptor.
+    pub fn beside(&mut self, label: &[u8]) -> Option<(Beside, OwnedFd)> {
+        let is = |kept: &KeptOfOne| kept.label == label && kept.parts.iter().all(|(kind, _)| *kind == Kind::Beside);
+        let request = self.kept.iter().find(|(_, kept)| is(kept)).map(|(request, _)| *request)?;
+        let (_, Kept { stored, fd, .. }) = self.kept.remove(&request)?.parts.pop()?;
+        Some((Beside::again(stored), fd))
+    }
+
     /// Kill and remove everything that nobody has claimed. Needs the [`Driver`](super::Driver) running; before anything new is made.
     ///
     /// # Cancel safety
@@ -497,8 +508,8 @@ impl Adopted {
 /// How long those that are killed may take to die.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-type Init = Arc<std::os::fd::OwnedFd>;
-type Pieces = (Storing, Ends, Option<Report>, Option<std::os::fd::OwnedFd>);
+type Init = Arc<OwnedFd>;
+type Pieces = (Storing, Ends, Option<Report>, Option<OwnedFd>);
 
 fn discard(all: impl Iterator<Item = Kept>) {
     all.for_each(|kept| kept.stored.discard());

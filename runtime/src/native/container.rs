@@ -17,7 +17,7 @@ use super::stop::{self, Stopped};
 use super::supply::{Supply, some};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
-use crate::durable::{ContainerRecord, FirstRecord, Storing};
+use crate::durable::{Beside, ContainerRecord, FirstRecord, Storing};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::{Client, Deadline, Lease, Spawned};
 use crate::network::NetworkProperties;
@@ -627,6 +627,11 @@ impl Container for NativeContainer {
     fn socket(&self, family: u32, kind: u32) -> BoxFuture<Result<OwnedFd, Error>> {
         let core = Arc::clone(&self.core);
         Box::pin(async move { core.socket(family, kind).await })
+    }
+
+    fn hold_beside(&self, label: Vec<u8>, fd: OwnedFd) -> BoxFuture<Result<Beside, Error>> {
+        let keeper = self.core.inner.keeper.clone();
+        Box::pin(async move { Beside::store(&keeper, &label, fd).await })
     }
 
     fn pty(&self) -> BoxFuture<Result<Pty, Error>> {

@@ -83,7 +83,7 @@ impl Ends {
             Kind::Terminal => &mut self.tty,
             Kind::Channel => &mut self.channel,
             Kind::Listener => &mut self.listener,
-            Kind::Report | Kind::Gate | Kind::Process | Kind::Instance | Kind::Ids => return,
+            Kind::Report | Kind::Gate | Kind::Beside | Kind::Process | Kind::Instance | Kind::Ids => return,
         };
         *place = Some(fd);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use orangery_io_stream::log::{Log, Recording};
-use orangery_runtime::durable::ClaimedLease;
+use orangery_runtime::durable::{Beside, ClaimedLease};
 use orangery_runtime::{Container, Started};
 use tokio::sync::mpsc;
 
@@ -35,6 +35,9 @@ pub(crate) struct Again {
     pub(crate) further: Vec<(Box<Started>, ProcessRecord, Terms)>,
     /// What the keeper goes on with where a stop of them was begun.
     pub(crate) leases: HashMap<ProcessId, ClaimedLease>,
+    /// Where it says that it is ready, and what the keeper has of that.
+    pub(crate) ears: probes::Ears,
+    pub(crate) beside: Vec<Beside>,
     /// Dropped when it is as if it had been started here.
     pub(crate) begun: mpsc::Sender<Infallible>,
 }
@@ -46,7 +49,9 @@ pub(crate) async fn live(again: Again, shards: Shards, faults: Faults, ended: im
 }
 
 async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
-    let Again { slot, record, mut policy, container, mut main, further, mut leases, begun: _begun } = again;
+    let Again { slot, record, mut policy, container, mut main, further, mut leases, ears, beside, begun: _begun } =
+        again;
+    beside.into_iter().for_each(|beside| slot.main.is_beside(beside));
     let parts = record.template.parts();
     let _ = slot.container.set(Arc::clone(&container));
     let _ = slot.create_us.set(record.create_us);
@@ -61,7 +66,7 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
     let mut asked = None;
     if let Some(care) = policy.care.as_mut() {
         let known = (record.ready, record.notify.clone());
-        match probes::prepare_again(&slot.main, Care::clone(care), &parts.process, known) {
+        match probes::prepare_again(&slot.main, Care::clone(care), &parts.process, known, ears) {
             Ok(mut prepared) => {
                 if let Err(error) = prepared.open(&*container).await {
                     tracing::warn!(container = %slot.id, %error, "nobody hears what it says of itself");

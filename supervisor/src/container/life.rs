@@ -166,6 +166,9 @@ async fn begin(order: Order) -> Option<Living> {
             kept?;
             if let Some(asked) = &mut asked {
                 asked.open(&*container).await?;
+                if slot.lasting.is_some() {
+                    asked.hold(&*container, &slot.main).await;
+                }
             }
             faults.pass_start(Site::StartGate).await?;
             if let Some(kept) = &slot.lasting {
@@ -181,6 +184,7 @@ async fn begin(order: Order) -> Option<Living> {
         Ok(started) => started,
         Err(error) => {
             let _ = container.delete().await;
+            slot.main.discard_beside();
             if let Some(kept) = &slot.lasting {
                 kept.undo().await;
             }

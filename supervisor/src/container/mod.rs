@@ -30,7 +30,7 @@ pub(crate) mod life;
 mod limits;
 pub(crate) mod msg;
 mod oom;
-mod probes;
+pub(crate) mod probes;
 pub(crate) mod processes;
 pub(crate) mod properties;
 pub(crate) mod report;

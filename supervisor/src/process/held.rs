@@ -3,12 +3,12 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use orangery_io_stream::Source;
 use orangery_io_stream::log::{Holder, Log, LogOptions, Meanwhile, Recording};
 use orangery_runtime::ProcessSpec;
-use orangery_runtime::durable::{HeldStream, Holds, ProcessRecord};
+use orangery_runtime::durable::{Beside, HeldStream, Holds, ProcessRecord};
 use orangery_runtime::spec::{Hold, LogFile, Stdio};
 use tokio::sync::RwLock;
 
@@ -119,8 +119,20 @@ impl Slot {
         stdin
     }
 
+    /// The keeper holds this as well.
+    pub(crate) fn is_beside(&self, beside: Beside) {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner).push(beside);
+    }
+
+    /// Nobody needs any more what the keeper holds beside it.
+    pub(crate) fn discard_beside(&self) {
+        let beside = std::mem::take(&mut *self.beside.lock().unwrap_or_else(PoisonError::into_inner));
+        beside.into_iter().for_each(Beside::discard);
+    }
+
     /// Its report is written down: the keeper need not know it any more.
     pub(crate) async fn settle(&self) {
+        self.discard_beside();
         if let Some(held) = self.held.get()
             && let Some(holds) = held.holds.write().await.take()
         {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use actix::Addr;
 use orangery_io_stream::{HubOptions, Overflow, Pty, Sources, StdinWriter, SubscribeOptions, Subscriber, pipe_size};
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::durable::Beside;
 use orangery_runtime::seccomp::Listener;
 use orangery_runtime::spec::Rlimit;
 use orangery_runtime::{Container, Exit, ExitStatus};
@@ -88,6 +89,8 @@ pub(crate) struct Slot {
     pub(crate) label: OnceLock<String>,
     /// And what it holds of it.
     pub(crate) held: OnceLock<Arc<Held>>,
+    /// What the keeper holds beside, until it is ready.
+    pub(super) beside: Mutex<Vec<Beside>>,
     /// Limits of its own, where it has any.
     pub(crate) limits: Limits,
     pub(crate) rlimits: Vec<Rlimit>,
@@ -232,6 +235,7 @@ impl Slot {
             oom_told: AtomicU64::new(0),
             label: OnceLock::new(),
             held: OnceLock::new(),
+            beside: Mutex::default(),
             limits,
             rlimits,
             span: tracing::info_span!(parent: container, "process", number = number.0),

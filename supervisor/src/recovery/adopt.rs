@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_runtime::durable::{Adopted, Claim, ClaimedProcess};
+use orangery_runtime::durable::{Adopted, Beside, Claim, ClaimedProcess};
 use orangery_runtime::{Container, Started};
 use tokio::sync::mpsc;
 
@@ -14,6 +14,7 @@ use super::kept::Kept;
 use super::record::{ContainerRecord, Ended, ProcessRecord};
 use crate::admission::Door;
 use crate::container::again::Again;
+use crate::container::probes::{EARS, Ears};
 use crate::container::slot::{ContainerSlot, Keeping};
 use crate::events::Voice;
 use crate::ladder::StopLadder;
@@ -102,7 +103,16 @@ pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: Co
     let leases = processes.filter_map(|process| Some((process.number, process.begun.as_ref()?.lease()?)));
     let leases = leases.map(|(number, lease)| (number, adopted.lease(lease))).collect();
     let begun = ground.begun.clone();
-    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, leases, begun })
+    let (ears, beside) = ears(adopted, &record);
+    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, leases, ears, beside, begun })
+}
+
+/// Where it says that it is ready, if nobody has heard that yet.
+fn ears(adopted: &mut Adopted, record: &ContainerRecord) -> (Ears, Vec<Beside>) {
+    let label = record.main.label.as_ref().filter(|_| !record.ready);
+    let [socket, descriptor] = EARS.map(|name| adopted.beside(format!("{}{name}", label?).as_bytes()));
+    let ((one, socket), (two, descriptor)) = (socket.unzip(), descriptor.unzip());
+    (Ears { socket, descriptor }, one.into_iter().chain(two).collect())
 }
 
 /// The container and its main process; where only that is known, that.

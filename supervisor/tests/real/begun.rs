@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use orangery::{
-    Cause, ContainerHandle, Event, ExitStatus, ProcessId, Restart, Sandbox, ServiceState, Stdin, StopLadder, Subscriber,
+    Cause, ContainerHandle, Event, ExitStatus, Probe, ProcessId, Readiness, Restart, Sandbox, ServiceState, Stdin,
+    StopLadder, Subscriber,
 };
 use orangery_tests::victim::Victim;
 use orangery_tests::{Scene, Trial, trial, victim, wait};
@@ -11,7 +12,11 @@ use orangery_tests::{Scene, Trial, trial, victim, wait};
 use crate::durable::{dir, durable, end, found, settle, stand};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial!(a_stop_that_was_begun_goes_on), trial!(input_that_is_known_needs_nobody)]
+    vec![
+        trial!(a_stop_that_was_begun_goes_on),
+        trial!(input_that_is_known_needs_nobody),
+        trial!(who_is_ready_meanwhile_is_heard),
+    ]
 }
 
 /// Says what it is asked, and ends of nothing but USR2.
@@ -151,6 +156,55 @@ fn input_that_is_known_needs_nobody(scene: &Scene) {
         std::fs::write(go.join("last"), "").unwrap();
         for (container, _, said) in all {
             assert_eq!(text(&container).await, said);
+        }
+        end(scene, supervisor).await;
+    });
+    settle(scene);
+}
+
+/// They say so while nobody is there: over a socket, by a child that has ended by then, and on a descriptor.
+fn who_is_ready_meanwhile_is_heard(scene: &Scene) {
+    let go = scene.dir().join("go");
+    if victim::role().is_some() {
+        return scene.block_on(async {
+            let supervisor = durable(scene);
+            let sandbox = crate::readiness::with_programs(scene).bind_ro(&go, "/go").build().unwrap();
+            let says = [
+                ("socket", Probe::notify(), "/programs/probe notify 'STATUS=it is up' READY=1"),
+                ("descriptor", Probe::descriptor(), "eval \"echo up >&$NOTIFY_FD\""),
+            ];
+            for (id, probe, says) in says {
+                let script = format!("while [ ! -e /go/now ]; do sleep 0.02; done; {says}; echo said; exec sleep 1000");
+                let command = supervisor.command("sh").arg("-c").arg(script).sandbox(&sandbox.with_id(id));
+                let readiness = Readiness::new(probe).timeout(Duration::from_secs(3600));
+                let container = command.ready_when(readiness).spawn().await.unwrap();
+                println!("{}", container.pid());
+            }
+            stand("ready").await;
+        });
+    }
+    std::fs::create_dir(&go).unwrap();
+    let mut before = Victim::start(scene, "awaits");
+    let pids = [before.line(), before.line()];
+    assert_eq!(before.line(), "ready");
+    before.kill();
+    std::fs::write(go.join("now"), "").unwrap();
+    for pid in &pids {
+        // It has said so, and goes on.
+        let until = std::time::Instant::now() + wait::PATIENCE;
+        while std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() != "sleep\n" {
+            assert!(std::time::Instant::now() < until, "it waits for somebody");
+            std::thread::yield_now();
+        }
+    }
+    scene.block_on(async {
+        let supervisor = durable(scene);
+        for id in ["socket", "descriptor"] {
+            let container = found(&supervisor, id).await;
+            wait::soon("ready", container.ready()).await.unwrap();
+            if id == "socket" {
+                assert_eq!(container.inspect().vitals.status.as_deref(), Some("it is up"));
+            }
         }
         end(scene, supervisor).await;
     });

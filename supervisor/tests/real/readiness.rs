@@ -156,7 +156,7 @@ fn one_that_is_never_ready_is_ended_and_says_why(scene: &Scene) {
 }
 
 /// A sandbox with the kit's program, which speaks to $NOTIFY_SOCKET.
-fn with_programs(scene: &Scene) -> SandboxBuilder {
+pub(crate) fn with_programs(scene: &Scene) -> SandboxBuilder {
     let programs = scene.dir().join("programs");
     std::fs::create_dir_all(&programs).unwrap();
     std::fs::copy(scene.probe(), programs.join("probe")).unwrap();

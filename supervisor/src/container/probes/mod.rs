@@ -11,11 +11,12 @@ mod ready;
 mod tcp;
 mod watchdog;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use orangery_io_stream::{From as Position, Overflow, SubscribeOptions, Subscriber};
 use orangery_runtime::spec::Stdio;
-use orangery_runtime::{Container, ProcessSpec};
+use orangery_runtime::{Container, ErrorKind, ProcessSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
@@ -60,21 +61,36 @@ pub(super) fn prepare(slot: &Slot, care: Care, main: &mut ProcessSpec) -> Result
     Ok(Prepared { care, lines, descriptor, channel, further })
 }
 
-/// Of one that another supervisor has started. What it has said since is in its log; what it said to a socket that nobody had
-/// is not to be heard again, and a descriptor has gone with who had it: then it is taken for ready.
+/// What the keeper has held where nobody was there to hear of it ([`Prepared::hold`]).
+pub(crate) struct Ears {
+    pub(crate) socket: Option<OwnedFd>,
+    pub(crate) descriptor: Option<OwnedFd>,
+}
+
+/// What each of them is called in the keeper, behind its process's label.
+pub(crate) const EARS: [&str; 2] = [".notify", ".ready"];
+
+/// Of one that another supervisor has started. What it has said since is in its log, or waits in what the keeper has held; where
+/// that is a descriptor that has gone, it is taken for ready.
 pub(super) fn prepare_again(
     slot: &Slot,
     mut care: Care,
     main: &ProcessSpec,
     (ready, notify): (bool, Option<String>),
+    ears: Ears,
 ) -> Result<Prepared, Error> {
-    if ready || care.asks(&Question::Descriptor) || (care.asks(&Question::Notify) && notify.is_none()) {
+    let descriptor =
+        ears.descriptor.filter(|_| !ready && care.asks(&Question::Descriptor)).map(line_reader).transpose()?;
+    if ready
+        || (care.asks(&Question::Descriptor) && descriptor.is_none())
+        || (care.asks(&Question::Notify) && notify.is_none())
+    {
         care.readiness = None;
     }
     let is_line = care.readiness.as_ref().is_some_and(|readiness| matches!(readiness.probe.0, Question::Line(_)));
     let lines = is_line.then(|| lines(slot, main, Position::Start)).transpose()?;
-    let channel = notify.filter(|_| care.is_notified()).map(Channel::again);
-    Ok(Prepared { care, lines, descriptor: None, channel, further: exec::like(main) })
+    let channel = notify.filter(|_| care.is_notified()).map(|name| Channel::again(name, ears.socket)).transpose()?;
+    Ok(Prepared { care, lines, descriptor, channel, further: exec::like(main) })
 }
 
 fn lines(slot: &Slot, main: &ProcessSpec, from: Position) -> Result<Subscriber, Error> {
@@ -89,15 +105,19 @@ fn lines(slot: &Slot, main: &ProcessSpec, from: Position) -> Result<Subscriber, 
 
 /// Our end; the other one is the next of its descriptors.
 fn descriptor(main: &mut ProcessSpec) -> Result<pipe::Receiver, Error> {
-    let failed = |error| {
-        let error = orangery_runtime::Error::system("cannot make a pipe", error);
-        Error::from(error.with_field("ready_when.probe"))
-    };
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
     notify::set(main, "NOTIFY_FD", (3 + main.preserved.len()).to_string());
     main.preserved.push(Arc::new(write));
+    line_reader(read)
+}
+
+fn no_pipe(error: rustix::io::Errno) -> Error {
+    orangery_runtime::Error::system("cannot make a pipe", error).with_field("ready_when.probe").into()
+}
+
+fn line_reader(read: OwnedFd) -> Result<pipe::Receiver, Error> {
     pipe::Receiver::from_owned_fd(read)
-        .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))
+        .map_err(|error| no_pipe(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))
 }
 
 impl Prepared {
@@ -119,6 +139,22 @@ impl Prepared {
         match &mut self.channel {
             Some(channel) => channel.open(container).await,
             None => Ok(()),
+        }
+    }
+
+    /// What it says of its readiness while nobody is there waits in the kernel: the keeper holds the other end, until it is
+    /// ready. Not longer: who says more than a socket takes would wait as well. Before its start.
+    pub(super) async fn hold(&self, container: &dyn Container, slot: &Slot) {
+        let Some(label) = slot.label.get() else { return };
+        let socket = self.channel.as_ref().filter(|_| self.care.asks(&Question::Notify)).and_then(Channel::socket);
+        let descriptor = self.descriptor.as_ref().map(AsFd::as_fd);
+        for (name, end) in EARS.into_iter().zip([socket, descriptor]) {
+            let Some(Ok(end)) = end.map(|end| end.try_clone_to_owned()) else { continue };
+            match container.hold_beside(format!("{label}{name}").into_bytes(), end).await {
+                Ok(beside) => slot.is_beside(beside),
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                Err(error) => tracing::warn!(%error, name, "the keeper does not hold where it says that it is ready"),
+            }
         }
     }
 }
@@ -147,6 +183,7 @@ pub(super) async fn watch(container: &Arc<ContainerSlot>, prepared: Prepared, fa
         }
         if care.readiness.is_some() {
             container.write_down().await;
+            container.main.discard_beside();
         }
         let health = async {
             if let Some(health) = &care.health {

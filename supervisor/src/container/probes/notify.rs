@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::time::Duration;
 
@@ -62,9 +63,15 @@ impl Channel {
         Self { name, socket: None, beats: watch::Sender::new(Beats::default()) }
     }
 
-    /// The one that the main process was told by another supervisor.
-    pub(super) fn again(name: String) -> Self {
-        Self { name, socket: None, beats: watch::Sender::new(Beats::default()) }
+    /// The one that the main process was told by another supervisor; `held`: with what was sent to it since.
+    pub(super) fn again(name: String, held: Option<OwnedFd>) -> Result<Self, Error> {
+        let socket = held.map(ear).transpose()?;
+        Ok(Self { name, socket, beats: watch::Sender::new(Beats::default()) })
+    }
+
+    /// Its socket, once it is open.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -76,19 +83,16 @@ impl Channel {
     /// # Errors
     /// The kernel's; the field is `notify`.
     pub(super) async fn open(&mut self, container: &dyn Container) -> Result<(), Error> {
-        let named = |error: orangery_runtime::Error| Error::from(error.with_field("notify"));
-        let failed = |what: &str, error| named(orangery_runtime::Error::system(what, error));
+        if self.socket.is_some() {
+            return Ok(());
+        }
         let socket = container.socket(UNIX, DATAGRAM).await.map_err(named)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)
             .map_err(|error| failed("cannot ask who notifies", error))?;
         let bound =
             SocketAddrUnix::new_abstract_name(self.name.as_bytes()).and_then(|name| rustix::net::bind(&socket, &name));
         bound.map_err(|error| failed("cannot name a socket for notifications", error))?;
-        let socket = UnixDatagram::from_std(StdDatagram::from(socket)).map_err(|error| {
-            let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-            failed("cannot watch a socket for notifications", errno)
-        })?;
-        self.socket = Some(socket);
+        self.socket = Some(ear(socket)?);
         Ok(())
     }
 
@@ -122,6 +126,21 @@ impl Channel {
             }
         }
     }
+}
+
+fn named(error: orangery_runtime::Error) -> Error {
+    Error::from(error.with_field("notify"))
+}
+
+fn failed(what: &str, error: rustix::io::Errno) -> Error {
+    named(orangery_runtime::Error::system(what, error))
+}
+
+fn ear(socket: OwnedFd) -> Result<UnixDatagram, Error> {
+    UnixDatagram::from_std(StdDatagram::from(socket)).map_err(|error| {
+        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+        failed("cannot watch a socket for notifications", errno)
+    })
 }
 
 struct Ear<'a> {
