@@ -11,10 +11,13 @@ const SOCKET: i32 = 0;
 /// Descriptors that the hard limit must allow: a request's below [`HIGH`], then our own, then a few children.
 const LEAST: usize = HIGH as usize + 64;
 
-/// `argc` is 1, or 2 when a user namespace of the keeper's own comes first (the supervisor is unprivileged).
+/// `argc` is 1, or 2 when a user namespace of the keeper's own comes first (the supervisor is unprivileged), or 3 when that is
+/// there already, of a keeper before this one: it arrives as standard output.
 pub(crate) fn run(argc: usize) -> ! {
-    if argc > 1 {
-        enter_user_namespace();
+    match argc {
+        0 | 1 => {}
+        2 => make_user_namespace(),
+        _ => join_user_namespace(),
     }
     detach_from_host();
     let places = raise_descriptor_limit().min(PLACES);
@@ -40,7 +43,7 @@ fn fail(socket: i32, errno: i32) -> ! {
 /// Enter a user namespace, wait for the supervisor to write the maps (it is outside, as the kernel wants), then run
 /// this image again: the new memory image belongs to the new namespace, so that the keeper keeps its rights over its
 /// own undumpable children.
-fn enter_user_namespace() {
+fn make_user_namespace() {
     if let Err(errno) = sys::unshare(0x1000_0000) {
         fail(SOCKET, errno);
     }
@@ -51,8 +54,20 @@ fn enter_user_namespace() {
     }
     match sys::read(SOCKET, &mut answer) {
         Ok(0) | Err(_) => sys::exit_group(0),
-        Ok(_) => {}
+        Ok(_) => again(),
     }
+}
+
+/// Enter that of a keeper before us. Whoever has made it may, from outside of it.
+fn join_user_namespace() {
+    if let Err(errno) = sys::setns(1, 0x1000_0000) {
+        fail(SOCKET, errno);
+    }
+    again();
+}
+
+/// Run this image again, with no argument.
+fn again() {
     let argv = [lit(c"orangery-keeper").0, core::ptr::null()];
     let envp: [*const u8; 1] = [core::ptr::null()];
     let path = lit(c"/proc/self/exe");

@@ -227,7 +227,7 @@ impl SupervisorBuilder {
             }
         };
         let native = runtime.clone();
-        self.start(Arc::new(runtime), Some(native), (state, adopted, lap.us()), |lost| driver.run_telling(lost))
+        self.start(Arc::new(runtime), Some(native), (state, adopted, lap.us()), |tell| driver.run_telling(tell))
     }
 
     /// Start it on another runtime: a scripted fake.
@@ -245,7 +245,7 @@ impl SupervisorBuilder {
         runtime: Arc<dyn Runtime>,
         native: Option<NativeRuntime>,
         (state, adopted, keeper_us): (Option<Arc<StateDir>>, Option<Adopted>, u64),
-        driver: impl FnOnce(Box<dyn FnOnce() + Send>) -> D,
+        driver: impl FnOnce(events::Tell) -> D,
     ) -> Result<Supervisor, Error> {
         if cfg!(panic = "abort") {
             static SAID: Once = Once::new();
@@ -262,12 +262,12 @@ impl SupervisorBuilder {
         let feed = Feed::new(self.event_history);
         let (sender, receiver) = std::sync::mpsc::channel();
         let (for_system, for_shards, faults) = (Arc::clone(&stop), shards.clone(), self.faults.clone());
-        let (keeper, keeper_ended) = events::Watch::new(&feed);
+        let (keeper, tell) = events::Watch::new(&feed);
         #[cfg(any(test, feature = "faults"))]
         self.faults.observe(&feed);
         let (for_end_of_faults, groups) = (self.faults.clone(), groups::Groups::default());
         let for_end_of_groups = groups.clone();
-        let (driver, voice) = (driver(keeper_ended), feed.voice());
+        let (driver, voice) = (driver(tell), feed.voice());
         let ends_all = Arc::new(AtomicBool::new(false));
         let admission = Admission::new(self.budgets, self.descriptors_free);
         let door = admission.door(&"".into());

@@ -31,7 +31,8 @@ fn both_killed(scene: &Scene, options: Options) -> bool {
     let ends = wait::pidfd(pid_of(scene, "waits"));
     let record: serde_json::Value = load(scene, "ends").expect("written");
     let init = wait::pidfd(record["init"]["pid"].as_u64().expect("a pid") as u32);
-    // The keeper first, so that it does not go on alone.
+    // The keeper first, so that it does not go on alone; and the supervisor cannot start another one.
+    victim.stop();
     wait::kill(&keeper);
     wait::gone(&keeper, "the keeper");
     victim.kill();

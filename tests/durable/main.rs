@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 mod both;
+mod death;
 mod ends;
 mod moments;
 mod owned;
@@ -16,6 +17,10 @@ use orangery_tests::trial;
 use both::{
     a_keeper_that_is_ending_is_waited_for, a_long_path_has_a_door, what_lives_is_claimed_without_a_keeper,
     what_lives_is_claimed_without_pidfs, what_lives_is_killed_if_that_is_wanted,
+};
+use death::{
+    a_deadline_is_kept_by_the_second, a_storm_of_deaths_has_an_end, another_keeper_has_everything,
+    both_die_in_the_middle_of_it, it_dies_while_containers_are_made, the_next_has_it_from_the_second,
 };
 use ends::{an_end_is_told_until_it_is_settled, nothing_is_held_of_what_has_ended, who_gives_up_leaves_nothing};
 use moments::{a_command_that_is_not_there, at_a_removal, at_each_moment_of_a_creation, at_each_moment_of_a_start};
@@ -51,5 +56,11 @@ fn main() -> ExitCode {
         trial!(a_keeper_that_is_ending_is_waited_for),
         trial!(a_long_path_has_a_door),
         trial!(nobody_waits_for_a_reader_of_a_terminal),
+        trial!(another_keeper_has_everything),
+        trial!(the_next_has_it_from_the_second),
+        trial!(a_deadline_is_kept_by_the_second),
+        trial!(it_dies_while_containers_are_made),
+        trial!(a_storm_of_deaths_has_an_end),
+        trial!(both_die_in_the_middle_of_it),
     ])
 }

@@ -68,6 +68,12 @@ impl Victim {
         self.process.wait().expect("reaped");
     }
 
+    /// SIGSTOP: it does nothing any more.
+    pub fn stop(&self) {
+        let pidfd = wait::pidfd(self.pid());
+        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::STOP).expect("stopped");
+    }
+
     /// It ends by itself.
     pub fn end(&mut self) {
         self.process.wait().expect("its end");

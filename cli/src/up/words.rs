@@ -159,6 +159,8 @@ fn what(kind: &Kind) -> String {
         Kind::LeakedWriters => "something that outlived it held its output".into(),
         Kind::ActorPanicked { actor, restarted: true } => format!("the {actor} actor failed, and goes on"),
         Kind::ActorPanicked { actor, .. } => format!("the {actor} actor failed for good"),
+        Kind::KeeperDied => "the keeper has died: another one is started".into(),
+        Kind::KeeperReplaced { .. } => "another keeper has everything".into(),
         Kind::KeeperLost => "the keeper is gone: nothing new can be started".into(),
         other => other.name().replace('_', " "),
     }

@@ -31,6 +31,7 @@ pub(super) async fn health(daemon: Data<Daemon>) -> Answer {
         pid: std::process::id(),
         started_at_ms: daemon.started_at_ms,
         durable: daemon.durable,
+        keepers_replaced: daemon.supervisor.native().map_or(0, |native| native.keepers_replaced()),
         containers: daemon.registry.all().len(),
         state_dir: daemon.state_dir.clone(),
     };

@@ -18,6 +18,9 @@ pub struct Health {
     pub started_at_ms: u64,
     /// Its containers live on when it ends.
     pub durable: bool,
+    /// How many keepers have died beside it and were replaced by another one.
+    #[serde(default)]
+    pub keepers_replaced: u32,
     /// How many containers it knows.
     pub containers: usize,
     /// Where its state is.

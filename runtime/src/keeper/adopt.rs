@@ -1,7 +1,7 @@
 //! Take over a keeper whose supervisor has gone.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -68,6 +68,11 @@ pub struct Found {
 /// [`ErrorKind::State`] where nobody listens, or a supervisor is still there and says nothing for 10 s;
 /// [`ErrorKind::Keeper`] where the keeper speaks another protocol or ends.
 pub fn adopt(door: &Path, end: End) -> Result<Found, Error> {
+    adopt_for(door, end, false)
+}
+
+/// The same. `inherits`: what it holds is kept here as well, for another keeper.
+pub(crate) fn adopt_for(door: &Path, end: End, inherits: bool) -> Result<Found, Error> {
     let socket = connect(door)?;
     let hello = Message { kind: Ask::Hello as u16, x: end as u64, ..Message::default() };
     rustix::net::send(&socket, &hello.encode(), rustix::net::SendFlags::NOSIGNAL)
@@ -87,7 +92,11 @@ pub fn adopt(door: &Path, end: End) -> Result<Found, Error> {
     let itself = pidfd.try_clone().map_err(failed)?;
     let launched = Launched { socket, pidfd, pid: 0, enters_pidns, privileged: false, range: None };
     let (client, driver) = Client::joining(launched, last.saturating_add(1).max(first_id()));
-    client.shared.lock().early = Some(HashMap::new());
+    {
+        let mut waiting = client.shared.lock();
+        waiting.early = Some(HashMap::new());
+        waiting.ledger.inherits = inherits;
+    }
     client.shared.keeps.store(end == End::Keep, Ordering::Release);
     let mut found = Found {
         client,
@@ -109,6 +118,13 @@ pub(crate) fn first_id() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)).max(1)
+}
+
+/// The number of a living process in our pid namespace, from its pidfd's fdinfo.
+pub(crate) fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid: i32 = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?;
+    (pid > 0).then_some(pid)
 }
 
 fn connect(door: &Path) -> Result<OwnedFd, Error> {
@@ -174,9 +190,10 @@ impl Found {
         match Tell::from_u16(message.kind) {
             Some(Tell::Child) => {
                 let (sender, exit) = oneshot::channel();
-                let awaited = Awaited { sender, span: tracing::Span::current() };
+                let awaited = Awaited { sender, span: tracing::Span::current(), keep: true };
                 shared.lock().exits.insert(message.id, awaited);
                 let pidfd = expect(brought.flatten(), Purpose::Pidfd)?;
+                shared.enter(message.id, &pidfd);
                 self.children.push(Child { id: message.id, place: message.x, pid: message.pid, pidfd, exit });
             }
             Some(Tell::Armed) => {
@@ -189,7 +206,8 @@ impl Found {
                 let (purpose, fd) = brought.flatten().ok_or_else(other_protocol)?;
                 let drained = Drained::decode(&body).ok_or_else(other_protocol)?;
                 let label = body.get(DRAINED..).unwrap_or_default().to_vec();
-                let stored = Stored::new(self.client.clone(), message.id, message.x);
+                shared.lock().ledger.found(message.id, message.x, &label, purpose, &fd)?;
+                let stored = Stored::new(self.client.clone(), message.id);
                 self.kept.push(Kept { stored, label, purpose, fd, drained });
             }
             _ => return Err(other_protocol()),

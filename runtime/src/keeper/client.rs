@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
-use super::conversation::{Answer, Answered, Awaited, Held, Shared, Unclaimed, gone};
+use super::conversation::{Answer, Answered, Awaited, Held, Shared, Unclaimed, Waiting, gone};
 use super::driver::Driver;
 use super::frame::sealed;
 use super::launch::Launched;
 use super::lease::{Deadline, Done, Lease, Lever};
+use super::ledger::{self, Armed, Request};
 use crate::Exit;
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_INLINE, Message, Purpose};
@@ -60,16 +61,16 @@ impl Client {
     /// The same, where requests up to `next` have been made already.
     pub(crate) fn joining(launched: Launched, next: u64) -> (Client, Driver) {
         let shared = Arc::new(Shared {
-            socket: launched.socket,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting::on(launched.socket)),
             next: AtomicU64::new(next),
             dead: AtomicBool::new(false),
             wake: Notify::new(),
+            seated: Notify::new(),
             closing: AtomicBool::new(false),
             keeps: AtomicBool::new(false),
             arming: Semaphore::new(ARMING),
         });
-        let driver = Driver { shared: Arc::clone(&shared), keeper: Some(launched.pidfd) };
+        let driver = Driver { shared: Arc::clone(&shared), keeper: Some(launched.pidfd), heir: None };
         (Client { shared }, driver)
     }
 
@@ -109,11 +110,11 @@ impl Client {
 
     async fn spawn_as(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
         let (exit_sender, exit) = oneshot::channel();
-        let awaited = Awaited { sender: exit_sender, span: tracing::Span::current() };
-        self.shared.lock().exits.insert(id, awaited);
+        let keep = flags & wire::KEEP_EXIT != 0;
+        let awaited = Awaited { sender: exit_sender, span: tracing::Span::current(), keep };
         tracing::debug!(request = id, "the keeper is asked for a process");
         let mut cancelled = Cancelled(Some((&self.shared, id)));
-        let asked = self.ask_spawn(id, flags, plan, fds).await;
+        let asked = self.ask_spawn(id, flags, plan, fds, awaited).await;
         cancelled.0 = None;
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
@@ -123,15 +124,16 @@ impl Client {
         Ok(Spawned { id, place: slot, pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 
-    async fn ask_spawn(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>) -> Answer {
+    async fn ask_spawn(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>, awaited: Awaited) -> Answer {
+        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(id, awaited));
         let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
         let head = Message { kind: Ask::Spawn as u16, id, flags, ..Message::default() };
         if plan.bytes().len() <= MAX_INLINE {
-            return self.ask(head, plan.bytes(), fds).await;
+            return self.ask(head, plan.bytes(), fds, note).await;
         }
         fds.push((Purpose::Plan, sealed(plan.bytes())?));
         let head = Message { flags: flags | 1, x: plan.bytes().len() as u64, ..head };
-        self.ask(head, &[], fds).await
+        self.ask(head, &[], fds, note).await
     }
 
     /// A user namespace with these maps, for id-mapped mounts.
@@ -144,7 +146,7 @@ impl Client {
         text.extend_from_slice(gid_map.as_bytes());
         text.push(0);
         let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
-        let answered = self.ask(head, &text, Vec::new()).await?;
+        let answered = self.ask(head, &text, Vec::new(), |_| ()).await?;
         expect(answered.brought, Purpose::User)?.claim()
     }
 
@@ -168,28 +170,20 @@ impl Client {
         self.shared.lock().leases.insert(id, Held { slot: None, done: sender });
         // From here on its drop cancels, before the answer and after it.
         let lease = Lease::new(self.clone(), id, done);
-        let mut flags = if when.at_end { wire::AT_END } else { 0 };
-        let (mut fds, mut body) = (Vec::new(), Vec::new());
-        let mut y = 0;
-        if let Some((pidfd, signal)) = lever.signal {
-            fds.push((Purpose::Pidfd, pidfd));
-            y = u64::try_from(signal).unwrap_or(0);
-        }
-        if !lever.rungs.is_empty() {
-            flags |= wire::LADDER;
-            body.extend((lever.rungs.len() as u64).to_le_bytes());
-            body.extend(lever.rungs.iter().flat_map(|rung| rung.encode()));
-        }
-        if let Some((file, bytes)) = lever.write {
-            fds.push((Purpose::Control, file));
-            body.extend(bytes);
-        }
-        fds.extend(lever.told.filter(|_| flags & wire::LADDER != 0).map(|told| (Purpose::Told, told)));
-        let head = Message { kind: Ask::Arm as u16, id, flags, x: when.at_ns, y, ..Message::default() };
-        match self.ask(head, &body, fds).await {
+        let armed = Armed { when, lever, before: 0 };
+        let (head, body, fds) = armed.request(id)?;
+        let note = |waiting: &mut Waiting| {
+            if waiting.ledger.inherits {
+                waiting.ledger.leases.insert(id, armed);
+            }
+        };
+        match self.ask(head, &body, fds, note).await {
             Ok(_) => Ok(lease),
             Err(error) => {
-                self.shared.lock().leases.remove(&id);
+                let mut waiting = self.shared.lock();
+                waiting.leases.remove(&id);
+                waiting.ledger.leases.remove(&id);
+                drop(waiting);
                 Err(refused_lease(&error))
             }
         }
@@ -199,6 +193,7 @@ impl Client {
     pub(super) fn disarm(&self, id: u64) {
         let slot = {
             let mut waiting = self.shared.lock();
+            waiting.ledger.leases.remove(&id);
             match waiting.leases.remove(&id) {
                 Some(Held { slot: Some(slot), .. }) => slot,
                 Some(_) => {
@@ -239,9 +234,8 @@ impl Client {
     /// The keeper is gone.
     pub fn hello(&self, end: wire::End, trace: Option<OwnedFd>, door: Option<OwnedFd>) -> Result<(), Error> {
         self.shared.keeps.store(end == wire::End::Keep, Ordering::Release);
-        let head = Message { kind: Ask::Hello as u16, id: self.id(), x: end as u64, ..Message::default() };
-        let trace = trace.map(|fd| (Purpose::Trace, fd));
-        self.shared.post(head, &[], trace.into_iter().chain(door.map(|fd| (Purpose::Door, fd))).collect())
+        let (head, body, fds) = hello(self.id(), end, trace, door);
+        self.shared.post(head, &body, fds)
     }
 
     /// Let the keeper remove `name` below `parent` when we go.
@@ -249,38 +243,55 @@ impl Client {
     /// # Errors
     /// The keeper is gone.
     pub fn register(&self, tree: wire::Tree, parent: OwnedFd, name: &str) -> Result<(), Error> {
-        let head = Message { kind: Ask::Register as u16, id: self.id(), x: tree as u64, ..Message::default() };
-        let mut text = name.as_bytes().to_vec();
-        text.push(0);
-        self.shared.post(head, &text, vec![(Purpose::TreeRoot, parent)])
+        let (head, body, fds) = ledger::register(self.id(), tree, parent, name);
+        self.shared.post(head, &body, fds)
     }
 
     /// End the conversation: the keeper does what [`Client::hello`] said.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
-        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        self.shared.hang_up();
         self.shared.wake.notify_one();
     }
 
-    pub(super) async fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Answer {
-        self.begin(head, body, fds)?.await.unwrap_or_else(|_| Err(gone()))
+    async fn ask(
+        &self,
+        head: Message,
+        body: &[u8],
+        fds: Vec<(Purpose, OwnedFd)>,
+        note: impl FnOnce(&mut Waiting),
+    ) -> Answer {
+        self.begin(head, body, fds, note)?.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Ask now, hear later.
+    /// Ask now, hear later. It is noted under the same lock, so that no other keeper comes in between.
     pub(super) fn begin(
         &self,
         head: Message,
         body: &[u8],
         fds: Vec<(Purpose, OwnedFd)>,
+        note: impl FnOnce(&mut Waiting),
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (sender, receiver) = oneshot::channel();
-        self.shared.lock().answers.insert(head.id, sender);
-        if let Err(error) = self.shared.post(head, body, fds) {
-            self.shared.lock().answers.remove(&head.id);
-            return Err(error);
+        self.shared.may_post(&fds)?;
+        let mut waiting = self.shared.lock();
+        waiting.answers.insert(head.id, sender);
+        note(&mut waiting);
+        // Its place may have become another one since it was looked up.
+        let place = waiting.ledger.stored.get(&head.id).and_then(|entry| entry.slot);
+        let x = place.filter(|_| head.flags & wire::REPLACE != 0 && head.kind == Ask::Store as u16).unwrap_or(head.x);
+        let posted = self.shared.post_to(&mut waiting, Message { x, ..head }, body, fds);
+        if posted.is_err() {
+            waiting.answers.remove(&head.id);
         }
-        Ok(receiver)
+        posted.map(|()| receiver)
     }
+}
+
+pub(super) fn hello(id: u64, end: wire::End, trace: Option<OwnedFd>, door: Option<OwnedFd>) -> Request {
+    let head = Message { kind: Ask::Hello as u16, id, x: end as u64, ..Message::default() };
+    let trace = trace.map(|fd| (Purpose::Trace, fd));
+    (head, Vec::new(), trace.into_iter().chain(door.map(|fd| (Purpose::Door, fd))).collect())
 }
 
 /// Whoever has asked for a process, until it is answered.

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::frame::{Heard, frame, transmit};
 use super::lease::Done;
+use super::ledger::{Entry, Ledger, Process};
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{Ask, MAX_FDS, Message, Purpose, Stage, Tell};
 use crate::{Exit, ExitStatus, Rusage};
@@ -62,10 +63,18 @@ pub(super) struct Held {
 pub(super) struct Awaited {
     pub(super) sender: oneshot::Sender<Exit>,
     pub(super) span: tracing::Span,
+    /// The keeper keeps it until it is settled.
+    pub(super) keep: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Waiting {
+    pub(super) socket: Arc<OwnedFd>,
+    /// The keeper has died, and another one is being started: what is asked for waits.
+    pub(super) between: bool,
+    /// What it holds.
+    pub(super) ledger: Ledger,
+    /// What has been handed over to it and is not answered yet.
+    pub(super) replaying: HashSet<u64>,
     pub(super) answers: HashMap<u64, oneshot::Sender<Answer>>,
     pub(super) exits: HashMap<u64, Awaited>,
     /// What is armed, and who hears of it.
@@ -81,8 +90,26 @@ pub(super) struct Waiting {
     pub(super) outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
 
+impl Waiting {
+    pub(super) fn on(socket: OwnedFd) -> Self {
+        Self {
+            socket: Arc::new(socket),
+            between: false,
+            ledger: Ledger::default(),
+            replaying: HashSet::new(),
+            answers: HashMap::new(),
+            exits: HashMap::new(),
+            leases: HashMap::new(),
+            forgotten: HashSet::new(),
+            unwanted: HashSet::new(),
+            cancelled: HashSet::new(),
+            early: None,
+            outbox: VecDeque::new(),
+        }
+    }
+}
+
 pub(super) struct Shared {
-    pub(super) socket: OwnedFd,
     pub(super) waiting: Mutex<Waiting>,
     pub(super) next: AtomicU64,
     pub(super) dead: AtomicBool,
@@ -91,6 +118,8 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// The keeper goes on when the conversation ends.
     pub(super) keeps: AtomicBool,
+    /// Something has its place in the keeper, or there is none any more.
+    pub(super) seated: Notify,
     /// Turns to arm a deadline.
     pub(super) arming: Semaphore,
 }
@@ -106,6 +135,14 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// End the conversation. One that is just being handed over to another keeper ends when it has everything.
+    pub(super) fn hang_up(&self) {
+        let waiting = self.lock();
+        if !waiting.between && waiting.replaying.is_empty() {
+            let _ = rustix::net::shutdown(&waiting.socket, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Take a deadline back, wherever it is by now.
     pub(super) fn cancel(&self, id: u64, slot: u64) {
         let head = Message { kind: Ask::Cancel as u16, id, x: slot, ..Message::default() };
@@ -115,6 +152,13 @@ impl Shared {
 
     /// Send a request, or put it behind those that wait.
     pub(super) fn post(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<(), Error> {
+        self.may_post(&fds)?;
+        self.post_to(&mut self.lock(), head, body, fds)
+    }
+
+    /// # Errors
+    /// There is no keeper; these are too many at a time.
+    pub(super) fn may_post(&self, fds: &[(Purpose, OwnedFd)]) -> Result<(), Error> {
         if self.dead.load(Ordering::Acquire) {
             return Err(gone());
         }
@@ -124,12 +168,28 @@ impl Shared {
                 format!("{} descriptors in one request; {MAX_FDS} are possible", fds.len()),
             ));
         }
+        Ok(())
+    }
+
+    /// The same, for who has the lock.
+    pub(super) fn post_to(
+        &self,
+        waiting: &mut Waiting,
+        head: Message,
+        body: &[u8],
+        fds: Vec<(Purpose, OwnedFd)>,
+    ) -> Result<(), Error> {
+        if waiting.between && !is_unledgered(head.kind) {
+            // Another keeper hears of it with everything else.
+            return Ok(());
+        }
         let (bytes, fds) = frame(head, body, fds);
-        let mut waiting = self.lock();
-        if waiting.outbox.is_empty() {
-            match transmit(&self.socket, &bytes, &fds) {
+        if waiting.outbox.is_empty() && !waiting.between {
+            match transmit(&waiting.socket, &bytes, &fds) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::AGAIN) => {}
+                // It has died: another one will be asked.
+                Err(error) if waiting.ledger.inherits && is_gone(error) => {}
                 Err(error) => return Err(unsaid(error)),
             }
         }
@@ -148,8 +208,9 @@ impl Shared {
                 self.answer(message.id, Err(if no_room { full() } else { confused() }));
             }
             Some(Tell::Done) => {
-                if !matches!(brought, Some(Some((Purpose::Pidfd, _)))) {
-                    self.end_unowned(message);
+                match &brought {
+                    Some(Some((Purpose::Pidfd, pidfd))) => self.enter(message.id, pidfd),
+                    _ => self.end_unowned(message),
                 }
                 let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
                 self.answer(message.id, Ok(Answered { pid: message.pid, slot: message.x, brought }));
@@ -157,35 +218,18 @@ impl Shared {
                 self.placed(message);
             }
             Some(Tell::Failed) => {
-                let mut waiting = self.lock();
-                waiting.forgotten.remove(&message.id);
-                waiting.unwanted.remove(&message.id);
-                waiting.cancelled.remove(&message.id);
-                // Who asked may have gone.
-                waiting.exits.remove(&message.id);
-                drop(waiting);
+                self.refused(message.id);
                 self.answer(message.id, Err(failed(message)));
             }
-            Some(Tell::Exited) => {
-                let (waiter, cancelled) = {
-                    let mut waiting = self.lock();
-                    (waiting.exits.remove(&message.id), waiting.cancelled.remove(&message.id))
-                };
-                if cancelled {
-                    self.settle(message.id, message.x);
-                }
-                if let Some(Awaited { sender, span }) = waiter {
-                    let exit = exit_of(message);
-                    span.in_scope(
-                        || tracing::debug!(request = message.id, status = ?exit.status, "the keeper tells an exit"),
-                    );
-                    let _ = sender.send(exit);
-                }
-            }
+            Some(Tell::Exited) => self.exited(message.id, message.x, exit_of(message)),
             Some(Tell::Fired) => {
                 let mut waiting = self.lock();
+                let before = waiting.ledger.leases.get(&message.id).map_or(0, |armed| armed.before);
+                if message.y == 1 {
+                    waiting.ledger.leases.remove(&message.id);
+                }
                 if let Some(held) = waiting.leases.get(&message.id) {
-                    held.done.send_replace(Done::of(message));
+                    held.done.send_replace(Done::of(message).after(before));
                 } else if let Some(early) = &mut waiting.early {
                     early.insert(message.id, Done::of(message));
                 }
@@ -224,15 +268,87 @@ impl Shared {
         }
     }
 
+    /// A process is there: another keeper would have to know it.
+    pub(super) fn enter(&self, id: u64, pidfd: &OwnedFd) {
+        let mut waiting = self.lock();
+        let keep = waiting.exits.get(&id).map(|awaited| awaited.keep);
+        let (Some(keep), true) = (keep, waiting.ledger.inherits) else { return };
+        match pidfd.try_clone() {
+            Ok(pidfd) => {
+                let process = Process { pidfd: Arc::new(pidfd), keep, stored: None, watched: false };
+                waiting.ledger.processes.insert(id, process);
+            }
+            Err(error) => tracing::warn!(request = id, %error, "another keeper would not know this process"),
+        }
+    }
+
+    /// A process has ended, by the word of its parent.
+    pub(super) fn exited(&self, id: u64, place: u64, exit: Exit) {
+        let (waiter, cancelled, process) = {
+            let mut waiting = self.lock();
+            let kept = waiting.ledger.processes.get(&id).is_some_and(|process| process.keep);
+            let process = if kept { None } else { waiting.ledger.processes.remove(&id) };
+            (waiting.exits.remove(&id), waiting.cancelled.remove(&id), process)
+        };
+        if let Some(stored) = process.and_then(|process| process.stored) {
+            self.discard(stored);
+        }
+        if cancelled {
+            self.settle(id, place);
+        }
+        if let Some(Awaited { sender, span, .. }) = waiter {
+            span.in_scope(|| tracing::debug!(request = id, status = ?exit.status, "an exit is told"));
+            let _ = sender.send(exit);
+        }
+    }
+
+    /// The keeper does not do it.
+    fn refused(&self, id: u64) {
+        let mut waiting = self.lock();
+        waiting.forgotten.remove(&id);
+        waiting.unwanted.remove(&id);
+        waiting.cancelled.remove(&id);
+        // Who asked may have gone.
+        waiting.exits.remove(&id);
+        waiting.ledger.leases.remove(&id);
+        if waiting.ledger.refused(id) {
+            // Whoever waits for its place does so in vain.
+            self.seated.notify_waiters();
+        }
+        if waiting.replaying.remove(&id) {
+            waiting.leases.remove(&id);
+            tracing::error!(request = id, "the new keeper does not take what the one before it held");
+        }
+    }
+
     /// How this process ended is of no interest any more.
     pub(super) fn settle(&self, id: u64, place: u64) {
+        let process = self.lock().ledger.processes.remove(&id);
+        if let Some(stored) = process.and_then(|process| process.stored) {
+            return self.discard(stored);
+        }
         let head = Message { kind: Ask::Settle as u16, id, x: place, ..Message::default() };
         // Without a keeper nothing is kept.
         let _ = self.post(head, &[], Vec::new());
     }
 
-    /// Close what is stored there.
-    pub(super) fn discard(&self, id: u64, slot: u64) {
+    /// Close what is stored under this number.
+    pub(super) fn discard(&self, id: u64) {
+        let slot = {
+            let mut waiting = self.lock();
+            match waiting.ledger.stored.remove(&id) {
+                Some(Entry { slot: Some(slot), .. }) => slot,
+                Some(_) => {
+                    waiting.unwanted.insert(id);
+                    return;
+                }
+                None => return,
+            }
+        };
+        self.discard_at(id, slot);
+    }
+
+    fn discard_at(&self, id: u64, slot: u64) {
         let head = Message { kind: Ask::Discard as u16, id, x: slot, ..Message::default() };
         // Without a keeper nothing is held.
         let _ = self.post(head, &[], Vec::new());
@@ -240,16 +356,21 @@ impl Shared {
 
     /// If it is a deadline that was armed, or something that was stored, its slot is known now.
     pub(super) fn placed(self: &Arc<Self>, message: &Message) {
-        if self.lock().unwanted.remove(&message.id) {
-            self.discard(message.id, message.x);
-        }
-        let forgotten = {
+        let (unwanted, forgotten) = {
             let mut waiting = self.lock();
+            waiting.replaying.remove(&message.id);
+            if let Some(entry) = waiting.ledger.stored.get_mut(&message.id) {
+                (entry.slot, entry.before) = (Some(message.x), None);
+                self.seated.notify_waiters();
+            }
             if let Some(held) = waiting.leases.get_mut(&message.id) {
                 held.slot = Some(message.x);
             }
-            waiting.forgotten.remove(&message.id)
+            (waiting.unwanted.remove(&message.id), waiting.forgotten.remove(&message.id))
         };
+        if unwanted {
+            self.discard_at(message.id, message.x);
+        }
         if forgotten {
             self.cancel(message.id, message.x);
         }
@@ -260,9 +381,12 @@ impl Shared {
         loop {
             let mut waiting = self.lock();
             let Some((bytes, fds)) = waiting.outbox.pop_front() else { return };
-            match transmit(&self.socket, &bytes, &fds) {
+            match transmit(&waiting.socket, &bytes, &fds) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::AGAIN) => return waiting.outbox.push_front((bytes, fds)),
+                Err(error) if waiting.ledger.inherits && is_gone(error) => {
+                    return waiting.outbox.push_front((bytes, fds));
+                }
                 Err(error) => {
                     drop(waiting);
                     let id = Message::decode(&bytes).map_or(0, |message| message.id);
@@ -276,6 +400,10 @@ impl Shared {
     pub(super) fn bury(&self) {
         self.dead.store(true, Ordering::Release);
         let mut waiting = self.lock();
+        waiting.between = false;
+        waiting.ledger = Ledger::default();
+        waiting.replaying.clear();
+        self.seated.notify_waiters();
         waiting.answers.clear();
         waiting.exits.clear();
         waiting.leases.clear();
@@ -319,6 +447,17 @@ pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Keeper, "the keeper is gone")
 }
 
+/// What asks for something that the ledger does not know of: it goes to another keeper as it is.
+pub(super) fn is_unledgered(kind: u16) -> bool {
+    matches!(Ask::from_u16(kind), Some(Ask::Spawn | Ask::Userns))
+}
+
+/// Nobody is at the other end any more.
+fn is_gone(error: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::CONNREFUSED)
+}
+
 pub(super) fn unsaid(error: rustix::io::Errno) -> Error {
     Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper)
 }
@@ -355,7 +494,7 @@ mod tests {
         };
         let (client, _driver) = Client::new(launched);
         let (sender, receiver) = oneshot::channel();
-        client.shared.lock().exits.insert(7, Awaited { sender, span: tracing::Span::none() });
+        client.shared.lock().exits.insert(7, Awaited { sender, span: tracing::Span::none(), keep: false });
         drop(receiver);
         let message = Message { kind: Tell::Failed as u16, id: 7, ..Message::default() };
         client.shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });

@@ -3,12 +3,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::conversation::Shared;
 use super::frame::receive;
+use super::orphans::Orphans;
+use super::succession::{Deaths, Heir, KeeperNews, Replaced};
+use crate::error::{Error, ErrorKind};
 
 /// Reads from the keeper until it is gone. Must run on a tokio runtime with I/O enabled.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Driver {
     pub(super) shared: Arc<Shared>,
     /// Taken when it is reaped.
     pub(super) keeper: Option<OwnedFd>,
+    /// Who comes after it.
+    pub(super) heir: Option<Arc<Heir>>,
 }
 
 /// Never run, or not to its end: nobody hears the keeper any more, so the conversation ends, and with it the keeper and all
@@ -26,10 +32,10 @@ impl Drop for Driver {
         self.shared.bury();
         if self.shared.keeps.load(Ordering::Acquire) {
             // It goes on, and is somebody else's child as soon as we are gone.
-            let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+            self.shared.hang_up();
             return;
         }
-        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        self.shared.hang_up();
         // Without a thread it stays a zombie until this process ends.
         let _ = std::thread::Builder::new().name("orangery-reaper".into()).spawn(move || {
             let wait = || {
@@ -42,42 +48,121 @@ impl Drop for Driver {
 }
 
 impl Driver {
+    /// When the keeper dies by itself, there is to be another one.
+    pub(crate) fn followed_by(&mut self, heir: Heir) {
+        self.heir = Some(Arc::new(heir));
+    }
+
     /// Run the conversation; comes back when the keeper has ended and is reaped.
     ///
     /// # Cancel safety
     /// Dropped early, it ends the keeper, and with it every container.
-    pub async fn run(mut self) {
-        let socket =
-            match self.shared.socket.try_clone().and_then(|socket| crate::sys::watch(socket, Interest::READABLE)) {
-                Ok(socket) => socket,
+    pub async fn run(self) {
+        self.run_telling(|_| ()).await;
+    }
+
+    /// The same, and tell what becomes of the keeper.
+    pub(crate) async fn run_telling(mut self, mut tell: impl FnMut(KeeperNews)) {
+        let cgroup = self.heir.as_ref().and_then(|heir| heir.cgroup.clone());
+        let (mut deaths, mut orphans) = (Deaths::default(), Orphans::of(&self.shared, cgroup));
+        let mut given = None;
+        let why = loop {
+            let keeper = match self.converse(&mut orphans, &mut given, &mut tell).await {
+                Ok(keeper) => keeper,
                 Err(error) => {
                     tracing::error!(%error, "cannot listen to the keeper");
                     self.shared.bury();
-                    return;
+                    break Some(format!("cannot listen to the keeper: {error}"));
                 }
             };
+            let heir = match (&self.heir, self.shared.closing.load(Ordering::Acquire)) {
+                (Some(heir), false) => Arc::clone(heir),
+                (_, closing) => break self.end(keeper, closing).await,
+            };
+            let died = Instant::now();
+            tell(KeeperNews::Died);
+            tracing::warn!("the keeper has died: another one is started");
+            orphans.note();
+            let known = self.shared.orphaned();
+            self.put_to_rest(keeper).await;
+            orphans.take(heir.present.pid.load(Ordering::Acquire), known).await;
+            let young = match deaths.count(died) {
+                true => heir.found(&mut deaths).await,
+                false => Err(Error::new(ErrorKind::Keeper, "too many have died")),
+            };
+            match young.map(|young| heir.hand_over(&self.shared, young)) {
+                Ok((keeper, replaced)) => {
+                    self.keeper = Some(keeper);
+                    given = Some((died, replaced));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "there is no keeper any more: what runs goes on, nothing new can be started");
+                    self.shared.bury();
+                    break Some(format!("the keeper has died, and none is started any more: {error}"));
+                }
+            }
+        };
+        tell(KeeperNews::Ended { why });
+    }
+
+    /// Until the keeper has closed its end, or is gone, or we want no more.
+    async fn converse(
+        &self,
+        orphans: &mut Orphans,
+        given: &mut Option<(Instant, Replaced)>,
+        tell: &mut impl FnMut(KeeperNews),
+    ) -> std::io::Result<Option<AsyncFd<OwnedFd>>> {
+        let socket = Arc::clone(&self.shared.lock().socket);
+        let socket = crate::sys::watch(socket.try_clone()?, Interest::READABLE)?;
         // Its end of the socket alone does not tell: a newborn that has not run yet may hold a copy for long.
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.try_clone().ok());
         let keeper = keeper.and_then(|keeper| crate::sys::watch(keeper, Interest::READABLE).ok());
-        while self.turn(&socket, keeper.as_ref()).await {}
-        if !self.shared.closing.load(Ordering::Acquire) {
-            tracing::error!("the keeper has ended by itself: what runs goes on, nothing new can be started");
+        while self.turn(&socket, keeper.as_ref(), orphans).await {
+            if given.is_some() && self.shared.is_whole() {
+                if let Some((died, replaced)) = given.take() {
+                    let replaced = Replaced { took: died.elapsed(), ..replaced };
+                    tracing::warn!(?replaced, "another keeper has everything");
+                    tell(KeeperNews::Replaced(replaced));
+                }
+                if self.shared.closing.load(Ordering::Acquire) {
+                    // That has waited for this.
+                    self.shared.hang_up();
+                    break;
+                }
+            }
         }
+        Ok(keeper)
+    }
+
+    /// There is none any more. Says why, if that was not our wish.
+    async fn end(&mut self, keeper: Option<AsyncFd<OwnedFd>>, closing: bool) -> Option<String> {
         self.shared.bury();
-        drop(socket);
-        if self.shared.closing.load(Ordering::Acquire) && self.shared.keeps.load(Ordering::Acquire) {
+        if closing && self.shared.keeps.load(Ordering::Acquire) {
             // It goes on.
             self.keeper = None;
-            return;
+            return None;
+        }
+        if !closing {
+            tracing::error!("the keeper has ended by itself: what runs goes on, nothing new can be started");
         }
         self.reap(keeper).await;
+        (!closing).then(|| "the keeper has died".to_owned())
+    }
+
+    /// There is one at a time: this one has died, or does not listen to us any more.
+    async fn put_to_rest(&mut self, watched: Option<AsyncFd<OwnedFd>>) {
+        if let Some(keeper) = &self.keeper {
+            let _ = rustix::process::pidfd_send_signal(keeper, rustix::process::Signal::KILL);
+        }
+        self.reap(watched).await;
+        self.keeper = None;
     }
 
     /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end, or is gone.
-    async fn turn(&self, socket: &AsyncFd<OwnedFd>, keeper: Option<&AsyncFd<OwnedFd>>) -> bool {
+    async fn turn(&self, socket: &AsyncFd<OwnedFd>, keeper: Option<&AsyncFd<OwnedFd>>, orphans: &mut Orphans) -> bool {
         // Only while something waits to be sent: else every request that the keeper takes would wake us.
         let full = !self.shared.lock().outbox.is_empty();
-        let writer = match full.then(|| self.shared.socket.try_clone()) {
+        let writer = match full.then(|| socket.get_ref().try_clone()) {
             Some(Ok(socket)) => crate::sys::watch(socket, Interest::WRITABLE).ok(),
             _ => None,
         };
@@ -111,7 +196,11 @@ impl Driver {
                 self.shared.flush();
                 ready.is_ok()
             }
-            () = self.shared.wake.notified() => !self.shared.closing.load(Ordering::Acquire),
+            pid = orphans.ended() => {
+                orphans.look_behind(pid).await;
+                true
+            }
+            () = self.shared.wake.notified() => !self.shared.closing.load(Ordering::Acquire) || !self.shared.is_whole(),
         }
     }
 
@@ -122,6 +211,8 @@ impl Driver {
                 Ok(Some(heard)) => self.shared.deliver(heard),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return true,
+                // It has gone with requests unread. That is said once, before what it had told.
+                Err(rustix::io::Errno::CONNRESET) => {}
                 Ok(None) | Err(_) => return false,
             }
         }

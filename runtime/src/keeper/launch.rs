@@ -47,12 +47,36 @@ pub struct Launched {
 /// [`ErrorKind::Keeper`] when it does not start, [`ErrorKind::Unsupported`] when this user may not make user
 /// namespaces; the hint says what to change.
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
-    let privileged = is_privileged();
-    if let Some(launched) = attempt(path, privileged, true)? {
+    let place = if is_privileged() { Place::Host } else { Place::New { with_range: true } };
+    if let Some(launched) = attempt(path, place)? {
         return Ok(launched);
     }
     let half = || Error::new(ErrorKind::Keeper, "the id maps of the keeper were written by somebody else");
-    attempt(path, privileged, false)?.ok_or_else(half)
+    attempt(path, Place::New { with_range: false })?.ok_or_else(half)
+}
+
+/// Start another one, in the user namespace of the one before it.
+pub(super) fn launch_again(path: Option<&Path>, userns: Option<&OwnedFd>) -> Result<Launched, Error> {
+    match userns {
+        Some(userns) => {
+            attempt(path, Place::Of(userns))?.ok_or_else(|| Error::new(ErrorKind::Keeper, "it has no maps"))
+        }
+        None => launch(path),
+    }
+}
+
+/// The user namespace that a keeper lives in.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// Ours, in which we have all rights that are needed.
+    Host,
+    /// One of its own.
+    New {
+        /// With more ids than one.
+        with_range: bool,
+    },
+    /// That of a keeper before it.
+    Of(&'a OwnedFd),
 }
 
 /// A keeper of ours has the rights of the host's user namespace: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID. Otherwise it gets a
@@ -62,7 +86,8 @@ pub(crate) fn is_privileged() -> bool {
 }
 
 /// Start it once; `None` when its user namespace got only one of its maps.
-fn attempt(path: Option<&Path>, privileged: bool, with_range: bool) -> Result<Option<Launched>, Error> {
+fn attempt(path: Option<&Path>, place: Place<'_>) -> Result<Option<Launched>, Error> {
+    let privileged = matches!(place, Place::Host);
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -72,14 +97,14 @@ fn attempt(path: Option<&Path>, privileged: bool, with_range: bool) -> Result<Op
     .map_err(|error| Error::system("cannot make the keeper's socket", error))?;
     rustix::fs::fcntl_setfl(&theirs, rustix::fs::OFlags::empty())
         .map_err(|error| Error::system("cannot prepare the keeper's socket", error))?;
-    let mut child = start(path, theirs, privileged)?;
+    let mut child = start(path, theirs, place)?;
     let pid = child.id();
     let raw = rustix::process::Pid::from_raw(pid.cast_signed());
     let pidfd = raw
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|raw| rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()))
         .map_err(|error| Error::system("cannot open the keeper's pidfd", error));
-    let greeted = pidfd.and_then(|pidfd| Ok((pidfd, greet(&ours, pid, privileged, with_range)?)));
+    let greeted = pidfd.and_then(|pidfd| Ok((pidfd, greet(&ours, pid, place)?)));
     let (pidfd, greeted) = match greeted {
         Ok((pidfd, Some(greeted))) => (pidfd, greeted),
         other => {
@@ -108,7 +133,7 @@ fn memfd() -> io::Result<File> {
 
 /// The one place that starts a process without the keeper.
 #[expect(clippy::disallowed_methods, reason = "the keeper itself is started here")]
-fn start(path: Option<&Path>, socket: OwnedFd, privileged: bool) -> Result<Child, Error> {
+fn start(path: Option<&Path>, socket: OwnedFd, place: Place<'_>) -> Result<Child, Error> {
     let failed = |what: &str, error: io::Error| Error::system(what, error).with_kind(ErrorKind::Keeper);
     let (program, _memfd) = match path {
         Some(path) => {
@@ -122,8 +147,16 @@ fn start(path: Option<&Path>, socket: OwnedFd, privileged: bool) -> Result<Child
     };
     let mut command = Command::new(program);
     command.arg0("orangery-keeper").env_clear().stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
-    if !privileged {
-        command.arg("userns");
+    match place {
+        Place::Host => {}
+        Place::New { .. } => {
+            command.arg("userns");
+        }
+        // As its standard output, which is nothing else's.
+        Place::Of(userns) => {
+            let userns = userns.try_clone().map_err(|error| failed("cannot duplicate a user namespace", error))?;
+            command.args(["userns", "of"]).stdout(Stdio::from(userns));
+        }
     }
     command.spawn().map_err(|error| {
         failed("cannot start the keeper", error)
@@ -149,13 +182,14 @@ fn install(path: &Path) -> io::Result<()> {
 type Greeting = (bool, Option<Range>);
 
 /// Wait for the keeper's first words; in between write its id maps if it asks for them. `None`: see [`Written::Half`].
-fn greet(socket: &OwnedFd, pid: u32, privileged: bool, with_range: bool) -> Result<Option<Greeting>, Error> {
+fn greet(socket: &OwnedFd, pid: u32, place: Place<'_>) -> Result<Option<Greeting>, Error> {
     let mut range = None;
     loop {
         let message = receive(socket)?;
         match Tell::from_u16(message.kind) {
             Some(Tell::Ready) => return Ok(Some((message.x == 1, range))),
-            Some(Tell::NeedsMaps) if !privileged => {
+            Some(Tell::NeedsMaps) if matches!(place, Place::New { .. }) => {
+                let with_range = matches!(place, Place::New { with_range: true });
                 range = match maps::write(pid, with_range)? {
                     Written::Half => return Ok(None),
                     Written::Range(range) => Some(range),
@@ -164,7 +198,7 @@ fn greet(socket: &OwnedFd, pid: u32, privileged: bool, with_range: bool) -> Resu
                 rustix::net::send(socket, &[0], rustix::net::SendFlags::NOSIGNAL)
                     .map_err(|error| Error::system("the keeper is gone", error).with_kind(ErrorKind::Keeper))?;
             }
-            Some(Tell::Failed) => return Err(start_failed(&message, privileged)),
+            Some(Tell::Failed) => return Err(start_failed(&message, matches!(place, Place::Host))),
             _ => return Err(Error::new(ErrorKind::Keeper, "the keeper speaks another protocol")),
         }
     }

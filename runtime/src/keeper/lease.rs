@@ -45,6 +45,11 @@ impl Done {
         let over = (message.y == 1).then_some(message.errno);
         Self { rungs: usize::try_from(message.x).unwrap_or(usize::MAX), over }
     }
+
+    /// So many rungs were carried out by a keeper before.
+    pub(super) fn after(self, before: usize) -> Self {
+        Self { rungs: self.rungs.saturating_add(before), ..self }
+    }
 }
 
 /// A deadline that is armed in the keeper. Dropped, it is cancelled: what it would have done is not done.

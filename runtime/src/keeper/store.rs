@@ -4,17 +4,19 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::oneshot;
 
+use super::adopt::Child;
 use super::client::Client;
-use super::conversation::{Answer, gone};
+use super::conversation::{Answer, Shared, Waiting, gone};
+use super::ledger::{Entry, Process, What};
 use crate::error::{Error, ErrorKind};
 use crate::plan::wire::{ASIDE, Ask, Drained, LABEL, Message, Purpose, REPLACE};
 
 /// Something to hold.
 #[derive(Debug)]
 pub struct Holding {
-    purpose: Purpose,
-    fd: OwnedFd,
-    log: Option<(OwnedFd, u64)>,
+    pub(super) purpose: Purpose,
+    pub(super) fd: OwnedFd,
+    pub(super) log: Option<(OwnedFd, u64)>,
 }
 
 impl Holding {
@@ -57,12 +59,16 @@ impl Holding {
 pub struct Stored {
     client: Client,
     id: u64,
-    slot: u64,
 }
 
 impl Stored {
-    pub(super) fn new(client: Client, id: u64, slot: u64) -> Self {
-        Self { client, id, slot }
+    pub(super) fn new(client: Client, id: u64) -> Self {
+        Self { client, id }
+    }
+
+    /// The number of the request that has stored it.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Hold this in its place, from one moment to the next: a log that goes on in another file is never in two.
@@ -73,7 +79,8 @@ impl Stored {
     /// # Cancel safety
     /// Dropped after it was asked for, it is done.
     pub async fn replace(&self, label: &[u8], with: Holding) -> Result<(), Error> {
-        let head = Message { kind: Ask::Store as u16, flags: REPLACE, id: self.id, x: self.slot, ..Message::default() };
+        let slot = self.client.shared.place_of(self.id).await?;
+        let head = Message { kind: Ask::Store as u16, flags: REPLACE, id: self.id, x: slot, ..Message::default() };
         let answer = self.client.put(head, label, with)?;
         answer.await.unwrap_or_else(|_| Err(gone())).map(drop).map_err(|error| refused(&error))
     }
@@ -82,7 +89,7 @@ impl Stored {
 impl Stored {
     /// The keeper closes what it holds here.
     pub fn discard(self) {
-        self.client.shared.discard(self.id, self.slot);
+        self.client.shared.discard(self.id);
     }
 }
 
@@ -102,8 +109,8 @@ impl Asked {
         };
         // The answer is in our hands: the rest is without an await.
         self.answer = None;
-        let slot = answer.map_err(|error| refused(&error))?.slot;
-        Ok(Stored::new(self.client.clone(), self.id, slot))
+        answer.map_err(|error| refused(&error))?;
+        Ok(Stored::new(self.client.clone(), self.id))
     }
 }
 
@@ -113,12 +120,13 @@ impl Drop for Asked {
         {
             let mut waiting = self.client.shared.lock();
             if waiting.answers.remove(&self.id).is_some() {
+                waiting.ledger.stored.remove(&self.id);
                 waiting.unwanted.insert(self.id);
                 return;
             }
         }
-        if let Ok(Ok(answered)) = answer.try_recv() {
-            self.client.shared.discard(self.id, answered.slot);
+        if let Ok(Ok(_)) = answer.try_recv() {
+            self.client.shared.discard(self.id);
         }
     }
 }
@@ -171,12 +179,44 @@ impl Client {
         if label.len() > LABEL {
             return Err(Error::invalid("label", format!("{} bytes; {LABEL} are possible", label.len())));
         }
+        let inherits = self.shared.lock().ledger.inherits;
+        let what = inherits.then(|| What::of(label, head.flags & ASIDE != 0, &holding)).transpose()?;
         let mut fds = vec![(holding.purpose, holding.fd)];
         let most = holding.log.map_or(0, |(log, most)| {
             fds.push((Purpose::Log, log));
             most
         });
-        self.begin(Message { y: most, ..head }, label, fds)
+        let note = |waiting: &mut Waiting| waiting.ledger.store(head.id, head.flags & REPLACE != 0, what);
+        self.begin(Message { y: most, ..head }, label, fds, note).inspect_err(|_| {
+            self.shared.lock().ledger.refused(head.id);
+        })
+    }
+
+    /// A process that an earlier supervisor has let the keeper hold by its pidfd, as if it were its child. Nobody
+    /// tells its end but the kernel.
+    pub(crate) fn held_process(&self, id: u64, kept: Kept) -> Result<Child, Error> {
+        let Kept { stored, fd, .. } = kept;
+        let copy = fd.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?;
+        self.shared.lock().ledger.processes.insert(id, Process::orphan(copy, stored.id()));
+        let (_, exit) = oneshot::channel();
+        Ok(Child { id, place: u64::MAX, pid: super::pid_of(&fd).unwrap_or(0), pidfd: fd, exit })
+    }
+}
+
+impl Shared {
+    /// Where something is that is stored; waits while it is being handed over.
+    async fn place_of(&self, id: u64) -> Result<u64, Error> {
+        loop {
+            let mut seated = std::pin::pin!(self.seated.notified());
+            // From now on, so that nothing comes between a look and the wait.
+            seated.as_mut().enable();
+            match self.lock().ledger.stored.get(&id) {
+                Some(Entry { slot: Some(slot), .. }) => return Ok(*slot),
+                Some(_) => {}
+                None => return Err(gone()),
+            }
+            seated.await;
+        }
     }
 }
 

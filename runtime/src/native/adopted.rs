@@ -157,6 +157,11 @@ impl Adopted {
         };
         for kept in kept {
             match read_label(&kept.label) {
+                // Not a child of this keeper's, but of one before it.
+                Some((Kind::Process, request, _)) => match inner.keeper.held_process(request, kept) {
+                    Ok(child) => drop(adopted.children.insert(request, child)),
+                    Err(error) => tracing::error!(request, %error, "a process cannot be adopted"),
+                },
                 Some((kind, request, label)) => {
                     let label = label.to_vec();
                     adopted

@@ -343,7 +343,7 @@ async fn ask(
     let spawned = match spawn(&inner.keeper, storing.as_mut(), &plan, fds).await {
         Ok(spawned) => spawned,
         // The child's own word is nearer to the truth than what its death has led to.
-        Err(error) if inner.keeper.is_dead() => return Err(error),
+        Err(error) if error.kind() == ErrorKind::Keeper => return Err(error),
         Err(error) => match report.next().await {
             Ok(Said::Failed(step, errno)) => return Err(step_error(&plan, step, errno)),
             _ => return Err(join::explained(error, spec)),

@@ -1,8 +1,9 @@
 //! Start a runtime whose containers outlive it, or the next one of such: with the keeper that is there, or without one.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::adopted::{Adopted, Came, Earlier as Before};
@@ -12,7 +13,7 @@ use super::{Driver, End, NativeRuntime, Options, Orphans};
 use crate::durable::{Kind, identity, read_label};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ranges;
-use crate::keeper::{self, Found, Kept, maps};
+use crate::keeper::{self, Found, Heir, Kept, maps};
 use crate::plan::wire::{self, Tree};
 
 /// The name of the door in the state directory.
@@ -40,10 +41,14 @@ impl NativeRuntime {
         let Some(base) = options.state_dir.clone() else {
             return Err(Error::invalid("state_dir", "a durable runtime needs one of its own"));
         };
+        if options.subreaper {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .map_err(|error| Error::system("cannot become a subreaper", error).with_field("subreaper"))?;
+        }
         let until = Instant::now() + ENDING;
         loop {
             let Some(earlier) = Earlier::find(&base)? else { return fresh(options, &base) };
-            match keeper::adopt(&base.join(DOOR), wire::End::Keep) {
+            match keeper::adopt_for(&base.join(DOOR), wire::End::Keep, true) {
                 Ok(found) => return with_keeper(options, earlier, found),
                 Err(error) if !nobody_answers(&error) => return Err(error),
                 Err(error) => {
@@ -78,7 +83,7 @@ fn fresh(options: Options, base: &Path) -> Result<(NativeRuntime, Driver, Adopte
     instance.sweep_dead();
     let cgroups = open_cgroups(&options, instance.name(), Vec::new())?;
     let parts = launch(&options, instance, cgroups)?;
-    let (runtime, driver) = assemble(options, parts);
+    let (runtime, driver) = lasting(options, parts)?;
     let adopted = Adopted::new(&runtime.inner, Before::nothing(Came::Fresh));
     Ok((runtime, driver, adopted))
 }
@@ -94,7 +99,7 @@ fn without_keeper(
     let cgroups = open_cgroups(&options, instance.name(), places)?;
     let parts = launch(&options, instance, cgroups)?;
     let kill = options.orphans == Orphans::Kill;
-    let (runtime, driver) = assemble(options, parts);
+    let (runtime, driver) = lasting(options, parts)?;
     let came = if same_boot { Came::KeeperGone } else { Came::Rebooted };
     let adopted = Adopted::new(&runtime.inner, Before { kill, ..Before::nothing(came) });
     Ok((runtime, driver, adopted))
@@ -105,13 +110,40 @@ fn launch(options: &Options, mut instance: Instance, cgroups: crate::cgroup::Cgr
     instance.record(&roots(&cgroups))?;
     let door = keeper::listen(&instance.base().join(DOOR))?;
     let keeper = Speaking::with(keeper::launch(options.keeper_path.as_deref())?, keeper::first_id());
+    keeper.client.inherits();
     keeper.client.hello(wire::End::Keep, trace_fd()?, Some(door))?;
     keeper.client.register(Tree::Files, directory(instance.base())?, DOOR)?;
     register(&keeper.client, &cgroups, &instance)?;
+    would_remove(&keeper.client, &cgroups, &instance)?;
     let ranges = ranges(&keeper, &instance)?;
     let parts = Parts { keeper, cgroups, ranges, instance };
     lend_locks(&parts)?;
     Ok(parts)
+}
+
+/// What another keeper is to remove at its end, when this one dies beside us: what this one does.
+fn would_remove(client: &keeper::Client, cgroups: &crate::cgroup::Cgroups, instance: &Instance) -> Result<(), Error> {
+    client.would_remove(Tree::Files, directory(instance.base())?, DOOR);
+    for root in cgroups.roots() {
+        client.would_remove(Tree::Cgroup, root.parent, &root.name);
+    }
+    client.would_remove(Tree::Files, directory(instance.base())?, instance.name());
+    Ok(())
+}
+
+/// The runtime, whose keeper is followed by another one when it dies.
+fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Error> {
+    let cgroup = parts.cgroups.roots().first().map(|root| format!("/{}", root.name));
+    let (path, door, privileged) =
+        (options.keeper_path.clone(), parts.instance.base().join(DOOR), parts.keeper.privileged);
+    let (runtime, mut driver) = assemble(options, parts);
+    let present = Arc::clone(&runtime.inner.present);
+    let userns = format!("/proc/{}/ns/user", present.pid.load(Ordering::Acquire));
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let userns = if privileged { None } else { rustix::fs::open(userns, flags, rustix::fs::Mode::empty()).ok() };
+    let label = |request| Kind::Process.label(request, &[]);
+    driver.keeper.followed_by(Heir { path, door, userns, trace: trace_fd()?, cgroup, label, present });
+    Ok((runtime, driver))
 }
 
 /// The keeper has them open as well: they stay locked while there is no supervisor.
@@ -128,7 +160,8 @@ fn lend_locks(parts: &Parts) -> Result<(), Error> {
 /// The keeper is there, and everything is known.
 fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(NativeRuntime, Driver, Adopted), Error> {
     let Found { client, driver, pidfd, enters_pidns, children, deadlines, kept } = found;
-    let pid = pid_of(&pidfd)?;
+    let gone = || Error::new(ErrorKind::Keeper, "the keeper is not in our pid namespace, or has ended");
+    let pid = keeper::pid_of(&pidfd).ok_or_else(gone)?.cast_unsigned();
     let privileged = keeper::is_privileged();
     let subordinate = if privileged { None } else { subordinate_of(pid) };
     let keeper = Speaking { client, driver, pid, privileged, enters_pidns, subordinate };
@@ -156,21 +189,15 @@ fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(Nati
         Some(ids) => Some(Ranges::adopt(File::from(ids))),
         None => ranges(&keeper, &instance)?,
     };
+    would_remove(&keeper.client, &cgroups, &instance)?;
     let parts = Parts { keeper, cgroups, ranges, instance };
     if unlent {
         lend_locks(&parts)?;
     }
-    let (runtime, driver) = assemble(options, parts);
+    let (runtime, driver) = lasting(options, parts)?;
     let before = Before { children, deadlines, kept, ..Before::nothing(Came::KeeperLives) };
     let adopted = Adopted::new(&runtime.inner, before);
     Ok((runtime, driver, adopted))
-}
-
-/// The number of a living process, from its pidfd's fdinfo.
-fn pid_of(pidfd: &OwnedFd) -> Result<u32, Error> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.ok_or_else(|| Error::new(ErrorKind::Keeper, "the keeper is not in our pid namespace, or has ended"))
 }
 
 /// Ids that the keeper's own user namespace maps beside 0.

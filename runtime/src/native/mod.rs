@@ -30,6 +30,7 @@ mod trees;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -37,13 +38,14 @@ use tokio::sync::mpsc;
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::ids::Ranges;
-use crate::keeper::{self, Client};
+use crate::keeper::{self, Client, Present};
 use crate::plan::idmap::IdMap;
 use crate::plan::{Machine, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
 use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
 
+pub use crate::keeper::{KeeperNews, Replaced};
 pub use fault::{Faults, Point};
 use janitor::Janitor;
 use kept::Kept;
@@ -90,6 +92,10 @@ pub struct Options {
     /// What becomes of the containers of an earlier supervisor when its keeper is gone as well: of
     /// [`NativeRuntime::durable`].
     pub orphans: Orphans,
+    /// This process becomes a subreaper (`PR_SET_CHILD_SUBREAPER`), of [`NativeRuntime::durable`]: what the keeper was the parent
+    /// of falls to it when the keeper dies, so that it is told how that ends, also before Linux 6.15. For the whole process, and
+    /// for good: orphans of its other children fall to it as well, and are not waited for here.
+    pub subreaper: bool,
     /// Know processes as on a kernel before 6.9, by number and start time: for tests.
     pub without_pidfs: bool,
     /// Where to fail: for tests of the clean-up.
@@ -117,7 +123,7 @@ pub struct NativeRuntime {
 #[derive(Debug)]
 struct Inner {
     keeper: Client,
-    keeper_pid: u32,
+    present: Arc<Present>,
     machine: Machine,
     cgroups: Mutex<Option<Arc<Cgroups>>>,
     ranges: Option<Ranges>,
@@ -151,16 +157,17 @@ pub struct Driver {
 impl Driver {
     /// [`Driver::run_telling`], and nobody is told.
     pub async fn run(self) {
-        self.run_telling(|| ()).await;
+        self.run_telling(|_| ()).await;
     }
 
     /// Ends when the keeper has ended and the runtime was shut down, or is used by nobody any more. What must be given
-    /// back is given back without a keeper too. `keeper_ended` is called when the keeper has ended, for whatever reason.
-    pub async fn run_telling(self, keeper_ended: impl FnOnce()) {
+    /// back is given back without a keeper too. `tell` hears what becomes of the keeper: of one that dies beside a
+    /// [durable](NativeRuntime::durable) runtime, that another one is there; at last, and once, that there is none any more,
+    /// for whatever reason.
+    pub async fn run_telling(self, tell: impl FnMut(KeeperNews)) {
         let Driver { keeper, janitor } = self;
         let janitor = tokio::spawn(janitor.run());
-        keeper.run().await;
-        keeper_ended();
+        keeper.run_telling(tell).await;
         let _ = janitor.await;
     }
 }
@@ -180,10 +187,17 @@ impl NativeRuntime {
         &self.inner.keeper
     }
 
-    /// Process id of the keeper, for display.
+    /// Process id of the present keeper, for display.
     #[must_use]
     pub fn keeper_pid(&self) -> u32 {
-        self.inner.keeper_pid
+        self.inner.present.pid.load(Ordering::Acquire)
+    }
+
+    /// How many keepers have died beside this runtime and were replaced by another one: of a
+    /// [durable](NativeRuntime::durable) one.
+    #[must_use]
+    pub fn keepers_replaced(&self) -> u32 {
+        self.inner.present.replaced.load(Ordering::Acquire)
     }
 
     /// What this runtime has made for itself and removes at its end: the instance directory, and its cgroups. Nothing after
@@ -202,7 +216,7 @@ impl NativeRuntime {
         self.inner.keeper.load()
     }
 
-    /// The keeper is gone: what runs goes on, nothing new can be started.
+    /// The keeper is gone, and there is no other one: what runs goes on, nothing new can be started.
     #[must_use]
     pub fn keeper_is_dead(&self) -> bool {
         self.inner.keeper.is_dead()

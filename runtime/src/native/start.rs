@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, getrlimit};
@@ -12,7 +13,7 @@ use super::{Driver, End, Inner, NativeRuntime, Options, cgroup_error, join, off_
 use crate::cgroup::{Cgroups, Config};
 use crate::error::Error;
 use crate::ids::Ranges;
-use crate::keeper::{self, Client, maps};
+use crate::keeper::{self, Client, Present, maps};
 use crate::plan::Machine;
 use crate::plan::machine::HostLayout;
 use crate::plan::wire;
@@ -96,7 +97,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
     };
     let inner = Inner {
         keeper: client,
-        keeper_pid: pid,
+        present: Arc::new(Present { pid: AtomicU32::new(pid), ..Present::default() }),
         machine,
         cgroups: Mutex::new(Some(Arc::new(cgroups))),
         ranges,

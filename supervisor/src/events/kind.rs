@@ -186,7 +186,23 @@ pub enum Kind {
         /// It goes on with the message in hand lost; else its budget is spent and what it was responsible for is killed.
         restarted: bool,
     },
-    /// The keeper is gone: what runs goes on, nothing new can be started.
+    /// The keeper has died; another one is being started, and what is asked meanwhile waits for it. Of a
+    /// [durable](crate::Supervisor::durable) supervisor.
+    KeeperDied,
+    /// Another keeper has all that the one held that has died: nothing that runs has noticed.
+    KeeperReplaced {
+        /// Processes that it is not the parent of: how they end is told by the kernel (since 6.15), or not known.
+        processes: usize,
+        /// Ends of pipes and terminals.
+        streams: usize,
+        /// Deadlines.
+        deadlines: usize,
+        /// What it could not be given, for want of descriptors.
+        left_out: usize,
+        /// From the death of the other one, in microseconds.
+        took_us: u64,
+    },
+    /// The keeper is gone, and there is no other one: what runs goes on, nothing new can be started.
     KeeperLost,
     /// A fault is part of a plan that was armed (feature `faults`).
     FaultPlanned(FaultNews),
@@ -274,6 +290,8 @@ impl Kind {
             Self::PoolDiscarded { .. } => "pool_discarded",
             Self::PoolBackOff { .. } => "pool_back_off",
             Self::ActorPanicked { .. } => "actor_panicked",
+            Self::KeeperDied => "keeper_died",
+            Self::KeeperReplaced { .. } => "keeper_replaced",
             Self::KeeperLost => "keeper_lost",
             Self::FaultPlanned(_) => "fault_planned",
             Self::FaultApplied(_) => "fault_applied",

@@ -158,6 +158,8 @@ fn every_kind() -> Vec<Kind> {
         Kind::PoolDiscarded { pool: "p".into(), why: crate::DiscardReason::Aged },
         Kind::PoolBackOff { pool: "p".into(), delay_ms: 100, failure: Some(failure) },
         Kind::ActorPanicked { actor: "process".into(), restarted: true },
+        Kind::KeeperDied,
+        Kind::KeeperReplaced { processes: 5, streams: 6, deadlines: 1, left_out: 0, took_us: 4_200 },
         Kind::KeeperLost,
         Kind::FaultPlanned(news(None)),
         Kind::FaultApplied(news(None)),

@@ -38,6 +38,7 @@ pub(crate) struct Meters {
     pub(super) oom_kills: Counter,
     pub(super) leaked: Counter,
     pub(super) panics: Family<Budget, Counter>,
+    pub(super) keepers_replaced: Counter,
     pub(super) keepers_lost: Counter,
     pub(super) events: Counter,
     pub(super) pools: Pools,
@@ -64,6 +65,7 @@ impl Default for Meters {
             oom_kills: Counter::default(),
             leaked: Counter::default(),
             panics: Family::default(),
+            keepers_replaced: Counter::default(),
             keepers_lost: Counter::default(),
             events: Counter::default(),
             pools: Pools::default(),
@@ -94,6 +96,7 @@ impl Meters {
             Kind::LimitHit { limit } => drop(self.limits.get_or_create(&[("limit", limit_name(*limit))]).inc()),
             Kind::LeakedWriters => drop(self.leaked.inc()),
             Kind::ActorPanicked { actor, .. } => drop(self.panics.get_or_create(&[("actor", actor.clone())]).inc()),
+            Kind::KeeperReplaced { .. } => drop(self.keepers_replaced.inc()),
             Kind::KeeperLost => drop(self.keepers_lost.inc()),
             _ => {}
         }

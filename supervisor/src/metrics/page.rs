@@ -107,7 +107,13 @@ fn ourselves(to: &mut Registry, meters: &Meters, outside: &Outside) {
     gauge(to, "event_lag", "Events that wait for the reader of the feed that is furthest behind", outside.event_lag);
     gauge(to, "followers", "Readers of one feed of many containers", outside.followers);
     gauge(to, "followed_sources", "Outputs that followers read, all together", outside.followed);
-    to.register("keepers_lost", "Keepers that ended before their supervisor", meters.keepers_lost.clone());
+    let replaced = "Keepers that died before their supervisor, in whose place there is another one";
+    to.register("keepers_replaced", replaced, meters.keepers_replaced.clone());
+    to.register(
+        "keepers_lost",
+        "Keepers that ended before their supervisor, without another one",
+        meters.keepers_lost.clone(),
+    );
     if let Some((unsent, unanswered)) = outside.keeper {
         gauge(to, "keeper_queue", "Requests that the keeper has not taken yet", unsent);
         gauge(to, "keeper_unanswered", "Requests that the keeper has not answered yet", unanswered);

@@ -41,6 +41,15 @@ impl SupervisorBuilder {
         self
     }
 
+    /// This process becomes a subreaper (`PR_SET_CHILD_SUBREAPER`): when the keeper dies, and another one takes its place, what it
+    /// was the parent of falls to us, so that it is told how that ends, also before Linux 6.15. Default: no, as it is a property of
+    /// the whole process, and for good: orphans of your other children fall to it as well, for you to wait for. For a durable
+    /// supervisor alone.
+    pub fn subreaper(mut self, subreaper: bool) -> Self {
+        self.options.subreaper = subreaper;
+        self
+    }
+
     /// Records are forced to the disk, so that a crash of the whole machine leaves reports and services as they were last
     /// written. Default: no; a crash of this process alone loses nothing either way. For a durable supervisor alone.
     pub fn sync_records(mut self, sync: bool) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use orangery_io_stream::{Cursor, Gone};
+use orangery_runtime::native::KeeperNews;
 
 use super::{Supervisor, SupervisorBuilder};
 use crate::events::{Events, Feed, Kind, Since};
@@ -44,22 +45,36 @@ impl Supervisor {
     }
 }
 
-/// Says that the keeper was lost, unless its end was wanted.
+/// What is called with news of the keeper.
+pub(super) type Tell = Box<dyn FnMut(KeeperNews) + Send>;
+
+/// Says what becomes of the keeper, and that it was lost, unless its end was wanted.
 pub(super) struct Watch {
     wanted: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// And what is to be called when the keeper has ended.
-    pub(super) fn new(feed: &Feed) -> (Self, Box<dyn FnOnce() + Send>) {
+    /// And what is to be called with each news of it.
+    pub(super) fn new(feed: &Feed) -> (Self, Tell) {
         let wanted = Arc::new(AtomicBool::new(false));
         let (voice, asked) = (feed.voice(), Arc::clone(&wanted));
-        let ended = move || {
-            if !asked.load(Ordering::Acquire) {
-                voice.tell(None, Kind::KeeperLost, None);
-            }
+        let tell = move |news| {
+            let kind = match news {
+                KeeperNews::Died => Kind::KeeperDied,
+                KeeperNews::Replaced(replaced) => Kind::KeeperReplaced {
+                    processes: replaced.processes,
+                    streams: replaced.streams,
+                    deadlines: replaced.leases,
+                    left_out: replaced.left_out,
+                    took_us: u64::try_from(replaced.took.as_micros()).unwrap_or(u64::MAX),
+                },
+                // Ended, for good.
+                _ if asked.load(Ordering::Acquire) => return,
+                _ => Kind::KeeperLost,
+            };
+            voice.tell(None, kind, None);
         };
-        (Self { wanted }, Box::new(ended))
+        (Self { wanted }, Box::new(tell))
     }
 
     /// From now on its end is wanted.

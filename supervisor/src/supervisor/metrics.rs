@@ -30,7 +30,7 @@ impl Supervisor {
     /// | `orangery_pool_made_total{pool}`, `orangery_pool_discarded_total{pool,why}` | what it has made and thrown away; until then as well |
     /// | `orangery_events_total`, `orangery_event_readers`, `orangery_event_lag` | of the feed |
     /// | `orangery_followers`, `orangery_followed_sources` | of [`follow`](Supervisor::follow) |
-    /// | `orangery_actor_panics_total{actor}`, `orangery_keepers_lost_total` | our own failures |
+    /// | `orangery_actor_panics_total{actor}`, `orangery_keepers_replaced_total`, `orangery_keepers_lost_total` | our own failures |
     /// | `orangery_keeper_queue`, `orangery_keeper_unanswered` | requests that the keeper has not taken, or not answered |
     /// | `orangery_descriptors_open`, `orangery_descriptors_reserved`, `orangery_descriptors_limit` | of the process; promised and kept free by this supervisor; the soft limit, unless there is none |
     ///
