@@ -62,9 +62,19 @@ impl Client {
         self.place.path()
     }
 
-    /// A document.
+    /// A document. Asked for once more where the connection broke before the answer: a daemon that is replaced closes those on
+    /// which nothing was heard yet.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &Target) -> Result<T, Lost> {
-        self.ask(Method::GET, target, Bytes::new(), &[]).await?.document().await
+        let ask = || self.ask(Method::GET, target, Bytes::new(), &[]);
+        let answer = match ask().await {
+            Err(Lost::Away(broken)) if broken.kind() == "connection" => match ask().await {
+                // Nobody was in its place: the first trouble is the one to be told.
+                Err(Lost::Away(_)) => return Err(Lost::Away(broken)),
+                answer => answer?,
+            },
+            answer => answer?,
+        };
+        answer.document().await
     }
 
     /// What is asked for is done; its answer.

@@ -55,6 +55,7 @@ const SUPERVISOR: &str = "supervisor";
 /// # Errors
 /// What it needs cannot be had.
 pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
+    told::not_yet();
     let program = Program::of_this();
     let (pidfds, given) = server::pidfds(inherited());
     let state = start::absolute(&args.state.clone().unwrap_or_else(place::default_state_dir));

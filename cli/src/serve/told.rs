@@ -49,6 +49,11 @@ impl Drop for Deferred {
     }
 }
 
+/// USR2 waits until there is who hears it: it would end us. To be called before anybody can know that we are there.
+pub(super) fn not_yet() {
+    let _ = SigSet::from(Number::SIGUSR2).thread_block();
+}
+
 /// Whatever waits comes.
 fn now() {
     let _ = ours().thread_unblock();
