@@ -90,7 +90,7 @@ pub fn record(data: &[u8]) {
     }
 }
 
-/// What lies in a state directory: a container, an end, a service; refused, or the same when it is written once more.
+/// What lies in a state directory: a container, an end, a service, a group; refused, or the same when it is written once more.
 pub fn state(data: &[u8]) {
     orangery::testing::known_records(data).expect("the same once more");
 }

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{ContainerRecord, Ended};
-use super::{ServiceRecord, file};
+use super::{GroupRecord, ServiceRecord, file};
 
-/// Read `bytes` as each kind of record of a durable supervisor's state directory (a container, an end, a service): once as the
+/// Read `bytes` as each kind of record of a durable supervisor's state directory (a container, an end, a service, a group): once as the
 /// whole file, and once as what stands in it, with a head that fits. Gives as how many they were understood.
 ///
 /// # Errors
@@ -14,7 +14,8 @@ use super::{ServiceRecord, file};
 pub fn known_records(bytes: &[u8]) -> Result<usize, String> {
     let mut known = 0;
     for bytes in [bytes.to_vec(), file::with_head(bytes)] {
-        known += once::<ContainerRecord>(&bytes)? + once::<Ended>(&bytes)? + once::<ServiceRecord>(&bytes)?;
+        known += once::<ContainerRecord>(&bytes)? + once::<Ended>(&bytes)?;
+        known += once::<ServiceRecord>(&bytes)? + once::<GroupRecord>(&bytes)?;
     }
     Ok(known)
 }
