@@ -30,7 +30,7 @@
 //! | [`Follow`](Site::Follow) | | | | who follows does not get its output ([`GoneWhy::Injected`](crate::follow::GoneWhy::Injected)) | |
 //! | [`Pool`](Site::Pool) | later | `make`: `Creation` with this | of the pool's task: `make` is a failed attempt, otherwise another task goes on where it stood | | |
 //! | [`Log`](Site::Log) | the bytes wait in their pipe | the write fails with this: the segment is closed, bytes are read away and counted until the log is tried again | of the log's pump: its readers are told an abandoned end | | |
-//! | [`Record`](Site::Record) | reserved: nobody asks yet | | | | |
+//! | [`Record`](Site::Record) | | | | | |
 //!
 //! The bytes of a process with a log ([`Command::log`](crate::Command::log)) pass [`PumpRead`](Site::PumpRead) and then
 //! [`Log`](Site::Log), before they are taken from the pipe. At the first, `Drop` is a log that takes none of them (a gap, `lost`
@@ -50,6 +50,7 @@ mod mailbox;
 mod messages;
 #[cfg(any(test, feature = "faults"))]
 mod plan;
+mod step;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ pub use inject::{FaultEntry, FaultReport, FaultStep, Injection};
 pub(crate) use mailbox::Mailbox;
 #[cfg(any(test, feature = "faults"))]
 pub use plan::{FaultKind, Pick, Plan, PlanOf, PlannedFault, SEED_VARIABLE, Target, Trigger};
+pub use step::Step;
 
 /// The places that can be made to fail. The list is closed and only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,8 +113,8 @@ pub enum Site {
     Follow,
     /// A pool's task is about to do this with a sandbox: `make`, `watch`.
     Pool(&'static str),
-    /// A durable record. Reserved.
-    Record,
+    /// A durable supervisor has done this for good. Nothing can be answered: it is where a test's process is killed.
+    Record(Step),
     /// A durable log is about to take bytes.
     Log,
 }
@@ -205,7 +207,7 @@ impl Site {
                 matches!(fault, Delay(_) | Panic) || matches!(fault, Errno(_)) && name == "make"
             }
             (Self::Log, fault) => matches!(fault, Delay(_) | Errno(_) | Panic),
-            (Self::Record, _) => false,
+            (Self::Record(_), _) => false,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::probes;
 use super::slot::ContainerSlot;
 use super::state::Input;
 use crate::command::Stdin;
-use crate::faults::Faults;
+use crate::faults::{Faults, Step};
 use crate::ids::ProcessId;
 use crate::probe::Care;
 use crate::process::slot::{Slot, Terms};
@@ -94,6 +94,9 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
     }
     for one in further {
         run_further(&slot, &container, one, &mut leases, (&faults, &shards)).await;
+    }
+    if let Some(kept) = &slot.lasting {
+        kept.pass(Step::GoesOn);
     }
     if !record.main.started
         && let Some(kept) = &slot.lasting

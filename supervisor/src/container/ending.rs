@@ -15,7 +15,7 @@ use super::slot::ContainerSlot;
 use super::state::Input;
 use super::unkillable;
 use crate::error::Error;
-use crate::faults::Faults;
+use crate::faults::{Faults, Step};
 use crate::hook::ReadyHook;
 use crate::process::actor::ProcessActor;
 use crate::process::msg::Exited;
@@ -59,6 +59,7 @@ impl Ending {
             // From here on the report knows what the keeper has kept until now.
             if kept.ended(&slot.main, &report).await {
                 slot.main.settle().await;
+                kept.pass(Step::Settled);
             }
         }
         let removed = if is_stuck {

@@ -23,7 +23,7 @@ use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
 use super::unkillable;
 use crate::error::{Error, ErrorKind};
-use crate::faults::{Fault, Faults, Site};
+use crate::faults::{Fault, Faults, Site, Step};
 use crate::guard;
 use crate::hook;
 use crate::limit_update::Watched;
@@ -198,6 +198,7 @@ async fn begin(order: Order) -> Option<Living> {
     let mut started = started;
     slot.made();
     if let Some(kept) = &slot.lasting {
+        kept.pass(Step::Started);
         kept.notes(&slot, &slot.main);
     }
     let when = When::now(Some(create_us), micros(began));
@@ -215,7 +216,9 @@ async fn begin(order: Order) -> Option<Living> {
     let written = match &slot.lasting {
         Some(kept) => {
             wall::arm_at_once(&slot.main).await;
-            kept.write(&slot).await
+            let written = kept.write(&slot).await;
+            kept.pass(Step::Answering);
+            written
         }
         None => Ok(()),
     };

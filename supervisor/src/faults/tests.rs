@@ -35,7 +35,7 @@ fn the_table() {
         (Site::Follow, "c---l-"),
         (Site::Pool("make"), "cdep--"),
         (Site::Pool("watch"), "cd-p--"),
-        (Site::Record, "c-----"),
+        (Site::Record(Step::Placed), "c-----"),
         (Site::Log, "cdep--"),
     ];
     for (site, row) in sites {

@@ -24,9 +24,11 @@ use std::sync::{Mutex, PoisonError};
 use orangery_io_stream::log::LogOptions;
 use orangery_runtime::{Error as RuntimeError, ErrorKind};
 use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::Serialize;
 
 use super::file;
 use crate::error::Error;
+use crate::faults::{Faults, Site, Step};
 use crate::ids::ProcessId;
 
 /// The field that a refusal names.
@@ -47,6 +49,8 @@ pub(crate) struct StateDir {
     /// We go, and everything else stays: nothing is to be ended or written down any more.
     leaving: AtomicBool,
     names: AtomicU64,
+    /// Asked at each step that is for good.
+    faults: Faults,
 }
 
 fn refused(kind: ErrorKind, what: impl Into<String>, hint: &str) -> Error {
@@ -89,7 +93,7 @@ impl StateDir {
         }
         let (leaving, names) = (AtomicBool::new(false), AtomicU64::new(0));
         let lock = Mutex::new(Some(lock));
-        let state = Self { root, lock, sync, log, leaving, names };
+        let state = Self { root, lock, sync, log, leaving, names, faults: Faults::default() };
         // What the last one has not come to the end of.
         for entry in fs::read_dir(state.root.join("gone")).into_iter().flatten().flatten() {
             erase(&entry.path());
@@ -128,13 +132,27 @@ impl StateDir {
         self.log
     }
 
-    pub(super) fn sync(&self) -> bool {
-        self.sync
+    /// Ask these at each step.
+    pub(crate) fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// This is done for good: where a test is killed.
+    pub(crate) fn pass(&self, step: Step) {
+        self.faults.ask(Site::Record(step));
+    }
+
+    /// Write down what it is now, in the place of what is there.
+    pub(super) fn write<T: Serialize>(&self, path: &Path, record: &T) -> io::Result<()> {
+        file::write(path, record, self.sync, |step| self.pass(step))
     }
 
     /// From now on nothing is ended because we go.
     pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
+        if !self.leaving.swap(true, Ordering::AcqRel) {
+            self.pass(Step::Leaving);
+        }
     }
 
     pub(crate) fn is_left(&self) -> bool {
@@ -161,7 +179,9 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved?,
         }
+        self.pass(Step::Moved);
         erase(&place);
+        self.pass(Step::Removed);
         Ok(true)
     }
 
@@ -240,7 +260,7 @@ fn check_version(root: &Path, known: bool, sync: bool) -> Result<(), Error> {
     let path = root.join("version");
     match understood(root) {
         Ok(false) if !known => {
-            file::replace(&path, format!("{VERSION}\n").as_bytes(), sync).map_err(failed("write", &path))
+            file::replace(&path, format!("{VERSION}\n").as_bytes(), sync, |_| ()).map_err(failed("write", &path))
         }
         Ok(false) => Err(failed("read", &path)(io::ErrorKind::NotFound.into())),
         other => other.map(drop),

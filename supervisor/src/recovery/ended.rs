@@ -9,7 +9,6 @@ use orangery_runtime::{Evidence, Exit, ExitStatus as Status};
 
 use super::adopt::Gone;
 use super::dir::StateDir;
-use super::file;
 use super::record::{ContainerRecord, Ended};
 use super::{Kept, REPORT};
 use crate::container::report;
@@ -88,7 +87,7 @@ fn write_down(
     let ran = exit.map_or(0, |exit| exit.at_ns.saturating_sub(record.main.at_ns) / 1_000_000);
     let report = Report { pid, started_at_ms, ended_at_ms: started_at_ms + ran, ..report };
     let ended = Ended::of(&slot.main, &report);
-    file::write(&state.container(&slot.id).join(REPORT), &ended, state.sync())?;
+    state.write(&state.container(&slot.id).join(REPORT), &ended)?;
     slot.over(report);
     Ok(ended)
 }

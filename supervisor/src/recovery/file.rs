@@ -13,6 +13,8 @@ use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::faults::Step;
+
 /// What all records are written as; another number is another version's.
 pub(super) const VERSION: u32 = 1;
 /// No record of ours is longer.
@@ -90,12 +92,12 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable>
 
 /// Write it in the place of what is there, from one moment to the next; `sync`: so that a crash of the machine finds one of
 /// the two as well.
-pub(super) fn write<T: Serialize>(path: &Path, record: &T, sync: bool) -> io::Result<()> {
-    replace(path, &encode(record)?, sync)
+pub(super) fn write<T: Serialize>(path: &Path, record: &T, sync: bool, passed: impl Fn(Step)) -> io::Result<()> {
+    replace(path, &encode(record)?, sync, passed)
 }
 
 /// See [`write`].
-pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool, passed: impl Fn(Step)) -> io::Result<()> {
     let draft = path.with_extension("new");
     let made =
         OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).and_then(|mut file| {
@@ -103,6 +105,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
             if sync {
                 file.sync_data()?;
             }
+            passed(Step::Drafted);
             fs::rename(&draft, path)
         });
     if made.is_err() {
@@ -110,6 +113,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
         let _ = fs::remove_file(&draft);
     }
     made?;
+    passed(Step::Placed);
     match path.parent() {
         Some(dir) if sync => File::open(dir)?.sync_all(),
         _ => Ok(()),
@@ -156,11 +160,11 @@ mod tests {
         let path = dir.path().join("record.json");
         assert!(matches!(read::<Example>(&path), Err(Unreadable::Missing)));
         for sync in [false, true] {
-            write(&path, &example(), sync).unwrap();
+            write(&path, &example(), sync, |_| ()).unwrap();
             assert_eq!(read::<Example>(&path).unwrap(), example());
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
-        write(&dir.path().join("no/such"), &example(), false).unwrap_err();
+        write(&dir.path().join("no/such"), &example(), false, |_| ()).unwrap_err();
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dir::{StateDir, is_name};
-use super::file;
 use super::found::Found;
 use crate::group::state::{Members, News};
 use crate::ladder::StopLadder;
@@ -69,7 +68,7 @@ impl StateDir {
 
     /// Write down what it is now. Blocks for as long as a small file takes.
     pub(crate) fn write_group(&self, record: &GroupRecord) -> io::Result<()> {
-        file::write(&self.group(&record.path), record, self.sync())
+        self.write(&self.group(&record.path), record)
     }
 
     /// It is over for good.

@@ -18,6 +18,7 @@ use crate::command::Template;
 use crate::container::slot::ContainerSlot;
 use crate::container::state::State;
 use crate::error::Error;
+use crate::faults::Step;
 use crate::ids::ProcessId;
 use crate::process::begun::Note;
 use crate::process::recording::LogTo;
@@ -81,6 +82,11 @@ impl Kept {
         self.state.is_left()
     }
 
+    /// This is done for good.
+    pub(crate) fn pass(&self, step: Step) {
+        self.state.pass(step);
+    }
+
     /// Where a further process of it writes, unless it has said so itself.
     pub(crate) fn log_of(&self, number: ProcessId) -> LogTo {
         let dir = self.dir().join("log").join(format!("{}-{number}", self.generation));
@@ -106,8 +112,8 @@ impl Kept {
     pub(crate) async fn write(&self, slot: &Arc<ContainerSlot>) -> Result<(), Error> {
         let over = self.writing.lock().await;
         let Some(record) = self.record(slot).filter(|_| !*over) else { return Ok(()) };
-        let (path, sync) = (self.dir().join(RECORD), self.state.sync());
-        self.blocking(move || put(&path, &record, sync)).await
+        let (path, state) = (self.dir().join(RECORD), Arc::clone(&self.state));
+        self.blocking(move || put(&state, &path, &record)).await
     }
 
     /// It was not started after all: nothing is written down of it any more.
@@ -184,14 +190,14 @@ impl Kept {
         let mut over = self.writing.lock().await;
         *over = true;
         let ended = Ended::of(slot, report);
-        let (path, sync) = (self.dir().join(REPORT), self.state.sync());
-        let written = self.blocking(move || put(&path, &ended, sync)).await;
+        let (path, state) = (self.dir().join(REPORT), Arc::clone(&self.state));
+        let written = self.blocking(move || put(&state, &path, &ended)).await;
         self.note_end(written)
     }
 
     /// The same where nothing can be waited for.
     pub(crate) fn ended_at_once(&self, slot: &Slot, report: &Arc<Report>) {
-        let written = put(&self.dir().join(REPORT), &Ended::of(slot, report), self.state.sync());
+        let written = put(&self.state, &self.dir().join(REPORT), &Ended::of(slot, report));
         self.note_end(written.map_err(|error| failed(&error)));
     }
 
@@ -199,6 +205,7 @@ impl Kept {
         if let Err(error) = &written {
             tracing::error!(container = %self.id, %error, "its report is not written down");
         } else {
+            self.pass(Step::Reported);
             self.retained.send_replace(true);
         }
         written.is_ok()
@@ -213,14 +220,14 @@ impl Kept {
             processes.ended.push(number);
             (processes.ended.len() > ENDED).then(|| processes.ended.remove(0))
         };
-        let (path, ended, sync) = (self.report_path(number), Ended::of(slot, report), self.state.sync());
+        let (path, ended) = (self.report_path(number), Ended::of(slot, report));
         let old = old.map(|old| (self.report_path(old), self.log_of(old).dir));
         let state = Arc::clone(&self.state);
         let written = self.blocking(move || {
             for path in old.iter().flat_map(|(report, log)| [log, report]) {
                 state.remove(path)?;
             }
-            put(&path, &ended, sync)
+            put(&state, &path, &ended)
         });
         let written = written.await;
         if let Err(error) = &written {
@@ -276,11 +283,11 @@ impl Kept {
 }
 
 /// Write one file of a container, whose directory is made by its log unless that lies elsewhere.
-fn put(path: &Path, what: &impl Serialize, sync: bool) -> io::Result<()> {
+fn put(state: &StateDir, path: &Path, what: &impl Serialize) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
-    file::write(path, what, sync)
+    state.write(path, what)
 }
 
 fn failed(error: &io::Error) -> Error {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dir::{StateDir, is_name};
-use super::file;
 use super::found::Found;
 use crate::command::Template;
 use crate::ladder::StopLadder;
@@ -52,7 +51,7 @@ impl StateDir {
 
     /// Write down what it is now. Blocks for as long as a small file takes.
     pub(crate) fn write_service(&self, record: &ServiceRecord) -> io::Result<()> {
-        file::write(&self.service(record.template.id()), record, self.sync())
+        self.write(&self.service(record.template.id()), record)
     }
 
     /// It is over for good.

@@ -13,6 +13,7 @@ use super::{Supervisor, SupervisorBuilder};
 use crate::command::Template;
 use crate::container::state::State;
 use crate::error::{Error, ErrorKind};
+use crate::faults::Step;
 use crate::group::Group;
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
@@ -61,14 +62,18 @@ impl SupervisorBuilder {
     pub(super) fn open_state(&self) -> Result<Option<Arc<StateDir>>, Error> {
         let Durable { dir, log, sync } = &self.durable;
         let Some(dir) = dir else { return Ok(None) };
-        Ok(Some(Arc::new(StateDir::open(dir, *log, *sync)?)))
+        let state = StateDir::open(dir, *log, *sync)?.with_faults(self.faults.clone());
+        state.pass(Step::Locked);
+        Ok(Some(Arc::new(state)))
     }
 }
 
 /// Have again what was left there. Needs the runtime's driver running, where there is anything to adopt.
 pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Result<(RecoveryReport, Restored), Error> {
     let (mut lap, state, voice) = (Lap::begin(), ground.state, ground.voice);
+    state.pass(Step::Connected);
     let recovery::Found { living, ended, services, groups, set_aside } = recovery::look(state);
+    state.pass(Step::Read);
     let mut report = RecoveryReport { set_aside, ..RecoveryReport::default() };
     let mut restored = Restored { services, groups, ..Restored::default() };
     report.services = restored.services.iter().map(|service| service.template.id().to_owned()).collect();
@@ -81,7 +86,9 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
     let mut gone = Vec::new();
     if let Some(mut adopted) = adopted {
         for record in living {
-            match adopt::claim(&ground, &mut adopted, record).await {
+            let claimed = adopt::claim(&ground, &mut adopted, record).await;
+            state.pass(Step::Claimed);
+            match claimed {
                 Ok(again) => {
                     report.adopted.push(again.slot.id.clone());
                     restored.living.push(again);
@@ -92,11 +99,13 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
         report.took.claims_us = lap.us();
         // What nobody has written down, before anything new is made.
         report.killed = adopted.finish().await.processes;
+        state.pass(Step::Cleared);
     } else {
         gone.extend(living.into_iter().map(|record| Gone { record, main: None }));
     }
     for one in gone.into_iter().filter(|gone| !gone.undo(state)) {
         let (slot, known) = ended::account(state, one, voice).await?;
+        state.pass(Step::Accounted);
         if known { &mut report.ended } else { &mut report.lost }.push(slot.id.clone());
         restored.ended.push(slot);
     }

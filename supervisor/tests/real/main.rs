@@ -27,6 +27,7 @@ mod memory;
 mod mounts;
 mod oneshot;
 mod panics;
+mod points;
 mod pools;
 mod provided;
 mod readiness;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         begun::trials(),
         durable::trials(),
         regrouped::trials(),
+        points::trials(),
         events::trials(),
         exec::trials(),
         faults::trials(),
