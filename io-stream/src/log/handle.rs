@@ -179,14 +179,14 @@ impl Log {
             #[cfg(feature = "zstd")]
             compressor: Compressor::default(),
         };
+        let found = held::recover(dir).map_err(LogError::io(operation, dir))?;
         for source in Source::ALL {
             // What was an end is none any more: more bytes may come.
             if inner.slots[source].end.take().is_some() {
                 inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
             }
-            let whole = held::recover(dir, source).and_then(|()| held::put_last(dir, source));
-            whole.map_err(LogError::io(operation, dir))?;
-            let recovered = inner.writers[source].recover(dir, state.slots[source].taken, state.slots[source].loss);
+            let slot = state.slots[source];
+            let recovered = inner.writers[source].recover(dir, &found.segments[source], slot.taken, slot.loss);
             let seq = recovered.map_err(LogError::io(operation, dir))?;
             inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::LogError;
 use super::files;
 use super::handle::Log;
-use super::segment::{self, Segment};
+use super::segment::{self, Listing, Segment};
 use crate::chunk::{Source, Stamp};
 use crate::sync::lock;
 
@@ -123,9 +123,22 @@ impl Log {
     }
 }
 
+/// What is in the directory of a log that was left, with its files as its writers would have left them.
+pub(super) fn recover(dir: &Path) -> io::Result<Listing> {
+    let mut found = segment::look(dir)?;
+    if !found.held.is_empty() {
+        name_all(dir, &found.held)?;
+        found = segment::look(dir)?;
+    }
+    for source in Source::ALL {
+        put_last(dir, source, &found.segments[source])?;
+    }
+    Ok(found)
+}
+
 /// Give the files their names that a crash has left without, or remove them where nobody has written into them.
-pub(super) fn recover(dir: &Path, source: Source) -> io::Result<()> {
-    for segment in segment::list_held(dir, source)? {
+fn name_all(dir: &Path, all: &[Segment]) -> io::Result<()> {
+    for segment in all {
         let (held, data) = (segment.held(dir), segment.data(dir));
         if std::fs::symlink_metadata(&held)?.len() > 0 {
             files::appear(&held, &data)?;
@@ -139,8 +152,7 @@ pub(super) fn recover(dir: &Path, source: Source) -> io::Result<()> {
 
 /// What was put behind the end of a file that a later one follows comes behind all of them: by somebody who was not told of
 /// those. Nobody else writes beyond where the next one begins.
-pub(super) fn put_last(dir: &Path, source: Source) -> io::Result<()> {
-    let segments = segment::list(dir, source)?;
+fn put_last(dir: &Path, source: Source, segments: &[Segment]) -> io::Result<()> {
     let Some(last) = segments.last().filter(|last| last.form == segment::Form::Plain) else { return Ok(()) };
     for pair in segments.windows(2) {
         let [before, after] = pair else { continue };

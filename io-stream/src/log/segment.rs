@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
-use crate::chunk::Source;
+use crate::chunk::{PerSource, Source};
 
 /// What the name of one ends with that has no name yet.
 const HELD: &str = "held";
@@ -82,25 +82,40 @@ impl Segment {
     }
 }
 
-/// The segments of `source` in `dir`, by their offset; of one in both forms the plain one.
-pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
-    let mut found = Vec::new();
+/// What is in the directory of a log.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// By their offset; of one in both forms the plain one.
+    pub(crate) segments: PerSource<Vec<Segment>>,
+    /// Those that have no name yet.
+    pub(crate) held: Vec<Segment>,
+}
+
+/// All of it, at once.
+pub(crate) fn look(dir: &Path) -> io::Result<Listing> {
+    let mut found = Listing { segments: PerSource::from_fn(|_| Vec::new()), held: Vec::new() };
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let segment = entry.file_name().to_str().and_then(Segment::parse).filter(|segment| segment.source == source);
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        found.held.extend(name.strip_suffix(HELD).and_then(|name| Segment::parse(name.strip_suffix('.')?)));
         // A link or a pipe with such a name is none, and one that is gone meanwhile is not there.
-        found.extend(segment.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())));
+        let segment = Segment::parse(name).filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        if let Some(segment) = segment {
+            found.segments[segment.source].push(segment);
+        }
     }
-    found.sort_unstable_by_key(|segment| (segment.base, segment.form));
-    found.dedup_by_key(|segment| segment.base);
+    for source in Source::ALL {
+        let segments = &mut found.segments[source];
+        segments.sort_unstable_by_key(|segment| (segment.base, segment.form));
+        segments.dedup_by_key(|segment| segment.base);
+    }
     Ok(found)
 }
 
-/// Segments of `source` that have no name yet.
-pub(crate) fn list_held(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
-    let names = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let held = names.filter_map(|name| Segment::parse(name.strip_suffix(HELD)?.strip_suffix('.')?));
-    Ok(held.filter(|segment| segment.source == source).collect())
+/// The segments of `source` in `dir`.
+pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
+    Ok(std::mem::take(&mut look(dir)?.segments[source]))
 }
 
 /// Removes a segment, in both its forms and with what a compression has begun; that somebody else did so before is no error.

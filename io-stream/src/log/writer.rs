@@ -118,8 +118,13 @@ impl Writer {
 
     /// Goes on where the last segment ends, or at `taken` where that is further: what lies between was
     /// read away, as `loss` says. Gives the highest sequence number that is used.
-    pub(crate) fn recover(&mut self, dir: &Path, taken: u64, loss: Loss) -> io::Result<Option<u64>> {
-        let segments = segment::list(dir, self.source)?;
+    pub(crate) fn recover(
+        &mut self,
+        dir: &Path,
+        segments: &[Segment],
+        taken: u64,
+        loss: Loss,
+    ) -> io::Result<Option<u64>> {
         let mut seq = None;
         if let Some(last) = segments.last() {
             let open = match last.form {
