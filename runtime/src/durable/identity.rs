@@ -33,7 +33,8 @@ impl Identity {
     /// Of the process behind a pidfd, whose number is `pid`. `without_inode`: as a kernel before 6.9 has it.
     pub(crate) fn of(pidfd: &OwnedFd, pid: i32, without_inode: bool) -> Self {
         let inode = if without_inode { None } else { inode(pidfd) };
-        let started = start_time(pid).filter(|_| crate::native::lives(pidfd));
+        // Where there is an inode nobody asks for the time.
+        let started = if inode.is_some() { None } else { start_time(pid).filter(|_| crate::native::lives(pidfd)) };
         Self { boot: boot().to_owned(), pid, inode, started }
     }
 
@@ -152,8 +153,8 @@ mod tests {
     fn a_process_is_found_with_and_without_pidfs() {
         for without in [false, true] {
             let identity = Identity::look(own(), without).unwrap();
-            assert!(identity.started.is_some());
             assert_eq!(identity.inode.is_none(), without || crate::doctor::pidfs().is_err());
+            assert_eq!(identity.started.is_some(), identity.inode.is_none());
             let pidfd = identity.find().unwrap();
             assert!(identity.may_be(&pidfd));
         }

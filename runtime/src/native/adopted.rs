@@ -132,6 +132,10 @@ pub struct Adopted {
     /// Stored by somebody else than us.
     strange: Vec<Kept>,
     cores: HashMap<String, Arc<Core>>,
+    /// Groups of containers, when they were looked for.
+    groups: Option<HashMap<String, Result<Group, Error>>>,
+    /// Where in `kept` a process is, by its label.
+    labels: HashMap<Vec<u8>, u64>,
 }
 
 /// What the keeper holds of one process.
@@ -154,6 +158,8 @@ impl Adopted {
             kept: HashMap::new(),
             strange: Vec::new(),
             cores: HashMap::new(),
+            groups: None,
+            labels: HashMap::new(),
         };
         for kept in kept {
             match read_label(&kept.label) {
@@ -164,6 +170,7 @@ impl Adopted {
                 },
                 Some((kind, request, label)) => {
                     let label = label.to_vec();
+                    adopted.labels.insert(label.clone(), request);
                     adopted
                         .kept
                         .entry(request)
@@ -228,7 +235,7 @@ impl Adopted {
 
     /// Its pid 1 and its cgroup, as far as they are there.
     async fn what_is_left(
-        &self,
+        &mut self,
         record: &ContainerRecord,
     ) -> Result<Option<(Option<Init>, Option<Arc<Group>>)>, Error> {
         if !record.is_of_this_boot() {
@@ -253,14 +260,22 @@ impl Adopted {
         Ok(left.then(|| (init.map(Arc::new), group)))
     }
 
-    async fn group(&self, record: &ContainerRecord) -> Result<Option<Arc<Group>>, Error> {
-        let (cgroups, id, paths) = (self.inner.cgroups()?, record.id.clone(), record.cgroups.clone());
-        let reopened = off_thread(move || match cgroups.reopen(&id) {
-            Ok(group) => Ok(Some(Arc::new(group.born_in(&paths)))),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(super::cgroup_error(&error)),
-        });
-        reopened.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::System, error.to_string())))
+    /// All of them are looked for once, on a thread that may block.
+    async fn group(&mut self, record: &ContainerRecord) -> Result<Option<Arc<Group>>, Error> {
+        if self.groups.is_none() {
+            let cgroups = self.inner.cgroups()?;
+            let found = off_thread(move || {
+                let look = |id: String| match cgroups.reopen(&id) {
+                    Ok(group) => Some((id, Ok(group))),
+                    Err(error) if error.is_gone() => None,
+                    Err(error) => Some((id, Err(super::cgroup_error(&error)))),
+                };
+                cgroups.living().into_iter().filter_map(look).collect()
+            });
+            self.groups = Some(found.await.map_err(|error| Error::new(ErrorKind::System, error.to_string()))?);
+        }
+        let group = self.groups.as_mut().and_then(|groups| groups.remove(&record.id)).transpose()?;
+        Ok(group.map(|group| Arc::new(group.born_in(&record.cgroups))))
     }
 
     fn range(&self, record: &ContainerRecord) -> Result<Option<Arc<crate::ids::Range>>, Error> {
@@ -385,7 +400,7 @@ impl Adopted {
                 Err(error) => ClaimedProcess::Failed(error),
             });
         }
-        let held = self.kept.iter().find(|(_, kept)| kept.label == label).map(|(request, _)| *request);
+        let held = self.labels.get(label).copied().filter(|request| self.kept.contains_key(request));
         let Some(request) = held.or(record.map(|record| record.request)) else { return Ok(ClaimedProcess::Never) };
         if let (Some(record), Some(child)) = (record, self.children.get(&request))
             && !record.process.may_be(&child.pidfd)

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Inner;
 use super::container::{Core, Gated, Idle, Made, Main};
 use super::janitor::Rests;
+use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
 use super::record::paused;
 use super::report::Report;
@@ -48,11 +49,20 @@ impl Core {
             },
         );
         *core.paused() = paused(&record.paused, core.group());
-        // Names of groups below it that have been used.
-        let used = core.group().map(Group::below).unwrap_or_default();
-        let used = used.iter().filter_map(|name| name.strip_prefix("exec-")?.parse::<u64>().ok()).max();
-        core.execs.store(used.unwrap_or(0).saturating_add(1), Ordering::Relaxed);
+        // How many there were is asked when one more is made.
+        core.execs.store(0, Ordering::Relaxed);
         core
+    }
+
+    /// The name of one more group below `group`, which nobody else makes meanwhile.
+    pub(super) async fn name_below(&self, group: &Arc<Group>) -> String {
+        if self.execs.load(Ordering::Relaxed) == 0 {
+            let group = Arc::clone(group);
+            let used = off_thread(move || group.below()).await.unwrap_or_default();
+            let used = used.iter().filter_map(|name| name.strip_prefix("exec-")?.parse::<u64>().ok()).max();
+            self.execs.store(used.unwrap_or(0).saturating_add(1), Ordering::Relaxed);
+        }
+        format!("exec-{}", self.execs.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Its stub is the main process.

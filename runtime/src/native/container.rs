@@ -67,7 +67,7 @@ pub(super) struct Core {
     pub(super) deleted: OnceCell<()>,
     /// Held to write while the group is prepared for groups below it.
     pub(super) births: tokio::sync::RwLock<()>,
-    /// How many processes with limits of their own there were.
+    /// The number of the next process with limits of its own; 0: an earlier supervisor had some.
     pub(super) execs: AtomicU64,
 }
 
@@ -342,7 +342,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Unsupported, why).with_field("limits"));
         };
         let _alone = self.births.write().await;
-        let name = format!("exec-{}", self.execs.fetch_add(1, Ordering::Relaxed));
+        let name = self.name_below(&group).await;
         let (limits, mode) = (limits.clone(), self.mode());
         // Directories in cgroupfs, and on v2 the move of what lives there: not on the caller's thread.
         let made = off_thread(move || OwnGroup::make(group, &name, &limits, mode));

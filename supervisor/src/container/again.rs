@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use orangery_io_stream::log::{Log, Recording};
+use orangery_io_stream::log::Recording;
 use orangery_runtime::durable::{Beside, ClaimedLease};
 use orangery_runtime::{Container, Started};
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use crate::faults::{Faults, Step};
 use crate::ids::ProcessId;
 use crate::probe::Care;
 use crate::process::slot::{Slot, Terms};
-use crate::recovery::{ContainerRecord, ProcessRecord};
+use crate::recovery::{ContainerRecord, ProcessRecord, logs};
 use crate::shard::Shards;
 
 /// A container that was claimed.
@@ -38,6 +38,8 @@ pub(crate) struct Again {
     /// Where it says that it is ready, and what the keeper has of that.
     pub(crate) ears: probes::Ears,
     pub(crate) beside: Vec<Beside>,
+    /// The log of the main process.
+    pub(crate) log: Option<logs::Opened>,
     /// Dropped when it is as if it had been started here.
     pub(crate) begun: mpsc::Sender<Infallible>,
 }
@@ -49,7 +51,7 @@ pub(crate) async fn live(again: Again, shards: Shards, faults: Faults, ended: im
 }
 
 async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
-    let Again { slot, record, mut policy, container, mut main, further, mut leases, ears, beside, begun: _begun } =
+    let Again { slot, record, mut policy, container, mut main, further, mut leases, ears, beside, log, begun: _begun } =
         again;
     beside.into_iter().for_each(|beside| slot.main.is_beside(beside));
     let parts = record.template.parts();
@@ -62,7 +64,7 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
         let _ = slot.notify.set(name.clone());
     }
     slot.step(Input::Created);
-    open_log_again(&slot.main, &record.main).await;
+    open_log_again(&slot.main, &record.main, log).await;
     let mut asked = None;
     if let Some(care) = policy.care.as_mut() {
         let known = (record.ready, record.notify.clone());
@@ -138,9 +140,14 @@ fn then(record: &ProcessRecord, create_us: Option<u64>) -> When {
 }
 
 /// The log goes on where it stands. Without it the output goes into the hub: nobody waits for it, and it is said.
-async fn open_log_again(slot: &Slot, record: &ProcessRecord) {
-    let (dir, options) = (record.log.dir.clone(), record.log.options);
-    let opened = tokio::task::spawn_blocking(move || Log::open(&dir, options)).await;
+async fn open_log_again(slot: &Slot, record: &ProcessRecord, log: Option<logs::Opened>) {
+    let opened = match log {
+        Some(opened) => Ok(opened),
+        None => {
+            let record = record.clone();
+            tokio::task::spawn_blocking(move || logs::open(&record)).await
+        }
+    };
     match (opened, record.began.parse()) {
         (Ok(Ok(log)), Ok(began)) => {
             let recording = Recording::again(log, began);
@@ -182,7 +189,7 @@ async fn run_further(
 ) {
     let slot = Slot::new(&owner.id, record.number, owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);
-    open_log_again(&slot, &record).await;
+    open_log_again(&slot, &record, None).await;
     let group = started.group.take();
     go_on_ending(owner, &slot, &record, leases);
     let actor = give_birth(&slot, container, &mut started, then(&record, None), faults);

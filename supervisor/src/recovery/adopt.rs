@@ -104,7 +104,7 @@ pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: Co
     let leases = leases.map(|(number, lease)| (number, adopted.lease(lease))).collect();
     let begun = ground.begun.clone();
     let (ears, beside) = ears(adopted, &record);
-    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, leases, ears, beside, begun })
+    Ok(Again { slot: Arc::new(slot), record, policy, container, main, further, leases, ears, beside, log: None, begun })
 }
 
 /// Where it says that it is ready, if nobody has heard that yet.

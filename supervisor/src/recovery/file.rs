@@ -132,7 +132,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
     if !meta.is_file() || meta.len() > MOST {
         return Err(unknown("it is no file, or too long for a record"));
     }
-    let mut bytes = Vec::new();
+    // One read, and one that finds the end.
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
     file.take(MOST).read_to_end(&mut bytes).map_err(failed)?;
     decode(&bytes)
 }

@@ -1,7 +1,7 @@
 //! What lies in the state directory at a start.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use super::group::{GroupRecord, MemberRecord};
 use super::record::{ContainerRecord, Ended};
 use super::report::SetAside;
 use super::service::ServiceRecord;
+use super::side_by_side::side_by_side;
 use super::{RECORD, REPORT};
 use crate::group::members;
 
@@ -32,10 +33,11 @@ pub(crate) fn look(state: &StateDir) -> Found {
     let mut names: Vec<_> =
         fs::read_dir(state.containers()).into_iter().flatten().flatten().map(|it| it.path()).collect();
     names.sort();
-    for dir in names {
+    let read = |dir: &PathBuf| (file::read::<ContainerRecord>(&dir.join(RECORD)), file::read(&dir.join(REPORT)));
+    for (dir, (record, ended)) in side_by_side(names, read) {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match file::read::<ContainerRecord>(&dir.join(RECORD)) {
-            Ok(record) if is_name(&name) && record.template.id() == name => found.add(state, &dir, record),
+        match record {
+            Ok(record) if is_name(&name) && record.template.id() == name => found.add(state, &dir, record, ended),
             Ok(_) => found.put_aside(state, &dir, "it is called otherwise than its record says"),
             // Its creation was never answered: what is there was made for it.
             Err(Unreadable::Missing) if is_name(&name) && dir.is_dir() => drop(state.remove(&dir)),
@@ -80,9 +82,9 @@ impl Found {
         }
     }
 
-    fn add(&mut self, state: &StateDir, dir: &Path, record: ContainerRecord) {
+    fn add(&mut self, state: &StateDir, dir: &Path, record: ContainerRecord, ended: Result<Ended, Unreadable>) {
         let path = dir.join(REPORT);
-        match file::read::<Ended>(&path) {
+        match ended {
             Ok(ended) if ended.report.generation == record.generation => self.ended.push((record, ended)),
             // Of the incarnation before.
             Ok(_) | Err(Unreadable::Missing) => self.living.push(record),

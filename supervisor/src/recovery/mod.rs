@@ -22,9 +22,11 @@ mod input;
 pub(crate) mod kept;
 #[cfg(any(test, feature = "testing"))]
 mod known;
+pub(crate) mod logs;
 mod record;
 mod report;
 mod service;
+mod side_by_side;
 
 pub(crate) use dir::{StateDir, is_name, understood};
 pub(crate) use found::{Found, look};

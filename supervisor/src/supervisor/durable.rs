@@ -18,6 +18,7 @@ use crate::group::Group;
 use crate::manager::msg::Find;
 use crate::manager::restore::Restored;
 use crate::recovery::adopt::{self, Gone, Ground};
+use crate::recovery::logs::Opening;
 use crate::recovery::{self, Lap, RecoveryReport, StateDir, ended};
 
 /// What a builder was told of it.
@@ -85,6 +86,7 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
     report.took.records_us = lap.us();
     let mut gone = Vec::new();
     if let Some(mut adopted) = adopted {
+        let opening = Opening::begin(&living);
         for record in living {
             let claimed = adopt::claim(&ground, &mut adopted, record).await;
             state.pass(Step::Claimed);
@@ -96,6 +98,12 @@ pub(super) async fn recover(ground: Ground<'_>, adopted: Option<Adopted>) -> Res
                 Err(one) => gone.push(one),
             }
         }
+        // Of those that are gone they are closed: their ends are to be written.
+        let mut logs = opening.all().await;
+        for again in &mut restored.living {
+            again.log = logs.remove(&again.slot.id);
+        }
+        drop(logs);
         report.took.claims_us = lap.us();
         // What nobody has written down, before anything new is made.
         report.killed = adopted.finish().await.processes;
