@@ -59,6 +59,8 @@ pub(super) async fn follow(slot: Arc<Slot>, cause: Cause, mut wanted: watch::Rec
 pub(crate) async fn descend(slot: &Arc<Slot>, cause: Cause, ladder: &StopLadder) {
     let wanted = watch::Sender::new(None);
     tokio::select! {
+        // First: what another supervisor has armed must not be cancelled because nothing is wanted yet.
+        biased;
         () = go_down(slot, &cause, ladder, &wanted) => {}
         () = follow(Arc::clone(slot), cause.clone(), wanted.subscribe()) => {}
     }

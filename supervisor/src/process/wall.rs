@@ -34,8 +34,10 @@ impl Slot {
 /// Carry it out; begun when it is born, and at its end when it is carried out.
 pub(crate) async fn enforce(slot: &Arc<Slot>) {
     let (wanted, cause) = (watch::Sender::new(None), Cause::Limit(LimitKind::Wall));
-    // Together: a keeper that does not answer must not hold our own up.
+    // Together: a keeper that does not answer must not hold our own up. In this order: what is armed already must not be
+    // cancelled because nothing is wanted yet.
     tokio::select! {
+        biased;
         () = carry_out(slot, &cause, &wanted) => {}
         () = backstop::follow(Arc::clone(slot), cause.clone(), wanted.subscribe()) => {}
     }
