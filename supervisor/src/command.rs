@@ -178,7 +178,7 @@ impl Command {
     /// cursors have this generation, as an incarnation of a service has its own. The first one is 1.
     ///
     /// # Errors
-    /// As for [`Command::spawn`]; [`ErrorKind::Invalid`] for 0.
+    /// As for [`Command::spawn`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for 0.
     ///
     /// # Cancel safety
     /// As for [`Command::spawn`].

@@ -56,7 +56,7 @@ fn refused(what: String, hint: &'static str) -> ListenError {
 }
 
 impl Listeners {
-    /// The sockets that were opened for us (sd_listen_fds(3)), if there are any; that which is called [`OWN`] is an earlier
+    /// The sockets that were opened for us (sd_listen_fds(3)), if there are any; that which is called `orangery-own` is an earlier
     /// daemon's at `own`, and ours from now on.
     ///
     /// # Errors
