@@ -76,8 +76,10 @@ impl Listeners {
                 }
             }
         }
-        // Without its file nobody would find it.
-        if let Some((last, file)) = last.zip(SocketFile::of(own).ok()) {
+        // Without its file nobody would find it. Only one that was given has it: dropped, it goes.
+        if let Some(last) = last
+            && let Ok(file) = SocketFile::of(own)
+        {
             all.unix.push(last);
             all.file = Some(file);
         }
@@ -259,7 +261,8 @@ fn vacant(path: &Path) -> Result<(), ListenError> {
                     "orangery ps, which asks that one; serve --takeover, which goes on in its place; or another --socket",
                 ))
             }
-            Err(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(failed(format!("cannot tell whether a daemon listens at {}", path.display()))(error)),
         },
     }
 }
