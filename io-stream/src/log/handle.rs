@@ -179,17 +179,13 @@ impl Log {
             #[cfg(feature = "zstd")]
             compressor: Compressor::default(),
         };
-        let found = held::recover(dir).map_err(LogError::io(operation, dir))?;
         for source in Source::ALL {
             // What was an end is none any more: more bytes may come.
             if inner.slots[source].end.take().is_some() {
                 inner.slots[source].write(&inner.state, source).map_err(LogError::io(operation, dir))?;
             }
-            let slot = state.slots[source];
-            let recovered = inner.writers[source].recover(dir, &found.segments[source], slot.taken, slot.loss);
-            let seq = recovered.map_err(LogError::io(operation, dir))?;
-            inner.seq = inner.seq.max(seq.map_or(0, |seq| seq + 1));
         }
+        inner.take_up(dir, &state).map_err(LogError::io(operation, dir))?;
         // What a writer before has left.
         #[cfg(feature = "zstd")]
         inner.compressor.look(dir, &options);
@@ -358,7 +354,33 @@ impl Log {
     }
 }
 
+/// How often the directory is looked at anew when a log is opened.
+const LOOKS: usize = 100;
+
 impl Inner {
+    /// Go on where what is in the directory ends. Whoever compresses and removes for the log that was open before this one may
+    /// still be at it: then what was seen is not there, or has another form by now, and is looked for again.
+    fn take_up(&mut self, dir: &Path, state: &State) -> io::Result<()> {
+        for _ in 1..LOOKS {
+            match self.look(dir, state) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                looked => return looked,
+            }
+        }
+        self.look(dir, state)
+    }
+
+    fn look(&mut self, dir: &Path, state: &State) -> io::Result<()> {
+        let found = held::recover(dir)?;
+        for source in Source::ALL {
+            self.writers[source] = Writer::new(source);
+            let slot = state.slots[source];
+            let seq = self.writers[source].recover(dir, &found.segments[source], slot.taken, slot.loss)?;
+            self.seq = self.seq.max(seq.map_or(0, |seq| seq + 1));
+        }
+        Ok(())
+    }
+
     fn step(&mut self, source: Source, feed: Feed<'_>, core: &Core) -> Taken {
         let mut closed = Vec::new();
         let before = self.writers[source].file().is_some();
