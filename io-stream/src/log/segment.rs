@@ -113,6 +113,18 @@ pub(crate) fn look(dir: &Path) -> io::Result<Listing> {
     Ok(found)
 }
 
+/// How many bytes a compressed one stands for.
+#[cfg(feature = "zstd")]
+pub(crate) fn compressed_len(dir: &Path, segment: &Segment) -> io::Result<u64> {
+    Ok(super::compress::Unpacked::new(files::read(&segment.data(dir))?)?.len())
+}
+
+/// How many bytes a compressed one stands for: that cannot be told here.
+#[cfg(not(feature = "zstd"))]
+pub(crate) fn compressed_len(_: &Path, _: &Segment) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// The segments of `source` in `dir`.
 pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
     Ok(std::mem::take(&mut look(dir)?.segments[source]))

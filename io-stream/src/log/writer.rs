@@ -127,13 +127,15 @@ impl Writer {
     ) -> io::Result<Option<u64>> {
         let mut seq = None;
         if let Some(last) = segments.last() {
-            let open = match last.form {
-                segment::Form::Plain => Some(Open::recover(dir, last)?),
-                // Never the last one in a log of ours: it was closed, so a later one was begun.
-                segment::Form::Zstd => None,
+            (self.open, self.next) = match last.form {
+                segment::Form::Plain => {
+                    let open = Open::recover(dir, last)?;
+                    let end = open.end();
+                    (Some(open), end)
+                }
+                // It was closed and a later one begun, which went before anything was in it.
+                segment::Form::Zstd => (None, last.base + segment::compressed_len(dir, last)?),
             };
-            self.next = open.as_ref().map_or(last.base, Open::end);
-            self.open = open;
             // The newest number is in the last index that has an entry.
             seq = segments.iter().rev().find_map(|segment| read_index(dir, segment).entries().last().map(|e| e.seq));
         }
