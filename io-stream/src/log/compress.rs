@@ -80,19 +80,21 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
     }
     let draft = packed.draft(dir);
     let done = pack(&from, &draft, level).and_then(|()| {
+        // Whoever looks at the directory meanwhile could see neither of the two.
+        let place = segment::alone(dir)?;
         fs::rename(&draft, packed.data(dir))?;
         // The compressed one is there for good before the plain one goes, whatever the machine does.
-        File::open(dir)?.sync_all()
+        place.sync_all().map(|()| place)
     });
-    match done {
+    let _place = match done {
         // The segment was removed, and its draft with it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
         Err(error) => {
             let _ = files::remove(&draft);
             return Err(error);
         }
-        Ok(()) => {}
-    }
+        Ok(place) => place,
+    };
     match fs::remove_file(plain.data(dir)) {
         // It was removed meanwhile: it must not come back.
         Err(error) if error.kind() == io::ErrorKind::NotFound => segment::remove(dir, &packed).map(|()| Found::Gone),

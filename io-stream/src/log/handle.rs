@@ -371,6 +371,7 @@ impl Inner {
     }
 
     fn look(&mut self, dir: &Path, state: &State) -> io::Result<()> {
+        let _place = segment::alone(dir)?;
         let found = held::recover(dir)?;
         for source in Source::ALL {
             self.writers[source] = Writer::new(source);

@@ -113,6 +113,14 @@ pub(crate) fn look(dir: &Path) -> io::Result<Listing> {
     Ok(found)
 }
 
+/// The directory, locked until it is closed: nobody puts a compressed segment in the place of a plain one, or counts on what it
+/// has seen of both.
+pub(crate) fn alone(dir: &Path) -> io::Result<fs::File> {
+    let place = fs::File::open(dir)?;
+    rustix::fs::flock(&place, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(place)
+}
+
 /// How many bytes a compressed one stands for.
 #[cfg(feature = "zstd")]
 pub(crate) fn compressed_len(dir: &Path, segment: &Segment) -> io::Result<u64> {
