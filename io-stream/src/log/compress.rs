@@ -59,7 +59,7 @@ pub(crate) enum Found {
     Compressed,
     /// It was removed, or somebody else has compressed it.
     Gone,
-    /// Somebody else is compressing it.
+    /// Somebody else is compressing it, or writes it again.
     InWork,
 }
 
@@ -79,9 +79,14 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
         return Ok(Found::Gone);
     }
     let draft = packed.draft(dir);
-    let done = pack(&from, &draft, level).and_then(|()| {
+    let done = pack(&from, &draft, level).and_then(|len| {
         // Whoever looks at the directory meanwhile could see neither of the two.
         let place = segment::alone(dir)?;
+        // A log that was opened meanwhile goes on in it, if nothing was in the one behind it.
+        let last = segment::list(dir, plain.source)?.last().copied();
+        if last.is_some_and(|last| last.base == plain.base) || from.metadata()?.len() != len {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         fs::rename(&draft, packed.data(dir))?;
         // The compressed one is there for good before the plain one goes, whatever the machine does.
         place.sync_all().map(|()| place)
@@ -91,7 +96,7 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
         Err(error) => {
             let _ = files::remove(&draft);
-            return Err(error);
+            return if error.kind() == io::ErrorKind::ResourceBusy { Ok(Found::InWork) } else { Err(error) };
         }
         Ok(place) => place,
     };
@@ -102,18 +107,19 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
     }
 }
 
-fn pack(mut from: &File, draft: &Path, level: i32) -> io::Result<()> {
+/// How many bytes were packed.
+fn pack(from: &File, draft: &Path, level: i32) -> io::Result<u64> {
     let mut encoder = Encoder::new(files::fresh(draft)?, level)?;
     let found = from.metadata()?;
     // Readers learn the length from the frame.
     encoder.set_pledged_src_size(Some(found.len()))?;
     encoder.include_contentsize(true)?;
     encoder.include_checksum(true)?;
-    io::copy(&mut from, &mut encoder)?;
+    io::copy(&mut from.take(found.len()), &mut encoder)?;
     let packed = encoder.finish()?;
     // As old as what it stands for: retention goes by that.
     packed.set_modified(found.modified()?)?;
-    packed.sync_data()
+    packed.sync_data().map(|()| found.len())
 }
 
 /// A compressed segment as the bytes that it was.

@@ -215,7 +215,7 @@ impl Adopted {
         }
         let Some((init, group)) = self.what_is_left(&record).await? else { return Ok(None) };
         let mut rests = Rests::default();
-        rests.hold(Name::take(&self.inner.names, &record.id)?, self.range(&record)?);
+        rests.hold(Name::take(&self.inner.names, &record.id)?, self.range(&record));
         rests.group = group;
         if let Some((provider, Found { state })) = network_provider.zip(record.network.clone()) {
             rests.network = Some(self.network(provider, &record.id, init.as_ref(), state).await?);
@@ -278,25 +278,25 @@ impl Adopted {
         Ok(group.map(|group| Arc::new(group.born_in(&record.cgroups))))
     }
 
-    fn range(&self, record: &ContainerRecord) -> Result<Option<Arc<crate::ids::Range>>, Error> {
-        let Some((range, ranges)) = record.range.zip(self.inner.ranges.as_ref()) else { return Ok(None) };
+    fn range(&self, record: &ContainerRecord) -> Option<Arc<crate::ids::Range>> {
+        let (range, ranges) = record.range.zip(self.inner.ranges.as_ref())?;
         let mut shared = self.inner.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(have) = shared.as_ref().filter(|have| range.shared && have.base() == range.base) {
-            return Ok(Some(Arc::clone(have)));
+            return Some(Arc::clone(have));
         }
         let taken = match ranges.take_again(range.base) {
             Ok(taken) => Arc::new(taken),
-            // With the keeper its lock was gone: its ids are those of somebody else's container as well by now.
-            Err(error) if self.came == Came::KeeperGone => {
+            // With a keeper its lock was gone, this one or one before it: its ids are those of somebody else's container as
+            // well by now.
+            Err(error) => {
                 tracing::warn!(container = record.id, %error, "a range of user ids has two owners");
-                return Ok(None);
+                return None;
             }
-            Err(error) => return Err(error),
         };
         if range.shared && shared.is_none() {
             *shared = Some(Arc::clone(&taken));
         }
-        Ok(Some(taken))
+        Some(taken)
     }
 
     async fn network(
