@@ -77,6 +77,14 @@ fn kill_keeper(rt: &NativeRuntime) {
     wait::gone(&keeper, "the keeper");
 }
 
+/// The keeper has done all that it was asked so far, what it does not answer included: it refuses what comes behind it.
+async fn all_is_done(keeper: &Client) {
+    let nothing = Lever { signal: Some((wait::pidfd(std::process::id()), 0)), ..Lever::default() };
+    let refused = keeper.arm(Deadline { at_ns: u64::MAX, at_end: false }, nothing);
+    let error = wait::soon("a refusal", refused).await.expect_err("no signal");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
 /// Whoever tells it.
 async fn end_of(exit: tokio::sync::oneshot::Receiver<Exit>, pidfd: &std::sync::Arc<OwnedFd>) -> ExitStatus {
     let told = wait::soon("its end", exit).await;
@@ -165,6 +173,7 @@ pub(crate) fn the_next_has_it_from_the_second(scene: &Scene) {
                 .expect("held")
                 .discard();
         }
+        all_is_done(host.rt.keeper()).await;
         stays(kept);
     });
     if was {
