@@ -113,9 +113,10 @@ impl Client {
         let keep = flags & wire::KEEP_EXIT != 0;
         let awaited = Awaited { sender: exit_sender, span: tracing::Span::current(), keep };
         tracing::debug!(request = id, "the keeper is asked for a process");
-        let mut cancelled = Cancelled(Some((&self.shared, id)));
-        let asked = self.ask_spawn(id, flags, plan, fds, awaited).await;
-        cancelled.0 = None;
+        let asked = match self.begin_spawn(id, flags, plan, fds, awaited) {
+            Ok(answer) => Asking { shared: &self.shared, id, answer: Some(answer) }.wait().await,
+            Err(error) => Err(error),
+        };
         if asked.is_err() {
             self.shared.lock().exits.remove(&id);
         }
@@ -124,16 +125,23 @@ impl Client {
         Ok(Spawned { id, place: slot, pid, pidfd: expect(brought, Purpose::Pidfd)?, exit })
     }
 
-    async fn ask_spawn(&self, id: u64, flags: u16, plan: &Plan, fds: Vec<OwnedFd>, awaited: Awaited) -> Answer {
+    fn begin_spawn(
+        &self,
+        id: u64,
+        flags: u16,
+        plan: &Plan,
+        fds: Vec<OwnedFd>,
+        awaited: Awaited,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         let note = |waiting: &mut Waiting| drop(waiting.exits.insert(id, awaited));
         let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
         let head = Message { kind: Ask::Spawn as u16, id, flags, ..Message::default() };
         if plan.bytes().len() <= MAX_INLINE {
-            return self.ask(head, plan.bytes(), fds, note).await;
+            return self.begin(head, plan.bytes(), fds, note);
         }
         fds.push((Purpose::Plan, sealed(plan.bytes())?));
         let head = Message { flags: flags | 1, x: plan.bytes().len() as u64, ..head };
-        self.ask(head, &[], fds, note).await
+        self.begin(head, &[], fds, note)
     }
 
     /// A user namespace with these maps, for id-mapped mounts.
@@ -294,13 +302,39 @@ pub(super) fn hello(id: u64, end: wire::End, trace: Option<OwnedFd>, door: Optio
     (head, Vec::new(), trace.into_iter().chain(door.map(|fd| (Purpose::Door, fd))).collect())
 }
 
-/// Whoever has asked for a process, until it is answered.
-struct Cancelled<'a>(Option<(&'a Shared, u64)>);
+/// Whoever has asked for a process, until the answer is in their hands.
+struct Asking<'a> {
+    shared: &'a Shared,
+    id: u64,
+    answer: Option<oneshot::Receiver<Answer>>,
+}
 
-impl Drop for Cancelled<'_> {
+impl Asking<'_> {
+    async fn wait(mut self) -> Answer {
+        let answer = match &mut self.answer {
+            Some(answer) => answer.await.unwrap_or_else(|_| Err(gone())),
+            None => Err(gone()),
+        };
+        // The rest is without an await.
+        self.answer = None;
+        answer
+    }
+}
+
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if let Some((shared, id)) = self.0 {
-            shared.lock().cancelled.insert(id);
+        let Some(mut answer) = self.answer.take() else { return };
+        {
+            let mut waiting = self.shared.lock();
+            // Settled when its end is told, which comes after the answer.
+            if waiting.exits.contains_key(&self.id) {
+                waiting.cancelled.insert(self.id);
+                return;
+            }
+        }
+        // It was told already; or there is no process.
+        if let Ok(Ok(answered)) = answer.try_recv() {
+            self.shared.settle(self.id, answered.slot);
         }
     }
 }
@@ -323,5 +357,47 @@ pub(crate) fn expect<T>(brought: Option<(Purpose, T)>, purpose: Purpose) -> Resu
             Err(Error::new(ErrorKind::Keeper, what))
         }
         None => Err(Error::new(ErrorKind::Keeper, format!("the keeper answered without a {}", purpose.name()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::frame::Heard;
+    use crate::plan::wire::{ExitRecord, MESSAGE, Tell};
+
+    /// Who asked is dropped with the answer unread, when the end of the process was told already: nobody else settles it.
+    #[test]
+    fn an_end_that_came_before_who_asked_was_dropped_is_settled() {
+        use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let own = rustix::process::getpid();
+        let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap();
+        let launched = Launched { socket: ours, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
+        let (client, _driver) = Client::new(launched);
+        let shared = &client.shared;
+        let (sender, _exit) = oneshot::channel();
+        let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
+        let head = Message { kind: Ask::Spawn as u16, id: 7, ..Message::default() };
+        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(7, awaited));
+        let asking = Asking { shared, id: 7, answer: Some(client.begin(head, &[], Vec::new(), note).unwrap()) };
+        // No pidfd: what is dropped unclaimed is killed.
+        let fd = std::fs::File::open("/dev/null").unwrap().into();
+        let message = Message { kind: Tell::Done as u16, id: 7, x: 40, ..Message::default() };
+        let brought = Some(Some((Purpose::Pidfd, fd)));
+        shared.deliver(Heard { message, brought, no_room: false, body: Vec::new() });
+        let exit = ExitRecord { code: 1, ..ExitRecord::default() };
+        let message = Message { kind: Tell::Exited as u16, id: 7, x: 40, exit, ..Message::default() };
+        shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });
+        drop(asking);
+        assert!(shared.lock().cancelled.is_empty());
+        let mut asked = Vec::new();
+        let mut buffer = [0; MESSAGE];
+        while rustix::net::recv(&theirs, &mut buffer, RecvFlags::empty()).is_ok() {
+            let Message { kind, id, x, .. } = Message::decode(&buffer).unwrap();
+            asked.push((kind, id, x));
+        }
+        assert_eq!(asked.last(), Some(&(Ask::Settle as u16, 7, 40)), "{asked:?}");
     }
 }
