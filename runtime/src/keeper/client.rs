@@ -175,12 +175,12 @@ impl Client {
     pub async fn arm(&self, when: Deadline, lever: Lever) -> Result<Lease, Error> {
         let id = self.id();
         let (sender, done) = watch::channel(Done::default());
-        self.shared.lock().leases.insert(id, Held { slot: None, done: sender });
-        // From here on its drop cancels, before the answer and after it.
+        // As soon as it is asked for its drop cancels, before the answer and after it.
         let lease = Lease::new(self.clone(), id, done);
         let armed = Armed { when, lever, before: 0 };
         let (head, body, fds) = armed.request(id)?;
         let note = |waiting: &mut Waiting| {
+            waiting.leases.insert(id, Held { slot: None, done: sender });
             if waiting.ledger.inherits {
                 waiting.ledger.leases.insert(id, armed);
             }
