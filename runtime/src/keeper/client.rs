@@ -281,8 +281,8 @@ impl Client {
         note: impl FnOnce(&mut Waiting),
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (sender, receiver) = oneshot::channel();
-        self.shared.may_post(&fds)?;
         let mut waiting = self.shared.lock();
+        self.shared.may_post(&fds)?;
         waiting.answers.insert(head.id, sender);
         note(&mut waiting);
         // Its place may have become another one since it was looked up.

@@ -152,10 +152,13 @@ impl Shared {
 
     /// Send a request, or put it behind those that wait.
     pub(super) fn post(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<(), Error> {
+        let mut waiting = self.lock();
         self.may_post(&fds)?;
-        self.post_to(&mut self.lock(), head, body, fds)
+        self.post_to(&mut waiting, head, body, fds)
     }
 
+    /// For who has the lock: nobody asks after who waits for an answer was told that there is none.
+    ///
     /// # Errors
     /// There is no keeper; these are too many at a time.
     pub(super) fn may_post(&self, fds: &[(Purpose, OwnedFd)]) -> Result<(), Error> {
