@@ -28,8 +28,9 @@ pub struct Driver {
 /// that it has. As our child it has to be waited for; by a thread, as removing everything may take a while.
 impl Drop for Driver {
     fn drop(&mut self) {
-        let Some(keeper) = self.keeper.take() else { return };
+        // Also between two keepers: nobody would ever answer.
         self.shared.bury();
+        let Some(keeper) = self.keeper.take() else { return };
         if self.shared.keeps.load(Ordering::Acquire) {
             // It goes on, and is somebody else's child as soon as we are gone.
             self.shared.hang_up();
