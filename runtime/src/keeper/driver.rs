@@ -37,15 +37,19 @@ impl Drop for Driver {
             return;
         }
         self.shared.hang_up();
-        // Without a thread it stays a zombie until this process ends.
-        let _ = std::thread::Builder::new().name("orangery-reaper".into()).spawn(move || {
-            let wait = || {
-                let id = rustix::process::WaitId::PidFd(keeper.as_fd());
-                rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED)
-            };
-            while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
-        });
+        reap_later(keeper);
     }
+}
+
+/// Without a thread it stays a zombie until this process ends.
+fn reap_later(keeper: OwnedFd) {
+    let _ = std::thread::Builder::new().name("orangery-reaper".into()).spawn(move || {
+        let wait = || {
+            let id = rustix::process::WaitId::PidFd(keeper.as_fd());
+            rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED)
+        };
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+    });
 }
 
 impl Driver {
@@ -156,7 +160,8 @@ impl Driver {
             let _ = rustix::process::pidfd_send_signal(keeper, rustix::process::Signal::KILL);
         }
         self.reap(watched).await;
-        self.keeper = None;
+        // Without a place to watch it.
+        self.keeper.take().into_iter().for_each(reap_later);
     }
 
     /// One wake-up: read all there is, send what waits. `false`: the keeper has closed its end, or is gone.
@@ -167,6 +172,10 @@ impl Driver {
             Some(Ok(socket)) => crate::sys::watch(socket, Interest::WRITABLE).ok(),
             _ => None,
         };
+        if full && writer.is_none() {
+            // No descriptor is left to wait with, and those that wait are closed when they are sent: each answer makes room.
+            self.shared.flush();
+        }
         let writable = async {
             match &writer {
                 Some(writer) => writer.writable().await.map(drop),
