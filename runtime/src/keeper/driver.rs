@@ -85,9 +85,9 @@ impl Driver {
                 (_, closing) => break self.end(keeper, closing).await,
             };
             let died = Instant::now();
+            orphans.note();
             tell(KeeperNews::Died);
             tracing::warn!("the keeper has died: another one is started");
-            orphans.note();
             let known = self.shared.orphaned();
             self.put_to_rest(keeper).await;
             orphans.take(heir.present.pid.load(Ordering::Acquire), known).await;
