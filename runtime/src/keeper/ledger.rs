@@ -209,22 +209,33 @@ impl Ledger {
     /// takes a part for all. So what it holds comes first, with locks, and that it is to go on without us (`hello`) behind;
     /// what it is to remove in the end is last.
     ///
-    /// What cannot be said, for want of descriptors, is left out and counted.
-    pub(super) fn all(&self, hello: Request, next: impl Fn() -> u64) -> (Vec<Request>, usize) {
-        let stored = self.stored.iter().filter_map(|(id, entry)| Some(entry.what.as_ref()?.request(*id)));
-        let leases = self.leases.iter().map(|(id, armed)| armed.request(*id));
-        let trees = self.trees.iter().map(|(tree, parent, name)| Ok(register(next(), *tree, copy(parent)?, name)));
-        let mut all = Vec::new();
-        let mut left_out = 0;
-        for request in stored.chain(leases).chain(std::iter::once(Ok(hello))).chain(trees) {
+    /// What cannot be said, for want of descriptors, is left out: the numbers of those are given too.
+    pub(super) fn all(&self, hello: Request, next: impl Fn() -> u64) -> (Vec<Request>, Vec<u64>) {
+        let stored = self.stored.iter().filter_map(|(id, entry)| Some((*id, entry.what.as_ref()?.request(*id))));
+        let leases = self.leases.iter().map(|(id, armed)| (*id, armed.request(*id)));
+        let trees = self.trees.iter().map(|(tree, parent, name)| {
+            let id = next();
+            (id, copy(parent).map(|parent| register(id, *tree, parent, name)))
+        });
+        let (mut all, mut left_out) = (Vec::new(), Vec::new());
+        for (id, request) in stored.chain(leases).chain(std::iter::once((hello.0.id, Ok(hello)))).chain(trees) {
             match request {
                 Ok(request) => all.push(request),
                 Err(error) => {
                     tracing::error!(%error, "another keeper does not get everything");
-                    left_out += 1;
+                    left_out.push(id);
                 }
             }
         }
         (all, left_out)
+    }
+
+    /// The keeper does not get this.
+    pub(super) fn leave_out(&mut self, id: u64) {
+        self.leases.remove(&id);
+        self.stored.remove(&id);
+        // A further keeper may have room for it.
+        let process = self.processes.values_mut().find(|process| process.stored == Some(id));
+        process.into_iter().for_each(|process| process.stored = None);
     }
 }

@@ -232,7 +232,14 @@ impl Shared {
         waiting.unwanted.clear();
         waiting.forgotten.clear();
         let (all, left_out) = ledger.all(hello(next()), next);
-        replaced.left_out = left_out;
+        replaced.left_out = left_out.len();
+        for id in left_out {
+            ledger.leave_out(id);
+            waiting.leases.remove(&id);
+            // Who has asked for it hears that there is none, and so does who waits for its place.
+            waiting.answers.remove(&id);
+        }
+        self.seated.notify_waiters();
         waiting.replaying = all.iter().map(|(head, ..)| head.id).collect();
         let unsent = std::mem::take(&mut waiting.outbox);
         waiting.outbox = all.into_iter().map(|(head, body, fds)| frame(head, &body, fds)).chain(unsent).collect();
