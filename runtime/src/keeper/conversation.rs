@@ -305,7 +305,7 @@ impl Shared {
         }
     }
 
-    /// The keeper does not do it.
+    /// The keeper does not do it, or cannot be asked.
     fn refused(&self, id: u64) {
         let mut waiting = self.lock();
         waiting.forgotten.remove(&id);
@@ -393,6 +393,7 @@ impl Shared {
                 Err(error) => {
                     drop(waiting);
                     let id = Message::decode(&bytes).map_or(0, |message| message.id);
+                    self.refused(id);
                     self.answer(id, Err(unsaid(error)));
                 }
             }
