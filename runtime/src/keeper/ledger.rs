@@ -200,7 +200,7 @@ impl Ledger {
                 }
                 false
             }
-            Some(_) => self.stored.remove(&id).is_some(),
+            Some(_) => self.unstore(id),
             None => false,
         }
     }
@@ -233,9 +233,13 @@ impl Ledger {
     /// The keeper does not get this.
     pub(super) fn leave_out(&mut self, id: u64) {
         self.leases.remove(&id);
-        self.stored.remove(&id);
+        self.unstore(id);
+    }
+
+    fn unstore(&mut self, id: u64) -> bool {
         // A further keeper may have room for it.
         let process = self.processes.values_mut().find(|process| process.stored == Some(id));
         process.into_iter().for_each(|process| process.stored = None);
+        self.stored.remove(&id).is_some()
     }
 }
