@@ -156,16 +156,17 @@ fn kill_round(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Result<bool> {
         return Ok(true);
     }
     freeze(true)?;
-    let held = signal_each(dir)?;
+    let held = signal_each(dir);
+    // Whatever came of it: nobody dies frozen.
     freeze(false)?;
-    await_first_death(&held);
+    await_first_death(&held?);
     Ok(false)
 }
 
 /// Kills what is frozen in `dir` and below, and thaws it: nobody forks meanwhile, so one round is enough.
 pub(super) fn kill_frozen(dir: &Dir) -> Result<()> {
-    signal_each(dir)?;
-    set_frozen(dir, false)
+    let signalled = signal_each(dir);
+    set_frozen(dir, false).and(signalled.map(drop))
 }
 
 /// SIGKILL to each; what is returned are the last of them.
