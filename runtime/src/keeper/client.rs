@@ -361,21 +361,42 @@ pub(crate) fn expect<T>(brought: Option<(Purpose, T)>, purpose: Purpose) -> Resu
 }
 
 #[cfg(test)]
+impl Client {
+    /// Nobody is at the other end of the conversation, which comes along.
+    pub(super) fn of_nobody() -> (Client, Driver, OwnedFd) {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a pair");
+        let own = rustix::process::getpid();
+        let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).expect("ours");
+        let launched = Launched { socket, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
+        let (client, driver) = Client::new(launched);
+        (client, driver, theirs)
+    }
+}
+
+/// What was asked at the other end: kind, number, first number.
+#[cfg(test)]
+pub(super) fn heard(theirs: &OwnedFd) -> Vec<(u16, u64, u64)> {
+    let mut buffer = [0; wire::MESSAGE];
+    let mut asked = Vec::new();
+    while rustix::net::recv(theirs, &mut buffer, rustix::net::RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+        let Message { kind, id, x, .. } = Message::decode(&buffer).expect("a request");
+        asked.push((kind, id, x));
+    }
+    asked
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::keeper::frame::Heard;
-    use crate::plan::wire::{ExitRecord, MESSAGE, Tell};
+    use crate::plan::wire::{ExitRecord, Tell};
 
     /// Who asked is dropped with the answer unread, when the end of the process was told already: nobody else settles it.
     #[test]
     fn an_end_that_came_before_who_asked_was_dropped_is_settled() {
-        use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let own = rustix::process::getpid();
-        let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap();
-        let launched = Launched { socket: ours, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
-        let (client, _driver) = Client::new(launched);
+        let (client, _driver, theirs) = Client::of_nobody();
         let shared = &client.shared;
         let (sender, _exit) = oneshot::channel();
         let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
@@ -392,12 +413,7 @@ mod tests {
         shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });
         drop(asking);
         assert!(shared.lock().cancelled.is_empty());
-        let mut asked = Vec::new();
-        let mut buffer = [0; MESSAGE];
-        while rustix::net::recv(&theirs, &mut buffer, RecvFlags::empty()).is_ok() {
-            let Message { kind, id, x, .. } = Message::decode(&buffer).unwrap();
-            asked.push((kind, id, x));
-        }
+        let asked = heard(&theirs);
         assert_eq!(asked.last(), Some(&(Ask::Settle as u16, 7, 40)), "{asked:?}");
     }
 }

@@ -479,24 +479,12 @@ pub(super) fn confused() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keeper::{Client, Launched};
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use crate::keeper::Client;
 
     /// Who asked has been dropped, and then the keeper says that there is no process: nobody waits for its end.
     #[test]
     fn a_cancelled_start_that_fails_leaves_no_waiter() {
-        let (ours, _theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair");
-        let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
-        let launched = Launched {
-            socket: ours,
-            pidfd: pidfd.expect("ours"),
-            pid: 0,
-            enters_pidns: false,
-            privileged: false,
-            range: None,
-        };
-        let (client, _driver) = Client::new(launched);
+        let (client, _driver, _theirs) = Client::of_nobody();
         let (sender, receiver) = oneshot::channel();
         client.shared.lock().exits.insert(7, Awaited { sender, span: tracing::Span::none(), keep: false });
         drop(receiver);

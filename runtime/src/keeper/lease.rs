@@ -85,6 +85,12 @@ impl Lease {
         self.done.borrow().over
     }
 
+    /// It stays armed, and nobody hears of it here any more.
+    pub(crate) fn leave(self) {
+        // What is not there its drop does not cancel.
+        self.client.shared.lock().leases.remove(&self.id);
+    }
+
     /// Wait until it is carried out: 0, or the first error number of it.
     ///
     /// # Errors
@@ -102,5 +108,27 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.client.disarm(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::client::heard;
+    use crate::keeper::conversation::Held;
+    use crate::plan::wire::Ask;
+
+    #[test]
+    fn one_that_is_dropped_is_cancelled_and_one_that_is_left_is_not() {
+        let (client, _driver, theirs) = Client::of_nobody();
+        let lease = |id| {
+            let (sender, done) = watch::channel(Done::default());
+            client.shared.lock().leases.insert(id, Held { slot: Some(id + 100), done: sender });
+            Lease::new(client.clone(), id, done)
+        };
+        lease(1).leave();
+        drop(lease(2));
+        assert_eq!(heard(&theirs), [(Ask::Cancel as u16, 2, 102)]);
+        assert!(client.shared.lock().leases.is_empty());
     }
 }

@@ -108,13 +108,35 @@ pub(super) struct Earlier {
     /// Nothing may be claimed.
     pub(super) kill: bool,
     pub(super) children: Vec<Child>,
-    pub(super) deadlines: Vec<(u64, u64, Lease)>,
+    pub(super) deadlines: Unclaimed,
     pub(super) kept: Vec<Kept>,
 }
 
 impl Earlier {
     pub(super) fn nothing(came: Came) -> Self {
-        Self { came, kill: false, children: Vec::new(), deadlines: Vec::new(), kept: Vec::new() }
+        Self { came, kill: false, children: Vec::new(), deadlines: Unclaimed::default(), kept: Vec::new() }
+    }
+}
+
+/// Deadlines that nobody has claimed yet, with their times, by their numbers. Dropped, they stay armed.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed(HashMap<u64, (u64, Lease)>);
+
+impl Unclaimed {
+    pub(super) fn of(deadlines: Vec<(u64, u64, Lease)>) -> Self {
+        Self(deadlines.into_iter().map(|(id, at, lease)| (id, (at, lease))).collect())
+    }
+
+    /// Nobody will. Gives how many there were.
+    fn cancel(mut self) -> usize {
+        let leases = std::mem::take(&mut self.0);
+        leases.len()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        self.0.drain().for_each(|(_, (_, lease))| lease.leave());
     }
 }
 
@@ -126,7 +148,7 @@ pub struct Adopted {
     came: Came,
     kill: bool,
     children: HashMap<u64, Child>,
-    leases: HashMap<u64, (u64, Lease)>,
+    leases: Unclaimed,
     /// By the request that has started their process.
     kept: HashMap<u64, KeptOfOne>,
     /// Stored by somebody else than us.
@@ -154,7 +176,7 @@ impl Adopted {
             came,
             kill,
             children: children.into_iter().map(|child| (child.id, child)).collect(),
-            leases: deadlines.into_iter().map(|(id, at, lease)| (id, (at, lease))).collect(),
+            leases: deadlines,
             kept: HashMap::new(),
             strange: Vec::new(),
             cores: HashMap::new(),
@@ -475,7 +497,7 @@ impl Adopted {
 
     /// A deadline of an earlier supervisor, by [`Lease::id`].
     pub fn lease(&mut self, id: u64) -> ClaimedLease {
-        match self.leases.remove(&id) {
+        match self.leases.0.remove(&id) {
             Some((at, lease)) => ClaimedLease { lease, at_ns: Some(at) },
             None => ClaimedLease { lease: self.inner.keeper.lease_before(id), at_ns: None },
         }
@@ -495,8 +517,7 @@ impl Adopted {
     /// Dropped, some of it may be there still, for a further supervisor.
     pub async fn finish(self) -> Leftovers {
         let Self { inner, children, leases, kept, strange, cores, .. } = self;
-        let mut left = Leftovers { processes: children.len(), leases: leases.len(), ..Leftovers::default() };
-        drop(leases);
+        let mut left = Leftovers { processes: children.len(), leases: leases.cancel(), ..Leftovers::default() };
         inner.keeper.claimed();
         for child in children.values() {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);

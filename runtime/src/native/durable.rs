@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::adopted::{Adopted, Came, Earlier as Before};
+use super::adopted::{Adopted, Came, Earlier as Before, Unclaimed};
 use super::start::{Parts, Speaking, assemble, directory, open_cgroups, ranges, register, roots, trace_fd};
 use super::state::{Earlier, Instance};
 use super::{Driver, End, NativeRuntime, Options, Orphans};
@@ -160,6 +160,8 @@ fn lend_locks(parts: &Parts) -> Result<(), Error> {
 /// The keeper is there, and everything is known.
 fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(NativeRuntime, Driver, Adopted), Error> {
     let Found { client, driver, pidfd, enters_pidns, children, deadlines, kept } = found;
+    // Whatever fails here is no reason to cancel them.
+    let deadlines = Unclaimed::of(deadlines);
     let gone = || Error::new(ErrorKind::Keeper, "the keeper is not in our pid namespace, or has ended");
     let pid = keeper::pid_of(&pidfd).ok_or_else(gone)?.cast_unsigned();
     let privileged = keeper::is_privileged();
