@@ -217,6 +217,35 @@ async fn a_word_that_is_refused_is_told_again_and_loses_nothing() {
     }
 }
 
+/// The same of what is copied, as it is no pipe.
+#[tokio::test]
+async fn what_is_copied_goes_on_when_a_word_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { retry: Duration::from_secs(3600), ..options() };
+    let log = Log::create(dir.path().join("log"), options).unwrap();
+    let keeper = Arc::new(Keeper::of(log.share(Source::Stdout).unwrap(), None, Some(1)));
+    log.held_by(keeper.clone());
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let reader = PipeReader::from_fd(ours.into()).unwrap();
+    let mut seen = log.reader(From::Start, ReadOptions { follow: true, ..ReadOptions::default() }).unwrap();
+    let mut got = 0;
+    let written = async {
+        for n in 1..=3 {
+            theirs.write_all(&text(150)).unwrap();
+            while got < n * 150 {
+                let Some(LogEvent::Chunk(chunk)) = seen.next().await.unwrap() else { panic!("no chunk") };
+                got += chunk.data.len();
+            }
+        }
+    };
+    tokio::select! {
+        _ = log_pump_pair(Some(reader), None, log.clone(), pending(), None) => panic!("ended"),
+        () = written => {}
+    }
+    assert_eq!(keeper.heard.lock().unwrap().len(), 1, "not asked again before its time");
+    assert_eq!(stdout(log.dir()), [text(150), text(150), text(150)].concat());
+}
+
 /// What the pump has made non-blocking is one description with ours.
 fn rustix_blocking(pipe: &std::io::PipeReader) {
     rustix::io::ioctl_fionbio(pipe, false).unwrap();

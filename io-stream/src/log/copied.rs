@@ -5,7 +5,6 @@
 
 use rustix::io::Errno;
 
-use super::held::Held;
 use super::writer::{Around, Taken, Writer};
 use crate::chunk::Stamp;
 use crate::pipe::Feed;
@@ -21,7 +20,7 @@ impl Writer {
             if let Err(errno) = self.enter(now, around).map(drop) {
                 self.give_up(errno, now, around);
             }
-            if !matches!(self.held, Some(Held::This)) {
+            if self.is_untold(now) {
                 return Taken::Untold;
             }
         }

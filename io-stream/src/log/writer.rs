@@ -301,7 +301,7 @@ impl Writer {
     }
 
     /// Its holder has to be told first. Without a file there is nothing to be told of yet.
-    fn is_untold(&self, now: &Stamp) -> bool {
+    pub(super) fn is_untold(&self, now: &Stamp) -> bool {
         let untold = matches!((&self.held, &self.open), (Some(Held::Closed(_)), _) | (Some(Held::Other), Some(_)));
         untold && self.tell_at.is_none_or(|at| now.mono >= at)
     }
