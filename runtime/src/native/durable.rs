@@ -140,7 +140,11 @@ fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Er
     let present = Arc::clone(&runtime.inner.present);
     let userns = format!("/proc/{}/ns/user", present.pid.load(Ordering::Acquire));
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let userns = if privileged { None } else { rustix::fs::open(userns, flags, rustix::fs::Mode::empty()).ok() };
+    let unknown = |error: &rustix::io::Errno| {
+        tracing::warn!(%error, "another keeper would not be in the user namespace of this one: what runs could not be entered");
+    };
+    let open = || rustix::fs::open(userns, flags, rustix::fs::Mode::empty()).inspect_err(unknown).ok();
+    let userns = if privileged { None } else { open() };
     let label = |request| Kind::Process.label(request, &[]);
     driver.keeper.followed_by(Heir { path, door, userns, trace: trace_fd()?, cgroup, label, present });
     Ok((runtime, driver))
