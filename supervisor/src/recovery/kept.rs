@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery_runtime::durable;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::dir::{StateDir, is_name};
 use super::record::{ContainerRecord, Ended, ProcessRecord};
@@ -39,8 +39,9 @@ pub(crate) struct Kept {
     processes: Mutex<Processes>,
     /// What the runtime has said of it.
     runtime: Mutex<Option<durable::ContainerRecord>>,
-    /// One writes at a time, and what is older never comes last; `true`: it has ended, and nothing comes any more.
-    writing: tokio::sync::Mutex<bool>,
+    /// One writes at a time, and what is older never comes last; `true`: it has ended, and nothing comes any more. Held until the
+    /// file is written, also where nobody waits for that any more.
+    writing: Arc<tokio::sync::Mutex<bool>>,
     /// Its report is on the disk; `false` again when it was forgotten.
     retained: watch::Sender<bool>,
 }
@@ -64,7 +65,7 @@ impl Kept {
             of_service,
             processes: Mutex::default(),
             runtime: Mutex::default(),
-            writing: tokio::sync::Mutex::new(false),
+            writing: Arc::default(),
             retained: watch::Sender::new(false),
         }
     }
@@ -105,23 +106,36 @@ impl Kept {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whose turn it is to write.
+    async fn turn(&self) -> OwnedMutexGuard<bool> {
+        Arc::clone(&self.writing).lock_owned().await
+    }
+
     /// Write down what it is now.
     ///
     /// # Errors
     /// What the system said; the record that was there is still there.
     pub(crate) async fn write(&self, slot: &Arc<ContainerSlot>) -> Result<(), Error> {
-        let over = self.writing.lock().await;
+        let over = self.turn().await;
         let Some(record) = self.record(slot).filter(|_| !*over) else { return Ok(()) };
         let (path, state) = (self.dir().join(RECORD), Arc::clone(&self.state));
-        self.blocking(move || put(&state, &path, &record)).await
+        self.blocking(move || {
+            let _over = over;
+            put(&state, &path, &record)
+        })
+        .await
     }
 
     /// It was not started after all: nothing is written down of it any more.
     pub(crate) async fn undo(&self) {
-        let mut over = self.writing.lock().await;
+        let mut over = self.turn().await;
         *over = true;
         let (state, path) = (Arc::clone(&self.state), self.dir().join(RECORD));
-        if let Err(error) = self.blocking(move || state.remove(&path)).await {
+        let removed = self.blocking(move || {
+            let _over = over;
+            state.remove(&path)
+        });
+        if let Err(error) = removed.await {
             tracing::warn!(container = %self.id, %error, "the record of a container that was not started stays");
         }
     }
@@ -187,11 +201,15 @@ impl Kept {
 
     /// It has ended: its report stays until it is forgotten. Before anybody is told; `false`: it could not be written down.
     pub(crate) async fn ended(&self, slot: &Slot, report: &Arc<Report>) -> bool {
-        let mut over = self.writing.lock().await;
+        let mut over = self.turn().await;
         *over = true;
         let ended = Ended::of(slot, report);
         let (path, state) = (self.dir().join(REPORT), Arc::clone(&self.state));
-        let written = self.blocking(move || put(&state, &path, &ended)).await;
+        let written = self.blocking(move || {
+            let _over = over;
+            put(&state, &path, &ended)
+        });
+        let written = written.await;
         self.note_end(written)
     }
 
