@@ -73,6 +73,7 @@ impl Kept {
     /// Of one that was found; `ended`: with its report.
     pub(super) fn found(state: &Arc<StateDir>, record: &ContainerRecord, ended: bool) -> Self {
         let kept = Self::new(state, &record.template, record.generation, record.of_service);
+        kept.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&record.runtime);
         kept.processes().alive = record.further.iter().map(|further| (further.0.number, further.clone())).collect();
         kept.retained.send_replace(ended);
         kept
