@@ -54,7 +54,11 @@ impl Gone {
 }
 
 /// A container with its processes.
-pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: ContainerRecord) -> Result<Again, Gone> {
+pub(crate) async fn claim(
+    ground: &Ground<'_>,
+    adopted: &mut Adopted,
+    mut record: ContainerRecord,
+) -> Result<Again, Gone> {
     let (container, main) = match main(adopted, &record).await {
         Ok(both) => both,
         Err(main) => return Err(Gone { record, main }),
@@ -65,6 +69,8 @@ pub(crate) async fn claim(ground: &Ground<'_>, adopted: &mut Adopted, record: Co
             further.push((started, process.clone(), terms.clone()));
         }
     }
+    // Those that have ended by now are in no record any more.
+    record.further.retain(|(known, _)| further.iter().any(|(_, process, _)| process.number == known.number));
     let parts = record.template.parts().clone();
     let description = &record.template.sandbox().inner;
     let (ways, care) = (parts.ways.clone(), parts.care.clone());
