@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
+use serde::ser::Error as _;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Step;
@@ -19,6 +20,8 @@ use crate::faults::Step;
 pub(super) const VERSION: u32 = 1;
 /// No record of ours is longer.
 const MOST: u64 = 64 << 20;
+/// The first line and the ends of both are no longer than this.
+const AROUND: u64 = 128;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,9 +61,14 @@ fn check(bytes: &[u8]) -> String {
 /// As it stands in the file.
 ///
 /// # Errors
-/// A path that is no UTF-8.
+/// A path that is no UTF-8; more than would be read again.
 pub(super) fn encode<T: Serialize>(record: &T) -> serde_json::Result<Vec<u8>> {
-    Ok(with_head(&serde_json::to_vec(record)?))
+    let body = serde_json::to_vec(record)?;
+    if body.len() as u64 > MOST - AROUND {
+        let why = format!("{} bytes are too long for a record: {} at most", body.len(), MOST - AROUND);
+        return Err(serde_json::Error::custom(why));
+    }
+    Ok(with_head(&body))
 }
 
 /// What stands in it, as a file.
@@ -166,6 +174,18 @@ mod tests {
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
         write(&dir.path().join("no/such"), &example(), false, |_| ()).unwrap_err();
+    }
+
+    #[test]
+    fn what_would_not_be_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.json");
+        write(&path, &example(), false, |_| ()).unwrap();
+        let long = "x".repeat(usize::try_from(MOST).unwrap());
+        let error = write(&path, &long, false, |_| ()).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+        assert_eq!(read::<Example>(&path).unwrap(), example(), "what was there stays");
+        assert!((with_head(b"").len() as u64) < AROUND);
     }
 
     #[test]
