@@ -1,10 +1,10 @@
 //! The input of a process that outlives us, where it is known from the beginning: a file that the process itself reads, so
 //! that nobody has to be there to write it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,9 +55,10 @@ fn file(state: &StateDir, bytes: &Bytes) -> io::Result<OwnedFd> {
 
 fn on_disk(state: &StateDir, bytes: &Bytes) -> io::Result<OwnedFd> {
     let path = state.nameless();
-    // The process is somebody else: opened once more by its name in /proc, it is to be read by it.
-    let made = OpenOptions::new().create_new(true).write(true).mode(0o444).open(&path)?;
-    let read = (&made).write_all(bytes).and_then(|()| for_reading(&made));
+    let made = OpenOptions::new().create_new(true).write(true).mode(0o400).open(&path)?;
+    // The process is somebody else: opened once more by its name in /proc, it is to be read by it, whatever our umask is.
+    let shown = made.set_permissions(Permissions::from_mode(0o444));
+    let read = shown.and_then(|()| (&made).write_all(bytes)).and_then(|()| for_reading(&made));
     std::fs::remove_file(&path)?;
     read
 }
@@ -70,7 +71,6 @@ fn for_reading(file: impl AsFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use orangery_io_stream::log::LogOptions;
 
@@ -79,12 +79,14 @@ mod tests {
     #[test]
     fn it_is_read_from_its_beginning_and_cannot_be_written() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
         let state = StateDir::open(dir.path(), LogOptions::default(), false).unwrap();
         for length in [0, 1, IN_MEMORY, IN_MEMORY + 1] {
             let bytes: Bytes = (0..length).map(|at| at as u8).collect::<Vec<_>>().into();
             let mut file = File::from(file(&state, &bytes).unwrap());
             assert!((&file).write_all(b"x").is_err() && file.set_len(0).is_err());
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert!(mode & 0o444 == 0o444 && (length <= IN_MEMORY || mode & 0o222 == 0), "{mode:o}");
             let mut read = Vec::new();
             file.read_to_end(&mut read).unwrap();
             assert!(read == bytes, "{length}: {}", read.len());
