@@ -61,8 +61,9 @@ impl Slot {
         }
     }
 
+    /// Nothing that was to be done before is under way.
     pub(super) fn is_prepared(&self) -> bool {
-        matches!(*self.prepared.borrow(), Progress::Over(_))
+        *self.prepared.borrow() != Progress::Under
     }
 
     /// What came of it, once that is known; `None` where it was not begun.
