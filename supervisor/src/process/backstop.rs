@@ -101,33 +101,38 @@ impl Slot {
     /// How many rungs of the ladder have been gone down for this reason, by us before it was armed and by the keeper since.
     fn sent_for(&self, cause: &Cause) -> usize {
         let backstops = self.backstops.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = backstops.held.iter().find(|held| held.cause == *cause);
-        held.map_or(0, |held| held.first + held.lease.sent())
+        let held = backstops.held.iter().filter(|held| held.cause == *cause);
+        held.map(|held| held.first + held.lease.sent()).max().unwrap_or(0)
     }
 
     /// Have the keeper do this for this reason, in place of what it was to do.
     pub(super) async fn back(&self, cause: &Cause, course: Option<Course>) {
-        let course = course.filter(|course| course.kill_ns < u64::MAX || !course.rungs.is_empty());
-        let held = match &course {
+        let armed = course.as_ref().filter(|course| course.kill_ns < u64::MAX || !course.rungs.is_empty());
+        let held = match armed {
             Some(course) => self.held(cause, course).await,
             None => None,
         };
+        let lease = held.as_ref().map(|held| held.lease.id());
+        // What comes of it while it is written down is known as well.
+        if let Some(held) = held {
+            self.hold(held);
+        }
         // A limit that is armed is not begun: that is known without it.
         let begun = |course: &Course| course.first > 0 || matches!(cause, Cause::Stop { .. });
         if let Some(course) = course.filter(|course| begun(course) && !self.ended()) {
-            self.begin(cause, &course, held.as_ref().map(|held| &held.lease)).await;
+            self.begin(cause, &course, lease).await;
         }
         let mut backstops = self.backstops.lock().unwrap_or_else(PoisonError::into_inner);
         // The old one after the new one is there: between the two it is armed twice.
-        backstops.held.retain(|held| held.cause != *cause);
-        if !backstops.over {
-            backstops.held.extend(held);
-        }
+        backstops.held.retain(|held| held.cause != *cause || Some(held.lease.id()) == lease);
     }
 
-    /// Of another supervisor's.
+    /// Until its end, or until something else is armed for that reason.
     pub(super) fn hold(&self, backstop: Backstop) {
-        self.backstops.lock().unwrap_or_else(PoisonError::into_inner).held.push(backstop);
+        let mut backstops = self.backstops.lock().unwrap_or_else(PoisonError::into_inner);
+        if !backstops.over {
+            backstops.held.push(backstop);
+        }
     }
 
     async fn held(&self, cause: &Cause, course: &Course) -> Option<Backstop> {

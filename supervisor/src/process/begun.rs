@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::PoisonError;
 
 use futures_util::future::BoxFuture;
+use orangery_runtime::Rung;
 use orangery_runtime::durable::ClaimedLease;
-use orangery_runtime::{Lease, Rung};
 use serde::{Deserialize, Serialize};
 
 use super::backstop::{Backstop, Course};
@@ -87,10 +87,10 @@ impl Slot {
         self.begun().map(|begun| begun.cause)
     }
 
-    /// It is so far; `lease`: where the keeper has it. Ready when that is written down, or cannot be.
-    pub(super) fn begin(&self, cause: &Cause, course: &Course, lease: Option<&Lease>) -> BoxFuture<'static, ()> {
+    /// It is so far; `lease`: under which number the keeper has it. Ready when that is written down, or cannot be.
+    pub(super) fn begin(&self, cause: &Cause, course: &Course, lease: Option<u64>) -> BoxFuture<'static, ()> {
         let Some(note) = self.note.get() else { return Box::pin(std::future::ready(())) };
-        let begun = Begun::of(cause, course, lease.map(Lease::id));
+        let begun = Begun::of(cause, course, lease);
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
         (note.0)()
     }
