@@ -106,10 +106,19 @@ impl Run {
         for index in 0..self.watched.len() {
             match self.members.unit(index) {
                 Unit::Starting if self.awaits_start(index) => self.ask_for(index),
-                Unit::Stopping => self.stop_member(index),
+                Unit::Stopping => {
+                    // The stop has overtaken the start, which nobody will hear of: what it is, it was before.
+                    if self.awaits_start(index)
+                        && let Some(watched) = self.watched.get(index)
+                    {
+                        watched.wish.never_came();
+                    }
+                    self.stop_member(index);
+                }
                 _ => {}
             }
         }
+        self.look();
     }
 
     /// As it is now, and is as a whole.

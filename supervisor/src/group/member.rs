@@ -122,6 +122,14 @@ impl Wish {
         self.to(false)
     }
 
+    /// It is to be down, and the last wish for up never came to it, nor will it. Said once more it is the same wish.
+    pub(super) fn never_came(&self) {
+        if !self.is_idle() {
+            self.0.void.store(self.up(), Ordering::Release);
+            self.down();
+        }
+    }
+
     /// Nothing else was wished since.
     fn is(&self, wished: u64) -> bool {
         self.0.last.load(Ordering::Acquire) == wished
@@ -167,5 +175,14 @@ mod tests {
         wish.0.void.store(first, Ordering::Release);
         assert!(wish.is_idle());
         assert!(wish.up() > down && !wish.is(first) && !wish.is(down) && !wish.is_idle());
+        for wish in [wish, Wish::default()] {
+            wish.never_came();
+            assert!(wish.is_idle());
+            let down = wish.down();
+            wish.never_came();
+            assert!(wish.is_idle() && wish.is(down));
+            wish.up();
+            assert!(!wish.is_idle());
+        }
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct Watched {
     pub(super) heard: Option<(u32, News)>,
     /// The generation of the group that it was started in last, and whether for the first time in it.
     pub(super) started_in: (u32, bool),
-    wish: Wish,
+    pub(super) wish: Wish,
 }
 
 /// How a member is stopped: as whoever asked says, else as the group was described, else in its own way.
@@ -284,7 +284,7 @@ impl Run {
     }
 
     /// Hear of every member.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         for (index, member) in self.watched.iter_mut().enumerate() {
             let status = member.status.borrow_and_update();
             let from = if member.wish.is_idle() { status.generation } else { member.from };
