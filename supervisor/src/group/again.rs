@@ -21,7 +21,7 @@ pub(crate) fn members(groups: &[GroupRecord]) -> BTreeSet<String> {
     groups.iter().flat_map(|group| &group.members).map(|member| member.id.clone()).collect()
 }
 
-/// All of them, with the services that go on already; those that are nobody's members go on alone.
+/// All of them, with the services that go on already; those that are nobody's members go on alone. None of them ends with a handle.
 ///
 /// # Errors
 /// The supervisor is shut down.
@@ -51,8 +51,6 @@ pub(crate) async fn go_on(
         let held = named.contains(&record.path);
         groups.insert(record.path.clone(), run::begin(supervisor, Order::again(record, made, held)).await?);
     }
-    groups.into_values().for_each(Group::detach);
-    services.into_values().for_each(Service::detach);
     Ok(())
 }
 

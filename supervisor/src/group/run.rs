@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{oneshot, watch};
@@ -58,6 +59,8 @@ pub(super) async fn begin(supervisor: &Supervisor, order: Order) -> Result<Group
     // Dropped on the way, it is the last handle that is dropped.
     let slot = OwnedGroup::new(&supervisor.enroll(GroupSlot::new(path, name, made, supervisor))?);
     let goes_on = again.is_some();
+    // It was detached before, or nobody would have left it.
+    slot.detached.store(goes_on, Ordering::Release);
     let mut run = Run {
         slot: Arc::clone(&slot),
         members,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use actix_rt::ArbiterHandle;
@@ -94,6 +95,8 @@ impl Supervisor {
         let container = container.filter(|container| container.inspect().generation == generation);
         let (state, voice) = (self.state_dir().cloned(), self.inner.feed.voice());
         let slot = Arc::new(ServiceSlot::new(template.id(), template.labels(), voice, state));
+        // From the beginning: where the rest of a start fails, it is left as it is.
+        slot.detached.store(true, Ordering::Release);
         let faults = self.inner.faults.of(template.id(), template.labels(), 0);
         let (budget, maker) = (record.budget.clone(), Maker { template, supervisor: self.weak() });
         let again = Again { record, container };
