@@ -78,7 +78,11 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
                 }
                 asked = Some(Box::new(prepared));
             }
-            Err(error) => tracing::warn!(container = %slot.id, %error, "nobody asks any more how it is"),
+            Err(error) => {
+                // Where nobody reads, what holds it open would let it wait.
+                slot.main.discard_beside();
+                tracing::warn!(container = %slot.id, %error, "nobody asks any more how it is");
+            }
         }
     }
     let when = then(&record.main, Some(record.create_us));
