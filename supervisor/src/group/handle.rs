@@ -24,9 +24,10 @@ use crate::service::{Service, ServiceChanges, ServiceInspect, Status, until};
 /// Clones are the same group, and so are handles from [`Supervisor::group`](crate::Supervisor::group). When the last of all of
 /// them is dropped all of it is killed and removed, without blocking, unless [`Group::detach`] was called on any of them.
 ///
-/// With a [durable](crate::Supervisor::durable) supervisor a group that was started outlives its handles and that supervisor, until
-/// [`Supervisor::forget`](crate::Supervisor::forget) or [`Supervisor::shutdown`](crate::Supervisor::shutdown). One that was never
-/// started does not.
+/// With a [durable](crate::Supervisor::durable) supervisor a group that [`GroupBuilder::start`] has started outlives its handles and
+/// that supervisor, until [`Supervisor::forget`](crate::Supervisor::forget) or
+/// [`Supervisor::shutdown`](crate::Supervisor::shutdown). One that was [prepared](GroupBuilder::prepare) outlives its handles only
+/// where it is detached, and that supervisor once it was started.
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Owner>,

@@ -193,7 +193,7 @@ impl Supervisor {
     /// [`ErrorKind::State`] of one that has not ended, or not settled, and of a member of a group; what the system said.
     ///
     /// # Cancel safety
-    /// Once it has begun it goes on when the future is dropped.
+    /// Dropped on the way, what was given up by then is gone; what was not is there, each member of a group for itself.
     pub fn forget(&self, id: &str) -> impl Future<Output = Result<bool, Error>> + Send + 'static + use<> {
         let (supervisor, id) = (self.clone(), id.to_owned());
         async move {
