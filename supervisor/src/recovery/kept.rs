@@ -1,7 +1,7 @@
 //! The record of one container that outlives us: written by its own life and by those who change it.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,10 @@ impl Kept {
         let kept = Self::new(state, &record.template, record.generation, record.of_service);
         kept.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&record.runtime);
         kept.processes().alive = record.further.iter().map(|further| (further.0.number, further.clone())).collect();
+        // Of most containers there never was one.
+        if !ended && record.last_process > 0 {
+            kept.processes().ended = reported(&kept.dir(), record.generation);
+        }
         kept.retained.send_replace(ended);
         kept
     }
@@ -301,6 +305,17 @@ impl Kept {
     }
 }
 
+/// Further processes of this incarnation whose reports are in the directory of its container, the oldest first. Blocks as file
+/// operations do.
+fn reported(dir: &Path, generation: u32) -> Vec<ProcessId> {
+    let prefix = format!("{generation}-");
+    let number = |name: &str| name.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok().map(ProcessId);
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut numbers: Vec<_> = names.filter_map(|name| number(name.to_str()?)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// Write one file of a container, whose directory is made by its log unless that lies elsewhere.
 fn put(state: &StateDir, path: &Path, what: &impl Serialize) -> io::Result<()> {
     if let Some(dir) = path.parent() {
@@ -342,5 +357,21 @@ impl Template {
         file::encode(&self)
             .map_err(|error| Error::invalid("durable", format!("it cannot be written down: {error}")))?;
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_further_processes_are_found_by_their_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(reported(&dir.path().join("none"), 1).is_empty());
+        for name in ["1-10.json", "1-9.json", "1-2.json", "1-3.new", "11-4.json", "2-5.json", "1-.json", RECORD, REPORT]
+        {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(reported(dir.path(), 1), [2, 9, 10].map(ProcessId));
     }
 }
