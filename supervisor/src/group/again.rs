@@ -13,7 +13,7 @@ use super::state::Unit;
 use crate::error::{Error, ErrorKind};
 use crate::recovery::{GroupRecord, MemberRecord};
 use crate::report::unix_ms;
-use crate::service::{BackOff, Delay, Service, Status};
+use crate::service::{Delay, Service, Status};
 use crate::supervisor::Supervisor;
 
 /// Whom the groups have as members.
@@ -84,10 +84,7 @@ impl Run {
         for (watched, was) in self.watched.iter_mut().zip(record.members) {
             (watched.from, watched.heard, watched.started_in) = (was.from, was.heard, was.started_in);
         }
-        let delay = record.delay.map(|(delay, until_ms)| {
-            let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));
-            Delay { shown: BackOff { delay, until_ms, due: false }, until: now + Duration::from_millis(left) }
-        });
+        let delay = record.delay.map(Delay::again);
         let (tally, error) = (self.budget.tally(), record.error.map(|why| Error::new(ErrorKind::State, why)));
         self.slot.publish(|status| {
             (status.state, status.generation, status.restarts) = (record.state, record.generation, record.restarts);

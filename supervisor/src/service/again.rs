@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::actor::ServiceActor;
 use super::incarnation::{self, Incarnation};
-use super::inspect::{BackOff, Delay};
+use super::inspect::Delay;
 use super::msg::News;
 use super::slot::ServiceSlot;
 use super::state::ServiceState;
@@ -37,11 +37,7 @@ impl Again {
             // Before it is told: who hears that it runs finds what runs.
             slot.succeed(&it);
         }
-        let delay = record.delay.map(|(delay, until_ms)| {
-            let left = until_ms.saturating_sub(unix_ms(SystemTime::now()));
-            let until = Instant::now() + Duration::from_millis(left);
-            Delay { shown: BackOff { delay, until_ms, due: false }, until }
-        });
+        let delay = record.delay.map(Delay::again);
         slot.publish(|status| {
             (status.state, status.generation, status.restarts) = (record.state, record.generation, record.restarts);
             (status.give_up, status.delay, status.tally) = (record.give_up, delay, budget.tally());

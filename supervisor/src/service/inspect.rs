@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::state::ServiceState;
 use crate::error::Error;
 use crate::probe::Vitals;
-use crate::report::Report;
+use crate::report::{Report, unix_ms};
 use crate::restart::{Death, GiveUp};
 
 /// A service as it is now.
@@ -120,6 +120,16 @@ pub(crate) struct Delay {
     pub(crate) until: Instant,
 }
 
+impl Delay {
+    /// One that was written down: what is left of it, which is no more than it was, also where the clock was set back.
+    pub(crate) fn again((delay, until_ms): (Duration, u64)) -> Self {
+        let left = Duration::from_millis(until_ms.saturating_sub(unix_ms(SystemTime::now()))).min(delay);
+        let now = Instant::now();
+        let until = now.checked_add(left).unwrap_or(now);
+        Self { shown: BackOff { delay, until_ms, due: false }, until }
+    }
+}
+
 impl Status {
     pub(crate) fn new() -> Self {
         Self {
@@ -159,6 +169,27 @@ impl Status {
             error: self.error.as_ref().map(ToString::to_string),
             report: self.report.as_deref().cloned(),
             deaths: self.tally.iter().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_that_goes_on_is_no_longer_than_it_was() {
+        let before = Instant::now();
+        let second = Duration::from_secs(1);
+        for (delay, until_ms, longest) in [
+            (second, u64::MAX, second),
+            (second, 0, Duration::ZERO),
+            // No clock says that.
+            (Duration::MAX, u64::MAX, Duration::MAX),
+        ] {
+            let again = Delay::again((delay, until_ms));
+            assert!(again.until >= before && again.until.checked_duration_since(Instant::now()) <= Some(longest));
+            assert_eq!(again.shown, BackOff { delay, until_ms, due: false });
         }
     }
 }
