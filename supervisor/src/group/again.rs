@@ -95,7 +95,7 @@ impl Run {
 
     /// Once, with what the members are in hand: whoever was killed before a member had heard.
     pub(super) fn tell_again(&mut self) {
-        if !std::mem::take(&mut self.goes_on) {
+        if !self.goes_on {
             return;
         }
         for index in 0..self.watched.len() {
@@ -113,6 +113,8 @@ impl Run {
                 _ => {}
             }
         }
+        // All of them were told: a panic on the way tells them once more, and they join.
+        self.goes_on = false;
         self.look();
     }
 
