@@ -4,11 +4,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
+use orangery::events::{Item, Kind, Since};
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site, Step};
 use orangery::testing::FakeRuntime;
-use orangery::{Error, ErrorKind, ExitStatus, Restart, Sandbox, State, Supervisor};
+use orangery::{Cause, Error, ErrorKind, ExitStatus, Restart, Sandbox, State, Supervisor};
 use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedSender;
 
 struct Stage {
     dir: TempDir,
@@ -31,6 +35,11 @@ impl Stage {
     fn begin(&self) -> Result<Supervisor, Error> {
         let builder = Supervisor::builder().shards(1).durable(self.root());
         builder.build_on(Arc::new(self.fake.clone()))
+    }
+
+    fn with(&self, faults: impl FaultPolicy) -> Supervisor {
+        let builder = Supervisor::builder().shards(1).durable(self.root()).fault_policy(Arc::new(faults));
+        builder.build_on(Arc::new(self.fake.clone())).unwrap()
     }
 
     fn containers(&self) -> Vec<String> {
@@ -221,5 +230,69 @@ async fn one_supervisor_at_a_time_and_its_services_come_and_go_in_one_place() {
     actor.say(b"second");
     let container = service.current().unwrap();
     assert_eq!((container.inspect().generation, stage.containers()), (2, vec!["web".to_owned()]));
+    supervisor.shutdown().await;
+}
+
+/// Whoever writes the first record waits in the middle of that, on a thread that may block, until somebody lets it go on.
+struct Slow {
+    is_there: UnboundedSender<()>,
+    goes_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl FaultPolicy for Slow {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        if at.site == Site::Record(Step::Drafted) && at.count == 0 {
+            let _ = self.is_there.send(());
+            let _ = self.goes_on.lock().unwrap().recv();
+        }
+        Fault::Continue
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_written_to_its_end_before_it_is_undone() {
+    let stage = Stage::set();
+    let (is_there, mut writes) = tokio::sync::mpsc::unbounded_channel();
+    let (go, goes_on) = mpsc::channel();
+    let supervisor = stage.with(Slow { is_there, goes_on: Mutex::new(goes_on) });
+    let mut events = supervisor.events(Since::Now);
+    let asked = tokio::spawn(supervisor.command("prog").id("a").spawn());
+    writes.recv().await.unwrap();
+    // Nobody wants it any more.
+    asked.abort();
+    stage.fake.saw("delete a").await;
+    go.send(()).unwrap();
+    loop {
+        if let Some(Item::Event(event)) = events.recv().await
+            && matches!(event.kind, Kind::ContainerFailed(_))
+        {
+            break;
+        }
+    }
+    assert!(!stage.root().join("containers/a/record.json").exists());
+    supervisor.shutdown().await;
+    assert!(stage.supervisor().recovery().unwrap().lost.is_empty());
+}
+
+/// An actor panics over the first news that its stop is written down.
+struct Unlucky;
+
+impl FaultPolicy for Unlucky {
+    fn decide(&self, at: &FaultPoint<'_>) -> Fault {
+        if at.site == Site::ProcessMessage("prepared") && at.count == 0 { Fault::Panic } else { Fault::Continue }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_goes_on_after_a_panic_with_the_news_that_it_is_written_down() {
+    let stage = Stage::set();
+    let supervisor = stage.with(Unlucky);
+    let container = supervisor.command("prog").id("a").spawn().await.unwrap();
+    let actor = stage.fake.actor().await;
+    let stop = tokio::spawn(container.stop(15, Duration::from_secs(3600)));
+    stage.fake.saw("signal a 15").await;
+    actor.exit(3);
+    stop.await.unwrap().unwrap();
+    assert_eq!(container.wait().await.unwrap().cause, Cause::Stop { escalated: false });
     supervisor.shutdown().await;
 }

@@ -76,6 +76,8 @@ fn what_runs_is_adopted_with_its_streams(scene: &Scene) {
             let limits = Sandbox::builder().label("tenant", "x").wall(Duration::from_secs(300)).build().unwrap();
             let container = command.sandbox(&limits.with_id("a")).spawn().await.unwrap();
             container.set_property("note", "kept").unwrap();
+            let ended = container.command("true").spawn().await.unwrap();
+            wait::soon("its end", ended.wait()).await.unwrap();
             let mut further = container.command("sh").arg("-c").arg("echo further; exec sleep 1000");
             further = further.stdin(Stdin::Null);
             let further = further.spawn().await.unwrap();
@@ -112,7 +114,7 @@ fn what_runs_is_adopted_with_its_streams(scene: &Scene) {
         if scene.root() {
             container.resume().await.unwrap();
         }
-        let further = container.process_by_id(orangery::ProcessId(1)).expect("the further process");
+        let further = container.process_by_id(orangery::ProcessId(2)).expect("the further process");
         assert_eq!(
             further.stdout().recv().await.and_then(|event| match event {
                 Event::Chunk(chunk) => Some(chunk.data.to_vec()),
@@ -122,6 +124,18 @@ fn what_runs_is_adopted_with_its_streams(scene: &Scene) {
         );
         further.kill().unwrap();
         assert_eq!(wait::soon("its end", further.wait()).await.unwrap().shell_code(), 137);
+        // What had ended before is known by its report, and in no record any more.
+        container.set_property("note", "again").unwrap();
+        let record = dir(scene).join("containers/a/record.json");
+        let written = loop {
+            let text = std::fs::read_to_string(&record).unwrap();
+            if text.contains(r#""note":"again""#) {
+                break text;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(written.contains(r#""number":0,"#) && !written.contains(r#""number":1,"#), "{written}");
+        assert!(container.report_of(orangery::ProcessId(1)).await.is_some());
         // Another one gets another number.
         let more = container.command("echo").arg("more").run().await.unwrap();
         assert_eq!(more.stdout.to_vec(), b"more\n");
