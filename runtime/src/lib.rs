@@ -290,6 +290,11 @@ pub trait Container: Send + Sync + 'static {
         None
     }
 
+    /// Its [record](Container::record) has been written down: from now on it outlives this process, and before it does not. A
+    /// [durable](native::NativeRuntime::durable) runtime's container about which this was not said ends with this process, also
+    /// where nobody is left to end it, and when it is dropped. Never blocks.
+    fn written_down(&self) {}
+
     /// Kill every process of it, at once; callable from any thread, never blocks on an actor.
     ///
     /// # Errors

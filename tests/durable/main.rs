@@ -9,6 +9,7 @@ mod moments;
 mod owned;
 mod saved;
 mod terminal;
+mod unwritten;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ use owned::{
     ranges_of_ids_stay_taken,
 };
 use terminal::nobody_waits_for_a_reader_of_a_terminal;
+use unwritten::{both_are_killed_while_one_is_made, what_is_not_written_down_goes_with_both};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
         trial!(what_lives_is_claimed_without_a_keeper),
         trial!(what_lives_is_claimed_without_pidfs),
         trial!(what_lives_is_killed_if_that_is_wanted),
+        trial!(what_is_not_written_down_goes_with_both),
+        trial!(both_are_killed_while_one_is_made),
         trial!(a_keeper_that_is_ending_is_waited_for),
         trial!(a_long_path_has_a_door),
         trial!(nobody_waits_for_a_reader_of_a_terminal),

@@ -65,6 +65,7 @@ pub(crate) async fn create(host: &Host, scene: &Scene, spec: ContainerSpec, main
     let id = spec.id.clone();
     let container = host.create(spec, main).await.expect("created");
     save(scene, &id, &container.record().expect("a record"));
+    container.written_down();
     container
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //!  ProcessSpec::hold ─► stored in the keeper, then spawned ─► Started::held  (rotate, discard, settle)
 //!  Container::record() ─► written down by the supervisor          │ killed at any moment
+//!    ─► Container::written_down(): from then on it outlives us      │
 //!                                                                 ▼
 //!  NativeRuntime::durable ─► Adopted ─► container(claim), process(label) ... finish: what nobody has claimed is removed
 //! ```

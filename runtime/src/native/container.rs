@@ -599,6 +599,10 @@ impl Container for NativeContainer {
         self.core.record()
     }
 
+    fn written_down(&self) {
+        self.core.rests.let_go();
+    }
+
     fn kill(&self) -> Result<(), Error> {
         self.core.kill()
     }

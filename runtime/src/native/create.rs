@@ -189,7 +189,7 @@ fn allot(inner: &Inner, spec: &CheckedSpec, rests: &mut Rests) -> Result<Allotme
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
-    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new() })
+    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new(), tied: inner.durable })
 }
 
 /// The staged files' contents.
@@ -325,6 +325,10 @@ async fn ask(
         supply.stdio = std::mem::take(&mut opened.theirs);
         supply.channel = opened.channel()?;
         waiting = Some((gate_write, opened));
+    } else if allotment.tied {
+        let (theirs, ours) = stdio::gate()?;
+        supply.gate = Some(theirs);
+        rests.tie(ours);
     }
     let fds = supply.all(&plan, group)?;
     tracing::debug!(bytes = plan.bytes().len(), descriptors = fds.len(), "planned");
@@ -384,7 +388,7 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
     let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
     let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some());
-    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees };
+    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees, tied: inner.durable };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;

@@ -62,6 +62,8 @@ pub(super) struct Rests {
     init: Mutex<Option<Arc<OwnedFd>>>,
     /// Where it is in the keeper, if nobody asks how it ends.
     stub: Mutex<Option<Stub>>,
+    /// The end of its line, while it is tied to us: closed, it ends.
+    line: Mutex<Option<OwnedFd>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
@@ -74,6 +76,7 @@ impl Default for Rests {
             group: None,
             init: Mutex::default(),
             stub: Mutex::default(),
+            line: Mutex::default(),
             network: None,
             root: None,
             held: Mutex::default(),
@@ -110,6 +113,19 @@ impl Rests {
         *self.stub.lock().unwrap_or_else(PoisonError::into_inner) = Some(stub);
     }
 
+    /// pid 1 ends when this is closed, until it is [let go](Rests::let_go).
+    pub(super) fn tie(&self, line: OwnedFd) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+
+    /// pid 1 stays without us, from now on. Idempotent.
+    pub(super) fn let_go(&self) {
+        if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // What is on its way is heard, whatever becomes of us. One that has ended hears nothing.
+            let _ = rustix::net::send(&line, &[1], rustix::net::SendFlags::NOSIGNAL);
+        }
+    }
+
     /// The pidfd of pid 1.
     ///
     /// # Errors
@@ -142,6 +158,7 @@ impl Rests {
         if let Some(Stub { keeper, request, place }) = self.stub.lock().unwrap_or_else(PoisonError::into_inner).take() {
             keeper.settle(request, place);
         }
+        drop(self.line.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.init.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

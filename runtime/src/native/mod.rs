@@ -67,7 +67,8 @@ pub enum End {
     /// was [stored](keeper::Client::store) with a log, and waits behind [`Options::door`] for whoever
     /// [adopts](keeper::adopt()) it. With nothing to hold it removes everything and ends. Dropping a [`Container`] does
     /// nothing then; deleting one removes it. What the next supervisor needs to know beside that is for its user to write
-    /// down ([`durable`](crate::durable)). Their range of ids is free for others as soon as we are gone, but with
+    /// down ([`durable`](crate::durable)): a container of [`NativeRuntime::durable`] that is [not](Container::written_down) ends
+    /// with this process, and when it is dropped. Their range of ids is free for others as soon as we are gone, but with
     /// [`NativeRuntime::durable`], which lends the keeper its lock.
     Keep,
 }
@@ -135,6 +136,8 @@ struct Inner {
     faults: Faults,
     /// Containers outlive us.
     releases: bool,
+    /// They do once they are [written down](Container::written_down), and not before.
+    durable: bool,
     /// Know processes by number and start time.
     without_pidfs: bool,
     names: janitor::Names,

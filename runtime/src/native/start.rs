@@ -107,6 +107,8 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         instance: Mutex::new(Some(instance)),
         faults: options.faults,
         releases: options.end != End::Kill,
+        // Anybody else who keeps has said where the door is.
+        durable: options.end == End::Keep && options.door.is_none(),
         without_pidfs: options.without_pidfs,
         names: janitor::Names::default(),
         userns: Mutex::default(),

@@ -91,6 +91,8 @@ fn needs(cx: &Context<'_>) -> Vec<Need> {
     if cx.spec.container().without_init {
         needs.push(Need::Gate);
         needs.extend(process::needs(cx.spec.main()));
+    } else if cx.allotment.tied {
+        needs.push(Need::Gate);
     }
     needs
 }
@@ -150,5 +152,8 @@ fn stub(b: &mut Builder, machine: &Machine) {
     b.op(Op::Prctl, 38, 1, 0);
     b.on_path(Op::Name, Slot::CWD, "orangery-init", 0);
     b.op(Op::Ready, 0, 0, 0);
-    b.op(Op::Stub, 0, 0, 0);
+    match b.received(Need::Gate) {
+        Some(line) => b.on(Op::Stub, line, 0),
+        None => b.op(Op::Stub, 0, 0, 0),
+    };
 }

@@ -14,7 +14,7 @@ use crate::spec::Device;
 pub enum Need {
     /// Write end of the pipe that steps report on.
     Report,
-    /// Read end of the start gate.
+    /// Read end of the start gate, or of the line of a stub that is [tied](super::machine::Allotment::tied).
     Gate,
     /// The container's cgroup v2 directory.
     Cgroup,

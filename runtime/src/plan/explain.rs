@@ -172,6 +172,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Signals => "unblock all signals".into(),
         Op::Name => format!("name {s}"),
         Op::Ready => "tell the supervisor: created".into(),
+        Op::Stub if step.a >= 0 => format!("be the stub init: reap, sleep; end with {a} unless it lets go"),
         Op::Stub => "be the stub init: reap, sleep".into(),
         Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
         Op::Close => format!("close {a}"),
@@ -271,6 +272,14 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Signals => one("rt_sigprocmask(SIG_SETMASK, [])".into()),
         Op::Name => one(format!("prctl(PR_SET_NAME, {s:?})")),
         Op::Ready => one("write(<report pipe>)".into()),
+        Op::Stub if step.a >= 0 => vec![
+            format!("dup3({a}, 0)"),
+            "close_range(1, ~0)".into(),
+            "munmap()".into(),
+            "fcntl(F_SETOWN)".into(),
+            "fcntl(F_SETFL, O_ASYNC)".into(),
+            "waitid(), read(0, 1), rt_sigtimedwait(SIGCHLD, SIGIO), ...".into(),
+        ],
         Op::Stub => {
             vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()]
         }

@@ -35,6 +35,8 @@ pub struct Allotment {
     pub tasks: u16,
     /// Mount trees that the supervisor prepared: [`Need::Layer`] and [`Need::Bind`].
     pub trees: Vec<Need>,
+    /// Its stub ends with the supervisor, unless that lets it go.
+    pub tied: bool,
 }
 
 /// One entry of the allow-list, as this host has it.

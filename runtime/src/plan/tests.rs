@@ -55,7 +55,7 @@ fn checked(spec: ContainerSpec, main: ProcessSpec) -> CheckedSpec {
 
 fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<Need>) -> Plan {
     let machine = machine(true);
-    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees };
+    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees, tied: false };
     container::plan(&Context { spec, machine: &machine, allotment: &allotment })
 }
 
@@ -120,6 +120,21 @@ fn control_groups_are_shown_to_who_has_one() {
         let plan = container::plan(&Context { spec: &spec, machine: &machine, allotment: &allotment });
         accepted(&plan);
         assert_eq!(text(&plan).contains("cgroup2"), cgroup, "{}", text(&plan));
+    }
+}
+
+/// One that waits at a start gate anyway has no other line.
+#[test]
+fn a_stub_that_is_tied_has_a_line() {
+    let machine = machine(true);
+    for (without_init, tied, gates) in [(false, false, 0), (false, true, 1), (true, false, 1), (true, true, 1)] {
+        let spec = checked(ContainerSpec { without_init, ..spec() }, command());
+        let allotment = Allotment { tied, ..Allotment::default() };
+        let plan = container::plan(&Context { spec: &spec, machine: &machine, allotment: &allotment });
+        accepted(&plan);
+        assert_eq!(plan.needs().iter().filter(|need| **need == Need::Gate).count(), gates);
+        let holds = plan.steps().last().is_some_and(|step| step.op == wire::Op::Stub && step.a >= 0);
+        assert_eq!(holds, tied && !without_init, "{}", text(&plan));
     }
 }
 

@@ -160,7 +160,8 @@ ops! {
     Name = 35, "set-name";
     /// Tell the supervisor that everything so far has succeeded.
     Ready = 36, "ready";
-    /// Be the stub init: close everything, reap, never return.
+    /// Be the stub init: close everything but slot `a`, if there is one, reap, never return. A byte on `a` lets it go; end of file
+    /// without one ends it.
     Stub = 37, "stub-init";
     /// `execve`: the first of `n` candidates at `s` that can be executed.
     Exec = 38, "execve";
@@ -441,6 +442,7 @@ fn uses(op: Op) -> Uses {
         Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::MountAttr => Uses { a: Must, b: May, s: Text::One, ..none },
+        Op::Stub => Uses { a: May, ..none },
         Op::Mkdir | Op::Mknod | Op::Chown => Uses { a: May, s: Text::One, ..none },
         Op::Symlink | Op::WriteFile => Uses { a: May, s: Text::One, t: Text::One, ..none },
         Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
@@ -460,7 +462,6 @@ fn uses(op: Op) -> Uses {
         | Op::CloseRange
         | Op::Signals
         | Op::Ready
-        | Op::Stub
         | Op::Keyring
         | Op::Quit
         | Op::WaitMaps => none,

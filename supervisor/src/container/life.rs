@@ -174,6 +174,7 @@ async fn begin(order: Order) -> Option<Living> {
             if let Some(kept) = &slot.lasting {
                 // Before it runs: what it does then is done once, whoever is killed before that can be said.
                 kept.write(&slot).await?;
+                container.written_down();
             }
             container.start().await.map_err(Error::from)
         } => started,
