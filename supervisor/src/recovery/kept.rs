@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery_runtime::durable;
 use serde::Serialize;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, RwLock, watch};
 
 use super::dir::{StateDir, is_name};
 use super::record::{ContainerRecord, Ended, ProcessRecord};
@@ -44,6 +44,8 @@ pub(crate) struct Kept {
     writing: Arc<tokio::sync::Mutex<bool>>,
     /// Its report is on the disk; `false` again when it was forgotten.
     retained: watch::Sender<bool>,
+    /// Its directory is not there any more. Further processes write in it until then, and held for that: none comes behind it.
+    forgotten: Arc<RwLock<bool>>,
 }
 
 /// Further ones.
@@ -67,6 +69,7 @@ impl Kept {
             runtime: Mutex::default(),
             writing: Arc::default(),
             retained: watch::Sender::new(false),
+            forgotten: Arc::default(),
         }
     }
 
@@ -234,9 +237,14 @@ impl Kept {
         written.is_ok()
     }
 
-    /// A further process of it has ended; `false`: that could not be written down.
+    /// A further process of it has ended; `false`: that could not be written down. Of a container that was forgotten meanwhile nobody
+    /// can ask for it, and nothing is.
     pub(crate) async fn process_ended(&self, slot: &Slot, report: &Arc<Report>) -> bool {
         let number = slot.number;
+        let forgotten = Arc::clone(&self.forgotten).read_owned().await;
+        if *forgotten {
+            return true;
+        }
         let old = {
             let mut processes = self.processes();
             processes.alive.remove(&number);
@@ -247,6 +255,7 @@ impl Kept {
         let old = old.map(|old| (self.report_path(old), self.log_of(old).dir));
         let state = Arc::clone(&self.state);
         let written = self.blocking(move || {
+            let _there = forgotten;
             for path in old.iter().flat_map(|(report, log)| [log, report]) {
                 state.remove(path)?;
             }
@@ -276,7 +285,13 @@ impl Kept {
             return Ok(false);
         }
         let (state, dir) = (Arc::clone(&self.state), self.dir());
-        let removed = self.blocking(move || state.remove(&dir)).await?;
+        let mut forgotten = Arc::clone(&self.forgotten).write_owned().await;
+        let removed = self.blocking(move || {
+            let removed = state.remove(&dir)?;
+            *forgotten = true;
+            Ok(removed)
+        });
+        let removed = removed.await?;
         self.retained.send_replace(false);
         Ok(removed)
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use orangery::faults::{Fault, FaultPoint, FaultPolicy, Site};
 use orangery::stream::log::LogOptions;
 use orangery::{
     Cause, ContainerHandle, Cursor, ErrorKind, Event, ExitStatus, LimitKind, Restart, Sandbox, ServiceState, State,
-    Stdin, SubscribeOptions, Supervisor,
+    Stdin, SubscribeOptions, Supervisor, SupervisorBuilder,
 };
 use orangery_tests::victim::{self, Victim, reap_adopted};
 use orangery_tests::{Scene, Trial, trial, wait};
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(whatever_was_answered_is_found_and_the_rest_is_gone),
         trial!(who_leaves_takes_nothing_along),
         trial!(services_go_on_where_they_were),
+        trial!(a_report_that_comes_when_its_container_is_forgotten_is_let_go),
     ]
 }
 
@@ -29,11 +31,15 @@ pub(crate) fn dir(scene: &Scene) -> PathBuf {
 }
 
 pub(crate) fn durable(scene: &Scene) -> Supervisor {
+    durable_with(scene, |builder| builder)
+}
+
+fn durable_with(scene: &Scene, more: impl FnOnce(SupervisorBuilder) -> SupervisorBuilder) -> Supervisor {
     // A trial that fails says what was warned of.
     let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).try_init();
     // Small, so that they are left behind all the time.
     let log = LogOptions { segment_bytes: 16 << 10, keep_segments: 1 << 20, ..LogOptions::default() };
-    stage::builder(scene).durable(dir(scene)).durable_log(log).build().expect("a durable supervisor")
+    more(stage::builder(scene).durable(dir(scene)).durable_log(log)).build().expect("a durable supervisor")
 }
 
 /// Say so, and be killed.
@@ -348,6 +354,34 @@ fn who_leaves_takes_nothing_along(scene: &Scene) {
         assert_eq!(container.pid(), pid);
         container.stdin().unwrap().write_all_bytes("3\n".into()).await.unwrap();
         assert_eq!(wait::soon("the end", container.wait()).await.unwrap().exit, ExitStatus::Code(3));
+        end(scene, supervisor).await;
+    });
+    settle(scene);
+}
+
+/// The first report is on its way for a while.
+#[derive(Debug)]
+struct LateReport;
+
+impl FaultPolicy for LateReport {
+    fn decide(&self, point: &FaultPoint<'_>) -> Fault {
+        match (point.site, point.count) {
+            (Site::ReportDelivery, 0) => Fault::Delay(Duration::from_millis(500)),
+            _ => Fault::Continue,
+        }
+    }
+}
+
+/// Of a further process, which the keeper holds until its report is written down: it would hold it for ever, and never end.
+fn a_report_that_comes_when_its_container_is_forgotten_is_let_go(scene: &Scene) {
+    scene.block_on(async {
+        let supervisor = durable_with(scene, |builder| builder.fault_policy(std::sync::Arc::new(LateReport)));
+        let container = supervisor.command("sleep").arg("1000").id("a").spawn().await.unwrap();
+        let further = container.command("sleep").arg("1000").spawn().await.unwrap();
+        further.kill().unwrap();
+        wait::soon("its exit", further.wait_exit()).await.unwrap();
+        container.delete().await.unwrap();
+        wait::soon("its report", further.wait()).await.unwrap();
         end(scene, supervisor).await;
     });
     settle(scene);
