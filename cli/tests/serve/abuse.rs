@@ -182,6 +182,8 @@ fn websockets() {
 #[expect(clippy::disallowed_methods, reason = "another process's limit")]
 fn descriptors() {
     let daemon = Daemon::start();
+    // It has looked at its limit by then: it listens a moment before that.
+    daemon.get("/v1/health").json(200);
     // What is left to clients, what is always kept free, and room for a few containers.
     let limit = format!("--nofile={0}:{0}", 2 * 1024 + 64 + 60);
     let lowered = std::process::Command::new("prlimit").args(["--pid", &daemon.pid().to_string(), &limit]).status();
