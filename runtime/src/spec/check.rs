@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 
 pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
@@ -453,8 +453,7 @@ fn by_number(request: &user::UserRequest) -> Option<Resolved> {
 pub(super) fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
     use std::io::Read as _;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), how).ok()?;
+    let file = crate::sys::open_inside(root, Path::new(path), flags).ok()?;
     if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode).is_file() {
         return None;
     }

@@ -13,10 +13,12 @@ use tokio::io::unix::AsyncFd;
 
 mod identity;
 mod inherited;
+mod inside;
 pub(crate) mod probe;
 
 pub use identity::as_ids;
 pub use inherited::{Inherited, inherited};
+pub use inside::open_inside;
 
 /// Effective capability `number` of this process, from /proc.
 #[must_use]

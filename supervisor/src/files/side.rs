@@ -10,14 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orangery_runtime as runtime;
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, openat, openat2};
+use rustix::fs::{Mode, OFlags, Stat, openat};
 use rustix::io::{Errno, Result as IoResult};
 
 use super::failed;
 use crate::error::Error;
-
-/// Paths of a container: its root is `/`, whatever links say.
-const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 /// File systems that the kernel makes up: what is read there is not the container's, and reading may act or wait.
 /// proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, devpts, mqueue, configfs, pstore, efivarfs, nsfs,
@@ -87,7 +84,7 @@ impl Side {
     pub(super) fn find(&self, path: &Path) -> IoResult<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         self.act(|| match &self.root {
-            Where::Container(root) => openat2(root, relative(path), flags, Mode::empty(), INSIDE),
+            Where::Container(root) => runtime::sys::open_inside(root, &relative(path), flags),
             Where::Host(here) => openat(here, path, flags, Mode::empty()),
         })
     }
