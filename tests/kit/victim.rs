@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
@@ -18,9 +19,13 @@ pub fn role() -> Option<String> {
     std::env::var(VICTIM).ok()
 }
 
+/// Whatever it waits for itself has failed by then.
+const LIMIT: Duration = wait::PATIENCE.saturating_mul(2);
+
 /// The killed-to-be, and what it says.
 #[derive(Debug)]
 pub struct Victim {
+    does: String,
     process: Child,
     said: BufReader<ChildStdout>,
 }
@@ -46,11 +51,13 @@ impl Victim {
             .spawn()
             .expect("a victim");
         let said = BufReader::new(process.stdout.take().expect("stdout"));
-        Self { process, said }
+        Self { does: does.to_owned(), process, said }
     }
 
     /// The next line that it says.
     pub fn line(&mut self) -> String {
+        let says = !self.said.buffer().is_empty() || wait::readable(self.said.get_ref(), LIMIT);
+        assert!(says, "the victim says nothing: {:?}", self.does);
         let mut line = String::new();
         self.said.read_line(&mut line).expect("a line");
         line.trim_end().to_owned()
@@ -76,7 +83,8 @@ impl Victim {
 
     /// It ends by itself.
     pub fn end(&mut self) {
-        self.process.wait().expect("its end");
+        let ended = wait::child(&mut self.process, LIMIT).expect("waited");
+        assert!(ended.is_some(), "the victim does not come to its end: {:?}", self.does);
     }
 
     /// It has ended by itself.
