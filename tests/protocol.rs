@@ -166,7 +166,7 @@ fn answers_with_other_descriptors_are_refused_and_closed(scene: &Scene) {
             pid: 0,
             enters_pidns: false,
             privileged: false,
-            range: None,
+            ids: None,
         };
         let (client, driver) = Client::new(launched);
         let driver = tokio::spawn(driver.run());
@@ -214,7 +214,7 @@ fn a_request_that_cannot_be_sent_later_is_told(scene: &Scene) {
     rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).expect("a small buffer");
     scene.block_on(async {
         let pidfd = wait::pidfd(std::process::id());
-        let launched = Launched { socket: ours, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
+        let launched = Launched { socket: ours, pidfd, pid: 0, enters_pidns: false, privileged: false, ids: None };
         let (client, driver) = Client::new(launched);
         let driver = tokio::spawn(driver.run());
         let large = "0 0 1\n".repeat(10_000);

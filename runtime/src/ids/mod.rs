@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use crate::error::{Error, ErrorKind};
 
 pub(crate) mod joined;
-mod subordinate;
+pub mod subordinate;
 
 /// First id of the first built-in range.
 pub const FIRST: u32 = 524_288;
@@ -122,7 +122,7 @@ impl Ranges {
     /// # Errors
     /// The lock file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::with(path, subordinate::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
+        Self::with(path, subordinate::root::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
     }
 
     fn with(path: &Path, given: Result<Option<Vec<Segment>>, Error>) -> Result<Self, Error> {
@@ -178,7 +178,7 @@ impl Ranges {
     /// The locks of an earlier supervisor, by the open file that has them. What of them is not
     /// [taken again](Ranges::take_again) is to be [let go](Ranges::let_go_of_others).
     pub(crate) fn adopt(file: File) -> Self {
-        Self::of(file, subordinate::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
+        Self::of(file, subordinate::root::read(Path::new("/etc/subuid"), Path::new("/etc/subgid")))
     }
 
     /// The open file that has the locks: whoever has it open too keeps them.

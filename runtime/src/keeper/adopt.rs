@@ -90,7 +90,7 @@ pub(crate) fn adopt_for(door: &Path, end: End, inherits: bool) -> Result<Found, 
     let pidfd = expect(ready.brought.flatten(), Purpose::Pidfd)?;
     let failed = |error| Error::system("cannot duplicate a pidfd", error);
     let itself = pidfd.try_clone().map_err(failed)?;
-    let launched = Launched { socket, pidfd, pid: 0, enters_pidns, privileged: false, range: None };
+    let launched = Launched { socket, pidfd, pid: 0, enters_pidns, privileged: false, ids: None };
     let (client, driver) = Client::joining(launched, last.saturating_add(1).max(first_id()));
     {
         let mut waiting = client.shared.lock();

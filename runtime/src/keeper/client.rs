@@ -369,7 +369,7 @@ impl Client {
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a pair");
         let own = rustix::process::getpid();
         let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).expect("ours");
-        let launched = Launched { socket, pidfd, pid: 0, enters_pidns: false, privileged: false, range: None };
+        let launched = Launched { socket, pidfd, pid: 0, enters_pidns: false, privileged: false, ids: None };
         let (client, driver) = Client::new(launched);
         (client, driver, theirs)
     }

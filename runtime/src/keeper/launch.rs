@@ -13,8 +13,9 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, getrlimit};
 
-use super::maps::{self, Range, Written};
+use super::maps::{self, Written};
 use crate::error::{Error, ErrorKind};
+use crate::plan::idmap::IdMap;
 use crate::plan::wire::{MESSAGE, Message, Tell};
 
 /// The program that `build.rs` compiled.
@@ -36,8 +37,8 @@ pub struct Launched {
     pub enters_pidns: bool,
     /// It has the rights of the host's user namespace; otherwise it lives in one of its own.
     pub privileged: bool,
-    /// Ids that its user namespace maps beside 0.
-    pub range: Option<Range>,
+    /// All ids of its own user namespace, where that has more than one.
+    pub ids: Option<IdMap>,
 }
 
 /// Start the keeper. Where `path` is given the program is written there instead of into a memfd (for security modules
@@ -47,12 +48,12 @@ pub struct Launched {
 /// [`ErrorKind::Keeper`] when it does not start, [`ErrorKind::Unsupported`] when this user may not make user
 /// namespaces; the hint says what to change.
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
-    let place = if is_privileged() { Place::Host } else { Place::New { with_range: true } };
+    let place = if is_privileged() { Place::Host } else { Place::New { with_ranges: true } };
     if let Some(launched) = attempt(path, place)? {
         return Ok(launched);
     }
     let half = || Error::new(ErrorKind::Keeper, "the id maps of the keeper were written by somebody else");
-    attempt(path, Place::New { with_range: false })?.ok_or_else(half)
+    attempt(path, Place::New { with_ranges: false })?.ok_or_else(half)
 }
 
 /// Start another one, in the user namespace of the one before it.
@@ -73,7 +74,7 @@ enum Place<'a> {
     /// One of its own.
     New {
         /// With more ids than one.
-        with_range: bool,
+        with_ranges: bool,
     },
     /// That of a keeper before it.
     Of(&'a OwnedFd),
@@ -113,8 +114,8 @@ fn attempt(path: Option<&Path>, place: Place<'_>) -> Result<Option<Launched>, Er
             return other.map(|_| None);
         }
     };
-    let (enters_pidns, range) = greeted;
-    Ok(Some(Launched { socket: ours, pidfd, pid, enters_pidns, privileged, range }))
+    let ids = if privileged { None } else { maps::ids_of(pid) };
+    Ok(Some(Launched { socket: ours, pidfd, pid, enters_pidns: greeted, privileged, ids }))
 }
 
 fn memfd() -> io::Result<File> {
@@ -178,23 +179,18 @@ fn install(path: &Path) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// Whether the keeper enters pid namespaces, and the ids that it has beside 0.
-type Greeting = (bool, Option<Range>);
-
-/// Wait for the keeper's first words; in between write its id maps if it asks for them. `None`: see [`Written::Half`].
-fn greet(socket: &OwnedFd, pid: u32, place: Place<'_>) -> Result<Option<Greeting>, Error> {
-    let mut range = None;
+/// Wait for the keeper's first words, whether it enters pid namespaces; in between write its id maps if it asks for them.
+/// `None`: see [`Written::Half`].
+fn greet(socket: &OwnedFd, pid: u32, place: Place<'_>) -> Result<Option<bool>, Error> {
     loop {
         let message = receive(socket)?;
         match Tell::from_u16(message.kind) {
-            Some(Tell::Ready) => return Ok(Some((message.x == 1, range))),
+            Some(Tell::Ready) => return Ok(Some(message.x == 1)),
             Some(Tell::NeedsMaps) if matches!(place, Place::New { .. }) => {
-                let with_range = matches!(place, Place::New { with_range: true });
-                range = match maps::write(pid, with_range)? {
-                    Written::Half => return Ok(None),
-                    Written::Range(range) => Some(range),
-                    Written::Single => None,
-                };
+                let with_ranges = matches!(place, Place::New { with_ranges: true });
+                if maps::write(pid, with_ranges)? == Written::Half {
+                    return Ok(None);
+                }
                 rustix::net::send(socket, &[0], rustix::net::SendFlags::NOSIGNAL)
                     .map_err(|error| Error::system("the keeper is gone", error).with_kind(ErrorKind::Keeper))?;
             }

@@ -13,7 +13,7 @@ use super::{Driver, End, NativeRuntime, Options, Orphans};
 use crate::durable::{Kind, identity, read_label};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ranges;
-use crate::keeper::{self, Found, Heir, Kept, maps};
+use crate::keeper::{self, Found, Heir, Kept};
 use crate::plan::wire::{self, Tree};
 
 /// The name of the door in the state directory.
@@ -169,8 +169,8 @@ fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(Nati
     let gone = || Error::new(ErrorKind::Keeper, "the keeper is not in our pid namespace, or has ended");
     let pid = keeper::pid_of(&pidfd).ok_or_else(gone)?.cast_unsigned();
     let privileged = keeper::is_privileged();
-    let subordinate = if privileged { None } else { subordinate_of(pid) };
-    let keeper = Speaking { client, driver, pid, privileged, enters_pidns, subordinate };
+    let ids = if privileged { None } else { keeper::maps::ids_of(pid) };
+    let keeper = Speaking { client, driver, pid, privileged, enters_pidns, ids };
     let (places, _) = earlier.listed();
     let cgroups = open_cgroups(&options, earlier.name(), places)?;
     let (mut locks, kept): (Vec<Kept>, Vec<Kept>) =
@@ -204,15 +204,4 @@ fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(Nati
     let before = Before { children, deadlines, kept, ..Before::nothing(Came::KeeperLives) };
     let adopted = Adopted::new(&runtime.inner, before);
     Ok((runtime, driver, adopted))
-}
-
-/// Ids that the keeper's own user namespace maps beside 0.
-fn subordinate_of(pid: u32) -> Option<maps::Range> {
-    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?;
-    let mut lines =
-        map.lines().map(|line| line.split_ascii_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>());
-    lines.find_map(|line| match line.ok()?.as_slice() {
-        [1, _, count] => Some(maps::Range { count: *count }),
-        _ => None,
-    })
 }

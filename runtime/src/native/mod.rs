@@ -129,8 +129,8 @@ struct Inner {
     cgroups: Mutex<Option<Arc<Cgroups>>>,
     ranges: Option<Ranges>,
     shared: Mutex<Option<Arc<crate::ids::Range>>>,
-    /// Ids that an unprivileged keeper's namespace maps beside 0.
-    subordinate: Option<keeper::maps::Range>,
+    /// All ids of an unprivileged keeper's namespace, where that has more than one.
+    keepers_ids: Option<IdMap>,
     janitor: mpsc::UnboundedSender<janitor::Work>,
     instance: Mutex<Option<Instance>>,
     faults: Faults,
@@ -293,8 +293,8 @@ impl Inner {
     /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists
     /// is called what the main process wants to be.
     fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {
-        match self.subordinate {
-            Some(range) => IdMap::keepers(range.count),
+        match &self.keepers_ids {
+            Some(ids) => ids.clone(),
             None => {
                 let (uid, gid) = spec.main().ids();
                 IdMap::single(uid, gid, 0, 0)

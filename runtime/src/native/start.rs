@@ -13,8 +13,9 @@ use super::{Driver, End, Inner, NativeRuntime, Options, cgroup_error, join, off_
 use crate::cgroup::{Cgroups, Config};
 use crate::error::Error;
 use crate::ids::Ranges;
-use crate::keeper::{self, Client, Present, maps};
+use crate::keeper::{self, Client, Present};
 use crate::plan::Machine;
+use crate::plan::idmap::IdMap;
 use crate::plan::machine::HostLayout;
 use crate::plan::wire;
 
@@ -33,16 +34,17 @@ pub(super) struct Speaking {
     pub(super) pid: u32,
     pub(super) privileged: bool,
     pub(super) enters_pidns: bool,
-    /// Ids that its user namespace maps beside 0.
-    pub(super) subordinate: Option<maps::Range>,
+    /// All ids of its own user namespace, where that has more than one.
+    pub(super) ids: Option<IdMap>,
 }
 
 impl Speaking {
     /// With one that was just launched, whose requests begin at `first`.
-    pub(super) fn with(launched: keeper::Launched, first: u64) -> Self {
-        let keeper::Launched { pid, enters_pidns, privileged, range: subordinate, .. } = launched;
+    pub(super) fn with(mut launched: keeper::Launched, first: u64) -> Self {
+        let ids = launched.ids.take();
+        let keeper::Launched { pid, enters_pidns, privileged, .. } = launched;
         let (client, driver) = Client::joining(launched, first);
-        Self { client, driver, pid, privileged, enters_pidns, subordinate }
+        Self { client, driver, pid, privileged, enters_pidns, ids }
     }
 }
 
@@ -85,7 +87,7 @@ pub(super) fn roots(cgroups: &Cgroups) -> Vec<PathBuf> {
 
 pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver) {
     let Parts { keeper, cgroups, ranges, instance } = parts;
-    let Speaking { client, driver, pid, privileged, enters_pidns, subordinate } = keeper;
+    let Speaking { client, driver, pid, privileged, enters_pidns, ids } = keeper;
     let (sender, janitor) = Janitor::new();
     let machine = Machine {
         privileged,
@@ -102,7 +104,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         cgroups: Mutex::new(Some(Arc::new(cgroups))),
         ranges,
         shared: Mutex::new(None),
-        subordinate,
+        keepers_ids: ids,
         janitor: sender,
         instance: Mutex::new(Some(instance)),
         faults: options.faults,

@@ -99,12 +99,12 @@ impl IdMap {
         Self { uid: ids(base.0), gid: ids(base.1), deny_setgroups: false }
     }
 
-    /// All ids of a keeper with a user namespace of its own: its user, and `count` subordinate ones from 1 on. Two lines,
-    /// as in the keeper's own map: the kernel refuses a line that lies in two of the parent's.
+    /// All ids of a user namespace with these maps, each as itself in a namespace below it. Line by line: the kernel refuses
+    /// one that lies in two of the parent's.
     #[must_use]
-    pub fn keepers(count: u32) -> Self {
-        let ids = Ids::new(&[(0, 0, 1), (1, 1, count)]);
-        Self { uid: ids.clone(), gid: ids, deny_setgroups: false }
+    pub fn same(uid: &Ids, gid: &Ids) -> Self {
+        let same = |ids: &Ids| Ids(ids.0.iter().map(|extent| Extent { outside: extent.inside, ..*extent }).collect());
+        Self { uid: same(uid), gid: same(gid), deny_setgroups: false }
     }
 
     /// One user and one group.

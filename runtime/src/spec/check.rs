@@ -475,7 +475,7 @@ pub fn check_mapped(process: &CheckedProcess, ids: Option<&IdMap>) -> Result<(),
             return Err(error);
         }
         Err(error
-            .with_hint("an ordinary user without a range in /etc/subuid has one id; ask the administrator for a range"))
+            .with_hint("an ordinary user without ids in /etc/subuid and /etc/subgid has one; `orangery doctor` says what is missing"))
     };
     if !ids.uid.has(uid) || !ids.gid.has(gid) {
         return refused("user", format!("uid {uid}, gid {gid} are not mapped in this container"));

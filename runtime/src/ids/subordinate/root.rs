@@ -1,57 +1,32 @@
 //! What `/etc/subuid` and `/etc/subgid` give root: they win over the built-in ranges, because an administrator who
 //! wrote them has said which ids of the machine are free. Read once, when a supervisor starts.
 
-use std::fs;
 use std::path::Path;
 
-use super::{COUNT, Row, STRIDE, Segment};
-use crate::error::{Error, ErrorKind};
+use super::super::{COUNT, Row, STRIDE, Segment};
+use super::{Entry, Owner, one_sided, read_or_nothing, refused};
+use crate::error::Error;
 
-/// One entry of root's.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    line: usize,
-    start: u32,
-    count: u32,
-}
+const HINT: &str = "correct root's entries in /etc/subuid and /etc/subgid, or remove them all";
 
 /// The ranges that the two files give root, in their order; `None`: neither names root.
-pub(super) fn read(uids: &Path, gids: &Path) -> Result<Option<Vec<Segment>>, Error> {
-    // A file that is not there, or that nobody may read, gives nothing: so does shadow's own reader.
-    let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let (uid, gid) = (blocks(uids, &text(uids))?, blocks(gids, &text(gids))?);
+pub(in crate::ids) fn read(uids: &Path, gids: &Path) -> Result<Option<Vec<Segment>>, Error> {
+    let (uid, gid) = (blocks(uids, &read_or_nothing(uids))?, blocks(gids, &read_or_nothing(gids))?);
     match (uid.is_empty(), gid.is_empty()) {
         (true, true) => Ok(None),
         (false, false) => Ok(Some(paired(&uid, &gid))),
-        (true, false) => Err(refused(uids, None, format!("root has ids in {} and none here", gids.display()))),
-        (false, true) => Err(refused(gids, None, format!("root has ids in {} and none here", uids.display()))),
+        (true, false) => Err(one_sided("root", uids, gids).with_hint(HINT)),
+        (false, true) => Err(one_sided("root", gids, uids).with_hint(HINT)),
     }
 }
 
-fn refused(path: &Path, line: Option<usize>, why: String) -> Error {
-    let place = line.map_or_else(String::new, |line| format!(":{line}"));
-    Error::new(ErrorKind::Invalid, format!("{}{place}: {why}", path.display()))
-        .with_field("user_namespace")
-        .with_hint("correct root's entries in /etc/subuid and /etc/subgid, or remove them all")
-}
-
-/// The ranges in each of root's entries, and how many. A line that is no entry is skipped with a warning, as
-/// shadow does; an entry that cannot be used is an error, or containers would get ids that nobody meant.
+/// The ranges in each of root's entries, and how many. An entry that cannot be used is an error, or containers would get
+/// ids that nobody meant.
 fn blocks(path: &Path, text: &str) -> Result<Vec<(Row, u32)>, Error> {
-    let entries = entries(path, text);
-    for (index, entry) in entries.iter().enumerate() {
-        if entry.start == 0 {
-            return Err(refused(path, Some(entry.line), "id 0 is the machine's own root".into()));
-        }
-        if entry.count < COUNT {
-            let why = format!("{} ids are too few: a container takes {COUNT}", entry.count);
-            return Err(refused(path, Some(entry.line), why));
-        }
-        let apart =
-            |other: &&Entry| other.start >= entry.start + entry.count || entry.start >= other.start + other.count;
-        if let Some(other) = entries[..index].iter().find(|other| !apart(other)) {
-            return Err(refused(path, Some(entry.line), format!("the ids overlap those of line {}", other.line)));
-        }
+    let entries = Owner { name: Some("root"), id: 0 }.entries(path, text).map_err(|error| error.with_hint(HINT))?;
+    if let Some(small) = entries.iter().find(|entry| entry.count < COUNT) {
+        let why = format!("{} ids are too few: a container takes {COUNT}", small.count);
+        return Err(refused(path, Some(small.line), why).with_hint(HINT));
     }
     Ok(entries.iter().map(row).collect())
 }
@@ -61,30 +36,6 @@ fn row(entry: &Entry) -> (Row, u32) {
     let blocks = entry.count / COUNT;
     let spread = (blocks - 1) * STRIDE + COUNT <= entry.count;
     (Row { first: entry.start, stride: if spread { STRIDE } else { COUNT } }, blocks)
-}
-
-fn entries(path: &Path, text: &str) -> Vec<Entry> {
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    lines.filter(|(_, line)| owner(line)).filter_map(|(line, text)| entry(path, line, text)).collect()
-}
-
-/// By name, or by number as `useradd` allows.
-fn owner(line: &str) -> bool {
-    matches!(line.split(':').next(), Some("root" | "0"))
-}
-
-fn entry(path: &Path, line: usize, text: &str) -> Option<Entry> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let numbers = match parts[..] {
-        [_, start, count] => start.parse::<u32>().ok().zip(count.parse::<u32>().ok()),
-        _ => None,
-    };
-    // u32::MAX is no id: the kernel means "unchanged" by it.
-    let good = numbers.filter(|(start, count)| start.checked_add(*count).is_some());
-    if good.is_none() {
-        tracing::warn!(file = %path.display(), line, "not of the form root:FIRST:COUNT, skipped");
-    }
-    good.map(|(start, count)| Entry { line, start, count })
 }
 
 /// The nth range of users with the nth of groups, in as few segments as that takes.
@@ -104,7 +55,10 @@ fn paired(uids: &[(Row, u32)], gids: &[(Row, u32)]) -> Vec<Segment> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::error::ErrorKind;
 
     fn of(uid: &str, gid: &str) -> Result<Option<Vec<Segment>>, Error> {
         let dir = tempfile::tempdir().unwrap();
