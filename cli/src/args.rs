@@ -21,6 +21,7 @@ mod look;
 mod probes;
 mod restart;
 mod serve;
+mod setup;
 mod stop;
 mod up;
 mod work;
@@ -33,6 +34,7 @@ pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
 pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
 pub(crate) use probes::ProbeArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use setup::SetupArgs;
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
 pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
 
@@ -77,6 +79,9 @@ pub(crate) enum Subcommand {
     /// Say what this machine can do, what is missing, and how to get it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
+    /// Prepare this machine for an ordinary user's sandboxes; run once, by root
+    #[command(after_help = setup::HELP)]
+    Setup(SetupArgs),
     /// Be the daemon: supervise containers for other commands, over HTTP on a socket
     #[command(after_help = serve::HELP)]
     Serve(ServeArgs),

@@ -8,7 +8,7 @@
 //!   terminal ── a terminal for the command, and ours as its window
 //!   logged ── into a durable log         logs ── and out of one          log_view ── as it is shown
 //!   serve ── the daemon                  commands ── against one         client ── how a daemon is asked    completions ── for shells
-//!   explain ── the plan, not executed    doctor ── what this machine can do   errors ── at most three lines
+//!   explain ── the plan, not executed    doctor ── what this machine can do   setup ── what root does for others   errors ── at most three lines
 //! ```
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod mount;
 mod passthrough;
 mod run;
 mod serve;
+mod setup;
 mod signals;
 mod spec;
 mod start;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Subcommand::Up(args) => up::up(args, json, cli.common.verbose),
         Subcommand::Schema => up::schema::schema(),
         Subcommand::Doctor => doctor::doctor(json),
+        Subcommand::Setup(args) => setup::setup(args, json),
         Subcommand::Serve(args) => serve::serve(args, json),
         Subcommand::Completions { shell } => completions::completions(*shell),
         other => commands::run(other, json),

@@ -86,9 +86,7 @@ pub(super) fn fix_for_cgroups() -> Option<String> {
         _ if Path::new("/run/systemd/system").exists() => {
             Some("systemd-run --user --scope -p Delegate=yes -- orangery run ...".into())
         }
-        _ => Some(
-            "sudo orangery run ..., or --cgroup-parent with a cgroup that root has given to this user (chown)".into(),
-        ),
+        _ => Some(format!("sudo orangery setup --user {}, once", login(rustix::process::geteuid().as_raw()))),
     }
 }
 
@@ -151,17 +149,30 @@ fn subordinate_ids() -> Finding {
         Ok(Some(given)) => given,
         Ok(None) => {
             let who = login(uid.as_raw());
-            let fix = format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}");
+            let fix = fix_for_ids(&who);
             return one.detail(format!("/etc/subuid and /etc/subgid have no range for {who}")).fix(Some(fix));
         }
-        Err(error) => return one.detail(error.what().to_owned()),
+        Err(error) => return one.detail(error.what()),
     };
-    if !["newuidmap", "newgidmap"].into_iter().all(maps::is_installed) {
-        return one.detail("newuidmap and newgidmap are not installed").fix(Some("sudo apt-get install uidmap"));
+    if !maps_ranges() {
+        return one.detail("newuidmap and newgidmap are not installed").fix(Some(FIX_FOR_HELPERS));
     }
     let count = |extents: &[Extent]| extents.iter().map(|extent| extent.count).sum::<u32>();
     let (users, groups) = (count(&given.uids), count(&given.gids));
     Finding::ok(name).detail(format!("{users} users and {groups} groups of /etc/subuid and /etc/subgid"))
+}
+
+/// The command that gives a user more ids.
+pub(crate) fn fix_for_ids(user: &str) -> String {
+    format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")
+}
+
+/// What brings the programs that map them.
+pub(crate) const FIX_FOR_HELPERS: &str = "sudo apt-get install uidmap";
+
+/// They are there.
+pub(crate) fn maps_ranges() -> bool {
+    ["newuidmap", "newgidmap"].into_iter().all(maps::is_installed)
 }
 
 /// The name of a user, or the number where it has none.

@@ -14,6 +14,7 @@ mod output;
 mod refusals;
 mod remote;
 mod restart;
+mod setup;
 mod signals;
 mod stock;
 mod streams;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         signals::tests(),
         refusals::tests(),
         restart::tests(),
+        setup::tests(),
         bundle::tests(),
         logs::tests(),
         stock::tests(),

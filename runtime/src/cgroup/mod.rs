@@ -8,6 +8,7 @@
 //! ```text
 //!   detect.rs   /proc/self/mountinfo, /proc/self/cgroup -> the hierarchies, opened and verified
 //!   place.rs    hierarchy -> `orangery-<instance>` in it; v2: controllers on
+//!   handed.rs   what an administrator gives an ordinary user for that, once
 //!   parents.rs  all places of one supervisor -> the mode, what is refused and why
 //!   group.rs    `<id>` in each place it needs: born with its limits, changed, removed
 //!   nested.rs   a group below it, for the limits of one process
@@ -31,6 +32,7 @@ mod detect;
 mod dir;
 mod error;
 mod group;
+pub mod handed;
 mod limits;
 mod nested;
 mod oom;

@@ -237,6 +237,6 @@ fn why_none(failures: &[CgroupError]) -> String {
     let Some(first) = failures.first() else {
         return "no cgroup hierarchy is mounted".into();
     };
-    let hint = "have a group delegated and start inside it: systemd-run --user --scope -p Delegate=yes -- <command>";
+    let hint = "have a group delegated and start inside it: systemd-run --user --scope -p Delegate=yes -- <command>; or once, as root: orangery setup --user <name>";
     format!("{}; {hint}", describe(first))
 }

@@ -1,12 +1,13 @@
 //! Where our groups live: in each usable hierarchy one directory `orangery-<instance>`, made at the start, removed when
 //! the last holder goes. On v1 and hybrid it stands below our own group; on v2 below our own if that may have
 //! controllers (nobody inside), else, for root, below `orangery/` at the top, and for anybody else below the nearest group
-//! above that is theirs: a session under systemd has its whole `user@.service` delegated, and its scope lies in it.
+//! above that is theirs: a session under systemd has its whole `user@.service` delegated, and its scope lies in it. Who may not
+//! make groups below its own v1 group uses what was handed over to it (`handed.rs`).
 
 use super::detect::{Controller, Hierarchy, Kind};
 use super::dir::Dir;
 use super::error::CgroupError;
-use super::{v1, v2};
+use super::{handed, v1, v2};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
@@ -91,11 +92,14 @@ pub(super) fn place_v1(
     configured: Option<&[OsString]>,
     name: &str,
 ) -> Result<Place> {
-    let names = wanted(hierarchy, configured)?;
-    let parent = walk(&hierarchy.top, &names)?;
-    let dir = make(&parent, name)?;
-    let place =
-        Place { dir, parent, name: name.into(), controllers: controllers.to_vec(), depth: names.len() + 1, top: None };
+    let wanted = wanted(hierarchy, configured)?;
+    let (parent, depth, dir) = match made_in(&hierarchy.top, &wanted, name) {
+        Err(e) if configured.is_none() => {
+            handed_over(&hierarchy.top, rustix::process::geteuid().as_raw(), name).ok_or(e)?
+        }
+        made => made?,
+    };
+    let place = Place { dir, parent, name: name.into(), controllers: controllers.to_vec(), depth, top: None };
     match prepare_v1(&place) {
         Ok(()) => Ok(place),
         Err(e) => {
@@ -103,6 +107,18 @@ pub(super) fn place_v1(
             Err(e)
         }
     }
+}
+
+/// The group of these names, how many levels below it ours is from the top, and ours in it.
+fn made_in(top: &Dir, names: &[OsString], name: &str) -> Result<(Dir, usize, Dir)> {
+    let parent = walk(top, names)?;
+    let dir = make(&parent, name)?;
+    Ok((parent, names.len() + 1, dir))
+}
+
+/// In what an administrator has handed over to this user, if anything.
+pub(super) fn handed_over(top: &Dir, uid: u32, name: &str) -> Option<(Dir, usize, Dir)> {
+    made_in(top, &[handed::name(uid).into()], name).ok()
 }
 
 fn prepare_v1(place: &Place) -> Result<()> {
