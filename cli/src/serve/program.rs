@@ -1,14 +1,18 @@
 //! The program of this process: where it lies, whether what lies there now could go on in its place, and becoming that.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::unistd::execve;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -58,22 +62,37 @@ impl Program {
         Ok(())
     }
 
-    /// Become that program, which finds these descriptors as sd_listen_fds(3) does. Comes back only with the reason why not.
-    #[expect(clippy::disallowed_methods, reason = "no process is started: this one goes on as another program")]
+    /// Become that program, which finds these descriptors as sd_listen_fds(3) does. Comes back only with the reason why not, and
+    /// has changed nothing then.
     pub(super) fn become_it(&self, lent: &[(&str, BorrowedFd<'_>)]) -> io::Error {
         let (first, row) = match row(lent) {
             Ok(row) => row,
             Err(error) => return error,
         };
         let names: Vec<&str> = lent.iter().map(|(name, _)| *name).collect();
-        let mut command = Command::new(&self.path);
-        command.arg0(&self.name).args(&self.args);
-        command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", row.len().to_string());
-        command.env("LISTEN_FDNAMES", names.join(":")).env("LISTEN_FDS_FIRST_FD", first.to_string());
-        match row.iter().try_for_each(|fd| fcntl_setfd(fd, FdFlags::empty())) {
-            Ok(()) => command.exec(),
-            Err(error) => error.into(),
-        }
+        let told = [
+            ("LISTEN_PID", std::process::id().to_string()),
+            ("LISTEN_FDS", row.len().to_string()),
+            ("LISTEN_FDNAMES", names.join(":")),
+            ("LISTEN_FDS_FIRST_FD", first.to_string()),
+        ];
+        let Err(error) = self.exec(&row, told);
+        error
+    }
+
+    /// `told`: in the environment, in the place of what an earlier program was told.
+    fn exec(&self, row: &[OwnedFd], told: [(&str, String); 4]) -> io::Result<Infallible> {
+        let told = told.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let all: BTreeMap<OsString, OsString> = env::vars_os().chain(told).collect();
+        let all = all.iter().map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let environment = all.collect::<Result<Vec<_>, _>>()?;
+        let args = std::iter::once(&self.name).chain(&self.args).map(|arg| CString::new(arg.as_bytes()));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
+        let path = CString::new(self.path.as_os_str().as_bytes())?;
+        row.iter().try_for_each(|fd| fcntl_setfd(fd, FdFlags::empty()))?;
+        // Not the standard library's, which stops ignoring SIGPIPE first: where the program cannot be run, the next pipe that
+        // nobody reads would end us.
+        Ok(execve(&path, &args, &environment)?)
     }
 }
 

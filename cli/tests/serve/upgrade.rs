@@ -63,6 +63,19 @@ fn incarnation(daemon: &Daemon) -> (u64, u64) {
     (health["pid"].as_u64().unwrap(), health["started_at_ms"].as_u64().unwrap())
 }
 
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
+
+/// What each of its threads says of signals (proc_pid_status(5)).
+fn masks(daemon: &Daemon, of: &str) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    // One that has ended meanwhile says nothing.
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let mask = |status: String| status.lines().find_map(|line| Some(line.strip_prefix(of)?.trim().to_owned()));
+    status.filter_map(mask).map(|mask| u64::from_str_radix(&mask, 16).unwrap()).collect()
+}
+
 /// Writes numbered lines as fast as it can, until it is told to end with 7.
 const WRITER: &str = r#"trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; done"#;
 
@@ -173,11 +186,17 @@ fn broken() {
         assert!(said.starts_with("READY=1\nSTATUS=not replaced: ") && said.contains(what), "{said}");
         assert_eq!(incarnation(&daemon), before);
     }
-    fs::remove_file(&program).unwrap();
+    // It says that it can, and is gone when it is to be run: this one has left by then, and goes on as it was.
+    put(&format!("#!/bin/sh\nrm \"$0\"\nexec '{}' \"$@\"\n", binary().display()));
+    assert_eq!(replaced(&daemon, &notify), "READY=1");
+    let after = incarnation(&daemon);
+    assert!(after.0 == before.0 && after.1 != before.1, "{before:?} {after:?}");
+    let ignored = masks(&daemon, "SigIgn:");
+    assert!(ignored.iter().all(|mask| mask & bit(Signal::PIPE) != 0), "a pipe that nobody reads would end it");
     assert!(replaced(&daemon, &notify).contains("cannot be run"));
     symlink(binary(), &program).unwrap();
     assert_eq!(replaced(&daemon, &notify), "READY=1");
-    assert_ne!(incarnation(&daemon), before);
+    assert_ne!(incarnation(&daemon), after);
     assert_eq!(daemon.get("/v1/containers/a").json(200)["state"], "running");
     daemon.end();
 }
