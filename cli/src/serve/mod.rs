@@ -37,7 +37,7 @@ use door::{Door, Successor};
 use make::Made;
 use predecessor::{Offered, Predecessor};
 use program::Program;
-use told::{Deferred, Next, Told};
+use told::{Next, Told};
 
 /// An idle stream says so often that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -86,6 +86,7 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     if let Some(predecessor) = &mut predecessor {
         predecessor.take()?;
     }
+    told::for_who_listens();
     let mut patience = Duration::ZERO;
     let (kept, pidfds) = pidfds.into_iter().unzip();
     let mut earlier = Earlier { predecessor, kept, remembered: Some(remember(pidfds)) };
@@ -98,11 +99,10 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
                 patience = ITS_END;
                 kept
             }
-            After::Program(kept, deferred) => {
+            After::Program(kept) => {
                 drop(leaf);
                 let error = serving.program.become_it(&kept.lent());
                 tracing::error!(%error, "the new program could not be run: this one goes on");
-                drop(deferred);
                 kept
             }
         };
@@ -123,7 +123,7 @@ struct Earlier {
 enum After {
     Nothing,
     /// The next program is to be run with these; signals wait.
-    Program(Listeners, Deferred),
+    Program(Listeners),
     /// The same once more: nobody has gone on.
     Again(Listeners),
 }
@@ -197,12 +197,12 @@ impl Serving<'_> {
     }
 
     async fn as_program(&self, kept: Listeners, mut told: Told) -> After {
-        let deferred = Deferred::begin();
+        told.defer();
         if told.is_over().await {
             self.notify.stopping();
             return After::Nothing;
         }
-        After::Program(kept, deferred)
+        After::Program(kept)
     }
 }
 

@@ -76,6 +76,14 @@ fn masks(daemon: &Daemon, of: &str) -> Vec<u64> {
     status.filter_map(mask).map(|mask| u64::from_str_radix(&mask, 16).unwrap()).collect()
 }
 
+/// Another thread that heard of a signal would keep it from the next program.
+fn one_hears(daemon: &Daemon) {
+    for signal in [Signal::INT, Signal::TERM, Signal::USR2] {
+        let hearing = masks(daemon, "SigBlk:").into_iter().filter(|mask| mask & bit(signal) == 0).count();
+        assert!(hearing <= 1, "{signal:?} comes to {hearing} threads");
+    }
+}
+
 /// Writes numbered lines as fast as it can, until it is told to end with 7.
 const WRITER: &str = r#"trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; done"#;
 
@@ -149,10 +157,12 @@ fn same_process() {
         let maker = scope.spawn(|| make_many(&socket, &over));
         let looker = scope.spawn(|| look_often(&socket, &over));
         let mut last = incarnation(&daemon);
+        one_hears(&daemon);
         for _ in 0..3 {
             assert_eq!(replaced(&daemon, &notify), "READY=1");
             let next = incarnation(&daemon);
             assert_eq!(next.0, last.0);
+            one_hears(&daemon);
             assert_ne!(next.1, last.1, "it is the same program");
             last = next;
         }
