@@ -40,6 +40,7 @@ impl Drop for Fresh {
                     tracing::error!(%error, name = card.name, "what was written down of a service stays");
                 }
                 self.daemon.registry.remove(card);
+                card.becomes(Body::Nothing, None);
             }
         }
     }
@@ -65,9 +66,7 @@ impl Daemon {
         let group = group.start(&self.supervisor).await?;
         for card in &fresh.cards {
             let service = self.supervisor.service(&card.name).await?;
-            let mut state = card.state();
-            state.started_at_ms = Some(now_ms());
-            state.body = service.map_or(Body::Nothing, Body::Service);
+            card.becomes(service.map_or(Body::Nothing, Body::Service), Some(now_ms()));
         }
         fresh.kept = true;
         let told = shown(&name, &group.inspect());
