@@ -76,7 +76,8 @@ fn name(container: &str, number: ProcessId) -> String {
 impl Kept<'_> {
     /// All processes that there are, and no others.
     async fn all(&mut self, supervisor: &Supervisor) {
-        let containers = supervisor.list().await.unwrap_or_default();
+        // One that does not answer has not lost them: what is kept stays.
+        let Ok(containers) = supervisor.list().await else { return };
         let living = containers.iter().flat_map(|container| {
             let processes = container.processes.iter().filter(|process| !process.ended);
             processes.map(|process| (&*container.id, process.id, process.pid))
