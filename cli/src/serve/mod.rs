@@ -152,7 +152,7 @@ impl Serving<'_> {
         next
     }
 
-    async fn serve(&self, mut listeners: Listeners, earlier: Earlier, patience: Duration) -> Result<After, Failure> {
+    async fn serve(&self, listeners: Listeners, earlier: Earlier, patience: Duration) -> Result<After, Failure> {
         let mut told = Told::listen()?;
         let until = Instant::now() + patience;
         let supervisor = loop {
@@ -165,10 +165,6 @@ impl Serving<'_> {
         };
         drop(earlier.remembered);
         let door = Door::open(&self.state, &listeners, self.notify.is_heard())?;
-        if let Some(predecessor) = earlier.predecessor {
-            predecessor.serving();
-            listeners.own_file(true);
-        }
         say(&listeners, self.json);
         let options = Options {
             state_dir: self.state.clone(),
@@ -180,7 +176,12 @@ impl Serving<'_> {
             kept: earlier.kept,
         };
         let mut next = Next::End;
+        let predecessor = earlier.predecessor;
         let stop = async {
+            // Everybody is answered from now on. Where we do not come that far, that one goes on.
+            if let Some(predecessor) = predecessor {
+                predecessor.serving();
+            }
             next = told.next(&self.program, &door, &self.notify).await;
             if matches!(next, Next::End) { Stop::End } else { Stop::HandOver }
         };

@@ -53,6 +53,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{Data, to};
 use actix_web::{App, HttpServer};
+use futures_util::FutureExt as _;
 use orangery::Supervisor;
 use tokio::sync::watch;
 
@@ -111,7 +112,7 @@ pub enum Stop {
 
 /// Serve until `stop` is done; then open streams are told where they stand, what is being answered has a few seconds, and it
 /// comes back. What becomes of the containers is the supervisor's. `Some`: what the next daemon is to listen at; whoever connects
-/// from then on waits for that one.
+/// from then on waits for that one. `stop` is polled first when everybody is answered.
 ///
 /// # Errors
 /// The state directory cannot be used, or no thread can be started.
@@ -148,7 +149,13 @@ pub async fn serve(
     let server = server(&daemon, listeners.again()?)?;
     let handle = server.handle();
     let mut running = std::pin::pin!(server);
+    // Its threads are there behind the first look, or cannot be.
+    if let Some(ended) = running.as_mut().now_or_never() {
+        return ended.map(|()| None);
+    }
     notify.say("READY=1");
+    // Whoever had it before goes now.
+    listeners.own_file(true);
     let why = tokio::select! {
         // It could not go on.
         ended = &mut running => return ended.map(|()| None),
