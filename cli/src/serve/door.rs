@@ -17,7 +17,7 @@ use super::able::Able;
 use super::handover::{LEFT, LINE, Offer, SERVING, TAKE, line, place};
 use crate::errors::Failure;
 
-/// Who asks has so long for each of its words.
+/// Who asks has so long, for all that it has to say before we leave.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket in the state directory, which goes with this.
