@@ -108,7 +108,7 @@ pub struct Started {
     pub pid: i32,
     /// Its pidfd. Shared with handles, so that a kill needs no mailbox.
     pub pidfd: Arc<OwnedFd>,
-    /// How it ends. Resolves once; a closed channel means that the keeper is gone: use [`native::exit_of`].
+    /// How it ends. Resolves once; a closed channel means that the keeper is gone: ask [`Container::exit_of`].
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
     /// Our end of its standard input, where [`spec::Stdio::Piped`] was asked for.
     pub stdin: Option<OwnedFd>,
@@ -300,6 +300,11 @@ pub trait Container: Send + Sync + 'static {
     /// # Errors
     /// Only when neither the cgroup nor the pidfd can be used.
     fn kill(&self) -> Result<(), Error>;
+
+    /// How a process of it ends whose [`Started::exit`] tells nothing, as the keeper is gone: [`native::exit_of`].
+    fn exit_of(&self, pidfd: Arc<OwnedFd>) -> BoxFuture<Exit> {
+        Box::pin(native::exit_of(pidfd))
+    }
 
     /// Kill what a further process of it has left behind: everything in the session that it began with its start. `leader`
     /// is its [`Started::pid`], and it may have ended a moment ago. A fake without real processes has nothing to do.

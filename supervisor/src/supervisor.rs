@@ -184,6 +184,13 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Have no use for these features of the kernel, as on an older one.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn without(mut self, features: orangery_runtime::native::Without) -> Self {
+        self.options.without = features;
+        self
+    }
+
     /// Have fault points, so that [`Supervisor::inject`] can arm plans. Costs a question at each of them, also for each read
     /// from a pipe. A [`SupervisorBuilder::fault_policy`] brings them along.
     #[cfg(any(test, feature = "faults"))]

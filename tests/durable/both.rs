@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use orangery_runtime::durable::{Came, ClaimedProcess};
-use orangery_runtime::native::{Options, Orphans, exit_of};
+use orangery_runtime::native::{Options, Orphans, Without};
 use orangery_runtime::spec::Stdio;
 use orangery_runtime::{Container, ErrorKind, ExitStatus, Started};
 use orangery_tests::host::{outcome, probe};
@@ -91,7 +91,7 @@ fn claim(scene: &Scene, options: &dyn Fn() -> Options) {
         }
         lives.kill().expect("killed");
         let pidfd = Arc::clone(&deaf.pidfd);
-        let exit = wait::soon("its end", exit_of(pidfd)).await;
+        let exit = wait::soon("its end", lives.exit_of(pidfd)).await;
         assert!(
             matches!(exit.status, ExitStatus::Signal { signal: 9, .. } | ExitStatus::Lost),
             "of a child of the trial's, which is a subreaper: {exit:?}"
@@ -110,11 +110,11 @@ pub(crate) fn what_lives_is_claimed_without_a_keeper(scene: &Scene) {
     claim(scene, &|| options(scene));
 }
 
-/// By number and start time, as before 6.9.
-pub(crate) fn what_lives_is_claimed_without_pidfs(scene: &Scene) {
+/// By number and start time, as before 6.9, and with nothing else that is newer than that.
+pub(crate) fn what_lives_is_claimed_on_an_older_kernel(scene: &Scene) {
     claim(scene, &|| {
         let mut options = options(scene);
-        options.without_pidfs = true;
+        options.without = Without::all();
         options
     });
 }

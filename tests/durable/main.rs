@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use orangery_tests::trial;
 
 use both::{
-    a_keeper_that_is_ending_is_waited_for, a_long_path_has_a_door, what_lives_is_claimed_without_a_keeper,
-    what_lives_is_claimed_without_pidfs, what_lives_is_killed_if_that_is_wanted,
+    a_keeper_that_is_ending_is_waited_for, a_long_path_has_a_door, what_lives_is_claimed_on_an_older_kernel,
+    what_lives_is_claimed_without_a_keeper, what_lives_is_killed_if_that_is_wanted,
 };
 use death::{
     a_deadline_is_kept_by_the_second, a_storm_of_deaths_has_an_end, another_keeper_has_everything,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         trial!(a_command_that_is_not_there),
         trial!(at_a_removal),
         trial!(what_lives_is_claimed_without_a_keeper),
-        trial!(what_lives_is_claimed_without_pidfs),
+        trial!(what_lives_is_claimed_on_an_older_kernel),
         trial!(what_lives_is_killed_if_that_is_wanted),
         trial!(what_is_not_written_down_goes_with_both),
         trial!(both_are_killed_while_one_is_made),

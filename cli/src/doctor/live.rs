@@ -107,7 +107,7 @@ fn exit_record(pidfd: OwnedFd) -> Finding {
     };
     Finding::new(name, State::Without)
         .detail(absent)
-        .without("when the keeper is killed the exits of its containers are unknown")
+        .without("when the keeper is killed the exits of its containers are unknown, but to `orangery serve`, which is their next parent")
 }
 
 /// An empty directory below a throw-away layer: everything works when the only thing missing is the command.

@@ -26,7 +26,7 @@ impl Group {
     pub fn kill(&self) -> Result<()> {
         let killed = match (self.v2_dir(), self.freezer()) {
             (Err(e), _) | (_, Err(e)) => Err(e),
-            (Ok(Some(dir)), _) => v2::kill(&dir),
+            (Ok(Some(dir)), _) => v2::kill(&dir, self.parents.without_kill),
             (_, Ok(Some(dir))) => v1::kill_each(&dir, &|frozen| v1::set_frozen(&dir, frozen)),
             // No freezer: whoever forks faster than we kill wins; the bound still holds.
             _ => self.any_v1("kill").and_then(|dir| v1::kill_each(&dir, &|_| Ok(()))),
@@ -42,8 +42,8 @@ impl Group {
     pub fn kill_frozen(&self) -> Result<()> {
         let killed = match (self.v2_dir(), self.freezer()) {
             (Err(e), _) | (_, Err(e)) => Err(e),
-            (Ok(Some(dir)), _) => v2::kill(&dir),
-            (_, Ok(Some(dir))) => v1::kill_frozen(&dir),
+            (Ok(Some(dir)), _) => v2::kill_frozen(&dir, self.parents.without_kill),
+            (_, Ok(Some(dir))) => v1::kill_frozen(&dir, &|frozen| v1::set_frozen(&dir, frozen)),
             _ => Err(self.no_freezer()),
         };
         gone_is_fine(killed)
@@ -86,6 +86,7 @@ impl Group {
     pub fn kill_file(&self) -> Result<Option<(OwnedFd, Vec<u8>)>> {
         if let Some(dir) = self.v2_dir()? {
             return match dir.file("cgroup.kill", OFlags::WRONLY) {
+                Ok(_) if self.parents.without_kill => Ok(None),
                 Ok(file) => Ok(Some((file, b"1".to_vec()))),
                 Err(error) if error.is_gone() && dir.has("cgroup.procs") => Ok(None),
                 Err(error) => Err(error),

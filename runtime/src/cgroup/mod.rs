@@ -59,7 +59,7 @@ use parents::Parents;
 use serde::Serialize;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Read a text as mountinfo and as a list of own groups: for fuzz targets, because users name what stands in them.
@@ -105,6 +105,8 @@ pub struct Config {
     /// Where its directories are already, by the paths of [`Cgroups::roots`]: a hierarchy that has none of them is not used.
     /// Empty: they are made as `parent` says.
     pub places: Vec<PathBuf>,
+    /// Groups are killed as before 5.14, without `cgroup.kill`: for tests.
+    pub without_kill: bool,
 }
 
 /// A directory of ours, for whoever has to remove it after our death: kill and remove `parent/name`.
@@ -143,18 +145,14 @@ impl Cgroups {
                 CgroupError::refused("use the name", name.escape_debug().to_string(), why).with_field("instance")
             );
         }
-        match detect::hierarchies() {
-            Ok(found) if !config.places.is_empty() => {
-                Ok(Cgroups { parents: Arc::new(Parents::reopen(&found, &config.places, name)?) })
-            }
-            Ok(found) => Cgroups::assemble(&found, config.parent.as_deref(), name),
-            Err(e) if config.parent.is_some() => Err(e),
-            Err(e) => Ok(Cgroups::none(v2::describe(&e))),
-        }
-    }
-
-    fn assemble(found: &[detect::Hierarchy], parent: Option<&Path>, instance: &str) -> Result<Cgroups, CgroupError> {
-        Ok(Cgroups { parents: Arc::new(Parents::open(found, parent, instance)?) })
+        let mut parents = match detect::hierarchies() {
+            Ok(found) if !config.places.is_empty() => Parents::reopen(&found, &config.places, name)?,
+            Ok(found) => Parents::open(&found, config.parent.as_deref(), name)?,
+            Err(e) if config.parent.is_some() => return Err(e),
+            Err(e) => Parents::none(v2::describe(&e)),
+        };
+        parents.without_kill = config.without_kill;
+        Ok(Cgroups { parents: Arc::new(parents) })
     }
 
     /// No cgroups, with the reason that reports will show.
@@ -174,7 +172,7 @@ impl Cgroups {
 
     /// A group of ours can be killed as a whole, whatever its processes do meanwhile: `cgroup.kill` of version 2 (5.14).
     pub fn kills(&self) -> bool {
-        self.parents.v2.as_ref().is_some_and(|place| place.dir.has("cgroup.kill"))
+        self.parents.v2.as_ref().is_some_and(|place| !self.parents.without_kill && place.dir.has("cgroup.kill"))
     }
 
     /// The limits that cannot be had here, by field and with the reason; empty: all can.

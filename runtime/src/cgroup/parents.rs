@@ -20,6 +20,8 @@ pub(super) struct Parents {
     pub(super) v1: Vec<Place>,
     why: Option<String>,
     refused: BTreeMap<Controller, String>,
+    /// As before `cgroup.kill`.
+    pub(super) without_kill: bool,
     closed: AtomicBool,
 }
 
@@ -54,7 +56,8 @@ pub(super) fn needs(place: &Place, limits: &Limits, has_v2: bool) -> bool {
 
 impl Parents {
     pub(super) fn none(why: String) -> Parents {
-        Parents { v2: None, v1: Vec::new(), why: Some(why), refused: BTreeMap::new(), closed: AtomicBool::new(false) }
+        let (v1, refused, closed) = (Vec::new(), BTreeMap::new(), AtomicBool::new(false));
+        Parents { v2: None, v1, why: Some(why), refused, without_kill: false, closed }
     }
 
     /// Makes our directories. Nothing usable is no error, except below a parent that somebody configured.

@@ -164,9 +164,9 @@ fn kill_round(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Result<bool> {
 }
 
 /// Kills what is frozen in `dir` and below, and thaws it: nobody forks meanwhile, so one round is enough.
-pub(super) fn kill_frozen(dir: &Dir) -> Result<()> {
+pub(super) fn kill_frozen(dir: &Dir, freeze: &dyn Fn(bool) -> Result<()>) -> Result<()> {
     let signalled = signal_each(dir);
-    set_frozen(dir, false).and(signalled.map(drop))
+    freeze(false).and(signalled.map(drop))
 }
 
 /// SIGKILL to each; what is returned are the last of them.

@@ -74,20 +74,39 @@ pub(super) fn describe(error: &CgroupError) -> String {
     }
 }
 
-/// `cgroup.kill` (5.14); before that freeze (5.2), SIGKILL each, thaw; before that without freezing.
-pub(super) fn kill(dir: &Dir) -> Result<()> {
-    match dir.write("cgroup.kill", "1") {
-        Err(e) if e.is_gone() && dir.has("cgroup.procs") => kill_each(dir),
-        Err(e) if e.is_gone() => Ok(()),
-        other => other,
+/// `cgroup.kill` (5.14); before that, and `without` it, freeze (5.2), SIGKILL each, thaw; before that without freezing.
+pub(super) fn kill(dir: &Dir, without: bool) -> Result<()> {
+    match kill_at_once(dir, without)? {
+        true => Ok(()),
+        false => v1::kill_each(dir, &|frozen| set_frozen_if(dir, frozen)),
     }
 }
 
-pub(super) fn kill_each(dir: &Dir) -> Result<()> {
-    v1::kill_each(dir, &|frozen| match set_frozen(dir, frozen) {
+/// The same for a frozen group, and nothing is waited for.
+pub(super) fn kill_frozen(dir: &Dir, without: bool) -> Result<()> {
+    match kill_at_once(dir, without)? {
+        true => Ok(()),
+        false => v1::kill_frozen(dir, &|frozen| set_frozen_if(dir, frozen)),
+    }
+}
+
+/// One write; `false`: there is no file for it.
+fn kill_at_once(dir: &Dir, without: bool) -> Result<bool> {
+    if without {
+        return Ok(false);
+    }
+    match dir.write("cgroup.kill", "1") {
+        Err(e) if e.is_gone() && dir.has("cgroup.procs") => Ok(false),
+        Err(e) if e.is_gone() => Ok(true),
+        other => other.map(|()| true),
+    }
+}
+
+fn set_frozen_if(dir: &Dir, frozen: bool) -> Result<()> {
+    match set_frozen(dir, frozen) {
         Err(e) if e.is_unsupported() => Ok(()),
         other => other,
-    })
+    }
 }
 
 /// `cgroup.freeze` (5.2); asynchronous: `cgroup.events` tells when all have stopped.

@@ -68,8 +68,7 @@ impl Driver {
 
     /// The same, and tell what becomes of the keeper.
     pub(crate) async fn run_telling(mut self, mut tell: impl FnMut(KeeperNews)) {
-        let cgroup = self.heir.as_ref().and_then(|heir| heir.cgroup.clone());
-        let (mut deaths, mut orphans) = (Deaths::default(), Orphans::of(&self.shared, cgroup));
+        let (mut deaths, mut orphans) = (Deaths::default(), Orphans::of(&self.shared, self.heir.as_deref()));
         let mut given = None;
         let why = loop {
             let keeper = match self.converse(&mut orphans, &mut given, &mut tell).await {

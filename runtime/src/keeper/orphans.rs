@@ -16,12 +16,15 @@ use tokio::task::JoinSet;
 
 use super::adopt::pid_of;
 use super::conversation::Shared;
+use super::succession::Heir;
+use crate::native::{Without, exit_without};
 
 /// All of them that are waited for.
 #[derive(Debug)]
 pub(super) struct Orphans {
     shared: Arc<Shared>,
     places: Places,
+    without: Without,
     /// By number, with the pid namespaces that they had while that could be seen: not of one that is dying.
     watched: HashMap<i32, Option<Namespace>>,
     ends: JoinSet<i32>,
@@ -39,9 +42,10 @@ struct Places {
 }
 
 impl Orphans {
-    pub(super) fn of(shared: &Arc<Shared>, cgroup: Option<String>) -> Self {
-        let places = Places { cgroup, ..Places::default() };
-        Self { shared: Arc::clone(shared), places, watched: HashMap::new(), ends: JoinSet::new() }
+    pub(super) fn of(shared: &Arc<Shared>, heir: Option<&Heir>) -> Self {
+        let places = Places { cgroup: heir.and_then(|heir| heir.cgroup.clone()), ..Places::default() };
+        let without = heir.map_or_else(Without::default, |heir| heir.without);
+        Self { shared: Arc::clone(shared), places, without, watched: HashMap::new(), ends: JoinSet::new() }
     }
 
     /// The keeper has died, and nobody knows it yet: who hears of it may end some of these.
@@ -61,9 +65,9 @@ impl Orphans {
         // First: the kernel's list of children may leave some out while others are reaped.
         self.look().await;
         for (id, pid, pidfd) in known {
-            let shared = Arc::clone(&self.shared);
+            let (shared, without) = (Arc::clone(&self.shared), self.without);
             self.ends.spawn(async move {
-                let exit = crate::native::exit_of(pidfd).await;
+                let exit = exit_without(pidfd, without).await;
                 shared.exited(id, u64::MAX, exit);
                 pid
             });

@@ -17,6 +17,7 @@ use super::frame::frame;
 use super::launch::{Launched, launch_again};
 use super::ledger::{Entry, What};
 use crate::error::{Error, ErrorKind};
+use crate::native::Without;
 use crate::plan::wire::{End, Message, Purpose, Tree};
 
 /// So many of them may die, or not start, within [`WINDOW`].
@@ -40,6 +41,8 @@ pub(crate) struct Heir {
     pub(crate) cgroup: Option<String>,
     /// Under what the pidfd of a process is stored that this request has started.
     pub(crate) label: fn(u64) -> Vec<u8>,
+    /// How an end is told that it does not know.
+    pub(crate) without: Without,
     /// Told of each of them.
     pub(crate) present: Arc<Present>,
 }

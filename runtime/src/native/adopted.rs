@@ -461,7 +461,7 @@ impl Adopted {
                 core.is_started(main);
             }
             let pidfd = Arc::clone(&pidfd);
-            let exec = Exec { pid, pidfd, exit, group, without_pidfs: self.inner.without_pidfs };
+            let exec = Exec { pid, pidfd, exit, group, without_pidfs: self.inner.without.pidfs };
             Ok(ClaimedProcess::Found(Box::new(ends.started(exec, Some(storing))?)))
         };
         claimed.await.inspect_err(|_| {

@@ -244,7 +244,7 @@ impl Core {
     }
 
     fn exec_of(&self, pid: i32, pidfd: Arc<OwnedFd>, exit: oneshot::Receiver<Exit>) -> Exec {
-        Exec { pid, pidfd, exit, group: None, without_pidfs: self.inner.without_pidfs }
+        Exec { pid, pidfd, exit, group: None, without_pidfs: self.inner.without.pidfs }
     }
 
     /// A further process: names are looked up in the container as it is now.
@@ -605,6 +605,10 @@ impl Container for NativeContainer {
 
     fn kill(&self) -> Result<(), Error> {
         self.core.kill()
+    }
+
+    fn exit_of(&self, pidfd: Arc<OwnedFd>) -> BoxFuture<Exit> {
+        Box::pin(super::exit_without(pidfd, self.core.inner.without))
     }
 
     fn kill_session(&self, leader: i32) -> BoxFuture<Result<(), Error>> {

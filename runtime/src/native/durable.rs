@@ -136,6 +136,7 @@ fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Er
     let cgroup = parts.cgroups.roots().first().map(|root| format!("/{}", root.name));
     let (path, door, privileged) =
         (options.keeper_path.clone(), parts.instance.base().join(DOOR), parts.keeper.privileged);
+    let without = options.without;
     let (runtime, mut driver) = assemble(options, parts);
     let present = Arc::clone(&runtime.inner.present);
     let userns = format!("/proc/{}/ns/user", present.pid.load(Ordering::Acquire));
@@ -146,7 +147,7 @@ fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Er
     let open = || rustix::fs::open(userns, flags, rustix::fs::Mode::empty()).inspect_err(unknown).ok();
     let userns = if privileged { None } else { open() };
     let label = |request| Kind::Process.label(request, &[]);
-    driver.keeper.followed_by(Heir { path, door, userns, trace: trace_fd()?, cgroup, label, present });
+    driver.keeper.followed_by(Heir { path, door, userns, trace: trace_fd()?, cgroup, label, without, present });
     Ok((runtime, driver))
 }
 

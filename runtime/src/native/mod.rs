@@ -26,6 +26,7 @@ mod stdio;
 mod stop;
 mod supply;
 mod trees;
+mod without;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -51,6 +52,7 @@ use janitor::Janitor;
 use kept::Kept;
 pub use own_group::OwnGroup;
 use state::Instance;
+pub use without::Without;
 
 /// What becomes of the containers when their supervisor goes, however it goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +99,8 @@ pub struct Options {
     /// of falls to it when the keeper dies, so that it is told how that ends, also before Linux 6.15. For the whole process, and
     /// for good: orphans of its other children fall to it as well, and are not waited for here.
     pub subreaper: bool,
-    /// Know processes as on a kernel before 6.9, by number and start time: for tests.
-    pub without_pidfs: bool,
+    /// As on a kernel that has less: for tests of what is done instead.
+    pub without: Without,
     /// Where to fail: for tests of the clean-up.
     pub faults: Faults,
 }
@@ -138,8 +140,7 @@ struct Inner {
     releases: bool,
     /// They do once they are [written down](Container::written_down), and not before.
     durable: bool,
-    /// Know processes by number and start time.
-    without_pidfs: bool,
+    without: Without,
     names: janitor::Names,
     /// For what counters cost to read.
     threads: off_thread::Few,
@@ -385,7 +386,12 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
 /// How the process behind a pidfd ends, for when the keeper is gone: wait until it is reaped by whoever is its parent
 /// now, then ask the kernel (6.15). Before that kernel the answer is [`ExitStatus::Lost`].
 pub async fn exit_of(pidfd: Arc<OwnedFd>) -> Exit {
-    let status = wait_reaped(&pidfd).await.ok().flatten().unwrap_or(ExitStatus::Lost);
+    exit_without(pidfd, Without::default()).await
+}
+
+/// The same, on such a kernel.
+pub(crate) async fn exit_without(pidfd: Arc<OwnedFd>, without: Without) -> Exit {
+    let status = wait_reaped(&pidfd, without).await.ok().flatten().unwrap_or(ExitStatus::Lost);
     Exit { status, rusage: None, at_ns: now_ns() }
 }
 
@@ -412,21 +418,25 @@ fn reap(pidfd: &OwnedFd) -> Option<ExitStatus> {
     }
 }
 
-async fn wait_reaped(pidfd: &Arc<OwnedFd>) -> io::Result<Option<ExitStatus>> {
+async fn wait_reaped(pidfd: &Arc<OwnedFd>, without: Without) -> io::Result<Option<ExitStatus>> {
+    let told = || match without.exit_info {
+        true => Err(io::ErrorKind::Unsupported.into()),
+        false => crate::sys::pidfd_exit_status(pidfd),
+    };
     let watched = crate::sys::watch(pidfd.try_clone()?, tokio::io::Interest::READABLE)?;
     loop {
         let mut guard = watched.readable().await?;
         if let Some(status) = reap(pidfd) {
             return Ok(Some(status));
         }
-        match crate::sys::pidfd_exit_status(pidfd) {
+        match told() {
             Ok(Some(raw)) => return Ok(Some(from_wait(raw))),
             // A zombie: its new parent reaps it in a moment and the pidfd hangs up.
             Ok(None) => {
                 let hung_up = guard.ready().is_read_closed();
                 guard.clear_ready();
                 if hung_up {
-                    return Ok(crate::sys::pidfd_exit_status(pidfd)?.map(from_wait));
+                    return Ok(told()?.map(from_wait));
                 }
             }
             Err(error) => return Err(error),

@@ -18,7 +18,7 @@ impl Core {
         Some(ContainerRecord {
             version: ContainerRecord::VERSION,
             id: self.id().to_owned(),
-            init: Identity::of(&init, self.init_pid(), self.inner.without_pidfs),
+            init: Identity::of(&init, self.init_pid(), self.inner.without.pidfs),
             request: self.request,
             main_ids: self.main_ids(),
             shares_pids: self.shares_pids,

@@ -111,7 +111,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         releases: options.end != End::Kill,
         // Anybody else who keeps has said where the door is.
         durable: options.end == End::Keep && options.door.is_none(),
-        without_pidfs: options.without_pidfs,
+        without: options.without,
         names: janitor::Names::default(),
         userns: Mutex::default(),
         threads: off_thread::Few::default(),
@@ -124,7 +124,8 @@ pub(super) fn open_cgroups(options: &Options, instance: &str, places: Vec<PathBu
     if options.no_cgroups {
         return Ok(Cgroups::none("switched off"));
     }
-    let config = Config { parent: options.cgroup_parent.clone(), instance: instance.to_owned(), places };
+    let (parent, instance) = (options.cgroup_parent.clone(), instance.to_owned());
+    let config = Config { parent, instance, places, without_kill: options.without.cgroup_kill };
     Cgroups::open(&config).map_err(|error| cgroup_error(&error).with_field("cgroup_parent"))
 }
 

@@ -228,9 +228,10 @@ fn remove_cgroup(path: &Path, instance: &str) -> bool {
     if !ours || !path.starts_with("/sys/fs/cgroup") {
         return true;
     }
-    kill_below(path);
-    // Directories vanish from the deepest up; the kernel says EBUSY for a moment after a kill.
+    // Directories vanish from the deepest up; the kernel says EBUSY for a moment after a kill. Without `cgroup.kill` whoever forks
+    // meanwhile is met by a later round.
     for _ in 0..200 {
+        kill_below(path);
         remove_below(path);
         if !path.exists() {
             return true;

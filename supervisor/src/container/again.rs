@@ -200,7 +200,7 @@ async fn run_further(
     // Whoever takes its input closes it.
     slot.keep_stdin.store(true, Ordering::Release);
     owner.processes.announce(&slot);
-    let ended = watch_process(&slot, *started, owner.drain_grace, &actor, (faults, shards));
+    let ended = watch_process((&slot, container), *started, owner.drain_grace, &actor, (faults, shards));
     let (owner, container, faults) = (Arc::clone(owner), Arc::clone(container), faults.clone());
     let kept = owner.lasting.clone();
     let further = Further { owner, slot, container, actor, group, permit: None, kept, faults };

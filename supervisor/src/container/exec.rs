@@ -73,7 +73,7 @@ pub(super) async fn exec(
     }
     let actor = give_birth(&slot, &container, &mut started, When::now(None, micros(began)), &faults);
     let _told = LastWord::new(&owner, &slot);
-    let ended = watch_process(&slot, started, owner.drain_grace, &actor, (&faults, &shards));
+    let ended = watch_process((&slot, &container), started, owner.drain_grace, &actor, (&faults, &shards));
     let untaken = Untaken::new(&slot);
     owner.processes.announce(&slot);
     let written = match for_record {

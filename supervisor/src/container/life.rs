@@ -338,7 +338,8 @@ impl Living {
     async fn watch(self) {
         let Living { slot, container, started, policy, asked, faults, shards, actor, main } = self;
         let _told = LastWord::new(&slot, &slot.main);
-        let exit = watch_process(&slot.main, started, policy.drain_grace, &main, (&faults, &shards));
+        let of = (&slot.main, &container);
+        let exit = watch_process(of, started, policy.drain_grace, &main, (&faults, &shards));
         let limits = limits::watch_over(Arc::clone(&slot), policy.unattended, asked, faults.clone());
         let (exit, reason) = tokio::select! {
             ended = exit => ended,
@@ -356,7 +357,7 @@ impl Living {
 
 /// Exit and streams of one process, to the end of both. The exit is published at once.
 pub(super) fn watch_process(
-    slot: &Arc<Slot>,
+    (slot, container): (&Arc<Slot>, &Arc<dyn Container>),
     started: Started,
     drain_grace: Option<Duration>,
     actor: &Addr<ProcessActor>,
@@ -367,12 +368,12 @@ pub(super) fn watch_process(
     let grace = if slot.has_tty() { Some(Duration::ZERO) } else { drain_grace };
     let pump = recording::drained(slot, (stdout, stderr), grace, faults, shards);
     let span = slot.span.clone();
-    let (slot, actor) = (Arc::clone(slot), actor.clone());
+    let (slot, container, actor) = (Arc::clone(slot), Arc::clone(container), actor.clone());
     let exit = async move {
         let exit = match exit.await {
             Ok(exit) => exit,
             // The keeper is gone: the kernel still tells, where it is new enough.
-            Err(_) => orangery_runtime::native::exit_of(pidfd).await,
+            Err(_) => container.exit_of(pidfd).await,
         };
         ending::over(&slot, exit, &actor);
         exit

@@ -25,6 +25,7 @@ mod life;
 mod listener;
 mod memory;
 mod mounts;
+mod older;
 mod oneshot;
 mod panics;
 mod points;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         durable::trials(),
         regrouped::trials(),
         points::trials(),
+        older::trials(),
         events::trials(),
         exec::trials(),
         faults::trials(),

@@ -112,16 +112,24 @@ fn those_who_fork_meanwhile_and_nested_groups_die() {
 /// What kernels before 5.14 need: v2 without `cgroup.kill`, also for a frozen group.
 #[test]
 fn without_cgroup_kill_each_is_killed() {
-    let Some(cgroups) = cgroups(false) else {
+    let Some(mut cgroups) = cgroups(false) else {
         return;
     };
+    Arc::get_mut(&mut cgroups.parents).unwrap().without_kill = true;
     let group = make(&cgroups, "old", &Limits::default());
-    for frozen in [false, true] {
+    assert!(!cgroups.kills() && group.kill_file().unwrap().is_none());
+    let kill_frozen = |group: &Group| {
+        run(group.wait_frozen(true)).unwrap();
+        group.kill_frozen()
+    };
+    for (frozen, kill) in
+        [(false, Group::kill as fn(&Group) -> Result<(), CgroupError>), (true, Group::kill), (true, kill_frozen)]
+    {
         let mut children: Vec<Child> = (0..10).map(|_| born(&group, "while :; do (:) & (:); done")).collect();
         if frozen {
             group.freeze().unwrap();
         }
-        v2::kill_each(&group.v2_dir().unwrap().unwrap()).unwrap();
+        kill(&group).unwrap();
         run(group.wait_empty()).unwrap();
         run(group.wait_frozen(false)).unwrap();
         assert!(children.drain(..).all(|c| exit_signal(c) == Some(9)));

@@ -146,12 +146,17 @@ fn a_failed_create_leaves_nothing() {
 #[test]
 fn names_and_parents_are_checked() {
     for name in ["", "A", "a/b", "..", "a_b", "é"] {
-        let config = Config { parent: None, instance: name.into(), places: Vec::new() };
+        let config = Config { parent: None, instance: name.into(), places: Vec::new(), without_kill: false };
         assert_eq!(Cgroups::open(&config).unwrap_err().field(), Some("instance"));
     }
     for parent in ["/../x", "/no/such/group"] {
-        let error = Cgroups::open(&Config { parent: Some(parent.into()), instance: instance(), places: Vec::new() })
-            .unwrap_err();
+        let error = Cgroups::open(&Config {
+            parent: Some(parent.into()),
+            instance: instance(),
+            places: Vec::new(),
+            without_kill: false,
+        })
+        .unwrap_err();
         assert_eq!(error.field(), Some("parent"), "{error}");
     }
 }
@@ -161,7 +166,12 @@ fn a_configured_parent_is_used_in_each_hierarchy_that_has_it() {
     both(|outer| {
         let group = make(&outer, "outer", &Limits { pids: Some(100), ..Limits::default() });
         let parent = group.paths().pop().unwrap();
-        let inner = Cgroups::open(&Config { parent: Some(parent.clone()), instance: instance(), places: Vec::new() });
+        let inner = Cgroups::open(&Config {
+            parent: Some(parent.clone()),
+            instance: instance(),
+            places: Vec::new(),
+            without_kill: false,
+        });
         let inner = inner.unwrap();
         assert!(inner.roots().iter().any(|r| r.path.starts_with(&parent)));
         let refused = inner.supports(&Limits { cpuset_cpus: Some("0".into()), ..Limits::default() });

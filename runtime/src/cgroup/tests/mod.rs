@@ -28,7 +28,7 @@ fn cgroups(legacy: bool) -> Option<Cgroups> {
     if legacy {
         found.retain(|h| h.kind != Kind::V2);
     }
-    let cgroups = Cgroups::assemble(&found, None, &instance()).unwrap();
+    let cgroups = Cgroups { parents: Arc::new(Parents::open(&found, None, &instance()).unwrap()) };
     let want = match (legacy, pure) {
         (true, _) => Mode::V1,
         (false, true) => Mode::V2,

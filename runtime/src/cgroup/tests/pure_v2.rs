@@ -28,7 +28,7 @@ fn places_are_found_in_order() {
     let own = top.join("session");
     fs::create_dir_all(&own).unwrap();
     move_self(&own);
-    let config = Config { parent: None, instance: instance(), places: Vec::new() };
+    let config = Config { parent: None, instance: instance(), places: Vec::new(), without_kill: false };
     let cgroups = Cgroups::open(&config).unwrap();
     assert_eq!(cgroups.mode(), Mode::V2);
     assert_eq!(cgroups.roots()[0].path, top.join("orangery").join(format!("orangery-{}", config.instance)));
@@ -47,7 +47,8 @@ fn places_are_found_in_order() {
     drop(cgroups);
     // A configured parent with somebody inside is no silent fallback.
     let parent = Some(PathBuf::from("/session/orangery-self"));
-    let error = Cgroups::open(&Config { parent, instance: instance(), places: Vec::new() }).unwrap_err();
+    let error =
+        Cgroups::open(&Config { parent, instance: instance(), places: Vec::new(), without_kill: false }).unwrap_err();
     assert_eq!(error.field(), Some("parent"), "{error}");
     fs::write(own.join("cgroup.subtree_control"), "-memory -pids -cpu -cpuset -io").unwrap();
     move_self(&top);
@@ -67,7 +68,7 @@ fn without_rights_there_is_a_reason() {
     }
     move_self(&own);
     become_user();
-    let config = Config { parent: None, instance: instance(), places: Vec::new() };
+    let config = Config { parent: None, instance: instance(), places: Vec::new(), without_kill: false };
     let cgroups = Cgroups::open(&config).unwrap();
     assert_eq!(cgroups.mode(), Mode::None);
     let why = cgroups.why_none().unwrap();
