@@ -24,7 +24,7 @@ struct Keeper {
     heard: Mutex<Vec<(u64, bool)>>,
     /// The nth word is the last: it is heard (`true`) or not, and never answered.
     last: Option<(usize, bool)>,
-    /// The nth word is one too many for him: he knows what he knew.
+    /// The nth word is one too many for him: he knows what he knew. 0: each.
     refuses: Option<usize>,
     reached: Notify,
 }
@@ -66,7 +66,7 @@ impl Holder for Keeper {
                 heard.push((len, takes));
                 heard.len()
             };
-            if self.refuses == Some(count) {
+            if self.refuses.is_some_and(|nth| nth == count || nth == 0) {
                 return false;
             }
             let last = self.last.is_some_and(|(last, _)| last == count);
@@ -215,6 +215,22 @@ async fn a_word_that_is_refused_is_told_again_and_loses_nothing() {
             assert_eq!(stdout(&dir), [text(350), b"and more".to_vec()].concat(), "{retry:?}");
         }
     }
+}
+
+/// Asked again at once, for ever: between two refusals something moves.
+#[tokio::test]
+async fn a_holder_that_takes_no_word_at_all_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::create(dir.path().join("log"), LogOptions { retry: Duration::ZERO, ..options() }).unwrap();
+    let keeper = Arc::new(Keeper::of(log.share(Source::Stdout).unwrap(), None, Some(0)));
+    log.held_by(keeper.clone());
+    let (ours, mut theirs) = std::io::pipe().unwrap();
+    theirs.write_all(&text(450)).unwrap();
+    drop(theirs);
+    let reader = PipeReader::from_fd(ours.into()).unwrap();
+    log_pump_pair(Some(reader), None, log.clone(), pending(), None).await;
+    assert_eq!(stdout(log.dir()), text(450));
+    assert!(keeper.heard.lock().unwrap().len() >= 4, "told of each file");
 }
 
 /// The same of what is copied, as it is no pipe.

@@ -79,6 +79,8 @@ pub(crate) struct Writer {
     pub(super) held: Option<Held>,
     /// Who did not take the word of it is not asked again before this.
     tell_at: Option<Duration>,
+    /// Nor before something has moved.
+    refused: bool,
     /// Bytes that were read away because the log took none.
     pub(crate) discarded: u64,
     /// Bytes that were read away because they are behind the limit.
@@ -111,6 +113,7 @@ impl Writer {
             loss: None,
             held: None,
             tell_at: None,
+            refused: false,
             discarded: 0,
             over_limit: 0,
         }
@@ -167,6 +170,12 @@ impl Writer {
 
     /// Takes what `feed` holds, once.
     pub(crate) fn step(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
+        let taken = self.take(feed, around);
+        self.refused &= !matches!(taken, Taken::Logged(_) | Taken::Discarded(_));
+        taken
+    }
+
+    fn take(&mut self, feed: Feed<'_>, around: &mut Around<'_>) -> Taken {
         let now = Stamp::now();
         if self.is_untold(&now) {
             return Taken::Untold;
@@ -233,11 +242,12 @@ impl Writer {
         if let Some(errno) = self.fault.take() {
             return Err(errno);
         }
+        let told = self.tells(now);
         let open = match &mut self.open {
             Some(open) => open,
             none => {
                 let segment = Segment::plain(self.source, self.next);
-                let (held, told) = (self.held.is_some(), self.tell_at.is_none_or(|at| now.mono >= at));
+                let held = self.held.is_some();
                 // Without a name until its holder knows it, if he is told at once.
                 let path = if held && told { segment.held(around.dir) } else { segment.data(around.dir) };
                 let open = Open::create(around.dir, segment, &path, now)?;
@@ -303,7 +313,12 @@ impl Writer {
     /// Its holder has to be told first. Without a file there is nothing to be told of yet.
     pub(super) fn is_untold(&self, now: &Stamp) -> bool {
         let untold = matches!((&self.held, &self.open), (Some(Held::Closed(_)), _) | (Some(Held::Other), Some(_)));
-        untold && self.tell_at.is_none_or(|at| now.mono >= at)
+        untold && self.tells(now)
+    }
+
+    /// Its holder would be told now.
+    fn tells(&self, now: &Stamp) -> bool {
+        !self.refused && self.tell_at.is_none_or(|at| now.mono >= at)
     }
 
     /// What its holder is to know, and whether bytes go there.
@@ -320,7 +335,7 @@ impl Writer {
 
     /// It knows; or does not, and is told `again` at that time. The file has its name either way: readers wait for it.
     pub(super) fn told(&mut self, dir: &Path, again: Option<Duration>) -> io::Result<()> {
-        self.tell_at = again;
+        (self.tell_at, self.refused) = (again, again.is_some());
         let name = match (&self.held, &self.open) {
             (Some(Held::Other), Some(open)) => held::name(dir, &Segment::plain(self.source, open.base)),
             _ => Ok(()),
