@@ -95,9 +95,16 @@ impl Orphans {
     }
 
     async fn look(&mut self) {
-        if !reaps() {
-            return;
+        if reaps() {
+            self.find().await;
         }
+        // Nobody of them is left: the numbers may become those of sessions of others.
+        if self.watched.is_empty() {
+            self.places.sessions.clear();
+        }
+    }
+
+    async fn find(&mut self) {
         let (places, watched) = (self.places.clone(), self.watched.clone());
         let found = tokio::task::spawn_blocking(move || strangers(&places, &watched)).await.unwrap_or_default();
         for (pid, pidfd) in found {
