@@ -171,12 +171,17 @@ fn install(path: &Path) -> io::Result<()> {
     if std::fs::read(path).is_ok_and(|have| have == KEEPER) {
         return Ok(());
     }
-    let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
-    file.write_all(KEEPER)?;
-    drop(file);
-    std::fs::rename(&temporary, path)
+    // A name that nobody has, whoever else does this: one that was killed in the middle may have had our number.
+    let unique = super::adopt::first_id();
+    let temporary = path.with_extension(format!("new-{}-{unique}", std::process::id()));
+    let written = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+        file.write_all(KEEPER)?;
+        drop(file);
+        std::fs::rename(&temporary, path)
+    };
+    written().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 /// Wait for the keeper's first words, whether it enters pid namespaces; in between write its id maps if it asks for them.
