@@ -280,15 +280,23 @@ impl Client {
         fds: Vec<(Purpose, OwnedFd)>,
         note: impl FnOnce(&mut Waiting),
     ) -> Result<oneshot::Receiver<Answer>, Error> {
+        self.begin_with(&mut self.shared.lock(), head, body, fds, note)
+    }
+
+    /// The same, for who has the lock.
+    pub(super) fn begin_with(
+        &self,
+        waiting: &mut Waiting,
+        head: Message,
+        body: &[u8],
+        fds: Vec<(Purpose, OwnedFd)>,
+        note: impl FnOnce(&mut Waiting),
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.shared.lock();
         self.shared.may_post(&fds)?;
         waiting.answers.insert(head.id, sender);
-        note(&mut waiting);
-        // Its place may have become another one since it was looked up.
-        let place = waiting.ledger.stored.get(&head.id).and_then(|entry| entry.slot);
-        let x = place.filter(|_| head.flags & wire::REPLACE != 0 && head.kind == Ask::Store as u16).unwrap_or(head.x);
-        let posted = self.shared.post_to(&mut waiting, Message { x, ..head }, body, fds);
+        note(waiting);
+        let posted = self.shared.post_to(waiting, head, body, fds);
         if posted.is_err() {
             waiting.answers.remove(&head.id);
         }

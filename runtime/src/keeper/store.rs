@@ -79,9 +79,15 @@ impl Stored {
     /// # Cancel safety
     /// Dropped after it was asked for, it is done.
     pub async fn replace(&self, label: &[u8], with: Holding) -> Result<(), Error> {
-        let slot = self.client.shared.place_of(self.id).await?;
-        let head = Message { kind: Ask::Store as u16, flags: REPLACE, id: self.id, x: slot, ..Message::default() };
-        let answer = self.client.put(head, label, with)?;
+        let asked = self.client.asking(label, false, with)?;
+        let head = Message { kind: Ask::Store as u16, flags: REPLACE, id: self.id, ..Message::default() };
+        let answer = loop {
+            self.client.shared.seated(self.id).await?;
+            let mut waiting = self.client.shared.lock();
+            // Another keeper may have come since, and may not have said yet where it is.
+            let Some(x) = waiting.ledger.stored.get(&self.id).and_then(|entry| entry.slot) else { continue };
+            break self.client.put(&mut waiting, Message { x, ..head }, label, asked)?;
+        };
         answer.await.unwrap_or_else(|_| Err(gone())).map(drop).map_err(|error| refused(&error))
     }
 }
@@ -91,6 +97,13 @@ impl Stored {
     pub fn discard(self) {
         self.client.shared.discard(self.id);
     }
+}
+
+/// Something that the keeper is about to be asked to hold.
+struct Asking {
+    what: Option<What>,
+    fds: Vec<(Purpose, OwnedFd)>,
+    most: u64,
 }
 
 /// Something that the keeper was asked to hold. Dropped, it is not held.
@@ -163,33 +176,48 @@ impl Client {
 
     /// The same, asked for now and heard of later: several go out together.
     pub(crate) fn store_later(&self, label: &[u8], holding: Holding) -> Result<Asked, Error> {
+        let asked = self.asking(label, false, holding)?;
         let id = self.id();
         let head = Message { kind: Ask::Store as u16, id, ..Message::default() };
-        let answer = self.put(head, label, holding)?;
+        let answer = self.put(&mut self.shared.lock(), head, label, asked)?;
         Ok(Asked { client: self.clone(), id, answer: Some(answer) })
     }
 
     /// Let the keeper have a locked file open as long as it is there; nobody waits for the answer.
     pub(crate) fn store_lock(&self, label: &[u8], lock: OwnedFd) -> Result<(), Error> {
+        let asked = self.asking(label, true, Holding::other(Purpose::Lock, lock))?;
         let head = Message { kind: Ask::Store as u16, id: self.id(), flags: ASIDE, ..Message::default() };
-        self.put(head, label, Holding::other(Purpose::Lock, lock)).map(drop)
+        self.put(&mut self.shared.lock(), head, label, asked).map(drop)
     }
 
-    fn put(&self, head: Message, label: &[u8], holding: Holding) -> Result<oneshot::Receiver<Answer>, Error> {
+    /// With all that it takes, so that nothing of it is done under the lock.
+    fn asking(&self, label: &[u8], aside: bool, holding: Holding) -> Result<Asking, Error> {
         if label.len() > LABEL {
             return Err(Error::invalid("label", format!("{} bytes; {LABEL} are possible", label.len())));
         }
         let inherits = self.shared.lock().ledger.inherits;
-        let what = inherits.then(|| What::of(label, head.flags & ASIDE != 0, &holding)).transpose()?;
+        let what = inherits.then(|| What::of(label, aside, &holding)).transpose()?;
         let mut fds = vec![(holding.purpose, holding.fd)];
         let most = holding.log.map_or(0, |(log, most)| {
             fds.push((Purpose::Log, log));
             most
         });
+        Ok(Asking { what, fds, most })
+    }
+
+    fn put(
+        &self,
+        waiting: &mut Waiting,
+        head: Message,
+        label: &[u8],
+        Asking { what, fds, most }: Asking,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         let note = |waiting: &mut Waiting| waiting.ledger.store(head.id, head.flags & REPLACE != 0, what);
-        self.begin(Message { y: most, ..head }, label, fds, note).inspect_err(|_| {
-            self.shared.lock().ledger.refused(head.id);
-        })
+        let begun = self.begin_with(waiting, Message { y: most, ..head }, label, fds, note);
+        if begun.is_err() {
+            waiting.ledger.refused(head.id);
+        }
+        begun
     }
 
     /// A process that an earlier supervisor has let the keeper hold by its pidfd, as if it were its child. Nobody
@@ -204,14 +232,14 @@ impl Client {
 }
 
 impl Shared {
-    /// Where something is that is stored; waits while it is being handed over.
-    async fn place_of(&self, id: u64) -> Result<u64, Error> {
+    /// Something that is stored has its place; waits while it is being handed over.
+    async fn seated(&self, id: u64) -> Result<(), Error> {
         loop {
             let mut seated = std::pin::pin!(self.seated.notified());
             // From now on, so that nothing comes between a look and the wait.
             seated.as_mut().enable();
             match self.lock().ledger.stored.get(&id) {
-                Some(Entry { slot: Some(slot), .. }) => return Ok(*slot),
+                Some(Entry { slot: Some(_), .. }) => return Ok(()),
                 Some(_) => {}
                 None => return Err(gone()),
             }
