@@ -214,14 +214,12 @@ impl Client {
         self.shared.cancel(id, slot);
     }
 
-    /// A deadline of an earlier supervisor that is not armed any more: it was carried out, which has been told or is about to
-    /// be.
+    /// A deadline of an earlier supervisor that the keeper does not know any more, and nobody will hear of.
     pub(crate) fn lease_before(&self, id: u64) -> Lease {
         let mut waiting = self.shared.lock();
         let told = waiting.early.as_mut().and_then(|early| early.remove(&id));
-        let (sender, done) = watch::channel(told.unwrap_or_default());
-        // In no slot: there is nothing to cancel.
-        waiting.leases.insert(id, Held { slot: Some(u64::MAX), done: sender });
+        // Who waits hears that there is nobody to tell it, and its drop has nothing to cancel.
+        let (_, done) = watch::channel(told.unwrap_or_default());
         Lease::new(self.clone(), id, done)
     }
 

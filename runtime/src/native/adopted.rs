@@ -84,7 +84,7 @@ pub struct ClaimedLease {
     /// When the next of it is carried out: a rung of its ladder, or what comes in the end. Also of one that was carried out
     /// while nobody was there, which [`Lease::sent`] and [`Lease::fired`] tell when the driver runs, before any exit that has
     /// come of it. `None`: the keeper does not know it (any more). It was carried out and told to an earlier supervisor, or
-    /// was cancelled or never armed, or went with a keeper that is gone: [`Lease::wait`] may never be ready.
+    /// was cancelled or never armed, or went with a keeper that is gone: [`Lease::wait`] is an error.
     pub at_ns: Option<u64>,
 }
 
