@@ -9,7 +9,7 @@ use crate::exits;
 use crate::serve::{self, Keeper};
 use crate::store;
 use crate::sys::{self, HIGH};
-use crate::wire::{DRAINED, End, LABEL, Message, Purpose, Stage, Tell};
+use crate::wire::{DRAINED, End, LABEL, Message, Moment, Purpose, Stage, Tell};
 use crate::birth;
 
 /// Marks of the door and of who stands in it, in the epoll set.
@@ -52,10 +52,12 @@ pub(crate) fn begin(keeper: &mut Keeper) {
     // Nothing is told; of the dead those are reaped whose ends are to be kept.
     keeper.blocked = true;
     leave(keeper);
+    keeper.pass(Moment::Left);
     deadline::holder_gone(keeper);
     exits::untell(keeper);
     store::take_over(keeper);
     let _ = sys::epoll_add(keeper.epoll, keeper.door, serve::IN, DOOR);
+    keeper.pass(Moment::TookOver);
 }
 
 /// Let go of the supervisor that was.
@@ -146,6 +148,7 @@ fn welcome(keeper: &mut Keeper, end: End) {
         sys::close(pidfd);
         serve::watch_supervisor(keeper, high.unwrap_or(-1));
     }
+    keeper.pass(Moment::Welcomed);
     // It writes as soon as there is room, which is at once.
     if sys::epoll_add(keeper.epoll, keeper.socket, serve::OUT, u64::MAX).is_err() {
         begin(keeper);
@@ -167,6 +170,7 @@ pub(crate) fn tell(keeper: &mut Keeper) -> bool {
                 if !keeper.say(Message { kind: Tell::Whole as u16, x: keeper.last_id, ..Message::default() }) {
                     return false;
                 }
+                keeper.pass(Moment::Whole);
                 keeper.replay = None;
                 return true;
             }
@@ -190,7 +194,8 @@ fn child(keeper: &mut Keeper, fd: i32) -> bool {
         Some(entry) if entry.state != 0 && entry.told => {
             let pid = keeper.ends.at(entry.end).map_or(entry.pid, |end| end.pid);
             let message = Message { kind: Tell::Child as u16, id: entry.id, pid, x: fd as u64, ..Message::default() };
-            keeper.show(&message.encode_with(Purpose::Pidfd), fd)
+            let said = keeper.show(&message.encode_with(Purpose::Pidfd), fd);
+            shown(keeper, said)
         }
         _ => true,
     }
@@ -204,7 +209,7 @@ fn armed(keeper: &mut Keeper, slot: u32) -> bool {
             if said {
                 keeper.deadlines.tell_again(slot);
             }
-            said
+            shown(keeper, said)
         }
         None => true,
     }
@@ -222,6 +227,14 @@ fn stored(keeper: &mut Keeper, slot: u32) -> bool {
         *to = *from;
     }
     let len = crate::wire::WITH_ONE + DRAINED + usize::from(stored.len);
-    keeper.show(bytes.get(..len).unwrap_or(&[]), stored.source)
+    let said = keeper.show(bytes.get(..len).unwrap_or(&[]), stored.source);
+    shown(keeper, said)
+}
+
+fn shown(keeper: &Keeper, said: bool) -> bool {
+    if said {
+        keeper.pass(Moment::Shown);
+    }
+    said
 }
 

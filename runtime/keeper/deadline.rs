@@ -10,7 +10,7 @@ use crate::arch::nr;
 use crate::lease::{self, ARMED, FIRED, FORGOTTEN, FREE, Lease};
 use crate::serve::{self, Keeper};
 use crate::sys::{self, Received, Res};
-use crate::wire::{MAX_LEASES, Message, Stage, Tell};
+use crate::wire::{MAX_LEASES, Message, Moment, Stage, Tell};
 
 /// What the timer's event carries in the keeper's epoll.
 pub(crate) const EVENT: u64 = u64::MAX - 2;
@@ -261,6 +261,7 @@ pub(crate) fn arm(keeper: &mut Keeper, message: &Message, got: &Received) {
     if deadlines.slot(0) == Some(slot) {
         deadlines.set_timer();
     }
+    keeper.pass(Moment::Armed);
     let done = Message { kind: Tell::Done as u16, id: message.id, x: u64::from(slot), ..Message::default() };
     keeper.answer(done, None);
 }
@@ -283,22 +284,23 @@ pub(crate) fn cancel(keeper: &mut Keeper, message: &Message) {
         // Its place in the list is its own until it comes to it.
         lease.state = FORGOTTEN;
     }
+    keeper.pass(Moment::Cancelled);
 }
 
 /// The timer has gone off.
 pub(crate) fn expired(keeper: &mut Keeper) {
-    let deadlines = &mut keeper.deadlines;
     let mut count = [0u8; 8];
-    let _ = sys::read(deadlines.timer, &mut count);
+    let _ = sys::read(keeper.deadlines.timer, &mut count);
     let now = sys::now_ns();
-    while let Some(slot) = deadlines.slot(0) {
-        if deadlines.at(0).is_some_and(|at| at > now) {
+    while let Some(slot) = keeper.deadlines.slot(0) {
+        if keeper.deadlines.at(0).is_some_and(|at| at > now) {
             break;
         }
-        deadlines.remove(slot);
-        deadlines.carry_out(slot);
+        keeper.deadlines.remove(slot);
+        keeper.deadlines.carry_out(slot);
+        keeper.pass(Moment::Fired);
     }
-    deadlines.set_timer();
+    keeper.deadlines.set_timer();
     if !keeper.blocked {
         tell(keeper);
     }

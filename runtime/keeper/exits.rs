@@ -8,7 +8,7 @@
 
 use crate::serve::{Entry, Keeper};
 use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
-use crate::wire::{ExitRecord, Message, Tell};
+use crate::wire::{ExitRecord, Message, Moment, Tell};
 
 /// The pidfd `fd` became readable: its process is a zombie. Append it to the list and tell what can be told.
 pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
@@ -63,11 +63,11 @@ fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
         let x = fd as u64;
         let message =
             Message { kind: Tell::Exited as u16, id: entry.id, pid: end.pid, x, exit: end.exit, ..Message::default() };
-        return match keeper.say(message) {
-            false => Came::Full,
-            true if entry.keep => Came::Kept,
-            true => Came::Reaped,
-        };
+        if !keeper.say(message) {
+            return Came::Full;
+        }
+        keeper.pass(Moment::Told);
+        return if entry.keep { Came::Kept } else { Came::Reaped };
     }
     match sys::waitid(P_PIDFD, fd, WNOWAIT | WNOHANG) {
         Ok(Some(waited)) => {
@@ -75,6 +75,9 @@ fn tell(keeper: &mut Keeper, fd: i32, entry: &Entry) -> Came {
                 Message { kind: Tell::Exited as u16, id: entry.id, pid: waited.pid, exit: record(&waited), ..Message::default() };
             if entry.told && !keeper.say(message) {
                 return Came::Full;
+            }
+            if entry.told {
+                keeper.pass(Moment::Told);
             }
             let _ = sys::waitid(P_PIDFD, fd, WNOHANG);
             Came::Reaped
@@ -99,6 +102,7 @@ fn keep(keeper: &mut Keeper, fd: i32) {
         // Its number is somebody else's from now on.
         entry.pid = 0;
     }
+    keeper.pass(Moment::Reaped);
 }
 
 /// The supervisor has written it down.
@@ -112,6 +116,7 @@ pub(crate) fn settle(keeper: &mut Keeper, message: &Message) {
         entry.keep = false;
         entry.told = false;
     }
+    keeper.pass(Moment::Settled);
 }
 
 /// There is no supervisor any more: what it was told and has not written down is told to the next one.

@@ -3,10 +3,11 @@
 //! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `middle.rs`). When the socket to the supervisor is full the keeper stops reading requests and
 //! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
 
-use crate::arch::EpollEvent;
+use crate::arch::{EpollEvent, nr};
 use crate::sys::{self, Res};
-use crate::wire::{self, Ask, End, MESSAGE, Message, Purpose, Stage, Tell};
-use crate::{alone, birth, deadline, ends, exits, spawn, store, sweep};
+use crate::trace::Line;
+use crate::wire::{self, Ask, End, MESSAGE, Message, Moment, Purpose, Stage, Tell};
+use crate::{alone, birth, deadline, ends, exits, spawn, steps, store, sweep};
 
 pub(crate) const IN: u32 = 1;
 pub(crate) const OUT: u32 = 4;
@@ -86,6 +87,8 @@ pub(crate) struct Keeper {
     pub(crate) pidns: i32,
     pub(crate) orphans: i32,
     pub(crate) trace: i32,
+    /// Whoever reads the trace answers each of our own moments.
+    pub(crate) paced: bool,
     /// Shared with children between clone and their first steps: see `spawn::Shared`.
     pub(crate) page: *mut u32,
     pub(crate) table: *mut Entry,
@@ -214,6 +217,19 @@ impl Keeper {
     pub(crate) fn refuse(&mut self, id: u64, stage: Stage, errno: i32) {
         let message = Message { kind: Tell::Failed as u16, id, errno, x: stage as u64, ..Message::default() };
         self.answer(message, None);
+    }
+
+    /// This is done, and nobody has been told. A trace that is a socket answers with a byte: until it does, or is closed, nothing
+    /// else is done, which is for tests that kill us, or our supervisor, just here.
+    pub(crate) fn pass(&self, moment: Moment) {
+        if self.trace < 0 {
+            return;
+        }
+        let pid = sys::call(nr::GETPID, [0; 6]).unwrap_or(0) as u64;
+        Line::new().text(b"keeper ").number(pid).text(b" has ").text(moment.name().as_bytes()).end(self.trace);
+        if self.paced {
+            let _ = sys::read(self.trace, &mut [0u8; 1]);
+        }
     }
 
     fn block(&mut self, errno: sys::Errno) {
@@ -413,7 +429,9 @@ fn hello(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
     };
     if trace.is_some_and(|trace| trace == 3 || sys::dup3(trace, 3, true).is_ok()) {
         keeper.trace = 3;
+        keeper.paced = steps::stat(3).is_ok_and(|(mode, _)| mode & 0o170_000 == 0o140_000);
     }
+    keeper.pass(Moment::Greeted);
     keeper.done(message.id);
 }
 
@@ -435,6 +453,7 @@ fn register(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
             for (to, from) in root.name.iter_mut().zip(name) {
                 *to = *from;
             }
+            keeper.pass(Moment::Registered);
             return keeper.done(message.id);
         }
     }

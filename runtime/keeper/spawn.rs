@@ -8,7 +8,7 @@ use crate::arch::nr;
 use crate::serve::{Brought, CLONE_NEWPID, Keeper};
 use crate::sys::{self, CStr, Errno, Received, Res};
 use crate::trace::Line;
-use crate::wire::{self, Header, Message, Purpose, Stage, Tell};
+use crate::wire::{self, Header, Message, Moment, Purpose, Stage, Tell};
 use crate::{birth, child, middle};
 
 const CLONE_PIDFD: u64 = 0x1000;
@@ -121,6 +121,7 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
                 Ok((pid, pidfd)) => {
                     let x = pidfd as u64;
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, x, ..Message::default() };
+                    keeper.pass(Moment::Born);
                     keeper.answer(done, Some(Brought { purpose: Purpose::Pidfd, fd: pidfd, ours: false }));
                 }
                 Err((stage, errno)) => keeper.refuse(message.id, stage, errno),

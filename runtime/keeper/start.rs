@@ -183,6 +183,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         pidns,
         orphans,
         trace: -1,
+        paced: false,
         page: sys::mmap(4096, true)?.cast(),
         table: sys::mmap(places * size_of::<Entry>(), false)?.cast(),
         places,

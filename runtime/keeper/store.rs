@@ -8,7 +8,7 @@ use crate::arch::nr;
 use crate::serve::{self, Keeper};
 use crate::steps;
 use crate::sys::{self, Errno, Received, Res};
-use crate::wire::{ASIDE, Drained, LABEL, MAX_STORED, Message, Purpose, REPLACE, Stage, Tell};
+use crate::wire::{ASIDE, Drained, LABEL, MAX_STORED, Message, Moment, Purpose, REPLACE, Stage, Tell};
 
 /// Marks the event of a stored pipe in the epoll set; its slot is in the low bits.
 pub(crate) const EVENT: u64 = 1 << 32;
@@ -115,6 +115,7 @@ impl Store {
 pub(crate) fn store(keeper: &mut Keeper, message: &Message, got: &Received) {
     match put(keeper, message, got) {
         Ok(slot) => {
+            keeper.pass(if message.flags & REPLACE == 0 { Moment::Stored } else { Moment::Replaced });
             let done = Message { kind: Tell::Done as u16, id: message.id, x: u64::from(slot), ..Message::default() };
             keeper.answer(done, None);
         }
@@ -223,6 +224,7 @@ pub(crate) fn discard(keeper: &mut Keeper, message: &Message) {
     close(&old);
     store.release(message.x as u32);
     store.count = store.count.saturating_sub(u32::from(!old.aside));
+    keeper.pass(Moment::Discarded);
 }
 
 /// There is no supervisor any more: empty the pipes from now on.
@@ -269,7 +271,7 @@ pub(crate) fn drain(keeper: &mut Keeper, slot: u32) {
             Ok(0) => return end(epoll, stored),
             Ok(len) => {
                 drained.logged = drained.logged.wrapping_add(len as u64);
-                return;
+                return keeper.pass(Moment::Emptied);
             }
             Err(sys::EAGAIN) => return,
             // Nothing after a hole may go into the same file: its offsets would lie.

@@ -4,7 +4,7 @@ use crate::arch::EpollEvent;
 use crate::{alone, deadline};
 use crate::serve::{Keeper, ROOTS, Root};
 use crate::sys::{self, CStr, P_ALL, WNOHANG, lit};
-use crate::wire::{End, Tree};
+use crate::wire::{End, Moment, Tree};
 
 /// Longest time the keeper waits for what it has killed, in steps of 50 ms of an otherwise idle wait.
 const PATIENCE: u32 = 200;
@@ -22,6 +22,7 @@ pub(crate) fn supervisor_gone(keeper: &mut Keeper) {
 }
 
 fn remove_everything(keeper: &mut Keeper) -> ! {
+    keeper.pass(Moment::Ending);
     let mut index = 0;
     while index < ROOTS {
         if let Some(root) = keeper.roots.get(index).copied() {
@@ -31,8 +32,10 @@ fn remove_everything(keeper: &mut Keeper) -> ! {
     }
     kill_children(keeper);
     reap_all(keeper);
-    for root in &keeper.roots {
+    keeper.pass(Moment::Buried);
+    for root in keeper.roots.iter().filter(|root| root.parent >= 0) {
         remove_root(root);
+        keeper.pass(Moment::Removed);
     }
     sys::exit_group(0)
 }

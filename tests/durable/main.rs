@@ -7,7 +7,9 @@ mod death;
 mod ends;
 mod moments;
 mod owned;
+mod pace;
 mod saved;
+mod steps;
 mod terminal;
 mod unwritten;
 
@@ -31,6 +33,7 @@ use owned::{
     a_wrong_record_is_refused, limits_and_counters_are_its_own, one_leaves_and_the_next_comes,
     ranges_of_ids_stay_taken,
 };
+use steps::{at_each_moment_of_a_keeper, at_each_moment_of_a_second_keeper};
 use terminal::nobody_waits_for_a_reader_of_a_terminal;
 use unwritten::{both_are_killed_while_one_is_made, what_is_not_written_down_goes_with_both};
 
@@ -66,5 +69,7 @@ fn main() -> ExitCode {
         trial!(it_dies_while_containers_are_made),
         trial!(a_storm_of_deaths_has_an_end),
         trial!(both_die_in_the_middle_of_it),
+        trial!(at_each_moment_of_a_keeper).long(),
+        trial!(at_each_moment_of_a_second_keeper),
     ])
 }

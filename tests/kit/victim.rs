@@ -37,16 +37,26 @@ impl Victim {
         Self::with_arguments(scene, does, &[])
     }
 
+    /// As [`Victim::start`], for one that reads its standard input.
+    #[must_use]
+    pub fn with_input(scene: &Scene, does: &str, input: OwnedFd) -> Self {
+        Self::spawn(scene, does, &[], input.into())
+    }
+
     /// As [`Victim::start`], for one that looks at its arguments.
-    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
     #[must_use]
     pub fn with_arguments(scene: &Scene, does: &str, arguments: &[&std::ffi::OsStr]) -> Self {
+        Self::spawn(scene, does, arguments, Stdio::null())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a supervisor that can be killed")]
+    fn spawn(scene: &Scene, does: &str, arguments: &[&std::ffi::OsStr], input: Stdio) -> Self {
         let mut process = Command::new(std::env::current_exe().expect("us"));
         let mut process = scene
             .share(&mut process)
             .args(arguments)
             .env(VICTIM, does)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .spawn()
             .expect("a victim");

@@ -111,7 +111,7 @@ fn launch(options: &Options, mut instance: Instance, cgroups: crate::cgroup::Cgr
     let door = keeper::listen(&instance.base().join(DOOR))?;
     let keeper = Speaking::with(keeper::launch(options.keeper_path.as_deref())?, keeper::first_id());
     keeper.client.inherits();
-    keeper.client.hello(wire::End::Keep, trace_fd()?, Some(door))?;
+    keeper.client.hello(wire::End::Keep, trace_fd(options)?, Some(door))?;
     keeper.client.register(Tree::Files, directory(instance.base())?, DOOR)?;
     register(&keeper.client, &cgroups, &instance)?;
     would_remove(&keeper.client, &cgroups, &instance)?;
@@ -134,8 +134,8 @@ fn would_remove(client: &keeper::Client, cgroups: &crate::cgroup::Cgroups, insta
 /// The runtime, whose keeper is followed by another one when it dies.
 fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Error> {
     let cgroup = parts.cgroups.roots().first().map(|root| format!("/{}", root.name));
-    let (path, door, privileged) =
-        (options.keeper_path.clone(), parts.instance.base().join(DOOR), parts.keeper.privileged);
+    let (path, trace) = (options.keeper_path.clone(), trace_fd(&options)?);
+    let (door, privileged) = (parts.instance.base().join(DOOR), parts.keeper.privileged);
     let without = options.without;
     let (runtime, mut driver) = assemble(options, parts);
     let present = Arc::clone(&runtime.inner.present);
@@ -147,7 +147,7 @@ fn lasting(options: Options, parts: Parts) -> Result<(NativeRuntime, Driver), Er
     let open = || rustix::fs::open(userns, flags, rustix::fs::Mode::empty()).inspect_err(unknown).ok();
     let userns = if privileged { None } else { open() };
     let label = |request| Kind::Process.label(request, &[]);
-    driver.keeper.followed_by(Heir { path, door, userns, trace: trace_fd()?, cgroup, label, without, present });
+    driver.keeper.followed_by(Heir { path, door, userns, trace, cgroup, label, without, present });
     Ok((runtime, driver))
 }
 

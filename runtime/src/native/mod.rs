@@ -99,6 +99,10 @@ pub struct Options {
     /// of falls to it when the keeper dies, so that it is told how that ends, also before Linux 6.15. For the whole process, and
     /// for good: orphans of its other children fall to it as well, and are not waited for here.
     pub subreaper: bool,
+    /// Where the keeper, and each that comes after it, tells what it and its children do, a line each; `None`: on the
+    /// descriptor that `ORANGERY_KEEPER_TRACE` names. A socket has to answer each line `keeper PID has ...`
+    /// ([`Moment`](crate::plan::wire::Moment)) with a byte: the keeper does nothing else until it has, or has been closed.
+    pub keeper_trace: Option<Arc<OwnedFd>>,
     /// As on a kernel that has less: for tests of what is done instead.
     pub without: Without,
     /// Where to fail: for tests of the clean-up.

@@ -68,7 +68,7 @@ impl NativeRuntime {
             instance.record(&roots(&cgroups))?;
         }
         let keeper = Speaking::with(keeper::launch(options.keeper_path.as_deref())?, 1);
-        keeper.client.hello(end, trace_fd()?, door)?;
+        keeper.client.hello(end, trace_fd(&options)?, door)?;
         register(&keeper.client, &cgroups, &instance)?;
         let ranges = ranges(&keeper, &instance)?;
         Ok(assemble(options, Parts { keeper, cgroups, ranges, instance }))
@@ -144,8 +144,12 @@ pub(super) fn directory(path: &std::path::Path) -> Result<OwnedFd, Error> {
         .map_err(|error| Error::system("cannot open the state directory", error))
 }
 
-/// `ORANGERY_KEEPER_TRACE=FD`: the keeper tells each step and errno on this descriptor.
-pub(super) fn trace_fd() -> Result<Option<OwnedFd>, Error> {
+/// [`Options::keeper_trace`], or `ORANGERY_KEEPER_TRACE=FD`: the keeper tells each step and errno on this descriptor.
+pub(super) fn trace_fd(options: &Options) -> Result<Option<OwnedFd>, Error> {
+    if let Some(trace) = &options.keeper_trace {
+        let copy = trace.try_clone().map_err(|error| Error::system("cannot duplicate the trace", error));
+        return copy.map_err(|error| error.with_field("keeper_trace")).map(Some);
+    }
     let Some(text) = std::env::var_os("ORANGERY_KEEPER_TRACE") else { return Ok(None) };
     let refused = |why: String| Error::invalid("ORANGERY_KEEPER_TRACE", why);
     let number: u32 = text

@@ -16,11 +16,14 @@
 mod ladder;
 #[path = "wire/message.rs"]
 mod message;
+#[path = "wire/moment.rs"]
+mod moment;
 #[path = "wire/purpose.rs"]
 mod purpose;
 
 pub use ladder::*;
 pub use message::*;
+pub use moment::*;
 pub use purpose::*;
 
 /// First four bytes of each plan and message.
