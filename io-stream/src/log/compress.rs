@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use zstd::stream::{read::Decoder, write::Encoder};
 use zstd::zstd_safe;
 
+use super::change::{Change, Watch};
 use super::error::LogError;
 use super::files;
 use super::segment::{self, Form, Segment};
@@ -35,7 +36,7 @@ pub fn compress_closed(dir: impl AsRef<Path>, level: i32) -> Result<usize, LogEr
     let dir = dir.as_ref();
     let mut count = 0;
     for segment in uncompressed(dir).map_err(LogError::io(COMPRESS, dir))? {
-        let found = compress(dir, &segment, level).map_err(LogError::io(COMPRESS, dir))?;
+        let found = compress(dir, &segment, level, &Watch::default()).map_err(LogError::io(COMPRESS, dir))?;
         count += usize::from(found == Found::Compressed);
     }
     Ok(count)
@@ -64,7 +65,7 @@ pub(crate) enum Found {
 }
 
 /// Compresses one segment. Whoever does has its plain file locked: nobody else writes its draft.
-pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Found> {
+pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32, watch: &Watch) -> io::Result<Found> {
     let packed = Segment { form: Form::Zstd, ..*plain };
     let from = match files::read(&plain.data(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
@@ -80,6 +81,7 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
     }
     let draft = packed.draft(dir);
     let done = pack(&from, &draft, level).and_then(|len| {
+        watch.tell(Change::Packed);
         // Whoever looks at the directory meanwhile could see neither of the two.
         let place = segment::alone(dir)?;
         // A log that was opened meanwhile goes on in it, if nothing was in the one behind it.
@@ -89,7 +91,9 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
         }
         fs::rename(&draft, packed.data(dir))?;
         // The compressed one is there for good before the plain one goes, whatever the machine does.
-        place.sync_all().map(|()| place)
+        place.sync_all()?;
+        watch.tell(Change::Doubled);
+        Ok(place)
     });
     let _place = match done {
         // The segment was removed, and its draft with it.
@@ -103,7 +107,11 @@ pub(crate) fn compress(dir: &Path, plain: &Segment, level: i32) -> io::Result<Fo
     match fs::remove_file(plain.data(dir)) {
         // It was removed meanwhile: it must not come back.
         Err(error) if error.kind() == io::ErrorKind::NotFound => segment::remove(dir, &packed).map(|()| Found::Gone),
-        other => other.map(|()| Found::Compressed),
+        other => {
+            other?;
+            watch.tell(Change::Compressed);
+            Ok(Found::Compressed)
+        }
     }
 }
 

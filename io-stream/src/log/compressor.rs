@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::change::Watch;
 use super::compress::{Found, compress, uncompressed};
 use super::handle::Compressions;
 use super::options::LogOptions;
@@ -29,7 +30,7 @@ struct Shared {
 
 impl Compressor {
     /// Has closed segments compressed, if the options say so. Whether it is at work, and removes what is too much then.
-    pub(crate) fn look(&self, dir: &Path, options: &LogOptions) -> bool {
+    pub(crate) fn look(&self, dir: &Path, options: &LogOptions, watch: &Watch) -> bool {
         let (Some(level), Ok(runtime)) = (options.compress, tokio::runtime::Handle::try_current()) else {
             return false;
         };
@@ -37,7 +38,8 @@ impl Compressor {
         shared.again = true;
         if !std::mem::replace(&mut shared.running, true) {
             let (shared, dir, options) = (Arc::clone(&self.shared), dir.to_owned(), *options);
-            drop(runtime.spawn_blocking(move || work(&shared, &dir, level, &options)));
+            let watch = watch.clone();
+            drop(runtime.spawn_blocking(move || work(&shared, &dir, (level, &options), &watch)));
         }
         true
     }
@@ -48,7 +50,7 @@ impl Compressor {
     }
 }
 
-fn work(shared: &Mutex<Shared>, dir: &Path, level: i32, options: &LogOptions) {
+fn work(shared: &Mutex<Shared>, dir: &Path, (level, options): (i32, &LogOptions), watch: &Watch) {
     loop {
         {
             let mut shared = lock(shared);
@@ -58,7 +60,7 @@ fn work(shared: &Mutex<Shared>, dir: &Path, level: i32, options: &LogOptions) {
             }
         }
         for segment in uncompressed(dir).unwrap_or_default() {
-            match compress(dir, &segment, level) {
+            match compress(dir, &segment, level, watch) {
                 Ok(Found::Compressed) => lock(shared).counts.done += 1,
                 Ok(_) => {}
                 Err(error) => {
@@ -71,7 +73,7 @@ fn work(shared: &Mutex<Shared>, dir: &Path, level: i32, options: &LogOptions) {
         if lock(shared).again {
             continue;
         }
-        match retain::apply(dir, options) {
+        match retain::apply(dir, options, watch) {
             Ok(removed) => lock(shared).counts.removed += removed,
             Err(error) => tracing::warn!(%error, dir = %dir.display(), "old segments stay"),
         }

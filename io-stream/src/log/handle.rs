@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use super::change::{Change, Watch};
 #[cfg(feature = "zstd")]
 use super::compressor::Compressor;
 use super::error::{LogError, LogErrorKind};
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub(super) inner: Mutex<Inner>,
     /// Told whenever readers may find something new.
     pub(super) news: watch::Sender<()>,
+    /// Who is told of each change of the files.
+    pub(super) watch: Watch,
     /// Who holds the open files as well.
     pub(super) holder: OnceLock<Arc<dyn Holder>>,
     /// The directories that were made for it, the deepest first, if it was made by this handle.
@@ -186,9 +189,10 @@ impl Log {
             }
         }
         inner.take_up(dir, &state).map_err(LogError::io(operation, dir))?;
+        let watch = Watch::default();
         // What a writer before has left.
         #[cfg(feature = "zstd")]
-        inner.compressor.look(dir, &options);
+        inner.compressor.look(dir, &options, &watch);
         let core = Core {
             dir: dir.to_owned(),
             options,
@@ -196,6 +200,7 @@ impl Log {
             generation: state.generation,
             inner: Mutex::new(inner),
             news: watch::Sender::new(()),
+            watch,
             holder: OnceLock::new(),
             made,
         };
@@ -247,6 +252,12 @@ impl Log {
             let had = |source| inner.writers[source].next() - began.offset(source);
             inner.left = bytes.saturating_sub(Source::ALL.into_iter().map(had).sum());
         }
+    }
+
+    /// Has this told of each change of the files from now on; once. It may be called under the log's lock, and must not use the log. For
+    /// tests that stop the process just there: nothing goes on before it comes back.
+    pub fn watched_by(&self, told: impl Fn(Change) + Send + Sync + 'static) {
+        self.core.watch.by(Box::new(told));
     }
 
     /// Told whenever readers may find something new.
@@ -391,6 +402,7 @@ impl Inner {
             seq: &mut self.seq,
             last: &mut self.last,
             left: &mut self.left,
+            watch: &core.watch,
             closed: &mut closed,
         };
         let taken = self.writers[source].step(feed, &mut around);
@@ -412,11 +424,11 @@ impl Inner {
     /// does so.
     fn retain(&mut self, core: &Core) {
         #[cfg(feature = "zstd")]
-        let later = self.compressor.look(&core.dir, &core.options);
+        let later = self.compressor.look(&core.dir, &core.options, &core.watch);
         #[cfg(not(feature = "zstd"))]
         let later = false;
         let options = if later { LogOptions { keep_bytes: None, ..core.options } } else { core.options };
-        match retain::apply(&core.dir, &options) {
+        match retain::apply(&core.dir, &options, &core.watch) {
             Ok(removed) => self.removed += removed,
             Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
         }
@@ -431,6 +443,7 @@ impl Inner {
             seq: &mut self.seq,
             last: &mut self.last,
             left: &mut self.left,
+            watch: &core.watch,
             closed: &mut closed,
         };
         self.writers[source].meanwhile(done, &mut around);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogError;
+use super::change::Change;
 use super::files;
 use super::handle::Log;
 use super::segment::{self, Listing, Segment};
@@ -107,6 +108,7 @@ impl Log {
     /// Tell the holder what it does not know yet; nothing moves meanwhile. Where that cannot be, the log goes on all the same.
     pub(super) async fn tell(&self, source: Source, pipe: BorrowedFd<'_>) {
         let untold = lock(&self.core.inner).writers[source].untold();
+        let goes_on = matches!(untold, Ok(Some((_, true))));
         let knows = match (untold, self.core.holder.get()) {
             (Ok(None), _) => return,
             (Ok(Some((file, takes))), Some(holder)) => holder.hold(source, pipe, file.into(), takes).await,
@@ -116,9 +118,14 @@ impl Log {
                 false
             }
         };
+        if knows && goes_on {
+            self.core.watch.tell(Change::Told);
+        }
         let again = (!knows).then(|| Stamp::now().mono + self.options().retry);
         if let Err(error) = lock(&self.core.inner).writers[source].told(&self.core.dir, again) {
             tracing::warn!(%source, %error, dir = %self.dir().display(), "a segment has no name until the log is opened again");
+        } else if goes_on {
+            self.core.watch.tell(Change::Named);
         }
     }
 }

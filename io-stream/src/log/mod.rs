@@ -50,6 +50,7 @@
 //! # }
 //! ```
 
+mod change;
 #[cfg(feature = "zstd")]
 mod compress;
 #[cfg(feature = "zstd")]
@@ -77,6 +78,7 @@ mod sync;
 mod track;
 mod writer;
 
+pub use change::Change;
 #[cfg(feature = "zstd")]
 pub use compress::compress_closed;
 pub use error::{LogError, LogErrorKind};

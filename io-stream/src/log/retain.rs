@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::change::{Change, Watch};
 use super::options::LogOptions;
 use super::segment::{self, Segment};
 use crate::chunk::{PerSource, Source};
@@ -20,7 +21,7 @@ struct Closed {
 }
 
 /// Removes what the options do not keep. Gives how many segments went.
-pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
+pub(crate) fn apply(dir: &Path, options: &LogOptions, watch: &Watch) -> io::Result<u64> {
     let mut closed = Vec::new();
     let mut removed = 0;
     for source in Source::ALL {
@@ -29,6 +30,7 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
         let (old, kept) = segments.split_at(extra);
         for segment in old {
             segment::remove(dir, segment)?;
+            watch.tell(Change::Removed);
             removed += 1;
         }
         // The last one is being written.
@@ -44,6 +46,7 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions) -> io::Result<u64> {
     let Some(keep) = options.keep_bytes else { return Ok(removed) };
     for segment in too_much(closed, keep) {
         segment::remove(dir, &segment)?;
+        watch.tell(Change::Removed);
         removed += 1;
     }
     Ok(removed)

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::change::{Change, Watch};
 use super::copied;
 use super::files;
 use super::held::{self, Held, Meanwhile};
@@ -97,6 +98,8 @@ pub(crate) struct Around<'a> {
     pub(crate) last: &'a mut Option<Source>,
     /// Bytes of both sources together that may still be logged.
     pub(crate) left: &'a mut u64,
+    /// Told each change of the files.
+    pub(crate) watch: &'a Watch,
     /// Told each segment that is closed.
     pub(crate) closed: &'a mut Vec<File>,
 }
@@ -252,6 +255,7 @@ impl Writer {
                 let path = if held && told { segment.held(around.dir) } else { segment.data(around.dir) };
                 let open = Open::create(around.dir, segment, &path, now)?;
                 self.held = held.then_some(Held::Other);
+                around.watch.tell(Change::Made);
                 none.insert(open)
             }
         };
