@@ -1,6 +1,7 @@
 //! Deadlines that the keeper holds: in their order, at their time, whatever has become of their holder.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
@@ -266,23 +267,29 @@ fn a_ladder_ends_with_one_process_or_with_all(scene: &Scene) {
 
 fn a_ladder_that_is_dropped_goes_no_further(scene: &Scene) {
     scene.play(async |host| {
-        let container = container(host).await;
-        let main = started(&*container).await;
-        let before = keeper_descriptors(host);
         let (_, fd) = file(scene);
+        let made = Cell::new(0);
         for _ in 0..3 {
-            let soon = now_ns() + 50_000_000;
-            let lease = arm(&*container, at(soon), ladder(&main, &[rung(0, Signal::TERM)], true)).await;
-            drop(lease);
-            // Its time is after that of what was dropped.
-            let fence = arm(&*container, at(soon + 1), Act::Write(Arc::clone(&fd), b"now".to_vec())).await;
+            // Whoever is too late has killed it: with another one then.
+            let (container, main, fence, before) = in_time(async |soon| {
+                made.set(made.get() + 1);
+                let spec = host.spec(&format!("held{}", made.get()));
+                let container = host.create(spec, probe(&["deaf"])).await.expect("created");
+                let main = started(&*container).await;
+                let before = keeper_descriptors(host);
+                drop(arm(&*container, at(soon), ladder(&main, &[rung(0, Signal::TERM)], true)).await);
+                // Its time is after that of what was dropped.
+                let fence = arm(&*container, at(soon + 1), Act::Write(Arc::clone(&fd), b"now".to_vec())).await;
+                (container, main, fence, before)
+            })
+            .await;
             assert_eq!(wait::soon("its time", fence.wait()).await.expect("told"), 0);
+            // Only its timer has come.
+            assert!(keeper_descriptors(host) <= before.map(|count| count + 1), "descriptors of deadlines");
+            assert!(!wait::readable(&*main.pidfd, std::time::Duration::ZERO), "it has died");
+            container.kill().expect("killed");
+            container.delete().await.expect("deleted");
         }
-        // Only its timer has come.
-        assert!(keeper_descriptors(host) <= before.map(|count| count + 1), "descriptors of deadlines");
-        assert!(!wait::readable(&*main.pidfd, std::time::Duration::ZERO), "it lives");
-        container.kill().expect("killed");
-        container.delete().await.expect("deleted");
     });
 }
 
