@@ -611,6 +611,8 @@ fn what_is_discarded_is_closed(scene: &Scene) {
         answered().await;
         assert_eq!(count(), before);
         drop(pipe);
+        // What the last request brought is closed a moment after its answer: then the pipe says so (POLLERR).
+        wait::gone(&writer, "the other end");
         let error = writer.write(b"x").expect_err("nobody has the other end");
         assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
     });
