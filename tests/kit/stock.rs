@@ -73,11 +73,14 @@ fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
+/// So often it is looked again, a millisecond apart: many seconds on a busy machine, for who leaves something behind alone.
+const LOOKS: usize = 5000;
+
 /// A thread that has been joined, or has said that it ends, is seen in /proc for a moment longer; and one that has just
 /// woken a task of another runtime holds that runtime, with its descriptors, until it lets go of the waker. Neither can
 /// be waited for: look again, bounded.
 fn soon(mut settled: impl FnMut() -> bool) -> bool {
-    (0..200).any(|_| {
+    (0..LOOKS).any(|_| {
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         settled() || rustix::event::poll(&mut [], Some(&pause)).is_err()
     })
