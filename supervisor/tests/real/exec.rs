@@ -10,7 +10,7 @@ use orangery::{
 };
 use orangery_tests::{Scene, Trial, trial};
 
-use crate::stage::{builder, play};
+use crate::stage::{builder, long_enough, play};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -78,10 +78,10 @@ fn its_timeout_ends_it_and_not_the_container(scene: &Scene) {
         let container = idle(supervisor).await;
         let timed = container.command("sleep").arg("1000").timeout(Duration::from_millis(50)).run().await.unwrap();
         assert_eq!((timed.report.cause.clone(), timed.report.shell_code()), (Cause::Limit(LimitKind::Wall), 124));
-        let script = "trap 'echo told; exit 3' TERM; while :; do sleep 0.01; done";
-        let gently = container.command("sh").arg("-c").arg(script).timeout(Duration::from_millis(200));
-        let gently = gently.timeout_gently(15, Duration::from_secs(60)).run().await.unwrap();
-        assert_eq!(gently.stdout.to_vec(), b"told\n");
+        let script = "trap 'echo told; exit 3' TERM; echo up; while :; do sleep 0.01; done";
+        let command = container.command("sh").arg("-c").arg(script).timeout_gently(15, Duration::from_secs(60));
+        let gently = long_enough(async |limit| command.clone().timeout(limit).run().await.unwrap()).await;
+        assert_eq!(gently.stdout.to_vec(), b"up\ntold\n");
         assert_eq!((gently.report.exit, gently.report.cause), (ExitStatus::Code(3), Cause::Limit(LimitKind::Wall)));
         assert_eq!(container.inspect().state, State::Running);
     });

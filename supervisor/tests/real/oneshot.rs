@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use orangery::{Cause, ErrorKind, ExitStatus, LimitKind, Output, Pool, Sandbox, Supervisor, block_on};
 use orangery_tests::{Scene, Trial, trial, wait};
 
-use crate::stage::{builder, play};
+use crate::stage::{builder, long_enough, play};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -46,7 +46,8 @@ fn a_deadline_is_a_report(scene: &Scene) {
         let limit = Duration::from_millis(200);
         // What it has started goes along, and what it has said by then is there.
         let script = "echo begun; (setsid sleep 1000 &); exec sleep 1000";
-        let output = supervisor.command("sh").args(["-c", script]).timeout(limit).run().await.unwrap();
+        let command = supervisor.command("sh").args(["-c", script]);
+        let output = long_enough(async |limit| command.clone().timeout(limit).run().await.unwrap()).await;
         assert_eq!((output.report.cause, output.stdout.to_vec()), (Cause::Limit(LimitKind::Wall), b"begun\n".to_vec()));
         let container = supervisor.command("sleep").arg("1000").spawn().await.unwrap();
         let further = container.command("sleep").arg("1000").timeout(limit).run().await.unwrap();

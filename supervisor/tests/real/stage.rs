@@ -1,6 +1,8 @@
 //! A supervisor in a trial's scene.
 
-use orangery::{Command, ContainerHandle, Event, Supervisor, SupervisorBuilder};
+use std::time::Duration;
+
+use orangery::{Command, ContainerHandle, Event, Output, Supervisor, SupervisorBuilder};
 use orangery_tests::stock::Stock;
 use orangery_tests::{Scene, wait};
 
@@ -42,15 +44,26 @@ pub(crate) async fn up(command: Command) -> ContainerHandle {
     let mut output = container.stdout();
     let line = async {
         loop {
-            if let Some(Event::Chunk(chunk)) = output.recv().await
-                && chunk.data.contains(&b'\n')
-            {
-                return;
+            match output.recv().await.expect("a line, not the end") {
+                Event::Chunk(chunk) if chunk.data.contains(&b'\n') => return,
+                _ => {}
             }
         }
     };
     wait::soon("ready", line).await;
     container
+}
+
+/// Run with a limit that is over before anything was said, on a busy machine, it runs once more, with twice the time.
+pub(crate) async fn long_enough(run: impl AsyncFn(Duration) -> Output) -> Output {
+    let mut limit = Duration::from_millis(200);
+    loop {
+        let output = run(limit).await;
+        if !output.stdout.head.is_empty() || limit > wait::PATIENCE {
+            return output;
+        }
+        limit *= 2;
+    }
 }
 
 /// Of this process from now on; every trial has its own.
