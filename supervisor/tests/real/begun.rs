@@ -56,7 +56,8 @@ fn a_stop_that_was_begun_goes_on(scene: &Scene) {
                 until(container.stdout(), "up").await;
             }
             let half = Duration::from_millis(500);
-            drop(short.stop_with(StopLadder::new().then(USR1, half).then(TERM, half)));
+            // The kill comes much later than what it is to say before, also where the keeper asks, which comes later than we.
+            drop(short.stop_with(StopLadder::new().then(USR1, half).then(TERM, half * 4)));
             drop((long.stop_with(hour()), further.stop_with(hour()), web.stop_with(hour())));
             until(short.stdout(), "usr").await;
             until(further.stdout(), "term").await;

@@ -190,7 +190,10 @@ fn an_end_that_nobody_saw_is_told(scene: &Scene) {
         for round in 0..2 {
             let supervisor = durable(scene);
             let told = supervisor.recovery().unwrap().clone();
-            assert_eq!((told.adopted.len(), told.ended.len()), if round == 0 { (2, 0) } else { (0, 2) }, "{told:?}");
+            // On a busy machine the limit of the second may have come before the kill.
+            let (adopted, ended) = (told.adopted.len(), told.ended.len());
+            let all = if round == 0 { adopted + ended == 2 } else { (adopted, ended) == (0, 2) };
+            assert!(all && (round > 0 || told.adopted.contains(&"a".to_owned())), "{told:?}");
             let container = found(&supervisor, "a").await;
             let report = wait::soon("the report", container.wait()).await.unwrap();
             assert_eq!((report.exit, report.cause.clone()), (ExitStatus::Code(5), Cause::Own), "{report:?}");

@@ -98,10 +98,10 @@ fn a_connection_is_made_in_the_containers_network(scene: &Scene) {
 fn a_probe_that_hangs_is_killed_with_all_that_it_has_started(scene: &Scene) {
     play(scene, async |supervisor| {
         let probe = Probe::exec(["sh", "-c", "echo trying; sleep 1001 & (sleep 1002 &); sleep 1003"]);
-        let health = Health::new(probe).interval(MS).timeout(100 * MS).on_unhealthy(OnUnhealthy::Report);
+        let health = Health::new(probe).interval(MS).timeout(250 * MS).on_unhealthy(OnUnhealthy::Report);
         let container =
             supervisor.command("tail").arg("-f").arg("/dev/null").healthy_while(health).spawn().await.unwrap();
-        wait::soon("a failure", fails(&container, "no answer within 100ms: trying")).await;
+        wait::soon("a failure", fails(&container, "no answer within 250ms: trying")).await;
         wait::soon("unhealthy", fails_often(&container, 3)).await;
         assert_eq!(container.inspect().vitals.health, Some(HealthState::Unhealthy));
         // No more than one of them runs at a time, whenever that is looked at.
