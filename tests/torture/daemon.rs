@@ -47,23 +47,36 @@ pub(crate) enum Way {
     Twice,
     /// With its keeper.
     Both,
+    /// After its keeper alone, while another keeper takes the place of that one, or has just taken it.
+    Keeper,
+    /// While it becomes another program, or as that.
+    Replaced,
 }
 
 impl Way {
-    pub(crate) const ALL: [Way; 4] = [Way::AtWork, Way::Leaving, Way::Twice, Way::Both];
+    pub(crate) const ALL: [Way; 6] = [Way::AtWork, Way::Leaving, Way::Twice, Way::Both, Way::Keeper, Way::Replaced];
 
     pub(crate) fn by(chance: &mut Chance) -> Self {
         match chance.below(20) {
             0 => Way::Both,
-            1..=3 => Way::Leaving,
-            4..=7 => Way::Twice,
+            1 => Way::Keeper,
+            2..=4 => Way::Leaving,
+            5..=7 => Way::Twice,
+            8..=10 => Way::Replaced,
             _ => Way::AtWork,
         }
+    }
+
+    /// The keeper goes as well.
+    pub(crate) fn takes_keeper(self) -> bool {
+        matches!(self, Way::Both | Way::Keeper)
     }
 }
 
 /// Longest time that one that leaves, or that comes, is let live.
 const SOON: Duration = Duration::from_millis(30);
+/// Longest time that one is let live whose place, or whose keeper's place, is being taken: some have become the next one by then.
+const IN_TURN: Duration = Duration::from_millis(300);
 
 /// Some time, up to `most`: whatever goes on then is what is interrupted. No event says when.
 pub(crate) fn a_moment(chance: &mut Chance, most: Duration) {
@@ -92,8 +105,16 @@ impl<'s> Daemon<'s> {
         match way {
             Way::AtWork => {}
             Way::Leaving => {
-                self.ask_to_end();
+                self.signal(Signal::TERM);
                 a_moment(chance, SOON);
+            }
+            Way::Keeper => {
+                wait::kill(&keeper());
+                a_moment(chance, IN_TURN);
+            }
+            Way::Replaced => {
+                self.signal(Signal::USR2);
+                a_moment(chance, IN_TURN);
             }
             Way::Twice => {
                 self.kill();
@@ -119,9 +140,9 @@ impl<'s> Daemon<'s> {
         wait::gone(&keeper, "the keeper");
     }
 
-    fn ask_to_end(&self) {
+    fn signal(&self, signal: Signal) {
         let daemon = wait::pidfd(self.process.pid());
-        pidfd_send_signal(&daemon, Signal::TERM).expect("asked to end");
+        pidfd_send_signal(&daemon, signal).expect("it lives");
     }
 
     /// It goes for good, with everything.
@@ -129,7 +150,7 @@ impl<'s> Daemon<'s> {
         let left = ask(&socket(self.scene), "GET", "/v1/containers", None, None).expect("an answer").json();
         assert_eq!(left["containers"].as_array().map(Vec::len), Some(0), "{left}");
         let keepers = keepers();
-        self.ask_to_end();
+        self.signal(Signal::TERM);
         self.process.end();
         for keeper in keepers {
             wait::gone(&keeper, "a keeper that holds nothing");

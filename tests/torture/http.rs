@@ -1,5 +1,6 @@
 //! The least client that the daemon can be spoken to with: one request a connection, so that a kill costs one request.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,10 +14,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The daemon is about to go, or what was asked for went with its keeper: to be asked again.
+    pub(crate) fn is_for_now(&self) -> bool {
+        self.status == 503 || self.status >= 500 && self.json()["kind"] == "keeper"
+    }
+
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!("{} is no JSON ({error}): {}", self.status, String::from_utf8_lossy(&self.body))
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{} is no JSON ({error}): {}", self.status, self.text()))
     }
 }
 

@@ -17,8 +17,9 @@ pub(crate) struct Field {
     pub(crate) probe: PathBuf,
     /// No more containers: the kills are over.
     pub(crate) over: AtomicBool,
-    /// Daemon and keeper were both killed so often: what lived through one of these has no exit.
-    pub(crate) both: AtomicU64,
+    /// A keeper was killed so often, with its daemon or before it: what lived through one of these may have no exit, and what was
+    /// about to run has been killed.
+    pub(crate) keepers: AtomicU64,
     pub(crate) done: AtomicU64,
     pub(crate) lost: AtomicU64,
     /// Files with bytes in all logs together.
@@ -49,8 +50,8 @@ impl Field {
         let mut before = 0;
         loop {
             match ask(&self.socket, method, path, key, body) {
-                Ok(answer) if answer.status != 503 => return (answer, before),
-                Ok(_) => {}
+                Ok(answer) if !answer.is_for_now() => return (answer, before),
+                Ok(answer) => assert!(Instant::now() < until, "{method} {path}: {}, for {PATIENCE:?}", answer.text()),
                 Err(error) => assert!(Instant::now() < until, "{method} {path}: {error}, for {PATIENCE:?}"),
             }
             before += 1;
@@ -92,13 +93,13 @@ struct One<'f> {
 
 impl One<'_> {
     fn live(&self) -> Vec<u64> {
-        let both = self.field.both.load(Ordering::Acquire);
+        let keepers = self.field.keepers.load(Ordering::Acquire);
         self.create();
         let exit = self.wait();
         let out = self.output("stdout");
         let err = String::from_utf8(self.output("stderr")).expect("numbers");
         // Nobody had it when both were killed: its exit is unknown and its pipes are broken, and that is what is said.
-        if self.field.both.load(Ordering::Acquire) != both {
+        if self.field.keepers.load(Ordering::Acquire) != keepers {
             self.in_order(&out, true);
             self.field.lost.fetch_add(u64::from(exit["exit"] == "lost"), Ordering::Relaxed);
         } else {
@@ -128,7 +129,7 @@ impl One<'_> {
         let body = json!({ "name": self.name, "spec": spec });
         // Whoever was killed before the answer may have made it, and started it: the key says that it is the same one.
         let (answer, _) = self.field.insist("POST", "/v1/containers", Some(&self.name), Some(&body));
-        assert_eq!(answer.status, 201, "{}: {}", self.name, String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.status, 201, "{}: {}", self.name, answer.text());
     }
 
     fn wait(&self) -> Value {
@@ -136,7 +137,7 @@ impl One<'_> {
         let until = Instant::now() + PATIENCE;
         loop {
             let (answer, _) = self.field.insist("GET", &path, None, None);
-            assert_eq!(answer.status, 200, "{}: {}", self.name, String::from_utf8_lossy(&answer.body));
+            assert_eq!(answer.status, 200, "{}: {}", self.name, answer.text());
             let answer = answer.json();
             if answer["done"] == true {
                 return answer["exit"].clone();
@@ -148,7 +149,7 @@ impl One<'_> {
     fn output(&self, stream: &str) -> Vec<u8> {
         let path = format!("/v1/containers/{}/output?follow=false&stream={stream}", self.name);
         let (answer, _) = self.field.insist("GET", &path, None, None);
-        assert_eq!(answer.status, 200, "{}: {}", self.name, String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.status, 200, "{}: {}", self.name, answer.text());
         answer.body
     }
 
@@ -181,6 +182,6 @@ impl One<'_> {
         let path = format!("/v1/containers/{}", self.name);
         let (answer, before) = self.field.insist("DELETE", &path, None, None);
         let gone = answer.status == 204 || before > 0 && answer.status == 404;
-        assert!(gone, "{}: {} {}", self.name, answer.status, String::from_utf8_lossy(&answer.body));
+        assert!(gone, "{}: {} {}", self.name, answer.status, answer.text());
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon is killed while containers write, end and are made, while it leaves and while it comes; sometimes its keeper with it.
+//! The daemon is killed while containers write, end and are made, while it leaves, comes and becomes another program; sometimes its
+//! keeper with it, or before it.
 //! Every line has to be there once and in order, every exit has to be the right one, every restart has to be done once, and nothing
 //! may be left at the end. Logs are cut into small files, so that a kill meets the change from one to the next.
 //!
@@ -76,7 +77,7 @@ fn play(scene: &Scene, seed: u64, kills: u64) -> (Vec<u64>, Vec<u64>) {
         logs: daemon::logs(scene),
         probe: scene.probe().to_path_buf(),
         over: AtomicBool::new(false),
-        both: AtomicU64::new(0),
+        keepers: AtomicU64::new(0),
         done: AtomicU64::new(0),
         lost: AtomicU64::new(0),
         files: AtomicU64::new(0),
@@ -104,10 +105,10 @@ fn play(scene: &Scene, seed: u64, kills: u64) -> (Vec<u64>, Vec<u64>) {
         ways[way as usize] += 1;
         println!("kill {}: {way:?}", ways.iter().sum::<u64>());
         // Before and after: who has begun in between may have been hit.
-        let both = || field.both.fetch_add(u64::from(way == Way::Both), Ordering::AcqRel);
-        both();
+        let keeper = || field.keepers.fetch_add(u64::from(way.takes_keeper()), Ordering::AcqRel);
+        keeper();
         daemon.go(way, &mut chance);
-        both();
+        keeper();
         daemon = Daemon::start(scene);
         back.push(u64::try_from(began.elapsed().as_micros()).expect("microseconds"));
     }
@@ -129,7 +130,7 @@ fn play(scene: &Scene, seed: u64, kills: u64) -> (Vec<u64>, Vec<u64>) {
     let ways: Vec<_> = Way::ALL.iter().zip(ways).map(|(way, count)| format!("{way:?} {count}")).collect();
     println!("{kills} kills: {}", ways.join(", "));
     println!(
-        "{done} containers were compared, {lost} of them have lost their exit with both; their logs had {files} files"
+        "{done} containers were compared, {lost} of them have lost their exit with a keeper; their logs had {files} files"
     );
     assert!(files > 2 * done, "no log went on in another file");
     daemon.finish();
