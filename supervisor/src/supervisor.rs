@@ -279,7 +279,7 @@ impl SupervisorBuilder {
         let admission = Admission::new(self.budgets, self.descriptors_free);
         let door = admission.door(&"".into());
         let (for_recovery, patience, counted) = (state.clone(), self.kill_patience, counts(native.as_ref()));
-        let leaves = state.clone().map(|state| (state, shards.clone(), Arc::clone(&ends_all)));
+        let leaves = state.clone().map(|state| (state, shards.clone()));
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
             let driver = tokio::spawn(driver);
@@ -318,8 +318,8 @@ impl SupervisorBuilder {
             for_system.notified().await;
             keeper.leave();
             for_end_of_faults.end_plans();
-            match leaves.filter(|(_, _, ends_all)| !ends_all.load(Ordering::Acquire)) {
-                Some((state, shards, _)) => leave(&state, shards, &runtime).await,
+            match leaves.filter(|(state, _)| state.is_left()) {
+                Some((_, shards)) => leave(shards, &runtime).await,
                 None => {
                     for_end_of_groups.close();
                     close(&manager, &runtime).await;
@@ -394,8 +394,7 @@ async fn close(manager: &Addr<ManagerActor>, runtime: &Arc<dyn Runtime>) {
 
 /// Everything goes on without us. Nothing is read any more when the runtime lets go, so that nobody else does at the same
 /// time.
-async fn leave(state: &StateDir, shards: Shards, runtime: &Arc<dyn Runtime>) {
-    state.leave();
+async fn leave(shards: Shards, runtime: &Arc<dyn Runtime>) {
     let _ = tokio::task::spawn_blocking(move || shards.join()).await;
     runtime.shutdown().await;
 }
@@ -653,6 +652,10 @@ impl Supervisor {
 impl Inner {
     /// Begin the end. Whoever asks for something from here on, or waits for it, is told that it is shut down.
     fn end(&self) {
+        // First: a service whose restart is refused by our end has not ended.
+        if let Some(state) = self.state.as_ref().filter(|_| !self.ends_all.load(Ordering::Acquire)) {
+            state.leave();
+        }
         self.admission.close();
         self.stop.notify_one();
     }

@@ -266,7 +266,7 @@ impl ServiceActor {
 
     /// Act upon what the slot says of the current incarnation. Does nothing the second time.
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let Some(it) = self.slot.current() else { return };
+        let Some(it) = self.slot.current().filter(|_| !self.slot.is_left()) else { return };
         use ServiceState::{Running, Starting, Stopping, Unready};
         // The supervisor ends: that is no failure of what was to start.
         if matches!(it.end(), Some(End::NotStarted(error)) if error.kind() == ErrorKind::ShutDown) {

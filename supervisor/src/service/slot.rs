@@ -140,10 +140,14 @@ impl ServiceSlot {
         drop(before);
     }
 
+    /// We go, and it does not: what becomes of it is the next supervisor's to say.
+    pub(crate) fn is_left(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_left())
+    }
+
     /// Kill what runs, and let nothing follow it until somebody starts it. Passes no mailbox.
     pub(crate) fn kill(&self) {
-        // We go, and it does not.
-        if self.state.as_ref().is_some_and(|state| state.is_left()) {
+        if self.is_left() {
             return;
         }
         self.down.store(true, Ordering::Release);
@@ -183,7 +187,7 @@ impl ServiceSlot {
 
     /// Nobody carries anything out any more: who waits must not wait for ever.
     pub(crate) fn last_word(&self) {
-        if self.state.as_ref().is_some_and(|state| state.is_left()) {
+        if self.is_left() {
             return;
         }
         self.kill();

@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(a_stop_that_was_begun_goes_on),
         trial!(input_that_is_known_needs_nobody),
         trial!(who_is_ready_meanwhile_is_heard),
+        trial!(a_restart_that_is_refused_by_our_end_is_no_end_of_the_service),
     ]
 }
 
@@ -208,6 +209,34 @@ fn who_is_ready_meanwhile_is_heard(scene: &Scene) {
             }
         }
         end(scene, supervisor).await;
+    });
+    settle(scene);
+}
+
+/// It is restarted all the time, so that whoever leaves meets a restart.
+fn a_restart_that_is_refused_by_our_end_is_no_end_of_the_service(scene: &Scene) {
+    scene.block_on(async {
+        for round in 0..6_u32 {
+            let supervisor = durable(scene);
+            if round == 0 {
+                let restart = Restart::always().delays([Duration::ZERO]).jitter(0).without_window();
+                let service = supervisor.command("false").id("churns").restart(restart).supervise().await.unwrap();
+                service.detach();
+            }
+            let service = supervisor.service("churns").await.unwrap().expect("it goes on");
+            let further = service.inspect().generation + 2;
+            wait::soon("restarts", service.wait_for(move |now| now.generation >= further)).await.unwrap();
+            let left = supervisor.leave();
+            wait::soon("leaving", left).await;
+            assert!(!service.state().is_settled(), "{round}: {:?}", service.inspect());
+        }
+        let supervisor = durable(scene);
+        assert_eq!(supervisor.recovery().unwrap().services, ["churns"]);
+        let service = supervisor.service("churns").await.unwrap().expect("it goes on");
+        wait::soon("its end", service.stop(9, Duration::ZERO)).await.unwrap();
+        assert!(supervisor.forget("churns").await.unwrap());
+        // A restart that was given up on its way leaves its directory to the next supervisor, which removes it.
+        wait::soon("shutdown", supervisor.shutdown()).await;
     });
     settle(scene);
 }
