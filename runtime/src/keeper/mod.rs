@@ -27,5 +27,5 @@ pub(crate) use launch::is_privileged;
 pub use launch::{Launched, launch};
 pub use lease::{Deadline, Lease, Lever};
 pub use store::{Holding, Kept, Stored};
-pub(crate) use succession::{Heir, Present};
+pub(crate) use succession::{Heir, Present, Which};
 pub use succession::{KeeperNews, Replaced};

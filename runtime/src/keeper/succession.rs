@@ -7,8 +7,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::client::{Client, hello};
@@ -16,6 +16,7 @@ use super::conversation::{Shared, is_unledgered};
 use super::frame::frame;
 use super::launch::{Launched, launch_again};
 use super::ledger::{Entry, What};
+use super::store::Holding;
 use crate::error::{Error, ErrorKind};
 use crate::native::Without;
 use crate::plan::wire::{End, Message, Purpose, Tree};
@@ -162,7 +163,27 @@ impl Heir {
     }
 }
 
+/// The keeper that there was at some time.
+#[derive(Debug)]
+pub(crate) struct Which(Weak<OwnedFd>);
+
 impl Client {
+    /// Whom we speak to.
+    pub(crate) fn which(&self) -> Which {
+        Which(Arc::downgrade(&self.shared.lock().socket))
+    }
+
+    /// Whether that one has died. Asks for something that another one is asked again, so that a death of which nobody here
+    /// has heard yet is known by the answer.
+    ///
+    /// # Errors
+    /// There is none any more.
+    pub(crate) async fn is_another_than(&self, which: &Which) -> Result<bool, Error> {
+        let (read, _write) = std::io::pipe().map_err(|error| Error::system("cannot make a pipe", error))?;
+        self.store(&[], Holding::pipe(read.into())).await?.discard();
+        Ok(!Weak::ptr_eq(&which.0, &Arc::downgrade(&self.shared.lock().socket)))
+    }
+
     /// What the keeper is told from now on is kept here as well, for another one. Before it holds anything.
     pub(crate) fn inherits(&self) {
         self.shared.lock().ledger.inherits = true;

@@ -17,6 +17,7 @@ use super::{Inner, Point, cgroup_error, join, trees};
 use crate::cgroup::{Group, OomEvidence};
 use crate::durable::{FirstRecord, Kind, Part, Storing};
 use crate::error::{Error, ErrorKind, Errors};
+use crate::keeper::Which;
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
@@ -344,6 +345,7 @@ async fn ask(
         _ => None,
     };
     let report = Report::new(report_read, storing.is_some())?;
+    let which = inner.keeper.which();
     let spawned = match spawn(&inner.keeper, storing.as_mut(), &plan, fds).await {
         Ok(spawned) => spawned,
         // The child's own word is nearer to the truth than what its death has led to.
@@ -364,15 +366,24 @@ async fn ask(
     match report.next().await? {
         Said::Ready => tracing::debug!(init_pid = spawned.pid, "created"),
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
-        Said::End => {
-            let what = "the container's first process was killed while it was made";
-            return Err(Error::new(ErrorKind::Creation, what).with_hint(
-                "a memory or process limit may be too small for it; the smallest that works here is about 1 MiB",
-            ));
-        }
+        Said::End => return Err(killed(inner, &which).await),
     }
     let (request, pid, exit) = (spawned.id, spawned.pid, spawned.exit);
     Ok(Born { pid, request, pidfd, exit, report, plan, storing, waiting })
+}
+
+/// Its first process has ended before it was ready; until then it goes with its keeper.
+async fn killed(inner: &Inner, asked: &Which) -> Error {
+    if inner.durable {
+        match inner.keeper.is_another_than(asked).await {
+            Ok(true) => return Error::new(ErrorKind::Keeper, "the keeper has died while the container was made"),
+            Err(error) => return error,
+            Ok(false) => {}
+        }
+    }
+    let what = "the container's first process was killed while it was made";
+    Error::new(ErrorKind::Creation, what)
+        .with_hint("a memory or process limit may be too small for it; the smallest that works here is about 1 MiB")
 }
 
 /// The plans of a container and its main process as they would be, with nothing made: as if in the mode that this
