@@ -82,7 +82,7 @@ pub fn main(trials: &[Trial]) -> ExitCode {
     let arguments = Arguments::from_args();
     let machine = if arguments.list { Machine::unknown() } else { Machine::probe() };
     let mut skipped = Vec::new();
-    let tests = trials.iter().map(|trial| test(*trial, &machine, &mut skipped)).collect();
+    let tests = trials.iter().map(|trial| test(*trial, &machine, arguments.nocapture, &mut skipped)).collect();
     let conclusion = libtest_mimic::run(&arguments, tests);
     if !arguments.list && arguments.filter.is_none() {
         tell(&skipped, &conclusion);
@@ -90,7 +90,12 @@ pub fn main(trials: &[Trial]) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn test(trial: Trial, machine: &Machine, skipped: &mut Vec<(&'static str, String)>) -> libtest_mimic::Trial {
+fn test(
+    trial: Trial,
+    machine: &Machine,
+    shown: bool,
+    skipped: &mut Vec<(&'static str, String)>,
+) -> libtest_mimic::Trial {
     if let Some(why) = trial
         .needs
         .iter()
@@ -102,10 +107,10 @@ fn test(trial: Trial, machine: &Machine, skipped: &mut Vec<(&'static str, String
         return libtest_mimic::Trial::test(trial.name, || Ok(())).with_kind(brief(&why)).with_ignored_flag(true);
     }
     match trial.known {
-        None => libtest_mimic::Trial::test(trial.name, move || run(trial.name, trial.limit)),
+        None => libtest_mimic::Trial::test(trial.name, move || run(trial.name, trial.limit, shown)),
         Some(why) => {
             skipped.push((trial.name, format!("known failure: {why}")));
-            libtest_mimic::Trial::ignorable_test(trial.name, move || match run(trial.name, trial.limit) {
+            libtest_mimic::Trial::ignorable_test(trial.name, move || match run(trial.name, trial.limit, shown) {
                 Err(_) => Ok(Completion::ignored_with(format!("known failure: {why}"))),
                 Ok(()) => Err(Failed::from(format!("passes now; remove the mark \"known failure: {why}\""))),
             })
@@ -125,7 +130,8 @@ fn tell(skipped: &[(&'static str, String)], conclusion: &Conclusion) {
     println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
 }
 
-fn run(name: &str, limit: Duration) -> Result<(), Failed> {
+/// `shown`: what it says is, also where it has passed (`--nocapture`).
+fn run(name: &str, limit: Duration, shown: bool) -> Result<(), Failed> {
     // A file, not a pipe: whatever a trial leaves running must not keep us waiting for the end of its output.
     let mut said = tempfile::tempfile().map_err(Failed::from)?;
     let mut child = start(name, &said).map_err(Failed::from)?;
@@ -139,6 +145,9 @@ fn run(name: &str, limit: Duration) -> Result<(), Failed> {
         Err(error) => return Err(error.into()),
     };
     if status.success() {
+        if shown {
+            print!("{}", text(&mut said));
+        }
         return Ok(());
     }
     scene::remove_parents(id);

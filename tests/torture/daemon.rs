@@ -13,6 +13,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::chance::Chance;
 use crate::http::ask;
+use crate::reaper::{reaped_here, started_here};
 
 fn state(scene: &Scene) -> PathBuf {
     scene.dir().join("daemon")
@@ -51,10 +52,13 @@ pub(crate) enum Way {
     Keeper,
     /// While it becomes another program, or as that.
     Replaced,
+    /// With another process that is taking its place, or has just taken it.
+    TakenOver,
 }
 
 impl Way {
-    pub(crate) const ALL: [Way; 6] = [Way::AtWork, Way::Leaving, Way::Twice, Way::Both, Way::Keeper, Way::Replaced];
+    pub(crate) const ALL: [Way; 7] =
+        [Way::AtWork, Way::Leaving, Way::Twice, Way::Both, Way::Keeper, Way::Replaced, Way::TakenOver];
 
     pub(crate) fn by(chance: &mut Chance) -> Self {
         match chance.below(20) {
@@ -62,7 +66,8 @@ impl Way {
             1 => Way::Keeper,
             2..=4 => Way::Leaving,
             5..=7 => Way::Twice,
-            8..=10 => Way::Replaced,
+            8..=9 => Way::Replaced,
+            10..=11 => Way::TakenOver,
             _ => Way::AtWork,
         }
     }
@@ -94,7 +99,7 @@ pub(crate) struct Daemon<'s> {
 impl<'s> Daemon<'s> {
     /// It answers.
     pub(crate) fn start(scene: &'s Scene) -> Self {
-        let mut daemon = Self { scene, process: process(scene), gone: false };
+        let mut daemon = Self { scene, process: process(scene, &[]), gone: false };
         // It says where it is, once it can be asked.
         assert!(!daemon.process.line().is_empty(), "a daemon does not come to answer");
         daemon
@@ -109,16 +114,26 @@ impl<'s> Daemon<'s> {
                 a_moment(chance, SOON);
             }
             Way::Keeper => {
-                wait::kill(&keeper());
+                wait::kill(keeper());
                 a_moment(chance, IN_TURN);
             }
             Way::Replaced => {
                 self.signal(Signal::USR2);
                 a_moment(chance, IN_TURN);
             }
+            Way::TakenOver => {
+                let mut other = process(self.scene, &["--takeover"]);
+                a_moment(chance, IN_TURN);
+                if chance.below(2) == 0 {
+                    std::mem::swap(&mut self.process, &mut other);
+                }
+                end(&mut self.process);
+                a_moment(chance, SOON);
+                end(&mut other);
+            }
             Way::Twice => {
                 self.kill();
-                (self.process, self.gone) = (process(self.scene), false);
+                (self.process, self.gone) = (process(self.scene, &[]), false);
                 a_moment(chance, SOON);
             }
             Way::Both => return self.kill_both(),
@@ -127,7 +142,7 @@ impl<'s> Daemon<'s> {
     }
 
     fn kill(&mut self) {
-        self.process.kill();
+        end(&mut self.process);
         self.gone = true;
     }
 
@@ -151,7 +166,7 @@ impl<'s> Daemon<'s> {
         assert_eq!(left["containers"].as_array().map(Vec::len), Some(0), "{left}");
         let keepers = keepers();
         self.signal(Signal::TERM);
-        self.process.end();
+        reaped_here(&mut self.process, Victim::end);
         for keeper in keepers {
             wait::gone(&keeper, "a keeper that holds nothing");
         }
@@ -167,8 +182,8 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// One that was just started.
-fn process(scene: &Scene) -> Victim {
+/// One that was just started, with these options beside the usual ones.
+fn process(scene: &Scene, options: &[&str]) -> Victim {
     let (state, socket) = (state(scene), socket(scene));
     let parent = scene.options().cgroup_parent;
     let mut arguments = vec!["serve", "--state"].into_iter().map(OsStr::new).collect::<Vec<_>>();
@@ -176,7 +191,12 @@ fn process(scene: &Scene) -> Victim {
     if let Some(parent) = &parent {
         arguments.extend([OsStr::new("--cgroup-parent"), parent.as_os_str()]);
     }
-    Victim::with_arguments(scene, "serve", &arguments)
+    arguments.extend(options.iter().map(OsStr::new));
+    started_here(|| Victim::with_arguments(scene, "serve", &arguments))
+}
+
+fn end(process: &mut Victim) {
+    reaped_here(process, Victim::kill);
 }
 
 /// The one that there is, unless another is about to end.
@@ -184,9 +204,10 @@ fn keeper() -> OwnedFd {
     keepers().pop().expect("a keeper")
 }
 
-/// Wherever they hang in the tree by now; the newest last.
+/// Wherever they hang in the tree by now; the newest last. A newborn has its keeper's name until it has one of its own.
 fn keepers() -> Vec<OwnedFd> {
     let family = descendants(std::process::id());
-    let keepers = family.iter().filter(|process| process.name == "orangery-keeper");
+    let named: Vec<_> = family.iter().filter(|process| process.name == "orangery-keeper").collect();
+    let keepers = named.iter().filter(|process| !named.iter().any(|keeper| keeper.pid == process.parent));
     keepers.filter_map(|process| wait::try_pidfd(process.pid)).collect()
 }

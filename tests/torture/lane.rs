@@ -95,7 +95,8 @@ impl One<'_> {
     fn live(&self) -> Vec<u64> {
         let keepers = self.field.keepers.load(Ordering::Acquire);
         self.create();
-        let exit = self.wait();
+        let ended = self.wait();
+        let exit = &ended["exit"];
         let out = self.output("stdout");
         let err = String::from_utf8(self.output("stderr")).expect("numbers");
         // Nobody had it when both were killed: its exit is unknown and its pipes are broken, and that is what is said.
@@ -103,7 +104,7 @@ impl One<'_> {
             self.in_order(&out, true);
             self.field.lost.fetch_add(u64::from(exit["exit"] == "lost"), Ordering::Relaxed);
         } else {
-            assert_eq!(exit["exit_code"], self.code, "{}: {exit}", self.name);
+            assert_eq!(exit["exit_code"], self.code, "{}: {ended}", self.name);
             self.in_order(&out, false);
             assert_eq!(err.lines().count() as u64, 1 + self.restarts, "{}: {err}", self.name);
         }
@@ -140,7 +141,7 @@ impl One<'_> {
             assert_eq!(answer.status, 200, "{}: {}", self.name, answer.text());
             let answer = answer.json();
             if answer["done"] == true {
-                return answer["exit"].clone();
+                return answer;
             }
             assert!(Instant::now() < until, "{} does not end: {answer}", self.name);
         }

@@ -1,5 +1,5 @@
-//! The daemon is killed while containers write, end and are made, while it leaves, comes and becomes another program; sometimes its
-//! keeper with it, or before it.
+//! The daemon is killed while containers write, end and are made, while it leaves, comes, becomes another program and is taken over
+//! by another process; sometimes its keeper with it, or before it.
 //! Every line has to be there once and in order, every exit has to be the right one, every restart has to be done once, and nothing
 //! may be left at the end. Logs are cut into small files, so that a kill meets the change from one to the next.
 //!
