@@ -42,7 +42,7 @@ pub(super) async fn supervised(
     let screen = Screen::start(view.mode, &units)?;
     let news = News::new(view, &units, &screen.tell);
     let news = tokio::spawn(news.tell(supervisor.events(Since::Oldest)));
-    let followers = Followers::start(services.clone(), &screen.tell);
+    let followers = Followers::start(supervisor, &units, &screen.tell);
     let mut watch = Watch { group, signals, followers, screen, told: 0, broken: None };
     let started = watch.until_settled().await;
     let stopped = watch.told > 0 || watch.broken.is_some();
@@ -110,8 +110,7 @@ impl Watch {
         let Self { followers, screen, signals, broken, .. } = &mut self;
         let Screen { tell, trouble, .. } = screen;
         let shown = async {
-            followers.end().await;
-            supervisor.shutdown().await;
+            tokio::join!(supervisor.shutdown(), followers.end());
             // The feed has ended, and with it who tells it.
             let _ = (&mut news).await;
             if let Some(last) = last {
