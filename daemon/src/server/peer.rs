@@ -59,16 +59,14 @@ impl Quota {
         Self { most, taken: Arc::default() }
     }
 
-    /// `None`: it, or all together, have what they may have. Those who connect to TCP share the half of it, so that a
-    /// stranger leaves room for the socket.
+    /// `None`: it, or all together, have what they may have. Those who connect to TCP have at most the half of it, so that
+    /// strangers leave room for the socket.
     pub(super) fn take(&self, peer: Peer) -> Option<Taken> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let stranger = !matches!(peer, Peer::Process { .. });
-        let of = |wanted: bool| {
-            let those = taken.iter().filter(|(peer, _)| matches!(peer, Peer::Process { .. }) != wanted);
-            those.map(|(_, count)| count).sum::<usize>()
-        };
-        let room = if stranger { of(true) < self.most.all / 2 } else { of(false) < self.most.all };
+        let is_stranger = |peer: &Peer| !matches!(peer, Peer::Process { .. });
+        let strangers: usize = taken.iter().filter(|(peer, _)| is_stranger(peer)).map(|(_, count)| count).sum();
+        let room =
+            taken.values().sum::<usize>() < self.most.all && (!is_stranger(&peer) || strangers < self.most.all / 2);
         if !room || taken.get(&peer).is_some_and(|count| *count >= self.most.each) {
             return None;
         }
@@ -209,10 +207,11 @@ mod tests {
         assert!(one.iter().all(Option::is_some) && quota.take(local(1)).is_none());
         let strangers = [quota.take(far(1)), quota.take(far(2))];
         assert!(strangers.iter().all(Option::is_some) && quota.take(far(3)).is_none(), "half of it");
-        let others = [quota.take(local(2)), quota.take(local(2))];
-        assert!(others.iter().all(Option::is_some) && quota.take(local(3)).is_none());
+        assert!(quota.take(local(2)).is_none(), "all of it, together");
         drop(one);
-        assert!(quota.take(local(3)).is_some());
+        assert!(quota.take(far(3)).is_none());
+        let others = [quota.take(local(2)), quota.take(local(3))];
+        assert!(others.iter().all(Option::is_some) && quota.take(local(4)).is_none());
         drop((strangers, others));
         assert!(quota.taken.lock().unwrap().is_empty());
     }
