@@ -99,14 +99,18 @@ impl Attached {
             () = self.write(stdin, queued) => None,
             () = self.alive(heartbeat) => return,
         };
-        let code = match closed {
-            Some(code) => code,
-            None => {
-                let _ = self.tell(&Told::Bye { cursor: self.sent.get().to_string() }).await;
-                CloseCode::Away
-            }
+        let farewell = async {
+            let code = match closed {
+                Some(code) => code,
+                None => {
+                    let _ = self.tell(&Told::Bye { cursor: self.sent.get().to_string() }).await;
+                    CloseCode::Away
+                }
+            };
+            let _ = self.session.clone().close(Some(code.into())).await;
         };
-        let _ = self.session.clone().close(Some(code.into())).await;
+        // Who does not read is not told.
+        let _ = timeout(heartbeat, farewell).await;
     }
 
     async fn tell(&self, told: &Told) -> Result<(), Closed> {
