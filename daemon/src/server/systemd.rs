@@ -7,14 +7,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+/// One message has so long to be taken.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who is to be told.
 #[derive(Debug)]
 pub struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
+    /// It has not taken the last one: the next ones are not waited for, until one is taken.
+    deaf: AtomicBool,
     /// How often it wants to hear that we live.
     pub(super) watchdog: Option<Duration>,
     /// How many descriptors it keeps for the next daemon (`$FDSTORE`).
@@ -32,7 +38,8 @@ impl Notify {
         let to = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name));
         let socket = to.and_then(|to| Some((UnixDatagram::unbound().ok()?, to)));
         let room = variable("FDSTORE").and_then(|text| text.parse().ok()).filter(|_| socket.is_some());
-        Self { to: socket, watchdog: microseconds.map(Duration::from_micros), room: room.unwrap_or(0) }
+        let deaf = AtomicBool::new(false);
+        Self { to: socket, deaf, watchdog: microseconds.map(Duration::from_micros), room: room.unwrap_or(0) }
     }
 
     /// Somebody hears what is said: this process is kept by a service manager.
@@ -77,8 +84,18 @@ impl Notify {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(&socket, &[IoSlice::new(what.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
-        Ok(())
+        let send = || Ok(sendmsg(&socket, &[IoSlice::new(what.as_bytes())], &mut control, SendFlags::NOSIGNAL)?);
+        self.bounded(&socket, send).map(drop)
+    }
+
+    /// Whoever answers clients sends it: one that is not taken holds them up for a moment, and a thousand do not for a thousand.
+    fn bounded(&self, socket: &UnixDatagram, send: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        socket.set_nonblocking(self.deaf.load(Ordering::Relaxed))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        let sent = send();
+        let is_deaf = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.deaf.store(is_deaf, Ordering::Relaxed);
+        sent
     }
 
     /// It ends.
@@ -89,7 +106,7 @@ impl Notify {
     /// Nobody waits for it: what cannot be said is not.
     pub(super) fn say(&self, what: &str) {
         if let Some((socket, to)) = &self.to
-            && let Err(error) = socket.send_to_addr(what.as_bytes(), to)
+            && let Err(error) = self.bounded(socket, || socket.send_to_addr(what.as_bytes(), to))
         {
             tracing::warn!(%error, what, "systemd cannot be told");
         }
@@ -115,11 +132,18 @@ mod tests {
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let to = address(path.as_os_str()).unwrap();
-        let notify = Notify { to: Some((UnixDatagram::unbound().unwrap(), to)), watchdog: None, room: 0 };
+        let to = Some((UnixDatagram::unbound().unwrap(), to));
+        let notify = Notify { to, deaf: AtomicBool::new(false), watchdog: None, room: 0 };
         notify.say("READY=1");
         let mut said = [0; 32];
         assert_eq!(socket.recv(&mut said).unwrap(), 7);
         assert_eq!(&said[..7], b"READY=1");
+        // As many as may wait there, and then far more: who does not read them is not waited for each time.
+        (0..2_000).for_each(|_| notify.say("STATUS=x"));
+        assert!(notify.deaf.load(Ordering::Relaxed));
+        socket.recv(&mut said).unwrap();
+        notify.say("READY=1");
+        assert!(!notify.deaf.load(Ordering::Relaxed), "it is heard again");
         assert!(address(OsStr::new("@orangery-test")).is_some());
         assert!(address(OsStr::new("relative")).is_none() && address(OsStr::new("")).is_none());
     }
