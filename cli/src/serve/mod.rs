@@ -70,7 +70,7 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
             .map_err(|error| Failure::system("cannot say what it is able to", &error));
     }
     let offered = match args.takeover && given.is_empty() {
-        true => Predecessor::ask(&state, &Able::of_this(&state)?)?,
+        true => Predecessor::ask(&state, &Able::of_this(&state)?, predecessor::PATIENCE)?,
         false => None,
     };
     let (mut predecessor, given, own) = match offered {

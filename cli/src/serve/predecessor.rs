@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use orangery::runtime::sys::Inherited;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -16,6 +17,8 @@ use crate::errors::Failure;
 
 /// The most that come with one message (SCM_MAX_FD).
 const MOST: usize = 253;
+/// It has so long for its offer, and as long to stop and leave: clients that it answers may take ten seconds and more.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// It listens to us. Dropped before [`Predecessor::serving`] it goes on itself when this process has ended.
 #[derive(Debug)]
@@ -34,15 +37,24 @@ pub(super) struct Offered {
 
 fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
     let what = format!("cannot {what} the daemon that is to be taken over");
-    move |error| Failure::system(&what, &error).with_option("--takeover")
+    move |error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::refused(
+            "--takeover",
+            format!("{what}: it says nothing"),
+        )
+        .with_hint(
+            "look whether it is stopped (SIGSTOP) or hangs: kill -CONT, or kill -KILL and the same without --takeover",
+        ),
+        _ => Failure::system(&what, &error).with_option("--takeover"),
+    }
 }
 
 impl Predecessor {
-    /// Who serves this state, asked whether we may. `None`: nobody does.
+    /// Who serves this state, asked whether we may. `None`: nobody does. It has `patience` for each answer.
     ///
     /// # Errors
-    /// It refuses, or is not understood.
-    pub(super) fn ask(state: &Path, able: &Able) -> Result<Option<Offered>, Failure> {
+    /// It refuses, is not understood, or says nothing.
+    pub(super) fn ask(state: &Path, able: &Able, patience: Duration) -> Result<Option<Offered>, Failure> {
         let dir = File::open(state).map_err(failed("look for"))?;
         let stream = match UnixStream::connect(place(&dir)) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -50,6 +62,8 @@ impl Predecessor {
             }
             stream => stream.map_err(failed("ask"))?,
         };
+        let bounded = stream.set_read_timeout(Some(patience)).and_then(|()| stream.set_write_timeout(Some(patience)));
+        bounded.map_err(failed("ask"))?;
         let mut from = Self { stream };
         from.say(&serde_json::to_string(able).unwrap_or_default()).map_err(failed("ask"))?;
         let (text, fds) = from.offered().map_err(failed("hear"))?;
@@ -68,7 +82,7 @@ impl Predecessor {
     /// We take it. Comes back when it has left, or has ended.
     ///
     /// # Errors
-    /// It has changed its mind.
+    /// It has changed its mind, or says nothing: then it goes on when it wakes up, and hears that we have gone.
     pub(super) fn take(&mut self) -> Result<(), Failure> {
         // Who has ended in the meantime has left as well.
         let _ = self.say(TAKE);
@@ -110,5 +124,35 @@ impl Predecessor {
             }
         }
         Ok((String::from_utf8_lossy(&text).into_owned(), fds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_says_nothing_is_not_waited_for_for_ever() {
+        let state = tempfile::tempdir().unwrap();
+        let able = Able::of_this(state.path()).unwrap();
+        assert!(Predecessor::ask(state.path(), &able, PATIENCE).unwrap().is_none(), "there is none");
+        let stopped = UnixListener::bind(state.path().join("handover")).unwrap();
+        let error = Predecessor::ask(state.path(), &able, Duration::from_millis(10)).unwrap_err();
+        assert!(error.what().contains("it says nothing"), "{}", error.what());
+        // It offers, and then it stops.
+        let offers = std::thread::spawn(move || {
+            // Who has given up is there, too.
+            let _first = stopped.accept().unwrap();
+            let (mut stream, _) = stopped.accept().unwrap();
+            stream.write_all(Offer { schema: 1, ..Offer::default() }.line().as_bytes()).unwrap();
+            stream
+        });
+        let mut offered = Predecessor::ask(state.path(), &able, PATIENCE).unwrap().unwrap();
+        let _stream = offers.join().unwrap();
+        offered.from.stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let error = offered.from.take().unwrap_err();
+        assert!(error.what().contains("it says nothing"), "{}", error.what());
     }
 }
