@@ -1,9 +1,22 @@
 //! Where a supervisor whose containers outlive it has just done something for good.
 
-/// What was just done. The list is closed and only grows; `tests/real/points.rs` is killed at each, and goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Step {
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident,)*) => {
+        /// What was just done. The list is closed and only grows; `tests/real/points.rs` is killed at each, and goes on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Step {
+            $($(#[$doc])* $step,)*
+        }
+
+        impl Step {
+            /// All of them.
+            pub const ALL: &[Step] = &[$(Step::$step),*];
+        }
+    };
+}
+
+steps! {
     /// The state directory is ours.
     Locked,
     /// The runtime has its keeper, and nothing is claimed yet.
@@ -36,26 +49,4 @@ pub enum Step {
     Removed,
     /// The supervisor goes, and leaves everything.
     Leaving,
-}
-
-impl Step {
-    /// All of them.
-    pub const ALL: [Step; 16] = [
-        Step::Locked,
-        Step::Connected,
-        Step::Read,
-        Step::Claimed,
-        Step::Cleared,
-        Step::Accounted,
-        Step::GoesOn,
-        Step::Drafted,
-        Step::Placed,
-        Step::Started,
-        Step::Answering,
-        Step::Reported,
-        Step::Settled,
-        Step::Moved,
-        Step::Removed,
-        Step::Leaving,
-    ];
 }

@@ -151,7 +151,7 @@ fn whoever_is_killed_at_a_step_is_succeeded(scene: &Scene) {
     let all = passed(scene);
     let is_passed = |step: &Step| all.contains_key(&format!("{:?}", Site::Record(*step)));
     // Nothing is lost here: below.
-    let others = Step::ALL.into_iter().filter(|step| *step != Step::Accounted);
+    let others = Step::ALL.iter().copied().filter(|step| *step != Step::Accounted);
     let missing: Vec<_> = others.filter(|step| !is_passed(step)).collect();
     assert!(missing.is_empty(), "never passed: {missing:?} of {all:?}");
     for (site, times) in &all {
