@@ -233,6 +233,25 @@ async fn one_supervisor_at_a_time_and_its_services_come_and_go_in_one_place() {
     supervisor.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_service_that_cannot_be_written_down_is_refused_and_its_name_is_free() {
+    let stage = Stage::set();
+    let supervisor = stage.supervisor();
+    let services = stage.root().join("services");
+    // Where even root cannot write.
+    fs::remove_dir(&services).unwrap();
+    fs::write(&services, "").unwrap();
+    let service = || supervisor.command("prog").id("web").restart(Restart::always()).supervise();
+    let refused = service().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.field()), (ErrorKind::NotFound, Some("durable")), "{refused}");
+    assert!(supervisor.services().await.unwrap().is_empty() && supervisor.list().await.unwrap().is_empty());
+    fs::remove_file(&services).unwrap();
+    fs::create_dir(&services).unwrap();
+    service().await.unwrap();
+    assert_eq!(names(&services), ["web.json"]);
+    supervisor.shutdown().await;
+}
+
 /// Whoever writes the first record waits in the middle of that, on a thread that may block, until somebody lets it go on.
 struct Slow {
     is_there: UnboundedSender<()>,

@@ -37,8 +37,12 @@ impl Handler<Supervise> for ManagerActor {
             let (for_end, for_guard) = (Arc::clone(&slot), Arc::clone(&slot));
             let gone = move || manager.do_send(ServiceGone { slot: Arc::clone(&for_end) });
             let actor = ServiceActor::new(order, gone);
-            if !goes_on {
-                actor.note();
+            if !goes_on && let Err(error) = actor.note() {
+                // Nothing of it has begun, and its name is free before the answer.
+                slot.close();
+                drop(actor);
+                let _ = reply.send(Err(error));
+                return;
             }
             let actor = guard::start(actor, slot.part(), move || broken(&for_guard));
             let _ = slot.actor.set(actor);

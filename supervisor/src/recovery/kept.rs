@@ -224,7 +224,7 @@ impl Kept {
     /// The same where nothing can be waited for.
     pub(crate) fn ended_at_once(&self, slot: &Slot, report: &Arc<Report>) {
         let written = put(&self.state, &self.dir().join(REPORT), &Ended::of(slot, report));
-        self.note_end(written.map_err(|error| failed(&error)));
+        self.note_end(written.map_err(|error| unwritten(&error)));
     }
 
     fn note_end(&self, written: Result<(), Error>) -> bool {
@@ -316,7 +316,7 @@ impl Kept {
             return Err(Error::shut_down());
         }
         let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| Error::lost_request())?.map_err(|error| failed(&error))
+        done.map_err(|_| Error::lost_request())?.map_err(|error| unwritten(&error))
     }
 }
 
@@ -339,7 +339,8 @@ fn put(state: &StateDir, path: &Path, what: &impl Serialize) -> io::Result<()> {
     state.write(path, what)
 }
 
-fn failed(error: &io::Error) -> Error {
+/// Something cannot be written down.
+pub(crate) fn unwritten(error: &io::Error) -> Error {
     let errno = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0));
     let what = format!("cannot write a record: {error}");
     orangery_runtime::Error::system(what, errno).with_field("durable").into()

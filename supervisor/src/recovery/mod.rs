@@ -31,7 +31,7 @@ mod side_by_side;
 pub(crate) use dir::{StateDir, is_name, understood};
 pub(crate) use found::{Found, look};
 pub(crate) use group::{GroupRecord, MemberRecord};
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Kept, unwritten};
 #[cfg(any(test, feature = "testing"))]
 pub use known::known_records;
 pub(crate) use record::{ContainerRecord, ProcessRecord};

@@ -1,6 +1,7 @@
 //! The service's actor: carries out what [`state`](super::state) and the [`Restart`](crate::Restart) decide. Lives on the
 //! shard of its containers.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,7 @@ use crate::faults::{Faults, Mailbox, Site};
 use crate::handle::ContainerHandle;
 use crate::ladder::StopLadder;
 use crate::probe::{OnUnhealthy, Vitals};
-use crate::recovery::{ServiceRecord, StateDir};
+use crate::recovery::{ServiceRecord, StateDir, unwritten};
 use crate::report::{Cause, Report, unix_ms};
 use crate::restart::{Budget, Death, Decision, GiveUp, Outcome};
 
@@ -134,20 +135,26 @@ impl ServiceActor {
         if let Some(state) = self.slot.state_dir() {
             let mut status = self.slot.status();
             change(&mut status);
-            self.write_down(state, &status);
+            if let Err(error) = self.write_down(state, &status) {
+                tracing::error!(service = %self.slot.id, %error, "its record is an older one");
+            }
         }
         self.slot.publish(change);
     }
 
     /// Before it begins: a group that has it for a member is written down after it.
-    pub(crate) fn note(&self) {
-        if let Some(state) = self.slot.state_dir() {
-            self.write_down(state, &self.slot.status());
+    ///
+    /// # Errors
+    /// It cannot be written down, and no next supervisor would know of it.
+    pub(crate) fn note(&self) -> Result<(), Error> {
+        match self.slot.state_dir() {
+            Some(state) => self.write_down(state, &self.slot.status()).map_err(|error| unwritten(&error)),
+            None => Ok(()),
         }
     }
 
     /// Some microseconds on this thread, so that nothing older comes after it.
-    fn write_down(&self, state: &StateDir, status: &Status) {
+    fn write_down(&self, state: &StateDir, status: &Status) -> io::Result<()> {
         let record = ServiceRecord {
             template: self.maker.template.clone(),
             state: status.state,
@@ -161,9 +168,7 @@ impl ServiceActor {
             at_ms: unix_ms(SystemTime::now()),
             elapsed: self.began.elapsed(),
         };
-        if let Err(error) = state.write_service(&record) {
-            tracing::error!(service = %self.slot.id, %error, "its record is an older one");
-        }
+        state.write_service(&record)
     }
 
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
