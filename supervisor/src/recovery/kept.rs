@@ -122,10 +122,16 @@ impl Kept {
     /// Write down what it is now.
     ///
     /// # Errors
-    /// What the system said; the record that was there is still there.
+    /// What the system said, or its log is not open, as one that cannot be gone on with; the record that was there is still there.
     pub(crate) async fn write(&self, slot: &Arc<ContainerSlot>) -> Result<(), Error> {
         let over = self.turn().await;
-        let Some(record) = self.record(slot).filter(|_| !*over) else { return Ok(()) };
+        if *over {
+            return Ok(());
+        }
+        let Some(record) = self.record(slot) else {
+            let error = orangery_runtime::Error::new(orangery_runtime::ErrorKind::State, "its log is not open");
+            return Err(error.with_field("durable").into());
+        };
         let (path, state) = (self.dir().join(RECORD), Arc::clone(&self.state));
         self.blocking(move || {
             let _over = over;
