@@ -369,11 +369,11 @@ fn ladders_are_gone_down_without_a_supervisor(scene: &Scene) {
         let mut supervisor = Victim::start(scene, &format!("ladder {after}"));
         let line = supervisor.line();
         let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().expect("a number")).collect();
-        let mains = [numbers[0], numbers[1]].map(|pid| (pid as i32, wait::pidfd(pid as u32)));
+        let mains = [numbers[0], numbers[1]].map(|pid| (pid as i32, wait::try_pidfd(pid as u32)));
         let family = supervisor.family();
         supervisor.kill();
-        if now_ns() < numbers[2] {
-            break (mains, family);
+        if let (true, [(one, Some(first)), (two, Some(second))]) = (now_ns() < numbers[2], mains) {
+            break ([(one, first), (two, second)], family);
         }
         // It was told while it lived: once more, with more time.
         scene.block_on(async { finish(next(scene, wire::End::Kill)).await });
