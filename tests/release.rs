@@ -10,6 +10,7 @@ use orangery_runtime::cgroup::Limits;
 use orangery_runtime::native::{End, NativeRuntime, Options};
 use orangery_runtime::{Act, Deadline, Pause, Runtime as _};
 use orangery_tests::host::probe;
+use orangery_tests::victim::reap_adopted;
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Host, Scene, trial};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -130,6 +131,8 @@ fn released(scene: &Scene, how: &str) {
     reap(&main);
     wait::gone(&init, "the init");
     reap(&init);
+    // A child of its keeper's own that had ended and was not reaped when that went is ours as well.
+    reap_adopted();
     remove_cgroups(scene);
 }
 
