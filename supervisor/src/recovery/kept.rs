@@ -42,6 +42,8 @@ pub(crate) struct Kept {
     /// One writes at a time, and what is older never comes last; `true`: it has ended, and nothing comes any more. Held until the
     /// file is written, also where nobody waits for that any more.
     writing: Arc<tokio::sync::Mutex<bool>>,
+    /// Its report was written. Held while it is, on a thread that may block or by a last word, for which nobody waits.
+    reported: Arc<Mutex<bool>>,
     /// Its report is on the disk; `false` again when it was forgotten.
     retained: watch::Sender<bool>,
     /// Its directory is not there any more. Further processes write in it until then, and held for that: none comes behind it.
@@ -68,6 +70,7 @@ impl Kept {
             processes: Mutex::default(),
             runtime: Mutex::default(),
             writing: Arc::default(),
+            reported: Arc::default(),
             retained: watch::Sender::new(false),
             forgotten: Arc::default(),
         }
@@ -218,18 +221,23 @@ impl Kept {
         let mut over = self.turn().await;
         *over = true;
         let ended = Ended::of(slot, report);
-        let (path, state) = (self.dir().join(REPORT), Arc::clone(&self.state));
+        let (path, state, reported) = (self.dir().join(REPORT), Arc::clone(&self.state), Arc::clone(&self.reported));
         let written = self.blocking(move || {
             let _over = over;
-            put(&state, &path, &ended)
+            put_once(&reported, &state, &path, &ended)
         });
         let written = written.await;
         self.note_end(written)
     }
 
-    /// The same where nothing can be waited for.
+    /// The same where nothing can be waited for. Whoever was to wait may have gone in the middle of it: what is written then stays.
     pub(crate) fn ended_at_once(&self, slot: &Slot, report: &Arc<Report>) {
-        let written = put(&self.state, &self.dir().join(REPORT), &Ended::of(slot, report));
+        // Whoever has his turn now comes to its end; nobody else begins.
+        if let Ok(mut over) = Arc::clone(&self.writing).try_lock_owned() {
+            *over = true;
+        }
+        let ended = Ended::of(slot, report);
+        let written = put_once(&self.reported, &self.state, &self.dir().join(REPORT), &ended);
         self.note_end(written.map_err(|error| unwritten(&error)));
     }
 
@@ -345,6 +353,16 @@ fn put(state: &StateDir, path: &Path, what: &impl Serialize) -> io::Result<()> {
     state.write(path, what)
 }
 
+/// Write the first report; a second one is not.
+fn put_once(reported: &Mutex<bool>, state: &StateDir, path: &Path, report: &impl Serialize) -> io::Result<()> {
+    let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*reported {
+        put(state, path, report)?;
+        *reported = true;
+    }
+    Ok(())
+}
+
 /// Something cannot be written down.
 pub(crate) fn unwritten(error: &io::Error) -> Error {
     let errno = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0));
@@ -384,7 +402,26 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use orangery_io_stream::log::LogOptions;
+
     use super::*;
+
+    #[test]
+    fn the_first_report_that_is_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let state = StateDir::open(dir.path(), LogOptions::default(), false).unwrap();
+        let (reported, path) = (Mutex::new(false), dir.path().join("containers/a/report.json"));
+        fs::write(dir.path().join("containers/a"), "no directory").unwrap();
+        put_once(&reported, &state, &path, &"cannot").unwrap_err();
+        fs::remove_file(dir.path().join("containers/a")).unwrap();
+        for report in ["first", "second"] {
+            put_once(&reported, &state, &path, &report).unwrap();
+            assert_eq!(file::read::<String>(&path).unwrap(), "first");
+        }
+    }
 
     #[test]
     fn reports_of_further_processes_are_found_by_their_incarnation() {
