@@ -2,6 +2,7 @@
 
 use super::container::Core;
 use super::lives;
+use crate::sys::stat::Stat;
 use crate::{Held, HeldProcess};
 
 impl Core {
@@ -24,16 +25,8 @@ impl Core {
 }
 
 fn look(pid: i32) -> Option<HeldProcess> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (name, state) = parse(&stat)?;
-    (!matches!(state, 'Z' | 'X')).then_some(HeldProcess { pid, state, name })
-}
-
-/// Name and state from /proc/N/stat; the name may hold anything.
-fn parse(stat: &str) -> Option<(String, char)> {
-    let (head, rest) = stat.rsplit_once(") ")?;
-    let (_, name) = head.split_once(" (")?;
-    Some((name.to_owned(), rest.chars().next()?))
+    let stat = Stat::of(pid).filter(Stat::is_alive)?;
+    Some(HeldProcess { pid, state: stat.state(), name: stat.name().to_owned() })
 }
 
 #[cfg(test)]
@@ -45,7 +38,5 @@ mod tests {
         let own = look(std::process::id().cast_signed()).unwrap();
         assert!(matches!(own.state, 'R' | 'S' | 'D'), "{own:?}");
         assert_eq!(look(i32::MAX), None);
-        assert_eq!(parse("17 (a) S (b)) D 1 17"), Some(("a) S (b)".into(), 'D')));
-        assert_eq!(parse("17 (a"), None);
     }
 }

@@ -7,6 +7,7 @@ mod create;
 mod durable;
 mod ending;
 mod evidence;
+mod exit;
 mod fault;
 mod held;
 mod janitor;
@@ -28,7 +29,6 @@ mod supply;
 mod trees;
 mod without;
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -44,9 +44,12 @@ use crate::plan::idmap::IdMap;
 use crate::plan::{Machine, Plan};
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
-use crate::{BoxFuture, Container, Exit, ExitStatus, Runtime};
+use crate::{BoxFuture, Container, Runtime};
 
 pub use crate::keeper::{KeeperNews, Replaced};
+pub use exit::exit_of;
+pub(crate) use exit::exit_without;
+use exit::reap;
 pub use fault::{Faults, Point};
 use janitor::Janitor;
 use kept::Kept;
@@ -387,18 +390,6 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
     })
 }
 
-/// How the process behind a pidfd ends, for when the keeper is gone: wait until it is reaped by whoever is its parent
-/// now, then ask the kernel (6.15). Before that kernel the answer is [`ExitStatus::Lost`].
-pub async fn exit_of(pidfd: Arc<OwnedFd>) -> Exit {
-    exit_without(pidfd, Without::default()).await
-}
-
-/// The same, on such a kernel.
-pub(crate) async fn exit_without(pidfd: Arc<OwnedFd>, without: Without) -> Exit {
-    let status = wait_reaped(&pidfd, without).await.ok().flatten().unwrap_or(ExitStatus::Lost);
-    Exit { status, rusage: None, at_ns: now_ns() }
-}
-
 /// CLOCK_MONOTONIC in nanoseconds.
 #[must_use]
 pub fn now_ns() -> u64 {
@@ -407,50 +398,4 @@ pub fn now_ns() -> u64 {
         .unwrap_or(0)
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
-}
-
-/// Reap a process that has fallen to us because the keeper is gone and this host is a subreaper, or pid 1 of its
-/// container. Never touches a child that is not the one behind `pidfd`.
-fn reap(pidfd: &OwnedFd) -> Option<ExitStatus> {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let status = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), options).ok()??;
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Some(ExitStatus::Code(code)),
-        (None, Some(signal)) => Some(ExitStatus::Signal { signal, core_dumped: status.dumped() }),
-        (None, None) => None,
-    }
-}
-
-async fn wait_reaped(pidfd: &Arc<OwnedFd>, without: Without) -> io::Result<Option<ExitStatus>> {
-    let told = || match without.exit_info {
-        true => Err(io::ErrorKind::Unsupported.into()),
-        false => crate::sys::pidfd_exit_status(pidfd),
-    };
-    let watched = crate::sys::watch(pidfd.try_clone()?, tokio::io::Interest::READABLE)?;
-    loop {
-        let mut guard = watched.readable().await?;
-        if let Some(status) = reap(pidfd) {
-            return Ok(Some(status));
-        }
-        match told() {
-            Ok(Some(raw)) => return Ok(Some(from_wait(raw))),
-            // A zombie: its new parent reaps it in a moment and the pidfd hangs up.
-            Ok(None) => {
-                let hung_up = guard.ready().is_read_closed();
-                guard.clear_ready();
-                if hung_up {
-                    return Ok(told()?.map(from_wait));
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn from_wait(raw: i32) -> ExitStatus {
-    match raw & 0x7f {
-        0 => ExitStatus::Code((raw >> 8) & 0xff),
-        signal => ExitStatus::Signal { signal, core_dumped: raw & 0x80 != 0 },
-    }
 }

@@ -2,7 +2,6 @@
 //! process of ours begins one; who leaves it (a daemon) lives on with its container. It blocks; it is called on a thread
 //! for that. No number is trusted: what is read under it counts only if that process has not ended afterwards.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::lives;
 use crate::error::Error;
+use crate::sys::stat::Stat;
 
 /// Forks may go on while others are being killed.
 const ROUNDS: u32 = 100;
@@ -39,16 +39,7 @@ fn kill(pid: i32, leader: i32) -> Option<OwnedFd> {
 
 /// Alive and in that session.
 fn is_in(pid: i32, leader: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| {
-        parse(&stat).is_some_and(|(state, session)| session == leader && !matches!(state, b'Z' | b'X'))
-    })
-}
-
-/// State and session from /proc/N/stat; the name before them may hold anything.
-fn parse(stat: &str) -> Option<(u8, i32)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    Some((fields.next()?.bytes().next()?, fields.nth(2)?.parse().ok()?))
+    Stat::of(pid).is_some_and(|stat| stat.session() == Some(leader) && stat.is_alive())
 }
 
 #[cfg(test)]
@@ -56,17 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_whatever_the_name_is() {
-        assert_eq!(parse("17 (a) S (b)) R 1 2 33 4 5"), Some((b'R', 33)));
-        assert_eq!(parse("17 (a) R 1 2"), None);
-        assert_eq!(parse("17"), None);
-    }
-
-    #[test]
     fn nobody_else_is_killed() {
         let own = std::process::id().cast_signed();
         // By the same text: in a pid namespace the leader's number may be 0, which no call of rustix can say.
-        let (_, session) = parse(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        let session = Stat::of(own).and_then(|stat| stat.session()).unwrap();
         assert!(is_in(own, session) && !is_in(own, session + 1));
         // Its own process is listed, of another session.
         end(i32::MAX, || Ok(vec![own, 0, -1])).unwrap();

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::lives;
 use crate::error::{Error, ErrorKind};
+use crate::sys::stat::Stat;
 
 /// How long processes may take to stop, or go on forking.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ pub(super) fn stop(init_pid: i32, init: &OwnedFd) -> Result<Stopped, Error> {
     }
     let mut before = Stopped::default();
     let mut known: HashSet<Key> = HashSet::new();
-    for member in space.members()?.iter().filter(|member| member.state == b'T') {
+    for member in space.members()?.iter().filter(|member| member.state == 'T') {
         before.0.insert(member.key);
     }
     let until = Instant::now() + PATIENCE;
@@ -123,7 +124,7 @@ struct Space {
 
 struct Member {
     key: Key,
-    state: u8,
+    state: char,
     pidfd: OwnedFd,
 }
 
@@ -150,8 +151,9 @@ impl Space {
         self.contains(pid).then_some(())?;
         let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let inside = self.contains(pid);
-        let (state, start) = parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-        (inside && lives(&pidfd)).then_some(Member { key: (pid, start), state, pidfd })
+        let stat = Stat::of(pid)?;
+        let key = (pid, stat.start_time()?);
+        (inside && lives(&pidfd)).then_some(Member { key, state: stat.state(), pidfd })
     }
 
     fn contains(&mut self, pid: i32) -> bool {
@@ -183,7 +185,7 @@ impl Member {
     /// Stopped, ended, or in a wait that a signal does not end (a parent in vfork, slow storage): it was told before
     /// that, and stops before it runs any code again.
     fn rests(&self) -> bool {
-        matches!(self.state, b'T' | b't' | b'Z' | b'X' | b'D')
+        matches!(self.state, 'T' | 't' | 'Z' | 'X' | 'D')
     }
 
     fn send(&self, signal: Signal) -> Result<(), Error> {
@@ -194,25 +196,9 @@ impl Member {
     }
 }
 
-/// State and start time from /proc/N/stat; the name before them may hold anything.
-fn parse(stat: &str) -> Option<(u8, u64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.bytes().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stat_is_read_whatever_the_name_is() {
-        let stat =
-            format!("17 (a) S (b)) T {} 4711 rest", (4..22).map(|n| n.to_string()).collect::<Vec<_>>().join(" "));
-        assert_eq!(parse(&stat), Some((b'T', 4711)));
-        assert_eq!(parse("17 (a"), None);
-        assert_eq!(parse("17 (a) "), None);
-    }
 
     #[test]
     fn this_process_is_a_member_of_its_own_namespace_and_its_parent_namespace_of_nothing_below() {

@@ -15,6 +15,7 @@ mod identity;
 mod inherited;
 mod inside;
 pub(crate) mod probe;
+pub(crate) mod stat;
 
 pub use identity::as_ids;
 pub use inherited::{Inherited, inherited};
