@@ -167,7 +167,9 @@ pub(crate) fn tell(keeper: &mut Keeper) -> bool {
             Replay::Stored(slot) if slot >= keeper.store.high => (true, Replay::Whole),
             Replay::Stored(slot) => (stored(keeper, slot), Replay::Stored(slot + 1)),
             Replay::Whole => {
-                if !keeper.say(Message { kind: Tell::Whole as u16, x: keeper.last_id, ..Message::default() }) {
+                let trees = keeper.roots.iter().filter(|root| root.parent >= 0).count();
+                let whole = Message { kind: Tell::Whole as u16, x: keeper.last_id, y: trees as u64, ..Message::default() };
+                if !keeper.say(whole) {
                     return false;
                 }
                 keeper.pass(Moment::Whole);

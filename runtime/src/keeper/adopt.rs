@@ -57,6 +57,8 @@ pub struct Found {
     pub deadlines: Vec<(u64, u64, Lease)>,
     /// What was stored.
     pub kept: Vec<Kept>,
+    /// How many trees it removes at its end. A supervisor that died while it told them has told the first ones alone.
+    pub trees: usize,
 }
 
 /// Become the supervisor of the keeper that waits behind the socket `door`. Blocks until it has told all that it holds. Its
@@ -78,10 +80,10 @@ pub(crate) fn adopt_for(door: &Path, end: End, inherits: bool) -> Result<Found, 
     rustix::net::send(&socket, &hello.encode(), rustix::net::SendFlags::NOSIGNAL)
         .map_err(|error| Error::system("cannot speak to the keeper", error).with_kind(ErrorKind::Keeper))?;
     let mut all = Vec::new();
-    let (ready, last) = loop {
+    let (ready, last, trees) = loop {
         let heard = next(&socket)?;
         match Tell::from_u16(heard.message.kind) {
-            Some(Tell::Whole) => break (take_ready(&mut all)?, heard.message.x),
+            Some(Tell::Whole) => break (take_ready(&mut all)?, heard.message.x, heard.message.y),
             Some(Tell::Ready | Tell::Child | Tell::Armed | Tell::Stored) => all.push(heard),
             _ => return Err(other_protocol()),
         }
@@ -106,6 +108,7 @@ pub(crate) fn adopt_for(door: &Path, end: End, inherits: bool) -> Result<Found, 
         children: Vec::new(),
         deadlines: Vec::new(),
         kept: Vec::new(),
+        trees: usize::try_from(trees).unwrap_or(usize::MAX),
     };
     for heard in all {
         found.add(heard).inspect_err(|_| found.client.close())?;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::adopted::{Adopted, Came, Earlier as Before, Unclaimed};
-use super::start::{Parts, Speaking, assemble, directory, open_cgroups, ranges, register, roots, trace_fd};
+use super::start::{Parts, Speaking, assemble, directory, open_cgroups, ranges, roots, trace_fd};
 use super::state::{Earlier, Instance};
 use super::{Driver, End, NativeRuntime, Options, Orphans};
 use crate::durable::{Kind, identity, read_label};
@@ -112,22 +112,31 @@ fn launch(options: &Options, mut instance: Instance, cgroups: crate::cgroup::Cgr
     let keeper = Speaking::with(keeper::launch(options.keeper_path.as_deref())?, keeper::first_id());
     keeper.client.inherits();
     keeper.client.hello(wire::End::Keep, trace_fd(options)?, Some(door))?;
-    keeper.client.register(Tree::Files, directory(instance.base())?, DOOR)?;
-    register(&keeper.client, &cgroups, &instance)?;
-    would_remove(&keeper.client, &cgroups, &instance)?;
+    tell_trees(&keeper.client, 0, &cgroups, &instance)?;
     let ranges = ranges(&keeper, &instance)?;
     let parts = Parts { keeper, cgroups, ranges, instance };
     lend_locks(&parts)?;
     Ok(parts)
 }
 
-/// What another keeper is to remove at its end, when this one dies beside us: what this one does.
-fn would_remove(client: &keeper::Client, cgroups: &crate::cgroup::Cgroups, instance: &Instance) -> Result<(), Error> {
-    client.would_remove(Tree::Files, directory(instance.base())?, DOOR);
-    for root in cgroups.roots() {
-        client.would_remove(Tree::Cgroup, root.parent, &root.name);
+/// What the keeper is to remove at its end, of which it knows the first ones; and another one, when it dies beside us.
+fn tell_trees(
+    client: &keeper::Client,
+    known: usize,
+    cgroups: &crate::cgroup::Cgroups,
+    instance: &Instance,
+) -> Result<(), Error> {
+    let mut trees = vec![(Tree::Files, directory(instance.base())?, DOOR.to_owned())];
+    trees.extend(cgroups.roots().into_iter().map(|root| (Tree::Cgroup, root.parent, root.name)));
+    // Last: as long as it is there, so may be the others.
+    trees.push((Tree::Files, directory(instance.base())?, instance.name().to_owned()));
+    for (index, (tree, parent, name)) in trees.into_iter().enumerate() {
+        if index >= known {
+            let copy = parent.try_clone().map_err(|error| Error::system("cannot duplicate a directory", error))?;
+            client.register(tree, copy, &name)?;
+        }
+        client.would_remove(tree, parent, &name);
     }
-    client.would_remove(Tree::Files, directory(instance.base())?, instance.name());
     Ok(())
 }
 
@@ -164,7 +173,7 @@ fn lend_locks(parts: &Parts) -> Result<(), Error> {
 
 /// The keeper is there, and everything is known.
 fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(NativeRuntime, Driver, Adopted), Error> {
-    let Found { client, driver, pidfd, enters_pidns, children, deadlines, kept } = found;
+    let Found { client, driver, pidfd, enters_pidns, children, deadlines, kept, trees } = found;
     // Whatever fails here is no reason to cancel them.
     let deadlines = Unclaimed::of(deadlines);
     let gone = || Error::new(ErrorKind::Keeper, "the keeper is not in our pid namespace, or has ended");
@@ -196,7 +205,7 @@ fn with_keeper(options: Options, earlier: Earlier, found: Found) -> Result<(Nati
         Some(ids) => Some(Ranges::adopt(File::from(ids))),
         None => ranges(&keeper, &instance)?,
     };
-    would_remove(&keeper.client, &cgroups, &instance)?;
+    tell_trees(&keeper.client, trees, &cgroups, &instance)?;
     let parts = Parts { keeper, cgroups, ranges, instance };
     if unlent {
         lend_locks(&parts)?;

@@ -119,8 +119,8 @@ pub enum Tell {
     Armed = 9,
     /// To a further supervisor: what request `id` has stored in slot `x`, with [`Drained`] and the label behind the head.
     Stored = 10,
-    /// To a further supervisor: that was all; `x` is the largest `id` that an earlier one has used. From here on it is as
-    /// with the first.
+    /// To a further supervisor: that was all; `x` is the largest `id` that an earlier one has used, `y` how many trees are
+    /// registered. From here on it is as with the first.
     Whole = 11,
 }
 
