@@ -15,7 +15,7 @@ const WAKES: u64 = 1 << 16 | 1 << 28;
 /// for one that is not tied.
 pub(crate) fn run(page: *mut u32, line: i32) -> ! {
     // What comes with a request never has its number.
-    let mut tied = sys::dup3(line, LINE, true).is_ok();
+    let mut tied = line >= 0 && sys::dup3(line, LINE, true).is_ok();
     let _ = sys::close_range(if tied { LINE as usize + 1 } else { 0 }, usize::MAX >> 32, 0);
     sys::munmap(page.cast(), 4096);
     if tied {
