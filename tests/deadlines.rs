@@ -430,6 +430,8 @@ fn a_dead_holder_has_done_what_it_left_to_be_done(scene: &Scene) {
             let _no = arm(&*container, at(NEVER), write("no ")).await;
             let _yes = arm(&*container, Deadline { at_ns: NEVER, at_end: true }, write("reverted")).await;
             drop(arm(&*container, Deadline { at_ns: NEVER, at_end: true }, write("dropped ")).await);
+            // Answered behind what nobody answers: that one is cancelled.
+            let _behind = arm(&*container, at(NEVER), write("behind ")).await;
             println!("{}", host.rt.keeper_pid());
             std::future::pending().await
         });
