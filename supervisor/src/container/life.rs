@@ -228,8 +228,10 @@ async fn begin(order: Order) -> Option<Living> {
     if slot.main.intent().is_some() {
         let _ = slot.main.kill(Cause::Stop { escalated: true });
     }
-    // What is not written down nobody would find again: it ends, as everything that is not answered.
-    if let Err(error) = &written {
+    // What is not written down nobody would find again: it ends, as everything that is not answered. Where we go, the next one
+    // finds it by what was written before its start.
+    let stays = slot.lasting.as_ref().is_some_and(|kept| kept.is_left());
+    if let (Err(error), false) = (&written, stays) {
         let _ = slot.main.kill(Cause::SupervisorFault);
         tracing::error!(container = %slot.id, %error, "its record cannot be written");
     }

@@ -374,8 +374,12 @@ impl ContainerSlot {
 
     /// The last handle has gone.
     fn abandoned(&self) {
-        if !self.detached.load(Ordering::Acquire) {
-            self.let_files_go();
+        if self.detached.load(Ordering::Acquire) {
+            return;
+        }
+        self.let_files_go();
+        // Nothing is ended because we go: the next one has it.
+        if !self.lasting.as_ref().is_some_and(|kept| kept.is_left()) {
             let _ = self.main.kill(Cause::Stop { escalated: true });
         }
     }
