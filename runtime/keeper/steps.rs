@@ -114,6 +114,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::Name => simple(nr::PRCTL, [15, s.0 as usize, 0, 0, 0, 0]),
         Op::Ready => ready(slots, birth),
         Op::Stub => stub::run(birth.page, a),
+        Op::Guard => stub::guard(birth.page, a),
         Op::Exec => exec(birth, step),
         Op::Close => {
             sys::close(a);

@@ -1,6 +1,9 @@
 //! The stub init: pid 1 of a container. Reaps what is orphaned to it, and sleeps. One that is tied ends when the other end of its
 //! line is closed, which the kernel does for who is killed, unless it was let go before: what nobody has written down
 //! must not outlive the last who knows of it (docs/decisions/0050).
+//!
+//! And its brother, the guard: pid 1 of the namespace that a network's helper lives in, which ends with the container's pid 1
+//! and takes the helper along (docs/decisions/0051).
 
 use crate::arch::nr;
 use crate::sys::{self, P_ALL, WNOHANG};
@@ -49,4 +52,20 @@ fn is_tied() -> bool {
         }
         _ => sys::exit_group(120),
     }
+}
+
+/// In pid 1 of a helper's namespace, after its last step: no descriptor but the pidfd of `whom` it ends with, no capabilities,
+/// undumpable. All signals are blocked since the keeper's start, so nothing but that end wakes it.
+pub(crate) fn guard(page: *mut u32, whom: i32) -> ! {
+    // Without it there would be nobody to end with.
+    if sys::dup3(whom, LINE, true).is_err() {
+        sys::exit_group(120);
+    }
+    let _ = sys::close_range(LINE as usize + 1, usize::MAX >> 32, 0);
+    sys::munmap(page.cast(), 4096);
+    // SIGCHLD to SIG_IGN: what is orphaned to it is reaped by the kernel. struct sigaction: the handler first.
+    let ignore = [1usize, 0, 0, 0];
+    let _ = sys::call(nr::RT_SIGACTION, [17, ignore.as_ptr() as usize, 0, 8, 0, 0]);
+    while !sys::wait_readable(LINE) {}
+    sys::exit_group(0)
 }

@@ -237,11 +237,20 @@ pub(crate) fn pidfd_kill(pidfd: i32) -> Res<()> {
 
 /// Whether a descriptor is readable now; a pidfd: its process has ended.
 pub(crate) fn readable(fd: i32) -> bool {
+    let now = [0i64; 2];
+    poll(fd, now.as_ptr() as usize)
+}
+
+/// The same, and wait for it; `false` when something else has ended the wait.
+pub(crate) fn wait_readable(fd: i32) -> bool {
+    poll(fd, 0)
+}
+
+/// `timeout`: where a `struct timespec` is, or 0.
+fn poll(fd: i32, timeout: usize) -> bool {
     // struct pollfd: fd (4), events (2), revents (2); POLLIN is 1.
     let mut poll = fd as u32 as u64 | 1 << 32;
-    let now = [0i64; 2];
-    let args = [&raw mut poll as usize, 1, now.as_ptr() as usize, 0, 8, 0];
-    call(nr::PPOLL, args).is_ok_and(|ready| ready > 0)
+    call(nr::PPOLL, [&raw mut poll as usize, 1, timeout, 0, 8, 0]).is_ok_and(|ready| ready > 0)
 }
 
 pub(crate) fn unlinkat(dir: i32, path: CStr, directory: bool) -> Res<()> {

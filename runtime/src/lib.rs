@@ -473,6 +473,12 @@ pub trait Container: Send + Sync + 'static {
         None
     }
 
+    /// Resolves, with how, when what keeps its network going has ended while the container has not; where there is no such thing,
+    /// as everywhere but with [`network::Pasta`], never. For one to ask.
+    fn network_lost(&self) -> BoxFuture<String> {
+        Box::pin(std::future::pending())
+    }
+
     /// Change how its network is wired.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The seam for networks: whoever knows how to wire a container's network namespace implements [`NetworkProvider`]. This
-//! crate knows no bridges, addresses or firewalls.
+//! crate knows no bridges and no firewalls; the one network of its own is that of [`Pasta`], which needs no rights.
 //!
 //! ```text
 //!  create ──► namespaces and pid 1 exist, nothing of the user's runs ──► attach ──► start ──► ... change ...
@@ -13,6 +13,15 @@ use std::sync::Arc;
 
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind};
+use crate::native::helper::Helper;
+
+mod addresses;
+pub(crate) mod pasta;
+mod publish;
+mod resolv;
+
+pub use pasta::Pasta;
+pub use publish::{Protocol, Publish};
 
 /// What a provider calls the properties of a network: for people and reports, and what [`NetworkProvider::change`]
 /// takes. The vocabulary is the provider's own.
@@ -23,13 +32,24 @@ pub type NetworkProperties = BTreeMap<String, String>;
 pub struct NetworkLink {
     container: String,
     namespace: OwnedFd,
+    helper: Option<Arc<Helper>>,
 }
 
 impl NetworkLink {
     /// A link of a container with this id, for tests of a provider.
     #[must_use]
     pub fn new(container: impl Into<String>, namespace: OwnedFd) -> Self {
-        Self { container: container.into(), namespace }
+        Self { container: container.into(), namespace, helper: None }
+    }
+
+    pub(crate) fn with_helper(mut self, helper: Arc<Helper>) -> Self {
+        self.helper = Some(helper);
+        self
+    }
+
+    /// Who starts a program of ours beside it.
+    pub(crate) fn helper(&self) -> Option<&Arc<Helper>> {
+        self.helper.as_ref()
     }
 
     /// The container's id.

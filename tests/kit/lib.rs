@@ -24,6 +24,7 @@ pub mod harness;
 pub mod host;
 pub mod image;
 pub mod machine;
+pub mod net;
 pub mod noise;
 pub mod raw;
 pub mod scene;

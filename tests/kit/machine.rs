@@ -36,6 +36,10 @@ pub enum Need {
     Busybox,
     /// /etc/subuid and /etc/subgid, to lay others over them.
     SubordinateFiles,
+    /// pasta, and what it needs; as root also what [`Need::Nets`] is.
+    Pasta,
+    /// ip(8), pairs of interfaces and bridges, for networks of a trial's own.
+    Nets,
 }
 
 /// What is there; a reason for what is not.
@@ -69,6 +73,12 @@ impl Machine {
         }
         if let Err(why) = strace() {
             no(Need::Strace, why);
+        }
+        if let Err(why) = crate::net::pasta() {
+            no(Need::Pasta, why);
+        }
+        if let Err(why) = crate::net::nets() {
+            no(Need::Nets, why);
         }
         match containers() {
             Ok(refusals) => lacks.extend(refusals),

@@ -4,6 +4,7 @@
 
 mod layers;
 mod network;
+mod pasta;
 mod rootfs;
 
 use std::process::ExitCode;
@@ -19,6 +20,10 @@ use network::{
     what_a_provider_cannot_wire_is_refused,
 };
 use orangery_tests::trial;
+use pasta::{
+    a_network_that_is_lost_is_told, each_root_has_its_resolvers, it_reaches_what_the_host_reaches, ports_lead_into_it,
+    what_pasta_cannot_do_is_refused, without_a_route_or_the_program_it_says_so,
+};
 use rootfs::{
     a_directory_is_the_trivial_root, a_dropped_creation_releases, a_root_is_prepared_and_released,
     each_failure_releases_once,
@@ -33,6 +38,12 @@ fn main() -> ExitCode {
         trial!(the_end_of_a_container_detaches_once),
         trial!(what_a_provider_cannot_wire_is_refused),
         trial!(loopback_is_the_trivial_network),
+        trial!(ports_lead_into_it, Pasta),
+        trial!(it_reaches_what_the_host_reaches, Pasta, Root),
+        trial!(each_root_has_its_resolvers, Pasta, Root, Busybox),
+        trial!(a_network_that_is_lost_is_told, Pasta),
+        trial!(what_pasta_cannot_do_is_refused, Pasta),
+        trial!(without_a_route_or_the_program_it_says_so, Pasta, Root),
         trial!(two_layers_with_whiteouts_and_order, Busybox),
         trial!(layers_are_read_through_and_written_over, Busybox),
         trial!(sixty_four_layers, Busybox),

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::identity::Identity;
 use crate::cgroup::OomEvidence;
 use crate::error::{Error, ErrorKind};
+use crate::native::helper::HelperRecord;
+use crate::network::pasta::WiredRecord;
 use crate::plan::idmap::{IdMap, Ids};
 use crate::plan::process::Joining;
 use crate::spec::Disk;
@@ -45,6 +47,12 @@ pub struct ContainerRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) state: Option<String>,
+    /// The provider is ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pasta: Option<WiredRecord>,
+    /// What keeps the network going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) helper: Option<HelperRecord>,
 }
 
 /// What its first process is.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::container::{Core, NativeContainer};
+use super::helper::{Again, Helper, HelperRecord, One};
 use super::janitor::{self, Name, Rests, Stub};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
@@ -19,7 +20,8 @@ use crate::durable::{
 };
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{Child, Kept, Lease};
-use crate::network::NetworkProvider;
+use crate::network::pasta::Wired as Pasta;
+use crate::network::{NetworkLink, NetworkProvider};
 use crate::plan::wire::Purpose;
 use crate::rootfs::RootfsProvider;
 use crate::spec::ProcessSpec;
@@ -231,7 +233,8 @@ impl Adopted {
             return Err(Error::new(ErrorKind::Exists, what).with_field("id"));
         }
         let missing = |field: &str| Error::invalid(field, "the container has such a provider, which has to be given");
-        if record.network.is_some() && network_provider.is_none() {
+        let ours = record.network.as_ref().is_some_and(|found| found.pasta.is_some());
+        if record.network.is_some() && network_provider.is_none() && !ours {
             return Err(missing("network_provider"));
         }
         if record.rootfs.is_some() && rootfs_provider.is_none() {
@@ -241,10 +244,10 @@ impl Adopted {
         let mut rests = Rests::default();
         rests.hold(Name::take(&self.inner.names, &record.id)?, self.range(&record));
         rests.group = group;
-        if let Some((provider, Found { state })) = network_provider.zip(record.network.clone()) {
-            rests.network = Some(self.network(provider, &record.id, init.as_ref(), state).await?);
+        if let Some(found) = record.network.clone() {
+            rests.network = self.network(network_provider, &record, init.as_ref(), found).await?;
         }
-        if let Some((provider, Found { state })) = rootfs_provider.zip(record.rootfs.clone()) {
+        if let Some((provider, Found { state, .. })) = rootfs_provider.zip(record.rootfs.clone()) {
             rests.root = Some(Root::adopt(&*provider, &record.id, state).await?);
         }
         if let Some(init) = init {
@@ -324,18 +327,57 @@ impl Adopted {
     }
 
     async fn network(
-        &self,
-        provider: Arc<dyn NetworkProvider>,
-        id: &str,
+        &mut self,
+        provider: Option<Arc<dyn NetworkProvider>>,
+        record: &ContainerRecord,
         init: Option<&Init>,
-        state: Option<String>,
-    ) -> Result<Arc<Network>, Error> {
+        found: Found,
+    ) -> Result<Option<Arc<Network>>, Error> {
+        let Found { state, pasta, helper } = found;
         let living = init.filter(|init| super::lives(init));
         let namespace = match living {
             Some(init) => provided::network_namespace(&self.inner.keeper, init).await.ok(),
             None => None,
         };
-        Network::adopt(provider, id, namespace, state).await
+        let link = NetworkLink::new(&record.id, namespace.map_or_else(provided::no_namespace, Ok)?);
+        let network = match (pasta, provider) {
+            (Some(pasta), _) => {
+                let link = match init {
+                    Some(init) => link.with_helper(self.helper_again(init, record, helper)),
+                    None => link,
+                };
+                Network::pasta(Pasta::again(pasta), link)
+            }
+            (None, Some(provider)) => Network::new(provider, link),
+            (None, None) => return Ok(None),
+        };
+        network.adopt(state).await.map(Some)
+    }
+
+    fn helper_again(&mut self, init: &Init, record: &ContainerRecord, helper: Option<HelperRecord>) -> Arc<Helper> {
+        let again = Helper::new(&self.inner, Arc::clone(init), record.joining.joining().ids);
+        if let Some(HelperRecord { guard, helper }) = helper {
+            again.again(self.helper(guard), self.helper(helper));
+        }
+        again
+    }
+
+    /// One of the two processes that keep a network going; `None`: it has ended.
+    fn helper(&mut self, one: One) -> Option<Again> {
+        let One { process, request } = one;
+        let pid = process.pid();
+        match self.children.remove(&request) {
+            Some(child) if process.may_be(&child.pidfd) => {
+                let Child { pidfd, exit, place, .. } = child;
+                Some(Again { pidfd, pid, request, place: Some(place), exit: Some(exit) })
+            }
+            // Not one of ours: `finish` ends it.
+            Some(child) => {
+                self.children.insert(request, child);
+                None
+            }
+            None => Some(Again { pidfd: process.find()?, pid, request, place: None, exit: None }),
+        }
     }
 
     /// What its first process is, if that is not just the stub.

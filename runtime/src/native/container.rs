@@ -703,6 +703,16 @@ impl Container for NativeContainer {
         self.core.rests.network.as_ref().map(|network| network.describe())
     }
 
+    fn network_lost(&self) -> BoxFuture<String> {
+        let network = self.core.rests.network.clone();
+        Box::pin(async move {
+            match network {
+                Some(network) => network.lost().await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+
     fn change_network(&self, to: NetworkProperties) -> BoxFuture<Result<(), Error>> {
         let core = Arc::clone(&self.core);
         Box::pin(async move {

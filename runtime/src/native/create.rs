@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::container::{Core, Gated, Idle, Made, Main, NativeContainer, spawn};
+use super::helper::Helper;
 use super::janitor::{Name, Rests, Stub, Work};
 use super::off_thread::off_thread;
 use super::provided::{Network as Wired, Root, network_namespace};
@@ -18,6 +19,8 @@ use crate::cgroup::{Group, OomEvidence};
 use crate::durable::{FirstRecord, Kind, Part, Storing};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::Which;
+use crate::network::NetworkLink;
+use crate::network::pasta::Wired as Pasta;
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
@@ -261,15 +264,7 @@ async fn born(
     let before = before.unwrap_or_default();
     let born = made?;
     spec.forget_mounts();
-    if let Some(provider) = &spec.container().network_provider {
-        let id = spec.container().id.as_str();
-        let namespace = network_namespace(&inner.keeper, &born.pidfd).await?;
-        inner.faults.pass(id, Point::NetworkNamespace)?;
-        // From here on the provider is asked to detach, whatever happens.
-        let network = rests.network.insert(Arc::new(Wired::new(Arc::clone(provider), id, namespace)));
-        network.attach().await?;
-        inner.faults.pass(id, Point::NetworkAttached)?;
-    }
+    wire(inner, &spec, &allotment, &born, rests).await?;
     let joining = Joining {
         own_network: spec.container().network == Network::None,
         cgroup: allotment.cgroup,
@@ -281,6 +276,35 @@ async fn born(
         console: !spec.joins(NEWNS),
     };
     Ok((spec, joining, before, born))
+}
+
+/// Its network, before anything of the user's runs.
+async fn wire(
+    inner: &Arc<Inner>,
+    spec: &CheckedSpec,
+    allotment: &Allotment,
+    born: &Born,
+    rests: &mut Rests,
+) -> Result<(), Error> {
+    let ContainerSpec { id, network_provider, pasta, .. } = spec.container();
+    if network_provider.is_none() && pasta.is_none() {
+        return Ok(());
+    }
+    let namespace = network_namespace(&inner.keeper, &born.pidfd).await?;
+    inner.faults.pass(id, Point::NetworkNamespace)?;
+    let link = NetworkLink::new(id, namespace);
+    let network = match (network_provider, pasta) {
+        (Some(provider), _) => Wired::new(Arc::clone(provider), link),
+        (None, Some(pasta)) => {
+            let helper = Helper::new(inner, Arc::clone(&born.pidfd), allotment.ids.clone());
+            Wired::pasta(Pasta::new(pasta.clone()), link.with_helper(helper))
+        }
+        (None, None) => return Ok(()),
+    };
+    // From here on the provider is asked to detach, whatever happens.
+    let network = rests.network.insert(Arc::new(network));
+    network.attach().await?;
+    inner.faults.pass(id, Point::NetworkAttached)
 }
 
 /// What a successful birth leaves in our hands.

@@ -10,6 +10,7 @@ mod evidence;
 mod exit;
 mod fault;
 mod held;
+pub(crate) mod helper;
 mod janitor;
 mod join;
 mod kept;

@@ -8,6 +8,7 @@ use super::reach::fetch;
 use crate::durable::Found;
 use crate::error::{Error, ErrorKind};
 use crate::keeper::Client;
+use crate::network::pasta::Wired;
 use crate::network::{NetworkLink, NetworkProperties, NetworkProvider};
 use crate::plan::reach;
 use crate::plan::wire::Purpose;
@@ -18,6 +19,8 @@ use crate::spec::{ContainerSpec, Rootfs};
 #[derive(Debug)]
 pub(super) struct Network {
     provider: Arc<dyn NetworkProvider>,
+    /// It is this one, of ours.
+    pasta: Option<Arc<Wired>>,
     link: Arc<NetworkLink>,
     /// One call at a time; a dropped one lets go.
     turn: tokio::sync::Mutex<()>,
@@ -25,27 +28,20 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(provider: Arc<dyn NetworkProvider>, container: &str, namespace: OwnedFd) -> Self {
-        let link = Arc::new(NetworkLink::new(container, namespace));
-        Self { provider, link, turn: tokio::sync::Mutex::default(), detached: Once::default() }
+    pub(super) fn new(provider: Arc<dyn NetworkProvider>, link: NetworkLink) -> Self {
+        let (turn, detached) = (tokio::sync::Mutex::default(), Once::default());
+        Self { provider, pasta: None, link: Arc::new(link), turn, detached }
+    }
+
+    /// That of pasta.
+    pub(super) fn pasta(wired: Arc<Wired>, link: NetworkLink) -> Self {
+        let provider = Arc::clone(&wired) as Arc<dyn NetworkProvider>;
+        Self { pasta: Some(wired), ..Self::new(provider, link) }
     }
 
     /// One that an earlier supervisor has attached. Without a namespace the container has ended.
-    pub(super) async fn adopt(
-        provider: Arc<dyn NetworkProvider>,
-        container: &str,
-        namespace: Option<OwnedFd>,
-        state: Option<String>,
-    ) -> Result<Arc<Self>, Error> {
-        let namespace = match namespace {
-            Some(namespace) => namespace,
-            None => {
-                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-                rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-                    .map_err(|error| Error::system("cannot open /dev/null", error))?
-            }
-        };
-        let network = Arc::new(Self::new(provider, container, namespace));
+    pub(super) async fn adopt(self, state: Option<String>) -> Result<Arc<Self>, Error> {
+        let network = Arc::new(self);
         let adopted = network.provider.adopt(Arc::clone(&network.link), state).await;
         adopted.map_err(|error| of_provider(error, "network: adopt", "network_provider"))?;
         Ok(network)
@@ -53,13 +49,24 @@ impl Network {
 
     /// What the provider wants to find again.
     pub(super) fn record(&self) -> Found {
-        Found { state: self.provider.record(&self.link) }
+        let helper = self.link.helper().and_then(|helper| helper.record());
+        let pasta = self.pasta.as_ref().map(|wired| wired.written());
+        Found { state: self.provider.record(&self.link), pasta, helper }
+    }
+
+    /// Resolves when what keeps it going has ended by itself, with how; where there is no such thing never.
+    pub(super) async fn lost(&self) -> String {
+        match self.link.helper() {
+            Some(helper) => helper.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub(super) async fn attach(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let attached = self.provider.attach(Arc::clone(&self.link)).await;
-        attached.map_err(|error| of_provider(error, "network: attach", "network_provider"))
+        let field = if self.pasta.is_some() { "pasta" } else { "network_provider" };
+        attached.map_err(|error| of_provider(error, "network: attach", field))
     }
 
     pub(super) async fn change(&self, to: NetworkProperties) -> Result<(), Error> {
@@ -81,6 +88,9 @@ impl Network {
             Box::pin(async move {
                 let _turn = network.turn.lock().await;
                 network.provider.detach(Arc::clone(&network.link)).await;
+                if let Some(helper) = network.link.helper() {
+                    helper.end().await;
+                }
             }) as crate::BoxFuture<()>
         };
         self.detached.run("network: detach", work).await;
@@ -91,6 +101,13 @@ impl Network {
 fn of_provider(error: Error, stage: &str, field: &str) -> Error {
     let error = if error.stage().is_none() { error.with_stage(stage) } else { error };
     if error.field().is_none() { error.with_field(field) } else { error }
+}
+
+/// In place of the namespace of a container that has ended.
+pub(super) fn no_namespace() -> Result<OwnedFd, Error> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
+        .map_err(|error| Error::system("cannot open /dev/null", error))
 }
 
 /// The network namespace of the process behind `init`: from its pidfd (6.11), or by way of a socket that the keeper makes
@@ -143,7 +160,7 @@ impl Root {
 
     /// What the provider wants to find again.
     pub(super) fn record(&self) -> Found {
-        Found { state: self.guard.record() }
+        Found { state: self.guard.record(), pasta: None, helper: None }
     }
 
     pub(super) fn usage(&self) -> crate::BoxFuture<Result<RootfsUsage, Error>> {

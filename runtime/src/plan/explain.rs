@@ -174,6 +174,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Ready => "tell the supervisor: created".into(),
         Op::Stub if step.a >= 0 => format!("be the stub init: reap, sleep; end with {a} unless it lets go"),
         Op::Stub => "be the stub init: reap, sleep".into(),
+        Op::Guard => format!("be a guard: end with the process of {a}"),
         Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
         Op::Close => format!("close {a}"),
         Op::CheckDevice if step.y == 1 => format!("it must be block device {}", device(step.x)),
@@ -283,6 +284,13 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Stub => {
             vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()]
         }
+        Op::Guard => vec![
+            format!("dup3({a}, 0)"),
+            "close_range(1, ~0)".into(),
+            "munmap()".into(),
+            "rt_sigaction(SIGCHLD, SIG_IGN)".into(),
+            "ppoll(0, POLLIN)".into(),
+        ],
         Op::Exec => list(plan, step.s, step.n).iter().map(|path| format!("execve({path:?})")).collect(),
         Op::Close => one(format!("close({a})")),
         Op::CheckDevice | Op::CheckType => one(format!("fstat({a})")),

@@ -8,6 +8,7 @@
 pub mod container;
 pub mod encode;
 pub mod explain;
+pub mod helper;
 mod hidden;
 pub mod idmap;
 mod kernel;

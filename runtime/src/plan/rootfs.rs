@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use super::container::Context;
 use super::encode::{Builder, Need, Slot};
 use super::machine::HostEntry;
-use super::wire::{EXIST_OK, Op};
+use super::wire::{EXIST_OK, OPTIONAL, Op, PRESENT};
 use super::{hidden, kernel, mounts};
 use crate::spec::{Access, Network, Rootfs, UserNamespace};
 
@@ -26,6 +26,8 @@ pub(super) const O_PATH: u64 = libc::O_PATH as u64;
 pub(super) const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 /// RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 pub(super) const BENEATH: u64 = 0x08 | 0x02;
+/// RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: a link stays inside.
+const IN_ROOT: u64 = 0x10 | 0x02;
 /// The same without following any link.
 pub(super) const STRICT: u64 = BENEATH | 0x04;
 
@@ -68,6 +70,9 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, slaves: Vec<Option<Slot>>
     kernel::dev(b, cx, &tree);
     let kernel = kernel::proc_and_sys(b, cx, &tree);
     hidden::always(b, cx, &tree, &kernel);
+    if !ours {
+        resolv_conf(b, cx, &tree);
+    }
     mounts::attach(b, cx, &tree);
     // What the user wants hidden may lie in what the user has mounted.
     hidden::asked(b, cx, &tree);
@@ -185,6 +190,23 @@ fn stage(b: &mut Builder, cx: &Context<'_>, root: Slot, here: impl Fn(&Path) -> 
     }
 }
 
+/// Over that of a root that is not made by us, or made where that may be written. A link is followed inside the root; where it
+/// leads nowhere there is no resolver.
+fn resolv_conf(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    let Some(text) = cx.spec.resolv_conf() else { return };
+    b.field("pasta").make_file(tree.scratch, "resolv.conf", 0o644, Some(text), Slot::CWD);
+    if may_make(cx) {
+        b.on_path(Op::Mkdir, tree.root, "etc", 0o755).tolerate(EXIST_OK);
+        b.make_file(tree.root, "etc/resolv.conf", 0o644, None, Slot::CWD);
+        b.tolerate(EXIST_OK);
+    }
+    let place = b.open(tree.root, "etc/resolv.conf", O_PATH, IN_ROOT);
+    b.tolerate(OPTIONAL);
+    let copy = b.open_tree(tree.scratch, "resolv.conf", false);
+    b.move_mount(copy, place, "");
+    b.tolerate(PRESENT);
+}
+
 /// A fresh tmpfs with the host's programs and libraries and a made /etc.
 fn allow_list(b: &mut Builder, cx: &Context<'_>) -> Slot {
     let options = [("size", "16m"), ("nr_inodes", "4096"), ("mode", "0755")];
@@ -205,7 +227,9 @@ fn allow_list(b: &mut Builder, cx: &Context<'_>) -> Slot {
         b.field("host_opt");
         host_entry(b, root, &HostEntry::Directory("/opt".into()));
     }
-    if let (Network::Host, Some(resolv)) = (cx.spec.container().network, &cx.machine.host.resolv_conf) {
+    if let Some(text) = cx.spec.resolv_conf() {
+        b.field("pasta").make_file(root, "etc/resolv.conf", 0o644, Some(text), Slot::CWD);
+    } else if let (Network::Host, Some(resolv)) = (cx.spec.container().network, &cx.machine.host.resolv_conf) {
         b.field("network").make_file(root, "etc/resolv.conf", 0o644, None, Slot::CWD);
         let tree = b.open_tree(Slot::CWD, resolv, false);
         b.move_mount(tree, root, "etc/resolv.conf");

@@ -336,6 +336,24 @@ fn a_plan_that_fails_at_a_step_is_still_a_plan() {
 }
 
 #[test]
+fn a_networks_helper_is_two_plans() {
+    use super::helper;
+    let ids = IdMap::range((524_288, 524_288), 65_536);
+    let words = |words: &[&str]| words.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
+    let (programs, argv) = (words(&["/usr/bin/pasta", "/bin/pasta"]), words(&["pasta", "--foreground"]));
+    let mut printed = String::new();
+    for plan in [helper::guard(&ids), helper::helper(&ids, (1024, 4096), &programs, &argv)] {
+        accepted(&plan);
+        printed.push_str(&text(&plan));
+        printed.push('\n');
+    }
+    insta::assert_snapshot!(printed);
+    // With one id setgroups is denied.
+    let groups = |plan: &Plan| plan.steps().any(|step| step.op == wire::Op::SetGroups);
+    assert!(groups(&helper::guard(&ids)) && !groups(&helper::guard(&IdMap::single(1000, 1000, 0, 0))));
+}
+
+#[test]
 fn reaching_in_is_a_plan() {
     use super::reach;
     let joining =

@@ -202,6 +202,8 @@ ops! {
     WindowSize = 53, "window-size";
     /// `ioctl(a, TIOCSCTTY)`: it controls the session that was just made.
     ControllingTerminal = 54, "controlling-terminal";
+    /// Be the guard of a pid namespace: close everything but slot `a`, a pidfd, wait until that process has ended, end.
+    Guard = 60, "guard";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -433,6 +435,7 @@ fn uses(op: Op) -> Uses {
         | Op::SetNs
         | Op::WindowSize
         | Op::ControllingTerminal
+        | Op::Guard
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
+use crate::network::Pasta;
 use crate::plan::Machine;
 use crate::plan::idmap::IdMap;
 use crate::plan::wire::{NEWIPC, NEWNET, NEWNS};
@@ -78,7 +79,8 @@ pub fn check(
         }
     };
     let (joined, joined_ids) = namespaces::check(&mut no, &container, machine, cgroups);
-    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids });
+    let resolv_conf = container.pasta.as_ref().map(|_| Pasta::resolv_conf());
+    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids, resolv_conf });
     no.end(checked)
 }
 
@@ -101,6 +103,18 @@ fn check_network(no: &mut Refusals, spec: &ContainerSpec) {
     if spec.network_provider.is_some() && spec.network == Network::Host {
         no.add("network_provider", "the host's network is not the provider's to wire: it needs network none");
     }
+    let Some(pasta) = &spec.pasta else { return };
+    if spec.network == Network::Host || namespaces::joins(spec, NEWNET) {
+        no.add("pasta", "pasta wires a network of the container's own, neither the host's nor one that is joined");
+    }
+    if spec.network_provider.is_some() {
+        no.add("pasta", "a network is wired by pasta or by another provider, not by both");
+    }
+    if spec.user_namespace == UserNamespace::Host {
+        let why = "pasta has no rights but those of a user namespace of the container's own";
+        no.push(Error::new(ErrorKind::Unsupported, why).with_field("pasta"));
+    }
+    pasta.refusals().into_iter().for_each(|refused| no.push(refused));
 }
 
 fn check_id(no: &mut Refusals, id: &str) {

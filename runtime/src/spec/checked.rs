@@ -15,6 +15,7 @@ pub struct CheckedSpec {
     pub(super) mounts: Vec<Seen>,
     pub(super) joined: Vec<Joined>,
     pub(super) joined_ids: Option<IdMap>,
+    pub(super) resolv_conf: Option<String>,
 }
 
 /// A process spec that is known to be possible in its container.
@@ -91,6 +92,12 @@ impl CheckedSpec {
     #[must_use]
     pub fn joined_ids(&self) -> Option<&IdMap> {
         self.joined_ids.as_ref()
+    }
+
+    /// What /etc/resolv.conf says, where that is not left to the root file system.
+    #[must_use]
+    pub fn resolv_conf(&self) -> Option<&str> {
+        self.resolv_conf.as_deref()
     }
 
     /// The network namespace is made for this container.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use crate::cgroup::{CpuQuota, Limits};
-use crate::network::NetworkProvider;
+use crate::network::{NetworkProvider, Pasta};
 use crate::rootfs::RootfsProvider;
 
 pub mod caps;
@@ -210,6 +210,8 @@ pub struct ContainerSpec {
     /// Who wires the container's own network namespace.
     #[serde(skip)]
     pub network_provider: Option<Arc<dyn NetworkProvider>>,
+    /// Its network is pasta's.
+    pub pasta: Option<Pasta>,
     /// Host name; the id if unset.
     pub hostname: Option<String>,
     /// cgroup limits.

@@ -1,0 +1,310 @@
+//! A program of ours that keeps a container's network going: started by the keeper, outside of the container and in its user
+//! namespace, in a pid namespace of its own whose pid 1 ends with the container's (`plan/helper.rs`). At most one for a network.
+//!
+//! It has three descriptors, because programs close what else they inherit: the network namespace, a pipe on which it says
+//! once, in a line, that it is ready, and a memfd for what it has to say. The memfd can neither fill up the machine nor hold up
+//! who writes, and it does not break when its reader goes.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+
+use super::container::running;
+use super::janitor::ended;
+use super::reach::fetch;
+use super::report::{Report, Said, step_error};
+use super::supply::{Supply, some};
+use super::{Inner, lives, stdio};
+use crate::durable::Identity;
+use crate::error::{Error, ErrorKind};
+use crate::keeper::{Client, Spawned};
+use crate::plan::idmap::IdMap;
+use crate::plan::wire::Purpose;
+use crate::plan::{Plan, helper, reach};
+use crate::{Exit, ExitStatus};
+
+/// So much of what it says is kept, the first.
+const WORDS: u64 = 16 << 10;
+
+/// Who starts the helper of one network, and has it.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    keeper: Client,
+    /// The container's pid 1, and its ids.
+    init: Arc<OwnedFd>,
+    ids: Option<IdMap>,
+    nofile: (u64, u64),
+    without_pidfs: bool,
+    /// We may give things away, and must: the helper opens its pipe anew, as the container's first user.
+    gives: bool,
+    running: Mutex<Running>,
+}
+
+/// What there is of it.
+#[derive(Debug, Default)]
+struct Running {
+    guard: Option<Process>,
+    helper: Option<Process>,
+    /// How the helper ends; taken by who waits for that.
+    exit: Option<oneshot::Receiver<Exit>>,
+    words: Option<Arc<OwnedFd>>,
+    /// It has ended before this supervisor came.
+    missed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Process {
+    pidfd: Arc<OwnedFd>,
+    pid: i32,
+    /// What the keeper knows it by, and where.
+    request: u64,
+    place: Option<u64>,
+}
+
+/// Why it did not start.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// It did not come to its exec.
+    Before(Error),
+    /// It has ended, with these words.
+    Ended(String),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
+    }
+}
+
+/// What the next supervisor needs to have it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelperRecord {
+    pub(crate) guard: One,
+    pub(crate) helper: One,
+}
+
+/// A process of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct One {
+    pub(crate) process: Identity,
+    pub(crate) request: u64,
+}
+
+/// A process of it that was found again.
+pub(crate) struct Again {
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) request: u64,
+    pub(crate) place: Option<u64>,
+    pub(crate) exit: Option<oneshot::Receiver<Exit>>,
+}
+
+impl Helper {
+    pub(super) fn new(inner: &Inner, init: Arc<OwnedFd>, ids: Option<IdMap>) -> Arc<Self> {
+        Arc::new(Self {
+            keeper: inner.keeper.clone(),
+            init,
+            ids,
+            nofile: inner.machine.nofile,
+            without_pidfs: inner.without.pidfs,
+            gives: inner.machine.privileged,
+            running: Mutex::default(),
+        })
+    }
+
+    /// That of an earlier supervisor, as far as it lives.
+    pub(super) fn again(&self, guard: Option<Again>, helper: Option<Again>) {
+        let process = |again: Again| {
+            let Again { pidfd, pid, request, place, exit } = again;
+            (Process { pidfd: Arc::new(pidfd), pid, request, place }, exit)
+        };
+        let mut running = self.running();
+        running.guard = guard.map(process).map(|(guard, _)| guard);
+        running.missed = helper.is_none();
+        if let Some((helper, exit)) = helper.map(process) {
+            running.helper = Some(helper);
+            running.exit = exit;
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Run the first of `programs` that can be executed, and wait until it has said that it is ready. Once.
+    ///
+    /// # Cancel safety
+    /// What is there by then is [ended](Helper::end) with the network.
+    pub(crate) async fn start(
+        &self,
+        namespace: BorrowedFd<'_>,
+        programs: &[OsString],
+        arguments: &[OsString],
+    ) -> Result<(), Failed> {
+        let without =
+            || Error::new(ErrorKind::Unsupported, "the container has the host's user ids").with_field("network");
+        let ids = self.ids.as_ref().ok_or_else(without)?;
+        let failed = |error: std::io::Error| Error::system("cannot prepare a network's helper", error);
+        let guard = self.guard(&helper::guard(ids)).await?;
+        let (ready, says) = stdio::pipe()?;
+        let (uid, gid) = ids.first_ids();
+        if let Some((uid, gid)) = ids.outside(uid, gid).filter(|_| self.gives) {
+            use rustix::fs::{Gid, Uid, fchown};
+            fchown(&says, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|error| failed(error.into()))?;
+        }
+        let words = Arc::new(words()?);
+        let (report, mut supply) = reporting()?;
+        supply.init = Some(guard.try_clone().map_err(failed)?);
+        let theirs = words.try_clone().map_err(failed)?;
+        supply.stdio = some(vec![namespace.try_clone_to_owned().map_err(failed)?, says, theirs]);
+        self.running().words = Some(Arc::clone(&words));
+        let plan = helper::helper(ids, self.nofile, programs, arguments);
+        let spawned = self.keeper.spawn(&plan, supply.all(&plan, None)?).await?;
+        let Spawned { pid, id, place, pidfd, exit } = spawned;
+        let pidfd = Arc::new(pidfd.claim()?);
+        {
+            let mut running = self.running();
+            running.helper = Some(Process { pidfd, pid, request: id, place: Some(place) });
+            running.exit = Some(exit);
+        }
+        running(&report, Some(&plan)).await?;
+        if said_ready(ready).await? {
+            tracing::debug!(pid, "a network's helper is ready");
+            return Ok(());
+        }
+        Err(Failed::Ended(read(&words)))
+    }
+
+    /// The guard, ready.
+    async fn guard(&self, plan: &Plan) -> Result<Arc<OwnedFd>, Error> {
+        let (report, mut supply) = reporting()?;
+        let copy = self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?;
+        supply.init = Some(copy);
+        let Spawned { pid, id, place, pidfd, .. } = self.keeper.spawn(plan, supply.all(plan, None)?).await?;
+        let pidfd = Arc::new(pidfd.claim()?);
+        self.running().guard = Some(Process { pidfd: Arc::clone(&pidfd), pid, request: id, place: Some(place) });
+        match report.next().await? {
+            Said::Ready => Ok(pidfd),
+            Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
+            Said::End => Err(Error::new(ErrorKind::State, "the container has ended")),
+        }
+    }
+
+    /// A socket of the container's network.
+    pub(crate) async fn socket(&self, family: u32, kind: u32) -> Result<OwnedFd, Error> {
+        let init = self.init.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?;
+        fetch(&self.keeper, init, &reach::socket(true, family, kind), Purpose::Socket).await
+    }
+
+    /// It runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.running().helper.as_ref().is_some_and(|helper| lives(&helper.pidfd))
+    }
+
+    /// Resolves when it has ended before the container, with how and its words. Without one, never.
+    pub(super) async fn ended(&self) -> String {
+        let (helper, exit, words, missed) = {
+            let mut running = self.running();
+            (running.helper.clone(), running.exit.take(), running.words.clone(), running.missed)
+        };
+        if missed {
+            return "its helper has ended while there was no supervisor".into();
+        }
+        let Some(helper) = helper else { return std::future::pending().await };
+        let _ = ended(&helper.pidfd).await;
+        if !lives(&self.init) {
+            // As it should be: the guard has gone along, and has taken it along.
+            return std::future::pending().await;
+        }
+        let status = match exit {
+            // Told right before or after the pidfd is readable; a keeper that is gone tells nothing.
+            Some(exit) => exit.await.map_or(ExitStatus::Lost, |exit| exit.status),
+            None => ExitStatus::Lost,
+        };
+        let how = match status {
+            ExitStatus::Code(code) => format!("its helper has ended with code {code}"),
+            ExitStatus::Signal { signal, .. } => format!("its helper was ended by signal {signal}"),
+            ExitStatus::Lost => "its helper has ended".to_owned(),
+        };
+        match words.map(|words| read(&words)).filter(|words| !words.is_empty()) {
+            Some(words) => format!("{how}: {words}"),
+            None => how,
+        }
+    }
+
+    /// End it, and wait until it has. Idempotent.
+    pub(super) async fn end(&self) {
+        let Running { guard, helper, .. } = std::mem::take(&mut *self.running());
+        // The guard takes the helper along; one that found itself without a guard is ended too.
+        for process in [&guard, &helper].into_iter().flatten() {
+            let _ = rustix::process::pidfd_send_signal(&process.pidfd, rustix::process::Signal::KILL);
+        }
+        for process in [helper, guard].into_iter().flatten() {
+            let _ = ended(&process.pidfd).await;
+            if let Some(place) = process.place {
+                self.keeper.settle(process.request, place);
+            }
+        }
+    }
+
+    /// `None`: there is none.
+    pub(super) fn record(&self) -> Option<HelperRecord> {
+        let running = self.running();
+        let one = |process: &Process| One {
+            process: Identity::of(&process.pidfd, process.pid, self.without_pidfs),
+            request: process.request,
+        };
+        Some(HelperRecord { guard: one(running.guard.as_ref()?), helper: one(running.helper.as_ref()?) })
+    }
+}
+
+/// Our end of a report pipe, and theirs among what a plan needs.
+fn reporting() -> Result<(Report, Supply), Error> {
+    let (read, write) = stdio::pipe()?;
+    Ok((Report::new(read, false)?, Supply::new(write)))
+}
+
+/// A file of a fixed size.
+fn words() -> Result<OwnedFd, Error> {
+    let failed = |error: rustix::io::Errno| Error::system("cannot make a memfd", error);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let words = rustix::fs::memfd_create("orangery-words", flags).map_err(failed)?;
+    rustix::fs::ftruncate(&words, WORDS).map_err(failed)?;
+    rustix::fs::fcntl_add_seals(&words, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL).map_err(failed)?;
+    Ok(words)
+}
+
+/// What stands in it, as one line; what the program says of its own system log is not.
+fn read(words: &OwnedFd) -> String {
+    let mut bytes = vec![0u8; usize::try_from(WORDS).unwrap_or_default()];
+    let len = rustix::io::pread(words, &mut bytes[..], 0).unwrap_or(0);
+    let text = bytes.get(..len).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> =
+        lines.filter(|line| !line.starts_with("Failed to send ") || !line.ends_with("syslog")).collect();
+    lines.join("; ").chars().filter(|c| !c.is_control()).collect()
+}
+
+/// A line has come; `false`: the end of file, and no line.
+async fn said_ready(pipe: OwnedFd) -> Result<bool, Error> {
+    let failed = |error: std::io::Error| Error::system("cannot hear of a network's helper", error);
+    rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
+    let pipe = crate::sys::watch(pipe, Interest::READABLE).map_err(failed)?;
+    loop {
+        let mut ready = pipe.readable().await.map_err(failed)?;
+        let mut buffer = [0u8; 64];
+        match ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref().as_fd(), &mut buffer)?)) {
+            Ok(Ok(0)) => return Ok(false),
+            Ok(Ok(len)) if buffer.get(..len).is_some_and(|said| said.contains(&b'\n')) => return Ok(true),
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(failed(error)),
+        }
+    }
+}
