@@ -364,7 +364,8 @@ fn option_of(field: &str) -> Option<&'static str> {
         "output" => "--output-limit",
         "cgroup_parent" => "--cgroup-parent",
         "state_dir" => "--state-dir",
-        "network" => "--network",
+        "network" | "pasta" => "--network",
+        "publish" => "--publish",
         "bundle" => "--bundle",
         _ => return None,
     })
@@ -383,6 +384,8 @@ mod tests {
             ("mounts[1].device", Some("--device")),
             ("argv[0]", Some("COMMAND")),
             ("rlimits[1]", Some("--rlimit")),
+            ("publish[2]", Some("--publish")),
+            ("pasta", Some("--network")),
             ("sysctls", None),
         ] {
             assert_eq!(option_of(field), option, "{field}");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, Errors, ProcessSpec, Runtime as _};
 use orangery::{
-    Access, Command, Disk, Error, Limits, Mount, Network, Rootfs, Sandbox, Supervisor, User, UserNamespace, WindowSize,
+    Access, Command, Disk, Error, Limits, Mount, Network, Pasta, Rootfs, Sandbox, Supervisor, User, UserNamespace,
+    WindowSize,
 };
 
 use crate::args::{self, LimitArgs, RootArgs, TimeArgs, WorkArgs};
@@ -119,6 +120,9 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
         .limits(container.limits)
         .disk(container.disk)
         .init(!container.without_init);
+    if let Some(pasta) = container.pasta {
+        builder = builder.pasta(pasta);
+    }
     for namespace in container.join {
         builder = builder.join_namespace(namespace);
     }
@@ -163,9 +167,10 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
         args::Userns::Host => UserNamespace::Host,
     };
     spec.network = match root.network {
-        args::Network::None => Network::None,
+        args::Network::None | args::Network::Pasta => Network::None,
         args::Network::Host => Network::Host,
     };
+    spec.pasta = pasta(root)?;
     spec.hostname = root.hostname.clone();
     for join in &root.join {
         spec.join.push(join.open()?);
@@ -175,6 +180,18 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
     spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };
     spec.without_init = work.program.no_init;
     Ok(spec)
+}
+
+fn pasta(root: &RootArgs) -> Result<Option<Pasta>, Failure> {
+    if !matches!(root.network, args::Network::Pasta) {
+        let option = if root.publish.is_empty() { "--host-loopback" } else { "--publish" };
+        if root.publish.is_empty() && !root.host_loopback {
+            return Ok(None);
+        }
+        return Err(Failure::refused(option, format!("{option} needs --network pasta")));
+    }
+    let pasta = Pasta::new().host_loopback(root.host_loopback);
+    Ok(Some(root.publish.iter().copied().fold(pasta, Pasta::publish)))
 }
 
 fn rootfs(root: &RootArgs) -> Result<Rootfs, Failure> {

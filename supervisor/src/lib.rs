@@ -79,7 +79,7 @@ pub use orangery_io_stream::{
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
-pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider};
+pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish};
 pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{

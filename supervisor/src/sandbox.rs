@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orangery_runtime::cgroup::{CpuQuota, Limits};
-use orangery_runtime::network::NetworkProvider;
+use orangery_runtime::network::{NetworkProvider, Pasta};
 use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace};
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
@@ -213,6 +213,20 @@ impl SandboxBuilder {
     /// [`NetworkProvider`]. Default: nobody, it has `lo` alone.
     pub fn network_provider(mut self, provider: Arc<dyn NetworkProvider>) -> Self {
         self.inner.spec.network_provider = Some(provider);
+        self
+    }
+
+    /// Its network is that of [`Pasta`]: user-mode, for an ordinary user as for root, with ports that lead into it and names
+    /// that are resolved. Needs the program `pasta` (package passt). When that ends while the container lives,
+    /// [`Kind::NetworkLost`](crate::events::Kind::NetworkLost) tells it.
+    ///
+    /// ```
+    /// use orangery::{Pasta, Publish, Sandbox};
+    /// let web = Sandbox::builder().pasta(Pasta::new().publish(Publish::tcp(8080, 80).on([127, 0, 0, 1]))).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn pasta(mut self, network: Pasta) -> Self {
+        self.inner.spec.pasta = Some(network);
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
-use orangery::{Mount, OutputLimit, StopLadder};
+use orangery::{Mount, OutputLimit, Publish, StopLadder};
 
 use super::limits::{LimitArgs, RlimitArgs, output_limit};
 use super::logs::LogArgs;
@@ -39,7 +39,7 @@ pub(crate) struct WorkArgs {
 }
 
 /// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
-const CONFIG_JSON_SAYS: [&str; 23] = [
+const CONFIG_JSON_SAYS: [&str; 25] = [
     "rootfs",
     "host_root",
     "writable",
@@ -50,6 +50,8 @@ const CONFIG_JSON_SAYS: [&str; 23] = [
     "disk",
     "disk_inodes",
     "network",
+    "publish",
+    "host_loopback",
     "join",
     "hostname",
     "userns",
@@ -98,9 +100,17 @@ pub(crate) struct RootArgs {
     /// Files and directories in the private writable space
     #[arg(long, value_name = "N")]
     pub(crate) disk_inodes: Option<u64>,
-    /// none: only a loopback interface; host: the host's network
+    /// none: only a loopback interface; pasta: one of its own that reaches what you reach, by the program pasta (package passt);
+    /// host: the host's network
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
+    /// With --network pasta: a port of the host leads to one of the sandbox, on all of the host's addresses or on this one;
+    /// several as 8000-8003:80-83
+    #[arg(short = 'p', long, value_name = "[ADDR:]HOST:CONTAINER[/udp]", value_parser = str::parse::<Publish>)]
+    pub(crate) publish: Vec<Publish>,
+    /// With --network pasta: the default gateway's address is the host's loopback
+    #[arg(long)]
+    pub(crate) host_loopback: bool,
     /// Live in this existing namespace instead of a new one: KIND is net, ipc, uts, cgroup, pid, mnt or user
     #[arg(long, value_name = "KIND=PATH", value_parser = join::parse)]
     pub(crate) join: Vec<Join>,
@@ -116,6 +126,7 @@ pub(crate) struct RootArgs {
 pub(crate) enum Network {
     #[default]
     None,
+    Pasta,
     Host,
 }
 

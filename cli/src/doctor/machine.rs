@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use orangery::Pasta;
 use orangery::runtime::ids::subordinate::user::{Extent, Given};
 use orangery::runtime::keeper::maps;
 
@@ -13,7 +14,7 @@ const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
 
 /// Facts beside the probes.
 pub(super) fn examine() -> Vec<Finding> {
-    let mut findings = vec![subordinate_ids()];
+    let mut findings = vec![subordinate_ids(), pasta()];
     let masked = masked_proc();
     if !masked.is_empty() {
         findings.push(
@@ -160,6 +161,19 @@ fn subordinate_ids() -> Finding {
     let count = |extents: &[Extent]| extents.iter().map(|extent| extent.count).sum::<u32>();
     let (users, groups) = (count(&given.uids), count(&given.gids));
     Finding::ok(name).detail(format!("{users} users and {groups} groups of /etc/subuid and /etc/subgid"))
+}
+
+/// A network without rights.
+fn pasta() -> Finding {
+    let name = "network by pasta";
+    let none = Finding::new(name, State::Without).without("a sandbox has loopback alone, or the host's network");
+    let Some(path) = Pasta::find() else {
+        return none.detail("the program pasta is not installed").fix(Some("sudo apt-get install passt"));
+    };
+    match Pasta::look_for_tun() {
+        Ok(()) => Finding::ok(name).detail(path.display().to_string()),
+        Err(error) => none.detail(error.what()).fix(Some("sudo modprobe tun && sudo chmod 0666 /dev/net/tun")),
+    }
 }
 
 /// The command that gives a user more ids.

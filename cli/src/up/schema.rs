@@ -117,6 +117,6 @@ mod tests {
                 assert!(property["description"].as_str().is_some_and(|text| text.len() > 9), "{key}: {property}");
             }
         }
-        assert_eq!(document["$defs"]["service"]["properties"]["network"]["enum"], json!(["none", "host"]));
+        assert_eq!(document["$defs"]["service"]["properties"]["network"]["enum"], json!(["none", "pasta", "host"]));
     }
 }

@@ -152,6 +152,7 @@ fn what(kind: &Kind) -> String {
             None => format!("its report is made: {}", exit(report.exit)),
         },
         Kind::LimitHit { limit: kind } => format!("its limit of {} is reached", limit(*kind)),
+        Kind::NetworkLost { why } => format!("it runs on without its network: {why}"),
         Kind::Oom { verdict } => format!("the kernel took processes of it for memory: {verdict:?}"),
         Kind::NotifyRefused { why } => format!("what it notified of is refused: {why:?}"),
         Kind::ContainerUnkillable(_) => "it was killed and does not end: it is left to itself".into(),

@@ -102,6 +102,7 @@ fn blank(card: &Card, state: State, started_at_ms: Option<u64>) -> Container {
         limits: Value::Null,
         watched: Value::Null,
         cgroup_mode: None,
+        network: None,
         processes: Vec::new(),
         service: None,
         exit: None,
@@ -137,6 +138,7 @@ fn fill(shown: &mut Container, inspect: Inspect) {
     shown.limits = json(&inspect.limits);
     shown.watched = json(&inspect.watched);
     shown.cgroup_mode = inspect.cgroup_mode;
+    shown.network = inspect.network;
     let running =
         |process: &orangery::ProcessSummary| Running { id: process.id.0, pid: process.pid, ended: process.ended };
     shown.processes = inspect.processes.iter().map(running).collect();

@@ -46,6 +46,9 @@ pub struct Container {
     pub watched: Value,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
+    /// How its network is wired: its addresses, what is published, whether it is up; nothing without such a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<BTreeMap<String, String>>,
     /// Its processes that live or are not reported yet, the main one first.
     pub processes: Vec<Running>,
     /// What is kept running, where its spec has `restart`.

@@ -82,6 +82,8 @@ impl Cost {
         let held = 1
             + 2 * u64::from(sandbox.keep_files)
             + u64::from(spec.network_provider.is_some())
+            // Its namespace, what it says, and it and its guard.
+            + 4 * u64::from(spec.pasta.is_some())
             + u64::from(spec.limits.memory.is_some())
             + beside.spoken_to;
         // Each comes once as a descriptor that is sent.

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use super::life::Never;
 use super::probes::{self, Prepared};
 use super::slot::ContainerSlot;
-use super::{attend, cpu, idle, oom};
+use super::{attend, cpu, idle, network, oom};
 use crate::faults::Faults;
 use crate::process::wall;
 
@@ -30,6 +30,9 @@ pub(super) async fn watch_over(
     }
     if let Some(asked) = asked {
         watching.push(Box::pin(probes::watch(&container, *asked, &faults)));
+    }
+    if network::is_wired(&container) {
+        watching.push(Box::pin(network::watch(&container)));
     }
     let mut begun = [false; 5];
     loop {

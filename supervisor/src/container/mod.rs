@@ -29,6 +29,7 @@ mod last_word;
 pub(crate) mod life;
 mod limits;
 pub(crate) mod msg;
+mod network;
 mod oom;
 pub(crate) mod probes;
 pub(crate) mod processes;

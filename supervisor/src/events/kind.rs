@@ -109,6 +109,12 @@ pub enum Kind {
         /// Whose limit it was.
         verdict: OomVerdict,
     },
+    /// What kept its network going ([`Pasta`](crate::Pasta)) has ended: the container runs on without a network. What it was
+    /// connected to is gone; [`inspect`](crate::ContainerHandle::inspect) says that it is down.
+    NetworkLost {
+        /// How, with its last words.
+        why: String,
+    },
     /// A limit was reached. It has ended the process only if the report's cause says so.
     LimitHit {
         /// Which.
@@ -279,6 +285,7 @@ impl Kind {
             Self::ProcessExited { .. } => "process_exited",
             Self::ProcessEnded { .. } => "process_ended",
             Self::Oom { .. } => "oom",
+            Self::NetworkLost { .. } => "network_lost",
             Self::LimitHit { .. } => "limit_hit",
             Self::HookEnded { .. } => "hook_ended",
             Self::LeakedWriters => "leaked_writers",

@@ -143,6 +143,7 @@ fn every_kind() -> Vec<Kind> {
         Kind::ProcessExited { exit: crate::ExitStatus::Signal { signal: 9, core_dumped: false } },
         Kind::ProcessEnded { report: Arc::new(crate::report::example()) },
         Kind::Oom { verdict: crate::OomVerdict::Own { kills: 2 } },
+        Kind::NetworkLost { why: "its helper was ended by signal 9".into() },
         Kind::LimitHit { limit: crate::LimitKind::Wall },
         Kind::LeakedWriters,
         Kind::PropertyChanged { name: "owner".into(), removed: true },

@@ -74,7 +74,7 @@ fn each_mistake_is_told_at_its_place() {
         ("timeout = «\"soon\"»", "\"soon\" is not a duration", ""),
         ("timeout = «[\"1s\"]»", "a list cannot be here", "timeout = \"TIME\""),
         ("host-opt = «\"yes\"»", "true or false", "host-opt = true"),
-        ("network = «\"most\"»", "\"most\" is not possible", "none, host"),
+        ("network = «\"most\"»", "\"most\" is not possible", "none, pasta, host"),
         ("restart = «\"sometimes\"»", "no restart policy", ""),
         ("mount = [«\"type=bind,dst=/x\"»]", "src is missing", ""),
         ("env = { «\"a=b\"» = \"c\" }", "is no name", ""),
