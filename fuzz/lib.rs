@@ -13,6 +13,7 @@ use orangery_daemon::wire::{Asked, Create};
 use orangery_runtime::cgroup;
 use orangery_runtime::durable::{self, ContainerRecord, Drained, ProcessRecord};
 use orangery_runtime::plan::wire::{self, Message};
+use orangery_runtime::rootfs::{Archive, Kind, UnpackLimits};
 use orangery_runtime::spec::{Hold, oci, size, user};
 
 pub use mutate::Seeded;
@@ -21,7 +22,7 @@ pub use mutate::Seeded;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is also its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("plan", plan),
     ("message", message),
     ("answer", answer),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("kernel_text", kernel_text),
     ("sizes", sizes),
     ("up", up),
+    ("archive", archive),
 ];
 
 /// The keeper's check of a plan: what is accepted can be walked to the last string.
@@ -146,5 +148,47 @@ pub fn up(data: &[u8]) {
             let place = refusal.strip_prefix("up.toml:").and_then(|rest| rest.split_once(':'));
             assert!(place.is_some_and(|(line, _)| line.parse::<u32>().is_ok_and(|line| line > 0)), "{refusal}");
         }
+    }
+}
+
+/// A tar archive: refused with a field, or entries whose content is what they said, within the limits.
+pub fn archive(data: &[u8]) {
+    read_archive(data);
+    // Hardly a mutant has a header whose sum is right: here each block has.
+    let mut summed = data.to_vec();
+    for block in summed.as_chunks_mut::<512>().0.iter_mut().filter(|block| block.iter().any(|byte| *byte != 0)) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+    }
+    read_archive(&summed);
+}
+
+fn read_archive(data: &[u8]) {
+    const MOST: u64 = 1 << 20;
+    let mut archive = Archive::new(data, UnpackLimits::default().bytes(MOST).entries(1000).path(512));
+    let mut buffer = [0; 4096];
+    loop {
+        let entry = match archive.next_entry() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return,
+            Err(error) => {
+                let field = error.field().expect("a refusal names its field");
+                assert!(field == "archive" || field.starts_with("limits."), "{field}");
+                return;
+            }
+        };
+        assert!(entry.path.len() <= 512 && entry.mode <= 0o7777 && entry.mtime.1 < 1_000_000_000, "{entry:?}");
+        let Kind::File(extent) = entry.kind else { continue };
+        let mut end = 0;
+        for (offset, len) in extent.pieces.iter().flatten() {
+            assert!(*offset >= end && offset + len <= extent.size, "{extent:?}");
+            end = offset + len;
+        }
+        let mut read = 0;
+        while let Ok(more @ 1..) = archive.read_content(&mut buffer) {
+            read += more as u64;
+        }
+        assert!(extent.stored() <= MOST && read <= extent.stored(), "{extent:?}: {read}");
     }
 }

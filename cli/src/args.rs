@@ -20,6 +20,7 @@ mod logs;
 mod look;
 mod probes;
 mod restart;
+mod rootfs;
 mod serve;
 mod setup;
 mod stop;
@@ -33,6 +34,7 @@ pub(crate) use limits::LimitArgs;
 pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
 pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
 pub(crate) use probes::ProbeArgs;
+pub(crate) use rootfs::{RemoveArgs, RootfsAct, RootfsArgs, UnpackArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use setup::SetupArgs;
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
@@ -82,6 +84,9 @@ pub(crate) enum Subcommand {
     /// Prepare this machine for an ordinary user's sandboxes; run once, by root
     #[command(after_help = setup::HELP)]
     Setup(SetupArgs),
+    /// Make root file systems of archives and directories, and remove them, without root
+    #[command(after_help = rootfs::HELP)]
+    Rootfs(RootfsArgs),
     /// Be the daemon: supervise containers for other commands, over HTTP on a socket
     #[command(after_help = serve::HELP)]
     Serve(ServeArgs),

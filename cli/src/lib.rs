@@ -8,7 +8,7 @@
 //!   terminal ── a terminal for the command, and ours as its window
 //!   logged ── into a durable log         logs ── and out of one          log_view ── as it is shown
 //!   serve ── the daemon                  commands ── against one         client ── how a daemon is asked    completions ── for shells
-//!   explain ── the plan, not executed    doctor ── what this machine can do   setup ── what root does for others   errors ── at most three lines
+//!   explain ── the plan, not executed    doctor ── what this machine can do   setup ── what root does for others   rootfs ── made of archives   errors ── at most three lines
 //! ```
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod logged;
 mod logs;
 mod mount;
 mod passthrough;
+mod rootfs;
 mod run;
 mod serve;
 mod setup;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Subcommand::Schema => up::schema::schema(),
         Subcommand::Doctor => doctor::doctor(json),
         Subcommand::Setup(args) => setup::setup(args, json),
+        Subcommand::Rootfs(args) => rootfs::rootfs(args, json),
         Subcommand::Serve(args) => serve::serve(args, json),
         Subcommand::Completions { shell } => completions::completions(*shell),
         other => commands::run(other, json),

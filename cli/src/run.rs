@@ -177,7 +177,7 @@ fn tell_mode(supervisor: &Supervisor) {
     }
 }
 
-fn by_signal(signal: i32) -> u8 {
+pub(crate) fn by_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 

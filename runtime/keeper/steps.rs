@@ -160,6 +160,11 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             simple(nr::FCHOWNAT, [a as usize, s.0 as usize, step.x as usize, step.y as usize, flags, 0])
         }
         Op::Umount => simple(nr::UMOUNT2, [s.0 as usize, step.x as usize, 0, 0, 0, 0]),
+        Op::Chmod => simple(nr::FCHMOD, [a as usize, step.x as usize, 0, 0, 0, 0]),
+        Op::SetXattr => {
+            let value = at(birth, step.t).0 as usize;
+            simple(nr::FSETXATTR, [a as usize, s.0 as usize, value, step.n as usize, 0, 0])
+        }
     }
 }
 

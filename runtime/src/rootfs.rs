@@ -4,6 +4,29 @@
 //! ```text
 //!  prepare ──► layers and a guard ──► check, plan, the container's whole life ──► release
 //! ```
+//!
+//! Below `rootfs/` is what makes root file systems of archives and directories, and removes them without root:
+//!
+//! ```text
+//!  unpack.rs    what callers say, the order of the work      staging.rs   whole or not at all
+//!  archive.rs   tar, and nothing but its bytes               decode.rs    compressed ones
+//!  directory.rs the same of a directory                      limits.rs    counted before it is done
+//!  tree.rs      entries are put into a tree, by descriptors  late.rs      what each is to have in the end
+//!  owners.rs    given to the ids of a range                  remove.rs    a tree of theirs is removed
+//! ```
+
+mod archive;
+mod decode;
+mod directory;
+mod entry;
+mod late;
+mod limits;
+mod owners;
+mod remove;
+mod report;
+mod staging;
+mod tree;
+mod unpack;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -13,6 +36,13 @@ use std::path::{Path, PathBuf};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::spec::Access;
+
+pub use archive::Archive;
+pub use entry::{Entry, Extent, Kind};
+pub use limits::UnpackLimits;
+pub use remove::Removed;
+pub use report::{LeftOut, Progress, UnpackReport, Unpacked, WhyLeftOut};
+pub use unpack::{Layer, Unpack, remove, report_of};
 
 /// What lies below a container's `/`.
 #[derive(Debug)]
@@ -171,18 +201,4 @@ fn count(root: &Path) -> Result<RootfsUsage, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_is_counted_without_following_links() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("below")).unwrap();
-        std::fs::write(dir.path().join("below/file"), vec![1; 100_000]).unwrap();
-        std::os::unix::fs::symlink("/", dir.path().join("link")).unwrap();
-        let usage = count(dir.path()).unwrap();
-        assert_eq!(usage.inodes, 4);
-        assert!((100_000..1 << 20).contains(&usage.bytes), "{usage:?}");
-        assert!(count(&dir.path().join("missing")).is_err());
-    }
-}
+mod tests;

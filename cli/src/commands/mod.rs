@@ -127,7 +127,7 @@ pub(crate) fn say(text: &[u8]) -> Result<(), Failure> {
 }
 
 /// One JSON document, on a line of its own.
-fn document(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn document(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::new(error.to_string()))?;
     say((text + "\n").as_bytes())
 }

@@ -14,6 +14,7 @@ mod output;
 mod refusals;
 mod remote;
 mod restart;
+mod rootfs;
 mod setup;
 mod signals;
 mod stock;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         signals::tests(),
         refusals::tests(),
         restart::tests(),
+        rootfs::tests(),
         setup::tests(),
         bundle::tests(),
         logs::tests(),

@@ -55,7 +55,9 @@ pub(crate) mod nr {
     pub(crate) const FCNTL: usize = 25;
     pub(crate) const IOCTL: usize = 29;
     pub(crate) const MKNODAT: usize = 33;
+    pub(crate) const FCHMOD: usize = 52;
     pub(crate) const FCHOWNAT: usize = 54;
+    pub(crate) const FSETXATTR: usize = 7;
     pub(crate) const MKDIRAT: usize = 34;
     pub(crate) const UNLINKAT: usize = 35;
     pub(crate) const SYMLINKAT: usize = 36;

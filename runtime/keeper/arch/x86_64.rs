@@ -85,7 +85,9 @@ pub(crate) mod nr {
     pub(crate) const WAITID: usize = 247;
     pub(crate) const KEYCTL: usize = 250;
     pub(crate) const OPENAT: usize = 257;
+    pub(crate) const FCHMOD: usize = 91;
     pub(crate) const FCHOWNAT: usize = 260;
+    pub(crate) const FSETXATTR: usize = 190;
     pub(crate) const MKDIRAT: usize = 258;
     pub(crate) const MKNODAT: usize = 259;
     pub(crate) const UNLINKAT: usize = 263;

@@ -55,6 +55,7 @@ pub use fault::{Faults, Point};
 use janitor::Janitor;
 use kept::Kept;
 pub use own_group::OwnGroup;
+pub(crate) use reach::errand;
 use state::Instance;
 pub use without::Without;
 

@@ -4,8 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use super::container::{Core, running};
-use super::report::Report;
-use super::supply::Supply;
+use super::report::{Report, Said};
+use super::supply::{Supply, some};
 use super::{cgroup_error, stdio};
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{self, Deadline, Lease, Lever};
@@ -92,6 +92,27 @@ pub(super) async fn fetch(
     keeper.settle(child.id, child.place);
     ran?;
     received(&ours, purpose)
+}
+
+/// Carry out a plan that changes the files which come with it and runs nothing. The inner error: the step that failed, and why.
+pub(crate) async fn errand(
+    keeper: &keeper::Client,
+    plan: &Plan,
+    files: Vec<OwnedFd>,
+) -> Result<Result<(), (u16, i32)>, Error> {
+    let (report_read, report_write) = stdio::pipe()?;
+    let mut supply = Supply::new(report_write);
+    supply.files = some(files);
+    let fds = supply.all(plan, None)?;
+    let report = Report::new(report_read, false)?;
+    let child = keeper.spawn(plan, fds).await?;
+    let said = report.next().await;
+    keeper.settle(child.id, child.place);
+    match said? {
+        Said::Failed(step, errno) => Ok(Err((step, errno))),
+        Said::Ready => Ok(Ok(())),
+        Said::End => Err(Error::new(ErrorKind::Keeper, "a child of the keeper ended before it had changed all files")),
+    }
 }
 
 /// What came over a channel whose sender has ended.

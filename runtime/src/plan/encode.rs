@@ -451,6 +451,17 @@ impl Builder {
         self.push(Step { op: Op::Chown, a: dir.0, s, x: uid.into(), y: gid.into(), ..EMPTY })
     }
 
+    /// Permission bits of what is open there.
+    pub fn chmod(&mut self, file: Slot, mode: u32) -> &mut Self {
+        self.push(Step { op: Op::Chmod, a: file.0, x: mode.into(), ..EMPTY })
+    }
+
+    /// An extended attribute of what is open there.
+    pub fn set_xattr(&mut self, file: Slot, name: &str, value: &[u8]) -> &mut Self {
+        let (s, t) = (self.string(name), self.bytes8(value));
+        self.push(Step { op: Op::SetXattr, a: file.0, s, t, n: u32::try_from(value.len()).unwrap_or(0), ..EMPTY })
+    }
+
     /// Supplementary groups.
     pub fn set_groups(&mut self, groups: &[u32]) -> &mut Self {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_le_bytes()).collect();

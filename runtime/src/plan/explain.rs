@@ -192,6 +192,8 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::OpenPeer => format!("open the terminal behind {a}"),
         Op::WindowSize => format!("it has {} rows of {} columns", step.x, step.y),
         Op::ControllingTerminal => format!("{a} controls the session"),
+        Op::Chmod => format!("give {a} the mode {:04o}", step.x),
+        Op::SetXattr => format!("set the attribute {s} of {a}"),
     }
 }
 
@@ -306,6 +308,8 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         }
         Op::WindowSize => one(format!("ioctl({a}, TIOCSWINSZ, {} {})", step.x, step.y)),
         Op::ControllingTerminal => one(format!("ioctl({a}, TIOCSCTTY, 0)")),
+        Op::Chmod => one(format!("fchmod({a}, {:#o})", step.x)),
+        Op::SetXattr => one(format!("fsetxattr({a}, {s:?}, {} bytes)", step.n)),
     }
 }
 

@@ -15,6 +15,7 @@ mod kernel;
 pub mod machine;
 mod mounts;
 mod own_mounts;
+pub mod owners;
 pub mod process;
 pub mod reach;
 mod rootfs;

@@ -202,6 +202,10 @@ ops! {
     WindowSize = 53, "window-size";
     /// `ioctl(a, TIOCSCTTY)`: it controls the session that was just made.
     ControllingTerminal = 54, "controlling-terminal";
+    /// `fchmod(a, x)`.
+    Chmod = 55, "chmod";
+    /// `fsetxattr(a, s, n bytes at t, 0)`.
+    SetXattr = 56, "set-xattr";
     /// Be the guard of a pid namespace: close everything but slot `a`, a pidfd, wait until that process has ended, end.
     Guard = 60, "guard";
 }
@@ -435,6 +439,7 @@ fn uses(op: Op) -> Uses {
         | Op::SetNs
         | Op::WindowSize
         | Op::ControllingTerminal
+        | Op::Chmod
         | Op::Guard
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
@@ -453,6 +458,7 @@ fn uses(op: Op) -> Uses {
         Op::Symlink | Op::WriteFile => Uses { a: May, s: Text::One, t: Text::One, ..none },
         Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
         Op::SendFd => Uses { a: Must, b: Must, ..none },
+        Op::SetXattr => Uses { a: Must, s: Text::One, t: Text::Blob, ..none },
         Op::Exec => Uses { s: Text::List, ..none },
         Op::Setsid
         | Op::Unshare
