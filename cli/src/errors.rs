@@ -255,6 +255,12 @@ pub(crate) fn notice(text: &str) {
     let _ = stderr.write_all(format!("orangery: {}{end}", one_line(text)).as_bytes());
 }
 
+/// The same as JSON.
+pub(crate) fn notice_json(notice: &str, text: &str) {
+    let line = serde_json::json!({ "schema": 1, "notice": notice, "text": text });
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// "No such file or directory" without "(os error 2)".
 fn errno_text(error: &std::io::Error) -> String {
     let text = error.to_string();

@@ -118,6 +118,7 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
         .user_namespace(container.user_namespace)
         .network(container.network)
         .limits(container.limits)
+        .enforcement(container.enforcement)
         .disk(container.disk)
         .init(!container.without_init);
     if let Some(pasta) = container.pasta {
@@ -176,6 +177,7 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
         spec.join.push(join.open()?);
     }
     spec.limits = limits(&work.limits);
+    spec.enforcement = work.limits.limits.enforcement();
     let disk = Disk::default();
     spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };
     spec.without_init = work.program.no_init;

@@ -237,7 +237,8 @@ impl AsFd for Root {
 /// use orangery_runtime::Pause;
 /// assert_eq!(Pause::default(), Pause::Freeze);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Pause {
     /// By the cgroup's freezer: all at once, unseen by the processes.
@@ -246,6 +247,22 @@ pub enum Pause {
     /// By SIGSTOP to each of them, which needs no cgroup. Weaker: their parents can see it, SIGCONT (also ours, in a
     /// stop) lets one of them go on, and while they are being stopped, one after the other, those that still run notice.
     Stop,
+    /// By the freezer where there is one, else by SIGSTOP; [`Container::paused`] says which it was.
+    Any,
+}
+
+impl Pause {
+    /// In what it is weaker than the freezer, in words; `None`: in nothing.
+    #[must_use]
+    pub fn weakness(self) -> Option<&'static str> {
+        match self {
+            Self::Freeze => None,
+            Self::Stop | Self::Any => Some(
+                "SIGSTOP to each process: their parents can see it, SIGCONT from inside lets one go on, and they are stopped \
+                 one after the other",
+            ),
+        }
+    }
 }
 
 /// Makes containers. The actors know this trait only.
@@ -400,11 +417,22 @@ pub trait Container: Send + Sync + 'static {
         Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime makes no terminals").with_field("pty")) })
     }
 
-    /// Change limits of the running container; on an error the old ones hold.
+    /// How it is held now: [`Pause::Freeze`] or [`Pause::Stop`]; `None`: it is not.
+    fn paused(&self) -> Option<Pause> {
+        None
+    }
+
+    /// Change limits of the running container; on an error the old ones hold. With [`spec::Enforcement::BestEffort`] what
+    /// cannot be had is no error: it is returned, and all others hold.
     ///
     /// # Errors
     /// The field and the kernel's reason.
-    fn update(&self, limits: cgroup::Limits) -> Result<(), Error>;
+    fn update(&self, limits: cgroup::Limits) -> Result<Vec<spec::UnmetLimit>, Error>;
+
+    /// Its limits that were asked for and do not hold, as it does without them.
+    fn unmet(&self) -> Vec<spec::UnmetLimit> {
+        Vec::new()
+    }
 
     /// What puts the limits that are asked for here back to what they are now, in this order: an [`Act::Write`] each, for
     /// [`Container::lease`] before a [`Container::update`] that is to end with its holder.
@@ -416,7 +444,7 @@ pub trait Container: Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported, "this runtime has no files of limits").with_field("limits"))
     }
 
-    /// Counters now.
+    /// Counters now: of its cgroup, or, without one, of its processes ([`cgroup::Source`]). Reads files of the kernel's: blocks.
     fn stats(&self) -> cgroup::Stats;
 
     /// Wait until the OOM killer has taken more than `seen` processes of it: how many, and as far as the counters tell by

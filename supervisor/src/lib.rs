@@ -78,13 +78,13 @@ pub use orangery_io_stream::{
 };
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
-pub use orangery_runtime::cgroup::{CpuQuota, Limits, Stats};
+pub use orangery_runtime::cgroup::{CpuQuota, Limits, Source as StatsSource, Stats};
 pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish};
 pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
-    Access, Caps, Disk, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs, Seccomp, User,
-    UserNamespace, WindowSize,
+    Access, Caps, Disk, Enforcement, Fallback, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs,
+    Seccomp, UnmetLimit, User, UserNamespace, WindowSize,
 };
 pub use output_limit::{OutputAction, OutputLimit};
 pub use pool::state::PoolState;

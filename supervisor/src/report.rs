@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use orangery_runtime::spec::UnmetLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::hook::HookOutcome;
@@ -383,6 +384,10 @@ pub struct Report {
     /// The limits that were reached, each with what was counted.
     #[serde(default)]
     pub limits_hit: Vec<LimitHit>,
+    /// The limits of the container that were asked for and do not hold, with what stands in their place; of a main process
+    /// alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<UnmetLimit>,
     /// It was killed and has not ended: what was left when this was written.
     #[serde(default)]
     pub unkillable: Option<Unkillable>,
@@ -464,6 +469,7 @@ pub(crate) fn example() -> Report {
             pids_refused: Measured::Known(2),
         },
         limits_hit: Vec::new(),
+        unmet: vec![UnmetLimit::new("cpu_quota", "an example")],
         unkillable: None,
         pre_stop: None,
         post_stop: None,

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use orangery_runtime::cgroup::{CpuQuota, Limits};
 use orangery_runtime::network::{NetworkProvider, Pasta};
 use orangery_runtime::rootfs::RootfsProvider;
-use orangery_runtime::spec::{Access, Disk, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace};
+use orangery_runtime::spec::{
+    Access, Disk, Enforcement, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace,
+};
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 use serde::{Deserialize, Serialize};
 
@@ -268,6 +270,21 @@ impl SandboxBuilder {
         self
     }
 
+    /// What becomes of limits of the cgroup that cannot be had here, now or by a later update. Default: they are refused. With
+    /// [`Enforcement::BestEffort`] the container does without them and says so, each by its name and with the reason: in
+    /// [`Inspect::unmet`](crate::Inspect::unmet), in the report, as an event and in the log. Two have something in their place,
+    /// which is named there too and is weaker: `memory` RLIMIT_AS of each process, `pids` RLIMIT_NPROC of each of its users.
+    ///
+    /// ```
+    /// use orangery::{Enforcement, Sandbox};
+    /// let sandbox = Sandbox::builder().memory(64 << 20).enforcement(Enforcement::BestEffort).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn enforcement(mut self, enforcement: Enforcement) -> Self {
+        self.inner.spec.enforcement = enforcement;
+        self
+    }
+
     /// Bytes of memory.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.inner.spec.limits.memory = Some(bytes);
@@ -346,8 +363,9 @@ impl SandboxBuilder {
     /// The whole container is killed when its processes have used this much processor time together, from the start of its
     /// command on. Looked at as its cgroup counts, so that some 20 ms on each processor can be used beyond it; what was used
     /// is in the report, and a command that ended by itself beyond the limit is over it all the same. The main process gets
-    /// it as RLIMIT_CPU too, in whole seconds, unless it has such a limit of its own; without a cgroup that counts, that is
-    /// the only limit, on each process apart.
+    /// it as RLIMIT_CPU too, in whole seconds, unless it has such a limit of its own. Without a cgroup that counts, what its
+    /// living processes and the children that they have waited for have used is looked up in /proc: weaker, and told as a limit
+    /// that is not met ([`Inspect::unmet`](crate::Inspect::unmet), the report, an event).
     pub fn cpu_time(mut self, limit: Duration) -> Self {
         self.inner.cpu_time = Some(limit);
         self

@@ -86,7 +86,8 @@ pub(crate) struct KillArgs {
 /// The options of `pause`.
 #[derive(Debug, Args)]
 pub(crate) struct PauseArgs {
-    /// freeze: by its cgroup, and nothing in it can notice; stop: by SIGSTOP, which needs no cgroup
+    /// freeze: by its cgroup, and nothing in it can notice; stop: by SIGSTOP, which needs no cgroup and is weaker; any: by
+    /// the first of the two that can be had, and it is said where that is the second
     #[arg(long, value_enum, default_value_t)]
     how: How,
     #[command(flatten)]
@@ -96,6 +97,7 @@ pub(crate) struct PauseArgs {
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum How {
     #[default]
+    Any,
     Freeze,
     Stop,
 }
@@ -103,6 +105,7 @@ enum How {
 impl PauseArgs {
     pub(crate) const fn how(&self) -> PauseHow {
         match self.how {
+            How::Any => PauseHow::Any,
             How::Freeze => PauseHow::Freeze,
             How::Stop => PauseHow::Stop,
         }

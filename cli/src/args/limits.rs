@@ -1,8 +1,8 @@
 //! Limits that can be typed, or written: of a container, and of each process in it.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_cpus, parse_size};
-use orangery::{CpuQuota, OutputAction, OutputLimit, Resource, Rlimit};
+use orangery::{CpuQuota, Enforcement, OutputAction, OutputLimit, Resource, Rlimit};
 
 use crate::signals;
 
@@ -27,6 +27,26 @@ pub(crate) struct LimitArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) pids: Option<u64>,
+    /// What becomes of those above that cannot be had: an error, or done without and said, with rlimits in the place of
+    /// memory and pids
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) limits: Enforcing,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Enforcing {
+    #[default]
+    Required,
+    BestEffort,
+}
+
+impl Enforcing {
+    pub(crate) const fn enforcement(self) -> Enforcement {
+        match self {
+            Self::Required => Enforcement::Required,
+            Self::BestEffort => Enforcement::BestEffort,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,7 @@
 //! A daemon that goes, and comes back: the waiting, and what is said about it.
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::place::NO_DAEMON;
@@ -92,11 +90,7 @@ impl Again {
     fn say(&self, notice: &str, text: &str) {
         match self.json {
             false => crate::errors::notice(text),
-            true => {
-                let line = json!({ "schema": 1, "notice": notice, "text": text });
-                // Nobody to tell is no failure.
-                let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
-            }
+            true => crate::errors::notice_json(notice, text),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `start`, `stop`, `kill`, `pause`, `resume`, `update`, `rm`: one request for each container that is named.
 
 use hyper::Method;
-use orangery_daemon::wire::{Container, Kill, Pause, Stop, Text, Update};
+use orangery_daemon::wire::{Container, Kill, Pause, PauseHow, Stop, Text, Update};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -24,7 +24,29 @@ pub(super) fn kill(args: &KillArgs, json: bool) -> Result<u8, Failure> {
 }
 
 pub(super) fn pause(args: &PauseArgs, json: bool) -> Result<u8, Failure> {
-    told(&args.names, json, "pause", &Pause { how: args.how() })
+    let asked = args.how();
+    asking(&args.names.daemon, async |client| {
+        each(&args.names.names, json, async |name| {
+            let answer = client.send(Method::POST, &container(name).then("pause"), &Pause { how: asked }, &[]).await?;
+            // A daemon of an older version answers with nothing.
+            let held = answer.document::<Container>().await.ok().and_then(|now| now.paused);
+            if let (PauseHow::Any, Some(weakness)) = (asked, held.and_then(|held| held.weakness)) {
+                held_weakly(name, &weakness, json);
+            }
+            Ok(Value::Bool(true))
+        })
+        .await
+    })
+}
+
+/// What was done instead is never done in silence.
+fn held_weakly(name: &str, weakness: &str, json: bool) {
+    let text = format!("{name} has no freezer and is held by {weakness}");
+    if json {
+        crate::errors::notice_json("weaker_pause", &text);
+    } else {
+        crate::errors::notice(&text);
+    }
 }
 
 pub(super) fn resume(args: &NamesArgs, json: bool) -> Result<u8, Failure> {

@@ -8,7 +8,7 @@ use crate::args::StatsArgs;
 use crate::client::{Again, Feed};
 use crate::errors::Failure;
 
-const HEADS: [&str; 8] = ["CPU", "THROTTLED", "MEMORY", "LIMIT", "PEAK", "PIDS", "READ", "WRITTEN"];
+const HEADS: [&str; 9] = ["CPU", "THROTTLED", "MEMORY", "LIMIT", "PEAK", "PIDS", "READ", "WRITTEN", "SOURCE"];
 
 pub(super) fn stats(args: &StatsArgs, json: bool) -> Result<u8, Failure> {
     asking(&args.lasting.daemon, async |client| {
@@ -39,23 +39,25 @@ fn show(now: &Value, json: bool, heads: bool) -> Result<(), Failure> {
         return say(format!("{now}\n").as_bytes());
     }
     // Rows that follow each other have the same widths, as far as that can be.
-    let line = |cells: [String; 8]| cells.map(|cell| format!("{cell:>9}")).join("  ") + "\n";
+    let line = |cells: [String; 9]| cells.map(|cell| format!("{cell:>9}")).join("  ") + "\n";
     let head = if heads { line(HEADS.map(str::to_owned)) } else { String::new() };
     say((head + &line(row(now))).as_bytes())
 }
 
-fn row(now: &Value) -> [String; 8] {
+fn row(now: &Value) -> [String; 9] {
     let number = |key: &str| now[key].as_u64();
     let shown = |key: &str, how: fn(u64) -> String| number(key).map_or_else(|| "-".to_owned(), how);
     let seconds = |ns: u64| format!("{}.{:02}s", ns / 1_000_000_000, ns % 1_000_000_000 / 10_000_000);
     [
         shown("cpu_usage_ns", seconds),
         shown("cpu_throttled_ns", seconds),
-        shown("memory_current", size),
+        // Without a cgroup it is the sum of what is resident: SOURCE says so.
+        number("memory_rss").or_else(|| number("memory_current")).map_or_else(|| "-".to_owned(), size),
         shown("memory_limit", size),
         shown("memory_peak", size),
         shown("pids_current", |count| count.to_string()),
         shown("io_read_bytes", size),
         shown("io_write_bytes", size),
+        now["source"].as_str().unwrap_or("-").to_owned(),
     ]
 }

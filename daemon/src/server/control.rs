@@ -122,11 +122,13 @@ pub(super) async fn resize(daemon: Data<Daemon>, request: HttpRequest, body: Sai
 pub(super) async fn pause(daemon: Data<Daemon>, request: HttpRequest, body: Said) -> Answer {
     let Pause { how } = body.read()?;
     let how = match how {
+        PauseHow::Any => orangery::Pause::Any,
         PauseHow::Freeze => orangery::Pause::Freeze,
         PauseHow::Stop => orangery::Pause::Stop,
     };
-    card(&daemon, &request)?.container()?.pause_with(how).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let card = card(&daemon, &request)?;
+    card.container()?.pause_with(how).await?;
+    Ok(HttpResponse::Ok().json(view::container(&card)))
 }
 
 /// POST /v1/containers/{name}/resume

@@ -171,7 +171,8 @@ fn whole() -> [Path; 9] {
             .body::<Kill>(),
         path("/v1/containers/{name}/pause")
             .post("pause", "Hold all its processes", |on| on.to(control::pause))
-            .body::<Pause>(),
+            .body::<Pause>()
+            .json::<Container>(),
         path("/v1/containers/{name}/resume")
             .post("resume", "Let them go on", |on| on.to(control::resume))
             .body::<Nothing>(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::registry::{Body, Card, Further};
-use crate::wire::{self, Container, Exit, HealthState, Process, Running, ServiceStatus, State};
+use crate::wire::{self, Container, Exit, HealthState, Paused, Process, Running, ServiceStatus, State};
 
 /// What `timeout(1)` says.
 const TIMED_OUT: i32 = 124;
@@ -101,6 +101,8 @@ fn blank(card: &Card, state: State, started_at_ms: Option<u64>) -> Container {
         health: None,
         limits: Value::Null,
         watched: Value::Null,
+        unmet: Vec::new(),
+        paused: None,
         cgroup_mode: None,
         network: None,
         processes: Vec::new(),
@@ -137,6 +139,8 @@ fn fill(shown: &mut Container, inspect: Inspect) {
     });
     shown.limits = json(&inspect.limits);
     shown.watched = json(&inspect.watched);
+    shown.unmet = inspect.unmet.iter().map(json).collect();
+    shown.paused = inspect.paused.map(|how| Paused { how: name(&how), weakness: how.weakness().map(str::to_owned) });
     shown.cgroup_mode = inspect.cgroup_mode;
     shown.network = inspect.network;
     let running =

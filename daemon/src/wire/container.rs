@@ -44,6 +44,12 @@ pub struct Container {
     pub limits: Value,
     /// Its other limits, as the library says them.
     pub watched: Value,
+    /// Its limits that were asked for and do not hold, with what stands in their place, as the library says it.
+    #[serde(default)]
+    pub unmet: Vec<Value>,
+    /// How it is held, while it is paused.
+    #[serde(default)]
+    pub paused: Option<Paused>,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
     /// How its network is wired: its addresses, what is published, whether it is up; nothing without such a network.
@@ -57,6 +63,16 @@ pub struct Container {
     pub exit: Option<Exit>,
     /// Why it could not be started.
     pub why: Option<String>,
+}
+
+/// How a container is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+pub struct Paused {
+    /// `freeze` or `stop`.
+    pub how: String,
+    /// In what that is weaker than the freezer, in words; nothing of the freezer.
+    pub weakness: Option<String>,
 }
 
 /// Several.

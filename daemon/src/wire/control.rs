@@ -39,7 +39,7 @@ pub struct Kill {
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
-    /// By the freezer or by SIGSTOP.
+    /// By the freezer or by SIGSTOP; what is answered has, in `paused`, which it was.
     #[serde(default)]
     pub how: PauseHow,
 }
@@ -49,8 +49,10 @@ pub struct Pause {
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PauseHow {
-    /// By the freezer of its cgroup: nothing in it can notice.
+    /// By the freezer where there is one, else by SIGSTOP.
     #[default]
+    Any,
+    /// By the freezer of its cgroup: nothing in it can notice.
     Freeze,
     /// By SIGSTOP to each of its processes: weaker, and needs no cgroup.
     Stop,

@@ -20,7 +20,7 @@ mod process;
 mod text;
 
 pub use attach::{Asked, Output, Stream, Told};
-pub use container::{Container, Containers, HealthState, Running, ServiceStatus, State};
+pub use container::{Container, Containers, HealthState, Paused, Running, ServiceStatus, State};
 pub use control::{Kill, Nothing, Pause, PauseHow, Resize, Stop, Update, Waited};
 pub use create::{Create, File, Spec, Stdin, Tty, WindowSize};
 pub use group::{CreateGroup, Group, Groups, Member};

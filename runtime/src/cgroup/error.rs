@@ -51,6 +51,11 @@ impl CgroupError {
         &self.path
     }
 
+    /// Why, where that is not the system's error alone.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// The field of [`Limits`](super::Limits) (or of the request) that is to blame, when there is one.
     pub fn field(&self) -> Option<&'static str> {
         self.field

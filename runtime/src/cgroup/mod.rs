@@ -52,7 +52,7 @@ pub use group::Group;
 pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
 pub use oom::{Counter, Oom, OomEvidence};
 pub use parse::Ceiling;
-pub use stat::Stats;
+pub use stat::{Source, Stats};
 
 use detect::Kind;
 use parents::Parents;

@@ -8,6 +8,18 @@ use super::parse::{Ceiling, ceiling, io_sum, keyed, nanoseconds, number};
 use super::v1;
 use serde::Serialize;
 
+/// Who has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Source {
+    /// The container's cgroup.
+    Cgroup,
+    /// Its processes were looked at one by one, in /proc. Processor time and what was read and written are then of those that
+    /// live and of the children that they have waited for: what a further process has used that has ended is missing.
+    Proc,
+}
+
 /// One reading. `None` is "unknown here".
 ///
 /// ```
@@ -17,6 +29,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
+    /// Who has counted; `None`: nobody, and nothing is known.
+    pub source: Option<Source>,
     /// CPU time, nanoseconds: `cpu.stat` of v2 (also without a controller, 4.15), v1 `cpuacct.usage`.
     pub cpu_usage_ns: Option<u64>,
     /// Of it in user mode; v1: `cpuacct.usage_user` (4.9).
@@ -29,6 +43,9 @@ pub struct Stats {
     pub cpu_throttled_ns: Option<u64>,
     /// Memory in use, page cache included.
     pub memory_current: Option<u64>,
+    /// Memory of its processes, without a cgroup: their resident sets, so that what several share counts in each of them, and
+    /// files in memory do not unless they are mapped.
+    pub memory_rss: Option<u64>,
     /// The most it was; `memory.peak` on v2 (5.19).
     pub memory_peak: Option<u64>,
     /// Its own limit; one above may be lower.
@@ -37,6 +54,8 @@ pub struct Stats {
     pub swap_current: Option<u64>,
     /// Processes and threads. Unknown on v1 unless a limit was asked.
     pub pids_current: Option<u64>,
+    /// Processes alone, without a cgroup.
+    pub processes: Option<u64>,
     /// The most there were: `pids.peak` (6.1).
     pub pids_peak: Option<u64>,
     /// Its own limit.
@@ -49,6 +68,14 @@ pub struct Stats {
     pub io_read_bytes: Option<u64>,
     /// Bytes written to block devices.
     pub io_write_bytes: Option<u64>,
+}
+
+impl Stats {
+    /// As a cgroup has it, if there is anything.
+    fn counted(self) -> Self {
+        let source = (self != Self::default()).then_some(Source::Cgroup);
+        Self { source, ..self }
+    }
 }
 
 impl Group {
@@ -69,7 +96,7 @@ impl Group {
             stats.io_read_bytes = io_sum(&io, "rbytes");
             stats.io_write_bytes = io_sum(&io, "wbytes");
         }
-        stats
+        stats.counted()
     }
 
     /// What the final report tells, in as few reads as possible: processor time, the memory peak, OOM kills, refused
@@ -96,7 +123,7 @@ impl Group {
             stats.pids_peak = count(home.dir(), "pids.peak");
             stats.pids_refused = home.dir().read("pids.events").ok().and_then(|t| keyed(&t, "max"));
         }
-        stats
+        stats.counted()
     }
 
     fn cpu(&self, stats: &mut Stats) {

@@ -11,7 +11,7 @@ use crate::native::helper::HelperRecord;
 use crate::network::pasta::WiredRecord;
 use crate::plan::idmap::{IdMap, Ids};
 use crate::plan::process::Joining;
-use crate::spec::Disk;
+use crate::spec::{Disk, Enforcement, Ground, UnmetLimit};
 
 /// All that is needed to own a container again. Taken from [`Container::record`](crate::Container::record), given to
 /// [`Adopted::container`](super::Adopted::container).
@@ -36,6 +36,15 @@ pub struct ContainerRecord {
     pub(crate) before: OomEvidence,
     pub(crate) first: FirstRecord,
     pub(crate) paused: PausedRecord,
+    /// What becomes of a limit that cannot be had.
+    #[serde(default)]
+    pub(crate) enforcement: Enforcement,
+    /// The limits that do not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unmet: Vec<UnmetLimit>,
+    /// What could stand in the place of one.
+    #[serde(default)]
+    pub(crate) ground: Ground,
     /// What its providers want to find again; `None`: it has no such provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<Found>,

@@ -27,7 +27,8 @@ impl Core {
         rests: Rests,
         main: Option<ProcessSpec>,
     ) -> Self {
-        let container = ContainerSpec { id: record.id.clone(), ..ContainerSpec::default() };
+        let container =
+            ContainerSpec { id: record.id.clone(), enforcement: record.enforcement, ..ContainerSpec::default() };
         let main = main.filter(|_| record.first == FirstRecord::Stub);
         let core = Self::new(
             inner,
@@ -43,6 +44,8 @@ impl Core {
                 shares_pids: record.shares_pids,
                 own_network: record.own_network,
                 shared_range: record.range.is_some_and(|range| range.shared),
+                unmet: record.unmet.clone(),
+                ground: record.ground,
                 main: main.map(|main| Main::Asked(Box::new(main))),
                 waiting: None,
                 idle: None,

@@ -12,6 +12,7 @@ use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
 use super::report::{Report, Said, failed_before, step_error};
 use super::session;
+use super::space;
 use super::stdio::{self, Ends, Exec};
 use super::stop::{self, Stopped};
 use super::supply::{Supply, some};
@@ -26,7 +27,7 @@ use crate::plan::wire;
 use crate::plan::{Need, Plan};
 use crate::rootfs::RootfsUsage;
 use crate::spec::check::{self, CheckedProcess};
-use crate::spec::{ContainerSpec, Hold, ProcessSpec, User};
+use crate::spec::{ContainerSpec, Enforcement, Ground, Hold, ProcessSpec, UnmetLimit, User};
 use crate::{Act, BoxFuture, Container, Evidence, Exit, Held, Pause, Pty, Root, Started};
 
 /// Everything that is shared between the container, its futures and its removal.
@@ -50,6 +51,10 @@ pub(super) struct Core {
     pub(super) shares_pids: bool,
     /// Nobody else is in its network.
     pub(super) own_network: bool,
+    /// The limits that do not hold, and what its processes get in their place.
+    pub(super) unmet: Mutex<Vec<UnmetLimit>>,
+    /// What could stand in the place of one.
+    pub(super) ground: Ground,
     pub(super) before: OomEvidence,
     paused: Mutex<Paused>,
     /// Written by who changes `paused`; read by who starts a process, so that none is missed.
@@ -121,6 +126,8 @@ pub(super) struct Made {
     pub(super) shares_pids: bool,
     pub(super) own_network: bool,
     pub(super) shared_range: bool,
+    pub(super) unmet: Vec<UnmetLimit>,
+    pub(super) ground: Ground,
     pub(super) main: Option<Main>,
     pub(super) waiting: Option<Gated>,
     pub(super) idle: Option<Idle>,
@@ -142,6 +149,8 @@ impl Core {
             shared_range: made.shared_range,
             shares_pids: made.shares_pids,
             own_network: made.own_network,
+            unmet: Mutex::new(made.unmet),
+            ground: made.ground,
             before,
             paused: Mutex::default(),
             pausing: tokio::sync::RwLock::default(),
@@ -186,8 +195,12 @@ impl Core {
         self.rests.group.as_deref()
     }
 
+    pub(super) fn enforcement(&self) -> Enforcement {
+        self.container.enforcement
+    }
+
     /// The group of a living container, for its limits.
-    fn limited(&self) -> Result<&Group, Error> {
+    pub(super) fn limited(&self) -> Result<&Group, Error> {
         self.alive()?;
         let none = || Error::new(ErrorKind::Unsupported, "this container has no cgroup").with_field("limits");
         self.group().ok_or_else(none)
@@ -248,7 +261,8 @@ impl Core {
     }
 
     /// A further process: names are looked up in the container as it is now.
-    fn checked(&self, spec: ProcessSpec) -> Result<CheckedProcess, Error> {
+    fn checked(&self, mut spec: ProcessSpec) -> Result<CheckedProcess, Error> {
+        self.give_in_place(&mut spec);
         let root = match &spec.user {
             User::Name(_) => Some(self.root()?),
             _ => None,
@@ -411,14 +425,22 @@ impl Core {
         }
         match how {
             Pause::Freeze => self.freeze().await,
-            Pause::Stop if self.shares_pids => Err(others_too()),
-            Pause::Stop => {
-                let core = Arc::clone(&self);
-                let stopped = blocking(move || stop::stop(core.init_pid, &*core.rests.init()?)).await?;
-                *self.paused() = Paused::Stopped(stopped);
-                Ok(())
-            }
+            Pause::Any => match self.freeze().await {
+                Err(error) if error.kind() == ErrorKind::Unsupported => self.halt().await,
+                frozen => frozen,
+            },
+            Pause::Stop => self.halt().await,
         }
+    }
+
+    async fn halt(self: &Arc<Self>) -> Result<(), Error> {
+        if self.shares_pids {
+            return Err(others_too());
+        }
+        let core = Arc::clone(self);
+        let stopped = blocking(move || stop::stop(core.init_pid, &*core.rests.init()?)).await?;
+        *self.paused() = Paused::Stopped(stopped);
+        Ok(())
     }
 
     async fn resume(self: Arc<Self>) -> Result<(), Error> {
@@ -476,7 +498,7 @@ impl Core {
             _ if !core.shares_pids => stop::is_inside(core.init_pid, &*core.rests.init()?, pid),
             Some(group) => {
                 let inside = group.processes().map_err(|error| cgroup_error(&error))?.contains(&pid);
-                Ok((inside || stop::is_there(pid)).then_some(inside))
+                Ok((inside || space::is_there(pid)).then_some(inside))
             }
             None => Ok(None),
         };
@@ -647,8 +669,20 @@ impl Container for NativeContainer {
         Box::pin(async move { core.pty().await })
     }
 
-    fn update(&self, limits: Limits) -> Result<(), Error> {
-        self.core.limited()?.update(&limits).map_err(|error| cgroup_error(&error))
+    fn update(&self, limits: Limits) -> Result<Vec<UnmetLimit>, Error> {
+        self.core.update(limits)
+    }
+
+    fn unmet(&self) -> Vec<UnmetLimit> {
+        self.core.unmet()
+    }
+
+    fn paused(&self) -> Option<Pause> {
+        match &*self.core.paused() {
+            Paused::No => None,
+            Paused::Frozen => Some(Pause::Freeze),
+            Paused::Stopped(_) => Some(Pause::Stop),
+        }
     }
 
     fn let_go(&self) -> BoxFuture<Result<Vec<Act>, Error>> {
@@ -664,7 +698,7 @@ impl Container for NativeContainer {
     fn stats(&self) -> Stats {
         match self.core.finished.get() {
             Some(evidence) => evidence.stats.clone(),
-            None => self.core.group().map(Group::stats).unwrap_or_default(),
+            None => self.core.counted(),
         }
     }
 

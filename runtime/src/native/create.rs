@@ -27,7 +27,7 @@ use crate::plan::process::{self, Joining};
 use crate::plan::wire::{NEWCGROUP, NEWNS, NEWPID};
 use crate::plan::{Need, Plan};
 use crate::spec::check::{self, CheckedSpec};
-use crate::spec::{ContainerSpec, Network, ProcessSpec, UserNamespace};
+use crate::spec::{ContainerSpec, Enforcement, Network, ProcessSpec, UserNamespace};
 
 /// What has been made so far. Dropped, it hands everything to the janitor.
 struct Undo {
@@ -105,6 +105,7 @@ pub(super) async fn create(
 fn made(spec: CheckedSpec, joining: Joining, rests: Rests, before: OomEvidence, born: Born) -> Made {
     let (shares_pids, own_network) = (spec.joins(NEWPID), spec.own_network());
     let shared_range = spec.container().user_namespace == UserNamespace::Shared && spec.joined_ids().is_none();
+    let (unmet, ground) = (spec.unmet().to_vec(), spec.ground());
     let (container, main) = spec.into_parts();
     let Born { pid, request, exit, report, plan, mut storing, waiting, .. } = born;
     if let Some(storing) = &mut storing {
@@ -133,6 +134,8 @@ fn made(spec: CheckedSpec, joining: Joining, rests: Rests, before: OomEvidence, 
         shares_pids,
         own_network,
         shared_range,
+        unmet,
+        ground,
         main,
         waiting,
         idle,
@@ -164,8 +167,8 @@ async fn make(
 }
 
 fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Rests) -> Result<Prepared, Errors> {
-    let spec = inner.check(spec, main)?;
-    let allotment = allot(inner, &spec, rests).map_err(one)?;
+    let mut spec = inner.check(spec, main)?;
+    let allotment = allot(inner, &mut spec, rests).map_err(one)?;
     let files = stage(inner, &spec).map_err(one)?;
     tracing::debug!(own_ids = allotment.ids.is_some(), cgroup = rests.group.is_some(), "prepared");
     let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
@@ -179,21 +182,37 @@ fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Re
 }
 
 /// The container's ids, name and cgroup, and what the plan must know of them.
-fn allot(inner: &Inner, spec: &CheckedSpec, rests: &mut Rests) -> Result<Allotment, Error> {
-    let id = spec.container().id.as_str();
+fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<Allotment, Error> {
+    let id = spec.container().id.clone();
+    let id = id.as_str();
     let (ids, range) = inner.ids(spec)?;
     inner.faults.pass(id, Point::IdRange)?;
     check::check_mapped(spec.main(), ids.as_ref())?;
     rests.hold(Name::take(&inner.names, id)?, range);
-    let group = inner.cgroups()?.create(id, &spec.container().limits).map_err(|error| {
-        let made = cgroup_error(&error);
-        if error.is_exists() { made.with_field("id") } else { made }
-    })?;
-    let group = rests.group.insert(Arc::new(group));
+    let group = rests.group.insert(Arc::new(make_group(inner, spec)?));
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
     Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new(), tied: inner.durable })
+}
+
+/// With its limits; without those that the kernel refuses where the container does without them.
+fn make_group(inner: &Inner, spec: &mut CheckedSpec) -> Result<Group, Error> {
+    let cgroups = inner.cgroups()?;
+    loop {
+        let container = spec.container();
+        let dispensable = container.enforcement != Enforcement::Required;
+        let error = match cgroups.create(&container.id, &container.limits) {
+            Ok(group) => return Ok(group),
+            Err(error) => error,
+        };
+        let told = cgroup_error(&error);
+        match error.field() {
+            _ if error.is_exists() => return Err(told.with_field("id")),
+            Some(field) if dispensable && spec.do_without(field, told.to_string()) => {}
+            _ => return Err(told),
+        }
+    }
 }
 
 /// The staged files' contents.

@@ -17,17 +17,20 @@ mod kept;
 mod off_thread;
 mod once;
 mod own_group;
+mod proc_stats;
 mod provided;
 mod reach;
 mod record;
 mod report;
 mod session;
+mod space;
 mod start;
 pub mod state;
 mod stdio;
 mod stop;
 mod supply;
 mod trees;
+mod unmet;
 mod without;
 
 use std::os::fd::OwnedFd;
@@ -363,8 +366,11 @@ fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
         ErrorKind::System
     };
     // The errno is appended by our own Display.
-    let made =
-        Error::new(kind, format!("cannot {} {}", error.operation(), error.path().display())).with_errno(error.errno());
+    let mut what = format!("cannot {} {}", error.operation(), error.path().display());
+    if let Some(reason) = error.reason() {
+        what = format!("{what}: {reason}");
+    }
+    let made = Error::new(kind, what).with_errno(error.errno());
     match error.field() {
         Some(field) => made.with_field(format!("limits.{field}")),
         None => made,

@@ -29,6 +29,9 @@ impl Core {
             before: self.before.clone(),
             first: self.first,
             paused,
+            enforcement: self.enforcement(),
+            unmet: self.unmet(),
+            ground: self.ground,
             network: self.rests.network.as_ref().map(|network| network.record()),
             rootfs: self.rests.root.as_ref().map(|root| root.record()),
         })

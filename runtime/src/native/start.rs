@@ -96,6 +96,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         host: HostLayout::read(),
         cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
         user_namespace: join::keepers_own(pid).filter(|_| !privileged),
+        counts_by_namespace: crate::sys::probe::counts_by_namespace(),
     };
     let inner = Inner {
         keeper: client,

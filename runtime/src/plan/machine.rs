@@ -22,6 +22,8 @@ pub struct Machine {
     pub cgroup2: bool,
     /// The user namespace of a keeper that is not `privileged`: device and inode.
     pub user_namespace: Option<(u64, u64)>,
+    /// RLIMIT_NPROC counts a user's processes in each user namespace apart (5.14).
+    pub counts_by_namespace: bool,
 }
 
 /// What was allotted to one container.

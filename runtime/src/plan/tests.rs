@@ -34,6 +34,7 @@ fn machine(enters_pidns: bool) -> Machine {
         },
         cgroup2: true,
         user_namespace: None,
+        counts_by_namespace: true,
     }
 }
 

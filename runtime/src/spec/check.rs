@@ -8,11 +8,12 @@ use std::path::{Component, Path};
 
 use rustix::fs::OFlags;
 
+pub(crate) use super::checked::Limited;
 pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
 use super::{
-    Access, Caps, ContainerSpec, Limits, Network, ProcessSpec, Rootfs, Seccomp, User, UserNamespace, filters, mount,
-    namespaces, rootfs, tty,
+    Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, Seccomp, User,
+    UserNamespace, filters, give, mount, namespaces, rootfs, tty,
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
@@ -47,7 +48,7 @@ impl Refusals {
 /// # Errors
 /// All refusals.
 pub fn check(
-    container: ContainerSpec,
+    mut container: ContainerSpec,
     mut main: ProcessSpec,
     machine: &Machine,
     cgroups: &Cgroups,
@@ -59,12 +60,12 @@ pub fn check(
     let mounts = mount::check(&mut no, &container.mounts);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
-    check_limits(&mut no, &container.limits, cgroups);
-    if container.disk.bytes < 64 << 10 || container.disk.inodes < 64 {
-        no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
-    }
     if !main.mounts.is_empty() || !main.limits.is_empty() {
         no.add("process", "mounts and limits of the main process are those of its container");
+    }
+    let limited = settle_limits(&mut no, &mut container, &mut main, machine, cgroups);
+    if container.disk.bytes < 64 << 10 || container.disk.inodes < 64 {
+        no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
     }
     if container.user_namespace == UserNamespace::Host && !machine.privileged {
         no.add("user_namespace", "only root can run a container with the host's user ids");
@@ -80,7 +81,7 @@ pub fn check(
     };
     let (joined, joined_ids) = namespaces::check(&mut no, &container, machine, cgroups);
     let resolv_conf = container.pasta.as_ref().map(|_| Pasta::resolv_conf());
-    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids, resolv_conf });
+    let checked = process.map(|main| CheckedSpec { container, main, mounts, joined, joined_ids, resolv_conf, limited });
     no.end(checked)
 }
 
@@ -207,6 +208,36 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
     }
 }
 
+/// Every limit that cannot be had is refused; or, where the spec says so, the container does without.
+fn settle_limits(
+    no: &mut Refusals,
+    container: &mut ContainerSpec,
+    main: &mut ProcessSpec,
+    machine: &Machine,
+    cgroups: &Cgroups,
+) -> Limited {
+    let ground = Ground::of(container, machine.counts_by_namespace);
+    let mut limited = Limited { asked: container.limits.clone(), ground, unmet: Vec::new() };
+    if container.enforcement == Enforcement::Required {
+        check_limits(no, &container.limits, cgroups);
+        return limited;
+    }
+    // What is nonsense anywhere is refused all the same.
+    let wrong = container.limits.validate();
+    wrong.into_iter().for_each(|(field, why)| no.add(format!("limits.{field}"), why));
+    // One that is taken away may be what another one needs: v1 has swap with memory alone.
+    let mut settled = false;
+    while !settled {
+        settled = true;
+        for (field, why) in cgroups.supports(&container.limits) {
+            settled &= !container.limits.clear(field);
+            limited.unmet.push(ground.unmet(field, why, &limited.asked));
+        }
+    }
+    give(main, &mut limited.unmet);
+    limited
+}
+
 fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
     for (field, why) in limits.validate() {
         no.add(format!("limits.{field}"), why);
@@ -214,7 +245,7 @@ fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
     if !limits.is_empty() {
         for (field, why) in cgroups.supports(limits) {
             no.0.push(Error::new(ErrorKind::Unsupported, why).with_field(format!("limits.{field}")).with_hint(
-                "run without the limit, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
+                "run without the limit, with `best-effort` limits, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes; or once, as root: orangery setup --user NAME)",
             ));
         }
     }

@@ -3,7 +3,7 @@
 use super::filters::Compiled;
 use super::mount::Seen;
 use super::namespaces::Joined;
-use super::{Caps, ContainerSpec, Network, ProcessSpec};
+use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, give};
 use crate::plan::idmap::IdMap;
 use crate::plan::wire::NEWNET;
 
@@ -16,6 +16,17 @@ pub struct CheckedSpec {
     pub(super) joined: Vec<Joined>,
     pub(super) joined_ids: Option<IdMap>,
     pub(super) resolv_conf: Option<String>,
+    pub(super) limited: Limited,
+}
+
+/// What has become of the limits that were asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Limited {
+    /// All of them.
+    pub(super) asked: Limits,
+    pub(super) ground: Ground,
+    /// Those that do not hold.
+    pub(super) unmet: Vec<UnmetLimit>,
 }
 
 /// A process spec that is known to be possible in its container.
@@ -40,6 +51,27 @@ impl CheckedSpec {
     #[must_use]
     pub fn main(&self) -> &CheckedProcess {
         &self.main
+    }
+
+    /// The limits that do not hold, with what stands in their place.
+    #[must_use]
+    pub fn unmet(&self) -> &[UnmetLimit] {
+        &self.limited.unmet
+    }
+
+    pub(crate) fn ground(&self) -> Ground {
+        self.limited.ground
+    }
+
+    /// One more of its limits cannot be had; whether it was one of its.
+    pub(crate) fn do_without(&mut self, field: &str, why: String) -> bool {
+        let was = self.container.limits.clear(field);
+        if was {
+            let mut unmet = [self.limited.ground.unmet(field, why, &self.limited.asked)];
+            give(&mut self.main.spec, &mut unmet);
+            self.limited.unmet.extend(unmet);
+        }
+        was
     }
 
     /// The host name, given or derived from the id.

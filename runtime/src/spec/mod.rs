@@ -17,6 +17,7 @@ use crate::rootfs::RootfsProvider;
 pub mod caps;
 pub mod check;
 mod checked;
+mod enforcement;
 mod filters;
 mod mount;
 pub mod namespaces;
@@ -32,6 +33,8 @@ pub mod user;
 
 pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
+pub use enforcement::{Enforcement, Fallback, UnmetLimit};
+pub(crate) use enforcement::{Ground, give};
 pub use mount::{Device, Mount, MountSource, Propagation, Seen};
 pub use rlimit::{Resource, Rlimit};
 pub use tty::WindowSize;
@@ -216,6 +219,8 @@ pub struct ContainerSpec {
     pub hostname: Option<String>,
     /// cgroup limits.
     pub limits: Limits,
+    /// What becomes of those that cannot be had.
+    pub enforcement: Enforcement,
     /// Private writable space.
     pub disk: Disk,
     /// Existing namespaces to live in, by descriptor, at most one of each kind; each replaces a new one and stays as it is.

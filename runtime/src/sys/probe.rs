@@ -1,4 +1,4 @@
-//! Calls that change nothing, made to see whether the kernel knows them. Used by the doctor alone.
+//! Calls that change nothing, made to see what the kernel knows.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -14,6 +14,12 @@ pub(crate) fn refusable(number: libc::c_long, args: [libc::c_long; 3]) -> io::Re
         Some(libc::EINVAL | libc::EFAULT | libc::EBADF) => Ok(()),
         _ => Err(error),
     }
+}
+
+/// RLIMIT_NPROC counts a user's processes in each user namespace apart: since 5.14, which nothing shows but what came with it
+/// or right after it. `process_mrelease` (5.15) is in every build.
+pub(crate) fn counts_by_namespace() -> bool {
+    refusable(libc::SYS_process_mrelease, [-1, 0, 0]).is_ok()
 }
 
 /// On the last descriptor number that there is, which nobody has.

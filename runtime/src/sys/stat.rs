@@ -39,6 +39,23 @@ impl Stat {
         self.field(22)
     }
 
+    /// Processor time in user mode and in the kernel, in clock ticks; with that of the children that were waited for.
+    pub(crate) fn ticks(&self) -> [u64; 2] {
+        let sum = |own: usize, children: usize| -> u64 {
+            [own, children].into_iter().filter_map(|number| self.field::<u64>(number)).sum()
+        };
+        [sum(14, 16), sum(15, 17)]
+    }
+
+    pub(crate) fn threads(&self) -> u64 {
+        self.field(20).unwrap_or(0)
+    }
+
+    /// Pages that are in memory, shared ones included.
+    pub(crate) fn resident_pages(&self) -> u64 {
+        self.field(24).unwrap_or(0)
+    }
+
     /// As wait(2) says it; 0 for who may not look into the process (`PTRACE_MODE_READ_FSCREDS`). Right also for a process of
     /// several threads since 5.17.
     pub(crate) fn exit_code(&self) -> Option<i32> {
@@ -65,6 +82,7 @@ mod tests {
         let stat = Stat::parse(format!("17 (a) S (b)) T {}\n", fields.join(" "))).unwrap();
         assert_eq!((stat.name(), stat.state(), stat.is_alive()), ("a) S (b)", 'T', true));
         assert_eq!((stat.session(), stat.start_time(), stat.exit_code()), (Some(6), Some(22), Some(52)));
+        assert_eq!((stat.ticks(), stat.threads(), stat.resident_pages()), ([14 + 16, 15 + 17], 20, 24));
         let short = Stat::parse("17 (a) Z 1 2".into()).unwrap();
         assert_eq!((short.is_alive(), short.session(), short.exit_code()), (false, None, None));
         for bad in ["", "17", "17 (a", "17 (a) ", "17 a) R"] {

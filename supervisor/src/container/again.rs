@@ -63,6 +63,7 @@ async fn go_on(again: Again, shards: Shards, faults: Faults) -> Option<Living> {
     if let Some(name) = &record.notify {
         let _ = slot.notify.set(name.clone());
     }
+    slot.settle_limits(&*container, &policy);
     slot.step(Input::Created);
     open_log_again(&slot.main, &record.main, log).await;
     let mut asked = None;

@@ -155,7 +155,9 @@ async fn begin(order: Order) -> Option<Living> {
     let create_us = micros(began);
     let _ = slot.container.set(Arc::clone(&container));
     let _ = slot.create_us.set(create_us);
+    slot.settle_limits(&*container, &policy);
     slot.step(Input::Created);
+    slot.tell_unmet();
     let kept = match policy.keep_files {
         true => container.root().map(|root| slot.keep_root(root)).map_err(Error::from),
         false => Ok(()),

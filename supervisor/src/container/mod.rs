@@ -40,5 +40,6 @@ pub(crate) mod state;
 pub(crate) mod stats;
 mod tell;
 mod unkillable;
+mod unmet;
 mod update;
 mod vitals;

@@ -34,7 +34,7 @@ pub(crate) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
         cause => cause,
     };
     let report = report(slot, exit, reason, cause, oom, counted(evidence));
-    Report { limits_hit: hits::of_main(owner, exit, evidence, &report), ..report }
+    Report { limits_hit: hits::of_main(owner, exit, evidence, &report), unmet: owner.unmet(), ..report }
 }
 
 /// Of a container whose counters cannot be read yet, because its processes go on.
@@ -138,6 +138,7 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         output_limit: slot.over_output().map(|limit| limit.bytes),
         cgroup,
         limits_hit: Vec::new(),
+        unmet: Vec::new(),
         unkillable: None,
         pre_stop: None,
         post_stop: None,

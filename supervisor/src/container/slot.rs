@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::Addr;
 use orangery_io_stream::Subscriber;
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::spec::UnmetLimit;
 use orangery_runtime::{Container, Root};
 use tokio::sync::{Notify, watch};
 
@@ -39,6 +40,8 @@ pub(crate) struct ContainerSlot {
     pub(super) failure: OnceLock<Error>,
     /// Its limits as they are now.
     pub(super) limited: watch::Sender<Limits>,
+    /// Those that were asked for and do not hold.
+    pub(super) lacking: Mutex<Vec<UnmetLimit>>,
     properties: Mutex<Properties>,
     pub(crate) ring_bytes: usize,
     /// How long to wait for the end of the output after an exit; `None`: for ever.
@@ -161,6 +164,7 @@ impl ContainerSlot {
             create_us: OnceLock::new(),
             failure: OnceLock::new(),
             limited: watch::Sender::new(limits),
+            lacking: Mutex::default(),
             properties: Mutex::default(),
             ring_bytes,
             drain_grace,
@@ -246,23 +250,6 @@ impl ContainerSlot {
     /// Those that are watched here, as they are now.
     pub(crate) fn watched(&self) -> WatchedLimits {
         self.watched.borrow().shown()
-    }
-
-    /// These limits hold from now on; those that were not asked for stay.
-    pub(crate) fn updated(&self, to: Limits) {
-        let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids } = to;
-        self.limited.send_modify(|now| {
-            let old = std::mem::take(now);
-            *now = Limits {
-                memory: memory.or(old.memory),
-                memory_swap: memory_swap.or(old.memory_swap),
-                cpu_quota: cpu_quota.or(old.cpu_quota),
-                cpu_weight: cpu_weight.or(old.cpu_weight),
-                cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
-                cpuset_mems: cpuset_mems.or(old.cpuset_mems),
-                pids: pids.or(old.pids),
-            };
-        });
     }
 
     pub(crate) fn properties(&self) -> MutexGuard<'_, Properties> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::spec::UnmetLimit;
 use orangery_runtime::{Container, Error as RuntimeError};
 
 use super::slot::ContainerSlot;
@@ -24,8 +25,8 @@ pub(super) async fn carry_out(
     // Files of cgroupfs; and a lower limit of memory makes the kernel reclaim, and perhaps kill, before the write returns.
     let (slot, limits, cpu_time) = (Arc::clone(owner), to.cgroup.clone(), to.watched.cpu_time);
     let write = move || slot.span.in_scope(|| written(&slot, &*container, limits, cpu_time));
-    tokio::task::spawn_blocking(write).await.map_err(|_| Error::lost_request())??;
-    apply(owner, to);
+    let unmet = tokio::task::spawn_blocking(write).await.map_err(|_| Error::lost_request())??;
+    apply(owner, to, unmet);
     Ok(())
 }
 
@@ -35,7 +36,7 @@ fn written(
     container: &dyn Container,
     limits: Limits,
     cpu_time: Option<Duration>,
-) -> Result<(), Error> {
+) -> Result<Vec<UnmetLimit>, Error> {
     let backstop = match cpu_time {
         Some(limit) => cpu::lift_backstop(owner, limit)?,
         None => None,
@@ -57,7 +58,7 @@ fn refusals(owner: &ContainerSlot, to: &LimitUpdate) -> Vec<RuntimeError> {
 }
 
 /// Nothing in here can fail.
-fn apply(owner: &ContainerSlot, to: LimitUpdate) {
+fn apply(owner: &ContainerSlot, to: LimitUpdate, unmet: Vec<UnmetLimit>) {
     let LimitUpdate { cgroup, watched } = to;
     let main = &owner.main;
     if let Some(limit) = watched.wall {
@@ -73,6 +74,6 @@ fn apply(owner: &ContainerSlot, to: LimitUpdate) {
             *limit = Some(OutputLimit { bytes, action });
         });
     }
-    owner.updated(cgroup);
+    owner.updated(cgroup, unmet);
     owner.watched.send_modify(|now| now.changed(&watched));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orangery_runtime::cgroup::Limits;
+use orangery_runtime::spec::UnmetLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::hook::{HookKind, HookOutcome};
@@ -115,6 +116,9 @@ pub enum Kind {
         /// How, with its last words.
         why: String,
     },
+    /// A limit that was asked for does not hold: its container does without it, or with what is named here in its place. Told
+    /// when the container is made, and of an update.
+    LimitUnmet(UnmetLimit),
     /// A limit was reached. It has ended the process only if the report's cause says so.
     LimitHit {
         /// Which.
@@ -286,6 +290,7 @@ impl Kind {
             Self::ProcessEnded { .. } => "process_ended",
             Self::Oom { .. } => "oom",
             Self::NetworkLost { .. } => "network_lost",
+            Self::LimitUnmet(_) => "limit_unmet",
             Self::LimitHit { .. } => "limit_hit",
             Self::HookEnded { .. } => "hook_ended",
             Self::LeakedWriters => "leaked_writers",

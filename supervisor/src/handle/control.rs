@@ -33,15 +33,16 @@ impl ContainerHandle {
         self.pause_with(Pause::Freeze)
     }
 
-    /// Hold every process of it in this way. [`Pause::Stop`] needs no freezer and is weaker: see there. A container that
+    /// Hold every process of it in this way. [`Pause::Stop`] needs no freezer and is weaker: see there. [`Pause::Any`] takes what
+    /// there is, and [`Inspect::paused`](crate::Inspect::paused) tells which that was. A container that
     /// is paused stays so in the way it was paused first. Nothing can be started in it meanwhile; it can be killed.
     ///
     /// ```
-    /// use orangery::{ErrorKind, Pause};
+    /// use orangery::Pause;
     /// # async fn f(container: orangery::ContainerHandle) -> Result<(), orangery::Error> {
-    /// match container.pause().await {
-    ///     Err(error) if error.kind() == ErrorKind::Unsupported => container.pause_with(Pause::Stop).await?,
-    ///     done => done?,
+    /// container.pause_with(Pause::Any).await?;
+    /// if let Some(weakness) = container.inspect().paused.and_then(Pause::weakness) {
+    ///     println!("held by {weakness}");
     /// }
     /// container.resume().await?;
     /// # Ok(()) }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use orangery_runtime::Pause;
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::network::NetworkProperties;
+use orangery_runtime::spec::UnmetLimit;
 use serde::Serialize;
 
 use super::attach;
@@ -43,6 +45,10 @@ pub struct Inspect {
     pub limits: Limits,
     /// Its other limits, as last updated.
     pub watched: WatchedLimits,
+    /// Its limits that were asked for and do not hold, with what stands in their place.
+    pub unmet: Vec<UnmetLimit>,
+    /// How it is held, while it is paused: one way is weaker ([`Pause::weakness`]).
+    pub paused: Option<Pause>,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
     /// How its network is wired, as its provider tells; `None` without one.
@@ -90,6 +96,8 @@ impl Inspect {
             properties: slot.properties().all().clone(),
             limits: slot.limits(),
             watched: slot.watched(),
+            unmet: slot.unmet(),
+            paused: container.and_then(|container| container.paused()),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
             network: container.and_then(|container| container.network()),
             vitals: slot.vitals(),

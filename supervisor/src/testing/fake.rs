@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery_runtime::cgroup::{Limits, Stats};
 use orangery_runtime::spec::Stdio;
+use orangery_runtime::spec::UnmetLimit;
 use orangery_runtime::{
     BoxFuture, Container, ContainerSpec, Error, ErrorKind, Errors, Evidence, Exit, ExitStatus, Held, HeldProcess,
     Pause, ProcessSpec, Root, Runtime, Started,
@@ -310,9 +311,9 @@ impl Container for FakeContainer {
         ready(Ok(()))
     }
 
-    fn update(&self, _: Limits) -> Result<(), Error> {
+    fn update(&self, _: Limits) -> Result<Vec<UnmetLimit>, Error> {
         self.fake.note(format!("update {}", self.id));
-        self.fake.scene().refuse_update.take().map_or(Ok(()), Err)
+        self.fake.scene().refuse_update.take().map_or_else(|| Ok(Vec::new()), Err)
     }
 
     fn stats(&self) -> Stats {

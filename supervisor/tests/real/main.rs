@@ -40,6 +40,7 @@ mod stopped;
 mod stops;
 mod storms;
 mod tty;
+mod unmet;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         injected::trials(),
         files::trials(),
         handles::trials(),
+        unmet::trials(),
         spans::trials(),
         flood::trials(),
         follow::trials(),

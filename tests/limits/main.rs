@@ -3,15 +3,17 @@
 
 use std::process::ExitCode;
 
-use orangery_runtime::cgroup::{CpuQuota, Limits, Oom};
+use orangery_runtime::cgroup::{CpuQuota, Limits, Oom, Source};
 use orangery_runtime::spec::{Disk, Stdio};
 use orangery_runtime::{ErrorKind, ExitStatus, Pause};
 use orangery_tests::host::{outcome, probe};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Scene, trial};
 
+mod without;
+
 fn main() -> ExitCode {
-    orangery_tests::main(&[
+    let mut trials = vec![
         trial!(memory_ends_in_an_oom_kill_of_its_own_limit, Memory),
         trial!(memory_below_the_limit_is_no_oom, Memory),
         trial!(a_plain_kill_is_no_oom, Memory),
@@ -30,14 +32,14 @@ fn main() -> ExitCode {
         trial!(exec_while_paused_is_refused, Freezer),
         trial!(limits_of_a_running_container, Memory, Pids),
         trial!(counters, Cgroups),
-        trial!(a_limit_without_a_cgroup_is_refused),
-        trial!(no_cgroups_at_all),
         trial!(too_little_memory_is_an_error_and_leaves_nothing, Memory),
         trial!(wrong_limits_are_refused_by_field),
-    ])
+    ];
+    trials.extend(without::trials());
+    orangery_tests::main(&trials)
 }
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 fn memory_ends_in_an_oom_kill_of_its_own_limit(scene: &Scene) {
     scene.play(async |host| {
@@ -261,7 +263,8 @@ fn dropped_while_paused(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("dropped"), probe(&["deaf"])).await.expect("created");
         let started = container.start().await.expect("started");
-        wait::soon("pause", container.pause(Pause::Freeze)).await.expect("paused");
+        wait::soon("pause", container.pause(Pause::Any)).await.expect("paused");
+        assert_eq!(container.paused(), Some(Pause::Freeze), "there is a freezer");
         drop(container);
         wait::soon("its end", started.exit).await.expect("an exit");
     });
@@ -306,6 +309,7 @@ fn counters(scene: &Scene) {
     scene.play(async |host| {
         let container = host.create(host.spec("stats"), probe(&["burn", "120"])).await.expect("created");
         let before = container.stats();
+        assert_eq!(before.source, Some(Source::Cgroup));
         outcome(container.start().await.expect("started")).await;
         let after = container.stats();
         if let (Some(before), Some(after)) = (before.cpu_usage_ns, after.cpu_usage_ns) {
@@ -316,33 +320,6 @@ fn counters(scene: &Scene) {
         assert_eq!(evidence.cgroup_mode, host.rt.cgroup_mode().0);
         container.delete().await.expect("deleted");
         assert_eq!(container.stats(), evidence.stats, "and after the delete");
-    });
-}
-
-fn a_limit_without_a_cgroup_is_refused(scene: &Scene) {
-    let mut options = scene.options();
-    options.no_cgroups = true;
-    scene.play_with(options, async |host| {
-        let mut spec = host.spec("limited");
-        spec.limits.memory = Some(64 * MIB);
-        let errors = host.refused(spec, probe(&["true"])).await;
-        assert_eq!((errors.0[0].kind(), errors.0[0].field()), (ErrorKind::Unsupported, Some("limits.memory")));
-        assert!(errors.0[0].hint().is_some());
-    });
-}
-
-fn no_cgroups_at_all(scene: &Scene) {
-    let mut options = scene.options();
-    options.no_cgroups = true;
-    scene.play_with(options, async |host| {
-        assert_eq!(host.rt.cgroup_mode().0, "none");
-        let container = host.create(host.spec("bare"), probe(&["forks", "20"])).await.expect("created");
-        outcome(container.start().await.expect("started")).await;
-        assert!(scene.cgroups().is_empty());
-        assert_eq!(container.pause(Pause::Freeze).await.expect_err("no freezer").kind(), ErrorKind::Unsupported);
-        let evidence = container.finish().await;
-        assert!(matches!(evidence.oom, Oom::Unknown { .. }), "{evidence:?}");
-        container.delete().await.expect("deleted");
     });
 }
 
