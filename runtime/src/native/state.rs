@@ -208,11 +208,11 @@ fn sweep(dir: &Path) {
     }
     let text = fs::read_to_string(&record).unwrap_or_default();
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let mut left = false;
-    for line in text.lines() {
-        left |= !remove_cgroup(Path::new(line), name);
-    }
-    if left {
+    let listed = || text.lines().map(Path::new).filter(|path| is_its_cgroup(path, name));
+    // All of them first: on v1 who is frozen in one hierarchy dies in none.
+    listed().for_each(kill_below);
+    let left = listed().filter(|path| !remove_cgroup(path)).count();
+    if left > 0 {
         tracing::warn!(
             instance = name,
             "cgroups of a dead supervisor could not be removed; the next start tries again"
@@ -222,12 +222,14 @@ fn sweep(dir: &Path) {
     }
 }
 
-/// Kill and remove one listed directory; only one that carries the instance's name is touched.
-fn remove_cgroup(path: &Path, instance: &str) -> bool {
+/// Only what carries the instance's name is touched.
+fn is_its_cgroup(path: &Path, instance: &str) -> bool {
     let ours = path.file_name().and_then(|name| name.to_str()) == Some(&format!("orangery-{instance}"));
-    if !ours || !path.starts_with("/sys/fs/cgroup") {
-        return true;
-    }
+    ours && path.starts_with("/sys/fs/cgroup")
+}
+
+/// Kill and remove one listed directory.
+fn remove_cgroup(path: &Path) -> bool {
     // Directories vanish from the deepest up; the kernel says EBUSY for a moment after a kill. Without `cgroup.kill` whoever forks
     // meanwhile is met by a later round.
     for _ in 0..200 {
