@@ -278,7 +278,8 @@ impl SupervisorBuilder {
         let ends_all = Arc::new(AtomicBool::new(false));
         let admission = Admission::new(self.budgets, self.descriptors_free);
         let door = admission.door(&"".into());
-        let (for_recovery, patience, counted) = (state.clone(), self.kill_patience, counts(native.as_ref()));
+        let (for_recovery, patience, counted) =
+            (state.clone(), self.kill_patience, native.as_ref().is_some_and(NativeRuntime::counts_cpu));
         let leaves = state.clone().map(|state| (state, shards.clone()));
         let part = guard::Part { actor: "manager", process: None, voice: voice.clone(), span: tracing::Span::none() };
         let system = move || async move {
@@ -363,11 +364,6 @@ impl SupervisorBuilder {
         blocking::block_on(supervisor.go_on(services, groups_of_them))?;
         Ok(supervisor)
     }
-}
-
-/// Version 2 counts processor time in any case.
-fn counts(native: Option<&NativeRuntime>) -> bool {
-    native.is_some_and(|native| matches!(native.cgroup_mode().0.as_str(), "v2" | "hybrid"))
 }
 
 /// How long a shutdown waits for containers that do not go: a reader holds up their output, or the kernel their
@@ -501,7 +497,8 @@ impl Supervisor {
                 let why = "without an init the container ends with its command, and nothing can be run in it any more";
                 return Err(Error::invalid("post_stop", why));
             }
-            let (terms, policy) = derive(description, &mut main, ways, care, counts(supervisor.native()));
+            let (terms, policy) =
+                derive(description, &mut main, ways, care, supervisor.native().is_some_and(NativeRuntime::counts_cpu));
             let (reply, answer) = oneshot::channel();
             supervisor.inner.manager.do_send(Create {
                 spec,

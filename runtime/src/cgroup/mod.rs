@@ -165,6 +165,11 @@ impl Cgroups {
         self.parents.mode()
     }
 
+    /// Whether processor time is counted: v2 always does, v1 where its controller is.
+    pub fn counts_cpu(&self) -> bool {
+        self.parents.v2.is_some() || self.parents.v1.iter().any(|place| place.has(detect::Controller::Cpuacct))
+    }
+
     /// Why the mode is [`Mode::None`], with a way out of it.
     pub fn why_none(&self) -> Option<&str> {
         self.parents.why()

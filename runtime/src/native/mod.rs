@@ -246,6 +246,12 @@ impl NativeRuntime {
             |cgroups| (cgroups.mode().to_string(), cgroups.why_none().map(str::to_owned)),
         )
     }
+
+    /// Whether the cgroups of containers count their processor time.
+    #[must_use]
+    pub fn counts_cpu(&self) -> bool {
+        self.inner.cgroups().is_ok_and(|cgroups| cgroups.counts_cpu())
+    }
 }
 
 impl Inner {
