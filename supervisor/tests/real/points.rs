@@ -172,7 +172,8 @@ fn what_is_lost_is_told_once(scene: &Scene) {
     let mut before = Victim::start(scene, "lost");
     let pid = before.line().parse().expect("its pid");
     let (process, family) = (wait::pidfd(pid), before.family());
-    // The keeper first, so that it does not go on alone.
+    // The keeper first, so that it does not go on alone; stopped, so that nobody starts another one.
+    before.stop();
     let (_, keeper) = victim::keeper(&family);
     for pidfd in [keeper, &process] {
         wait::kill(pidfd);
