@@ -441,8 +441,17 @@ fn too_few_descriptors_are_told(scene: &Scene) {
     assert!(error.to_string().contains("300"), "{error}");
 }
 
+/// The kernel counts the descriptors of a user that are on their way: who has many there and who may have few only are not
+/// at work at the same time.
+fn alone_with_descriptors() -> fs::File {
+    let own = std::env::current_exe().and_then(fs::File::open).expect("this program");
+    own.lock().expect("locked");
+    own
+}
+
 /// More descriptors of this user are on their way than its limit: the kernel refuses to send another (ETOOMANYREFS).
 fn an_answer_that_cannot_be_sent_is_told(_: &Scene) {
+    let _alone = alone_with_descriptors();
     let null = fs::File::open("/dev/null").expect("null");
     let flags = rustix::net::SocketFlags::CLOEXEC;
     let (one, other) =
@@ -456,7 +465,7 @@ fn an_answer_that_cannot_be_sent_is_told(_: &Scene) {
         let bytes = [std::io::IoSlice::new(b"x")];
         rustix::net::sendmsg(&one, &bytes, &mut control, rustix::net::SendFlags::empty())
     };
-    // The kernel counts those of the user, whose other trials come and go: ours alone are more than will be allowed.
+    // Ours alone are more than will be allowed: those of other trials arrive meanwhile.
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let all = rustix::process::Rlimit { current: most, maximum: most };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, all).expect("raised");
@@ -478,6 +487,7 @@ fn an_answer_that_cannot_be_sent_is_told(_: &Scene) {
 /// The service's descriptor table is full at the moment when the keeper answers.
 fn a_process_whose_pidfd_finds_no_room_is_ended(scene: &Scene) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let _alone = alone_with_descriptors();
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(200), maximum }).expect("lowered");
     // One thread for everything: while we look, nobody listens to the keeper.

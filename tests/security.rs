@@ -311,7 +311,9 @@ fn cgroup_files_cannot_be_written(scene: &Scene) {
             spec.without_init = without_init;
             let said = host.once(spec, probe(&["write-cgroup"])).await.json();
             let said = said.as_object().expect("files");
-            assert!(said.len() > 3, "{said:?}");
+            // A container whose groups are all of version 1 is shown none of them.
+            let shown = host.rt.cgroup_mode().0 != "v1";
+            assert!(said.len() > if shown { 3 } else { 0 }, "{said:?}");
             assert!(said.values().all(|errno| errno.as_i64().is_some_and(|errno| errno < 0)), "{said:?}");
             assert!(said.keys().all(|path| !path.contains("..")), "{said:?}");
         }

@@ -94,6 +94,14 @@ fn the_hosts_root_and_network(scene: &Scene) {
     });
 }
 
+/// Whom an ordinary user traces gets no rights from a file, and newuidmap can map one id alone: the plan that is compared
+/// with it shall be made the same way.
+fn without_file_rights(scene: &Scene) {
+    if !scene.root() {
+        rustix::thread::set_no_new_privs(true).expect("no new privileges");
+    }
+}
+
 /// Under strace: run it. Outside: start that, then compare.
 fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) {
     if std::env::var_os(ROLE).is_some() {
@@ -102,6 +110,7 @@ fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) 
             assert_eq!(host.once(spec, main).await.code(), 0);
         });
     }
+    without_file_rights(scene);
     let mut plans = Vec::new();
     scene.play(async |host| {
         let (spec, main) = what(host);
@@ -134,6 +143,7 @@ fn a_container_in_namespaces_of_another_one(scene: &Scene) {
         spec.join = JOINED.iter().map(|(kind, _)| open(kind).expect("a namespace").into()).collect();
         (spec, main)
     };
+    without_file_rights(scene);
     let mut plans = Vec::new();
     scene.play(async |host| {
         let mut main = probe(&["cat"]);

@@ -60,7 +60,7 @@ impl Scene {
         &self.probe
     }
 
-    /// The trial's cgroup in each hierarchy; empty for an ordinary user.
+    /// The trial's cgroup in each hierarchy; empty for an ordinary user to whom none has been handed over.
     #[must_use]
     pub fn cgroup_parents(&self) -> &[PathBuf] {
         &self.parents
@@ -72,7 +72,7 @@ impl Scene {
         let mut options = Options::default();
         options.state_dir = Some(self.state_dir());
         if !self.parents.is_empty() {
-            options.cgroup_parent = Some(PathBuf::from("/").join(parent_name(self.owner)));
+            options.cgroup_parent = Some(Path::new("/").join(parent_name(self.owner)));
         }
         options
     }
@@ -190,8 +190,11 @@ fn own_mounts() {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).expect("shared");
 }
 
-fn parent_name(pid: u32) -> String {
-    format!("trial-{pid}")
+/// Below the top of a hierarchy: an ordinary user's in what `orangery setup` has handed over.
+fn parent_name(pid: u32) -> PathBuf {
+    let uid = rustix::process::geteuid();
+    let handed = if uid.is_root() { String::new() } else { format!("orangery-user-{uid}") };
+    Path::new(&handed).join(format!("trial-{pid}"))
 }
 
 /// Where cgroup hierarchies are mounted.
@@ -204,25 +207,33 @@ pub fn hierarchies() -> Vec<PathBuf> {
 
 /// A cgroup of the trial's own in each hierarchy, where this user may make one.
 pub(crate) fn make_parents(pid: u32) -> Vec<PathBuf> {
-    if !rustix::process::geteuid().is_root() {
-        return Vec::new();
-    }
+    let root = rustix::process::geteuid().is_root();
     hierarchies()
         .into_iter()
+        .filter(|top| root || is_usable(top))
         .filter_map(|top| {
-            for controller in ["+memory", "+pids", "+cpu", "+cpuset", "+io"] {
-                let _ = fs::write(top.join("cgroup.subtree_control"), controller);
-            }
             let parent = top.join(parent_name(pid));
+            let above = parent.parent().unwrap_or(&top);
+            for controller in ["+memory", "+pids", "+cpu", "+cpuset", "+io"] {
+                let _ = fs::write(above.join("cgroup.subtree_control"), controller);
+            }
             fs::create_dir(&parent).ok()?;
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(text) = fs::read_to_string(top.join(file)) {
+                if let Ok(text) = fs::read_to_string(above.join(file)) {
                     let _ = fs::write(parent.join(file), text);
                 }
             }
             Some(parent)
         })
         .collect()
+}
+
+/// What has been handed over to an ordinary user of this hierarchy can be used. On v2 the kernel lets nobody into a group that
+/// lies in another delegated tree than its own.
+fn is_usable(top: &Path) -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let inside = format!("0::/orangery-user-{}/", rustix::process::geteuid());
+    top.join("tasks").exists() || own.lines().any(|line| line.starts_with(&inside))
 }
 
 /// The cgroup parents of a trial that could not clean up itself: kill, then remove.
