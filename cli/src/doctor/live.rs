@@ -33,7 +33,34 @@ pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
         findings.push(refused("the end of a sandbox", &error));
     }
     findings.push(overlay(supervisor));
+    findings.push(groups(supervisor));
     findings
+}
+
+/// `setgroups` is denied in a user namespace that an ordinary user maps alone: the kernel must not let anybody drop a group
+/// that keeps it out of a file. So what the user has stays with every process inside.
+fn groups(supervisor: &Supervisor) -> Finding {
+    let name = "supplementary groups";
+    match supervisor.command("true").groups([1]).run_blocking() {
+        Ok(_) => Finding::ok(name).detail("a process has those that are asked for, and no others"),
+        Err(error) => {
+            let own = rustix::process::getgroups().unwrap_or_default();
+            let kept: Vec<_> = own
+                .into_iter()
+                .filter(|group| *group != rustix::process::getegid())
+                .map(|group| group.to_string())
+                .collect();
+            let stay = match kept.as_slice() {
+                [] => "none can be asked for".to_owned(),
+                kept => format!(
+                    "none can be asked for, and processes keep those of this user (shown as 65534 inside): {}; \
+                     what a group of these may read of a --mount they may read too",
+                    kept.join(", ")
+                ),
+            };
+            Finding::new(name, State::Without).detail(error.to_string()).without(stay)
+        }
+    }
 }
 
 /// A sandbox that could not be made.
