@@ -6,6 +6,7 @@ mod both;
 mod death;
 mod ends;
 mod moments;
+mod network;
 mod owned;
 mod pace;
 mod saved;
@@ -27,6 +28,7 @@ use death::{
 };
 use ends::{an_end_is_told_until_it_is_settled, nothing_is_held_of_what_has_ended, who_gives_up_leaves_nothing};
 use moments::{a_command_that_is_not_there, at_a_removal, at_each_moment_of_a_creation, at_each_moment_of_a_start};
+use network::{a_network_goes_on_and_ends_without_a_supervisor, a_network_goes_on_and_ends_without_anybody};
 use owned::{
     a_command_that_waits_is_started_by_the_next, a_container_is_owned_again,
     a_container_that_was_never_started_is_started, a_log_goes_on_in_another_file, a_pause_is_known,
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         trial!(one_leaves_and_the_next_comes),
         trial!(a_log_goes_on_in_another_file),
         trial!(a_wrong_record_is_refused),
+        trial!(a_network_goes_on_and_ends_without_a_supervisor, Pasta),
+        trial!(a_network_goes_on_and_ends_without_anybody, Pasta),
         trial!(an_end_is_told_until_it_is_settled),
         trial!(nothing_is_held_of_what_has_ended, Root),
         trial!(who_gives_up_leaves_nothing),
