@@ -16,11 +16,15 @@ use crate::error::{Error, ErrorKind};
 use crate::native::helper::Helper;
 
 mod addresses;
+mod message;
 pub(crate) mod pasta;
+mod plugin;
 mod publish;
 mod resolv;
 
+pub use message::PluginMessage;
 pub use pasta::Pasta;
+pub use plugin::NetworkPlugin;
 pub use publish::{Protocol, Publish};
 
 /// What a provider calls the properties of a network: for people and reports, and what [`NetworkProvider::change`]

@@ -79,7 +79,9 @@ pub use orangery_io_stream::{
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{CpuQuota, Limits, Source as StatsSource, Stats};
-pub use orangery_runtime::network::{NetworkLink, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish};
+pub use orangery_runtime::network::{
+    NetworkLink, NetworkPlugin, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish,
+};
 pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{

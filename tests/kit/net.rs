@@ -84,6 +84,14 @@ pub fn ip(words: &str) {
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What ip(8) answers.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "looks at the scene of a trial")]
+pub fn ip_says(words: &str) -> String {
+    let output = std::process::Command::new("ip").args(words.split(' ')).output().expect("ip of iproute2");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Why there is no network by pasta here.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 mod layers;
 mod network;
 mod pasta;
+mod plugin;
 mod rootfs;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use pasta::{
     a_network_that_is_lost_is_told, each_root_has_its_resolvers, it_reaches_what_the_host_reaches, ports_lead_into_it,
     what_pasta_cannot_do_is_refused, without_a_route_or_the_program_it_says_so,
 };
+use plugin::{an_ordinary_user_gets_an_address_of_a_bridge, who_asks_the_plugin_for_what_is_not_his_gets_nothing};
 use rootfs::{
     a_directory_is_the_trivial_root, a_dropped_creation_releases, a_root_is_prepared_and_released,
     each_failure_releases_once,
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         trial!(a_network_that_is_lost_is_told, Pasta),
         trial!(what_pasta_cannot_do_is_refused, Pasta),
         trial!(without_a_route_or_the_program_it_says_so, Pasta, Root),
+        trial!(an_ordinary_user_gets_an_address_of_a_bridge, Root, Nets),
+        trial!(who_asks_the_plugin_for_what_is_not_his_gets_nothing, Root, Nets),
         trial!(two_layers_with_whiteouts_and_order, Busybox),
         trial!(layers_are_read_through_and_written_over, Busybox),
         trial!(sixty_four_layers, Busybox),

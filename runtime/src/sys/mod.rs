@@ -95,6 +95,19 @@ pub fn owner_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
     ask_descriptor(fd, 0xb701)
 }
 
+/// The user who has made a user namespace, as the caller's own has him (4.11).
+///
+/// # Errors
+/// EINVAL for anything that is no user namespace.
+pub fn namespace_owner(userns: impl AsFd) -> io::Result<u32> {
+    // NS_GET_OWNER_UID: _IO(0xb7, 4), with where the answer goes.
+    const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+    let mut uid: libc::uid_t = u32::MAX;
+    // SAFETY: the request writes one `uid_t` to the place that it is given, which is ours.
+    let done = unsafe { libc::ioctl(userns.as_fd().as_raw_fd(), NS_GET_OWNER_UID, &raw mut uid) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(uid) }
+}
+
 /// The process, in our own pid namespace, that is pid 1 of this one (6.11).
 ///
 /// # Errors
