@@ -229,7 +229,7 @@ fn work(contestant: Contestant, fixture: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let library =
         contestant.program().is_none().then(|| Library::begin(fixture.join("root"), contestant)).transpose()?;
-    let peer = Peer { contestant, root: fixture.join("root"), bundle: bundle(contestant, fixture)? };
+    let peer = Peer { contestant, root: own_root(contestant, fixture)?, bundle: bundle(contestant, fixture)? };
     let mut number = 0;
     for line in std::io::stdin().lines() {
         number += 1;
@@ -341,6 +341,20 @@ impl Peer {
         }
         Ok(())
     }
+}
+
+/// podman makes a link in it, read-only or not: it needs one of its user's.
+fn own_root(contestant: Contestant, fixture: &Path) -> anyhow::Result<PathBuf> {
+    let all = fixture.join("root");
+    if contestant != Contestant::Podman {
+        return Ok(all);
+    }
+    let own = fixture.join("podman/root");
+    for entry in fs::read_dir(&all)? {
+        fs::create_dir_all(own.join(entry?.file_name()))?;
+    }
+    fs::copy(all.join("bin/true"), own.join("bin/true"))?;
+    Ok(own)
 }
 
 /// crun's, of a user with one id.

@@ -49,7 +49,7 @@ pub(crate) fn setup(args: &SetupArgs, json: bool) -> Result<u8, Failure> {
     let done = Done { schema: 1, user: user.name, uid, gid, dry_run, steps, subordinate_ids, advice };
     let text = match json {
         true => serde_json::to_string(&done).map_err(|error| Failure::new(error.to_string()))? + "\n",
-        false => done.text(args.undo),
+        false => done.text(args.undo, carried_out.is_ok()),
     };
     say(text.as_bytes())?;
     carried_out.map(|()| 0).map_err(|error| refused(&error, args))
@@ -116,7 +116,8 @@ fn refused(error: &CgroupError, args: &SetupArgs) -> Failure {
 }
 
 impl Done {
-    fn text(&self, undo: bool) -> String {
+    /// `whole`: nothing was refused.
+    fn text(&self, undo: bool, whole: bool) -> String {
         let mut text = String::new();
         for step in &self.steps {
             let word = match step.act {
@@ -137,7 +138,7 @@ impl Done {
                 (None, false, false) => writeln!(text, "{word:7} {}", step.path.display()),
             };
         }
-        if self.steps.is_empty() {
+        if self.steps.is_empty() && whole {
             text += "no cgroup hierarchy is mounted: nothing to hand over\n";
         }
         if let Some(count) = self.subordinate_ids {
@@ -146,7 +147,7 @@ impl Done {
         for advice in &self.advice {
             let _ = writeln!(text, "note    {advice}");
         }
-        if !undo && !self.dry_run {
+        if whole && !undo && !self.dry_run {
             let _ = writeln!(
                 text,
                 "{} needs no root from now on; `orangery doctor`, run as {}, says what it has.",

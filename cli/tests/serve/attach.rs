@@ -195,6 +195,8 @@ fn farewell() {
     daemon.signal(Signal::TERM);
     assert!(matches!(client.next(), Came::Told(Told::Bye { cursor }) if cursor == client.cursor));
     assert!(matches!(client.next(), Came::Closed(Some(CloseCode::Away))));
+    // Who keeps the connection would be waited for.
+    drop(client);
     assert_eq!(daemon.ended().code(), Some(0));
     // What ran goes on, until the next one deletes it.
     daemon.again().end();
@@ -219,6 +221,7 @@ fn nonsense() {
     // One that is too large ends it, and nothing else.
     let _ = client.socket.send(Message::binary(vec![0; 3 << 20]));
     while !matches!(client.next(), Came::Closed(_)) {}
+    drop(client);
     assert_eq!(daemon.get("/v1/containers/a").json(200)["state"], "running");
     daemon.end();
 }
