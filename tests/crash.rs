@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use orangery_runtime::hand::Errand;
 use orangery_runtime::native::NativeRuntime;
 use orangery_runtime::{ErrorKind, ExitStatus, Pause};
 use orangery_tests::cold::Cold;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         trial!(the_supervisor_drops_everything_without_a_shutdown),
         trial!(the_keeper_is_killed),
         trial!(dropped_after_the_keepers_death),
+        trial!(a_hand_goes_with_the_keeper, ManyIds),
         trial!(the_keeper_is_killed_beside_a_newborn_that_does_not_run, Freezer),
         trial!(the_keeper_is_killed_while_containers_are_made),
         trial!(both_are_killed_and_the_next_start_sweeps),
@@ -203,6 +205,29 @@ fn dropped_after_the_keepers_death(scene: &Scene) {
     });
     // The shutdown is answered when everything that was ordered before is done.
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
+    reaper.expect("a reaper").join().expect("no panic");
+}
+
+/// Although somebody still has its socket.
+fn a_hand_goes_with_the_keeper(scene: &Scene) {
+    let mut reaper = None;
+    scene.play(async |host| {
+        let container = host.create(host.spec("touched"), probe(&["deaf"])).await.expect("created");
+        let mut hand = container.hand((1, 1)).await.expect("a hand");
+        let here = Errand::Reopen { flags: rustix::fs::OFlags::PATH };
+        // It has answered, so that it is on its own feet.
+        hand.carry_out(&here, std::fs::File::open("/").expect("opened")).expect("an answer").expect("opened");
+        let all = descendants(std::process::id());
+        let found = all.iter().find(|process| process.name == "orangery-hand").expect("a hand");
+        let (seen, keeper) = (wait::pidfd(found.pid), wait::pidfd(host.rt.keeper_pid()));
+        wait::kill(&keeper);
+        reaper = Some(reap_in_background());
+        wait::gone(&keeper, "the keeper");
+        wait::gone(&seen, "a hand without its keeper");
+        drop(hand);
+        container.kill().expect("killed");
+        wait::soon("delete", container.delete()).await.expect("deleted");
+    });
     reaper.expect("a reaper").join().expect("no panic");
 }
 

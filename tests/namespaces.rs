@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use orangery_runtime::hand::Identity;
 use orangery_runtime::spec::{Access, Mount, MountSource, Network, Rootfs, User, UserNamespace};
 use orangery_runtime::{ContainerSpec, ErrorKind};
 use orangery_tests::host::{command, outcome, probe, see};
@@ -292,7 +293,7 @@ fn subordinate_ids_of_root_win(scene: &Scene) {
             let map = seen["paths"][format!("/proc/self/{file}")]["content"].as_str().expect("a map");
             assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", first, "65536"], "{file}");
         }
-        assert_eq!(container.identities(), [(300_000_000, 400_000_000)]);
+        assert_eq!(container.identities(), [Identity::Ids((300_000_000, 400_000_000))]);
         let errors = host.refused(host.spec("second"), probe(&["true"])).await;
         assert_eq!((errors.0[0].kind(), errors.0[0].field()), (ErrorKind::Exhausted, Some("user_namespace")));
         container.delete().await.expect("deleted");

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use orangery_runtime::ErrorKind;
 use orangery_runtime::keeper::{Client, Launched};
-use orangery_runtime::plan::wire::{Ask, MESSAGE, Message, Purpose, Stage, Tell};
+use orangery_runtime::plan::reach;
+use orangery_runtime::plan::wire::{self, Ask, Deed, Errand, MESSAGE, Message, Purpose, Stage, Tell};
 use orangery_tests::raw::{Raw, framed};
 use orangery_tests::{Scene, trial, wait};
 use rustix::net::{
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         trial!(a_plan_does_not_take_a_descriptor_for_another),
         trial!(a_request_that_cannot_be_sent_later_is_told),
         trial!(answers_with_other_descriptors_are_refused_and_closed),
+        trial!(a_hand_refuses_what_is_no_errand, Root),
     ])
 }
 
@@ -71,6 +73,8 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
                 | Purpose::Log
                 | Purpose::Told
                 | Purpose::Lock
+                | Purpose::Place
+                | Purpose::Opened
                 | Purpose::Listener
         ),
     };
@@ -133,6 +137,71 @@ fn a_plan_does_not_take_a_descriptor_for_another(scene: &Scene) {
     }
     keeper.lives();
     assert_eq!(keeper.descriptors(), before);
+    keeper.end();
+}
+
+/// Whatever comes: it says so, keeps no descriptor, and does what it is asked next.
+fn a_hand_refuses_what_is_no_errand(_: &Scene) {
+    let plan = reach::hand((1234, 1234));
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair");
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let keeper = Raw::start();
+    keeper.lives();
+    let needs: Vec<Purpose> = plan.needs().iter().map(|need| need.purpose()).collect();
+    keeper.send(&framed(head(Ask::Spawn), &needs, plan.bytes()), &[write.as_fd(), theirs.as_fd()]);
+    drop((write, theirs));
+    let born = keeper.next();
+    assert_eq!(Tell::from_u16(born.kind), Some(Tell::Done), "{born:?}");
+    let hand = wait::pidfd(born.pid.cast_unsigned());
+    let mut report = [0; wire::REPORT];
+    assert!(wait::readable(&read, wait::PATIENCE), "it is not ready");
+    assert_eq!(rustix::io::read(&read, &mut report), Ok(wire::REPORT));
+    assert_eq!(wire::read_report(&report), Some((wire::REPORT_READY, 0)));
+
+    let root = fs::File::open("/").expect("a directory");
+    let place = root.as_fd();
+    let ask = |bytes: &[u8], fds: &[BorrowedFd<'_>]| {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+        sendmsg(&ours, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).expect("asked");
+        assert!(wait::readable(&ours, wait::PATIENCE), "no answer");
+        let mut answer = [0; MESSAGE];
+        rustix::net::recv(&ours, &mut answer, rustix::net::RecvFlags::empty()).expect("an answer");
+        Message::decode(&answer).expect("our protocol")
+    };
+    let flags = (libc::O_RDONLY | libc::O_DIRECTORY).cast_unsigned();
+    let open = Errand { deed: Deed::Open, flags, mode: 0, resolve: 0, names: [&b"tmp"[..], b""] }.head();
+    let good = framed(open, &[Purpose::Place], b"tmp\0");
+    assert_eq!(ask(&good, &[place]).errno, 0);
+    // What it has sent it closes behind that, and before it hears what comes next.
+    let descriptors = || {
+        assert_eq!(ask(b"x", &[]).errno, libc::EPROTO);
+        fs::read_dir(format!("/proc/{}/fd", born.pid)).expect("its descriptors").count()
+    };
+    assert_eq!(descriptors(), 1, "beside its socket it has nothing");
+    let of = |head, purpose, body: &[u8]| framed(head, &[purpose], body);
+    for (what, bytes, fds) in [
+        ("one byte", vec![b'x'], 0),
+        ("no head", vec![0xff; 200], 1),
+        ("too long", [&good[..], &[0; wire::ERRAND]].concat(), 1),
+        ("no place", good.clone(), 0),
+        ("two places", good.clone(), 2),
+        ("another purpose", of(open, Purpose::Opened, b"tmp\0"), 1),
+        ("no such deed", of(Message { kind: 99, ..open }, Purpose::Place, b"tmp\0"), 1),
+        ("no name", of(open, Purpose::Place, b""), 1),
+        ("a name without an end", of(open, Purpose::Place, b"tmp"), 1),
+        ("two names", of(open, Purpose::Place, b"tmp\0tmp\0"), 1),
+    ] {
+        assert_eq!(ask(&bytes, &vec![place; fds]).errno, libc::EPROTO, "{what}");
+        assert_eq!(ask(&good, &[place]).errno, 0, "after {what}");
+    }
+    assert_eq!(descriptors(), 1, "what came with wrong errands is closed");
+    drop(ours);
+    wait::gone(&hand, "a hand without its socket");
+    let ended = keeper.next();
+    assert_eq!((Tell::from_u16(ended.kind), ended.pid), (Some(Tell::Exited), born.pid), "{ended:?}");
     keeper.end();
 }
 

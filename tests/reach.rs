@@ -7,10 +7,14 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use orangery_runtime::hand::Errand;
 use orangery_runtime::spec::{Network, Stdio, User};
 use orangery_runtime::{Container, ErrorKind, Pty};
 use orangery_tests::host::{command, outcome, probe};
+use orangery_tests::stock::descendants;
 use orangery_tests::{Host, Scene, trial, wait};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{bind, listen};
 
 fn main() -> ExitCode {
@@ -22,6 +26,8 @@ fn main() -> ExitCode {
         trial!(a_terminal_belongs_to_the_user, ManyIds),
         trial!(what_is_no_terminal_is_not_taken_for_one),
         trial!(nothing_is_left_of_a_reach_that_is_dropped),
+        trial!(a_hand_is_that_user_and_no_more, ManyIds),
+        trial!(a_hand_ends_when_it_is_dropped_and_is_missed_when_it_was_killed, ManyIds),
     ])
 }
 
@@ -82,7 +88,7 @@ fn wrong_sockets_are_refused(scene: &Scene) {
         // The flags of a type are the caller's.
         let kind = (libc::SOCK_DGRAM | libc::SOCK_NONBLOCK) as u32;
         let socket = container.socket(libc::AF_INET as u32, kind).await.expect("a socket");
-        assert!(rustix::fs::fcntl_getfl(&socket).expect("flags").contains(rustix::fs::OFlags::NONBLOCK));
+        assert!(rustix::fs::fcntl_getfl(&socket).expect("flags").contains(OFlags::NONBLOCK));
         assert!(rustix::io::fcntl_getfd(&socket).expect("flags").contains(rustix::io::FdFlags::CLOEXEC));
         let address = rustix::net::getsockname(&socket).expect("a name");
         assert!(matches!(SocketAddrV4::try_from(address), Ok(any) if any.ip().is_unspecified()));
@@ -100,7 +106,7 @@ fn read_to(master: &OwnedFd, end: &str) -> Vec<String> {
         assert!(wait::readable(master, wait::PATIENCE), "no more than {text:?}");
         // EIO: the last slave is closed.
         match rustix::io::read(master, &mut buffer) {
-            Ok(0) | Err(rustix::io::Errno::IO) => panic!("the end after {text:?}"),
+            Ok(0) | Err(Errno::IO) => panic!("the end after {text:?}"),
             Ok(len) => text.push_str(&String::from_utf8_lossy(&buffer[..len])),
             Err(error) => panic!("{error} after {text:?}"),
         }
@@ -188,16 +194,85 @@ fn nothing_is_left_of_a_reach_that_is_dropped(scene: &Scene) {
     scene.play(async |host| {
         let container = container(host).await;
         for polls in 0..8 {
-            let mut reaching = container.pty();
-            for _ in 0..polls {
-                let done =
-                    std::future::poll_fn(|cx| std::task::Poll::Ready(reaching.as_mut().poll(cx).is_ready())).await;
-                if done {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
+            polled(container.pty(), polls).await;
+            polled(container.hand((0, 0)), polls).await;
         }
         container.delete().await.expect("deleted");
+    });
+}
+
+/// Dropped after so many polls, or when it is ready.
+async fn polled<T>(mut reaching: orangery_runtime::BoxFuture<T>, polls: usize) {
+    for _ in 0..polls {
+        let done = std::future::poll_fn(|cx| std::task::Poll::Ready(reaching.as_mut().poll(cx).is_ready())).await;
+        if done {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Its directory is its own; it is nobody else, and where it is the keeper's root it has no capability.
+fn a_hand_is_that_user_and_no_more(scene: &Scene) {
+    let open = scene.dir().join("open");
+    std::fs::create_dir(&open).expect("a directory");
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("its mode");
+    scene.play(async |host| {
+        let container = container(host).await;
+        let place = std::fs::File::open(&open).expect("opened");
+        let mut hand = container.hand((1, 1)).await.expect("a hand");
+        let make = Errand::MakeDirectory { name: "d".as_ref(), mode: Mode::RWXU };
+        let made = hand.carry_out(&make, &place).expect("an answer");
+        assert!(matches!(made, Ok(None)), "{made:?}");
+        assert_eq!(hand.carry_out(&make, &place).expect("an answer").unwrap_err(), Errno::EXIST);
+        let folder = Errand::Open {
+            path: "d".as_ref(),
+            flags: OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            mode: Mode::empty(),
+        };
+        for other in [(0, 0), (0, 1), (2, 1)] {
+            let mut theirs = container.hand(other).await.expect("a hand");
+            assert_eq!(theirs.carry_out(&folder, &place).expect("an answer").unwrap_err(), Errno::ACCESS, "{other:?}");
+        }
+        let inside = hand.carry_out(&folder, &place).expect("an answer").expect("opened").expect("a descriptor");
+        assert!(rustix::io::fcntl_getfd(&inside).expect("flags").contains(rustix::io::FdFlags::CLOEXEC));
+        let stat = rustix::fs::fstat(&inside).expect("looked at");
+        assert_eq!(stat.st_uid == 1, host.root(), "{}", stat.st_uid);
+        assert_eq!(stat.st_mode & 0o7777, 0o700);
+        let mode = Errand::ChangeMode { mode: Mode::RWXU | Mode::RWXG };
+        assert!(hand.carry_out(&mode, &inside).expect("an answer").is_ok());
+        assert_eq!(rustix::fs::fstat(&inside).expect("looked at").st_mode & 0o7777, 0o770);
+        hand.carry_out(&Errand::Remove { name: "d".as_ref(), directory: true }, &place)
+            .expect("an answer")
+            .expect("removed");
+        container.delete().await.expect("deleted");
+    });
+}
+
+fn hands() -> Vec<OwnedFd> {
+    let all = descendants(std::process::id()).into_iter().filter(|process| process.name == "orangery-hand");
+    all.filter_map(|process| wait::try_pidfd(process.pid)).collect()
+}
+
+fn a_hand_ends_when_it_is_dropped_and_is_missed_when_it_was_killed(scene: &Scene) {
+    scene.play(async |host| {
+        let container = container(host).await;
+        let place = std::fs::File::open("/").expect("opened");
+        let here = Errand::OpenInside { path: ".".as_ref(), flags: OFlags::PATH | OFlags::CLOEXEC };
+        let mut hand = container.hand((1, 1)).await.expect("a hand");
+        // Neither the container nor its namespaces are needed.
+        container.delete().await.expect("deleted");
+        assert!(hand.carry_out(&here, &place).expect("an answer").is_ok());
+        let [seen] = <[OwnedFd; 1]>::try_from(hands()).expect("one hand");
+        drop(hand);
+        wait::gone(&seen, "a hand that was dropped");
+
+        let mut hand = container.hand((1, 1)).await.expect("another one");
+        for seen in hands() {
+            wait::kill(&seen);
+            wait::gone(&seen, "a hand that was killed");
+        }
+        let error = hand.carry_out(&here, &place).expect_err("it is gone");
+        assert_eq!(error.kind(), ErrorKind::Keeper, "{error:?}");
     });
 }

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 
+use orangery_runtime::hand::Errand;
 use orangery_runtime::plan::Plan;
 use orangery_runtime::plan::explain;
+use orangery_runtime::plan::reach;
 use orangery_runtime::plan::wire::{EXIST_OK, OPTIONAL, PRESENT};
 use orangery_runtime::spec::{Access, Mount, Network, Rootfs, StagedFile, Stdio, WindowSize, namespaces};
 use orangery_runtime::{ContainerSpec, ProcessSpec, Started};
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         trial!(an_image_under_an_overlay, Strace, Busybox),
         trial!(the_hosts_root_and_network, Strace),
         trial!(a_container_in_namespaces_of_another_one, Strace),
+        trial!(a_hand, Strace, Root),
     ])
 }
 
@@ -128,6 +131,22 @@ fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) 
 fn caller<'c>(calls: &'c BTreeMap<u32, Vec<String>>, marks: &[&str]) -> &'c [String] {
     let child = calls.values().find(|calls| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark))));
     child.unwrap_or_else(|| panic!("nobody called {marks:?}"))
+}
+
+/// Until it waits for what comes next.
+fn a_hand(scene: &Scene) {
+    if std::env::var_os(ROLE).is_some() {
+        return scene.play(async |host| {
+            let container = host.create(host.spec("touched"), probe(&["true"])).await.expect("created");
+            let mut hand = container.hand((1, 1)).await.expect("a hand");
+            let again = Errand::Reopen { flags: rustix::fs::OFlags::PATH };
+            let opened = hand.carry_out(&again, std::fs::File::open("/").expect("opened")).expect("an answer");
+            assert!(opened.is_ok(), "{opened:?}");
+            container.delete().await.expect("deleted");
+        });
+    }
+    let calls = trace(scene);
+    follow(&reach::hand((1, 1)), caller(&calls, &["prctl(PR_SET_NAME, \"orangery-hand\""]));
 }
 
 /// In the order in which they are entered.

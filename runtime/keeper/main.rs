@@ -12,6 +12,7 @@
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
 //! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request; `middle`, where
 //! it enters what exists) -> `birth` -> `child` -> `steps`;
+//! a plan that runs nothing may end in a `hand` (files, in somebody's name);
 //! `exits` (peek, record, reap), `deadline` (what is to be done at a time; `lease`, one of those), `store` (what is held for a further supervisor)
 //! and, when the supervisor is gone, `sweep` or `alone`.
 #![no_std]
@@ -28,6 +29,7 @@ mod child;
 mod deadline;
 mod ends;
 mod exits;
+mod hand;
 mod lease;
 mod memory;
 mod middle;

@@ -234,7 +234,7 @@ pub(crate) fn pid_of(proc: i32, pidfd: i32) -> Res<i32> {
 }
 
 /// `before`, a decimal number and `after` as a NUL-terminated path.
-fn fill(path: &mut [u8; 40], before: &[u8], number: u64, after: &[u8]) {
+pub(crate) fn fill(path: &mut [u8; 40], before: &[u8], number: u64, after: &[u8]) {
     let mut digits = [0u8; 20];
     let mut first = 20;
     let mut left = number;

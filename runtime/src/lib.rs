@@ -25,6 +25,7 @@ pub mod cgroup;
 pub mod doctor;
 pub mod durable;
 pub mod error;
+pub mod hand;
 pub mod ids;
 pub mod keeper;
 pub mod native;
@@ -483,14 +484,26 @@ pub trait Container: Send + Sync + 'static {
     /// [`ErrorKind::State`] when it is gone.
     fn root(&self) -> Result<Root, Error>;
 
-    /// In whose name the container's files are touched: pairs of uid and gid outside, to be tried in this order. First its
-    /// root, then the user of its main process, where the two differ. Empty: with our own rights, because they are no
-    /// more than the container's.
+    /// In whose name the container's files are touched, to be tried in this order: first as its root, then as the user of
+    /// its main process, where the two differ.
     ///
     /// Whatever a hostile container makes us open by a link, it could have opened itself; and a file system of its own
     /// user namespace refuses ids that are not mapped there (EOVERFLOW).
-    fn identities(&self) -> Vec<(u32, u32)> {
-        Vec::new()
+    fn identities(&self) -> Vec<hand::Identity> {
+        vec![hand::Identity::Own]
+    }
+
+    /// Somebody who touches files for us, for [`Identity::Hand`](hand::Identity::Hand). It may outlive the container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Keeper`] when there is no keeper, or the step that failed, with the field `user`;
+    /// [`ErrorKind::Unsupported`] where the runtime has none.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind.
+    fn hand(&self, ids: (u32, u32)) -> BoxFuture<Result<hand::Hand, Error>> {
+        let _ = ids;
+        Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this runtime has no hands").with_field("user")) })
     }
 
     /// pid 1 of the container in the supervisor's pid namespace; for display.

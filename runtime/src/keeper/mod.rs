@@ -22,7 +22,7 @@ pub use client::{Client, Spawned};
 pub use conversation::Unclaimed;
 pub use door::listen;
 pub use driver::Driver;
-pub(crate) use frame::{peek, receive};
+pub(crate) use frame::{Heard, peek, receive};
 pub(crate) use launch::is_privileged;
 pub use launch::{Launched, launch};
 pub use lease::{Deadline, Lease, Lever};

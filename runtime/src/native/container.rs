@@ -20,8 +20,10 @@ use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::durable::{Beside, ContainerRecord, FirstRecord, Storing};
 use crate::error::{Error, ErrorKind, Errors};
+use crate::hand::{Hand, Identity};
 use crate::keeper::{Client, Deadline, Lease, Spawned};
 use crate::network::NetworkProperties;
+use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
 use crate::plan::wire;
 use crate::plan::{Need, Plan};
@@ -716,21 +718,30 @@ impl Container for NativeContainer {
         self.core.root()
     }
 
-    fn identities(&self) -> Vec<(u32, u32)> {
+    fn identities(&self) -> Vec<Identity> {
         let main = self.core.main_ids;
-        match &self.core.joining.ids {
-            // An ordinary user has no rights that the container lacks.
-            _ if !self.core.inner.machine.privileged => Vec::new(),
-            // Its root is the host's.
-            None if main.0 == 0 => Vec::new(),
-            None => vec![main],
-            Some(ids) => {
-                let mut all: Vec<(u32, u32)> =
-                    [ids.first_ids(), main].iter().filter_map(|(uid, gid)| ids.outside(*uid, *gid)).collect();
-                all.dedup();
-                all
+        let both = |ids: &IdMap| [ids.first_ids(), main].map(|(uid, gid)| ids.outside(uid, gid)).into_iter().flatten();
+        let mut all: Vec<Identity> = match &self.core.joining.ids {
+            // An ordinary user has no rights that the container lacks. Where it has ids beside its own, they are the
+            // keeper's, by the same numbers.
+            Some(ids) if !self.core.inner.machine.privileged => {
+                let keepers = self.core.inner.keepers_ids.as_ref().filter(|keepers| *keepers == ids);
+                let hands = keepers.into_iter().flat_map(both).filter(|outside| *outside != (0, 0));
+                std::iter::once(Identity::Own).chain(hands.map(Identity::Hand)).collect()
             }
-        }
+            Some(ids) => both(ids).map(Identity::Ids).collect(),
+            None if !self.core.inner.machine.privileged => vec![Identity::Own],
+            // Its root is the host's.
+            None if main.0 == 0 => vec![Identity::Own],
+            None => vec![Identity::Ids(main)],
+        };
+        all.dedup();
+        all
+    }
+
+    fn hand(&self, ids: (u32, u32)) -> BoxFuture<Result<Hand, Error>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.hand(ids).await })
     }
 
     fn network(&self) -> Option<NetworkProperties> {

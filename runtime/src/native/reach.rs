@@ -4,11 +4,12 @@
 use std::os::fd::OwnedFd;
 
 use super::container::{Core, running};
-use super::report::{Report, Said};
+use super::report::{Report, Said, step_error};
 use super::supply::{Supply, some};
 use super::{cgroup_error, stdio};
 use crate::error::{Error, ErrorKind};
-use crate::keeper::{self, Deadline, Lease, Lever};
+use crate::hand::Hand;
+use crate::keeper::{self, Deadline, Lease, Lever, Spawned};
 use crate::plan::wire::Purpose;
 use crate::plan::{Plan, reach};
 use crate::{Act, Pty};
@@ -32,6 +33,20 @@ impl Core {
         let failed = |error| Error::system("cannot open the slave of a pseudoterminal", error).with_field("pty");
         let slave = crate::sys::pty::slave(&master).map_err(failed)?;
         Ok(Pty { master, slave })
+    }
+
+    /// Whoever these are in the keeper's user namespace. Of a container that has ended as well: it enters nothing.
+    pub(super) async fn hand(&self, ids: (u32, u32)) -> Result<Hand, Error> {
+        let plan = reach::hand(ids);
+        let (child, report, ours) = begin(&self.inner().keeper, None, &plan).await?;
+        let said = report.next().await;
+        // Killed with the hand, whatever it is waiting for; who has settled it hears nothing of that.
+        self.inner().keeper.settle(child.id, child.place);
+        match said? {
+            Said::Ready => Ok(Hand::new(ours, child.pidfd)),
+            Said::Failed(step, errno) => Err(step_error(&plan, step, errno)),
+            Said::End => Err(Error::new(ErrorKind::Keeper, "a hand has ended before it was ready")),
+        }
     }
 
     pub(super) async fn lease(&self, when: Deadline, act: Act) -> Result<Lease, Error> {
@@ -79,15 +94,7 @@ pub(super) async fn fetch(
     plan: &Plan,
     purpose: Purpose,
 ) -> Result<OwnedFd, Error> {
-    let (report_read, report_write) = stdio::pipe()?;
-    let (ours, theirs) = stdio::channel()?;
-    let mut supply = Supply::new(report_write);
-    supply.channel = Some(theirs);
-    supply.init = Some(init);
-    let fds = supply.all(plan, None)?;
-    let report = Report::new(report_read, false)?;
-    // The child is killed when this is dropped before it has ended.
-    let child = keeper.spawn(plan, fds).await?;
+    let (child, report, ours) = begin(keeper, Some(init), plan).await?;
     let ran = running(&report, Some(plan)).await;
     keeper.settle(child.id, child.place);
     ran?;
@@ -113,6 +120,22 @@ pub(crate) async fn errand(
         Said::Ready => Ok(Ok(())),
         Said::End => Err(Error::new(ErrorKind::Keeper, "a child of the keeper ended before it had changed all files")),
     }
+}
+
+/// The child that carries out a plan with a channel: killed when it is dropped before it has ended. Its report, and our end.
+async fn begin(
+    keeper: &keeper::Client,
+    init: Option<OwnedFd>,
+    plan: &Plan,
+) -> Result<(Spawned, Report, OwnedFd), Error> {
+    let (report_read, report_write) = stdio::pipe()?;
+    let (ours, theirs) = stdio::channel()?;
+    let mut supply = Supply::new(report_write);
+    supply.channel = Some(theirs);
+    supply.init = init;
+    let fds = supply.all(plan, None)?;
+    let report = Report::new(report_read, false)?;
+    Ok((keeper.spawn(plan, fds).await?, report, ours))
 }
 
 /// What came over a channel whose sender has ended.

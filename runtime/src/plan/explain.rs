@@ -194,6 +194,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::ControllingTerminal => format!("{a} controls the session"),
         Op::Chmod => format!("give {a} the mode {:04o}", step.x),
         Op::SetXattr => format!("set the attribute {s} of {a}"),
+        Op::Hand => format!("touch files as asked over {a}, until that is closed"),
     }
 }
 
@@ -310,6 +311,12 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::ControllingTerminal => one(format!("ioctl({a}, TIOCSCTTY, 0)")),
         Op::Chmod => one(format!("fchmod({a}, {:#o})", step.x)),
         Op::SetXattr => one(format!("fsetxattr({a}, {s:?}, {} bytes)", step.n)),
+        Op::Hand => vec![
+            format!("dup3({a}, 0)"),
+            "close_range(1, ~0)".into(),
+            "prctl(PR_SET_PDEATHSIG, 9)".into(),
+            "ppoll(0), recvmsg(0), openat2() and the like, sendmsg(0), ...".into(),
+        ],
     }
 }
 

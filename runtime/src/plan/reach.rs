@@ -1,5 +1,5 @@
-//! Plans that reach into a container for a descriptor and run nothing there: a socket in its network namespace, a
-//! pseudoterminal of its devpts. A multi-threaded service cannot enter those itself; a child of the keeper does, sends
+//! Plans that reach into a container and run nothing there: for a descriptor, of a socket in its network namespace, of a
+//! pseudoterminal of its devpts; or for its files, in the name of one of its users ([`hand`]). A multi-threaded service cannot enter those itself; a child of the keeper does, sends
 //! what it has made over its channel, and ends. It never enters the container's pid namespace, so nothing in there can
 //! see it, and what blocks there (a file system that never answers) blocks nobody else.
 
@@ -31,6 +31,25 @@ pub fn socket(enter: bool, family: u32, kind: u32) -> Plan {
     }
     let made = b.socket(family, kind);
     end(b, channel, made, Purpose::Socket)
+}
+
+/// Touches files as one of the keeper's ids, for an ordinary user's supervisor, which cannot become another one. It enters
+/// nothing: whom files belong to is the same everywhere, and those of a container that has ended are still there.
+#[must_use]
+pub fn hand((uid, gid): (u32, u32)) -> Plan {
+    let mut b = Builder::new(&[Need::Channel]);
+    let channel = b.received(Need::Channel).unwrap_or(Slot::CWD);
+    b.field("user");
+    b.set_groups(&[]);
+    b.op(Op::SetIds, uid.into(), gid.into(), 0);
+    // One who is the keeper's root and of another group would have kept them.
+    b.op(Op::CapSet, 0, 0, 0);
+    // PR_SET_DUMPABLE, which a change of ids leaves to the machine: processes of the same user may not look into it.
+    b.op(Op::Prctl, 4, 0, 0);
+    b.on_path(Op::Name, Slot::CWD, "orangery-hand", 0);
+    b.op(Op::Ready, 0, 0, 0);
+    b.on(Op::Hand, channel, 0);
+    b.finish()
 }
 
 /// The master of a new pseudoterminal, whose slave belongs to this user of the container.

@@ -12,6 +12,8 @@
 //! | header     | step 0 | step 1 ... | strings, lists, filters, pointer tables   |
 //! ```
 
+#[path = "wire/errand.rs"]
+mod errand;
 #[path = "wire/ladder.rs"]
 mod ladder;
 #[path = "wire/message.rs"]
@@ -21,6 +23,7 @@ mod moment;
 #[path = "wire/purpose.rs"]
 mod purpose;
 
+pub use errand::*;
 pub use ladder::*;
 pub use message::*;
 pub use moment::*;
@@ -208,6 +211,8 @@ ops! {
     SetXattr = 56, "set-xattr";
     /// Be the guard of a pid namespace: close everything but slot `a`, a pidfd, wait until that process has ended, end.
     Guard = 60, "guard";
+    /// Do what is asked for over socket `a`, one [`Errand`] at a time, until that is closed; never return.
+    Hand = 62, "hand";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -441,6 +446,7 @@ fn uses(op: Op) -> Uses {
         | Op::ControllingTerminal
         | Op::Chmod
         | Op::Guard
+        | Op::Hand
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 /// A walk is begun anew so often, so that nobody can hold us there.
 const AGAIN: u32 = 128;
 
+/// How a path is walked inside.
+pub(crate) const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
 /// Open `path` with `root` as its `/`: links lead nowhere outside, and none of /proc's own is followed.
 ///
 /// The kernel does not go up (`..`, in the path or in a link) while something is renamed or mounted anywhere on the machine,
@@ -17,10 +20,9 @@ const AGAIN: u32 = 128;
 /// # Errors
 /// The operating system's. EAGAIN also for a file that somebody holds a lease on, with `O_NONBLOCK`.
 pub fn open_inside(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    const HOW: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
     let mut left = AGAIN;
     loop {
-        match openat2(&root, path, flags, Mode::empty(), HOW) {
+        match openat2(&root, path, flags, Mode::empty(), INSIDE) {
             Err(Errno::AGAIN) if left > 0 => left -= 1,
             done => return done,
         }

@@ -19,6 +19,7 @@ pub(crate) mod stat;
 
 pub use identity::as_ids;
 pub use inherited::{Inherited, inherited};
+pub(crate) use inside::INSIDE;
 pub use inside::open_inside;
 
 /// Effective capability `number` of this process, from /proc.

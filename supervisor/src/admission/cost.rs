@@ -22,6 +22,8 @@ const LOG: u64 = 5;
 /// both sides of one file; and both sides of each directory on the way down.
 const FILES: u64 = 8;
 const LEVEL: u64 = 2;
+/// Of somebody who touches them for us: both ends of its report and of what we speak over, of which two stay.
+const HAND: u64 = 4;
 
 /// Of an ordinary pipe.
 const PAGES: u64 = 16;
@@ -130,6 +132,11 @@ impl Cost {
     /// Of one more level of the tree that is copied.
     pub(crate) fn of_level() -> Self {
         Self::of_descriptors(LEVEL)
+    }
+
+    /// Of a hand of it.
+    pub(crate) fn of_hand() -> Self {
+        Self::of_descriptors(HAND)
     }
 
     fn of_descriptors(count: u64) -> Self {

@@ -31,7 +31,16 @@ impl<'a> Leave<'a> {
 
     /// Room for one more level of a tree, for as long as what comes back exists.
     pub(super) fn level(self) -> Result<Option<Permit>, Error> {
-        self.door.map(|door| opened(door, Cost::of_level())).transpose()
+        self.room(Cost::of_level())
+    }
+
+    /// The same for a hand.
+    pub(super) fn hand(self) -> Result<Option<Permit>, Error> {
+        self.room(Cost::of_hand())
+    }
+
+    fn room(self, cost: Cost) -> Result<Option<Permit>, Error> {
+        self.door.map(|door| opened(door, cost)).transpose()
     }
 }
 

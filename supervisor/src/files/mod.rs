@@ -9,11 +9,13 @@
 //! ```text
 //!   job.rs     a future for the caller, a blocking thread for the work
 //!   side.rs    a root and the ids to touch it with
+//!   hands.rs   who does it where we cannot become the one
 //!   single.rs  one file            tree.rs  a whole tree: the walk
 //!   target.rs  what is made appears whole or not at all
 //!   options.rs limits, and what was copied
 //! ```
 
+mod hands;
 mod job;
 mod options;
 mod side;
@@ -32,6 +34,7 @@ use crate::container::slot::ContainerSlot;
 use crate::error::{Error, ErrorKind};
 use crate::handle::ContainerHandle;
 
+use job::Leave;
 pub use options::{Copied, CopyOptions, SkipReason, Skipped};
 use side::Side;
 
@@ -41,7 +44,7 @@ fn failed(what: &str, path: &Path, error: impl Into<std::io::Error>) -> runtime:
 }
 
 /// The container's side: its root as it was kept, or as it is now.
-fn inside(slot: &ContainerSlot) -> Result<Side, Error> {
+fn inside<'a>(slot: &ContainerSlot, leave: Leave<'a>) -> Result<Side<'a>, Error> {
     if slot.let_go() {
         return Err(Error::new(ErrorKind::State, "the container has ended"));
     }
@@ -51,7 +54,7 @@ fn inside(slot: &ContainerSlot) -> Result<Side, Error> {
         Some(root) => root,
         None => Arc::new(container.root()?),
     };
-    Ok(Side::container(root, container.identities()))
+    Ok(Side::container(root, container, leave))
 }
 
 /// Files. All of these work while the container lives; with
@@ -59,7 +62,7 @@ fn inside(slot: &ContainerSlot) -> Result<Side, Error> {
 /// handle goes or the supervisor is shut down. The work is done on a thread of ours that may block.
 ///
 /// Each takes eight [descriptors](crate::Budget::Descriptors) while it goes on, and a copy two more for each level that it is
-/// below its top: [`ErrorKind::Exhausted`], with the field `descriptors`, where there is no room for them.
+/// below its top, and four more where somebody else than ourselves must do it: [`ErrorKind::Exhausted`], with the field `descriptors`, where there is no room for them.
 ///
 /// The tree may be hostile: no link leads outside of the container, and nothing but regular files, directories and links
 /// is ever opened. A file that only somebody else than the container's root and the user of its main process may read is
@@ -79,7 +82,10 @@ impl ContainerHandle {
         max: u64,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send + 'static + use<P> {
         let path = path.as_ref().to_path_buf();
-        job::run(self, move |slot, _| single::read(&inside(slot)?, &path, max))
+        job::run(self, move |slot, leave| {
+            let side = inside(slot, leave)?;
+            side.outcome(single::read(&side, &path, max))
+        })
     }
 
     /// Write a regular file into the container, replacing a file or link that is there; nothing is written through a link.
@@ -98,7 +104,10 @@ impl ContainerHandle {
         mode: u32,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<P, B> {
         let (path, content) = (path.as_ref().to_path_buf(), content.into());
-        job::run(self, move |slot, _| single::write(&inside(slot)?, &path, &content, mode))
+        job::run(self, move |slot, leave| {
+            let side = inside(slot, leave)?;
+            side.outcome(single::write(&side, &path, &content, mode))
+        })
     }
 
     /// Copy a file or a whole tree of the host to `to` in the container, which must not exist; its directory must. Links
@@ -120,7 +129,8 @@ impl ContainerHandle {
         let (from, to): (PathBuf, PathBuf) = (from.as_ref().into(), to.as_ref().into());
         job::run(self, move |slot, leave| {
             let options = CopyOptions { outside_links: true, ..options };
-            tree::copy((&Side::host()?, &from), (&inside(slot)?, &to), options, leave)
+            let (host, side) = (Side::host()?, inside(slot, leave)?);
+            side.outcome(tree::copy((&host, &from), (&side, &to), options, leave))
         })
     }
 
@@ -140,6 +150,9 @@ impl ContainerHandle {
         options: CopyOptions,
     ) -> impl Future<Output = Result<Copied, Error>> + Send + 'static + use<F, T> {
         let (from, to): (PathBuf, PathBuf) = (from.as_ref().into(), to.as_ref().into());
-        job::run(self, move |slot, leave| tree::copy((&inside(slot)?, &from), (&Side::host()?, &to), options, leave))
+        job::run(self, move |slot, leave| {
+            let (side, host) = (inside(slot, leave)?, Side::host()?);
+            side.outcome(tree::copy((&side, &from), (&host, &to), options, leave))
+        })
     }
 }

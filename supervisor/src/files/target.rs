@@ -2,12 +2,13 @@
 //! So nobody ever sees half of it, and nothing is left of a copy that failed.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use orangery_runtime as runtime;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::RawDir;
 use rustix::io::{Errno, Result as IoResult};
 
 use super::failed;
@@ -17,7 +18,7 @@ use crate::error::Error;
 /// A file or tree on its way.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
-    side: &'a Side,
+    side: &'a Side<'a>,
     dir: OwnedFd,
     name: OsString,
     temporary: OsString,
@@ -29,7 +30,7 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn new(side: &'a Side, path: &Path, field: &'static str, entries: u64) -> Result<Self, Error> {
+    pub(super) fn new(side: &'a Side<'a>, path: &Path, field: &'static str, entries: u64) -> Result<Self, Error> {
         let (dir, name) = side.parent(path, field)?;
         let mut random = [0u8; 8];
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
@@ -40,11 +41,16 @@ impl<'a> Target<'a> {
 
     /// Refuse what is there already, before any work.
     pub(super) fn must_be_new(&self) -> Result<(), Error> {
-        match self.side.act(|| statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW)) {
+        match self.side.entry(&self.dir, &self.name) {
             Err(Errno::NOENT) => Ok(()),
             Ok(_) => Err(self.exists()),
             Err(error) => Err(self.failed("look at", error)),
         }
+    }
+
+    /// Where it is made.
+    pub(super) fn side(&self) -> &Side<'a> {
+        self.side
     }
 
     pub(super) fn dir(&self) -> &OwnedFd {
@@ -56,27 +62,9 @@ impl<'a> Target<'a> {
         &self.temporary
     }
 
-    /// A new file for us alone.
-    pub(super) fn file(&self, dir: impl AsFd, name: &OsStr) -> IoResult<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.side.act(|| openat(&dir, name, flags, Mode::from_raw_mode(0o600)))
-    }
-
-    /// A new directory for us alone.
-    pub(super) fn directory(&self, dir: impl AsFd, name: &OsStr) -> IoResult<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.side.act(|| mkdirat(&dir, name, Mode::from_raw_mode(0o700)))?;
-        self.side.act(|| openat(&dir, name, flags, Mode::empty()))
-    }
-
-    pub(super) fn link(&self, dir: impl AsFd, name: &OsStr, text: &OsStr) -> IoResult<()> {
-        self.side.act(|| rustix::fs::symlinkat(text, &dir, name))
-    }
-
     /// Complete: give it its name, which must still be free.
     pub(super) fn appear(mut self) -> Result<(), Error> {
-        let renamed =
-            self.side.act(|| renameat_with(&self.dir, &self.temporary, &self.dir, &self.name, RenameFlags::NOREPLACE));
+        let renamed = self.side.rename(&self.dir, &self.temporary, &self.name, false);
         match renamed {
             Ok(()) => self.done = true,
             Err(Errno::EXIST) => return Err(self.exists()),
@@ -87,7 +75,7 @@ impl<'a> Target<'a> {
 
     /// Complete: give it its name, in place of a file or link that is there.
     pub(super) fn replace(mut self) -> Result<(), Error> {
-        let renamed = self.side.act(|| renameat(&self.dir, &self.temporary, &self.dir, &self.name));
+        let renamed = self.side.rename(&self.dir, &self.temporary, &self.name, true);
         renamed.map_err(|error| self.failed("replace", error))?;
         self.done = true;
         Ok(())
@@ -119,7 +107,7 @@ impl Drop for Target<'_> {
 const DEEPEST: usize = 1024;
 
 /// Remove a tree by descriptors; no link is followed, and no more than twice `entries` names are looked at.
-fn remove(side: &Side, parent: &OwnedFd, name: &OsStr, entries: u64) -> IoResult<()> {
+fn remove(side: &Side<'_>, parent: &OwnedFd, name: &OsStr, entries: u64) -> IoResult<()> {
     let mut left = entries.saturating_mul(2).saturating_add(64);
     let mut stack: Vec<(OwnedFd, OsString, Vec<OsString>)> = Vec::new();
     let mut next = Some(name.to_os_string());
@@ -129,11 +117,10 @@ fn remove(side: &Side, parent: &OwnedFd, name: &OsStr, entries: u64) -> IoResult
         }
         if let Some(name) = next.take() {
             let dir = stack.last().map_or(parent, |(dir, ..)| dir);
-            match side.act(|| unlinkat(dir, &name, AtFlags::empty())) {
+            match side.remove(dir, &name, false) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR) => {
-                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let opened = side.act(|| openat(dir, &name, flags, Mode::empty()))?;
+                    let opened = side.directory(dir, &name)?;
                     let (names, _) = names(&opened, left)?;
                     stack.push((opened, name, names));
                 }
@@ -148,16 +135,24 @@ fn remove(side: &Side, parent: &OwnedFd, name: &OsStr, entries: u64) -> IoResult
         {
             drop(dir);
             let above = stack.last().map_or(parent, |(dir, ..)| dir);
-            side.act(|| unlinkat(above, &name, AtFlags::REMOVEDIR))?;
+            side.remove(above, &name, true)?;
         }
     }
 }
 
-/// The names in a directory, at most `most`; `true`: there are more.
+/// The names in a directory that was just opened, at most `most`; `true`: there are more. It is not opened again: who may
+/// do that is not who we are.
 pub(super) fn names(dir: &OwnedFd, most: u64) -> IoResult<(Vec<OsString>, bool)> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
+    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // It was removed meanwhile.
+            Err(Errno::NOENT) => break,
+            Err(error) => return Err(error),
+        };
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;

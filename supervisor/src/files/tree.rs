@@ -2,11 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, Stat, fchmod, fstat, readlinkat};
+use rustix::fs::{FileType, Stat, fstat, readlinkat};
 use rustix::io::Errno;
 
 use super::failed;
@@ -31,7 +31,7 @@ struct Level {
 }
 
 struct Walk<'a> {
-    from: &'a Side,
+    from: &'a Side<'a>,
     to: &'a Target<'a>,
     options: CopyOptions,
     leave: Leave<'a>,
@@ -42,8 +42,8 @@ struct Walk<'a> {
 
 /// Copy what `from` names to `to`, which must not exist.
 pub(super) fn copy(
-    (from, source): (&Side, &Path),
-    (to, target): (&Side, &Path),
+    (from, source): (&Side<'_>, &Path),
+    (to, target): (&Side<'_>, &Path),
     options: CopyOptions,
     leave: Leave<'_>,
 ) -> Result<Copied, Error> {
@@ -100,8 +100,8 @@ impl Walk<'_> {
     /// The directory in hand is complete. Its owner may always use it, or we could not remove what we have made.
     fn up(&mut self) -> Result<(), Error> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
-        fchmod(&level.target, Mode::from_raw_mode(level.mode & 0o777 | 0o700))
-            .map_err(|error| failed("change the mode of", &level.path, error).into())
+        let changed = self.to.side().change_mode(&level.target, level.mode | 0o700);
+        changed.map_err(|error| failed("change the mode of", &level.path, error).with_field("to").into())
     }
 
     fn skip(&mut self, path: PathBuf, reason: SkipReason) {
@@ -147,16 +147,16 @@ impl Walk<'_> {
         if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > self.bytes_left() {
             return Err(self.too_much("bytes", self.options.bytes, path));
         }
-        let source = match self.from.open(found.as_fd(), false) {
+        let source = match self.from.open(found, false) {
             Ok(source) => source,
             Err(Errno::ACCESS | Errno::PERM | Errno::AGAIN) => return Ok(Some(SkipReason::Unreadable)),
             Err(error) => return Err(failed("open", path, error).with_field("from").into()),
         };
         let make = |error: Errno| failed("make the copy of", path, error).with_field("to");
-        let target = self.to.file(dir, name).map_err(make)?;
+        let target = self.to.side().make_file(dir, name).map_err(make)?;
         let mut target = std::fs::File::from(target);
         self.content(&mut source.into(), &mut target, path)?;
-        fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(make)?;
+        self.to.side().change_mode(&target, stat.st_mode).map_err(make)?;
         self.copied.files += 1;
         Ok(None)
     }
@@ -195,7 +195,7 @@ impl Walk<'_> {
             return Err(self.too_much("depth", self.options.depth as u64, &path));
         }
         let room = self.leave.level()?;
-        let source = match self.from.open(found.as_fd(), true) {
+        let source = match self.from.open(found, true) {
             Ok(source) => source,
             Err(Errno::ACCESS | Errno::PERM) => return Ok(Some(SkipReason::Unreadable)),
             Err(error) => return Err(failed("open", &path, error).with_field("from").into()),
@@ -206,7 +206,7 @@ impl Walk<'_> {
             return Err(self.too_much("entries", self.options.entries, &path));
         }
         self.entries += names.len() as u64;
-        let target = self.to.directory(dir, name);
+        let target = self.to.side().make_directory(dir, name);
         let target = target.map_err(|error| failed("make the copy of", &path, error).with_field("to"))?;
         self.copied.directories += 1;
         self.levels.push(Level { source, target, names, path, mode: stat.st_mode, device: stat.st_dev, _room: room });
@@ -219,7 +219,7 @@ impl Walk<'_> {
         if !self.options.outside_links && !stays_inside(Path::new(text), self.levels.len()) {
             return Ok(Some(SkipReason::OutsideLink));
         }
-        let made = self.to.link(dir, name, text);
+        let made = self.to.side().link(dir, name, text);
         made.map_err(|error| failed("make the copy of", path, error).with_field("to"))?;
         self.copied.links += 1;
         Ok(None)
@@ -248,6 +248,8 @@ fn stays_inside(text: &Path, depth: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+
+    use rustix::fs::Mode;
 
     use super::*;
 

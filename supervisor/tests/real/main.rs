@@ -27,6 +27,7 @@ mod memory;
 mod mounts;
 mod older;
 mod oneshot;
+mod owners;
 mod panics;
 mod points;
 mod pools;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         faults::trials(),
         injected::trials(),
         files::trials(),
+        owners::trials(),
         handles::trials(),
         unmet::trials(),
         spans::trials(),

@@ -109,7 +109,8 @@ pub enum Tell {
     /// Of what `id` has armed `x` rungs have been carried out so far, and where `y` is 1 what comes in the end; the first
     /// `errno` of it.
     Fired = 6,
-    /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for.
+    /// Not from the keeper, but from a child of it on a socket of its plan: the descriptor that the plan was for, or what
+    /// has come of an [`Errand`](super::Errand).
     Sent = 7,
     /// To a further supervisor: request `id` of an earlier one has started this process, `pid`, which is at place `x`. Its
     /// exit may follow.

@@ -87,6 +87,10 @@ purposes! {
     Told = 27, "pidfd of who is told";
     /// File that is locked as long as somebody has it open.
     Lock = 28, "lock";
+    /// Where a hand does what it is asked.
+    Place = 29, "place of an errand";
+    /// What a hand has opened.
+    Opened = 30, "opened file";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -201,6 +205,8 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Log
         | Purpose::Told
         | Purpose::Lock
+        | Purpose::Place
+        | Purpose::Opened
         | Purpose::Listener => false,
     }
 }
@@ -225,7 +231,9 @@ impl Message {
         let may = match Tell::from_u16(self.kind) {
             Some(Tell::Done) => matches!(purpose, Purpose::Pidfd | Purpose::User),
             Some(Tell::Ready | Tell::Child) => purpose == Purpose::Pidfd,
-            Some(Tell::Sent) => matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener),
+            Some(Tell::Sent) => {
+                matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener | Purpose::Opened)
+            }
             Some(Tell::Stored) => of_a_store(purpose),
             _ => false,
         };
