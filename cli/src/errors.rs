@@ -372,6 +372,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "state_dir" => "--state-dir",
         "network" | "pasta" => "--network",
         "publish" => "--publish",
+        "network_provider" => "--network-plugin",
         "bundle" => "--bundle",
         _ => return None,
     })

@@ -3,13 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, Errors, ProcessSpec, Runtime as _};
 use orangery::{
-    Access, Command, Disk, Error, Limits, Mount, Network, Pasta, Rootfs, Sandbox, Supervisor, User, UserNamespace,
-    WindowSize,
+    Access, Command, Disk, Error, Limits, Mount, Network, NetworkPlugin, NetworkProvider, Pasta, Rootfs, Sandbox,
+    Supervisor, User, UserNamespace, WindowSize,
 };
 
 use crate::args::{self, LimitArgs, RootArgs, TimeArgs, WorkArgs};
@@ -121,6 +122,9 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
         .enforcement(container.enforcement)
         .disk(container.disk)
         .init(!container.without_init);
+    if let Some(provider) = container.network_provider {
+        builder = builder.network_provider(provider);
+    }
     if let Some(pasta) = container.pasta {
         builder = builder.pasta(pasta);
     }
@@ -172,6 +176,10 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
         args::Network::Host => Network::Host,
     };
     spec.pasta = pasta(root)?;
+    spec.network_provider = root
+        .network_plugin
+        .as_ref()
+        .map(|socket| Arc::new(NetworkPlugin::new(absolute(socket))) as Arc<dyn NetworkProvider>);
     spec.hostname = root.hostname.clone();
     for join in &root.join {
         spec.join.push(join.open()?);

@@ -39,7 +39,7 @@ pub(crate) struct WorkArgs {
 }
 
 /// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
-const CONFIG_JSON_SAYS: [&str; 25] = [
+const CONFIG_JSON_SAYS: [&str; 26] = [
     "rootfs",
     "host_root",
     "writable",
@@ -52,6 +52,7 @@ const CONFIG_JSON_SAYS: [&str; 25] = [
     "network",
     "publish",
     "host_loopback",
+    "network_plugin",
     "join",
     "hostname",
     "userns",
@@ -111,6 +112,9 @@ pub(crate) struct RootArgs {
     /// With --network pasta: the default gateway's address is the host's loopback
     #[arg(long)]
     pub(crate) host_loopback: bool,
+    /// Its network is wired by the administrator's plugin that listens at this socket (docs/network-plugin.md)
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["publish", "host_loopback"])]
+    pub(crate) network_plugin: Option<PathBuf>,
     /// Live in this existing namespace instead of a new one: KIND is net, ipc, uts, cgroup, pid, mnt or user
     #[arg(long, value_name = "KIND=PATH", value_parser = join::parse)]
     pub(crate) join: Vec<Join>,

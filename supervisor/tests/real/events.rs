@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The events up to the first of this kind.
-async fn until(events: &mut Events, last: &str) -> Vec<Arc<Event>> {
+pub(crate) async fn until(events: &mut Events, last: &str) -> Vec<Arc<Event>> {
     let mut told = Vec::new();
     while let Some(Item::Event(event)) = wait::soon(last, events.recv()).await {
         told.push(Arc::clone(&event));

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use orangery::events::{Kind, Since};
 use orangery::runtime::network::Loopback;
 use orangery::runtime::rootfs::Directory;
 use orangery::runtime::{BoxFuture, Error as RuntimeError};
-use orangery::{Access, ErrorKind, NetworkLink, NetworkProperties, NetworkProvider, Sandbox, Stdin};
-use orangery_tests::{Scene, Trial, trial, wait};
+use orangery::{Access, ErrorKind, NetworkLink, NetworkProperties, NetworkProvider, Pasta, Sandbox, Stdin};
+use orangery_tests::net::Net;
+use orangery_tests::{Scene, Trial, stock, trial, wait};
 
+use crate::events::until;
 use crate::stage::play;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial!(a_provided_network_is_inspected_changed_and_detached, Containers),
+        trial!(a_network_that_is_lost_is_an_event, Containers, Pasta),
         trial!(a_provided_root_is_used_and_counted, Containers, Busybox),
     ]
 }
@@ -73,6 +77,31 @@ fn a_provided_network_is_inspected_changed_and_detached(scene: &Scene) {
         }
     });
     assert_eq!(counting.0.load(Ordering::Acquire), 0);
+}
+
+fn a_network_that_is_lost_is_an_event(scene: &Scene) {
+    let net = Net::set(scene);
+    if scene.root() {
+        net.route();
+    }
+    play(scene, async |supervisor| {
+        let mut events = supervisor.events(Since::Now);
+        let sandbox = Sandbox::builder().id("wired").pasta(Pasta::new()).build().expect("good");
+        let container = supervisor.command("sleep").arg("1000").sandbox(&sandbox).spawn().await.expect("spawned");
+        assert_eq!(container.inspect().network.expect("a network")["state"], "up");
+        let all = stock::descendants(std::process::id());
+        // It calls itself passt.avx2 where it can.
+        let pasta = all.into_iter().find(|process| process.name.starts_with("pas")).expect("pasta runs");
+        wait::kill(wait::pidfd(pasta.pid));
+        let told = until(&mut events, "network_lost").await;
+        let told = told.last().expect("it is told");
+        assert_eq!(told.container.as_deref(), Some("wired"));
+        let Kind::NetworkLost { why } = &told.kind else { panic!("{told:?}") };
+        assert!(why.contains("signal 9"), "{why}");
+        assert_eq!(container.inspect().network.expect("a network")["state"], "down");
+        container.kill().expect("killed");
+        wait::soon("its report", container.wait()).await.expect("a report");
+    });
 }
 
 fn a_provided_root_is_used_and_counted(scene: &Scene) {
