@@ -191,10 +191,13 @@ fn rights(no: &mut Refusals, one: &Joined, machine: &Machine) {
 pub(crate) fn no_rights(one: &Joined) -> Error {
     let what =
         format!("this {} namespace belongs to a user namespace in which the supervisor has no rights", one.name());
-    Error::new(ErrorKind::Permission, what).with_field(one.field()).with_hint(
-        "an ordinary user's supervisor can join what belongs to its own containers; for anything else run it inside \
-         that user namespace (nsenter --user)",
-    )
+    Error::new(ErrorKind::Permission, what).with_field(one.field()).with_hint(match one.kind() {
+        NEWNET => {
+            "an ordinary user's supervisor can join what belongs to its own containers alone; other networks are had by \
+             pasta, or by an administrator's plugin"
+        }
+        _ => "an ordinary user's supervisor can join what belongs to its own containers alone",
+    })
 }
 
 /// What makes no sense beside it: nothing that exists is changed, and nothing is asked for twice.
