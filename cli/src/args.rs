@@ -185,6 +185,7 @@ Examples:
   orangery run -it -- bash
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
+  orangery run --rootfs alpine-minirootfs.tar.gz --rw -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
   orangery run --restart on-failure:5 --restart-delay 1s -- ./flaky
   orangery run --restart always --health-tcp 8080 --health-interval 5s -- ./server

@@ -351,7 +351,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "limits.cpu_weight" => "--cpu-weight",
         "limits.cpuset_cpus" => "--cpuset-cpus",
         "limits.pids" => "--pids",
-        "rootfs" => "--rootfs",
+        "rootfs" | "rootfs_provider" | "entry" | "archive" | "store" | "owners" => "--rootfs",
         "mounts" if field.ends_with(".device") => "--device",
         "mounts" => "--mount",
         "user" => "--user",

@@ -2,10 +2,14 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use orangery::Error;
 use orangery::runtime::ErrorKind;
-use orangery::runtime::rootfs::{Layer, Progress, Unpack, UnpackLimits, UnpackReport, Unpacked, remove, report_of};
+use orangery::runtime::rootfs::{
+    Layer, Progress, Unpack, UnpackLimits, UnpackReport, Unpacked, Unpacking, data_dir, remove, report_of,
+};
+use orangery::{Access, RootfsProvider};
 use serde::Serialize;
 
 use crate::args::{RemoveArgs, RootfsAct, RootfsArgs, UnpackArgs};
@@ -132,8 +136,20 @@ fn told(report: &UnpackReport) {
     tracing::info!(entries = report.entries, bytes = report.bytes, whiteouts = report.whiteouts, "unpacked");
 }
 
+/// An archive that is unpacked for each container, below the directory of this user's data.
+pub(crate) fn of_archive(path: &Path, access: Access) -> Result<Arc<dyn RootfsProvider>, Failure> {
+    let store = data_dir().ok_or_else(|| {
+        Failure::refused("--rootfs", "neither XDG_DATA_HOME nor HOME says where an archive can be unpacked")
+    })?;
+    let unpacking = Unpacking::from_tar(store, path).access(access);
+    Ok(Arc::new(if std::io::stderr().is_terminal() { unpacking.progress(shown) } else { unpacking }))
+}
+
 fn shown(progress: Progress) {
-    let line = format!("\r\x1b[K{} entries, {} MiB", progress.entries, progress.bytes >> 20);
+    let line = match progress.done {
+        true => "\r\x1b[K".to_owned(),
+        false => format!("\r\x1b[K{} entries, {} MiB", progress.entries, progress.bytes >> 20),
+    };
     // Nobody to tell is no failure.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -125,6 +125,9 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
     if let Some(provider) = container.network_provider {
         builder = builder.network_provider(provider);
     }
+    if let Some(provider) = container.rootfs_provider {
+        builder = builder.rootfs_provider(provider);
+    }
     if let Some(pasta) = container.pasta {
         builder = builder.pasta(pasta);
     }
@@ -163,6 +166,12 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
     let mut spec = ContainerSpec::default();
     spec.id = words.name.unwrap_or_default().to_owned();
     spec.rootfs = rootfs(root)?;
+    if let Rootfs::Dir { path, access } = &spec.rootfs
+        && path.is_file()
+    {
+        spec.rootfs_provider = Some(crate::rootfs::of_archive(path, *access)?);
+        spec.rootfs = Rootfs::default();
+    }
     spec.host_opt = root.host_opt;
     spec.mounts = root.mount.clone();
     spec.mounts.extend(root.device.iter().map(|path| Mount::device(absolute(path))));

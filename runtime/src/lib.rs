@@ -530,6 +530,11 @@ pub trait Container: Send + Sync + 'static {
         Box::pin(async move { Err(refused.with_field("network_provider")) })
     }
 
+    /// How it has its root file system; `None` where the runtime does not say.
+    fn root_way(&self) -> Option<rootfs::RootWay> {
+        None
+    }
+
     /// How much its root file system takes, as its provider counts; `None` without one.
     ///
     /// # Errors

@@ -12,10 +12,13 @@
 //!  archive.rs   tar, and nothing but its bytes               decode.rs    compressed ones
 //!  directory.rs the same of a directory                      limits.rs    counted before it is done
 //!  tree.rs      entries are put into a tree, by descriptors  late.rs      what each is to have in the end
+//!  content.rs   the bytes of files, with their holes         whiteout.rs  what layers take away
 //!  owners.rs    given to the ids of a range                  remove.rs    a tree of theirs is removed
+//!  unpacking.rs a provider of all that, for each container
 //! ```
 
 mod archive;
+mod content;
 mod decode;
 mod directory;
 mod entry;
@@ -27,6 +30,9 @@ mod report;
 mod staging;
 mod tree;
 mod unpack;
+mod unpacking;
+mod way;
+mod whiteout;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -43,6 +49,8 @@ pub use limits::UnpackLimits;
 pub use remove::Removed;
 pub use report::{LeftOut, Progress, UnpackReport, Unpacked, WhyLeftOut};
 pub use unpack::{Layer, Unpack, remove, report_of};
+pub use unpacking::Unpacking;
+pub use way::{RootKind, RootWay, data_dir};
 
 /// What lies below a container's `/`.
 #[derive(Debug)]

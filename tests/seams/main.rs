@@ -7,6 +7,7 @@ mod network;
 mod pasta;
 mod plugin;
 mod rootfs;
+mod unpacked;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,8 @@ use rootfs::{
     a_directory_is_the_trivial_root, a_dropped_creation_releases, a_root_is_prepared_and_released,
     each_failure_releases_once,
 };
+
+use unpacked::{a_copy_stands_in_for_an_overlay, an_unpacked_root_has_its_owners, what_is_left_of_an_unpacked_root};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -57,6 +60,9 @@ fn main() -> ExitCode {
         trial!(each_failure_releases_once, Busybox),
         trial!(a_dropped_creation_releases, Busybox),
         trial!(a_directory_is_the_trivial_root, Busybox),
+        trial!(an_unpacked_root_has_its_owners, ManyIds, Busybox),
+        trial!(a_copy_stands_in_for_an_overlay, Busybox),
+        trial!(what_is_left_of_an_unpacked_root, Busybox),
     ])
 }
 

@@ -71,8 +71,8 @@ const CONFIG_JSON_SAYS: [&str; 26] = [
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the sandbox sees")]
 pub(crate) struct RootArgs {
-    /// This directory is `/`, read-only
-    #[arg(long, value_name = "DIR")]
+    /// This directory is `/`, read-only; or a tar archive, which is unpacked for the container and removed with it
+    #[arg(long, value_name = "DIR|FILE")]
     pub(crate) rootfs: Option<PathBuf>,
     /// All of the host's `/`, read-only, without its root-only secrets
     #[arg(long, conflicts_with = "rootfs")]
@@ -83,7 +83,7 @@ pub(crate) struct RootArgs {
     /// Writes to --rootfs go to an overlay that is thrown away (bounded by --disk)
     #[arg(long, conflicts_with = "rw")]
     pub(crate) writable: bool,
-    /// Writes go to the --rootfs directory itself
+    /// Writes go to the --rootfs directory itself, or to what was unpacked of the archive
     #[arg(long)]
     pub(crate) rw: bool,
     /// Also show the host's /opt

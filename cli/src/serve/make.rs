@@ -130,6 +130,12 @@ fn own(mut spec: Map<String, Value>, log: &Path) -> Result<Map<String, Value>, B
     for key in ["rootfs", "bundle", "device", "mount", "join", "env"] {
         texts(spec.get(key)).try_for_each(|text| means_the_same(key, text).map_err(|why| refused(key, why)))?;
     }
+    // What is unpacked for one container does not outlive its supervisor; a directory does.
+    if spec.get("rootfs").and_then(Value::as_str).is_some_and(|path| Path::new(path).is_file()) {
+        let why =
+            "this is an archive, and a container of the daemon needs a directory: `orangery rootfs unpack` makes one";
+        return Err(refused("rootfs", why));
+    }
     spec.insert("log".into(), log.to_string_lossy().into());
     Ok(spec)
 }

@@ -100,5 +100,30 @@ fn runs() {
     let root = to.join("rootfs");
     let said = sh(&["--rootfs", root.to_str().unwrap()], "busybox stat -c %u:%g /bin/busybox");
     assert_eq!(said.ended(0).text(), "0:0\n");
+    // The same as an archive: unpacked for the container, written to, and removed with it.
+    let tar = dir.path().join("root.tar");
+    if pack(&from, &tar) {
+        let store = dir.path().join("data");
+        let run = |options: &[&str], script: &str| -> crate::kit::Ran {
+            let options = [&["run", "--rootfs", tar.to_str().unwrap()], options, &["--", "sh", "-c", script]].concat();
+            crate::kit::orangery(&options).env("XDG_DATA_HOME", &store).output().unwrap().into()
+        };
+        assert_eq!(run(&["--rw"], "busybox touch /new && busybox ls /new").ended(0).text(), "/new\n");
+        assert_eq!(run(&["--writable"], "busybox ls /new; busybox touch /new; echo $?").ended(0).text(), "0\n");
+        assert_eq!(run(&[], "busybox touch /new").code, Some(1));
+        let place = if crate::kit::root() { "/var/lib".into() } else { store };
+        let roots = place.join("orangery/rootfs");
+        let left: Vec<_> = std::fs::read_dir(&roots).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Others of this machine may have theirs beside it.
+        let _ = std::fs::remove_dir(&roots).and_then(|()| std::fs::remove_dir(place.join("orangery")));
+    }
     ran(&["rootfs", "remove", to.to_str().unwrap()]).ended(0);
+}
+
+#[expect(clippy::disallowed_methods, reason = "an archive as users have it")]
+fn pack(from: &Path, tar: &Path) -> bool {
+    let mut command = std::process::Command::new("tar");
+    command.args(["--owner=0", "--group=0", "-czf"]).arg(tar).arg("-C").arg(from).arg(".");
+    command.status().is_ok_and(|status| status.success())
 }

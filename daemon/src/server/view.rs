@@ -104,6 +104,7 @@ fn blank(card: &Card, state: State, started_at_ms: Option<u64>) -> Container {
         unmet: Vec::new(),
         paused: None,
         cgroup_mode: None,
+        rootfs: None,
         network: None,
         processes: Vec::new(),
         service: None,
@@ -142,6 +143,7 @@ fn fill(shown: &mut Container, inspect: Inspect) {
     shown.unmet = inspect.unmet.iter().map(json).collect();
     shown.paused = inspect.paused.map(|how| Paused { how: name(&how), weakness: how.weakness().map(str::to_owned) });
     shown.cgroup_mode = inspect.cgroup_mode;
+    shown.rootfs = inspect.rootfs.map(|way| way.to_string());
     shown.network = inspect.network;
     let running =
         |process: &orangery::ProcessSummary| Running { id: process.id.0, pid: process.pid, ended: process.ended };

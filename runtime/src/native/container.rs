@@ -27,7 +27,7 @@ use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
 use crate::plan::wire;
 use crate::plan::{Need, Plan};
-use crate::rootfs::RootfsUsage;
+use crate::rootfs::{RootWay, RootfsUsage};
 use crate::spec::check::{self, CheckedProcess};
 use crate::spec::{ContainerSpec, Enforcement, Ground, Hold, ProcessSpec, UnmetLimit, User};
 use crate::{Act, BoxFuture, Container, Evidence, Exit, Held, Pause, Pty, Root, Started};
@@ -768,6 +768,11 @@ impl Container for NativeContainer {
                     .with_field("network_provider")),
             }
         })
+    }
+
+    fn root_way(&self) -> Option<RootWay> {
+        let maps = self.core.inner.machine.privileged && self.core.joining.ids.is_some();
+        Some(super::writable::way(&self.core.container, maps, self.core.rests.instead.as_deref()))
     }
 
     fn rootfs_usage(&self) -> BoxFuture<Result<Option<RootfsUsage>, Error>> {

@@ -14,7 +14,7 @@ use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
 use super::stdio::{self, Ends};
 use super::supply::{Supply, some};
-use super::{Inner, Point, cgroup_error, join, trees};
+use super::{Inner, Point, cgroup_error, join, trees, writable};
 use crate::cgroup::{Group, OomEvidence};
 use crate::durable::{FirstRecord, Kind, Part, Storing};
 use crate::error::{Error, ErrorKind, Errors};
@@ -89,10 +89,35 @@ pub(super) async fn create(
     spec: ContainerSpec,
     main: ProcessSpec,
 ) -> Result<NativeContainer, Errors> {
+    if !writable::asks(&spec) {
+        return once(inner, spec, main, None).await;
+    }
+    let why = if inner.without.overlay {
+        "it is not to be used".to_owned()
+    } else {
+        let made = once(Arc::clone(&inner), spec.clone(), main.clone(), None).await;
+        match made.as_ref().err().and_then(writable::no_overlay) {
+            Some(why) => why,
+            None => return made,
+        }
+    };
+    let spec = writable::copied(&inner, spec, &why)?;
+    once(inner, spec, main, Some(why)).await
+}
+
+/// `instead`: its root is made otherwise than was asked for, because of that.
+async fn once(
+    inner: Arc<Inner>,
+    spec: ContainerSpec,
+    main: ProcessSpec,
+    instead: Option<String>,
+) -> Result<NativeContainer, Errors> {
     let mut undo = Undo::new(&inner);
     match make(&inner, spec, main, &mut undo).await {
         Ok((spec, joining, before, born)) => {
-            let made = made(spec, joining, undo.keep(), before, born);
+            let mut rests = undo.keep();
+            rests.instead = instead;
+            let made = made(spec, joining, rests, before, born);
             Ok(NativeContainer::new(Arc::new(Core::new(inner, made))))
         }
         Err(errors) => {
@@ -434,7 +459,9 @@ async fn killed(inner: &Inner, asked: &Which) -> Error {
 pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Result<(Plan, Option<Plan>), Errors> {
     if spec.rootfs_provider.is_some() {
         let why = "only a creation asks the provider of a root file system";
-        return Err(one(Error::new(ErrorKind::Unsupported, why).with_field("rootfs_provider")));
+        return Err(one(Error::new(ErrorKind::Unsupported, why)
+            .with_field("rootfs_provider")
+            .with_hint("name the directory that it would be")));
     }
     let spec = inner.check(spec, main)?;
     let cgroups = inner.cgroups().map_err(one)?;

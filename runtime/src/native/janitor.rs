@@ -66,6 +66,8 @@ pub(super) struct Rests {
     line: Mutex<Option<OwnedFd>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
+    /// Why its root is made otherwise than was asked for.
+    pub(super) instead: Option<String>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
 }
 
@@ -74,6 +76,7 @@ impl Default for Rests {
         Self {
             span: tracing::Span::current(),
             group: None,
+            instead: None,
             init: Mutex::default(),
             stub: Mutex::default(),
             line: Mutex::default(),

@@ -32,6 +32,7 @@ mod supply;
 mod trees;
 mod unmet;
 mod without;
+mod writable;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -89,6 +90,8 @@ pub enum End {
 pub struct Options {
     /// Where instance directories are made; `/run/orangery` or `$XDG_RUNTIME_DIR/orangery` if unset.
     pub state_dir: Option<PathBuf>,
+    /// Where copies of root file systems lie that stand in for an overlay; [`data_dir`](crate::rootfs::data_dir) if unset.
+    pub roots: Option<PathBuf>,
     /// An existing cgroup to make ours in.
     pub cgroup_parent: Option<PathBuf>,
     /// Start the keeper from this file instead of a memfd; it is written if it is missing or another version.
@@ -153,6 +156,7 @@ struct Inner {
     /// They do once they are [written down](Container::written_down), and not before.
     durable: bool,
     without: Without,
+    roots: Option<PathBuf>,
     names: janitor::Names,
     /// For what counters cost to read.
     threads: off_thread::Few,

@@ -113,6 +113,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         // Anybody else who keeps has said where the door is.
         durable: options.end == End::Keep && options.door.is_none(),
         without: options.without,
+        roots: options.roots,
         names: janitor::Names::default(),
         userns: Mutex::default(),
         threads: off_thread::Few::default(),

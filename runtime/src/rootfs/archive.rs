@@ -110,6 +110,12 @@ impl<R: Read> Archive<R> {
         Ok(read)
     }
 
+    /// Behind its end there is padding, and who writes it into a pipe wants to be rid of it.
+    pub(super) fn drain(&mut self) {
+        const MOST: u64 = 1 << 20;
+        let _ = std::io::copy(&mut self.input.by_ref().take(MOST), &mut std::io::sink());
+    }
+
     fn entry(
         &mut self,
         header: &Header<'_>,

@@ -10,16 +10,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::content::Content;
 use super::entry::{Entry, Extent, Kind};
 use super::limits::{Budget, quoted};
 use super::remove::{listing, next_name};
 use super::report::WhyLeftOut;
-use super::tree::{Content, Tree, bytes_of};
+use super::tree::{Tree, bytes_of};
 use crate::error::Error;
 
 fn failed(what: &str, path: &Path, error: Errno) -> Error {
     Error::system(format!("cannot {what} {}", quoted(path.as_os_str().as_bytes())), error).with_field("directory")
 }
+
+/// How the upper directory of an overlay says that nothing below it is seen.
+const OPAQUE: [&[u8]; 2] = [b"user.overlay.opaque", b"trusted.overlay.opaque"];
 
 /// One level of the walk.
 struct Level {
@@ -78,6 +82,8 @@ impl Walk<'_, '_> {
         let stat = rustix::fs::fstat(&found).map_err(|error| failed("look at", &path, error))?;
         self.budget.entry(path.as_os_str().as_bytes())?;
         match FileType::from_raw_mode(stat.st_mode) {
+            // The copy lies in what is copied.
+            FileType::Directory if self.tree.is_beside(&stat) => Ok(()),
             FileType::Directory => self.directory(&found, path, &stat, levels),
             FileType::RegularFile => self.file(&found, &path, &stat),
             FileType::Symlink => {
@@ -86,6 +92,9 @@ impl Walk<'_, '_> {
                 self.put(&path, &stat, Kind::Symlink(text.into_bytes()), Vec::new())
             }
             FileType::Fifo => self.put(&path, &stat, Kind::Fifo, Vec::new()),
+            FileType::CharacterDevice if stat.st_rdev == 0 && self.tree.placed.is_some() => {
+                self.whiteout(path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default(), &stat)
+            }
             FileType::Socket => self.put(&path, &stat, Kind::Socket, Vec::new()),
             _ => self.put(&path, &stat, Kind::Device, Vec::new()),
         }
@@ -95,6 +104,13 @@ impl Walk<'_, '_> {
         let entry = self.entry(path, stat, kind, xattrs);
         let mut read = |_: &mut [u8]| Ok(0);
         self.tree.put(&entry, &mut Content { read: &mut read, wrote: self.wrote })
+    }
+
+    /// As archives say it.
+    fn whiteout(&mut self, above: &Path, hidden: &OsStr, stat: &Stat) -> Result<(), Error> {
+        let mut name = OsString::from(".wh.");
+        name.push(hidden);
+        self.put(&above.join(name), stat, Kind::File(Extent::default()), Vec::new())
     }
 
     fn entry(&mut self, path: &Path, stat: &Stat, kind: Kind, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Entry {
@@ -110,7 +126,11 @@ impl Walk<'_, '_> {
             return Ok(());
         };
         let xattrs = attributes(&dir);
+        let opaque = xattrs.iter().any(|(name, value)| OPAQUE.contains(&name.as_slice()) && value == b"y");
         self.put(&path, stat, Kind::Directory, xattrs)?;
+        if opaque && self.tree.placed.is_some() {
+            self.whiteout(&path, OsStr::new(".wh..opq"), stat)?;
+        }
         let mut list = listing(&dir)?;
         let mut names = Vec::new();
         while let Some(name) = next_name(&mut list)? {

@@ -103,4 +103,6 @@ pub struct Progress {
     pub entries: u64,
     /// Bytes of content.
     pub bytes: u64,
+    /// All of it is there; said last, and not where it fails.
+    pub done: bool,
 }

@@ -6,7 +6,7 @@
 //! can still be linked, replaced and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +15,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
+use super::content::Content;
 use super::entry::{Entry, Kind};
 use super::late::{Late, What};
 use super::limits::{UnpackLimits, quoted};
@@ -24,16 +25,16 @@ use crate::error::{Error, ErrorKind};
 
 /// As `remove.rs` has it.
 const STAY: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_XDEV).union(ResolveFlags::NO_MAGICLINKS);
-const STRICT: ResolveFlags = STAY.union(ResolveFlags::NO_SYMLINKS);
+pub(super) const STRICT: ResolveFlags = STAY.union(ResolveFlags::NO_SYMLINKS);
 /// The kernel is asked again so often while something is renamed on the machine (openat2(2), EAGAIN).
 const AGAIN: u32 = 128;
 
 /// A directory of the tree.
 #[derive(Clone, Debug)]
-struct Place {
-    dir: Rc<OwnedFd>,
+pub(super) struct Place {
+    pub(super) dir: Rc<OwnedFd>,
     /// Its path from the root, without a link in it.
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 pub(super) struct Tree<'a> {
@@ -47,7 +48,7 @@ pub(super) struct Tree<'a> {
     /// What is to be settled, by its path.
     late: BTreeMap<PathBuf, Late>,
     /// What the layer in hand has put there, where there are several, with all directories above.
-    placed: Option<BTreeSet<PathBuf>>,
+    pub(super) placed: Option<BTreeSet<PathBuf>>,
     /// The directory that was asked for last, and under which name.
     last: Option<(PathBuf, Place)>,
     /// How much was made, directories that no entry speaks of included.
@@ -59,7 +60,7 @@ pub(super) fn refused(entry: &[u8], why: impl std::fmt::Display) -> Error {
     Error::invalid("entry", format!("{}: {why}", quoted(entry)))
 }
 
-fn failed(what: &str, entry: &[u8], error: Errno) -> Error {
+pub(super) fn failed(what: &str, entry: &[u8], error: Errno) -> Error {
     Error::system(format!("cannot {what} {}", quoted(entry)), error).with_field("entry")
 }
 
@@ -75,7 +76,7 @@ pub(super) fn open(dir: &OwnedFd, path: &Path, flags: OFlags, how: ResolveFlags)
     }
 }
 
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 impl<'a> Tree<'a> {
     /// In this empty directory, which is ours. `beside` is another one on the same file system.
@@ -95,6 +96,11 @@ impl<'a> Tree<'a> {
     /// What comes now lies over what is there; whiteouts are understood.
     pub(super) fn next_layer(&mut self) {
         self.placed = Some(BTreeSet::new());
+    }
+
+    /// This is where the tree itself is being made.
+    pub(super) fn is_beside(&self, stat: &rustix::fs::Stat) -> bool {
+        rustix::fs::fstat(self.beside).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
     }
 
     pub(super) fn go_on(&self) -> Result<(), Error> {
@@ -212,7 +218,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The directory at `path`, made with all above it where they are missing.
-    fn place(&mut self, path: &Path, entry: &[u8]) -> Result<Place, Error> {
+    pub(super) fn place(&mut self, path: &Path, entry: &[u8]) -> Result<Place, Error> {
         if let Some((asked, place)) = &self.last
             && asked == path
         {
@@ -271,13 +277,13 @@ impl<'a> Tree<'a> {
         Ok(Place { dir: Rc::new(dir), path })
     }
 
-    fn is_directory(&self, place: &Place, name: &OsStr) -> bool {
+    pub(super) fn is_directory(&self, place: &Place, name: &OsStr) -> bool {
         let stat = rustix::fs::statat(&*place.dir, name, AtFlags::SYMLINK_NOFOLLOW);
         stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
     /// Nothing of that name is there any more.
-    fn clear(&mut self, place: &Place, name: &OsStr, real: &Path) -> Result<(), Error> {
+    pub(super) fn clear(&mut self, place: &Place, name: &OsStr, real: &Path) -> Result<(), Error> {
         match rustix::fs::unlinkat(&*place.dir, name, AtFlags::empty()) {
             Err(Errno::NOENT) => return Ok(()),
             Err(Errno::ISDIR) => {
@@ -303,7 +309,7 @@ impl<'a> Tree<'a> {
     }
 
     /// It came with this layer.
-    fn note(&mut self, real: &Path) {
+    pub(super) fn note(&mut self, real: &Path) {
         if let Some(placed) = &mut self.placed {
             let mut above = Some(real);
             while let Some(path) = above {
@@ -430,53 +436,13 @@ impl<'a> Tree<'a> {
         }
         match rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty()) {
             Ok(()) => {}
-            Err(Errno::OPNOTSUPP) => self.report.skip(&entry.path, WhyLeftOut::AttributeUnsupported, Some(name)),
+            // ext4 has one block for all of a file's.
+            Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::PERM) => {
+                self.report.skip(&entry.path, WhyLeftOut::AttributeUnsupported, Some(name))
+            }
             Err(error) => return Err(failed("set an extended attribute of", &entry.path, error)),
         }
         Ok(())
-    }
-
-    /// `.wh.NAME`: what the layers below have there is gone; `.wh..wh..opq`: so is all that they have in this directory.
-    fn whiteout(&mut self, entry: &Entry, path: &Path, hidden: &[u8]) -> Result<(), Error> {
-        let above = path.parent().unwrap_or(Path::new(""));
-        let place = self.place(above, &entry.path)?;
-        if hidden == b".wh..opq" {
-            self.note(&place.path);
-            self.hide_all(&place, &entry.path)?;
-        } else if hidden.starts_with(b".wh.") {
-            return Ok(());
-        } else if matches!(hidden, b"" | b"." | b"..") {
-            return Err(refused(&entry.path, "a whiteout of nothing"));
-        } else {
-            self.hide(&place, OsStr::from_bytes(hidden), &entry.path)?;
-        }
-        self.report.whiteouts += 1;
-        Ok(())
-    }
-
-    fn hide(&mut self, place: &Place, name: &OsStr, entry: &[u8]) -> Result<(), Error> {
-        let real = place.path.join(name);
-        if !self.placed.as_ref().is_some_and(|placed| placed.contains(&real)) {
-            return self.clear(place, name, &real);
-        }
-        // This layer has put it there; only what it has not is gone.
-        if self.is_directory(place, name) {
-            let dir = open(&place.dir, Path::new(name), DIRECTORY, STRICT);
-            let dir = Rc::new(dir.map_err(|error| failed("open the directory of", entry, error))?);
-            self.hide_all(&Place { dir, path: real }, entry)?;
-        }
-        Ok(())
-    }
-
-    /// As deep as the tree is, which is bounded.
-    fn hide_all(&mut self, place: &Place, entry: &[u8]) -> Result<(), Error> {
-        let mut list = super::remove::listing(&place.dir)?;
-        let mut names: Vec<OsString> = Vec::new();
-        while let Some(name) = super::remove::next_name(&mut list)? {
-            names.push(name);
-        }
-        drop(list);
-        names.iter().try_for_each(|name| self.hide(place, name, entry))
     }
 
     /// Everything is there: owners, modes and times, from below upwards.
@@ -498,44 +464,6 @@ impl<'a> Tree<'a> {
             })?;
         }
         self.owners.flush()
-    }
-}
-
-/// Where the content of files comes from.
-pub(super) struct Content<'a> {
-    /// More of the file in hand; 0 at its end.
-    pub(super) read: &'a mut dyn FnMut(&mut [u8]) -> Result<usize, Error>,
-    /// Said now and then, with how much more was written.
-    pub(super) wrote: &'a mut dyn FnMut(u64) -> Result<(), Error>,
-}
-
-impl Content<'_> {
-    /// All of it, with its holes; how much that was.
-    fn pour(&mut self, file: &mut std::fs::File, extent: &super::entry::Extent) -> Result<u64, Error> {
-        use std::io::{Seek as _, SeekFrom, Write as _};
-        let write = |error: std::io::Error| Error::system("cannot write the content of a file", error).with_field("to");
-        let whole = [(0, extent.size)];
-        let pieces = extent.pieces.as_deref().unwrap_or(&whole);
-        let mut buffer = vec![0; 128 << 10];
-        for (offset, len) in pieces {
-            file.seek(SeekFrom::Start(*offset)).map_err(write)?;
-            let mut left = *len;
-            while left > 0 {
-                let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-                let read = (self.read)(buffer.get_mut(..most).unwrap_or_default())?;
-                // A file that has become shorter while it was read: what is missing are zeros.
-                if read == 0 {
-                    break;
-                }
-                file.write_all(buffer.get(..read).unwrap_or_default()).map_err(write)?;
-                left -= read as u64;
-                (self.wrote)(read as u64)?;
-            }
-        }
-        if extent.pieces.is_some() {
-            file.set_len(extent.size).map_err(write)?;
-        }
-        Ok(extent.stored())
     }
 }
 

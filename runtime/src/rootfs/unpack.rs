@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::archive::Archive;
+use super::content::Content;
 use super::limits::{Budget, UnpackLimits};
 use super::owners::Owners;
 use super::remove::{self, Removed};
 use super::report::{Progress, UnpackReport, Unpacked};
 use super::staging::{self, Staging};
-use super::tree::{Content, Tree};
+use super::tree::Tree;
 use super::{decode, directory};
 use crate::error::{Error, ErrorKind};
 
@@ -50,7 +51,8 @@ impl Layer {
         Self(Source::Reader(Box::new(input)))
     }
 
-    /// A directory of the host: all that this user may read of it, on its own file system.
+    /// A directory of the host: all that this user may read of it, on its own file system. Among layers also the whiteouts of an
+    /// overlay's upper directory are understood.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self(Source::Directory(path.into()))
@@ -58,7 +60,7 @@ impl Layer {
 }
 
 /// Called while the work goes on.
-type Told = Arc<dyn Fn(Progress) + Send + Sync>;
+pub(super) type Told = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Makes a root file system of archives or directories, with owners that a container sees as they were meant: what is user 0
 /// there is the container's root, what is 1000 its user 1000.
@@ -126,7 +128,11 @@ impl Unpack {
     }
 
     fn of(layers: Vec<Layer>) -> Self {
-        Self { layers, layered: false, limits: UnpackLimits::default(), told: None }
+        Self::new(layers, false, UnpackLimits::default(), None)
+    }
+
+    pub(super) fn new(layers: Vec<Layer>, layered: bool, limits: UnpackLimits, told: Option<Told>) -> Self {
+        Self { layers, layered, limits, told }
     }
 
     /// How much it may be.
@@ -207,6 +213,7 @@ impl Unpack {
             done.map_err(|error| of_layer(error, self.layered.then_some(index)))?;
         }
         tree.settle()?;
+        clock.now.done = true;
         clock.tell();
         let why = tree.owners.why_single().map(str::to_owned);
         let mut report = std::mem::take(&mut tree.report);
@@ -240,6 +247,7 @@ fn archive(
         clock.now.entries += 1;
         clock.more(0)?;
     }
+    archive.drain();
     *budget = archive.budget;
     Ok(())
 }

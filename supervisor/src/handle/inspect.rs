@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use orangery_runtime::Pause;
 use orangery_runtime::cgroup::Limits;
 use orangery_runtime::network::NetworkProperties;
+use orangery_runtime::rootfs::RootWay;
 use orangery_runtime::spec::UnmetLimit;
 use serde::Serialize;
 
@@ -51,6 +52,8 @@ pub struct Inspect {
     pub paused: Option<Pause>,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
+    /// How it has its root file system, and why not otherwise.
+    pub rootfs: Option<RootWay>,
     /// How its network is wired, as its provider tells; `None` without one.
     pub network: Option<NetworkProperties>,
     /// Its processes that live or are not reported yet, the main one first.
@@ -99,6 +102,7 @@ impl Inspect {
             unmet: slot.unmet(),
             paused: container.and_then(|container| container.paused()),
             cgroup_mode: container.map(|container| container.cgroup_mode()),
+            rootfs: container.and_then(|container| container.root_way()),
             network: container.and_then(|container| container.network()),
             vitals: slot.vitals(),
             processes: attach::present(slot).iter().map(|slot| attach::summary(slot)).collect(),

@@ -175,6 +175,9 @@ fn a_directory_is_copied_as_it_is() {
     assert_eq!(std::fs::read_link(made.rootfs.join("link")).unwrap(), Path::new("/etc"));
     assert_eq!(names(&made.rootfs), ["a", "link", "other"]);
     assert_eq!((made.report.entries, made.report.skipped[0].reason), (6, WhyLeftOut::Socket));
+    // Into itself: without itself.
+    let inner = unpacked(Unpack::from_directory(dir.path()), &dir.path().join("inner")).unwrap();
+    assert_eq!(names(&inner.rootfs), ["from", "made"]);
     let own = from.metadata().unwrap();
     assert_eq!((made.rootfs.metadata().unwrap().mode(), file.uid()), (own.mode(), own.uid()));
 }

@@ -137,3 +137,27 @@ fn racing_renames() {
         assert_eq!((names(&victim).len(), names(dir.path()).len()), (20, 1));
     }
 }
+
+/// A store: what nobody holds is swept by the next, what somebody holds stays, and nothing is left of what is dropped.
+#[test]
+fn a_store_is_swept_of_what_nobody_holds() {
+    let (dir, _) = place();
+    let (store, tar) = (dir.path().join("store"), dir.path().join("one.tar"));
+    std::fs::write(&tar, Tar::default().file("a", "a").end()).unwrap();
+    let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let provider = Unpacking::from_tar(&store, &tar);
+    let first = rt.block_on(provider.prepare("one")).unwrap();
+    std::fs::create_dir_all(store.join("dead-0/rootfs/x")).unwrap();
+    let second = rt.block_on(provider.prepare("one")).unwrap();
+    assert_eq!(names(&store).len(), 2, "{:?}", names(&store));
+    rt.block_on(first.guard.release());
+    rt.block_on(first.guard.release());
+    assert_eq!(rt.block_on(second.guard.usage()).unwrap().inodes, 2);
+    rt.block_on(second.guard.release());
+    assert!(names(&store).is_empty());
+    std::fs::write(&tar, Tar::default().file("a", "a").file("/b", "").end()).unwrap();
+    assert_eq!(rt.block_on(provider.prepare("one")).unwrap_err().field(), Some("entry"));
+    assert!(names(&store).is_empty());
+    std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(rt.block_on(provider.prepare("one")).unwrap_err().field(), Some("store"));
+}
