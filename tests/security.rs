@@ -18,6 +18,10 @@ use orangery_tests::wait::Lines;
 use orangery_tests::{Host, Scene, trial};
 use serde_json::Value;
 
+mod privileged;
+
+use privileged::what_only_root_can_have_is_refused_with_the_reason;
+
 fn main() -> ExitCode {
     orangery_tests::main(&[
         trial!(what_a_container_must_not_do),
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         trial!(asked_capabilities_and_no_others),
         trial!(no_new_privileges_and_a_filter),
         trial!(setgroups_is_denied_with_one_id, User),
+        trial!(what_only_root_can_have_is_refused_with_the_reason, User),
         trial!(cgroup_files_cannot_be_written, Cgroups),
         trial!(a_mount_target_swapped_during_the_creation, Busybox),
         trial!(a_read_only_path_swapped_during_the_creation, Busybox),

@@ -79,7 +79,8 @@ struct Examination {
 /// # Errors
 /// The result cannot be written.
 pub(crate) fn doctor(json: bool) -> Result<u8, Failure> {
-    let _leaf = Leaf::enter();
+    // As a container with limits would find it.
+    let _leaf = Leaf::with_limits(true);
     let mut findings = primitives();
     match start::supervisor(&crate::args::PlaceArgs::default()).build() {
         Ok(supervisor) => {

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
 fn with_runtime(args: &RunArgs) -> Result<Ended, Failure> {
     let wanted = Wanted::new(&args.work, args.words())?;
     let events = events::open(args.process.events.as_deref())?;
-    let _leaf = Leaf::enter();
+    let _leaf = Leaf::with_limits(!wanted.container.limits.is_empty());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
     let ended = runtime.block_on(async {

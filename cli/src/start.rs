@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use orangery::runtime::cgroup;
+use orangery::runtime::{cgroup, systemd};
 use orangery::{Supervisor, SupervisorBuilder};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -54,6 +54,17 @@ pub(crate) fn tracing(verbose: u8) {
 pub(crate) struct Leaf(Option<PathBuf>);
 
 impl Leaf {
+    /// The same; where there are `limits` and no rights to any, in a scope of the user's own manager.
+    pub(crate) fn with_limits(limits: bool) -> Self {
+        if limits && matches!(cgroup::is_delegated(), Ok(false)) && systemd::session_bus().is_some() {
+            match systemd::enter_scope("orangery: limits for its containers") {
+                Ok(scope) => tracing::info!(scope, "in a scope of the user's systemd, for the limits"),
+                Err(error) => tracing::warn!(%error, "no limits can be had"),
+            }
+        }
+        Self::enter()
+    }
+
     /// Move into it, where that is needed and allowed.
     pub(crate) fn enter() -> Self {
         match cgroup::enter_leaf() {

@@ -35,6 +35,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
+pub mod systemd;
 
 pub use error::{Error, ErrorKind, Errors};
 pub use keeper::{Deadline, Lease};

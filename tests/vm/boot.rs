@@ -20,6 +20,22 @@ const EXT4: &str = "/ext4";
 /// The second serial line.
 pub(crate) const LOG: &str = "/dev/ttyS1";
 
+/// On the kernel's command line, and so in our environment: the user space is systemd's.
+pub(crate) const SYSTEMD: &str = "ORANGERY_VM_SYSTEMD";
+
+/// Become systemd.
+#[expect(clippy::disallowed_methods, reason = "this is the machine's init")]
+pub(crate) fn hand_over() -> ExitCode {
+    own_root();
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).expect("/proc");
+    mount(Some("devtmpfs"), "/dev", Some("devtmpfs"), MsFlags::MS_NOSUID, Some("mode=755")).expect("/dev");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let _ = fs::write("/dev/ttyS0", format!("kernel {}\n", release.trim()));
+    let error = Command::new("/usr/lib/systemd/systemd").env_remove(SYSTEMD).exec();
+    eprintln!("systemd: {error}");
+    ExitCode::FAILURE
+}
+
 /// Never comes back: the machine is off then.
 pub(crate) fn run() -> ExitCode {
     own_root();

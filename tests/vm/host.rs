@@ -12,6 +12,7 @@ use orangery_tests::wait;
 use crate::archive::Archive;
 use crate::kernel::Kernel;
 use crate::suites::{self, BEGIN, DONE, END, MORE, RUNTIME};
+use crate::{boot, session, systemd};
 
 /// Set to 1 to run at all.
 const WANTED: &str = "ORANGERY_VM";
@@ -23,14 +24,16 @@ const ACCELERATOR: &str = "ORANGERY_VM_ACCEL";
 /// When emulated: without the page table level and the checks that cost an emulator much.
 const CPU: &str = "max,la57=off,smap=off,smep=off";
 /// RCU in a hurry: each change of cgroup controllers waits for it, tens of milliseconds otherwise.
-const KERNEL: &str =
-    "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr mitigations=off rcupdate.rcu_expedited=1 rdinit=/init";
+const KERNEL: &str = "quiet loglevel=1 panic=-1 nokaslr mitigations=off rcupdate.rcu_expedited=1 rdinit=/init";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// What images and scenarios call.
 const APPLETS: [&str; 11] = ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount", "unshare"];
 /// Of the kernel's modules: overlayfs, and the loop device for the ext4 image.
 const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", "drivers/block/loop.ko"];
+
+/// `plain` or `systemd`: only that machine.
+const MACHINE: &str = "ORANGERY_VM_MACHINE";
 
 /// What one trial in the machine came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,23 +86,70 @@ impl Tools {
         Ok(Self { kernel: Kernel::find(&work)?, work })
     }
 
-    /// Every line of every suite, and how the machine as a whole did.
+    /// Every line of every suite, and how each machine as a whole did.
     fn run(&self) -> Vec<Trial> {
         let start = Instant::now();
-        let outcome = self.initramfs().and_then(|initramfs| {
-            println!("vm: {}, built in {} s", self.kernel.image.display(), start.elapsed().as_secs());
-            let boot = Instant::now();
-            let console = self.boot(&initramfs)?;
-            println!("vm: ran {:.1} s", boot.elapsed().as_secs_f64());
-            Ok(console)
-        });
-        match outcome {
-            Ok(console) => trials(&console),
-            Err(why) => vec![Trial::test("vm", move || Err(why.into()))],
+        let suites = match self.suites() {
+            Ok(suites) => suites,
+            Err(why) => return vec![Trial::test("vm", move || Err(why.into()))],
+        };
+        println!("vm: {}, built in {} s", self.kernel.image.display(), start.elapsed().as_secs());
+        let only = std::env::var(MACHINE).ok();
+        let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+        let mut all = Vec::new();
+        if wanted("plain") {
+            all.extend(match self.initramfs(&suites).and_then(|initramfs| self.boot(&Self::plain(initramfs))) {
+                Ok(console) => trials(&console, "machine"),
+                Err(why) => vec![Trial::test("vm", move || Err(why.into()))],
+            });
         }
+        if wanted("systemd") {
+            all.extend(match self.systemd(&suites) {
+                Ok(console) => trials(&console, "machine@systemd"),
+                Err(why) => {
+                    println!("skipped: systemd: {why}");
+                    vec![Trial::test("systemd", || Ok(())).with_ignored_flag(true)]
+                }
+            });
+        }
+        all
     }
 
-    fn initramfs(&self) -> Result<PathBuf, String> {
+    fn plain(initramfs: PathBuf) -> Boot {
+        let more = std::env::var(MORE).map(|more| format!(" {MORE}={more}")).unwrap_or_default();
+        let seconds = std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
+        let times = u32::try_from(1 + more.split(',').count().min(more.len())).unwrap_or(1);
+        let append = format!("console=ttyS0 {KERNEL}{more}");
+        let limit = Duration::from_secs(seconds) * times;
+        Boot { name: "", initramfs, append, accelerator: std::env::var(ACCELERATOR).ok(), limit }
+    }
+
+    /// What the machine of systemd said; or why there is none.
+    fn systemd(&self, suites: &[(String, PathBuf)]) -> Result<String, String> {
+        let root = systemd::Root::gather(&self.work.join("systemd"))?;
+        let failed = |error: std::io::Error| format!("cannot pack its initramfs: {error}");
+        let mut archive = Archive::default();
+        root.pack(&mut archive).map_err(failed)?;
+        archive.device("dev/console", (5, 1));
+        archive.device("dev/null", (1, 3));
+        archive.link("init", "suites/vm");
+        archive.program("usr/bin/busybox", Path::new(BUSYBOX)).map_err(failed)?;
+        APPLETS.iter().for_each(|applet| archive.link(&format!("usr/bin/{applet}"), "busybox"));
+        for (name, program) in suites {
+            if name == "vm" || session::SUITES.iter().any(|(suite, _)| suite == name) {
+                archive.program(&format!("suites/{name}"), program).map_err(failed)?;
+            }
+        }
+        let initramfs = archive.finish(self.work.join("initramfs-systemd")).map_err(failed)?;
+        // Its own words go to the log: the console is for results.
+        let unit = "systemd.unit=orangery.target systemd.show_status=0 systemd.log_target=kmsg";
+        let append = format!("console=ttyS1 {KERNEL} {}=1 {unit}", boot::SYSTEMD);
+        let accelerator = std::env::var(ACCELERATOR).ok();
+        let limit = Duration::from_secs(SECONDS);
+        self.boot(&Boot { name: "systemd-", initramfs, append, accelerator, limit })
+    }
+
+    fn initramfs(&self, suites: &[(String, PathBuf)]) -> Result<PathBuf, String> {
         let failed = |error: std::io::Error| format!("cannot pack the initramfs: {error}");
         let mut archive = Archive::default();
         for dir in [
@@ -124,8 +174,9 @@ impl Tools {
         if let Some(image) = self.ext4() {
             archive.program("ext4.img", &image).map_err(failed)?;
         }
-        for (name, program) in self.suites()? {
-            archive.program(&format!("suites/{name}"), &program).map_err(failed)?;
+        let wanted: BTreeSet<String> = suites::all().into_iter().map(|suite| suite.target).collect();
+        for (name, program) in suites.iter().filter(|(name, _)| wanted.contains(name)) {
+            archive.program(&format!("suites/{name}"), program).map_err(failed)?;
         }
         archive.finish(self.work.join("initramfs")).map_err(failed)
     }
@@ -152,7 +203,8 @@ impl Tools {
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("CARGO_PROFILE_TEST_STRIP", "symbols")
             .stderr(Stdio::inherit());
-        let targets: BTreeSet<String> = suites::all().into_iter().map(|suite| suite.target).collect();
+        let mut targets: BTreeSet<String> = suites::all().into_iter().map(|suite| suite.target).collect();
+        targets.extend(session::SUITES.iter().map(|(suite, _)| (*suite).to_owned()));
         for target in targets.iter().filter(|target| *target != RUNTIME) {
             cargo.args(["--test", target]);
         }
@@ -164,36 +216,45 @@ impl Tools {
         Ok(built)
     }
 
-    fn boot(&self, initramfs: &Path) -> Result<String, String> {
-        let (console, log) = (self.work.join("console.txt"), self.work.join("log.txt"));
+    fn boot(&self, boot: &Boot) -> Result<String, String> {
+        let start = Instant::now();
+        let named = |what: &str| self.work.join(format!("{}{what}", boot.name));
+        let (console, log) = (named("console.txt"), named("log.txt"));
         let mut qemu = command("qemu-system-x86_64");
-        let more = std::env::var(MORE).map(|more| format!(" {MORE}={more}")).unwrap_or_default();
-        let seconds = std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
-        let limit =
-            Duration::from_secs(seconds) * u32::try_from(1 + more.split(',').count().min(more.len())).unwrap_or(1);
-        let accelerator = std::env::var(ACCELERATOR).ok();
-        let (accelerator, cpu) = accelerator.as_deref().map_or(("tcg,thread=multi", CPU), |name| (name, "max"));
+        let (accelerator, cpu) = boot.accelerator.as_deref().map_or(("tcg,thread=multi", CPU), |name| (name, "max"));
         qemu.args(["-accel", accelerator, "-cpu", cpu, "-smp", "2", "-m", "1024", "-no-reboot"])
             .args(["-display", "none", "-monitor", "none", "-nic", "none", "-append"])
-            .arg(format!("{KERNEL}{more}"))
+            .arg(&boot.append)
             .arg("-kernel")
             .arg(&self.kernel.image)
             .arg("-initrd")
-            .arg(initramfs)
+            .arg(&boot.initramfs)
             .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", log.display())]);
         qemu.stdin(Stdio::null());
-        let said = self.work.join("qemu.txt");
+        let said = named("qemu.txt");
         qemu.stderr(File::create(&said).map_err(|error| format!("{}: {error}", said.display()))?);
         let mut child = qemu.spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
-        let ended = wait::child(&mut child, limit).map_err(|error| format!("cannot wait for qemu: {error}"))?;
+        let ended = wait::child(&mut child, boot.limit).map_err(|error| format!("cannot wait for qemu: {error}"))?;
         let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\r', "");
         match ended {
-            None => println!("vm: shut off after {} s", limit.as_secs()),
+            None => println!("vm: shut off after {} s", boot.limit.as_secs()),
             Some(status) if !status.success() => println!("vm: qemu: {status}: {}", read(&said)),
             Some(_) => {}
         }
+        println!("vm: {}ran {:.1} s", boot.name, start.elapsed().as_secs_f64());
         Ok(read(&console))
     }
+}
+
+/// One run of a machine.
+struct Boot {
+    /// Before the names of what it leaves.
+    name: &'static str,
+    initramfs: PathBuf,
+    append: String,
+    /// `None`: emulated.
+    accelerator: Option<String>,
+    limit: Duration,
 }
 
 #[expect(clippy::disallowed_methods, reason = "qemu, cargo and mke2fs: nothing of the product")]
@@ -216,7 +277,7 @@ fn executable(line: &str) -> Option<(String, PathBuf)> {
 
 /// One trial a line; and one, `machine`, for what the lines do not say: it came up, each suite ended as its lines say,
 /// it went down by itself.
-fn trials(console: &str) -> Vec<Trial> {
+fn trials(console: &str, machine: &str) -> Vec<Trial> {
     let (mut found, mut wrong) = (Vec::new(), Vec::new());
     let mut parts = console.split(BEGIN);
     let release = parts.next().and_then(|head| head.lines().find_map(|line| line.strip_prefix("kernel ")));
@@ -240,7 +301,7 @@ fn trials(console: &str) -> Vec<Trial> {
         wrong.push(format!("it did not finish:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
     }
     let whole = if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed };
-    found.push(trial("machine".into(), &whole, wrong.join("\n")));
+    found.push(trial(machine.into(), &whole, wrong.join("\n")));
     found
 }
 

@@ -58,7 +58,7 @@ fn download(cache: &Path, root: &Path) -> Result<(), String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the package manager's own programs")]
-fn output(dir: &Path, program: &str, args: &[&str]) -> Result<String, String> {
+pub(crate) fn output(dir: &Path, program: &str, args: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(args).current_dir(dir).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
     if !output.status.success() {

@@ -12,6 +12,9 @@
 //!      user.rs      its parts that run as an ordinary user
 //! ```
 //!
+//! And once more with Debian's systemd, where its packages can be had: `systemd.rs` is the host's side, `session.rs`
+//! what runs there.
+//!
 //! One program plays all parts: as pid 1 it boots, in the machine it is a kit harness, else it is the host side. It runs
 //! with `ORANGERY_VM=1` only (CI sets it where it could install qemu) and is otherwise counted as skipped:
 //!
@@ -21,6 +24,7 @@
 //!    ORANGERY_VM_KERNEL=DIR                                       an unpacked kernel package instead of apt's
 //!    ORANGERY_VM_TARGET_DIR=DIR                                   where the static programs are built
 //!    ORANGERY_VM_ACCEL=kvm                                        instead of emulation
+//!    ORANGERY_VM_MACHINE=plain|systemd                            one of the two machines
 //!    ORANGERY_VM_LIMIT=SECONDS                                    300 if unset: enough on a busy machine; an idle one takes 30
 //!  target/tmp/vm/console.txt, log.txt                             what the machine said, how long each trial took
 //! ```
@@ -31,17 +35,22 @@ mod boot;
 mod guest;
 mod host;
 mod kernel;
+mod session;
 mod suites;
+mod systemd;
 mod user;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {
-        return boot::run();
+        return if std::env::var_os(boot::SYSTEMD).is_some() { boot::hand_over() } else { boot::run() };
     }
     if let Some(role) = std::env::var_os(user::ROLE) {
         return user::run(&role);
+    }
+    if let Ok(part) = std::env::var(session::SESSION) {
+        return session::run(&part);
     }
     if std::env::var_os(suites::GUEST).is_some() {
         return guest::run();

@@ -76,21 +76,21 @@ fn dir() -> std::path::PathBuf {
     std::env::var_os(DIR).expect("a directory").into()
 }
 
-fn sh(script: &str) -> ProcessSpec {
+pub(crate) fn sh(script: &str) -> ProcessSpec {
     let mut process = ProcessSpec::default();
     process.argv = ["/bin/busybox", "sh", "-c", script].iter().map(Into::into).collect();
     process.env = vec![("PATH".into(), "/usr/bin:/bin".into())];
     process
 }
 
-fn spec(id: &str, limits: Limits) -> ContainerSpec {
+pub(crate) fn spec(id: &str, limits: Limits) -> ContainerSpec {
     let mut spec = ContainerSpec::default();
     spec.id = id.into();
     spec.limits = limits;
     spec
 }
 
-async fn with_runtime<T>(options: Options, play: impl AsyncFnOnce(&NativeRuntime) -> T) -> T {
+pub(crate) async fn with_runtime<T>(options: Options, play: impl AsyncFnOnce(&NativeRuntime) -> T) -> T {
     let (rt, driver) = NativeRuntime::start(options).expect("a runtime");
     let driver = tokio::spawn(driver.run());
     let result = play(&rt).await;
@@ -99,7 +99,7 @@ async fn with_runtime<T>(options: Options, play: impl AsyncFnOnce(&NativeRuntime
     result
 }
 
-async fn life(rt: &NativeRuntime, spec: ContainerSpec, mut main: ProcessSpec) -> (Exit, String, Evidence) {
+pub(crate) async fn life(rt: &NativeRuntime, spec: ContainerSpec, mut main: ProcessSpec) -> (Exit, String, Evidence) {
     main.stdout = Stream::Piped;
     let container = wait::soon("create", rt.create(spec, main)).await.unwrap_or_else(|e| panic!("create: {e:#?}"));
     let started = wait::soon("start", container.start()).await.unwrap_or_else(|e| panic!("start: {e:#?}"));

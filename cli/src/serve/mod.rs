@@ -91,7 +91,8 @@ pub(crate) fn serve(args: &ServeArgs, json: bool) -> Result<u8, Failure> {
     let (kept, pidfds) = pidfds.into_iter().unzip();
     let mut earlier = Earlier { predecessor, kept, remembered: Some(remember(pidfds)) };
     loop {
-        let leaf = Leaf::enter();
+        // What it will be asked for nobody knows yet.
+        let leaf = Leaf::with_limits(true);
         listeners = match serving.round(listeners, std::mem::take(&mut earlier), patience)? {
             After::Nothing => return Ok(0),
             After::Again(kept) => {

@@ -38,7 +38,7 @@ pub(crate) fn up(args: &UpArgs, json: bool, verbose: u8) -> Result<u8, Failure> 
     let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
     enter(&args.file)?;
     let name = name(&args.file);
-    let _leaf = Leaf::enter();
+    let _leaf = Leaf::with_limits(!args.check);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("cannot start the event loop", &error))?;
     let ended = runtime.block_on(async {

@@ -11,6 +11,7 @@ mod family;
 mod kit;
 mod logs;
 mod output;
+mod powerless;
 mod refusals;
 mod remote;
 mod restart;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         refusals::tests(),
         restart::tests(),
         rootfs::tests(),
+        powerless::tests(),
         setup::tests(),
         bundle::tests(),
         logs::tests(),

@@ -248,6 +248,22 @@ fn check_id(id: &str) -> Result<(), CgroupError> {
     Err(CgroupError::refused("use the name", id.escape_debug().to_string(), why).with_field("id"))
 }
 
+/// Whether limits can be had where this process is, on pure v2: its own group or one above it is its user's to divide. `true`
+/// for root, and where there is a v1 hierarchy, which knows no such thing. Changes nothing.
+///
+/// # Errors
+/// What is mounted cannot be read.
+pub fn is_delegated() -> Result<bool, CgroupError> {
+    let found = detect::hierarchies()?;
+    let [hierarchy] = found.as_slice() else {
+        return Ok(!found.is_empty());
+    };
+    if hierarchy.kind != Kind::V2 || rustix::process::geteuid().is_root() {
+        return Ok(true);
+    }
+    place::is_ours(hierarchy)
+}
+
 /// Moves **this process** into a leaf of its own v2 group, so that the group has no processes of its own and
 /// [`Cgroups::open`] may use it. For programs that own their process, never for a library: it is what makes
 /// `systemd-run --user --scope -p Delegate=yes <command>` work. Elsewhere (v1, hybrid, already in the leaf) it does

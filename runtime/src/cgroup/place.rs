@@ -174,6 +174,19 @@ pub(super) fn place_above(hierarchy: &Hierarchy, name: &str) -> Option<Placed> {
     None
 }
 
+/// Our own group, or one above it, can have groups of ours.
+pub(super) fn is_ours(hierarchy: &Hierarchy) -> Result<bool> {
+    let mut names = wanted(hierarchy, None)?;
+    while !names.is_empty() {
+        let group = walk(&hierarchy.top, &names)?;
+        if group.is_ours("cgroup.procs") && group.is_ours("cgroup.subtree_control") {
+            return Ok(true);
+        }
+        names.pop();
+    }
+    Ok(false)
+}
+
 fn place_own(hierarchy: &Hierarchy, configured: Option<&[OsString]>, name: &str, strict: bool) -> Result<Placed> {
     let names = wanted(hierarchy, configured)?;
     let parent = walk(&hierarchy.top, &names)?;

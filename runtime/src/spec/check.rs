@@ -68,7 +68,8 @@ pub fn check(
         no.add("disk", "the private space needs at least 64 KiB and 64 inodes");
     }
     if container.user_namespace == UserNamespace::Host && !machine.privileged {
-        no.add("user_namespace", "only root can run a container with the host's user ids");
+        let why = "only root can run a container with the host's user ids";
+        no.push(Error::invalid("user_namespace", why).with_hint("ids of its own (the default) need no root"));
     }
     check_idle(&mut no, &container, &mut main);
     check_first_limits(&mut no, &container, &main);
@@ -314,7 +315,10 @@ pub fn check_process(
             );
         }
         if let Err(why) = may_raise(limit) {
-            no.add(format!("rlimits[{index}]"), why);
+            let error = Error::invalid(format!("rlimits[{index}]"), why);
+            no.push(error.with_hint(
+                "the administrator raises it: limits.conf(5) for a log-in, Limit...= for a unit of systemd",
+            ));
         }
     }
     if spec.umask.is_some_and(|umask| umask > 0o777) {
@@ -388,12 +392,12 @@ fn check_strings(no: &mut Refusals, spec: &ProcessSpec) {
 fn may_raise(limit: &super::Rlimit) -> Result<(), String> {
     let now = limit.resource.current();
     if limit.hard > now.1 && !crate::sys::has_capability(24) {
-        return Err(format!(
-            "{}: {} is above the hard limit {} and this process lacks CAP_SYS_RESOURCE",
-            limit.resource.name(),
-            limit.hard,
-            now.1
-        ));
+        let wanted = match limit.hard {
+            super::rlimit::INFINITY => "unlimited".to_owned(),
+            number => number.to_string(),
+        };
+        let (name, most) = (limit.resource.name(), now.1);
+        return Err(format!("{name}: {wanted} is above the hard limit {most} and this process lacks CAP_SYS_RESOURCE"));
     }
     Ok(())
 }
@@ -426,7 +430,8 @@ fn check_oom_score(no: &mut Refusals, score: i32) {
     }
     let now = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok());
     if now.is_some_and(|now| score < now) && !crate::sys::has_capability(24) {
-        no.add("oom_score_adj", format!("{score} is below ours and this process lacks CAP_SYS_RESOURCE"));
+        let why = format!("{score} is below ours and this process lacks CAP_SYS_RESOURCE");
+        no.push(Error::invalid("oom_score_adj", why).with_hint("a score that is ours or higher"));
     }
 }
 

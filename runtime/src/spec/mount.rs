@@ -196,8 +196,9 @@ fn one(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
 fn look(path: &Path) -> Result<Metadata, Error> {
     clean(path).map_err(|why| Error::invalid("", why))?;
     std::fs::metadata(path).map_err(|error| {
-        Error::system(format!("cannot use {} as the source of a mount", path.display()), error)
-            .with_kind(ErrorKind::NotFound)
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let kind = if denied { ErrorKind::Permission } else { ErrorKind::NotFound };
+        Error::system(format!("cannot use {} as the source of a mount", path.display()), error).with_kind(kind)
     })
 }
 

@@ -48,7 +48,9 @@ fn directory(no: &mut Refusals, field: &str, path: &Path) -> bool {
     match std::fs::metadata(path) {
         Err(error) => {
             let what = format!("cannot use {} as the root file system", path.display());
-            no.push(Error::system(what, error).with_kind(ErrorKind::NotFound).with_field(field));
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let kind = if denied { ErrorKind::Permission } else { ErrorKind::NotFound };
+            no.push(Error::system(what, error).with_kind(kind).with_field(field));
             return false;
         }
         Ok(meta) if !meta.is_dir() => {

@@ -1,10 +1,11 @@
 //! The limit on processor time, of all processes of the container together. The kernel counts it and tells nobody, so it is
-//! looked at when it can have been reached at the earliest. RLIMIT_CPU of the main process is the backstop, and the only
-//! one where the container has no counter.
+//! looked at when it can have been reached at the earliest. RLIMIT_CPU of the main process is the backstop. Where no cgroup
+//! counts, what the processes tell in /proc is looked at, which costs more and so is done less often (`unmet.rs` says so).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use orangery_runtime::cgroup::Source;
 use orangery_runtime::spec::{Resource, Rlimit, rlimit};
 use orangery_runtime::{ErrorKind, ProcessSpec};
 
@@ -14,6 +15,8 @@ use crate::report::{Cause, LimitKind};
 
 /// Looked at no more often than this: what is used above the limit is at most as much on every processor.
 const PERIOD: Duration = Duration::from_millis(20);
+/// The same where all processes of the machine are looked at for it: a few milliseconds each time.
+const SELDOM: Duration = Duration::from_millis(250);
 
 /// Give `main` the backstop, in whole seconds, unless it has a limit of its own or may not have this one; whether it has got
 /// it. `counted`: it is only one, so that who ignores its signal is ours to kill, and it can be lifted later.
@@ -78,7 +81,7 @@ pub(super) async fn enforce(container: &Arc<ContainerSlot>) {
     let mut watched = container.watched.subscribe();
     // Of a limit that comes later: what its making took counts too.
     if watched.borrow().cpu_time.is_some() {
-        let Some(begin) = used(container).await else { return };
+        let Some((begin, _)) = used(container).await else { return };
         let _ = container.cpu_begin_ns.set(begin);
     }
     loop {
@@ -100,21 +103,22 @@ pub(super) async fn enforce(container: &Arc<ContainerSlot>) {
 async fn until_over(container: &Arc<ContainerSlot>, limit: Duration) {
     let processors = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(u32::MAX);
     let begin = *container.cpu_begin_ns.get_or_init(|| 0);
-    while let Some(now) = used(container).await {
+    while let Some((now, period)) = used(container).await {
         let left = limit.saturating_sub(Duration::from_nanos(now.saturating_sub(begin)));
         if left.is_zero() {
             let _ = container.main.kill(Cause::Limit(LimitKind::Cpu));
             return;
         }
-        tokio::time::sleep((left / processors).max(PERIOD)).await;
+        tokio::time::sleep((left / processors).max(period)).await;
     }
 }
 
-/// Nanoseconds so far, those of its making included. Files of cgroupfs: not on this thread.
-async fn used(container: &Arc<ContainerSlot>) -> Option<u64> {
+/// Nanoseconds so far, those of its making included, and how often to look. Files of cgroupfs, or /proc: not on this thread.
+async fn used(container: &Arc<ContainerSlot>) -> Option<(u64, Duration)> {
     let (container, span) = (Arc::clone(container), container.span.clone());
-    let read = tokio::task::spawn_blocking(move || span.in_scope(|| container.stats().cpu_usage_ns));
-    read.await.ok().flatten()
+    let read = tokio::task::spawn_blocking(move || span.in_scope(|| container.stats())).await.ok()?;
+    let period = if read.source == Some(Source::Proc) { SELDOM } else { PERIOD };
+    Some((read.cpu_usage_ns?, period))
 }
 
 impl ContainerSlot {

@@ -1,6 +1,7 @@
 //! The limits of a container as they are: those that hold, and those that were asked for and do not.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use orangery_runtime::Container;
 use orangery_runtime::cgroup::{Limits, Source};
@@ -24,7 +25,7 @@ impl ContainerSlot {
     pub(super) fn settle_limits(&self, container: &dyn Container, policy: &Policy) {
         let mut unmet = container.unmet();
         self.limited.send_modify(|limits| without(limits, &unmet));
-        unmet.extend(cpu_time(container, policy));
+        unmet.extend(policy.watched.cpu_time.and_then(|limit| cpu_time(container, limit, policy.backstopped)));
         self.keep_unmet(unmet, &Limits::default());
     }
 
@@ -39,9 +40,9 @@ impl ContainerSlot {
     }
 
     fn keep_unmet(&self, unmet: Vec<UnmetLimit>, asked: &Limits) {
-        let asked = named(asked);
+        let asked = asked.names();
         let mut all = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|old| !asked.contains(&old.limit));
+        all.retain(|old| !asked.contains(&&*old.limit) && unmet.iter().all(|new| new.limit != old.limit));
         all.extend(unmet);
     }
 
@@ -72,14 +73,8 @@ fn without(limits: &mut Limits, unmet: &[UnmetLimit]) {
     }
 }
 
-/// The names of the limits that are set.
-fn named(limits: &Limits) -> Vec<String> {
-    limits.names().into_iter().map(str::to_owned).collect()
-}
-
-/// Processor time that no cgroup counts.
-fn cpu_time(container: &dyn Container, policy: &Policy) -> Option<UnmetLimit> {
-    let limit = policy.watched.cpu_time?;
+/// Processor time that no cgroup counts. Reads files of the kernel's.
+pub(super) fn cpu_time(container: &dyn Container, limit: Duration, backstopped: bool) -> Option<UnmetLimit> {
     // One that is always counted need not be asked.
     if matches!(container.cgroup_mode().as_str(), "v2" | "hybrid") {
         return None;
@@ -92,7 +87,7 @@ fn cpu_time(container: &dyn Container, policy: &Policy) -> Option<UnmetLimit> {
     let unmet = UnmetLimit::new("cpu_time", "no cgroup of this container counts processor time");
     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
     Some(match Rlimit::new(Resource::Cpu, seconds, seconds) {
-        Ok(rlimit) if policy.backstopped => unmet.with(rlimit, weakness),
+        Ok(rlimit) if backstopped => unmet.with(rlimit, weakness),
         _ => unmet,
     })
 }

@@ -8,7 +8,7 @@ use orangery_runtime::spec::UnmetLimit;
 use orangery_runtime::{Container, Error as RuntimeError};
 
 use super::slot::ContainerSlot;
-use super::{cpu, idle};
+use super::{cpu, idle, unmet};
 use crate::error::Error;
 use crate::limit_update::LimitUpdate;
 use crate::output_limit::{OutputAction, OutputLimit};
@@ -41,10 +41,9 @@ fn written(
         Some(limit) => cpu::lift_backstop(owner, limit)?,
         None => None,
     };
-    container.update(limits).map_err(|error| {
-        cpu::put_back(owner, backstop);
-        error.into()
-    })
+    let unmet = container.update(limits).inspect_err(|_| cpu::put_back(owner, backstop))?;
+    let cpu_time = cpu_time.and_then(|limit| unmet::cpu_time(container, limit, owner.backstopped));
+    Ok(unmet.into_iter().chain(cpu_time).collect())
 }
 
 /// What makes no sense for this one.
