@@ -2,7 +2,7 @@
 //! ranges in /etc/subuid and /etc/subgid through newuidmap and newgidmap, once for the whole supervisor.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::subordinate::user::{Extent, Given};
@@ -75,26 +75,32 @@ pub fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// newuidmap and newgidmap are set-user-id programs of the distribution; nothing set-user-id is ours.
+/// newuidmap and newgidmap are set-user-id programs of the distribution; nothing set-user-id is ours. They are at work at the
+/// same time, and both are waited for whatever the other says.
 #[expect(clippy::disallowed_methods, reason = "the one module that runs the distribution's mapping helpers")]
 fn helpers(pid: u32, uid: u32, gid: u32, given: &Given) -> Result<(), Error> {
-    for (program, own, extents) in [(HELPERS[0], uid, &given.uids), (HELPERS[1], gid, &given.gids)] {
+    let begun = [(HELPERS[0], uid, &given.uids), (HELPERS[1], gid, &given.gids)].map(|(program, own, extents)| {
         let mut line = vec![pid, 0, own, 1];
         let mut inside = 1;
         for Extent { start, count } in extents {
             line.extend([inside, *start, *count]);
             inside += count;
         }
-        let output = Command::new(program)
-            .args(line.iter().map(u32::to_string))
-            .output()
+        let mut command = Command::new(program);
+        command.args(line.iter().map(u32::to_string)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        (program, command.spawn())
+    });
+    let ended = begun.map(|(program, child)| {
+        let output = child
+            .and_then(Child::wait_with_output)
             .map_err(|error| Error::system(format!("cannot run {program}"), error))?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::new(ErrorKind::Permission, format!("{program} failed: {why}")));
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    ended.into_iter().collect()
 }
 
 #[cfg(test)]
