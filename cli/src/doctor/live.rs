@@ -37,10 +37,13 @@ pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
     findings
 }
 
+/// Whether a process can have other groups than its user's, which it can where more than one id is mapped.
+pub(super) const GROUPS: &str = "supplementary groups";
+
 /// `setgroups` is denied in a user namespace that an ordinary user maps alone: the kernel must not let anybody drop a group
 /// that keeps it out of a file. So what the user has stays with every process inside.
 fn groups(supervisor: &Supervisor) -> Finding {
-    let name = "supplementary groups";
+    let name = GROUPS;
     match supervisor.command("true").groups([1]).run_blocking() {
         Ok(_) => Finding::ok(name).detail("a process has those that are asked for, and no others"),
         Err(error) => {

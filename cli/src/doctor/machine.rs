@@ -12,9 +12,9 @@ use super::{Finding, State};
 /// Mount points in /proc that hide nothing: the kernel keeps these directories empty for them.
 const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
 
-/// Facts beside the probes.
-pub(super) fn examine() -> Vec<Finding> {
-    let mut findings = vec![subordinate_ids(), pasta()];
+/// Facts beside the probes. `many_ids`: whether more than one id could be used, where that was tried.
+pub(super) fn examine(many_ids: Option<bool>) -> Vec<Finding> {
+    let mut findings = vec![subordinate_ids(many_ids), pasta()];
     let masked = masked_proc();
     if !masked.is_empty() {
         findings.push(
@@ -138,7 +138,7 @@ pub(super) fn cgroup2_of(pid: i32) -> Option<PathBuf> {
 }
 
 /// More than one user id for an ordinary user.
-fn subordinate_ids() -> Finding {
+fn subordinate_ids(tried: Option<bool>) -> Finding {
     let name = "user ids";
     let uid = rustix::process::geteuid();
     if uid.is_root() {
@@ -160,7 +160,13 @@ fn subordinate_ids() -> Finding {
     }
     let count = |extents: &[Extent]| extents.iter().map(|extent| extent.count).sum::<u32>();
     let (users, groups) = (count(&given.uids), count(&given.gids));
-    Finding::ok(name).detail(format!("{users} users and {groups} groups of /etc/subuid and /etc/subgid"))
+    let given = format!("{users} users and {groups} groups of /etc/subuid and /etc/subgid");
+    if tried == Some(false) {
+        let why = "could not be mapped: newuidmap and newgidmap have no rights where no_new_privs is set, the bounding set \
+                   is empty, or their file system is mounted nosuid";
+        return one.detail(format!("{given} {why}"));
+    }
+    Finding::ok(name).detail(given)
 }
 
 /// A network without rights.
