@@ -29,7 +29,7 @@ pub(crate) fn short(ran: &Ran) -> &str {
 fn wrong_input() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--rootfs", "/no/such/root"], &["/no/such/root", "No such file", "--rootfs"]),
-        (&["--rootfs", "/etc/passwd"], &["not a directory", "--rootfs"]),
+        (&["--rootfs", "/etc/passwd"], &["no tar archive", "--rootfs"]),
         (&["--user", "nobody-here"], &["nobody-here", "--user"]),
         (&["--user=-1"], &["--user"]),
         (&["--user", "a b"], &["a b", "--user"]),

@@ -122,7 +122,13 @@ fn attend(connection: &OwnedFd, bridge: &Bridge, allow: &[u32]) {
     let mut attached: Option<Attached<'_>> = None;
     let peer = match Peer::of(connection, allow) {
         Ok(peer) => peer,
-        Err(refused) => return answer(connection, &refused),
+        Err(refused) => {
+            answer(connection, &refused);
+            // What it asks is taken first: who closes over an unread message has ECONNRESET told instead of the answer.
+            let _ = sockopt::set_socket_timeout(connection, sockopt::Timeout::Recv, Some(SILENCE));
+            let _ = Asked::receive(connection, RecvFlags::CMSG_CLOEXEC);
+            return;
+        }
     };
     loop {
         // One that has a network may be silent for as long as it likes.

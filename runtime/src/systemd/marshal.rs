@@ -257,14 +257,13 @@ mod tests {
             it.property("Delegate", Value::Flag(true));
         });
         let expected = [
-            b"\x34\x00\x00\x00\x00\x00\x00\x00".as_slice(),
-            b"\x04\x00\x00\x00PIDs\x00\x02au\x00\x00\x00\x00\x04\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00",
-            b"\x08\x00\x00\x00Delegate\x00\x01b\x00\x00\x00\x00\x00\x01\x00\x00\x00",
+            b"\x2c\x00\x00\x00\x00\x00\x00\x00".as_slice(),
+            b"\x04\x00\x00\x00PIDs\x00\x02au\x00\x00\x00\x00\x04\x00\x00\x00\x05\x00\x00\x00",
+            b"\x08\x00\x00\x00Delegate\x00\x01b\x00\x01\x00\x00\x00",
         ]
         .concat();
         let bytes = writer.into_bytes();
-        assert_eq!(bytes[8..], expected[8..], "{bytes:?}");
-        assert_eq!(usize::from(bytes[0]), bytes.len() - 8);
+        assert_eq!(bytes, expected);
     }
 
     #[test]
