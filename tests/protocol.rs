@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         trial!(a_request_that_cannot_be_sent_later_is_told),
         trial!(answers_with_other_descriptors_are_refused_and_closed),
         trial!(a_hand_refuses_what_is_no_errand, Root),
+        trial!(what_was_asked_before_the_end_counts),
     ])
 }
 
@@ -307,4 +308,29 @@ fn a_request_that_cannot_be_sent_later_is_told(scene: &Scene) {
         drop(listener.join().expect("no panic"));
         driver.abort();
     });
+}
+
+/// A supervisor has let go of everything and leaves, with an answer unread: the kernel tells of that before it tells what was
+/// asked. A keeper that has nothing does not wait for a next one.
+fn what_was_asked_before_the_end_counts(_: &Scene) {
+    let keeper = Raw::start();
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let door = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket");
+    let hello = Message { x: wire::End::Keep as u64, ..head(Ask::Hello) };
+    keeper.send(&framed(hello, &[Purpose::Door], &[]), &[door.as_fd()]);
+    let (pipe, _end) = std::io::pipe().expect("a pipe");
+    keeper.send(&framed(Message { id: 10, ..head(Ask::Store) }, &[Purpose::Report], b"label"), &[pipe.as_fd()]);
+    let place = loop {
+        let message = keeper.next();
+        if message.id == 10 {
+            assert_eq!(Tell::from_u16(message.kind), Some(Tell::Done), "{message:?}");
+            break message.x;
+        }
+    };
+    // Refused, which nobody reads.
+    keeper.send(&Message { kind: 99, id: 11, ..Message::default() }.encode(), &[]);
+    assert!(wait::readable(&keeper.socket, wait::PATIENCE), "no answer");
+    keeper.stop();
+    keeper.send(&Message { id: 10, x: place, ..head(Ask::Discard) }.encode(), &[]);
+    keeper.end();
 }

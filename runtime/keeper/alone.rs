@@ -10,7 +10,6 @@ use crate::serve::{self, Keeper};
 use crate::store;
 use crate::sys::{self, HIGH};
 use crate::wire::{DRAINED, End, LABEL, Message, Moment, Purpose, Stage, Tell};
-use crate::birth;
 
 /// Marks of the door and of who stands in it, in the epoll set.
 pub(crate) const DOOR: u64 = u64::MAX - 3;
@@ -40,14 +39,6 @@ pub(crate) fn holds_anything(keeper: &mut Keeper) -> bool {
 
 /// The supervisor is gone, and wanted us to go on.
 pub(crate) fn begin(keeper: &mut Keeper) {
-    // What nobody has heard is nobody's: a process that was started for somebody who does not know it is ended.
-    if let Some((_, Some(brought))) = keeper.reply.take() {
-        if brought.ours {
-            sys::close(brought.fd);
-        } else {
-            birth::abandon(keeper, brought.fd);
-        }
-    }
     keeper.replay = None;
     // Nothing is told; of the dead those are reaped whose ends are to be kept.
     keeper.blocked = true;

@@ -146,9 +146,9 @@ impl Keeper {
         let mut brought = brought;
         let sent = transmit(self.socket, message, brought);
         match (sent, brought) {
-            (Err(errno), Some(made)) if !matches!(errno, sys::EAGAIN | sys::EPIPE | sys::ECONNRESET) => {
-                return self.withdraw(message.id, made, errno);
-            }
+            // What nobody has heard is nobody's: a process that was started for somebody who does not know it is ended.
+            (Err(sys::EPIPE | sys::ECONNRESET), Some(made)) => return undo(self, made),
+            (Err(errno), Some(made)) if errno != sys::EAGAIN => return self.withdraw(message.id, made, errno),
             _ => {}
         }
         if let Some(errno) = later(sent) {
@@ -173,11 +173,7 @@ impl Keeper {
     /// A descriptor that cannot be handed over, as too many are on their way (ETOOMANYREFS) or there is no memory: what
     /// was made is undone, and the asker is told.
     fn withdraw(&mut self, id: u64, made: Brought, errno: sys::Errno) {
-        if made.ours {
-            sys::close(made.fd);
-        } else {
-            birth::abandon(self, made.fd);
-        }
+        undo(self, made);
         self.refuse(id, Stage::Make, errno);
     }
 
@@ -265,6 +261,15 @@ impl Keeper {
     }
 }
 
+/// What was made for an answer that does not arrive.
+fn undo(keeper: &mut Keeper, made: Brought) {
+    if made.ours {
+        sys::close(made.fd);
+    } else {
+        birth::abandon(keeper, made.fd);
+    }
+}
+
 /// Why something that was sent has to be sent again; a supervisor that has gone is heard of by the loop.
 fn later(sent: Res<()>) -> Option<sys::Errno> {
     sent.err().filter(|errno| !matches!(*errno, sys::EPIPE | sys::ECONNRESET))
@@ -329,18 +334,28 @@ fn on_socket(keeper: &mut Keeper, bits: u32) {
         }
     }
     if bits & HUP != 0 && keeper.blocked && keeper.socket >= 0 {
-        sweep::supervisor_gone(keeper);
+        last_requests(keeper);
     }
 }
 
-/// What it asked before its end counts, a tree to be removed above all.
+/// What it asked before its end counts, a tree to be removed above all, and what is to be forgotten.
+fn last_requests(keeper: &mut Keeper) {
+    // Nobody hears an answer any more, and none holds up what comes behind it: from now on each fails.
+    let _ = sys::call(nr::SHUTDOWN, [keeper.socket as usize, sys::SHUT_WR, 0, 0, 0, 0]);
+    if let Some((_, Some(made))) = keeper.reply.take() {
+        undo(keeper, made);
+    }
+    keeper.blocked = false;
+    while request(keeper) == Ok(true) {}
+    sweep::supervisor_gone(keeper);
+}
+
 fn on_supervisor_end(keeper: &mut Keeper) {
     // Its pidfd is readable for good, and may be of one that has gone before.
     if keeper.supervisor < 0 || !sys::readable(keeper.supervisor) {
         return;
     }
-    while !keeper.blocked && request(keeper) == Ok(true) {}
-    sweep::supervisor_gone(keeper);
+    last_requests(keeper);
 }
 
 /// Hear of the supervisor's end by its pidfd, where there is one.
@@ -357,10 +372,9 @@ fn request(keeper: &mut Keeper) -> Res<bool> {
     // SAFETY: `buf` has BUFFER bytes and nobody else refers to it.
     let buf = unsafe { core::slice::from_raw_parts_mut(keeper.buf, BUFFER) };
     let got = match sys::recv(keeper.socket, buf) {
-        Ok(got) => got,
-        // ECONNRESET: it went with answers unread.
-        Err(sys::ECONNRESET) => return Ok(false),
-        Err(errno) => return Err(errno),
+        // It went with answers unread, which is said once, and before what it has asked.
+        Err(sys::ECONNRESET) => sys::recv(keeper.socket, buf)?,
+        got => got?,
     };
     if got.len == 0 {
         return Ok(false);

@@ -34,6 +34,7 @@ pub(crate) const O_CLOEXEC: usize = 0o2_000_000;
 pub(crate) const O_PATH: usize = 0o10_000_000;
 pub(crate) const O_WRONLY: usize = 1;
 #[cfg(target_arch = "x86_64")]
+pub(crate) const SHUT_WR: usize = 1;
 pub(crate) const O_DIRECTORY: usize = 0o200_000;
 #[cfg(target_arch = "aarch64")]
 pub(crate) const O_DIRECTORY: usize = 0o40_000;

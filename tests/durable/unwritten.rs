@@ -7,7 +7,6 @@ use orangery_tests::host::probe;
 use orangery_tests::stock::descendants;
 use orangery_tests::victim::{self, Victim, reap_adopted};
 use orangery_tests::{Scene, wait};
-use rustix::process::{Signal, getpid, kill_process};
 
 use super::saved::*;
 
@@ -62,16 +61,16 @@ pub(crate) fn what_is_not_written_down_goes_with_both(scene: &Scene) {
     });
 }
 
-/// Its keeper goes at a point of its creation, then it does.
-fn both_killed(scene: &Scene) -> Options {
+/// It says that it has come to that point of its creation, and goes no further.
+fn held_at_a_point(scene: &Scene) -> Options {
     let mut options = without_cgroups(scene);
     let at = victim::role().unwrap_or_default();
     options.faults = Faults::new(move |_, point| {
         if format!("{point:?}") == at {
-            let family = descendants(std::process::id());
-            let keeper = family.iter().find(|process| process.name == "orangery-keeper");
-            wait::kill(wait::pidfd(keeper.expect("a keeper").pid));
-            let _ = kill_process(getpid(), Signal::KILL);
+            println!("{at}");
+            loop {
+                std::thread::park();
+            }
         }
         false
     });
@@ -79,10 +78,10 @@ fn both_killed(scene: &Scene) -> Options {
 }
 
 pub(crate) fn both_are_killed_while_one_is_made(scene: &Scene) {
-    let was = be_victim_with(scene, both_killed(scene), async |host, _, adopted| {
+    let was = be_victim_with(scene, held_at_a_point(scene), async |host, _, adopted| {
         wait::soon("finish", adopted.finish()).await;
         let made = host.create(host.spec("killed"), held(scene, "main", probe(&["deaf"]))).await;
-        panic!("it was not killed: {:?}", made.map(|made| made.init_pid()));
+        panic!("it was not held: {:?}", made.map(|made| made.init_pid()));
     });
     if was {
         return;
@@ -90,7 +89,14 @@ pub(crate) fn both_are_killed_while_one_is_made(scene: &Scene) {
     // How far its init has come when it is born to us is another story each time.
     for point in ["ContainerDescriptors", "ContainerBorn", "ContainerBorn", "ContainerBorn"] {
         let mut victim = Victim::start(scene, point);
-        victim.end();
+        assert_eq!(victim.line(), point);
+        let family = victim.family();
+        let (_, keeper) = victim::keeper(&family);
+        // Another keeper would hold what the supervisor has heard of already.
+        victim.stop();
+        wait::kill(keeper);
+        wait::gone(keeper, "the keeper");
+        victim.kill();
         for process in descendants(std::process::id()) {
             if let Some(pidfd) = wait::try_pidfd(process.pid) {
                 wait::gone(pidfd, &format!("after {point} {process}"));

@@ -89,9 +89,15 @@ impl Raw {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).ok().map(Iterator::count).filter(|count| *count > 0)
     }
 
+    /// It does nothing any more, until [`Raw::end`].
+    pub fn stop(&self) {
+        wait::stop(&self.pidfd);
+    }
+
     /// Close the socket, wait until it has ended, reap it.
     pub fn end(self) {
         drop(self.socket);
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::CONT);
         wait::gone(&self.pidfd, "the keeper");
         let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
         rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED).expect("reaped");

@@ -85,10 +85,9 @@ impl Victim {
         self.process.wait().expect("reaped");
     }
 
-    /// SIGSTOP: it does nothing any more.
+    /// SIGSTOP: when this returns none of its threads does anything any more.
     pub fn stop(&self) {
-        let pidfd = wait::pidfd(self.pid());
-        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::STOP).expect("stopped");
+        wait::stop(wait::pidfd(self.pid()));
     }
 
     /// It ends by itself.

@@ -44,6 +44,14 @@ pub fn kill(pidfd: impl AsFd) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
+/// SIGSTOP to a child: when this returns none of its threads does anything any more.
+pub fn stop(pidfd: impl AsFd) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    pidfd_send_signal(&pidfd, Signal::STOP).expect("it is there");
+    let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), stopped).expect("it is ours");
+}
+
 /// The process behind a pidfd ends within [`PATIENCE`].
 pub fn gone(pidfd: impl AsFd, what: &str) {
     assert!(readable(pidfd, PATIENCE), "{what} is still there");

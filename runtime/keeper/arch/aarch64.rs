@@ -44,6 +44,7 @@ pub(crate) mod nr {
     pub(crate) const RENAMEAT2: usize = 276;
     pub(crate) const LSEEK: usize = 62;
     pub(crate) const ACCEPT4: usize = 242;
+    pub(crate) const SHUTDOWN: usize = 210;
     pub(crate) const GETSOCKOPT: usize = 209;
     pub(crate) const SPLICE: usize = 76;
     pub(crate) const GETUID: usize = 174;

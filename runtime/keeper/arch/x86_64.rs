@@ -44,6 +44,7 @@ pub(crate) mod nr {
     pub(crate) const RENAMEAT2: usize = 316;
     pub(crate) const LSEEK: usize = 8;
     pub(crate) const ACCEPT4: usize = 288;
+    pub(crate) const SHUTDOWN: usize = 48;
     pub(crate) const GETSOCKOPT: usize = 55;
     pub(crate) const SPLICE: usize = 275;
     pub(crate) const GETUID: usize = 102;

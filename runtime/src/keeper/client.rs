@@ -253,6 +253,20 @@ impl Client {
         self.shared.post(head, &body, fds)
     }
 
+    /// What was given up before the keeper has answered is taken back as soon as it does: a keeper that goes on without us
+    /// would hold it for nobody.
+    pub(crate) async fn taken_back(&self) {
+        loop {
+            let news = self.shared.seated.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.shared.lock().owes_nothing() {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// End the conversation: the keeper does what [`Client::hello`] said.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
@@ -330,16 +344,22 @@ impl Asking<'_> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         let Some(mut answer) = self.answer.take() else { return };
-        {
+        let answered = {
             let mut waiting = self.shared.lock();
-            // Settled when its end is told, which comes after the answer.
-            if waiting.exits.contains_key(&self.id) {
-                waiting.cancelled.insert(self.id);
-                return;
+            match answer.try_recv() {
+                Ok(answered) => {
+                    waiting.exits.remove(&self.id);
+                    answered
+                }
+                Err(_) if waiting.exits.contains_key(&self.id) => {
+                    // Settled when the keeper says that there is such a process.
+                    waiting.cancelled.insert(self.id);
+                    return;
+                }
+                Err(_) => return,
             }
-        }
-        // It was told already; or there is no process.
-        if let Ok(Ok(answered)) = answer.try_recv() {
+        };
+        if let Ok(answered) = answered {
             self.shared.settle(self.id, answered.slot);
         }
     }
@@ -421,5 +441,26 @@ mod tests {
         assert!(shared.lock().cancelled.is_empty());
         let asked = heard(&theirs);
         assert_eq!(asked.last(), Some(&(Ask::Settle as u16, 7, 40)), "{asked:?}");
+    }
+
+    /// Who asked is dropped before there is an answer: with that the end is settled, whenever it comes.
+    #[test]
+    fn who_gave_up_has_settled_the_end_before_it_comes() {
+        let (client, _driver, theirs) = Client::of_nobody();
+        let shared = &client.shared;
+        let (sender, _exit) = oneshot::channel();
+        let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
+        let head = Message { kind: Ask::Spawn as u16, id: 7, ..Message::default() };
+        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(7, awaited));
+        let answer = client.begin(head, &[], Vec::new(), note).expect("sent");
+        drop(Asking { shared, id: 7, answer: Some(answer) });
+        assert!(heard(&theirs).iter().all(|(kind, ..)| *kind != Ask::Settle as u16), "nobody knows where it is");
+        let fd = std::fs::File::open("/dev/null").expect("there").into();
+        let message = Message { kind: Tell::Done as u16, id: 7, x: 40, ..Message::default() };
+        let brought = Some(Some((Purpose::Pidfd, fd)));
+        shared.deliver(Heard { message, brought, no_room: false, body: Vec::new() });
+        assert_eq!(heard(&theirs), [(Ask::Settle as u16, 7, 40)]);
+        let waiting = shared.lock();
+        assert!(waiting.cancelled.is_empty() && waiting.exits.is_empty() && waiting.ledger.processes.is_empty());
     }
 }

@@ -83,7 +83,7 @@ pub(super) struct Waiting {
     pub(super) forgotten: HashSet<u64>,
     /// The same of what was stored.
     pub(super) unwanted: HashSet<u64>,
-    /// Started for somebody who has gone: nobody else settles their ends.
+    /// Being started for somebody who has gone: nobody else settles their ends.
     pub(super) cancelled: HashSet<u64>,
     /// Deadlines of an earlier supervisor that were carried out and that nobody has claimed yet; `None`: nobody will.
     pub(super) early: Option<HashMap<u64, Done>>,
@@ -107,6 +107,11 @@ impl Waiting {
             outbox: VecDeque::new(),
         }
     }
+
+    /// Nothing was given up that the keeper has not answered yet.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.cancelled.is_empty() && self.unwanted.is_empty() && self.forgotten.is_empty()
+    }
 }
 
 pub(super) struct Shared {
@@ -118,7 +123,7 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// The keeper goes on when the conversation ends.
     pub(super) keeps: AtomicBool,
-    /// Something has its place in the keeper, or there is none any more.
+    /// Something has its place in the keeper, or there is none any more; what was given up was taken back.
     pub(super) seated: Notify,
     /// Turns to arm a deadline.
     pub(super) arming: Semaphore,
@@ -217,6 +222,7 @@ impl Shared {
                 }
                 let brought = brought.flatten().map(|(purpose, fd)| (purpose, Unclaimed(Some(fd))));
                 self.answer(message.id, Ok(Answered { pid: message.pid, slot: message.x, brought }));
+                self.settle_cancelled(message);
                 // Afterwards: who gives up in between has said so by then.
                 self.placed(message);
             }
@@ -224,7 +230,7 @@ impl Shared {
                 self.refused(message.id);
                 self.answer(message.id, Err(failed(message)));
             }
-            Some(Tell::Exited) => self.exited(message.id, message.x, exit_of(message)),
+            Some(Tell::Exited) => self.exited(message.id, exit_of(message)),
             Some(Tell::Fired) => {
                 let mut waiting = self.lock();
                 let before = waiting.ledger.leases.get(&message.id).map_or(0, |armed| armed.before);
@@ -260,14 +266,31 @@ impl Shared {
     }
 
     /// If it is a process that was started, nobody has its pidfd: the keeper must end it.
-    pub(super) fn end_unowned(self: &Arc<Self>, message: &Message) {
-        let mut waiting = self.lock();
-        if waiting.exits.remove(&message.id).is_some() {
-            waiting.cancelled.insert(message.id);
-            drop(waiting);
+    pub(super) fn end_unowned(&self, message: &Message) {
+        if self.lock().exits.remove(&message.id).is_some() {
             let head = Message { kind: Ask::Kill as u16, id: message.id, ..Message::default() };
             // Without a keeper the supervisor's end is the process's.
             let _ = self.post(head, &[], Vec::new());
+            self.settle(message.id, message.x);
+        }
+    }
+
+    /// If who asked for this process has gone, nobody else settles its end. Not when that comes: we may have gone by then, and
+    /// the keeper would wait for a next one because of it.
+    fn settle_cancelled(&self, message: &Message) {
+        let cancelled = {
+            let mut waiting = self.lock();
+            let cancelled = waiting.cancelled.contains(&message.id);
+            if cancelled {
+                waiting.exits.remove(&message.id);
+            }
+            cancelled
+        };
+        if cancelled {
+            self.settle(message.id, message.x);
+            // Asked for first: who waits until nothing is owed ends the conversation then.
+            self.lock().cancelled.remove(&message.id);
+            self.seated.notify_waiters();
         }
     }
 
@@ -286,18 +309,15 @@ impl Shared {
     }
 
     /// A process has ended, by the word of its parent.
-    pub(super) fn exited(&self, id: u64, place: u64, exit: Exit) {
-        let (waiter, cancelled, process) = {
+    pub(super) fn exited(&self, id: u64, exit: Exit) {
+        let (waiter, process) = {
             let mut waiting = self.lock();
             let kept = waiting.ledger.processes.get(&id).is_some_and(|process| process.keep);
             let process = if kept { None } else { waiting.ledger.processes.remove(&id) };
-            (waiting.exits.remove(&id), waiting.cancelled.remove(&id), process)
+            (waiting.exits.remove(&id), process)
         };
         if let Some(stored) = process.and_then(|process| process.stored) {
             self.discard(stored);
-        }
-        if cancelled {
-            self.settle(id, place);
         }
         if let Some(Awaited { sender, span, .. }) = waiter {
             span.in_scope(|| tracing::debug!(request = id, status = ?exit.status, "an exit is told"));
@@ -308,9 +328,10 @@ impl Shared {
     /// The keeper does not do it, or cannot be asked.
     fn refused(&self, id: u64) {
         let mut waiting = self.lock();
-        waiting.forgotten.remove(&id);
-        waiting.unwanted.remove(&id);
-        waiting.cancelled.remove(&id);
+        let given_up = [waiting.forgotten.remove(&id), waiting.unwanted.remove(&id), waiting.cancelled.remove(&id)];
+        if given_up.contains(&true) {
+            self.seated.notify_waiters();
+        }
         // Who asked may have gone.
         waiting.exits.remove(&id);
         waiting.ledger.leases.remove(&id);
@@ -369,13 +390,19 @@ impl Shared {
             if let Some(held) = waiting.leases.get_mut(&message.id) {
                 held.slot = Some(message.x);
             }
-            (waiting.unwanted.remove(&message.id), waiting.forgotten.remove(&message.id))
+            (waiting.unwanted.contains(&message.id), waiting.forgotten.contains(&message.id))
         };
         if unwanted {
             self.discard_at(message.id, message.x);
         }
         if forgotten {
             self.cancel(message.id, message.x);
+        }
+        if unwanted || forgotten {
+            let mut waiting = self.lock();
+            waiting.unwanted.remove(&message.id);
+            waiting.forgotten.remove(&message.id);
+            self.seated.notify_waiters();
         }
     }
 
@@ -407,7 +434,6 @@ impl Shared {
         waiting.between = false;
         waiting.ledger = Ledger::default();
         waiting.replaying.clear();
-        self.seated.notify_waiters();
         waiting.answers.clear();
         waiting.exits.clear();
         waiting.leases.clear();
@@ -415,6 +441,7 @@ impl Shared {
         waiting.unwanted.clear();
         waiting.cancelled.clear();
         waiting.outbox.clear();
+        self.seated.notify_waiters();
     }
 }
 

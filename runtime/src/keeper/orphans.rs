@@ -68,7 +68,7 @@ impl Orphans {
             let (shared, without) = (Arc::clone(&self.shared), self.without);
             self.ends.spawn(async move {
                 let exit = exit_without(pidfd, without).await;
-                shared.exited(id, u64::MAX, exit);
+                shared.exited(id, exit);
                 pid
             });
         }

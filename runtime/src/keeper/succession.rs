@@ -225,6 +225,7 @@ impl Shared {
         let lives = |id: &u64| unsent.contains(id) || ledger.processes.contains_key(id);
         waiting.exits.retain(|id, _| lives(id));
         waiting.cancelled.retain(lives);
+        self.seated.notify_waiters();
         orphans
     }
 
@@ -255,6 +256,7 @@ impl Shared {
         }
         waiting.unwanted.clear();
         waiting.forgotten.clear();
+        self.seated.notify_waiters();
         let (all, left_out) = ledger.all(hello(next()), next);
         replaced.left_out = left_out.len();
         for id in left_out {

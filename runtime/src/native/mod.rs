@@ -347,6 +347,7 @@ impl Runtime for NativeRuntime {
                 // What the kernel does not let go is the keeper's to remove, at its end.
                 let _ = tokio::time::timeout(SHUTDOWN, done).await;
             }
+            let _ = tokio::time::timeout(SHUTDOWN, inner.keeper.taken_back()).await;
             let cgroups = inner.cgroups.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(cgroups);
             let shared = inner.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
