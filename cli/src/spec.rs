@@ -239,6 +239,9 @@ fn limits(args: &LimitArgs) -> Limits {
         cpu_weight: args.cpu_weight,
         cpuset_cpus: args.cpuset_cpus.clone(),
         pids: args.pids,
+        io_weight: args.io_weight,
+        io_device_weight: args.io_device_weight.clone(),
+        io_max: args.io_max.clone(),
         ..Limits::default()
     }
 }

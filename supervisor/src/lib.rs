@@ -78,7 +78,7 @@ pub use orangery_io_stream::{
 };
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
-pub use orangery_runtime::cgroup::{CpuQuota, Limits, Source as StatsSource, Stats};
+pub use orangery_runtime::cgroup::{BlockDevice, CpuQuota, IoMax, IoWeight, Limits, Source as StatsSource, Stats};
 pub use orangery_runtime::network::{
     NetworkLink, NetworkPlugin, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish,
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orangery_runtime::cgroup::{CpuQuota, Limits};
+use orangery_runtime::cgroup::{CpuQuota, IoMax, Limits};
 use orangery_runtime::network::{NetworkProvider, Pasta};
 use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{
@@ -303,6 +303,26 @@ impl SandboxBuilder {
     /// Processes and threads.
     pub fn pids(mut self, count: u64) -> Self {
         self.inner.spec.limits.pids = Some(count);
+        self
+    }
+
+    /// Share of each disk under contention, 1 to 10000; everybody's is 100. Only disks heed it that are under the scheduler
+    /// bfq, or under io.cost of cgroup v2; where none is, it is a limit that cannot be had.
+    pub fn io_weight(mut self, weight: u64) -> Self {
+        self.inner.spec.limits.io_weight = Some(weight);
+        self
+    }
+
+    /// Most that goes to and from one device, a second; of several devices, one call each.
+    ///
+    /// ```
+    /// use orangery::{BlockDevice, IoMax, Sandbox};
+    /// let disk = BlockDevice::Path("/dev/sda".into());
+    /// let sandbox = Sandbox::builder().io_max(IoMax { write_bps: Some(10 << 20), ..IoMax::new(disk) }).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn io_max(mut self, most: IoMax) -> Self {
+        self.inner.spec.limits.io_max.push(most);
         self
     }
 

@@ -12,6 +12,7 @@
 //!                  noise.rs     what the probe writes without end, told at any offset
 //!                  wait.rs      pidfds and pipes: level-triggered, no sleeps
 //!                  image.rs     a root file system of busybox
+//!                  block.rs     a loop device, and what a limit of one comes to
 //!                  victim.rs    a supervisor in a process of its own, to be killed
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! descriptors, the working directory, subreaping and mount namespaces belong to the process.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+pub mod block;
 pub mod cold;
 pub mod harness;
 pub mod host;

@@ -24,6 +24,10 @@ pub enum Need {
     Pids,
     /// CPU quotas.
     Cpu,
+    /// Limits of a block device, and that there is one.
+    Io,
+    /// Loop devices, and rights over them.
+    Loop,
     /// A freezer.
     Freezer,
     /// Any cgroup.
@@ -79,6 +83,9 @@ impl Machine {
         }
         if let Err(why) = crate::net::nets() {
             no(Need::Nets, why);
+        }
+        if let Err(why) = crate::block::loops() {
+            no(Need::Loop, why);
         }
         match containers() {
             Ok(refusals) => lacks.extend(refusals),
@@ -154,6 +161,7 @@ fn refusals(rt: &NativeRuntime) -> Vec<(Need, String)> {
     add(Need::Memory, limits(|limits| limits.memory = Some(64 << 20)));
     add(Need::Pids, limits(|limits| limits.pids = Some(64)));
     add(Need::Cpu, limits(|limits| limits.cpu_quota = Some(CpuQuota { quota_us: 10_000, period_us: 100_000 })));
+    add(Need::Io, limits(|limits| limits.io_max = vec![crate::block::most_of_any()]));
     let (mode, why) = rt.cgroup_mode();
     let none = (mode == "none").then(|| format!("needs a cgroup: {}", why.unwrap_or_default()));
     let old = (mode == "v1").then(|| "needs cgroup.kill: there are cgroups of version 1 alone".to_owned());

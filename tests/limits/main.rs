@@ -10,6 +10,7 @@ use orangery_tests::host::{outcome, probe};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Scene, trial};
 
+mod io;
 mod without;
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         trial!(too_little_memory_is_an_error_and_leaves_nothing, Memory),
         trial!(wrong_limits_are_refused_by_field),
     ];
+    trials.extend(io::trials());
     trials.extend(without::trials());
     orangery_tests::main(&trials)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use orangery::runtime::spec::io::{parse_io_max, parse_io_weight};
 use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 use orangery_daemon::wire::{PauseHow, Text};
 
@@ -144,6 +145,15 @@ pub(crate) struct UpdateArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = whole, group = "change")]
     pub(crate) pids: Option<u64>,
+    /// Share of each disk under contention, 1 to 10000
+    #[arg(long, value_name = "N", value_parser = whole, group = "change")]
+    pub(crate) io_weight: Option<u64>,
+    /// The same on one device
+    #[arg(long, value_name = "DEVICE:N", value_parser = io_weight, group = "change")]
+    pub(crate) io_device_weight: Vec<Text>,
+    /// Most on one device, a second; max takes a limit away, and what is not named stays
+    #[arg(long, value_name = "DEVICE:RATES", value_parser = io_max, group = "change")]
+    pub(crate) io_max: Vec<Text>,
     /// Kill it this long after its start
     #[arg(long, value_name = "TIME", value_parser = time, group = "change")]
     pub(crate) timeout: Option<Text>,
@@ -174,6 +184,14 @@ fn size(text: &str) -> Result<Text, String> {
 
 fn cpus(text: &str) -> Result<Text, String> {
     as_written(text, parse_cpus)
+}
+
+fn io_weight(text: &str) -> Result<Text, String> {
+    as_written(text, parse_io_weight)
+}
+
+fn io_max(text: &str) -> Result<Text, String> {
+    as_written(text, parse_io_max)
 }
 
 fn time(text: &str) -> Result<Text, String> {

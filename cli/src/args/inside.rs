@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use orangery::runtime::spec::io::parse_io_max;
 use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 
 use super::client::LastingArgs;
@@ -73,6 +74,9 @@ pub(crate) struct ExecArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) pids: Option<u64>,
+    /// Most on one device, a second, such as /dev/sda:wbps=10M,riops=500
+    #[arg(long, value_name = "DEVICE:RATES", value_parser = |text: &str| parse_io_max(text).map(|_| text.to_owned()))]
+    pub(crate) io_max: Vec<String>,
     #[command(flatten)]
     pub(crate) lasting: LastingArgs,
     /// The container

@@ -1,8 +1,9 @@
 //! Limits that can be typed, or written: of a container, and of each process in it.
 
 use clap::{Args, ValueEnum};
+use orangery::runtime::spec::io::{parse_io_max, parse_io_weight};
 use orangery::runtime::spec::size::{parse_cpus, parse_size};
-use orangery::{CpuQuota, Enforcement, OutputAction, OutputLimit, Resource, Rlimit};
+use orangery::{CpuQuota, Enforcement, IoMax, IoWeight, OutputAction, OutputLimit, Resource, Rlimit};
 
 use crate::signals;
 
@@ -27,6 +28,16 @@ pub(crate) struct LimitArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) pids: Option<u64>,
+    /// Share of each disk under contention, 1 to 10000; everybody's is 100. Needs the scheduler bfq, or io.cost
+    #[arg(long, value_name = "N", value_parser = whole)]
+    pub(crate) io_weight: Option<u64>,
+    /// The same on one device: a path, or MAJ:MIN
+    #[arg(long, value_name = "DEVICE:N", value_parser = parse_io_weight)]
+    pub(crate) io_device_weight: Vec<IoWeight>,
+    /// Most on one device (a path on it will do) a second: bytes (rbps, wbps) and operations (riops, wiops) read and
+    /// written, such as /dev/sda:wbps=10M,riops=500
+    #[arg(long, value_name = "DEVICE:RATES", value_parser = parse_io_max)]
+    pub(crate) io_max: Vec<IoMax>,
     /// What becomes of those above that cannot be had: an error, or done without and said, with rlimits in the place of
     /// memory and pids
     #[arg(long, value_enum, default_value_t)]

@@ -77,6 +77,7 @@ fn wanted(args: &ExecArgs) -> Result<Exec, Failure> {
         memory: text(&args.memory),
         pids: args.pids,
         cpus: text(&args.cpus),
+        io_max: args.io_max.iter().map(|most| Text::from(most.as_str())).collect(),
     })
 }
 

@@ -4,7 +4,9 @@ use orangery::runtime::native::NativeRuntime;
 use orangery::runtime::spec::Resource;
 use orangery::runtime::{ContainerSpec, ProcessSpec, Runtime as _};
 use orangery::stream::{DEFAULT_PIPE_SIZE, PipeBudget, pipe_size};
-use orangery::{CpuQuota, DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, Limits, Supervisor, containers_that_fit};
+use orangery::{
+    BlockDevice, CpuQuota, DESCRIPTORS_EACH, DESCRIPTORS_RESERVED, IoMax, Limits, Supervisor, containers_that_fit,
+};
 
 use super::machine;
 use super::{Finding, State};
@@ -31,7 +33,7 @@ fn mode(native: &NativeRuntime) -> Finding {
     }
 }
 
-fn asked() -> [(&'static str, Limits); 6] {
+fn asked() -> [(&'static str, Limits); 8] {
     let some = |set: fn(&mut Limits)| {
         let mut limits = Limits::default();
         set(&mut limits);
@@ -45,7 +47,16 @@ fn asked() -> [(&'static str, Limits); 6] {
         ("--cpu-weight", some(|limits| limits.cpu_weight = Some(100))),
         ("--cpuset-cpus", some(|limits| limits.cpuset_cpus = Some("0".into()))),
         ("--pids", some(|limits| limits.pids = Some(64))),
+        ("--io-weight", some(|limits| limits.io_weight = Some(100))),
+        ("--io-max", some(|limits| limits.io_max = any_disk().into_iter().collect())),
     ]
+}
+
+/// A limit of any disk that there is.
+fn any_disk() -> Option<IoMax> {
+    let mut disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let number = disks.find_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok()?.trim().parse().ok());
+    number.map(|device: BlockDevice| IoMax { read_iops: Some(u64::from(u16::MAX)), ..IoMax::new(device) })
 }
 
 fn limit(native: &NativeRuntime, option: &str, limits: Limits) -> Finding {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use orangery::runtime::spec::io::{parse_io_max, parse_io_weight};
 use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 use orangery::{CpuQuota, LimitUpdate, Limits, StopLadder};
 use schemars::JsonSchema;
@@ -42,6 +43,10 @@ pub fn ladder(text: &str) -> Result<StopLadder, String> {
 /// A text of a body as what it is.
 fn read<T>(field: &str, text: Option<&Text>, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failed> {
     text.map(|text| parse(text.as_str()).map_err(|why| invalid(field, why))).transpose()
+}
+
+pub(super) fn all<T>(field: &str, texts: &[Text], parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failed> {
+    texts.iter().map(|text| parse(text.as_str()).map_err(|why| invalid(field, why))).collect()
 }
 
 /// The ladder that is asked for; `None`: its own.
@@ -148,6 +153,9 @@ fn change(update: &Update) -> Result<LimitUpdate, Failed> {
         cpu_weight: update.cpu_weight,
         cpuset_cpus: update.cpuset_cpus.clone(),
         pids: update.pids,
+        io_weight: update.io_weight,
+        io_device_weight: all("io-device-weight", &update.io_device_weight, parse_io_weight)?,
+        io_max: all("io-max", &update.io_max, parse_io_max)?,
         ..Limits::default()
     };
     let mut change = LimitUpdate::new().limits(limits);

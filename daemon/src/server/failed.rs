@@ -79,7 +79,8 @@ pub fn problem(error: &Error) -> Problem {
 /// The library's name of a field as the key of a spec.
 fn key(field: &str) -> String {
     let (name, rest) = match field.strip_prefix("limits.") {
-        Some(limit) => (limit, ""),
+        // Of one device: whose name is no key.
+        Some(limit) => limit.find('[').map_or((limit, ""), |at| limit.split_at(at)),
         None => field.find(['[', '.']).map_or((field, ""), |at| field.split_at(at)),
     };
     let key = match name {
@@ -155,6 +156,7 @@ mod tests {
             ("limits.memory", "memory"),
             ("limits.cpu_quota", "cpus"),
             ("limits.cpuset_cpus", "cpuset-cpus"),
+            ("limits.io_max[/dev/my_disk]", "io-max[/dev/my_disk]"),
             ("mounts[3].target", "mount[3].target"),
             ("mounts[0].device", "device"),
             ("argv[0]", "command[0]"),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use orangery::runtime::spec::io::parse_io_max;
 use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 use orangery::{CpuQuota, Limits, User};
 
 use super::ask::{Body, invalid};
 use super::containers::created;
+use super::control;
 use super::daemon::{Daemon, stdin};
 use super::failed::{Answer, Failed};
 use super::once::{self, Done};
@@ -43,6 +45,7 @@ fn command(card: &Card, exec: &Exec) -> Result<orangery::ExecCommand, Failed> {
     let limits = Limits {
         memory: read("memory", &exec.memory, parse_size)?,
         pids: exec.pids,
+        io_max: control::all("io-max", &exec.io_max, parse_io_max)?,
         cpu_quota: cpus.transpose()?.map(|(quota_us, period_us)| CpuQuota { quota_us, period_us }),
         ..Limits::default()
     };

@@ -98,6 +98,15 @@ pub struct Update {
     /// Processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
+    /// Share of each disk under contention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u64>,
+    /// The same on single devices, as DEVICE:N.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_device_weight: Vec<Text>,
+    /// Most on single devices, a second, as DEVICE:KEY=N,... with rbps, wbps, riops and wiops; max takes one away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_max: Vec<Text>,
     /// Kill it this long after its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Text>,

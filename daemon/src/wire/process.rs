@@ -42,6 +42,9 @@ pub struct Exec {
     /// Processors' worth of time, such as 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Text>,
+    /// Most on single devices, a second, as DEVICE:KEY=N,... with rbps, wbps, riops and wiops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_max: Vec<Text>,
 }
 
 /// A process of a container.

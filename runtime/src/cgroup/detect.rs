@@ -24,7 +24,7 @@ pub(super) enum Controller {
 }
 
 impl Controller {
-    /// Its name in v1 mount options and, where v2 has it, in `cgroup.controllers`. v1 calls io `blkio`, which we do not use.
+    /// Its name in `cgroup.controllers` of v2, where that has it, and in v1.
     pub(super) fn name(self) -> &'static str {
         match self {
             Controller::Memory => "memory",
@@ -37,13 +37,19 @@ impl Controller {
         }
     }
 
-    pub(super) const V1: [Controller; 6] = [
+    /// Its name in mount options and `/proc/self/cgroup` of v1.
+    pub(super) fn legacy_name(self) -> &'static str {
+        if self == Controller::Io { "blkio" } else { self.name() }
+    }
+
+    pub(super) const V1: [Controller; 7] = [
         Controller::Memory,
         Controller::Pids,
         Controller::Cpu,
         Controller::Cpuacct,
         Controller::Cpuset,
         Controller::Freezer,
+        Controller::Io,
     ];
 
     /// In this order: a domain controller first, so that "no internal processes" shows before anything is changed.
@@ -120,7 +126,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
         b"cgroup2" => Kind::V2,
         b"cgroup" => {
             let options: Vec<&[u8]> = fields.get(dash + 3)?.split(|b| *b == b',').collect();
-            let has = |c: &Controller| options.contains(&c.name().as_bytes());
+            let has = |c: &Controller| options.contains(&c.legacy_name().as_bytes());
             let controllers: Vec<Controller> = Controller::V1.into_iter().filter(has).collect();
             if controllers.is_empty() {
                 return None;
@@ -166,7 +172,7 @@ pub(super) fn parse_self_cgroup(text: &[u8]) -> Vec<(Vec<String>, PathBuf)> {
 fn place_of(mount: &Mount, own: &[(Vec<String>, PathBuf)]) -> Result<Vec<OsString>, String> {
     let ours = |names: &Vec<String>| match &mount.kind {
         Kind::V2 => names.is_empty(),
-        Kind::V1(controllers) => controllers.iter().any(|c| names.iter().any(|n| n == c.name())),
+        Kind::V1(controllers) => controllers.iter().any(|c| names.iter().any(|n| n == c.legacy_name())),
     };
     let (_, path) = own.iter().find(|(names, _)| ours(names)).ok_or("/proc/self/cgroup does not list it")?;
     below(&mount.root, path).ok_or_else(|| {
@@ -209,12 +215,13 @@ broken
     #[test]
     fn mounts_are_found_wherever_they_are() {
         let mounts = parse_mountinfo(INFO);
-        assert_eq!(mounts.len(), 3);
+        assert_eq!(mounts.len(), 4);
         assert_eq!(mounts[0].kind, Kind::V1(vec![Controller::Cpu, Controller::Cpuacct]));
         assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
         assert_eq!(mounts[1].root, Path::new("/docker/abc"));
         assert_eq!(mounts[1].device, (0, 32));
-        assert_eq!(mounts[2].kind, Kind::V2);
+        assert_eq!(mounts[2].kind, Kind::V1(vec![Controller::Io]));
+        assert_eq!(mounts[3].kind, Kind::V2);
     }
 
     #[test]
@@ -224,10 +231,10 @@ broken
         let names = |list: &[&str]| Ok(list.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(place_of(&mounts[0], &own), names(&[]));
         assert_eq!(place_of(&mounts[1], &own), names(&["x:y"]));
-        assert_eq!(place_of(&mounts[2], &own), names(&["a", "b"]));
+        assert_eq!(place_of(&mounts[3], &own), names(&["a", "b"]));
         assert!(place_of(&mounts[1], &parse_self_cgroup(b"4:memory:/other\n")).is_err());
-        assert!(place_of(&mounts[2], &parse_self_cgroup(b"0::/../x\n")).is_err());
-        assert!(place_of(&mounts[2], &[]).is_err());
+        assert!(place_of(&mounts[3], &parse_self_cgroup(b"0::/../x\n")).is_err());
+        assert!(place_of(&mounts[3], &[]).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong with a cgroup: one opaque error that keeps what was attempted, where, and for which field.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct CgroupError {
     operation: &'static str,
     path: PathBuf,
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     reason: Option<String>,
     source: Option<io::Error>,
 }
@@ -27,8 +28,8 @@ impl CgroupError {
         CgroupError { operation, path: path.into(), field: None, reason: Some(reason.into()), source: None }
     }
 
-    pub(super) fn with_field(mut self, field: &'static str) -> CgroupError {
-        self.field = Some(field);
+    pub(super) fn with_field(mut self, field: impl Into<Cow<'static, str>>) -> CgroupError {
+        self.field = Some(field.into());
         self
     }
 
@@ -57,8 +58,8 @@ impl CgroupError {
     }
 
     /// The field of [`Limits`](super::Limits) (or of the request) that is to blame, when there is one.
-    pub fn field(&self) -> Option<&'static str> {
-        self.field
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     /// The system's error number; `None` for a refusal of ours.
@@ -98,7 +99,7 @@ impl CgroupError {
 
     fn text(&self) -> String {
         let mut text = format!("cannot {} {}", self.operation, self.path.display());
-        if let Some(field) = self.field {
+        if let Some(field) = &self.field {
             text.push_str(&format!(" (for {field})"));
         }
         if let Some(reason) = &self.reason {

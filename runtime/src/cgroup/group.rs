@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::parents::{Parents, needs};
 use super::place::Place;
 use super::setting::{Setting, apply};
-use super::{nested, v1, v2};
+use super::{io, nested, v1, v2};
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -32,6 +32,8 @@ pub struct Group {
     pub(super) guests: Mutex<Vec<usize>>,
     /// v2: its processes live in a leaf, so that groups below it can have controllers.
     pub(super) split: AtomicBool,
+    /// It, or a group below it, may have limits of devices.
+    throttled: AtomicBool,
 }
 
 /// Which kind of file a controller has for this group.
@@ -68,7 +70,8 @@ impl Group {
     /// Without any directory yet.
     pub(super) fn empty(parents: Arc<Parents>, id: String) -> Group {
         let guests = Mutex::default();
-        Group { parents, id, v2: false, members: Vec::new(), guests, split: AtomicBool::new(false) }
+        let (split, throttled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Group { parents, id, v2: false, members: Vec::new(), guests, split, throttled }
     }
 
     pub(super) fn make_v2(&mut self) -> Result<()> {
@@ -111,7 +114,8 @@ impl Group {
             return Err(CgroupError::sys("open", id, rustix::io::Errno::NOENT));
         }
         let split = parents.v2.as_ref().is_some_and(|place| v2 && place.dir.has(&format!("{id}/{}", nested::LEAF)));
-        Ok(Group { v2, members, split: AtomicBool::new(split), ..Group::empty(parents, id.into()) })
+        let (split, throttled) = (AtomicBool::new(split), AtomicBool::new(true));
+        Ok(Group { v2, members, split, throttled, ..Group::empty(parents, id.into()) })
     }
 
     /// Of one that was reopened: it has been in these directories, by [`paths`](Group::paths), from its beginning; in the
@@ -203,12 +207,13 @@ impl Group {
         self.parents.check(limits, false)?;
         let file = |(dir, setting): &(&Dir, Setting)| {
             let now = dir.read(setting.file)?;
-            Ok((dir.file(setting.file, OFlags::WRONLY)?, now.trim_end().as_bytes().to_vec()))
+            Ok((dir.file(setting.file, OFlags::WRONLY)?, setting.put_back(&now).into_bytes()))
         };
         self.with_settings(limits, false, |writes| writes.iter().rev().map(file).collect())
     }
 
     pub(super) fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {
+        self.may_be_throttled(limits);
         self.with_settings(limits, fresh, |writes| apply(writes, !fresh))
     }
 
@@ -222,7 +227,7 @@ impl Group {
         let mut homes = Vec::new();
         for (controller, field) in super::parents::asked(limits) {
             if !homes.iter().any(|(c, _)| *c == controller) {
-                let home = self.home(controller)?.ok_or_else(|| self.no_home(field))?;
+                let home = self.home(controller)?.ok_or_else(|| self.no_home(field.into_owned()))?;
                 homes.push((controller, home));
             }
         }
@@ -230,6 +235,7 @@ impl Group {
         for (controller, home) in &homes {
             let settings = match home {
                 Home::V1(dir) => v1_settings(*controller, limits, dir, fresh)?,
+                Home::V2(dir) if *controller == Controller::Io => io::files::settings(limits, dir, false)?,
                 Home::V2(_) => v2::settings(limits),
             };
             writes.extend(settings.into_iter().filter(|s| s.controller == *controller).map(|s| (home.dir(), s)));
@@ -237,7 +243,28 @@ impl Group {
         then(&writes)
     }
 
-    fn no_home(&self, field: &'static str) -> CgroupError {
+    pub(super) fn may_be_throttled(&self, limits: &Limits) {
+        if !limits.io_max.is_empty() {
+            self.throttled.store(true, Ordering::Release);
+        }
+    }
+
+    /// Take away what limits the rates of devices, of groups below it too, for good: after a kill. Who waits for a device at its limit
+    /// feels no signal before its turn has come, which may be hours away.
+    pub fn lift_io(&self) {
+        if !self.throttled.load(Ordering::Acquire) {
+            return;
+        }
+        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let v1 = self.v1_places().chain(guests.iter().map(|index| &self.parents.v1[*index]));
+        for (place, legacy) in v1.map(|place| (place, true)).chain(self.parents.v2.iter().map(|place| (place, false))) {
+            if let Some(dir) = place.has(Controller::Io).then(|| place.dir.child(&self.id).ok()).flatten() {
+                io::files::lift(&dir, legacy);
+            }
+        }
+    }
+
+    fn no_home(&self, field: String) -> CgroupError {
         let why = "the container was created without this v1 hierarchy; ask for the limit at creation";
         unsupported("change", &self.id, why).with_field(field)
     }
@@ -292,6 +319,7 @@ fn v1_settings(controller: Controller, limits: &Limits, dir: &Dir, fresh: bool) 
             v1::memory(limits, now)
         }
         Controller::Cpu => v1::cpu(limits),
+        Controller::Io => io::files::settings(limits, dir, true)?,
         // The files of pids and cpuset have the same names and formats in both versions.
         _ => v2::settings(limits),
     })

@@ -1,5 +1,6 @@
 //! The limits that a container may ask for, in cgroup v2's terms, and their validation. Pure: no files, no modes.
 
+use super::io::{IoMax, IoWeight};
 use serde::{Deserialize, Serialize};
 
 /// 512 KiB: below it not even the first process of a container (its stacks, page tables and descriptor table are
@@ -39,6 +40,15 @@ pub struct Limits {
     pub cpuset_mems: Option<String>,
     /// Processes and threads: `pids.max` (4.3).
     pub pids: Option<u64>,
+    /// Share of each disk under contention, 1 to 10000, 100 is everybody's: `io.weight` and `io.bfq.weight` (v2),
+    /// `blkio.bfq.weight` (v1). Only disks under the scheduler bfq, or under io.cost of v2, heed it.
+    pub io_weight: Option<u64>,
+    /// The same on single devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_device_weight: Vec<IoWeight>,
+    /// Most that goes to and from single devices, a second. In an update what is not named stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_max: Vec<IoMax>,
 }
 
 /// `quota_us` of CPU time in each `period_us`; 200000 of 100000 is two CPUs.
@@ -83,6 +93,7 @@ impl Limits {
                 wrong.push((field, reason));
             }
         }
+        wrong.extend(super::io::validate(self));
         wrong
     }
 }

@@ -14,6 +14,7 @@
 //!   nested.rs   a group below it, for the limits of one process
 //!   control.rs  killed, frozen, waited for
 //!     v1.rs v2.rs       what one version does alone;  setting.rs  writes that are undone together
+//!     io/               limits of block devices: what may be asked, which disk it is, both versions' files
 //!   oom.rs      evidence and verdict; oom_news.rs  as it happens      stat.rs  numbers      limits.rs  what may be asked
 //!   dir.rs      one directory as a descriptor: the only file that opens anything below a mount
 //! ```
@@ -33,6 +34,7 @@ mod dir;
 mod error;
 mod group;
 pub mod handed;
+mod io;
 mod limits;
 mod nested;
 mod oom;
@@ -49,6 +51,7 @@ mod v2;
 
 pub use error::CgroupError;
 pub use group::Group;
+pub use io::{BlockDevice, IoMax, IoWeight};
 pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
 pub use oom::{Counter, Oom, OomEvidence};
 pub use parse::Ceiling;
@@ -91,6 +94,11 @@ impl fmt::Display for Mode {
             Mode::None => "none",
         })
     }
+}
+
+/// The names of the limits that are set.
+pub(crate) fn names(limits: &Limits) -> Vec<String> {
+    parents::asked(limits).into_iter().map(|(_, field)| field.into_owned()).collect()
 }
 
 /// Where to put groups, and under which name.
@@ -181,8 +189,14 @@ impl Cgroups {
     }
 
     /// The limits that cannot be had here, by field and with the reason; empty: all can.
-    pub fn supports(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+    pub fn supports(&self, limits: &Limits) -> Vec<(String, String)> {
         self.parents.refusals(limits)
+    }
+
+    /// The controller of this one of these limits is there: what it lacks is something else.
+    pub(crate) fn has_controller_of(&self, limits: &Limits, field: &str) -> bool {
+        let has = |controller| self.parents.places().any(|place| place.has(controller));
+        parents::asked(limits).into_iter().any(|(controller, asked)| asked == field && has(controller))
     }
 
     /// Our directories, for crash clean-up by others. A descriptor that cannot be duplicated leaves its root out.

@@ -12,6 +12,7 @@ use super::group::Group;
 use super::limits::Limits;
 use super::parents::asked;
 use super::{v1, v2};
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -31,13 +32,13 @@ impl Group {
     /// # Errors
     /// The kernel's refusal, with the field.
     pub fn nested(&self, name: &str, limits: &Limits) -> Result<Group> {
-        let wanted: Vec<(Controller, &'static str)> = asked(limits);
+        let wanted = asked(limits);
         let places: Vec<usize> = (0..self.parents.v1.len())
             .filter(|index| wanted.iter().any(|(controller, _)| self.parents.v1[*index].has(*controller)))
             .collect();
         let on_v1 = |controller| places.iter().any(|index| self.parents.v1[*index].has(controller));
-        let on_v2: Vec<(Controller, &'static str)> =
-            wanted.iter().filter(|(controller, _)| !on_v1(*controller)).copied().collect();
+        let on_v2: Vec<_> = wanted.iter().filter(|(controller, _)| !on_v1(*controller)).cloned().collect();
+        self.may_be_throttled(limits);
         let mut nested = Group::empty(Arc::clone(&self.parents), format!("{}/{name}", self.id()));
         let filled = self.fill_nested(&mut nested, &places, &on_v2).and_then(|()| nested.write(limits, true));
         match filled {
@@ -49,7 +50,12 @@ impl Group {
         }
     }
 
-    fn fill_nested(&self, nested: &mut Group, places: &[usize], on_v2: &[(Controller, &'static str)]) -> Result<()> {
+    fn fill_nested(
+        &self,
+        nested: &mut Group,
+        places: &[usize],
+        on_v2: &[(Controller, Cow<'static, str>)],
+    ) -> Result<()> {
         if !on_v2.is_empty() {
             self.split(on_v2)?;
             nested.make_v2()?;
@@ -82,7 +88,7 @@ impl Group {
     }
 
     /// v2: empty the group itself and switch the controllers on for its children.
-    fn split(&self, wanted: &[(Controller, &'static str)]) -> Result<()> {
+    fn split(&self, wanted: &[(Controller, Cow<'static, str>)]) -> Result<()> {
         let Some(dir) = self.v2_dir()? else {
             return Err(unsupported("limit a process of", self.id(), "the container has no cgroup"));
         };
@@ -97,13 +103,14 @@ impl Group {
             empty(&dir, &leaf)?;
             let (on, why) = v2::enable(&dir);
             refused = wanted.iter().find(|(controller, _)| !on.contains(controller)).map(|(controller, field)| {
-                (*field, why.get(controller).cloned().unwrap_or_else(|| format!("no {}", controller.name())))
+                (field.clone(), why.get(controller).cloned().unwrap_or_else(|| format!("no {}", controller.name())))
             });
             if refused.is_none() {
                 return Ok(());
             }
         }
-        let (field, why) = refused.unwrap_or(("limits", "its processes fork faster than they can be moved".into()));
+        let (field, why) =
+            refused.unwrap_or(("limits".into(), "its processes fork faster than they can be moved".into()));
         Err(unsupported("limit a process of", self.id(), why).with_field(field))
     }
 

@@ -4,9 +4,11 @@
 use super::Mode;
 use super::detect::{Controller, Hierarchy, Kind};
 use super::error::{CgroupError, unsupported};
+use super::io::{self, IoMax, IoWeight};
 use super::limits::Limits;
 use super::place::{Place, place_v1, place_v2};
 use super::v2::describe;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,9 +27,11 @@ pub(super) struct Parents {
     closed: AtomicBool,
 }
 
-/// The fields that are set, with the controller each needs.
-pub(super) fn asked(limits: &Limits) -> Vec<(Controller, &'static str)> {
-    [
+/// The fields that are set, with the controller each needs; of devices, each device's.
+pub(super) fn asked(limits: &Limits) -> Vec<(Controller, Cow<'static, str>)> {
+    let weights = limits.io_device_weight.iter().map(IoWeight::name);
+    let devices = weights.chain(limits.io_max.iter().map(IoMax::name));
+    let single = [
         (limits.memory.is_some(), Controller::Memory, "memory"),
         (limits.memory_swap.is_some(), Controller::Memory, "memory_swap"),
         (limits.cpu_quota.is_some(), Controller::Cpu, "cpu_quota"),
@@ -35,11 +39,11 @@ pub(super) fn asked(limits: &Limits) -> Vec<(Controller, &'static str)> {
         (limits.cpuset_cpus.is_some(), Controller::Cpuset, "cpuset_cpus"),
         (limits.cpuset_mems.is_some(), Controller::Cpuset, "cpuset_mems"),
         (limits.pids.is_some(), Controller::Pids, "pids"),
-    ]
-    .into_iter()
-    .filter(|(set, ..)| *set)
-    .map(|(_, controller, field)| (controller, field))
-    .collect()
+        (limits.io_weight.is_some(), Controller::Io, "io_weight"),
+    ];
+    let single = single.into_iter().filter(|(set, ..)| *set);
+    let single = single.map(|(_, controller, field)| (controller, Cow::Borrowed(field)));
+    single.chain(devices.map(|field| (Controller::Io, Cow::Owned(field)))).collect()
 }
 
 /// Whether a container needs a directory in this v1 hierarchy. Each costs a mkdir, a rmdir and the child's write to
@@ -151,29 +155,35 @@ impl Parents {
     }
 
     /// Why each asked limit cannot be had here.
-    pub(super) fn refusals(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+    pub(super) fn refusals(&self, limits: &Limits) -> Vec<(String, String)> {
         let mut refusals = self.missing(limits);
         let legacy = self.v1.iter().any(|p| p.has(Controller::Memory));
-        let twice = refusals.iter().any(|(field, _)| *field == "memory_swap");
+        let twice = refusals.iter().any(|(field, _)| field == "memory_swap");
         if legacy && !twice && limits.memory_swap.is_some() && limits.memory.is_none() {
             let why = "cgroup v1 only limits memory and swap together: memory is needed too";
-            refusals.push(("memory_swap", why.into()));
+            refusals.push(("memory_swap".into(), why.into()));
         }
         refusals
     }
 
     /// The asked limits that have no controller or no file.
-    fn missing(&self, limits: &Limits) -> Vec<(&'static str, String)> {
-        let refusal = |(controller, field)| Some((field, self.refusal(controller, field)?));
+    fn missing(&self, limits: &Limits) -> Vec<(String, String)> {
+        let refusal = |(controller, field): (Controller, Cow<'_, str>)| {
+            let why = self.refusal(controller, &field, limits)?;
+            Some((field.into_owned(), why))
+        };
         asked(limits).into_iter().filter_map(refusal).collect()
     }
 
-    fn refusal(&self, controller: Controller, field: &'static str) -> Option<String> {
+    fn refusal(&self, controller: Controller, field: &str, limits: &Limits) -> Option<String> {
         let Some(place) = self.v1.iter().chain(&self.v2).find(|place| place.has(controller)) else {
             let known = self.refused.get(&controller).or(self.why.as_ref()).cloned();
             return Some(known.unwrap_or_else(|| format!("no {} controller is mounted", controller.name())));
         };
         let legacy = self.v1.iter().any(|p| p.has(controller));
+        if controller == Controller::Io {
+            return io::files::refusal(place, legacy, field, limits);
+        }
         let file = needed_file(field, legacy);
         (!place.dir.has(file)).then(|| format!("this kernel has no {file} ({})", place.dir.path().display()))
     }
@@ -186,7 +196,7 @@ impl Parents {
         }
         let refusals = if fresh { self.refusals(limits) } else { self.missing(limits) };
         match refusals.into_iter().next() {
-            Some((field, why)) => Err(unsupported("set limits", field, why).with_field(field)),
+            Some((field, why)) => Err(unsupported("set limits", &field, why).with_field(field)),
             None => Ok(()),
         }
     }
@@ -209,7 +219,7 @@ impl Drop for Parents {
 }
 
 /// A file that exists where the kernel can do what the field asks; our own directory has the same files as a container's.
-fn needed_file(field: &'static str, legacy: bool) -> &'static str {
+fn needed_file(field: &str, legacy: bool) -> &'static str {
     match (field, legacy) {
         ("memory", true) => "memory.limit_in_bytes",
         ("memory", false) => "memory.max",

@@ -77,6 +77,14 @@ pub(super) fn io_sum(text: &str, key: &str) -> Option<u64> {
     })
 }
 
+/// The sum over all devices of `MAJ:MIN word N` in v1's counters; none is zero.
+pub(super) fn blkio_sum(text: &str, word: &str) -> Option<u64> {
+    text.lines().try_fold(0u64, |sum, line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, found, value] if found == word => sum.checked_add(number(value)?),
+        _ => Some(sum),
+    })
+}
+
 /// Microseconds to nanoseconds; unknown if it does not fit.
 pub(super) fn nanoseconds(microseconds: u64) -> Option<u64> {
     microseconds.checked_mul(1000)
@@ -113,6 +121,9 @@ mod tests {
         assert_eq!(io_sum(text, "wbytes"), Some(6));
         assert_eq!(io_sum("", "rbytes"), Some(0));
         assert_eq!(io_sum("8:0 rbytes=x\n", "rbytes"), None);
+        let text = "8:0 Read 10\n8:0 Write 1\n8:0 Sync 9\n8:0 Total 11\n8:16 Read 2\nTotal 13\n";
+        assert_eq!((blkio_sum(text, "Read"), blkio_sum(text, "Write")), (Some(12), Some(1)));
+        assert_eq!((blkio_sum("Total 0\n", "Read"), blkio_sum("8:0 Read x\n", "Read")), (Some(0), None));
         assert_eq!(io_sum(&format!("8:0 rbytes={}\n8:1 rbytes=1\n", u64::MAX), "rbytes"), None);
     }
 }

@@ -3,6 +3,7 @@
 use super::detect::Controller;
 use super::dir::Dir;
 use super::error::CgroupError;
+use std::borrow::Cow;
 
 /// One write, and the field of `Limits` that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +11,43 @@ pub(super) struct Setting {
     pub(super) controller: Controller,
     pub(super) file: &'static str,
     pub(super) value: String,
-    pub(super) field: &'static str,
+    pub(super) field: Cow<'static, str>,
+    /// Of a file with a line for each device.
+    pub(super) line: Option<Line>,
+}
+
+/// A line of a file: what is written changes it alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Its first word.
+    pub(super) key: String,
+    /// What is written to have none.
+    pub(super) reset: String,
+}
+
+impl Setting {
+    pub(super) fn new(controller: Controller, file: &'static str, value: String, field: &'static str) -> Setting {
+        Setting { controller, file, value, field: field.into(), line: None }
+    }
+
+    pub(super) fn of_line(self, line: Line) -> Setting {
+        Setting { line: Some(line), ..self }
+    }
+
+    pub(super) fn with_field(self, field: String) -> Setting {
+        Setting { field: field.into(), ..self }
+    }
+
+    /// What is to be written to have what the file says now.
+    pub(super) fn put_back(&self, now: &str) -> String {
+        match &self.line {
+            None => now.trim_end().to_owned(),
+            Some(Line { key, reset }) => {
+                let of_ours = |line: &&str| line.split(' ').next() == Some(key);
+                now.lines().find(of_ours).unwrap_or(reset).to_owned()
+            }
+        }
+    }
 }
 
 /// Writes each setting to its directory, in order. With `restore`, the first failure writes the old values back, last
@@ -21,7 +58,7 @@ pub(super) fn apply(writes: &[(&Dir, Setting)], restore: bool) -> Result<(), Cgr
         match write(dir, setting, restore) {
             Ok(old) => done.push((dir, setting, old)),
             Err(error) => {
-                let error = error.with_field(setting.field);
+                let error = error.with_field(setting.field.clone());
                 return Err(if restore { undo(done, error) } else { error });
             }
         }
@@ -30,7 +67,7 @@ pub(super) fn apply(writes: &[(&Dir, Setting)], restore: bool) -> Result<(), Cgr
 }
 
 fn write(dir: &Dir, setting: &Setting, restore: bool) -> Result<String, CgroupError> {
-    let old = if restore { dir.read(setting.file)? } else { String::new() };
+    let old = if restore { setting.put_back(&dir.read(setting.file)?) } else { String::new() };
     dir.write(setting.file, &setting.value)?;
     Ok(old)
 }
@@ -39,7 +76,7 @@ fn undo(done: Vec<(&Dir, &Setting, String)>, error: CgroupError) -> CgroupError 
     let lost: Vec<&str> = done
         .into_iter()
         .rev()
-        .filter(|(dir, setting, old)| dir.write(setting.file, old.trim_end()).is_err())
+        .filter(|(dir, setting, old)| dir.write(setting.file, old).is_err())
         .map(|(_, setting, _)| setting.file)
         .collect();
     if lost.is_empty() { error } else { error.with_reason(format!("and could not put back {}", lost.join(", "))) }

@@ -4,7 +4,7 @@
 use super::detect::Controller;
 use super::dir::Dir;
 use super::group::{Group, Home};
-use super::parse::{Ceiling, ceiling, io_sum, keyed, nanoseconds, number};
+use super::parse::{Ceiling, blkio_sum, ceiling, io_sum, keyed, nanoseconds, number};
 use super::v1;
 use serde::Serialize;
 
@@ -64,10 +64,15 @@ pub struct Stats {
     pub pids_refused: Option<u64>,
     /// Processes that the OOM killer took, nested groups included.
     pub oom_kills: Option<u64>,
-    /// Bytes read from block devices; v2's io controller only.
+    /// Bytes read from block devices: `io.stat` of v2. On v1 (`blkio.throttle.io_service_bytes`) unknown unless a limit of a
+    /// device was asked, and then of devices that some limit is set on.
     pub io_read_bytes: Option<u64>,
     /// Bytes written to block devices.
     pub io_write_bytes: Option<u64>,
+    /// Reads from block devices. Unknown without a cgroup.
+    pub io_read_ops: Option<u64>,
+    /// Writes to block devices.
+    pub io_write_ops: Option<u64>,
 }
 
 impl Stats {
@@ -92,9 +97,10 @@ impl Group {
         if let Some(home) = self.home(Controller::Pids).ok().flatten() {
             pids(home.dir(), &mut stats);
         }
-        if let Some(io) = self.home(Controller::Io).ok().flatten().and_then(|h| h.dir().read("io.stat").ok()) {
-            stats.io_read_bytes = io_sum(&io, "rbytes");
-            stats.io_write_bytes = io_sum(&io, "wbytes");
+        match self.home(Controller::Io).ok().flatten() {
+            Some(Home::V1(dir)) => io_v1(&dir, &mut stats),
+            Some(Home::V2(dir)) => io_v2(&dir, &mut stats),
+            None => {}
         }
         stats.counted()
     }
@@ -184,6 +190,24 @@ fn memory_v2(dir: &Dir, stats: &mut Stats) {
     stats.memory_limit = dir.read("memory.max").ok().and_then(|t| ceiling(&t));
     stats.swap_current = count(dir, "memory.swap.current");
     stats.oom_kills = dir.read("memory.events").ok().and_then(|t| keyed(&t, "oom_kill"));
+}
+
+fn io_v2(dir: &Dir, stats: &mut Stats) {
+    let Ok(text) = dir.read("io.stat") else { return };
+    let sum = |key| io_sum(&text, key);
+    (stats.io_read_bytes, stats.io_write_bytes) = (sum("rbytes"), sum("wbytes"));
+    (stats.io_read_ops, stats.io_write_ops) = (sum("rios"), sum("wios"));
+}
+
+/// Groups below it included.
+fn io_v1(dir: &Dir, stats: &mut Stats) {
+    let read = |file| {
+        let text = dir.read(file).ok();
+        let sum = |word| text.as_deref().and_then(|text| blkio_sum(text, word));
+        (sum("Read"), sum("Write"))
+    };
+    (stats.io_read_bytes, stats.io_write_bytes) = read("blkio.throttle.io_service_bytes_recursive");
+    (stats.io_read_ops, stats.io_write_ops) = read("blkio.throttle.io_serviced_recursive");
 }
 
 /// The same files in both versions.

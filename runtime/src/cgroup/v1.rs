@@ -51,8 +51,7 @@ impl MemoryNow {
 /// The memory writes, ordered so that memory never exceeds memory + swap on the way (the kernel's EINVAL). A changed
 /// memory limit keeps the amount of swap, as in v2.
 pub(super) fn memory(limits: &Limits, now: MemoryNow) -> Vec<Setting> {
-    let set =
-        |file, value: u64, field| Setting { controller: Controller::Memory, file, value: value.to_string(), field };
+    let set = |file, value: u64, field| Setting::new(Controller::Memory, file, value.to_string(), field);
     let limit = limits.memory.unwrap_or(now.limit);
     let kept = now.total.filter(|t| *t < UNLIMITED && now.limit < UNLIMITED).map(|t| t.saturating_sub(now.limit));
     let total = limits.memory_swap.or(kept).map(|swap| limit.saturating_add(swap));
@@ -72,7 +71,7 @@ pub(super) fn memory(limits: &Limits, now: MemoryNow) -> Vec<Setting> {
 /// The CPU writes. The quota is lifted first: the kernel checks each write on its own, and the old quota in the new
 /// period may be more than the parent has.
 pub(super) fn cpu(limits: &Limits) -> Vec<Setting> {
-    let set = |file, value, field| Setting { controller: Controller::Cpu, file, value, field };
+    let set = |file, value, field| Setting::new(Controller::Cpu, file, value, field);
     let mut writes = Vec::new();
     if let Some(weight) = limits.cpu_weight {
         writes.push(set("cpu.shares", shares(weight).to_string(), "cpu_weight"));

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 type Result<T> = std::result::Result<T, CgroupError>;
 
-/// The writes for the limits that are asked.
+/// The writes for the limits that are asked, but for those of devices (`io/files.rs`).
 pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
     let quota = limits.cpu_quota.map(|q| format!("{} {}", q.quota_us, q.period_us));
     let number = |value: Option<u64>| value.map(|v| v.to_string());
@@ -29,7 +29,7 @@ pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
         (Controller::Pids, "pids.max", number(limits.pids), "pids"),
     ]
     .into_iter()
-    .filter_map(|(controller, file, value, field)| Some(Setting { controller, file, value: value?, field }))
+    .filter_map(|(controller, file, value, field)| Some(Setting::new(controller, file, value?, field)))
     .collect()
 }
 
@@ -184,6 +184,7 @@ mod tests {
             cpuset_cpus: Some("0-1".into()),
             cpuset_mems: Some("0".into()),
             pids: Some(9),
+            ..Limits::default()
         };
         let lines: Vec<String> = settings(&all).into_iter().map(|s| format!("{}={}", s.file, s.value)).collect();
         assert_eq!(

@@ -231,13 +231,16 @@ fn settle_limits(
     while !settled {
         settled = true;
         for (field, why) in cgroups.supports(&container.limits) {
-            settled &= !container.limits.clear(field);
-            limited.unmet.push(ground.unmet(field, why, &limited.asked));
+            settled &= !container.limits.clear(&field);
+            limited.unmet.push(ground.unmet(&field, why, &limited.asked));
         }
     }
     give(main, &mut limited.unmet);
     limited
 }
+
+const DO_WITHOUT: &str = "run without the limit, or with `best-effort` limits";
+const DELEGATE: &str = "run without the limit, with `best-effort` limits, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes, which has what the administrator gives user@.service: docs/rootless.md; or once, as root: orangery setup --user NAME)";
 
 fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
     for (field, why) in limits.validate() {
@@ -245,9 +248,9 @@ fn check_limits(no: &mut Refusals, limits: &Limits, cgroups: &Cgroups) {
     }
     if !limits.is_empty() {
         for (field, why) in cgroups.supports(limits) {
-            no.0.push(Error::new(ErrorKind::Unsupported, why).with_field(format!("limits.{field}")).with_hint(
-                "run without the limit, with `best-effort` limits, as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes; or once, as root: orangery setup --user NAME)",
-            ));
+            let hint = if cgroups.has_controller_of(limits, &field) { DO_WITHOUT } else { DELEGATE };
+            let error = Error::new(ErrorKind::Unsupported, why);
+            no.0.push(error.with_field(format!("limits.{field}")).with_hint(hint));
         }
     }
 }

@@ -130,13 +130,11 @@ pub(crate) fn give(process: &mut ProcessSpec, unmet: &mut [UnmetLimit]) {
 impl Limits {
     /// The names of those that are set.
     #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
-        const ALL: [&str; 7] =
-            ["memory", "memory_swap", "cpu_quota", "cpu_weight", "cpuset_cpus", "cpuset_mems", "pids"];
-        ALL.into_iter().filter(|field| self.clone().clear(field)).collect()
+    pub fn names(&self) -> Vec<String> {
+        crate::cgroup::names(self)
     }
 
-    /// Take a limit away by the name of its field; whether it was there.
+    /// Take a limit away by the name of its field, of one device as `io_max[/dev/sda]`; whether it was there.
     pub fn clear(&mut self, field: &str) -> bool {
         match field {
             "memory" => self.memory.take().is_some(),
@@ -146,14 +144,23 @@ impl Limits {
             "cpuset_cpus" => self.cpuset_cpus.take().is_some(),
             "cpuset_mems" => self.cpuset_mems.take().is_some(),
             "pids" => self.pids.take().is_some(),
-            _ => false,
+            "io_weight" => self.io_weight.take().is_some(),
+            _ => self.clear_device(field),
         }
+    }
+
+    fn clear_device(&mut self, field: &str) -> bool {
+        let before = (self.io_max.len(), self.io_device_weight.len());
+        self.io_max.retain(|of| of.name() != field);
+        self.io_device_weight.retain(|of| of.name() != field);
+        before != (self.io_max.len(), self.io_device_weight.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::{BlockDevice, IoMax, IoWeight};
 
     fn asked() -> Limits {
         Limits { memory: Some(64 << 20), memory_swap: Some(1 << 20), pids: Some(9), ..Limits::default() }
@@ -195,9 +202,18 @@ mod tests {
         let list = || Some("0".to_owned());
         let mut all =
             Limits { cpu_quota: Some(quota), cpu_weight: Some(1), cpuset_cpus: list(), cpuset_mems: list(), ..asked() };
+        all.io_weight = Some(1);
         let value = serde_json::to_value(&all).unwrap();
         for field in value.as_object().unwrap().keys() {
-            assert!(all.names().contains(&field.as_str()) && all.clear(field) && !all.clear(field), "{field}");
+            assert!(all.names().contains(field) && all.clear(field) && !all.clear(field), "{field}");
+        }
+        let device = || BlockDevice::Path("/dev/a".into());
+        all.io_max = vec![IoMax::new(device()), IoMax::new(BlockDevice::Number { major: 8, minor: 0 })];
+        all.io_device_weight = vec![IoWeight { device: device(), weight: 1 }];
+        let names = all.names();
+        assert_eq!(names, ["io_device_weight[/dev/a]", "io_max[/dev/a]", "io_max[8:0]"]);
+        for field in names {
+            assert!(all.clear(&field) && !all.clear(&field), "{field}");
         }
         assert!(all.is_empty() && !all.clear("disk"));
     }

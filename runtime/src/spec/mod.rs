@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cgroup::{CpuQuota, Limits};
+pub use crate::cgroup::{BlockDevice, CpuQuota, IoMax, IoWeight, Limits};
 use crate::network::{NetworkProvider, Pasta};
 use crate::rootfs::RootfsProvider;
 
@@ -19,6 +19,7 @@ pub mod check;
 mod checked;
 mod enforcement;
 mod filters;
+pub mod io;
 mod mount;
 pub mod namespaces;
 #[cfg(feature = "oci")]

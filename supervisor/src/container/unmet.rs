@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use orangery_runtime::Container;
-use orangery_runtime::cgroup::{Limits, Source};
+use orangery_runtime::cgroup::{IoMax, IoWeight, Limits, Source};
 use orangery_runtime::spec::{Resource, Rlimit, UnmetLimit};
 
 use super::life::Policy;
@@ -42,7 +42,7 @@ impl ContainerSlot {
     fn keep_unmet(&self, unmet: Vec<UnmetLimit>, asked: &Limits) {
         let asked = asked.names();
         let mut all = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|old| !asked.contains(&&*old.limit) && unmet.iter().all(|new| new.limit != old.limit));
+        all.retain(|old| !asked.contains(&old.limit) && unmet.iter().all(|new| new.limit != old.limit));
         all.extend(unmet);
     }
 
@@ -50,7 +50,8 @@ impl ContainerSlot {
     pub(crate) fn updated(&self, mut to: Limits, unmet: Vec<UnmetLimit>) {
         self.keep_unmet(unmet.clone(), &to);
         without(&mut to, &unmet);
-        let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids } = to;
+        let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids, .. } = to;
+        let Limits { io_weight, io_device_weight, io_max, .. } = to;
         self.limited.send_modify(|now| {
             let old = std::mem::take(now);
             *now = Limits {
@@ -61,6 +62,9 @@ impl ContainerSlot {
                 cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
                 cpuset_mems: cpuset_mems.or(old.cpuset_mems),
                 pids: pids.or(old.pids),
+                io_weight: io_weight.or(old.io_weight),
+                io_device_weight: IoWeight::merged(old.io_device_weight, io_device_weight),
+                io_max: IoMax::merged(old.io_max, io_max),
             };
         });
         unmet.into_iter().for_each(|unmet| self.tell_one(unmet));

@@ -166,7 +166,10 @@ fn leftovers_are_told_and_go_with_the_last_group() {
 fn no_cgroups_refuse_limits_and_nothing_else() {
     let none = Cgroups::none("there are none");
     assert_eq!((none.mode(), none.why_none()), (Mode::None, Some("there are none")));
-    assert_eq!(none.supports(&Limits { pids: Some(5), ..Limits::default() }), [("pids", "there are none".into())]);
+    assert_eq!(
+        none.supports(&Limits { pids: Some(5), ..Limits::default() }),
+        [("pids".into(), "there are none".into())]
+    );
     let group = make(&none, "x", &Limits::default());
     assert!(group.paths().is_empty() && group.birth().unwrap().is_none() && group.tasks().unwrap().is_empty());
     assert!(group.kill().unwrap_err().is_unsupported() && group.freeze().unwrap_err().is_unsupported());

@@ -4,6 +4,7 @@
 
 mod delegated;
 mod handed;
+mod io;
 mod life;
 mod limits;
 mod pure_v2;
@@ -142,5 +143,6 @@ fn some_limits() -> Limits {
         cpuset_cpus: Some("0".into()),
         cpuset_mems: None,
         pids: Some(32),
+        ..Limits::default()
     }
 }
