@@ -14,7 +14,7 @@ use crate::wire::{ExitRecord, Message, Moment, Tell};
 pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
     let first = keeper.pending;
     match keeper.entry(fd) {
-        Some(entry) if entry.state == 1 => {
+        Some(entry) if entry.state == 1 && !entry.leave => {
             entry.state = 2;
             entry.next = first;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     pub(crate) end: u32,
     /// Its end is kept until the supervisor has written it down.
     pub(crate) keep: bool,
+    /// It stays a zombie for its next parent.
+    pub(crate) leave: bool,
     /// The supervisor is told of its end: it knows of its birth.
     pub(crate) told: bool,
 }

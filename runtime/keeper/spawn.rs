@@ -47,6 +47,8 @@ pub(crate) struct Birth {
     pub(crate) id: u64,
     /// How it ends is kept.
     pub(crate) keep: bool,
+    /// How it ends is for its next parent.
+    pub(crate) leave: bool,
     pub(crate) fds: [i32; wire::MAX_FDS],
 }
 
@@ -116,7 +118,9 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             keeper.seq = seq;
             let (page, trace) = (keeper.page, keeper.trace);
             let keep = message.flags & wire::KEEP_EXIT != 0;
-            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id: message.id, keep, fds: got.fds };
+            let leave = message.flags & wire::LEAVE_EXIT != 0;
+            let (id, fds) = (message.id, got.fds);
+            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
                     let x = pidfd as u64;

@@ -116,6 +116,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::Stub => stub::run(birth.page, a),
         Op::Guard => stub::guard(birth.page, a),
         Op::Exec => exec(birth, step),
+        Op::Find => find(birth, step),
         Op::Close => {
             sys::close(a);
             slots.set(step.a, -1);
@@ -423,6 +424,36 @@ fn exec(birth: &Birth, step: &Step) -> Res<()> {
         left -= 1;
     }
     Err(verdict)
+}
+
+/// In the child: what [`exec`] would find, as far as rights and types tell that.
+fn find(birth: &Birth, step: &Step) -> Res<()> {
+    let mut verdict = sys::ENOENT;
+    let mut candidate = step.s;
+    let mut left = step.n;
+    while left > 0 {
+        match executable(at(birth, candidate)) {
+            Ok(()) => return Ok(()),
+            Err(sys::ENOENT | sys::ENOTDIR) => {}
+            Err(errno) => verdict = errno,
+        }
+        candidate = wire::list_end(birth.plan, candidate, 1).unwrap_or(candidate);
+        left -= 1;
+    }
+    Err(verdict)
+}
+
+/// In the child.
+fn executable(path: CStr) -> Res<()> {
+    let fd = sys::openat(sys::AT_FDCWD, path, sys::O_PATH, 0)?;
+    let mode = stat(fd);
+    // X_OK; AT_EACCESS
+    let may = call(nr::FACCESSAT2, [fd as usize, CStr::EMPTY.0 as usize, 1, AT_EMPTY_PATH | 0x200, 0, 0]);
+    sys::close(fd);
+    if mode?.0 & 0o170_000 != 0o100_000 {
+        return Err(sys::EACCES);
+    }
+    may.map(drop)
 }
 
 /// In the child: fill `count` pointers and a null into the table that the plan reserves for them.

@@ -118,5 +118,6 @@ pub(crate) mod nr {
     pub(crate) const CLONE3: usize = 435;
     pub(crate) const CLOSE_RANGE: usize = 436;
     pub(crate) const OPENAT2: usize = 437;
+    pub(crate) const FACCESSAT2: usize = 439;
     pub(crate) const MOUNT_SETATTR: usize = 442;
 }

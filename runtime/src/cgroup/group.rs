@@ -4,7 +4,7 @@ use super::detect::Controller;
 use super::dir::Dir;
 use super::error::{CgroupError, unsupported};
 use super::limits::Limits;
-use super::parents::{Parents, needs};
+use super::parents::Parents;
 use super::place::Place;
 use super::setting::{Setting, apply};
 use super::{io, nested, v1, v2};
@@ -52,7 +52,7 @@ impl Home {
 
 impl Group {
     pub(super) fn create(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
-        let wanted = |(i, place): (usize, &Place)| needs(place, limits, parents.v2.is_some()).then_some(i);
+        let wanted = |(i, place): (usize, &Place)| parents.has_a_group(place, limits).then_some(i);
         let planned: Vec<usize> = parents.v1.iter().enumerate().filter_map(wanted).collect();
         let mut group = Group::empty(parents, id.into());
         match group.fill(&planned, limits) {

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   detect.rs   /proc/self/mountinfo, /proc/self/cgroup -> the hierarchies, opened and verified
+//!   at.rs       a path that somebody else has chosen, in all of them
 //!   place.rs    hierarchy -> `orangery-<instance>` in it; v2: controllers on
 //!   handed.rs   what an administrator gives an ordinary user for that, once
 //!   parents.rs  all places of one supervisor -> the mode, what is refused and why
@@ -28,6 +29,7 @@
 //!
 //! Hybrid is the union: each limit is written where its controller is, be that v1 or v2.
 
+mod at;
 mod control;
 mod detect;
 mod dir;
@@ -223,9 +225,8 @@ impl Cgroups {
     /// What a container with these limits would be in, with nothing made: whether it is born into a v2 group, and how
     /// many v1 `tasks` files it writes itself into.
     pub fn membership(&self, limits: &Limits) -> (bool, u16) {
-        let has_v2 = self.parents.v2.is_some();
-        let v1 = self.parents.v1.iter().filter(|place| parents::needs(place, limits, has_v2)).count();
-        (has_v2, u16::try_from(v1).unwrap_or(u16::MAX))
+        let v1 = self.parents.v1.iter().filter(|place| self.parents.has_a_group(place, limits)).count();
+        (self.parents.v2.is_some(), u16::try_from(v1).unwrap_or(u16::MAX))
     }
 
     /// The group of a container that is there already, for a supervisor that comes back.

@@ -24,6 +24,8 @@ pub(super) struct Parents {
     refused: BTreeMap<Controller, String>,
     /// As before `cgroup.kill`.
     pub(super) without_kill: bool,
+    /// The places are not ours, and stay; groups are made in all of them.
+    pub(super) at_a_path: bool,
     closed: AtomicBool,
 }
 
@@ -59,9 +61,14 @@ pub(super) fn needs(place: &Place, limits: &Limits, has_v2: bool) -> bool {
 }
 
 impl Parents {
+    /// A container with these limits has a directory in this place of v1.
+    pub(super) fn has_a_group(&self, place: &Place, limits: &Limits) -> bool {
+        self.at_a_path || needs(place, limits, self.v2.is_some())
+    }
+
     pub(super) fn none(why: String) -> Parents {
         let (v1, refused, closed) = (Vec::new(), BTreeMap::new(), AtomicBool::new(false));
-        Parents { v2: None, v1, why: Some(why), refused, without_kill: false, closed }
+        Parents { v2: None, v1, why: Some(why), refused, without_kill: false, at_a_path: false, closed }
     }
 
     /// Makes our directories. Nothing usable is no error, except below a parent that somebody configured.
@@ -203,6 +210,9 @@ impl Parents {
 
     /// Removes our directories; returns those that would not go.
     pub(super) fn close(&self) -> Vec<PathBuf> {
+        if self.at_a_path {
+            return Vec::new();
+        }
         let left: Vec<PathBuf> = self.places().filter(|p| !p.close()).map(|p| p.dir.path().to_path_buf()).collect();
         self.closed.store(left.is_empty(), Ordering::Release);
         left

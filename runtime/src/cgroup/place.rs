@@ -31,7 +31,7 @@ pub(super) struct Place {
     /// How many levels `dir` is below the mount's top.
     pub(super) depth: usize,
     /// The mount's top, when `parent` is an `orangery/` there that is ours to remove.
-    top: Option<Dir>,
+    pub(super) top: Option<Dir>,
 }
 
 /// A place, and why controllers are missing from it.

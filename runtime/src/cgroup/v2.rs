@@ -66,6 +66,12 @@ pub(super) fn enable(dir: &Dir) -> (Vec<Controller>, BTreeMap<Controller, String
     (enabled, refused)
 }
 
+/// Our controllers that are on for the children of `dir`.
+pub(super) fn enabled(dir: &Dir) -> Vec<Controller> {
+    let on = dir.read("cgroup.subtree_control").map(|text| parse::words(&text)).unwrap_or_default();
+    Controller::V2.into_iter().filter(|controller| on.iter().any(|word| word == controller.name())).collect()
+}
+
 /// An error with its cause, for the reasons that `supports` and `why_none` give.
 pub(super) fn describe(error: &CgroupError) -> String {
     match std::error::Error::source(error) {

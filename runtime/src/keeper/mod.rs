@@ -2,6 +2,7 @@
 //! `runtime/keeper/`.
 
 mod adopt;
+mod brief;
 mod client;
 mod conversation;
 mod door;
@@ -17,6 +18,7 @@ mod succession;
 
 pub use adopt::{Child, Found, adopt};
 pub(crate) use adopt::{adopt_for, first_id, pid_of};
+pub(crate) use brief::{Brief, Nature};
 pub(crate) use client::expect;
 pub use client::{Client, Spawned};
 pub use conversation::Unclaimed;

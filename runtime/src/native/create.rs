@@ -218,7 +218,7 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
-    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new(), tied: inner.durable })
+    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new(), tied: inner.durable, leaves: false })
 }
 
 /// With its limits; without those that the kernel refuses where the container does without them.
@@ -247,6 +247,11 @@ fn stage(inner: &Inner, spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
         inner.faults.pass(&spec.container().id, Point::StagedFile(index)).map(|()| made)
     });
     files.collect()
+}
+
+/// [`stage`], for who has no faults to pass.
+pub(super) fn contents(spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
+    spec.container().files.iter().map(|file| content(&file.content)).collect()
 }
 
 /// A staged file's content as a memfd: it never travels through a message.
@@ -469,7 +474,7 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
     let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
     let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some());
-    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees, tied: inner.durable };
+    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees, tied: inner.durable, leaves: false };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;

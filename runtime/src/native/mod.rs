@@ -23,6 +23,7 @@ mod reach;
 mod record;
 mod report;
 mod session;
+pub mod single;
 mod space;
 mod start;
 pub mod state;
@@ -266,6 +267,11 @@ impl Inner {
 
     fn check(&self, spec: ContainerSpec, main: ProcessSpec) -> Result<CheckedSpec, Errors> {
         let cgroups = self.cgroups().map_err(|error| Errors(vec![error]))?;
+        if spec.cgroups_path.is_some() {
+            let why = "a supervisor's containers lie below its own cgroup";
+            let refused = Error::new(ErrorKind::Unsupported, why).with_field("linux.cgroupsPath");
+            return Err(Errors(vec![refused.with_hint("orangery-oci makes it where the bundle says")]));
+        }
         check::check(spec, main, &self.machine, &cgroups)
     }
 
@@ -383,6 +389,7 @@ fn cgroup_error(error: &crate::cgroup::CgroupError) -> Error {
     }
     let made = Error::new(kind, what).with_errno(error.errno());
     match error.field() {
+        Some("cgroupsPath") => made.with_field("linux.cgroupsPath"),
         Some(field) => made.with_field(format!("limits.{field}")),
         None => made,
     }

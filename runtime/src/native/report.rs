@@ -47,20 +47,27 @@ impl Report {
             let read =
                 guard.try_io(|fd| if kept { look(fd.get_ref(), &mut buffer) } else { take(fd.get_ref(), &mut buffer) });
             match read {
-                Ok(Ok(0)) => return Ok(Said::End),
-                Ok(Ok(_)) => {
-                    return Ok(match wire::read_report(&buffer) {
-                        Some((REPORT_READY, _)) => Said::Ready,
-                        Some((step, errno)) => Said::Failed(step, errno),
-                        None => Said::End,
-                    });
-                }
+                Ok(Ok(len)) => return Ok(said(len, &buffer)),
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(failed(error)),
                 Err(_would_block) => {}
             }
         }
     }
+}
+
+fn said(len: usize, buffer: &[u8; REPORT]) -> Said {
+    match wire::read_report(buffer).filter(|_| len > 0) {
+        Some((REPORT_READY, _)) => Said::Ready,
+        Some((step, errno)) => Said::Failed(step, errno),
+        None => Said::End,
+    }
+}
+
+/// The next word, now; EAGAIN where there is none yet.
+pub(super) fn read(pipe: &OwnedFd) -> Result<Said, rustix::io::Errno> {
+    let mut buffer = [0; REPORT];
+    rustix::io::read(pipe, &mut buffer).map(|len| said(len, &buffer))
 }
 
 fn take(pipe: &OwnedFd, buffer: &mut [u8; REPORT]) -> std::io::Result<usize> {
@@ -95,7 +102,7 @@ pub(super) fn step_error(plan: &Plan, index: u16, errno: i32) -> Error {
     let Some(step) = plan.step(index) else {
         return Error::new(ErrorKind::Creation, "the plan ended early").with_errno(Some(errno));
     };
-    if step.op == Op::Exec {
+    if matches!(step.op, Op::Exec | Op::Find) {
         return exec_error(plan, errno);
     }
     let lines = crate::plan::explain::lines(plan);

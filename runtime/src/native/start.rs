@@ -89,15 +89,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
     let Parts { keeper, cgroups, ranges, instance } = parts;
     let Speaking { client, driver, pid, privileged, enters_pidns, ids } = keeper;
     let (sender, janitor) = Janitor::new();
-    let machine = Machine {
-        privileged,
-        enters_pidns,
-        nofile: nofile(),
-        host: HostLayout::read(),
-        cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
-        user_namespace: join::keepers_own(pid).filter(|_| !privileged),
-        counts_by_namespace: crate::sys::probe::counts_by_namespace(),
-    };
+    let machine = machine(pid, privileged, enters_pidns);
     let inner = Inner {
         keeper: client,
         present: Arc::new(Present { pid: AtomicU32::new(pid), ..Present::default() }),
@@ -119,6 +111,19 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         threads: off_thread::Few::default(),
     };
     (NativeRuntime { inner: Arc::new(inner) }, Driver { keeper: driver, janitor })
+}
+
+/// The facts that plans depend on, with this keeper.
+pub(super) fn machine(keeper: u32, privileged: bool, enters_pidns: bool) -> Machine {
+    Machine {
+        privileged,
+        enters_pidns,
+        nofile: nofile(),
+        host: HostLayout::read(),
+        cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
+        user_namespace: join::keepers_own(keeper).filter(|_| !privileged),
+        counts_by_namespace: crate::sys::probe::counts_by_namespace(),
+    }
 }
 
 /// Make our cgroup directories, or open them at `places`.

@@ -122,16 +122,42 @@ impl Ends {
         Ok(())
     }
 
-    /// The process that has come by these is there, and what it was to send has been [received](Ends::receive).
-    pub(super) fn started(self, exec: Exec, storing: Option<Storing>) -> Result<Started, Error> {
-        let Self { stdin, stdout, stderr, tty, listener, sends, .. } = self;
+    /// What the plan has sent by now, all of it: the master of its terminal, and its listener.
+    pub(super) fn sent(mut self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
+        let Some(channel) = self.channel.take() else { return Ok((None, None)) };
+        loop {
+            match keeper::receive(&channel) {
+                Ok(Some(heard)) => {
+                    let sent = heard.brought.flatten();
+                    if let Some((kind, fd)) = sent.and_then(|(purpose, fd)| Some((of_channel(purpose)?, fd))) {
+                        self.put(kind, fd);
+                    }
+                }
+                Ok(None) | Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::system("cannot hear what a plan sends", error)),
+            }
+        }
+        self.whole()?;
+        Ok((self.tty, self.listener))
+    }
+
+    /// All has come that the plan was to send.
+    fn whole(&self) -> Result<(), Error> {
         let lost = |what: &str| Error::new(ErrorKind::Keeper, format!("a plan ended without sending its {what}"));
-        if sends.tty && tty.is_none() {
+        if self.sends.tty && self.tty.is_none() {
             return Err(lost("pty master"));
         }
-        if sends.listener && listener.is_none() {
+        if self.sends.listener && self.listener.is_none() {
             return Err(lost("seccomp listener"));
         }
+        Ok(())
+    }
+
+    /// The process that has come by these is there, and what it was to send has been [received](Ends::receive).
+    pub(super) fn started(self, exec: Exec, storing: Option<Storing>) -> Result<Started, Error> {
+        self.whole()?;
+        let Self { stdin, stdout, stderr, tty, listener, .. } = self;
         let shown = tty.as_ref().map(|master| duplicate(master.as_fd(), "tty")).transpose()?;
         let Exec { pid, pidfd, exit, group, without_pidfs } = exec;
         let held = storing.map(|storing| {

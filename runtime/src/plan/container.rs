@@ -54,17 +54,41 @@ pub fn plan(cx: &Context<'_>) -> Plan {
         names(b, cx);
         rootfs::steps(b, cx, slaves);
     }
-    if cx.spec.container().without_init {
-        b.field("").op(Op::Ready, 0, 0, 0);
-        if let Some(gate) = b.received(Need::Gate) {
-            b.on(Op::Wait, gate, 0);
-        }
+    if cx.allotment.leaves {
+        left(b, cx);
+    } else if cx.spec.container().without_init {
+        ready(b);
         process::rlimits(b, cx.spec.main(), cx.machine);
         process::steps(b, cx.spec.main(), cx.machine, cx.allotment.ids.as_ref(), !cx.spec.joins(NEWNS));
     } else {
         stub(b, cx.machine);
     }
     std::mem::replace(b, Builder::new(&[])).finish()
+}
+
+/// Everything up to the gate that can be refused. A filter that asks is there before, because whoever makes the
+/// container hands its listener on; any other one only has to let the program be executed.
+fn left(b: &mut Builder, cx: &Context<'_>) {
+    let main = cx.spec.main();
+    process::rlimits(b, main, cx.machine);
+    process::prepare(b, main, cx.machine, cx.allotment.ids.as_ref(), !cx.spec.joins(NEWNS));
+    process::find(b, main);
+    if main.listens() {
+        process::filter(b, main);
+    }
+    ready(b);
+    if !main.listens() {
+        process::filter(b, main);
+    }
+    process::exec(b, main);
+}
+
+/// It waits behind its gate.
+fn ready(b: &mut Builder) {
+    b.field("").op(Op::Ready, 0, 0, 0);
+    if let Some(gate) = b.received(Need::Gate) {
+        b.on(Op::Wait, gate, 0);
+    }
 }
 
 /// Of namespaces that are new: what is joined stays as it is.

@@ -520,6 +520,12 @@ impl Builder {
         self.push(Step { op: Op::Exec, s, n: count(candidates), t: table, x, y, ..EMPTY })
     }
 
+    /// One of these must be a program that the process may execute.
+    pub fn find(&mut self, candidates: &[&OsStr]) -> &mut Self {
+        let (s, n) = (self.strings(candidates), u32::try_from(candidates.len()).unwrap_or(u32::MAX));
+        self.push(Step { op: Op::Find, s, n, ..EMPTY })
+    }
+
     /// Lay the plan out.
     #[must_use]
     pub fn finish(self) -> Plan {

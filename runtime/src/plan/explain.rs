@@ -176,6 +176,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Stub => "be the stub init: reap, sleep".into(),
         Op::Guard => format!("be a guard: end with the process of {a}"),
         Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
+        Op::Find => format!("one of {} must be a program", list(plan, step.s, step.n).join(", ")),
         Op::Close => format!("close {a}"),
         Op::CheckDevice if step.y == 1 => format!("it must be block device {}", device(step.x)),
         Op::CheckDevice => format!("it must be device {}", device(step.x)),
@@ -295,6 +296,12 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
             "ppoll(0, POLLIN)".into(),
         ],
         Op::Exec => list(plan, step.s, step.n).iter().map(|path| format!("execve({path:?})")).collect(),
+        Op::Find => list(plan, step.s, step.n)
+            .iter()
+            .flat_map(|path| {
+                [format!("fd = openat({path:?}, O_PATH)"), "fstat(fd)".into(), "faccessat2(fd, X_OK)".into()]
+            })
+            .collect(),
         Op::Close => one(format!("close({a})")),
         Op::CheckDevice | Op::CheckType => one(format!("fstat({a})")),
         Op::CheckFs => one(format!("fstatfs({a})")),

@@ -39,6 +39,9 @@ pub struct Allotment {
     pub trees: Vec<Need>,
     /// Its stub ends with the supervisor, unless that lets it go.
     pub tied: bool,
+    /// Whoever makes it goes before it is started: the gate is the last thing before its exec, so that all that can be
+    /// refused is told to who makes it, and nothing ties it to anybody any more when it says that it is ready.
+    pub leaves: bool,
 }
 
 /// One entry of the allow-list, as this host has it.

@@ -114,6 +114,19 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
 
 /// From inside the namespaces to `execve`, for a process whose [`rlimits`] are set.
 pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine, ids: Option<&IdMap>, console: bool) {
+    prepare(b, process, machine, ids, console);
+    filter(b, process);
+    exec(b, process);
+}
+
+/// All of [`steps`] but the filter and the `execve`.
+pub(super) fn prepare(
+    b: &mut Builder,
+    process: &CheckedProcess,
+    machine: &Machine,
+    ids: Option<&IdMap>,
+    console: bool,
+) {
     let spec = process.spec();
     b.field("").op(Op::Setsid, 0, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
@@ -127,17 +140,19 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine
     let (soft, hard) = nofile(process, machine);
     b.field("rlimits").op(Op::Rlimit, NOFILE, soft, hard);
     b.field("").op(Op::Signals, 0, 0, 0);
-    if let Some(filter) = process.filter() {
-        let field = if spec.filters.is_empty() { "seccomp" } else { "filters" };
-        match b.field(field).received(Need::Channel).filter(|_| filter.listens) {
-            Some(channel) => {
-                let listener = b.seccomp_listener(&filter.program);
-                b.send(channel, listener, Purpose::Listener);
-            }
-            None => drop(b.seccomp(&filter.program, 0)),
+}
+
+/// Its system call filter; where that asks, the listener goes over the channel.
+pub(super) fn filter(b: &mut Builder, process: &CheckedProcess) {
+    let Some(filter) = process.filter() else { return };
+    let field = if process.spec().filters.is_empty() { "seccomp" } else { "filters" };
+    match b.field(field).received(Need::Channel).filter(|_| filter.listens) {
+        Some(channel) => {
+            let listener = b.seccomp_listener(&filter.program);
+            b.send(channel, listener, Purpose::Listener);
         }
+        None => drop(b.seccomp(&filter.program, 0)),
     }
-    exec(b, process);
 }
 
 /// Set while the child still has the keeper's ids: the file of an undumpable process belongs to root.
@@ -195,8 +210,8 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
         (0..count).map(|n| slot(b, Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX)))).collect();
     if count > 0 {
         // Out of the way of the numbers that are about to be given out.
-        let (report, channel) = (slot(b, Need::Report), b.received(Need::Channel));
-        for slot in preserved.iter().copied().chain([report]).chain(channel) {
+        let (report, channel, gate) = (slot(b, Need::Report), b.received(Need::Channel), b.received(Need::Gate));
+        for slot in preserved.iter().copied().chain([report]).chain(channel).chain(gate) {
             b.on(Op::Lift, slot, APART);
         }
     }
@@ -212,7 +227,7 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
 }
 
 /// The program itself, or one candidate for each directory of the container's PATH.
-fn exec(b: &mut Builder, process: &CheckedProcess) {
+pub(super) fn exec(b: &mut Builder, process: &CheckedProcess) {
     let spec = process.spec();
     let Some(program) = spec.argv.first() else { return };
     let candidates = candidates(program, process);
@@ -230,6 +245,14 @@ fn exec(b: &mut Builder, process: &CheckedProcess) {
         .collect();
     let env: Vec<&OsStr> = env.iter().map(OsString::as_os_str).collect();
     b.field("argv").exec(&candidates, &argv, &env);
+}
+
+/// What [`exec`] will be asked for is there.
+pub(super) fn find(b: &mut Builder, process: &CheckedProcess) {
+    let Some(program) = process.spec().argv.first() else { return };
+    let candidates = candidates(program, process);
+    let candidates: Vec<&OsStr> = candidates.iter().map(OsString::as_os_str).collect();
+    b.field("argv").find(&candidates);
 }
 
 fn candidates(program: &OsString, process: &CheckedProcess) -> Vec<OsString> {

@@ -56,7 +56,7 @@ fn checked(spec: ContainerSpec, main: ProcessSpec) -> CheckedSpec {
 
 fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<Need>) -> Plan {
     let machine = machine(true);
-    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees, tied: false };
+    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees, tied: false, leaves: false };
     container::plan(&Context { spec, machine: &machine, allotment: &allotment })
 }
 
@@ -137,6 +137,28 @@ fn a_stub_that_is_tied_has_a_line() {
         let holds = plan.steps().last().is_some_and(|step| step.op == wire::Op::Stub && step.a >= 0);
         assert_eq!(holds, tied && !without_init, "{}", text(&plan));
     }
+}
+
+/// Who makes it is gone when it is started: nothing that can be refused, and nothing that ties it, comes behind its gate.
+#[test]
+fn the_gate_of_one_that_is_left_is_the_last_thing() {
+    let machine = machine(true);
+    let spec = checked(ContainerSpec { without_init: true, ..spec() }, command());
+    let plan = |leaves| {
+        let allotment = Allotment { leaves, ..Allotment::default() };
+        let plan = container::plan(&Context { spec: &spec, machine: &machine, allotment: &allotment });
+        accepted(&plan);
+        plan.steps().map(|step| step.op).collect::<Vec<_>>()
+    };
+    let left = plan(true);
+    let gate = left.iter().position(|op| *op == wire::Op::Wait).unwrap();
+    assert_eq!(left[gate - 1..=gate], [wire::Op::Ready, wire::Op::Wait]);
+    let found = left.iter().position(|op| *op == wire::Op::Find).unwrap();
+    assert!(found < gate);
+    let behind = &left[gate + 1..];
+    assert!(behind.iter().all(|op| matches!(op, wire::Op::Seccomp | wire::Op::Exec)), "{behind:?}");
+    let set = |ops: &[wire::Op]| ops.iter().filter(|op| **op != wire::Op::Find).count();
+    assert_eq!(set(&left), plan(false).len(), "the same steps in another order");
 }
 
 /// A process is born beside another one or in namespaces by themselves, and none is made and joined at once.

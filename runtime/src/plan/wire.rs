@@ -213,6 +213,9 @@ ops! {
     Guard = 60, "guard";
     /// Do what is asked for over socket `a`, one [`Errand`] at a time, until that is closed; never return.
     Hand = 62, "hand";
+    /// One of the `n` candidates at `s` must be a file that this process may execute: what [`Op::Exec`] would say, before
+    /// it is too late to tell.
+    Find = 63, "find-program";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -465,7 +468,7 @@ fn uses(op: Op) -> Uses {
         Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
         Op::SendFd => Uses { a: Must, b: Must, ..none },
         Op::SetXattr => Uses { a: Must, s: Text::One, t: Text::Blob, ..none },
-        Op::Exec => Uses { s: Text::List, ..none },
+        Op::Exec | Op::Find => Uses { s: Text::List, ..none },
         Op::Setsid
         | Op::Unshare
         | Op::SetIds

@@ -244,6 +244,9 @@ pub struct ContainerSpec {
     pub plain_root: bool,
     /// POSIX message queues at /dev/mqueue.
     pub mqueue: bool,
+    /// Where a bundle wants its cgroup (`linux.cgroupsPath`, as it stands): for [`single`](crate::native::single), whose
+    /// containers lie nowhere else. A supervisor's lie below its own group.
+    pub cgroups_path: Option<PathBuf>,
 }
 
 /// Where a standard stream of a process comes from or goes to.

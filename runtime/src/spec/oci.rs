@@ -62,6 +62,28 @@ pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec),
     convert(bundle, &spec)
 }
 
+/// What a bundle says of itself, for who tells of the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Said {
+    /// `ociVersion`.
+    pub version: String,
+    /// `annotations`.
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// That, of a bundle that was [read].
+///
+/// # Errors
+/// It cannot be read any more.
+pub fn said(bundle: &Path) -> Result<Said, Error> {
+    let path = bundle.join("config.json");
+    let failed = |error: oci_spec::OciSpecError| Error::invalid("bundle", format!("{}: {error}", path.display()));
+    let spec = oci::Spec::load(&path).map_err(failed)?;
+    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Said { version: spec.version().clone(), annotations })
+}
+
 fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpec), Errors> {
     let mut no = Refusals(Vec::new());
     if !spec.version().starts_with("1.") {
@@ -254,7 +276,7 @@ fn rest_of_linux(no: &mut Refusals, linux: &oci::Linux, container: &mut Containe
     container.readonly_paths = paths(linux.readonly_paths());
     no.unsupported("linux.seccomp", linux.seccomp().is_some());
     no.unsupported("linux.devices", linux.devices().iter().flatten().next().is_some());
-    no.unsupported("linux.cgroupsPath", linux.cgroups_path().is_some());
+    container.cgroups_path.clone_from(linux.cgroups_path());
     no.unsupported("linux.mountLabel", linux.mount_label().is_some());
     no.unsupported("linux.intelRdt", linux.intel_rdt().is_some());
     no.unsupported("linux.personality", linux.personality().is_some());
@@ -380,13 +402,13 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_at_once() {
         let json = SMALL
-            .replace(r#""linux":{"#, r#""hooks":{},"domainname":"d","linux":{"cgroupsPath":"/x","#)
+            .replace(r#""linux":{"#, r#""hooks":{},"domainname":"d","linux":{"mountLabel":"x","#)
             .replace(r#""cwd":"/""#, r#""cwd":"/","apparmorProfile":"p","consoleSize":{"height":0,"width":80}"#);
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
         assert_eq!(
             fields,
-            ["hooks", "domainname", "linux.cgroupsPath", "process.apparmorProfile", "process.consoleSize"]
+            ["hooks", "domainname", "linux.mountLabel", "process.apparmorProfile", "process.consoleSize"]
         );
     }
 

@@ -33,6 +33,16 @@ pub fn inherited() -> Vec<Inherited> {
     (first..first.saturating_add(count)).zip(names).filter_map(|(number, name)| take(number, name)).collect()
 }
 
+/// Take `count` descriptors from 3 up, which whoever has started this program has left open for it. To be called before anything
+/// else of this process has opened a descriptor, and once.
+///
+/// # Errors
+/// The first number that is not open.
+pub fn from_three(count: usize) -> Result<Vec<OwnedFd>, RawFd> {
+    let numbers = (FIRST..).take(count);
+    numbers.map(|number| take(number, String::new()).map(|taken| taken.fd).ok_or(number)).collect()
+}
+
 /// `None`: there is no such descriptor.
 fn take(number: RawFd, name: String) -> Option<Inherited> {
     // SAFETY: a system call without memory; a number that is not open is EBADF.

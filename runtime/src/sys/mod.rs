@@ -18,7 +18,7 @@ pub(crate) mod probe;
 pub(crate) mod stat;
 
 pub use identity::as_ids;
-pub use inherited::{Inherited, inherited};
+pub use inherited::{Inherited, from_three, inherited};
 pub(crate) use inside::INSIDE;
 pub use inside::open_inside;
 

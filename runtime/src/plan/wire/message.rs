@@ -23,6 +23,9 @@ pub const LEASE_BYTES: usize = 64;
 pub const REPLACE: u16 = 4;
 /// Flag of [`Ask::Spawn`]: how it ends is kept until [`Ask::Settle`].
 pub const KEEP_EXIT: u16 = 32;
+/// Flag of [`Ask::Spawn`]: the keeper neither tells nor reaps its end, which is for whoever becomes its parent when the keeper
+/// leaves ([`End::Release`]).
+pub const LEAVE_EXIT: u16 = 64;
 /// Flag of [`Ask::Store`]: it is no reason for the keeper to stay.
 pub const ASIDE: u16 = 16;
 /// Ends of processes that a keeper keeps at the most. One of more stays a zombie while nobody is there, and is told once.

@@ -1,0 +1,31 @@
+//! Handing a descriptor to whoever listens at a socket: the master of a terminal (`--console-socket`), a pidfd
+//! (`--pidfd-socket`).
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use crate::failure::Failure;
+
+/// Send `fd` to who listens at `path`, with `name`, as the protocol wants a byte at least.
+///
+/// # Errors
+/// Nobody listens there; `option` is what named the path.
+pub(crate) fn send(option: &str, path: &Path, name: &str, fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::system(format!("{option} {}", path.display()), error);
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
+    let fds = [fd.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(&socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL)
+        .map(drop)
+        .map_err(failed)
+}

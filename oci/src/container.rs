@@ -1,0 +1,154 @@
+//! A container that is written down, and what has become of it.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use orangery_runtime::cgroup::{Cgroups, Group};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::failure::Failure;
+use crate::place::{Place, Room};
+use crate::record::Record;
+
+/// The specification's states, and runc's `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One that is there.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) room: Room,
+    pub(crate) record: Record,
+    /// Its first process, if that lives: its number for display, and its pidfd.
+    pub(crate) init: Option<(i32, OwnedFd)>,
+}
+
+impl Container {
+    /// Look at one; others may change it meanwhile.
+    ///
+    /// # Errors
+    /// There is none, or it is being made.
+    pub(crate) fn find(place: &Place, id: &str) -> Result<Container, Failure> {
+        Self::of(place.find(id)?)
+    }
+
+    /// The same, and nobody else changes it until this is dropped.
+    ///
+    /// # Errors
+    /// As [`Container::find`].
+    pub(crate) fn hold(place: &Place, id: &str) -> Result<Container, Failure> {
+        Self::of(place.find(id)?.lock()?)
+    }
+
+    pub(crate) fn of(room: Room) -> Result<Container, Failure> {
+        let record = room.record()?.ok_or_else(Failure::no_such_container)?;
+        Ok(Self::with(room, record))
+    }
+
+    /// What is written down of it was read.
+    pub(crate) fn with(room: Room, record: Record) -> Container {
+        let init = record.init.as_ref().and_then(|init| Some((init.pid(), init.find()?)));
+        let init = init.filter(|(_, pidfd)| !has_ended(pidfd, None));
+        Container { room, record, init }
+    }
+
+    /// Its first process.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn alive(&self) -> Result<(i32, &OwnedFd), Failure> {
+        let (pid, pidfd) = self.init.as_ref().ok_or_else(|| Failure::new("container not running"))?;
+        Ok((*pid, pidfd))
+    }
+
+    /// What it is doing now.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn status(&self) -> Result<Status, Failure> {
+        if self.init.is_none() {
+            return Ok(if self.record.init.is_none() { Status::Creating } else { Status::Stopped });
+        }
+        if self.gate()?.is_some() {
+            return Ok(Status::Created);
+        }
+        let frozen = self.group()?.is_some_and(|group| group.is_frozen());
+        Ok(if frozen { Status::Paused } else { Status::Running })
+    }
+
+    /// The start gate, if the command waits there.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn gate(&self) -> Result<Option<OwnedFd>, Failure> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::openat(self.room.dir(), "gate", flags, Mode::empty()) {
+            Ok(gate) => Ok(Some(gate)),
+            // Started, and cleaned up after; or past it.
+            Err(Errno::NOENT | Errno::NXIO) => Ok(None),
+            Err(error) => Err(Failure::system("cannot open the start gate", error)),
+        }
+    }
+
+    /// Its cgroup, as far as it is there.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn group(&self) -> Result<Option<Group>, Failure> {
+        self.record.cgroup.as_deref().map(group).transpose()
+    }
+}
+
+/// The group at this path, as far as it is there.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn group(path: &Path) -> Result<Group, Failure> {
+    let failed = |error| Failure::system(format!("cannot look at the cgroup {}", path.display()), reason(&error));
+    let (above, name) = Cgroups::above(path, false).map_err(failed)?;
+    above.find(&name).map_err(failed)
+}
+
+/// A cgroup's error in words, with what the kernel said.
+pub(crate) fn reason(error: &orangery_runtime::cgroup::CgroupError) -> std::io::Error {
+    std::io::Error::other(match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
+}
+
+/// Let some time pass: what is waited for tells nobody.
+pub(crate) fn pause(time: Timespec) {
+    let _ = poll(&mut [], Some(&time));
+}
+
+/// It has ended, or does within this time; `None`: now.
+pub(crate) fn has_ended(pidfd: &OwnedFd, within: Option<Timespec>) -> bool {
+    let wait = within.unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+    loop {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&wait)) {
+            Err(Errno::INTR) => {}
+            other => return other.is_ok_and(|ready| ready > 0),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `create`: a container whose command waits for `start`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use orangery_runtime::cgroup::Cgroups;
+use orangery_runtime::native::single::{Made, Maker, Order};
+use orangery_runtime::spec::{Rootfs, oci};
+use orangery_runtime::{ContainerSpec, ProcessSpec};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::args::{CgroupManager, Create, Global, Rootless};
+use crate::container::reason;
+use crate::failure::Failure;
+use crate::place::{self, Place, Room};
+use crate::record::Record;
+use crate::streams::{self, Preserved};
+use crate::{clock, console};
+
+/// `create`, whole.
+///
+/// # Errors
+/// Whatever is refused or fails; nothing is left of the container then.
+pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<(), Failure> {
+    let preserved = Preserved::take(what.preserve_fds)?;
+    let bundle = Bundle::read(what)?;
+    if bundle.process.tty.is_some() && what.console_socket.is_none() {
+        return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
+    }
+    make(place, global, what, bundle, preserved).map(drop)
+}
+
+/// What is to be made.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    path: PathBuf,
+    spec: ContainerSpec,
+    pub(crate) process: ProcessSpec,
+    oci_version: String,
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+impl Bundle {
+    /// Read it.
+    ///
+    /// # Errors
+    /// Every refusal of its config.json.
+    pub(crate) fn read(what: &Create) -> Result<Bundle, Failure> {
+        place::check(&what.id)?;
+        let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
+        let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
+        let (mut spec, process) = oci::read(&path)?;
+        let said = oci::said(&path)?;
+        spec.id.clone_from(&what.id);
+        if spec.hostname.is_none() {
+            // What a new uts namespace begins with.
+            spec.hostname = Some(rustix::system::uname().nodename().to_string_lossy().into_owned());
+        }
+        let (oci_version, annotations) = (said.version, said.annotations);
+        Ok(Bundle { path, spec, process, oci_version, annotations })
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        match &self.spec.rootfs {
+            Rootfs::Dir { path, .. } => path.clone(),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// Where its cgroup is; `None`: it gets none of its own.
+    fn cgroup(&self, global: &Global) -> Option<PathBuf> {
+        if global.cgroup_manager == CgroupManager::Disabled {
+            return None;
+        }
+        let asked = self.spec.cgroups_path.clone().filter(|path| !path.as_os_str().is_empty());
+        Some(Path::new("/").join(asked.unwrap_or_else(|| PathBuf::from(&self.spec.id))))
+    }
+}
+
+/// Make it, write it down, and let it go.
+///
+/// # Errors
+/// As [`create`].
+pub(crate) fn make(
+    place: &Place,
+    global: &Global,
+    what: &Create,
+    bundle: Bundle,
+    preserved: Preserved,
+) -> Result<Left, Failure> {
+    let room = place.make(&what.id)?;
+    let made = fill(place, &room, global, what, bundle, preserved);
+    if made.is_err() {
+        // What had come to the keeper is gone with it; whatever else fails here has its reason already.
+        let _ = room.remove();
+    }
+    made.map(|pidfd| Left { room, pidfd })
+}
+
+/// A container that was made and let go, and is locked as long as we have this.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) room: Room,
+    pub(crate) pidfd: OwnedFd,
+}
+
+fn fill(
+    place: &Place,
+    room: &Room,
+    global: &Global,
+    what: &Create,
+    bundle: Bundle,
+    preserved: Preserved,
+) -> Result<OwnedFd, Failure> {
+    let (cgroups, group, cgroup) = cgroups(global, &bundle)?;
+    let mut main = bundle.process.clone();
+    streams::give(&mut main, preserved)?;
+    let mut record = Record {
+        version: Record::VERSION,
+        oci_version: bundle.oci_version.clone(),
+        id: what.id.clone(),
+        rootfs: bundle.rootfs(),
+        bundle: bundle.path,
+        annotations: bundle.annotations,
+        created: clock::now(),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup,
+        init: None,
+        spec: bundle.spec.clone(),
+        process: streams::without(&main),
+        ids: None,
+    };
+    // Before there is anything: a command that is killed leaves what `delete` finds.
+    room.write(&record)?;
+    let maker = Maker::start()?;
+    let (gate, report) = fifos(room)?;
+    let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
+    let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, gate, report })?;
+    hand_over(&mut made, what)?;
+    record.init = Some(made.identity());
+    record.ids = made.ids().map(|ids| (ids.uid.text(), ids.gid.text()));
+    room.write(&record)?;
+    if let Some(path) = &what.pid_file {
+        place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
+    }
+    Ok(made.leave()?)
+}
+
+/// Who is waited for at sockets gets what comes over them.
+fn hand_over(made: &mut Made, what: &Create) -> Result<(), Failure> {
+    if let (Some(path), Some(master)) = (&what.console_socket, made.take_tty()) {
+        console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+    }
+    if let Some(path) = &what.pidfd_socket {
+        console::send("--pidfd-socket", path, "pidfd", made.pidfd().as_fd())?;
+    }
+    Ok(())
+}
+
+/// Where its cgroup is made, under which name, and its path.
+fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<PathBuf>), Failure> {
+    let none = |why: &str| (Cgroups::none(why), "none".to_owned(), None);
+    let Some(path) = bundle.cgroup(global) else { return Ok(none("switched off")) };
+    let may_lack = match global.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => !rustix::process::geteuid().is_root(),
+    };
+    match Cgroups::above(&path, true) {
+        Ok((cgroups, name)) => Ok((cgroups, name, Some(path))),
+        Err(error) if may_lack && error.is_permission() => {
+            tracing::warn!(error = %reason(&error), "no cgroup of its own");
+            Ok(none("no rights over cgroups"))
+        }
+        Err(error) => Err(Failure::system("linux.cgroupsPath", reason(&error))),
+    }
+}
+
+/// The gate, open for both ends so that there is never an end of it; the report, its reading end first.
+fn fifos(room: &Room) -> Result<(OwnedFd, (OwnedFd, OwnedFd)), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::system("cannot make a FIFO in the container's directory", error);
+    let mode = Mode::from_raw_mode(0o600);
+    for name in ["gate", "report"] {
+        rustix::fs::mknodat(room.dir(), name, FileType::Fifo, mode, 0).map_err(failed)?;
+    }
+    let open = |name: &str, flags: OFlags| {
+        rustix::fs::openat(room.dir(), name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)
+    };
+    let gate = open("gate", OFlags::RDWR)?;
+    let report = open("report", OFlags::RDONLY | OFlags::NONBLOCK)?;
+    Ok((gate, (report, open("report", OFlags::WRONLY)?)))
+}

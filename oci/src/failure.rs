@@ -1,0 +1,52 @@
+//! What went wrong, as it is told, and the exit code that says so.
+
+use std::fmt;
+
+/// Why a command has failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), code: 1 }
+    }
+
+    /// A call of the system has failed.
+    pub(crate) fn system(what: impl fmt::Display, error: impl Into<std::io::Error>) -> Self {
+        Self::new(format!("{what}: {}", error.into()))
+    }
+
+    /// In the words that callers look for.
+    pub(crate) fn no_such_container() -> Self {
+        Self::new("container does not exist")
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<orangery_runtime::Error> for Failure {
+    fn from(error: orangery_runtime::Error) -> Self {
+        match error.hint() {
+            Some(hint) => Self::new(format!("{error} ({hint})")),
+            None => Self::new(error.to_string()),
+        }
+    }
+}
+
+impl From<orangery_runtime::Errors> for Failure {
+    fn from(errors: orangery_runtime::Errors) -> Self {
+        let each: Vec<String> = errors.0.into_iter().map(|error| Self::from(error).what).collect();
+        Self::new(each.join("; "))
+    }
+}

@@ -1,0 +1,98 @@
+//! `kill`: a signal for the first process of a container, or for all of them.
+
+use orangery_runtime::native::signal;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::args::Kill;
+use crate::container::{Container, reason};
+use crate::failure::Failure;
+use crate::place::Place;
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// `kill`, whole.
+///
+/// # Errors
+/// It does not run; that is no signal.
+pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
+    let number = parse(&what.signal)?;
+    let container = Container::find(place, &what.id)?;
+    if what.all && all(&container, number)? {
+        return Ok(());
+    }
+    Ok(signal(container.alive()?.1, number)?)
+}
+
+/// To each process that is in its cgroup; `false`: it has none.
+fn all(container: &Container, number: i32) -> Result<bool, Failure> {
+    let Some(group) = container.group()?.filter(|group| !group.paths().is_empty()) else { return Ok(false) };
+    let failed = |error| Failure::system("cannot signal the processes of the cgroup", reason(&error));
+    if number == KILL {
+        return group.kill().map(|()| true).map_err(failed);
+    }
+    for pid in group.processes().map_err(failed)? {
+        let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        // Still in there once its pidfd is open: the number is not somebody else's.
+        let Some(Ok(pidfd)) = pidfd else { continue };
+        if group.processes().map_err(failed)?.contains(&pid) {
+            match signal(&pidfd, number) {
+                Err(error) if error.kind() == orangery_runtime::ErrorKind::State => {}
+                sent => sent?,
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A name with or without SIG, or a number.
+fn parse(text: &str) -> Result<i32, Failure> {
+    let unknown = || Failure::new(format!("unknown signal {text:?}"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if matches!(number, 1..=31 | 34..=64) { Ok(number) } else { Err(unknown()) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(number) = real_time(name) {
+        return Ok(number);
+    }
+    match name {
+        "CLD" => return Ok(17),
+        "POLL" => return Ok(29),
+        "IOT" => return Ok(6),
+        _ => {}
+    }
+    format!("SIG{name}").parse::<nix::sys::signal::Signal>().map(|signal| signal as i32).map_err(|_| unknown())
+}
+
+/// RTMIN, RTMIN+N, RTMAX, RTMAX-N.
+fn real_time(name: &str) -> Option<i32> {
+    let offset = |rest: &str, sign: char| match rest.strip_prefix(sign) {
+        Some(number) => number.parse::<i32>().ok(),
+        None if rest.is_empty() => Some(0),
+        None => None,
+    };
+    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => 34 + offset(rest, '+')?,
+        (_, Some(rest)) => 64 - offset(rest, '-')?,
+        _ => return None,
+    };
+    (34..=64).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in
+            [("KILL", 9), ("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-2", 62)]
+        {
+            assert_eq!(parse(text).unwrap(), number, "{text}");
+        }
+        for text in ["0", "32", "65", "SIGNOPE", "", "RTMIN+99", "-1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The program `orangery-oci`: containers of OCI bundles for callers that know runc's command line (podman, containerd). A thin
+//! front over [`orangery_runtime::native::single`]; the commands are the files of the same names.
+//!
+//! There is no daemon. A container outlives the command that has made it, as a child of the nearest subreaper, which is the
+//! caller (conmon, containerd's shim): it keeps the stdio that the command was given, and the caller sees how it ends. What is
+//! known of it lies in a directory below `--root` (`place.rs`, `record.rs`).
+//!
+//! Everything here is synchronous and single-threaded: a command does one thing and goes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod clock;
+mod console;
+mod container;
+mod create;
+mod delete;
+mod failure;
+mod kill;
+mod list;
+mod log;
+mod place;
+mod record;
+mod run;
+mod start;
+mod state;
+mod streams;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use failure::Failure;
+use log::Log;
+use place::Place;
+
+/// Be the program.
+#[must_use]
+pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(line) {
+        Ok(arguments) => arguments,
+        Err(told) => return unread(&told),
+    };
+    let log = match Log::open(&arguments.global) {
+        Ok(log) => log,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(failure.code());
+        }
+    };
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            log.error(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Help and version are no failure; everything else is, with 1 as with runc.
+fn unread(told: &clap::Error) -> ExitCode {
+    let _ = told.print();
+    ExitCode::from(u8::from(told.use_stderr()))
+}
+
+fn run(Arguments { global, command }: Arguments) -> Result<u8, Failure> {
+    let place = Place::of(global.root.as_deref())?;
+    match command {
+        Command::Create(what) => create::create(&place, &global, &what).map(|()| 0),
+        Command::Start { id } => start::start(&place, &id).map(|()| 0),
+        Command::Run(what) => run::run(&place, &global, &what),
+        Command::State { id } => state::state(&place, &id).map(|()| 0),
+        Command::Kill(what) => kill::kill(&place, &what).map(|()| 0),
+        Command::Delete { id, force } => delete::delete(&place, &id, force).map(|()| 0),
+        Command::List { quiet, format } => list::list(&place, quiet, format).map(|()| 0),
+    }
+}

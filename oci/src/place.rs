@@ -1,0 +1,232 @@
+//! Where containers are written down: a directory for each below `--root`.
+//!
+//! ```text
+//!   ID/state.json   the record, whole or not at all
+//!   ID/gate         FIFO: the command of a container that was made waits at its reading end
+//!   ID/report       FIFO: and tells at this one, if it does not come to its exec
+//! ```
+//!
+//! Who changes a container has its directory locked (flock(2)), which a killed command lets go. A container whose directory
+//! has no record, or a record without a process, was in the making when its command was killed.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+
+use crate::failure::Failure;
+use crate::record::Record;
+
+/// The directory of all containers.
+#[derive(Debug)]
+pub(crate) struct Place {
+    root: PathBuf,
+}
+
+impl Place {
+    /// What was asked for, or where this user's containers are.
+    ///
+    /// # Errors
+    /// An ordinary user without XDG_RUNTIME_DIR has no such place.
+    pub(crate) fn of(asked: Option<&Path>) -> Result<Place, Failure> {
+        let root = match (asked, std::env::var_os("XDG_RUNTIME_DIR")) {
+            (Some(asked), _) => std::path::absolute(asked)
+                .map_err(|error| Failure::system(format!("--root {}", asked.display()), error))?,
+            (None, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run/orangery-oci"),
+            (None, Some(runtime)) if !runtime.is_empty() => PathBuf::from(runtime).join("orangery-oci"),
+            (None, _) => return Err(Failure::new("--root is needed: XDG_RUNTIME_DIR is not set")),
+        };
+        Ok(Place { root })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Make the directory of a new container, whose id was [checked](check), and lock it.
+    ///
+    /// # Errors
+    /// The container exists.
+    pub(crate) fn make(&self, id: &str) -> Result<Room, Failure> {
+        let failed = |error| Failure::system(format!("cannot make {}", self.root.display()), error);
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        fs::create_dir_all(&self.root).map_err(failed)?;
+        let path = self.root.join(id);
+        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Failure::new(format!("container with id exists: {id}"))),
+            Err(error) => return Err(Failure::system(format!("cannot make {}", path.display()), error)),
+        }
+        // Whoever deletes it in between finds it empty, and we find it gone.
+        let room = Room::open(path, id)?.lock()?;
+        room.is_there().then_some(room).ok_or_else(Failure::no_such_container)
+    }
+
+    /// The directory of a container that is there, as it is.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn find(&self, id: &str) -> Result<Room, Failure> {
+        check(id)?;
+        Room::open(self.root.join(id), id)
+    }
+
+    /// All that are there, by name.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub(crate) fn all(&self) -> Result<Vec<Room>, Failure> {
+        let failed = |error| Failure::system(format!("cannot list {}", self.root.display()), error);
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(failed)?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names.iter().filter_map(|name| self.find(name).ok()).collect())
+    }
+}
+
+/// The library's rule for ids, which is also a file name.
+///
+/// # Errors
+/// It is no id.
+pub(crate) fn check(id: &str) -> Result<(), Failure> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if id.len() <= 128 && id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(good) {
+        return Ok(());
+    }
+    let rule = "1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit";
+    Err(Failure::new(format!("invalid container id format: {id:?} ({rule})")))
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub(crate) struct Room {
+    path: PathBuf,
+    id: String,
+    dir: OwnedFd,
+}
+
+impl Room {
+    fn open(path: PathBuf, id: &str) -> Result<Room, Failure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(dir) => Ok(Room { path, id: id.to_owned(), dir }),
+            Err(Errno::NOENT) => Err(Failure::no_such_container()),
+            Err(error) => Err(Failure::system(format!("cannot open {}", path.display()), error)),
+        }
+    }
+
+    /// Wait until nobody else changes it. Until this is dropped.
+    ///
+    /// # Errors
+    /// It was removed meanwhile.
+    pub(crate) fn lock(self) -> Result<Room, Failure> {
+        while let Err(error) = flock(&self.dir, FlockOperation::LockExclusive) {
+            if error != Errno::INTR {
+                return Err(Failure::system(format!("cannot lock {}", self.path.display()), error));
+            }
+        }
+        if self.is_there() { Ok(self) } else { Err(Failure::no_such_container()) }
+    }
+
+    /// The directory that we have open is still the one of that name.
+    fn is_there(&self) -> bool {
+        match (rustix::fs::fstat(&self.dir), rustix::fs::lstat(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// What is written down; `None`: nothing yet.
+    ///
+    /// # Errors
+    /// It cannot be read, or is of another version.
+    pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
+        let path = self.path.join("state.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::system(format!("cannot read {}", path.display()), error)),
+        };
+        let refused = |why: String| Failure::new(format!("{} is no record of ours: {why}", path.display()));
+        let record: Record = serde_json::from_slice(&text).map_err(|error| refused(error.to_string()))?;
+        if record.version != Record::VERSION {
+            return Err(refused(format!("version {}", record.version)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Write it down, whole or not at all.
+    ///
+    /// # Errors
+    /// There is no space, or no right.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), Failure> {
+        let text =
+            serde_json::to_vec(record).map_err(|error| Failure::new(format!("cannot write it down: {error}")))?;
+        replace(&self.path.join("state.json"), &text, 0o600)
+    }
+
+    /// Remove it: files first, so that one that was cut short is a container that was in the making.
+    ///
+    /// # Errors
+    /// It cannot be removed; gone already is none.
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        let failed = |error| Failure::system(format!("cannot remove {}", self.path.display()), error);
+        match fs::read_dir(&self.path) {
+            Ok(entries) => {
+                for entry in entries {
+                    gone_is_fine(fs::remove_file(entry.map_err(failed)?.path())).map_err(failed)?;
+                }
+            }
+            // The keeper of a command that was killed is faster.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+        gone_is_fine(fs::remove_dir(&self.path)).map_err(failed)
+    }
+}
+
+fn gone_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Put `text` into the file `path`: nobody sees half of it.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn replace(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |error| Failure::system(format!("cannot write {}", path.display()), error);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        file.write_all(text)?;
+        drop(file);
+        fs::rename(&temporary, path)
+    };
+    written().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        failed(error)
+    })
+}

@@ -1,0 +1,33 @@
+//! `start`: the command of a container that was made runs.
+
+use orangery_runtime::native::single::open_gate;
+use rustix::fs::{Mode, OFlags};
+
+use crate::container::{Container, Status};
+use crate::failure::Failure;
+use crate::place::Place;
+
+/// `start`, whole.
+///
+/// # Errors
+/// It does not wait to be started; it did not come to its exec.
+pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
+    let container = Container::hold(place, id)?;
+    let gate = container.gate()?.filter(|_| container.init.is_some());
+    let Some(gate) = gate else {
+        return Err(match container.status()? {
+            Status::Stopped => Failure::new("cannot start a container that has stopped"),
+            Status::Creating => Failure::new("cannot start a container that is being created"),
+            _ => Failure::new("cannot start an already running container"),
+        });
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let report = rustix::fs::openat(container.room.dir(), "report", flags, Mode::empty())
+        .map_err(|error| Failure::system("cannot open the report of the container", error))?;
+    open_gate(gate, &report)?;
+    // Nobody needs them any more; a container that is removed meanwhile has none.
+    for name in ["gate", "report"] {
+        let _ = rustix::fs::unlinkat(container.room.dir(), name, rustix::fs::AtFlags::empty());
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What a process of a container inherits from this command: its standard streams, and further descriptors.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use orangery_runtime::ProcessSpec;
+use orangery_runtime::spec::Stdio;
+
+use crate::failure::Failure;
+
+/// Taken before anything else is opened, as they are known by their numbers alone.
+#[derive(Debug, Default)]
+pub(crate) struct Preserved(Vec<Arc<OwnedFd>>);
+
+impl Preserved {
+    /// So many, from 3 up.
+    ///
+    /// # Errors
+    /// One of them is not open.
+    pub(crate) fn take(count: usize) -> Result<Preserved, Failure> {
+        let taken = orangery_runtime::sys::from_three(count)
+            .map_err(|number| Failure::new(format!("--preserve-fds: descriptor {number} is not open")))?;
+        Ok(Preserved(taken.into_iter().map(Arc::new).collect()))
+    }
+}
+
+/// Give ours to `process`; with a terminal of its own it has none of the three.
+///
+/// # Errors
+/// No descriptor is left.
+pub(crate) fn give(process: &mut ProcessSpec, preserved: Preserved) -> Result<(), Failure> {
+    process.preserved = preserved.0;
+    if process.tty.is_none() {
+        process.stdin = stream(std::io::stdin().as_fd())?;
+        process.stdout = stream(std::io::stdout().as_fd())?;
+        process.stderr = stream(std::io::stderr().as_fd())?;
+    }
+    Ok(())
+}
+
+fn stream(ours: BorrowedFd<'_>) -> Result<Stdio, Failure> {
+    let copy =
+        ours.try_clone_to_owned().map_err(|error| Failure::system("cannot duplicate a standard stream", error))?;
+    Ok(Stdio::Fd(Arc::new(copy)))
+}
+
+/// The same process, as it can be written down.
+pub(crate) fn without(process: &ProcessSpec) -> ProcessSpec {
+    let mut process = process.clone();
+    (process.stdin, process.stdout, process.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+    process.preserved.clear();
+    process
+}

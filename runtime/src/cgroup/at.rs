@@ -1,0 +1,108 @@
+//! A group at a path that somebody else has chosen (OCI's `linux.cgroupsPath`), the same in every hierarchy. The groups above
+//! it are made where they are missing, and stay: they are not ours. It has a directory in each hierarchy, whatever limits it
+//! has, because those who chose the path look for its counters there, and change its limits later.
+
+use super::Cgroups;
+use super::detect::{self, Controller, Hierarchy, Kind};
+use super::dir::Dir;
+use super::error::CgroupError;
+use super::group::Group;
+use super::limits::Limits;
+use super::parents::Parents;
+use super::place::Place;
+use super::{v1, v2};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, CgroupError>;
+
+impl Cgroups {
+    /// What is above the group `path`, which is counted from the top of each hierarchy, and the group's name. With `make` it
+    /// is made where it is missing; without, a hierarchy that lacks it is not used.
+    ///
+    /// # Errors
+    /// A path that leads out, or names no group; what cannot be made.
+    pub fn above(path: &Path, make: bool) -> Result<(Cgroups, String)> {
+        let refused = |why: &str| CgroupError::refused("use the cgroup", path, why).with_field("cgroupsPath");
+        let names = detect::normal(path).ok_or_else(|| refused("it must not contain .."))?;
+        let Some((last, above)) = names.split_last() else { return Err(refused("it is the top of all")) };
+        let name = last.to_str().filter(|name| name.len() <= 127).ok_or_else(|| refused("its name cannot be used"))?;
+        let found = detect::hierarchies()?;
+        let mut parents = Parents::none("no cgroup hierarchy is mounted".into());
+        parents.at_a_path = true;
+        let legacy = found.iter().any(|hierarchy| hierarchy.kind != Kind::V2);
+        let place = |hierarchy: &Hierarchy| place(hierarchy, above, make, legacy);
+        for hierarchy in &found {
+            match place(hierarchy) {
+                Ok(place) if hierarchy.kind == Kind::V2 => parents.v2 = Some(place),
+                Ok(place) => parents.v1.push(place),
+                Err(error) if !make && error.is_gone() => {}
+                Err(error) => return Err(error.with_field("cgroupsPath")),
+            }
+        }
+        Ok((Cgroups { parents: Arc::new(parents) }, name.to_owned()))
+    }
+
+    /// Makes the group of this name with its limits, or takes the one that is there, if nobody is in it.
+    ///
+    /// # Errors
+    /// As [`Cgroups::create`]; [`is_exists`](CgroupError::is_exists) when there is one that is in use.
+    pub fn take(&self, name: &str, limits: &Limits) -> Result<Group> {
+        self.parents.check(limits, true)?;
+        let exists = match Group::create(Arc::clone(&self.parents), name, limits) {
+            Err(error) if error.is_exists() => error,
+            made => return made,
+        };
+        // Half of one is what a removal that was cut short leaves: it is finished, and the whole is made.
+        let there = Group::reopen(Arc::clone(&self.parents), name)?;
+        if !there.is_empty()? || !there.below().is_empty() {
+            return Err(exists);
+        }
+        there.remove()?;
+        Group::create(Arc::clone(&self.parents), name, limits)
+    }
+
+    /// The group of this name in all hierarchies that have one; without any of them it has no directories.
+    ///
+    /// # Errors
+    /// What cannot be looked at.
+    pub fn find(&self, name: &str) -> Result<Group> {
+        match Group::reopen(Arc::clone(&self.parents), name) {
+            Err(error) if error.is_gone() => Ok(Group::empty(Arc::clone(&self.parents), name.to_owned())),
+            found => found,
+        }
+    }
+}
+
+fn place(hierarchy: &Hierarchy, above: &[OsString], make: bool, legacy: bool) -> Result<Place> {
+    let mut at = hierarchy.top.try_clone()?;
+    let mut controllers = prepare(hierarchy, None, &at, make, legacy)?;
+    for name in above {
+        if make {
+            let made = name.to_str().map_or(Ok(()), |name| at.make(name));
+            made.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) })?;
+        }
+        let child = at.child(name)?;
+        controllers = prepare(hierarchy, Some(&at), &child, make, legacy)?;
+        at = child;
+    }
+    let (parent, name) = (at.try_clone()?, String::new());
+    Ok(Place { dir: at, parent, name, controllers, depth: above.len(), top: None })
+}
+
+/// Controllers for what is below `dir`.
+fn prepare(hierarchy: &Hierarchy, above: Option<&Dir>, dir: &Dir, make: bool, legacy: bool) -> Result<Vec<Controller>> {
+    match &hierarchy.kind {
+        Kind::V1(controllers) => {
+            if let Some(above) = above.filter(|_| make && controllers.contains(&Controller::Cpuset)) {
+                v1::fill_cpuset(above, dir)?;
+            }
+            Ok(controllers.clone())
+        }
+        // Beside v1 its controllers are v1's.
+        Kind::V2 if legacy => Ok(Vec::new()),
+        Kind::V2 if make => Ok(v2::enable(dir).0),
+        Kind::V2 => Ok(v2::enabled(dir)),
+    }
+}

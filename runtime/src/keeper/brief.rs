@@ -1,0 +1,163 @@
+//! The conversation with a keeper that is started for one thing: one request at a time, waited for where it is asked. For a
+//! program that makes one container or process and goes, without a tokio runtime ([`Client`](super::Client) is for all others).
+//!
+//! Until [`Brief::leave`] the keeper does what it does for any supervisor that goes, however it goes: kills and removes all
+//! that it has started and was told of.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::client::{self, expect};
+use super::conversation::{confused, failed, full, gone, unsaid};
+use super::frame::{frame, receive, sealed, transmit};
+use super::ledger::register;
+use super::{Launched, launch};
+use crate::error::{Error, ErrorKind};
+use crate::plan::Plan;
+use crate::plan::wire::{self, Ask, End, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
+
+/// A keeper of one's own. Dropped, it kills and removes everything, which is waited for.
+#[derive(Debug)]
+pub(crate) struct Brief {
+    /// `None` when it has been let go.
+    socket: Option<OwnedFd>,
+    keeper: OwnedFd,
+    next: u64,
+}
+
+/// What a request has brought.
+struct Answered {
+    pid: i32,
+    brought: Option<(Purpose, OwnedFd)>,
+}
+
+/// A keeper as it was started, without its socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nature {
+    pub(crate) pid: u32,
+    pub(crate) enters_pidns: bool,
+    pub(crate) privileged: bool,
+}
+
+impl Brief {
+    /// Start one.
+    ///
+    /// # Errors
+    /// As [`launch`].
+    pub(crate) fn start() -> Result<(Brief, Nature, Option<crate::plan::idmap::IdMap>), Error> {
+        let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch(None)?;
+        let brief = Brief { socket: Some(socket), keeper: pidfd, next: 1 };
+        Ok((brief, Nature { pid, enters_pidns, privileged }, ids))
+    }
+
+    /// What the end of the conversation means, and where traces go.
+    pub(crate) fn hello(&mut self, end: End, trace: Option<OwnedFd>) -> Result<(), Error> {
+        let (head, body, fds) = client::hello(self.id(), end, trace, None);
+        self.ask(head, &body, fds).map(drop)
+    }
+
+    /// Remove `name` below `parent` when the conversation ends.
+    pub(crate) fn register(&mut self, tree: wire::Tree, parent: OwnedFd, name: &str) -> Result<(), Error> {
+        let (head, body, fds) = register(self.id(), tree, parent, name);
+        self.ask(head, &body, fds).map(drop)
+    }
+
+    /// A user namespace with these maps, for id-mapped mounts.
+    pub(crate) fn userns(&mut self, uid_map: &str, gid_map: &str) -> Result<OwnedFd, Error> {
+        let text = [uid_map.as_bytes(), &[0], gid_map.as_bytes(), &[0]].concat();
+        let head = Message { kind: Ask::Userns as u16, id: self.id(), ..Message::default() };
+        expect(self.ask(head, &text, Vec::new())?.brought, Purpose::User)
+    }
+
+    /// A process by a plan, whose end is told to its next parent alone. It may still fail before its exec.
+    pub(crate) fn spawn(&mut self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd), Error> {
+        let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
+        let head = Message { kind: Ask::Spawn as u16, id: self.id(), flags: LEAVE_EXIT, ..Message::default() };
+        let answered = if plan.bytes().len() <= MAX_INLINE {
+            self.ask(head, plan.bytes(), fds)?
+        } else {
+            fds.push((Purpose::Plan, sealed(plan.bytes())?));
+            let head = Message { flags: LEAVE_EXIT | 1, x: plan.bytes().len() as u64, ..head };
+            self.ask(head, &[], fds)?
+        };
+        Ok((answered.pid, expect(answered.brought, Purpose::Pidfd)?))
+    }
+
+    /// The keeper goes, and everything that it has started is a child of our nearest subreaper's, ended or not.
+    ///
+    /// # Errors
+    /// The keeper does not answer: then it is dead, or kills everything as it goes.
+    pub(crate) fn leave(mut self) -> Result<(), Error> {
+        self.hello(End::Release, None)?;
+        self.end();
+        Ok(())
+    }
+
+    /// Close our end, and wait until it has ended.
+    fn end(&mut self) {
+        if self.socket.take().is_none() {
+            return;
+        }
+        let wait = || waitid(WaitId::PidFd(self.keeper.as_fd()), WaitIdOptions::EXITED);
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+    }
+
+    fn id(&mut self) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        id
+    }
+
+    fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<Answered, Error> {
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        if fds.len() > wire::MAX_FDS {
+            let what = format!("{} descriptors in one request; {} are possible", fds.len(), wire::MAX_FDS);
+            return Err(Error::new(ErrorKind::Exhausted, what));
+        }
+        let (bytes, fds) = frame(head, body, fds);
+        loop {
+            match transmit(socket, &bytes, &fds) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::AGAIN) => wait(socket, PollFlags::OUT)?,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(unsaid(error)),
+            }
+        }
+        drop(fds);
+        loop {
+            match receive(socket) {
+                Ok(Some(heard)) if heard.message.id == head.id => return answered(heard),
+                // How something ended that was asked for before: its own report has told.
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(gone()),
+                Err(rustix::io::Errno::AGAIN) => wait(socket, PollFlags::IN)?,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(unsaid(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Brief {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn wait(socket: &OwnedFd, what: PollFlags) -> Result<(), Error> {
+    match poll(&mut [PollFd::new(socket, what)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(unsaid(error)),
+    }
+}
+
+fn answered(heard: super::Heard) -> Result<Answered, Error> {
+    match (Tell::from_u16(heard.message.kind), heard.brought) {
+        (_, None) if heard.no_room => Err(full()),
+        (Some(Tell::Done), Some(brought)) => Ok(Answered { pid: heard.message.pid, brought }),
+        (Some(Tell::Failed), Some(_)) => Err(failed(&heard.message)),
+        _ => Err(confused()),
+    }
+}

@@ -1,0 +1,149 @@
+//! A container that waits behind its gate for somebody who comes later.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::super::start::directory;
+use super::super::stdio::{self, Ends};
+use super::super::supply::{Supply, some};
+use super::super::{cgroup_error, create, join, trees};
+use super::{Made, Maker, Word, heard};
+use crate::cgroup::{Cgroups, Group};
+use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::container::{Context, plan};
+use crate::plan::idmap::IdMap;
+use crate::plan::machine::Allotment;
+use crate::plan::wire::Tree;
+use crate::spec::check::{self, CheckedProcess, CheckedSpec};
+use crate::spec::{ContainerSpec, ProcessSpec, Stdio};
+
+/// A container to be made.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What it is.
+    pub spec: ContainerSpec,
+    /// Its command.
+    pub main: ProcessSpec,
+    /// Where its cgroup is, and how it is called there.
+    pub cgroups: (&'a Cgroups, &'a str),
+    /// A directory, and a name in it, that is removed with all that is in it unless the container is [left](Made::leave): what
+    /// is written down of it. From the moment on in which its cgroup goes as well: who is killed before leaves word of that.
+    pub owns: (&'a Path, &'a str),
+    /// What the command waits at until a byte can be read from it: never an end of file while nobody has come yet.
+    pub gate: OwnedFd,
+    /// Where it reports: both ends, the reading one first and non-blocking.
+    pub report: (OwnedFd, OwnedFd),
+}
+
+impl Maker {
+    /// Make a container, up to its gate. All that can be refused has been by then: what comes after the gate is the filter and
+    /// the `execve` of a program that is there.
+    ///
+    /// # Errors
+    /// Every refusal of the spec; the step that failed. Nothing is left of it then.
+    pub fn create(mut self, order: Order<'_>) -> Result<Made, Errors> {
+        let one = |error: Error| Errors(vec![error]);
+        let Order { mut spec, main, cgroups: (cgroups, name), owns, gate, report: (report, theirs) } = order;
+        // It is where they are.
+        spec.cgroups_path = None;
+        let spec = check::check(spec, main, &self.machine, cgroups)?;
+        let ids = self.ids(&spec).map_err(one)?;
+        check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
+        let group = self.group(&spec, cgroups, name).map_err(one)?;
+        self.brief.register(Tree::Files, directory(owns.0).map_err(one)?, owns.1).map_err(one)?;
+        self.born(&spec, ids, group, gate, (report, theirs)).map_err(one)
+    }
+
+    /// Its cgroup, which goes with the keeper unless it is left.
+    fn group(&mut self, spec: &CheckedSpec, cgroups: &Cgroups, name: &str) -> Result<Group, Error> {
+        let group = cgroups.take(name, &spec.container().limits).map_err(|error| cgroup_error(&error))?;
+        for root in cgroups.roots() {
+            // Ours is the group, not what it lies in.
+            let above = directory(&root.path)?;
+            self.brief.register(Tree::Cgroup, above, name)?;
+        }
+        Ok(group)
+    }
+
+    fn born(
+        mut self,
+        spec: &CheckedSpec,
+        ids: Option<IdMap>,
+        group: Group,
+        gate: OwnedFd,
+        (report, theirs): (OwnedFd, OwnedFd),
+    ) -> Result<Made, Error> {
+        let tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
+        let mut supply = Supply::new(theirs);
+        supply.files = some(create::contents(spec)?);
+        supply.trees = self.trees(spec, ids.as_ref())?;
+        supply.gate = Some(gate);
+        join::supply(&mut supply, spec)?;
+        let allotment = Allotment {
+            ids: ids.clone(),
+            cgroup: group.has_birth(),
+            tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
+            trees: supply.trees.iter().map(|(need, _)| *need).collect(),
+            tied: false,
+            leaves: true,
+        };
+        supply.tasks = some(tasks);
+        let mut ends = self.streams(spec.main(), ids.as_ref())?;
+        supply.stdio = std::mem::take(&mut ends.theirs);
+        supply.channel = ends.channel()?;
+        let plan = plan(&Context { spec, machine: &self.machine, allotment: &allotment });
+        plan.fits()?;
+        let fds = supply.all(&plan, Some(&group))?;
+        let (pid, pidfd) = match self.brief.spawn(&plan, fds) {
+            Ok(born) => born,
+            Err(error) if error.kind() == ErrorKind::Keeper => return Err(error),
+            // The child's own word is nearer to the truth than what its death has led to.
+            Err(error) => {
+                heard(&report, &plan)?;
+                return Err(join::explained(error, spec));
+            }
+        };
+        if heard(&report, &plan)? == Word::End {
+            let what = "the container's first process was killed while it was made";
+            return Err(Error::new(ErrorKind::Creation, what).with_hint(
+                "a memory or process limit may be too small for it; the smallest that works here is about 1 MiB",
+            ));
+        }
+        let mut made = Made { maker: self, pid, pidfd, group: Some(group), ids, tty: None, listener: None };
+        made.hear(ends)?;
+        Ok(made)
+    }
+
+    /// Id-mapped trees of what is the host's, where the container has ids of its own.
+    fn trees(
+        &mut self,
+        spec: &CheckedSpec,
+        ids: Option<&IdMap>,
+    ) -> Result<Vec<(crate::plan::Need, Option<OwnedFd>)>, Error> {
+        let ids = ids.filter(|_| self.machine.privileged);
+        let wanted = trees::wanted(spec, ids.is_some());
+        let userns = match ids.filter(|_| !wanted.is_empty()) {
+            Some(ids) => Some(self.brief.userns(&ids.uid.text(), &ids.gid.text())?),
+            None => None,
+        };
+        wanted.into_iter().map(|need| Ok((need, Some(trees::make(spec, need, userns.as_ref())?)))).collect()
+    }
+
+    /// Its standard streams, which become its own user's, so that it may open /dev/stdout anew.
+    pub(super) fn streams(&self, process: &CheckedProcess, ids: Option<&IdMap>) -> Result<Ends, Error> {
+        use rustix::fs::{FileType, Uid, fchown, fstat};
+        let (uid, gid) = process.ids();
+        let outside = ids.map_or(Some((uid, gid)), |ids| ids.outside(uid, gid)).filter(|_| self.machine.privileged);
+        let spec = process.spec();
+        for (stream, (uid, _)) in [&spec.stdin, &spec.stdout, &spec.stderr].into_iter().zip(outside.into_iter().cycle())
+        {
+            let Stdio::Fd(fd) = stream else { continue };
+            let kind = fstat(fd.as_fd()).map(|stat| (stat.st_uid, FileType::from_raw_mode(stat.st_mode)));
+            // Of a file of the host's only who has it open; of /dev/null nobody.
+            if kind.is_ok_and(|(owner, kind)| owner != uid && kind == FileType::Fifo) {
+                let _ = fchown(fd.as_fd(), Some(Uid::from_raw(uid)), None);
+            }
+        }
+        stdio::open(process, outside)
+    }
+}

@@ -1,0 +1,103 @@
+//! A further process of a container that somebody else has made.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::OFlags;
+
+use super::super::supply::{Supply, some};
+use super::super::{cgroup_error, lives, stdio};
+use super::{Made, Maker, Word, heard};
+use crate::cgroup::{Cgroups, Group};
+use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::idmap::IdMap;
+use crate::plan::process::{self, Joining};
+use crate::plan::wire::JOIN_CGROUP;
+use crate::spec::check;
+use crate::spec::{ContainerSpec, ProcessSpec, User};
+
+/// The container that a process is started in.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    /// Its first process, which lives: by both, so that the number is its own.
+    pub init: (i32, &'a OwnedFd),
+    /// What it was made of.
+    pub spec: &'a ContainerSpec,
+    /// Its ids, where it has its own.
+    pub ids: Option<&'a IdMap>,
+    /// It has a network namespace that is not ours.
+    pub own_network: bool,
+    /// Its cgroup.
+    pub group: Option<&'a Group>,
+}
+
+impl Maker {
+    /// Start a process in it: it runs when this comes back.
+    ///
+    /// # Errors
+    /// Every refusal; the step that failed; [`ErrorKind::State`] when the container has ended.
+    pub fn exec(mut self, beside: &Beside<'_>, process: ProcessSpec) -> Result<Made, Errors> {
+        let one = |error: Error| Errors(vec![error]);
+        let root = match &process.user {
+            User::Name(_) => Some(of_init(beside, "root", OFlags::PATH | OFlags::DIRECTORY).map_err(one)?),
+            _ => None,
+        };
+        let none = Cgroups::none("limits are the container's");
+        let root = root.as_ref().map(AsFd::as_fd);
+        let process = check::check_further(process, beside.spec, root, &self.machine, &none)?;
+        check::check_mapped(&process, beside.ids).map_err(one)?;
+        let tasks = beside.group.map_or_else(|| Ok(Vec::new()), Group::tasks);
+        let tasks = tasks.map_err(|error| one(cgroup_error(&error)))?;
+        let joining = Joining {
+            ids: beside.ids.cloned(),
+            own_network: beside.own_network,
+            cgroup: beside.group.is_some_and(Group::has_birth),
+            governs_cgroups: true,
+            tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
+            trees: Vec::new(),
+            disk: beside.spec.disk,
+            console: false,
+        };
+        let plan = process::plan(&process, &joining, &self.machine);
+        plan.fits().map_err(one)?;
+        let started = || -> Result<(i32, OwnedFd, stdio::Ends), Error> {
+            let (report, theirs) = stdio::pipe()?;
+            rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
+                .map_err(|error| Error::system("cannot prepare the report pipe", error))?;
+            let mut ends = self.streams(&process, beside.ids)?;
+            let mut supply = Supply::new(theirs);
+            supply.stdio = std::mem::take(&mut ends.theirs);
+            supply.channel = ends.channel()?;
+            let init = beside.init.1.try_clone();
+            supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
+            if plan.needs().contains(&process::CGROUP_NAMESPACE) {
+                supply.namespaces.push((JOIN_CGROUP, Some(of_init(beside, "ns/cgroup", OFlags::RDONLY)?)));
+            }
+            supply.tasks = some(tasks);
+            let (pid, pidfd) = self.brief.spawn(&plan, supply.all(&plan, beside.group)?)?;
+            match heard(&report, &plan)? {
+                Word::End => Ok((pid, pidfd, ends)),
+                Word::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
+            }
+        };
+        let (pid, pidfd, ends) = started().map_err(|error| one(or_ended(beside, error)))?;
+        let mut made = Made { maker: self, pid, pidfd, group: None, ids: None, tty: None, listener: None };
+        made.hear(ends).map_err(one)?;
+        Ok(made)
+    }
+}
+
+/// Entering the namespaces of a container that has just ended fails in ways that do not say so.
+fn or_ended(beside: &Beside<'_>, error: Error) -> Error {
+    if lives(beside.init.1) { error } else { Error::new(ErrorKind::State, "the container has ended") }
+}
+
+/// What /proc has of its first process.
+fn of_init(beside: &Beside<'_>, what: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{}/{what}", beside.init.0);
+    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|error| Error::system(format!("cannot open the container's {what}"), error));
+    // The number was the container's if its process still lives after it was used.
+    opened.map_err(|error| or_ended(beside, error)).and_then(|opened| {
+        if lives(beside.init.1) { Ok(opened) } else { Err(Error::new(ErrorKind::State, "the container has ended")) }
+    })
+}

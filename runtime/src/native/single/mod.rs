@@ -1,0 +1,190 @@
+//! One container, or one process in it, made by a program that goes: without a supervisor, without tokio, each step waited for
+//! where it is asked. What is made outlives the program as a child of its nearest subreaper, which sees how it ends.
+//!
+//! ```text
+//!   Maker::start ─► a keeper of its own, which kills and removes everything if we go now, however we go
+//!   Maker::create ─► Made: behind its gate, tied to nobody          Maker::exec ─► Made: it runs
+//!   Made::leave ─► the keeper goes, and so may we
+//! ```
+//!
+//! The same checks, plans and keeper as [`NativeRuntime`](super::NativeRuntime)'s; what that keeps for a living supervisor (names,
+//! ranges of ids, ends, deadlines) is not here.
+
+mod create;
+mod exec;
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+pub use create::Order;
+pub use exec::Beside;
+
+use super::Options;
+use super::report::{self, Said, step_error};
+use super::start::{machine, trace_fd};
+use super::stdio::Ends;
+use crate::cgroup::Group;
+use crate::durable::Identity;
+use crate::error::{Error, ErrorKind};
+use crate::keeper::{Brief, Nature};
+use crate::plan::idmap::IdMap;
+use crate::plan::{Machine, Plan, wire};
+
+/// Makes one thing by a keeper that is started for it. Dropped, all that it has made is killed and removed, which is waited for.
+#[derive(Debug)]
+pub struct Maker {
+    brief: Brief,
+    machine: Machine,
+    /// All ids of an unprivileged keeper's namespace, where that has more than one.
+    keepers_ids: Option<IdMap>,
+}
+
+impl Maker {
+    /// Start the keeper.
+    ///
+    /// # Errors
+    /// It does not start ([`ErrorKind::Keeper`]), or this user may not make user namespaces.
+    pub fn start() -> Result<Self, Error> {
+        let (mut brief, nature, keepers_ids) = Brief::start()?;
+        brief.hello(wire::End::Kill, trace_fd(&Options::default())?)?;
+        let Nature { pid, enters_pidns, privileged } = nature;
+        let machine = machine(pid, privileged, enters_pidns);
+        Ok(Self { brief, machine, keepers_ids })
+    }
+
+    fn ids(&self, spec: &crate::spec::CheckedSpec) -> Result<Option<IdMap>, Error> {
+        use crate::spec::UserNamespace;
+        if let Some(ids) = spec.joined_ids() {
+            return Ok(Some(ids.clone()));
+        }
+        match spec.container().user_namespace {
+            UserNamespace::Host => Ok(None),
+            _ if self.machine.privileged => {
+                let why = "the ids of a user namespace have to be given: there is nobody who keeps ranges apart";
+                Err(Error::new(ErrorKind::Unsupported, why).with_field("linux.uidMappings"))
+            }
+            _ => Ok(Some(self.keepers_ids.clone().unwrap_or_else(|| {
+                let (uid, gid) = spec.main().ids();
+                IdMap::single(uid, gid, 0, 0)
+            }))),
+        }
+    }
+}
+
+/// A process that was made. Dropped, it is killed and everything is removed.
+#[derive(Debug)]
+pub struct Made {
+    maker: Maker,
+    pid: i32,
+    pidfd: OwnedFd,
+    group: Option<Group>,
+    ids: Option<IdMap>,
+    tty: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
+impl Made {
+    /// Its number in our pid namespace; nobody has reaped it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// How it is found again by what was written down.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::of(&self.pidfd, self.pid, false)
+    }
+
+    /// Its pidfd.
+    #[must_use]
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// The container's cgroup.
+    #[must_use]
+    pub fn group(&self) -> Option<&Group> {
+        self.group.as_ref()
+    }
+
+    /// The container's ids, where it has its own.
+    #[must_use]
+    pub fn ids(&self) -> Option<&IdMap> {
+        self.ids.as_ref()
+    }
+
+    /// The master of its terminal, once.
+    pub fn take_tty(&mut self) -> Option<OwnedFd> {
+        self.tty.take()
+    }
+
+    /// Who answers the calls that its filter asks about, once.
+    pub fn take_listener(&mut self) -> Option<OwnedFd> {
+        self.listener.take()
+    }
+
+    /// Let it go: the keeper ends, and the process is a child of our nearest subreaper's from here on, also if it has ended
+    /// meanwhile. That is us, if we are one.
+    ///
+    /// # Errors
+    /// The keeper is dead, or kills everything instead.
+    pub fn leave(self) -> Result<OwnedFd, Error> {
+        self.maker.brief.leave()?;
+        Ok(self.pidfd)
+    }
+
+    fn hear(&mut self, ends: Ends) -> Result<(), Error> {
+        (self.tty, self.listener) = ends.sent()?;
+        Ok(())
+    }
+}
+
+/// What a plan says on its report pipe or FIFO: that it is ready, or, when it was let go, nothing but the end of it.
+fn heard(report: &OwnedFd, plan: &Plan) -> Result<Word, Error> {
+    match word(report)? {
+        Said::Ready => Ok(Word::Ready),
+        Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
+        Said::End => Ok(Word::End),
+    }
+}
+
+/// What was heard that is no failure.
+#[derive(PartialEq, Eq)]
+enum Word {
+    Ready,
+    End,
+}
+
+/// The next word, waited for.
+fn word(report: &OwnedFd) -> Result<Said, Error> {
+    let failed = |error: rustix::io::Errno| Error::system("cannot read the report", error);
+    loop {
+        match report::read(report) {
+            Ok(said) => return Ok(said),
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(failed(error)),
+        }
+        match poll(&mut [PollFd::new(report, PollFlags::IN)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Open the gate of a container that somebody else has [made](Maker::create), and wait until its command runs.
+/// `gate` is the writing end of what it waits at, `report` the reading end of its report, opened before.
+///
+/// # Errors
+/// The step between gate and exec that failed; [`ErrorKind::State`] when it has gone.
+pub fn open_gate(gate: OwnedFd, report: &OwnedFd) -> Result<(), Error> {
+    rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the start gate", error))?;
+    drop(gate);
+    match word(report)? {
+        Said::End => Ok(()),
+        Said::Failed(step, errno) => Err(report::failed_before(step, errno)),
+        Said::Ready => Err(Error::new(ErrorKind::Keeper, "a process behind its gate said that it is ready")),
+    }
+}
