@@ -33,6 +33,7 @@ mod hand;
 mod lease;
 mod memory;
 mod middle;
+mod place;
 mod serve;
 mod spawn;
 mod start;

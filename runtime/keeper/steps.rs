@@ -4,7 +4,7 @@ use crate::arch::nr;
 use crate::spawn::Birth;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Res, call, lit};
 use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
-use crate::{child, hand, stub, terminal};
+use crate::{child, hand, place, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
 pub(crate) struct Slots([i32; MAX_SLOTS]);
@@ -88,6 +88,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             let opened = sys::openat2(a, s, step.x & 0xffff_ffff, step.x >> 32, step.y);
             fill(slots, step.dst, opened.map(|fd| fd as usize))
         }
+        Op::Place => fill(slots, step.dst, place::open(a, bytes(birth, step.s), step.x == 1, step.y)),
         Op::Fchdir => simple(nr::FCHDIR, [a as usize, 0, 0, 0, 0, 0]),
         Op::PivotRoot => pivot_root(step.x),
         Op::Hostname => simple(nr::SETHOSTNAME, [s.0 as usize, bytes(birth, step.s).len(), 0, 0, 0, 0]),
@@ -131,7 +132,8 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             }
             if right { Ok(()) } else { Err(sys::ENOTDIR) }
         }
-        Op::CheckFs => check_fs(a, step.x),
+        Op::CheckFs if fs_magic(a)? == step.x => Ok(()),
+        Op::CheckFs => Err(sys::EINVAL),
         Op::Keyring => match call(nr::KEYCTL, [1, 0, 0, 0, 0, 0]) {
             // Kernels without keyrings have nothing to inherit. Keys are counted by user (200 for each by default) and
             // freed late: without room the keeper's own empty keyring, joined at its start, is what is inherited.
@@ -393,10 +395,10 @@ fn check_device(fd: i32, step: &Step) -> Res<()> {
 }
 
 /// In the child.
-fn check_fs(fd: i32, magic: u64) -> Res<()> {
+pub(crate) fn fs_magic(fd: i32) -> Res<u64> {
     let mut stat = [0u64; 16];
     call(nr::FSTATFS, [fd as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0])?;
-    if stat.first() == Some(&magic) { Ok(()) } else { Err(sys::EINVAL) }
+    Ok(stat.first().copied().unwrap_or(0))
 }
 
 /// In the child: try each candidate of the search path as `execvp` does. Comes back only with an error.

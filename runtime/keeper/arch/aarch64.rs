@@ -41,6 +41,7 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const READLINKAT: usize = 78;
     pub(crate) const RENAMEAT2: usize = 276;
     pub(crate) const LSEEK: usize = 62;
     pub(crate) const ACCEPT4: usize = 242;

@@ -41,6 +41,7 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const READLINKAT: usize = 267;
     pub(crate) const RENAMEAT2: usize = 316;
     pub(crate) const LSEEK: usize = 8;
     pub(crate) const ACCEPT4: usize = 288;

@@ -229,6 +229,13 @@ impl Cgroups {
         (self.parents.v2.is_some(), u16::try_from(v1).unwrap_or(u16::MAX))
     }
 
+    /// The controllers of version 1 in whose hierarchies a container with these limits has a group.
+    pub fn legacy(&self, limits: &Limits) -> Vec<&'static str> {
+        let has_v2 = self.parents.v2.is_some();
+        let v1 = self.parents.v1.iter().filter(|place| parents::needs(place, limits, has_v2));
+        v1.flat_map(|place| place.controllers.iter().map(|controller| controller.name())).collect()
+    }
+
     /// The group of a container that is there already, for a supervisor that comes back.
     ///
     /// # Errors
@@ -261,6 +268,13 @@ fn check_id(id: &str) -> Result<(), CgroupError> {
     }
     let why = "an id is 1 to 128 of A-Z, a-z, 0-9, dot, underscore and dash, and does not start with a dot";
     Err(CgroupError::refused("use the name", id.escape_debug().to_string(), why).with_field("id"))
+}
+
+/// The hierarchies of version 1, as /proc/self/cgroup calls them.
+pub(crate) fn legacy_hierarchies() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split(':').nth(1));
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Whether limits can be had where this process is, on pure v2: its own group or one above it is its user's to divide. `true`

@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, ErrorKind};
 
+pub(crate) mod chosen;
 pub(crate) mod joined;
 pub mod subordinate;
 

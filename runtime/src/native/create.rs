@@ -198,6 +198,8 @@ fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Re
     tracing::debug!(own_ids = allotment.ids.is_some(), cgroup = rests.group.is_some(), "prepared");
     let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
     let wanted = trees::wanted(&spec, ids.is_some());
+    // Where a bundle has chosen the ids, the files belong to whom they belong.
+    let ids = ids.filter(|_| spec.container().id_maps.is_none());
     let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted };
     match ids.map(|ids| inner.kept_userns(&ids)) {
         // The keeper has to be asked for the user namespace first; everywhere else one trip to a thread is enough.
@@ -218,7 +220,16 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
-    Ok(Allotment { ids, cgroup: group.has_birth(), tasks, trees: Vec::new(), tied: inner.durable, leaves: false })
+    let legacy = inner.cgroups()?.legacy(&spec.container().limits);
+    Ok(Allotment {
+        ids,
+        cgroup: group.has_birth(),
+        tasks,
+        legacy,
+        trees: Vec::new(),
+        tied: inner.durable,
+        leaves: false,
+    })
 }
 
 /// With its limits; without those that the kernel refuses where the container does without them.
@@ -267,7 +278,8 @@ fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
 
 /// Id-mapped mount trees, where their user namespace has to be made first.
 async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<Prepared, Error> {
-    let Some(ids) = prepared.allotment.ids.as_ref().filter(|_| !prepared.wanted.is_empty()) else {
+    let unmade = !prepared.wanted.is_empty();
+    let Some(ids) = prepared.allotment.ids.as_ref().filter(|_| unmade) else {
         return Ok(prepared);
     };
     let userns = inner.userns(ids).await?;
@@ -474,7 +486,8 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
     let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
     let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some());
-    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, trees, tied: inner.durable, leaves: false };
+    let legacy = cgroups.legacy(&spec.container().limits);
+    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, legacy, trees, tied: inner.durable, leaves: false };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;

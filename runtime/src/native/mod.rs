@@ -282,6 +282,11 @@ impl Inner {
         if let Some(ids) = spec.joined_ids() {
             return Ok((Some(ids.clone()), None));
         }
+        if let Some(maps) = &spec.container().id_maps {
+            let keeper = (self.present.pid.load(Ordering::Relaxed), self.keepers_ids.as_ref());
+            let ids = crate::ids::chosen::of(maps, (!self.machine.privileged).then_some(keeper))?;
+            return Ok((Some(ids), None));
+        }
         let Some(ranges) = &self.ranges else { return Ok((Some(self.unprivileged_ids(spec)), None)) };
         let range = match kind {
             Host => return Ok((None, None)),

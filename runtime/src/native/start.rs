@@ -121,6 +121,7 @@ pub(super) fn machine(keeper: u32, privileged: bool, enters_pidns: bool) -> Mach
         nofile: nofile(),
         host: HostLayout::read(),
         cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
+        cgroup1: crate::cgroup::legacy_hierarchies(),
         user_namespace: join::keepers_own(keeper).filter(|_| !privileged),
         counts_by_namespace: crate::sys::probe::counts_by_namespace(),
     }

@@ -30,9 +30,13 @@ pub(super) fn make(spec: &CheckedSpec, need: Need, userns: Option<&OwnedFd>) -> 
 
 fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
     let field = format!("mounts[{index}].source");
-    let Some(path) = spec.mounts.get(usize::from(index)).and_then(|mount| mount.source.path()) else {
+    let mount = spec.mounts.get(usize::from(index));
+    let Some((mount, path)) = mount.and_then(|mount| Some((mount, mount.source.path()?))) else {
         return Err(Error::invalid(field, "not a mount of the host's"));
     };
+    if mount.exact.as_ref().is_some_and(|exact| exact.single) {
+        return copy(path, false).map_err(|error| error.with_field(field));
+    }
     of_host(path, userns).map_err(|error| error.with_field(field))
 }
 

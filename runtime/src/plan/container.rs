@@ -3,7 +3,7 @@
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
 use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, Op};
-use super::{mounts, process, rootfs};
+use super::{listed, mounts, process, rootfs};
 use crate::spec::{CheckedSpec as Spec, Network};
 
 /// Everything that a step of a container depends on.
@@ -48,11 +48,16 @@ pub fn plan(cx: &Context<'_>) -> Plan {
         names(b, cx);
     } else {
         let slaves = mounts::slaves(b, cx);
+        let root = listed::early_root(b, cx);
         b.field("");
         // MS_REC | MS_PRIVATE, before anything is mounted: nothing of ours may travel to the host.
         b.on_path(Op::Propagation, Slot::CWD, "/", 0x4000 | 0x4_0000);
         names(b, cx);
-        rootfs::steps(b, cx, slaves);
+        if cx.spec.container().listed {
+            listed::steps(b, cx, root, slaves);
+        } else {
+            rootfs::steps(b, cx, slaves);
+        }
     }
     if cx.allotment.leaves {
         left(b, cx);
@@ -93,8 +98,14 @@ fn ready(b: &mut Builder) {
 
 /// Of namespaces that are new: what is joined stays as it is.
 fn names(b: &mut Builder, cx: &Context<'_>) {
-    if !cx.spec.joins(NEWUTS) {
+    let container = cx.spec.container();
+    let given = container.hostname.is_some();
+    // A bundle has no name but the one that it gives, also to a namespace that exists.
+    if if container.listed { given } else { !cx.spec.joins(NEWUTS) } {
         b.field("hostname").on_path(Op::Hostname, Slot::CWD, cx.spec.hostname(), 0);
+    }
+    if let Some(name) = &container.domainname {
+        b.field("domainname").on_path(Op::Domainname, Slot::CWD, name, 0);
     }
     if cx.spec.own_network() {
         b.field("network").op(Op::Loopback, 0, 0, 0);
@@ -132,7 +143,8 @@ fn namespaces(b: &mut Builder, cx: &Context<'_>) {
     }
     // What is joined is not made.
     b.born_joined();
-    b.clone_flags(flags & !cx.spec.joined().iter().fold(0, |all, joined| all | joined.kind()));
+    let there = [NEWNS, NEWPID, NEWIPC, NEWUTS, NEWNET, NEWUSER].into_iter().filter(|kind| cx.spec.joins(*kind));
+    b.clone_flags(flags & !there.fold(0, |all, kind| all | kind));
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }

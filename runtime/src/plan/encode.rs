@@ -408,6 +408,14 @@ impl Builder {
         dst
     }
 
+    /// The place `path` below `root`, for something to be mounted on or made in: links stay inside, what is missing is made.
+    /// Nothing is ever mounted on a file system with the magic `not_on` that way.
+    pub fn place(&mut self, root: Slot, path: impl AsRef<OsStr>, is_file: bool, not_on: u64) -> Slot {
+        let (dst, s) = (self.slot(), self.string(path));
+        self.push(Step { op: Op::Place, dst: dst.0, a: root.0, s, x: is_file.into(), y: not_on, ..EMPTY });
+        dst
+    }
+
     /// A new file system instance, detached.
     pub fn new_mount(&mut self, fs: &str, options: &[(&str, &str)], attributes: u64) -> Slot {
         let (dst, s) = (self.slot(), self.string(fs));
@@ -431,6 +439,19 @@ impl Builder {
         self.push(Step { op: Op::MountAttr, a: slot.0, s, x: set, z, ..EMPTY })
     }
 
+    /// [`mount_attr`](Self::mount_attr), with attributes that are taken away.
+    pub fn mount_attrs(&mut self, slot: Slot, set: u64, clear: u64, recursive: bool) -> &mut Self {
+        let s = self.string("");
+        let z = if recursive { 0x8000 << 32 } else { 0 };
+        self.push(Step { op: Op::MountAttr, a: slot.0, s, x: set, y: clear, z, ..EMPTY })
+    }
+
+    /// A device node below `dir`.
+    pub fn mknod(&mut self, dir: Slot, name: impl AsRef<OsStr>, mode: u32, rdev: u64) -> &mut Self {
+        let s = self.string(name);
+        self.push(Step { op: Op::Mknod, a: dir.0, s, x: mode.into(), y: rdev, ..EMPTY })
+    }
+
     /// A new file below `dir`: from the memfd in `content`, or with `text`.
     pub fn make_file(
         &mut self,
@@ -446,7 +467,7 @@ impl Builder {
     }
 
     /// Owner of something below `dir`.
-    pub fn chown(&mut self, dir: Slot, path: &str, uid: u32, gid: u32) -> &mut Self {
+    pub fn chown(&mut self, dir: Slot, path: impl AsRef<OsStr>, uid: u32, gid: u32) -> &mut Self {
         let s = self.string(path);
         self.push(Step { op: Op::Chown, a: dir.0, s, x: uid.into(), y: gid.into(), ..EMPTY })
     }
@@ -494,10 +515,10 @@ impl Builder {
     }
 
     /// A seccomp filter with a listener.
-    pub fn seccomp_listener(&mut self, filter: &[u8]) -> Slot {
+    pub fn seccomp_listener(&mut self, filter: &[u8], flags: u64) -> Slot {
         let dst = self.slot();
         // SECCOMP_FILTER_FLAG_NEW_LISTENER
-        self.seccomp(filter, 8);
+        self.seccomp(filter, 8 | flags);
         if let Some(step) = self.steps.last_mut() {
             step.dst = dst.0;
         }

@@ -148,6 +148,8 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Mknod => format!("make node {s}"),
         Op::MakeFile => format!("make file {s}"),
         Op::Open => format!("open {s} without leaving the root"),
+        Op::Place if step.x == 1 => format!("open the place {s} without leaving the root, a file if it is missing"),
+        Op::Place => format!("open the place {s} without leaving the root, a directory if it is missing"),
         Op::Fchdir => format!("go to {a}"),
         Op::PivotRoot => "make it the root and let go of the old one".into(),
         Op::Hostname => format!("host name {s}"),
@@ -243,6 +245,12 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Mknod => one(format!("mknodat({a}, {s:?}, {:#o}, {:#x})", step.x, step.y)),
         Op::MakeFile => make_file(plan, step),
         Op::Open => one(format!("{dst} = openat2({a}, {s:?}, {:#x}, resolve {:#x})", step.x, step.y)),
+        Op::Place => vec![
+            format!(
+                "{dst} = openat2({a}, RESOLVE_IN_ROOT), mkdirat(), readlinkat() and the like, name by name until the end"
+            ),
+            "fstatfs()".into(),
+        ],
         Op::Fchdir => one(format!("fchdir({a})")),
         Op::PivotRoot => {
             let mut calls = vec!["pivot_root(\".\", \".\")".to_owned()];

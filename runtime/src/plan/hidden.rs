@@ -5,7 +5,7 @@
 use super::container::Context;
 use super::encode::{Builder, Slot};
 use super::kernel::Kernel;
-use super::rootfs::{NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, RDONLY, Root, STRICT};
+use super::rootfs::{IN_ROOT, NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, RDONLY, Root, STRICT};
 use super::wire::{OPTIONAL, Op, PRESENT};
 use crate::spec::{Device, Rootfs};
 
@@ -52,19 +52,21 @@ pub(super) fn always(b: &mut Builder, cx: &Context<'_>, tree: &Root, kernel: &Ke
         directory(b, tree.scratch, kernel.sys, path);
     }
     for path in PROC_READ_ONLY {
-        read_only(b, kernel.proc, path);
+        read_only(b, kernel.proc, path, STRICT);
     }
 }
 
 /// What the user wants to be hidden or read-only, whatever it lies on.
 pub(super) fn asked(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
+    // What is on a list comes from somebody who expects that links are followed; they stay inside.
+    let resolve = if cx.spec.container().listed { IN_ROOT } else { STRICT };
     b.field("masked_paths");
     for path in &cx.spec.container().masked_paths {
-        anything(b, tree, &inside(path));
+        anything(b, tree, &inside(path), resolve);
     }
     b.field("readonly_paths");
     for path in &cx.spec.container().readonly_paths {
-        read_only(b, tree.root, &inside(path));
+        read_only(b, tree.root, &inside(path), resolve);
     }
 }
 
@@ -88,11 +90,11 @@ fn file(b: &mut Builder, scratch: Slot, dir: Slot, path: &str) {
 
 /// Hide what only the kernel knows the kind of: first as a directory; what then still is none, as anything else. No
 /// NOFOLLOW: a link at the end is refused like any other.
-fn anything(b: &mut Builder, tree: &Root, path: &str) {
-    let place = b.open(tree.root, path, PATH_DIR, STRICT);
+fn anything(b: &mut Builder, tree: &Root, path: &str, resolve: u64) {
+    let place = b.open(tree.root, path, PATH_DIR, resolve);
     b.tolerate(OPTIONAL);
     cover(b, tree.scratch, place, EMPTY);
-    let place = b.open(tree.root, path, O_PATH, STRICT);
+    let place = b.open(tree.root, path, O_PATH, resolve);
     b.tolerate(OPTIONAL);
     b.not_a_directory(place);
     cover(b, tree.scratch, place, NULL);
@@ -107,8 +109,8 @@ fn cover(b: &mut Builder, scratch: Slot, place: Slot, with: &str) {
 }
 
 /// A read-only copy of what was opened, never of what has the same name by then.
-fn read_only(b: &mut Builder, dir: Slot, path: &str) {
-    let place = b.open(dir, path, O_PATH, STRICT);
+fn read_only(b: &mut Builder, dir: Slot, path: &str, resolve: u64) {
+    let place = b.open(dir, path, O_PATH, resolve);
     b.tolerate(OPTIONAL);
     let copy = b.clone_tree(place);
     b.tolerate(PRESENT);

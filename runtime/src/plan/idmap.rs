@@ -44,6 +44,23 @@ impl Ids {
         extents.filter(|extents| !extents.is_empty()).map(Self)
     }
 
+    /// Of these ranges.
+    #[must_use]
+    pub fn of(ranges: &[crate::spec::IdRange]) -> Self {
+        let extent =
+            |range: &crate::spec::IdRange| Extent { inside: range.inside, outside: range.outside, count: range.count };
+        Self(ranges.iter().map(extent).collect())
+    }
+
+    /// What `outside` is inside, and how many ids from there on follow each other on both sides.
+    #[must_use]
+    pub fn inside(&self, outside: u32) -> Option<(u32, u32)> {
+        self.0.iter().find_map(|extent| {
+            let offset = outside.checked_sub(extent.outside).filter(|offset| *offset < extent.count)?;
+            Some((extent.inside.checked_add(offset)?, extent.count - offset))
+        })
+    }
+
     /// As it is written into `uid_map` or `gid_map`.
     #[must_use]
     pub fn text(&self) -> String {

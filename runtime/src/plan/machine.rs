@@ -20,6 +20,8 @@ pub struct Machine {
     pub host: HostLayout,
     /// A cgroup2 file system exists on this machine.
     pub cgroup2: bool,
+    /// The hierarchies of cgroup version 1, as /proc/self/cgroup calls them: `cpu,cpuacct`, `name=systemd`.
+    pub cgroup1: Vec<String>,
     /// The user namespace of a keeper that is not `privileged`: device and inode.
     pub user_namespace: Option<(u64, u64)>,
     /// RLIMIT_NPROC counts a user's processes in each user namespace apart (5.14).
@@ -35,6 +37,8 @@ pub struct Allotment {
     pub cgroup: bool,
     /// How many v1 `tasks` files it writes itself into.
     pub tasks: u16,
+    /// The controllers of version 1 that it has a group of.
+    pub legacy: Vec<&'static str>,
     /// Mount trees that the supervisor prepared: [`Need::Layer`] and [`Need::Bind`].
     pub trees: Vec<Need>,
     /// Its stub ends with the supervisor, unless that lets it go.

@@ -12,6 +12,7 @@ pub mod helper;
 mod hidden;
 pub mod idmap;
 mod kernel;
+mod listed;
 pub mod machine;
 mod mounts;
 mod own_mounts;

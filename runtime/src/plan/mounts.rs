@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::container::Context;
 use super::encode::{Builder, Need, Slot};
+use super::listed;
 use super::rootfs::{
     BENEATH, NODEV, NOEXEC, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY, Root, SLAVE, in_private, left, make_parents,
     may_make,
@@ -16,9 +17,17 @@ use crate::spec::{Disk, Mount, MountSource, Propagation, Seen};
 /// can be no slave.
 pub(super) fn slaves(b: &mut Builder, cx: &Context<'_>) -> Vec<Option<Slot>> {
     let mounts = cx.spec.container().mounts.iter().enumerate();
-    let slave =
-        |(index, mount): (usize, &Mount)| (mount.propagation == Propagation::Slave).then(|| open(b, index, mount));
+    let slave = |(index, mount): (usize, &Mount)| travels(mount).then(|| open(b, index, mount));
     mounts.map(slave).map(Option::flatten).collect()
+}
+
+/// Mounts of the host reach it, or its own reach the host.
+fn travels(mount: &Mount) -> bool {
+    const PRIVATE_OR_UNBINDABLE: u64 = 1 << 18 | 1 << 17;
+    match &mount.exact {
+        Some(exact) => exact.propagation.iter().any(|flags| flags & PRIVATE_OR_UNBINDABLE == 0),
+        None => mount.propagation == Propagation::Slave,
+    }
 }
 
 /// Source trees, in the order of the mounts; `slaves` are open already.
@@ -38,7 +47,8 @@ pub(super) fn sources(b: &mut Builder, cx: &Context<'_>, slaves: Vec<Option<Slot
 pub(super) fn open(b: &mut Builder, index: usize, mount: &Mount) -> Option<Slot> {
     let path = mount.source.path()?;
     let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
-    Some(b.field("mounts").received(need).unwrap_or_else(|| b.open_tree(Slot::CWD, path, true)))
+    let recursive = !mount.exact.as_ref().is_some_and(|exact| exact.single);
+    Some(b.field("mounts").received(need).unwrap_or_else(|| b.open_tree(Slot::CWD, path, recursive)))
 }
 
 /// Flags and propagation of a tree of the host's; a device must be the one that was seen.
@@ -46,6 +56,9 @@ pub(super) fn prepare(b: &mut Builder, mount: &Mount, seen: Seen, tree: Slot) {
     b.field("mounts");
     if let Some(device) = seen.device {
         b.check_device(tree, device);
+    }
+    if let Some(exact) = &mount.exact {
+        return listed::attributes(b, exact, tree);
     }
     let propagation = if mount.propagation == Propagation::Slave { SLAVE } else { PRIVATE };
     b.mount_attr(tree, flags(mount), propagation, true);

@@ -15,6 +15,9 @@ use crate::spec::{Disk, Resource};
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
 
+/// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which the kernel takes with a listener alone.
+const WAIT_KILLABLE: u64 = 0x20;
+
 /// Above every number that a process is given a descriptor under.
 const APART: u64 = 64;
 
@@ -119,7 +122,7 @@ pub(super) fn steps(b: &mut Builder, process: &CheckedProcess, machine: &Machine
     exec(b, process);
 }
 
-/// All of [`steps`] but the filter and the `execve`.
+/// All of [`steps`] but the filter and the `execve`; and the filter, where it has to be loaded with rights that are given up.
 pub(super) fn prepare(
     b: &mut Builder,
     process: &CheckedProcess,
@@ -127,14 +130,32 @@ pub(super) fn prepare(
     ids: Option<&IdMap>,
     console: bool,
 ) {
-    let spec = process.spec();
+    let early = process.filtered_early();
     b.field("").op(Op::Setsid, 0, 0, 0);
     b.op(Op::Keyring, 0, 0, 0);
     let tty = tty::steps(b, process, ids, console);
+    let umask = |b: &mut Builder| {
+        b.field("umask").op(Op::Umask, process.spec().umask.unwrap_or(0o022).into(), 0, 0);
+    };
+    if early {
+        // As little as possible is behind it.
+        umask(b);
+        last_words(b, process, machine, tty);
+        load(b, process);
+    }
     credentials(b, process, ids);
-    b.field("umask").op(Op::Umask, spec.umask.unwrap_or(0o022).into(), 0, 0);
-    let cwd = spec.cwd.as_deref().map_or(OsStr::new("/"), |cwd| cwd.as_os_str());
+    if !early {
+        umask(b);
+    }
+    let cwd = process.spec().cwd.as_deref().map_or(OsStr::new("/"), |cwd| cwd.as_os_str());
     b.field("cwd").on_path(Op::Chdir, Slot::CWD, cwd, 0);
+    if !early {
+        last_words(b, process, machine, tty);
+    }
+}
+
+/// Descriptors, their number, signals.
+fn last_words(b: &mut Builder, process: &CheckedProcess, machine: &Machine, tty: Option<Slot>) {
     descriptors(b, process, tty);
     // Last: moving descriptors out of the way needs numbers above what the process may be allowed.
     let (soft, hard) = nofile(process, machine);
@@ -142,16 +163,24 @@ pub(super) fn prepare(
     b.field("").op(Op::Signals, 0, 0, 0);
 }
 
-/// Its system call filter; where that asks, the listener goes over the channel.
+/// Its system call filter, unless [`prepare`] had to load it.
 pub(super) fn filter(b: &mut Builder, process: &CheckedProcess) {
+    if !process.filtered_early() {
+        load(b, process);
+    }
+}
+
+/// Where a filter asks, the listener goes over the channel.
+fn load(b: &mut Builder, process: &CheckedProcess) {
     let Some(filter) = process.filter() else { return };
     let field = if process.spec().filters.is_empty() { "seccomp" } else { "filters" };
+    let flags = process.spec().filter_flags;
     match b.field(field).received(Need::Channel).filter(|_| filter.listens) {
         Some(channel) => {
-            let listener = b.seccomp_listener(&filter.program);
+            let listener = b.seccomp_listener(&filter.program, flags);
             b.send(channel, listener, Purpose::Listener);
         }
-        None => drop(b.seccomp(&filter.program, 0)),
+        None => drop(b.seccomp(&filter.program, flags & !WAIT_KILLABLE)),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) const NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 /// RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 pub(super) const BENEATH: u64 = 0x08 | 0x02;
 /// RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: a link stays inside.
-const IN_ROOT: u64 = 0x10 | 0x02;
+pub(super) const IN_ROOT: u64 = 0x10 | 0x02;
 /// The same without following any link.
 pub(super) const STRICT: u64 = BENEATH | 0x04;
 
@@ -86,7 +86,7 @@ fn access(cx: &Context<'_>) -> Option<Access> {
 }
 
 /// The layers of the root, the uppermost first; none where it is built by us.
-fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
+pub(super) fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
     b.field("rootfs");
     let spec = cx.spec.container();
     if spec.rootfs == Rootfs::HostRoot {

@@ -33,6 +33,7 @@ fn machine(enters_pidns: bool) -> Machine {
             resolv_conf: Some(PathBuf::from("/run/resolv.conf")),
         },
         cgroup2: true,
+        cgroup1: Vec::new(),
         user_namespace: None,
         counts_by_namespace: true,
     }
@@ -56,7 +57,7 @@ fn checked(spec: ContainerSpec, main: ProcessSpec) -> CheckedSpec {
 
 fn plan(spec: &CheckedSpec, ids: Option<IdMap>, trees: Vec<Need>) -> Plan {
     let machine = machine(true);
-    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees, tied: false, leaves: false };
+    let allotment = Allotment { ids, cgroup: true, tasks: 1, trees, ..Allotment::default() };
     container::plan(&Context { spec, machine: &machine, allotment: &allotment })
 }
 

@@ -216,6 +216,9 @@ ops! {
     /// One of the `n` candidates at `s` must be a file that this process may execute: what [`Op::Exec`] would say, before
     /// it is too late to tell.
     Find = 63, "find-program";
+    /// The place `s` below `a`, links followed inside of it and what is missing made (the last name a file when `x` is 1, else
+    /// directories), opened (O_PATH) into `dst`; it must not lie on a file system with magic `y`.
+    Place = 70, "place";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -458,6 +461,7 @@ fn uses(op: Op) -> Uses {
             Uses { s: Text::One, ..none }
         }
         Op::OpenTree | Op::Open => Uses { dst: true, a: May, b: May, s: Text::One, ..none },
+        Op::Place => Uses { dst: true, a: Must, s: Text::One, ..none },
         Op::CloneTree | Op::OpenPeer => Uses { dst: true, a: Must, ..none },
         Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },

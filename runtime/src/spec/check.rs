@@ -12,15 +12,15 @@ pub(crate) use super::checked::Limited;
 pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
 use super::{
-    Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, Seccomp, User,
-    UserNamespace, filters, give, mount, namespaces, rootfs, tty,
+    Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, User, UserNamespace,
+    filters, give, listed, mount, namespaces, rootfs, tty,
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::network::Pasta;
 use crate::plan::Machine;
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::{NEWIPC, NEWNET, NEWNS};
+use crate::plan::wire::{NEWIPC, NEWNET, NEWNS, NEWUTS};
 
 /// Collects refusals.
 pub(super) struct Refusals(Vec<Error>);
@@ -57,7 +57,8 @@ pub fn check(
     check_id(&mut no, &container.id);
     rootfs::check(&mut no, &container);
     check_network(&mut no, &container);
-    let mounts = mount::check(&mut no, &container.mounts);
+    let mounts = mount::check(&mut no, &container.mounts, container.listed);
+    listed::beside(&mut no, &container, machine);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
     if !main.mounts.is_empty() || !main.limits.is_empty() {
@@ -185,11 +186,14 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
         }
     }
     for (key, value) in &spec.sysctls {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || spec.listed && c == '/';
         let ipc = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
-        let ours = key.starts_with("net.") && spec.network == Network::None && !namespaces::joins(spec, NEWNET)
-            || ipc && !namespaces::joins(spec, NEWIPC);
-        if !key.chars().all(good) || key.contains("..") {
+        // Of a network that exists, a bundle says what shall be in it; of the host's nobody does.
+        let net = spec.network == Network::None && (spec.listed || !namespaces::joins(spec, NEWNET));
+        let ours = key.starts_with("net.") && net
+            || ipc && !namespaces::joins(spec, NEWIPC)
+            || spec.listed && key == "kernel.domainname" && !namespaces::joins(spec, NEWUTS);
+        if !key.chars().all(good) || key.contains("..") || key.contains("//") {
             no.add("sysctls", format!("{key:?} is no kernel parameter"));
         } else if !ours {
             no.add("sysctls", format!("{key} is not a parameter of namespaces that are the container's own"));
@@ -268,7 +272,7 @@ pub fn check_further(
     cgroups: &Cgroups,
 ) -> Result<CheckedProcess, Errors> {
     let mut no = Refusals(Vec::new());
-    let mounts = mount::check(&mut no, &spec.mounts);
+    let mounts = mount::check(&mut no, &spec.mounts, false);
     if !machine.enters_pidns {
         for (index, _) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.source.path().is_some()) {
             let why = "an ordinary user's further process is born inside, where the host's files cannot be named";
@@ -447,11 +451,9 @@ fn check_caps(no: &mut Refusals, spec: &ProcessSpec, user: Option<&Resolved>) ->
     for why in caps.validate() {
         no.add("caps", why);
     }
-    if (spec.seccomp == Seccomp::Default || !spec.filters.is_empty())
-        && spec.new_privileges
-        && spec.caps.is_none_or(|caps| caps.effective.0 & (1 << 21) == 0)
-    {
-        no.add("new_privileges", "a system call filter needs no_new_privs or CAP_SYS_ADMIN");
+    // LOG, SPEC_ALLOW, WAIT_KILLABLE_RECV
+    if spec.filter_flags & !(2 | 4 | 0x20) != 0 {
+        no.add("filter_flags", format!("{:#x} are no flags that can be given", spec.filter_flags));
     }
     Some(caps)
 }

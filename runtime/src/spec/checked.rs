@@ -3,9 +3,9 @@
 use super::filters::Compiled;
 use super::mount::Seen;
 use super::namespaces::Joined;
-use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, give};
+use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, UserNamespace, give};
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::NEWNET;
+use crate::plan::wire::{NEWCGROUP, NEWNET};
 
 /// A container spec that is known to be possible here.
 #[derive(Clone, Debug)]
@@ -107,17 +107,24 @@ impl CheckedSpec {
         self.joined.iter().find(|joined| joined.kind() == kind)
     }
 
-    /// A namespace of this CLONE_NEW* kind is joined.
+    /// A namespace of this CLONE_NEW* kind is joined or shared: it is not new.
     #[must_use]
     pub fn joins(&self, kind: u64) -> bool {
-        self.joined_of(kind).is_some()
+        self.joined_of(kind).is_some() || self.shares(kind)
+    }
+
+    /// A namespace of this kind is that of whoever makes the container.
+    #[must_use]
+    pub fn shares(&self, kind: u64) -> bool {
+        super::namespaces::shares(&self.container, kind)
     }
 
     /// Whoever sets the container up has rights over its namespace of this kind: it is new, or belongs to the container's
     /// user namespace or one below it.
     #[must_use]
     pub fn governs(&self, kind: u64) -> bool {
-        self.joined_of(kind).is_none_or(|joined| joined.governed)
+        let shared = !self.shares(kind) || self.container.user_namespace == UserNamespace::Host && kind != NEWCGROUP;
+        shared && self.joined_of(kind).is_none_or(|joined| joined.governed)
     }
 
     /// The ids of the user namespace that is joined.
@@ -180,6 +187,14 @@ impl CheckedProcess {
     #[must_use]
     pub fn filter(&self) -> Option<&Compiled> {
         self.filter.as_ref()
+    }
+
+    /// Its filter is loaded while it still has the rights to: nothing forbids it new privileges, and so the kernel wants
+    /// CAP_SYS_ADMIN. All that is done behind it must be allowed by it.
+    #[must_use]
+    pub fn filtered_early(&self) -> bool {
+        const SYS_ADMIN: u64 = 1 << 21;
+        self.filter.is_some() && self.spec.new_privileges && self.caps.effective.0 & SYS_ADMIN == 0
     }
 
     /// Its filter asks a listener.

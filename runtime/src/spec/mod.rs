@@ -20,6 +20,7 @@ mod checked;
 mod enforcement;
 mod filters;
 pub mod io;
+mod listed;
 mod mount;
 pub mod namespaces;
 #[cfg(feature = "oci")]
@@ -36,7 +37,10 @@ pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
 pub use enforcement::{Enforcement, Fallback, UnmetLimit};
 pub(crate) use enforcement::{Ground, give};
-pub use mount::{Device, Mount, MountSource, Propagation, Seen};
+pub(crate) use listed::makes_nodes;
+pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
+pub use mount::{Device, Exact, Mount, MountSource, Propagation, Seen};
+pub use namespaces::SharedNamespace;
 pub use rlimit::{Resource, Rlimit};
 pub use tty::WindowSize;
 
@@ -229,6 +233,8 @@ pub struct ContainerSpec {
     /// of the root. See `docs/decisions/`, "Existing namespaces are joined by a middle process".
     #[serde(skip)]
     pub join: Vec<Arc<OwnedFd>>,
+    /// Namespaces that it shares with whoever makes it, instead of new ones.
+    pub shared: Vec<SharedNamespace>,
     /// Kernel parameters of the container's own namespaces, such as `net.ipv4.ip_forward`.
     pub sysctls: BTreeMap<String, String>,
     /// Paths hidden behind an empty file or directory, beside the default ones.
@@ -240,10 +246,22 @@ pub struct ContainerSpec {
     /// No command: its main process is the stub init, which sleeps until it is killed. For a container that waits to be
     /// exec'd in.
     pub idle: bool,
-    /// No private directories over a root of the user's: it is shown as it is, with /proc, /sys and /dev.
+    /// No private directories over a root of the user's: it is shown as it is, with our /proc, /sys and /dev.
     pub plain_root: bool,
     /// POSIX message queues at /dev/mqueue.
     pub mqueue: bool,
+    /// What an OCI bundle says and nothing else: the mounts are those of the list in its order, /proc, /sys and what is in /dev
+    /// among them, the masked paths are those that are given, and `/` has no attribute but being read-only. Beside the list
+    /// there are the devices that the specification promises. Of a [`Rootfs::Dir`] that is read or written.
+    pub listed: bool,
+    /// NIS domain name, of a container with a uts namespace of its own.
+    pub domainname: Option<String>,
+    /// Device nodes, of a container whose mounts are listed.
+    pub devices: Vec<DeviceNode>,
+    /// The ids of a user namespace of its own, instead of ours; files of the root belong to whom they belong.
+    pub id_maps: Option<IdRanges>,
+    /// Propagation of `/` inside, as the `MS_*` flags of mount(2); 0: private.
+    pub root_propagation: u64,
     /// Where a bundle wants its cgroup (`linux.cgroupsPath`, as it stands): for [`single`](crate::native::single), whose
     /// containers lie nowhere else. A supervisor's lie below its own group.
     pub cgroups_path: Option<PathBuf>,
@@ -337,6 +355,9 @@ pub struct ProcessSpec {
     /// Further filters, merged with it into one: the most severe answer of all stands. One that asks
     /// ([`Action::Notify`](crate::seccomp::Action::Notify)) makes [`Started::listener`](crate::Started::listener).
     pub filters: Vec<crate::seccomp::Filter>,
+    /// How its filter is loaded: `SECCOMP_FILTER_FLAG_*` of seccomp(2), of which LOG, SPEC_ALLOW and WAIT_KILLABLE_RECV can be
+    /// given.
+    pub filter_flags: u64,
     /// `-1000..=1000`; never below what the supervisor may set.
     pub oom_score_adj: Option<i32>,
     /// Standard input.

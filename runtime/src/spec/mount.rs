@@ -8,10 +8,13 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Refusals, clean};
+use super::listed;
 use crate::error::{Error, ErrorKind};
 
 /// Most mounts of one container or process.
 const MOST: usize = 64;
+/// The same of a bundle, whose list has what is otherwise made by us.
+const MOST_LISTED: usize = 128;
 
 /// A mount that the user asked for. No set-user-id file on it means anything (`nosuid`), and no device node on it can be
 /// opened (`nodev`) unless it is a [`Mount::device`]; neither can be had otherwise.
@@ -37,13 +40,38 @@ pub struct Mount {
     pub no_exec: bool,
     /// What becomes of the host's later mounts.
     pub propagation: Propagation,
+    /// Of a container whose mounts are [listed](super::ContainerSpec::listed): what its options say instead of all of the
+    /// above.
+    #[serde(default)]
+    pub exact: Option<Exact>,
+}
+
+/// What the options of a listed mount say, and nothing else: it is neither `nosuid` nor `nodev` unless they do. Attributes are
+/// those of mount_setattr(2), `MOUNT_ATTR_*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Exact {
+    /// Attributes that it gets.
+    pub set: u64,
+    /// Attributes that are taken away, where its source has them.
+    pub clear: u64,
+    /// Attributes that it and everything mounted below it get.
+    pub set_below: u64,
+    /// The same, taken away.
+    pub clear_below: u64,
+    /// A bind mount without what is mounted below its source.
+    pub single: bool,
+    /// Changes of propagation in order, as the `MS_*` flags of mount(2).
+    pub propagation: Vec<u64>,
 }
 
 impl Mount {
     /// `source` at `target`: writable, executable, private.
     #[must_use]
     pub fn new(source: MountSource, target: impl Into<PathBuf>) -> Self {
-        Self { source, target: target.into(), read_only: false, no_exec: false, propagation: Propagation::Private }
+        let propagation = Propagation::Private;
+        Self { source, target: target.into(), read_only: false, no_exec: false, propagation, exact: None }
     }
 
     /// A file or directory of the host, with what is mounted below it.
@@ -105,6 +133,17 @@ pub enum MountSource {
         /// Largest size in bytes; the container's disk limit if unset.
         size: Option<u64>,
     },
+    /// A new instance of a file system of the kernel. In a container whose mounts are [listed](super::ContainerSpec::listed)
+    /// alone.
+    FileSystem {
+        /// Its type, such as `proc`. `cgroup` is whatever the machine has: version 2, or the hierarchies of version 1 that the
+        /// container has a group in.
+        kind: String,
+        /// What the table of mounts calls its source.
+        source: String,
+        /// Its options that are no attributes of a mount; an empty value is a flag.
+        options: Vec<(String, String)>,
+    },
     /// A character or block device node of the host. What is mounted in the end is checked to be the device that was seen
     /// when the spec was. Who may open it is up to the node's permissions and its owner outside: where the container has
     /// user ids of its own and the node's file system cannot map them (devtmpfs cannot), everybody inside is "others".
@@ -117,7 +156,7 @@ impl MountSource {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Bind(path) | Self::Device(path) => Some(path),
-            Self::Tmpfs { .. } => None,
+            Self::Tmpfs { .. } | Self::FileSystem { .. } => None,
         }
     }
 }
@@ -162,14 +201,22 @@ pub struct Device {
 }
 
 /// Refuse what cannot be; what was seen of each, in order.
-pub(super) fn check(no: &mut Refusals, mounts: &[Mount]) -> Vec<Seen> {
-    if mounts.len() > MOST {
-        no.add("mounts", format!("{} mounts are asked for; {MOST} are possible", mounts.len()));
+pub(super) fn check(no: &mut Refusals, mounts: &[Mount], listed: bool) -> Vec<Seen> {
+    let most = if listed { MOST_LISTED } else { MOST };
+    if mounts.len() > most {
+        no.add("mounts", format!("{} mounts are asked for; {most} are possible", mounts.len()));
     }
-    mounts.iter().enumerate().map(|(index, mount)| one(no, mount, &format!("mounts[{index}]"))).collect()
+    let one = |(index, mount)| {
+        let field = format!("mounts[{index}]");
+        if listed { listed::check(no, mount, &field) } else { one(no, mount, &field) }
+    };
+    mounts.iter().enumerate().map(one).collect()
 }
 
 fn one(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
+    if mount.exact.is_some() || matches!(mount.source, MountSource::FileSystem { .. }) {
+        no.add(field, "a mount with options of its own is one of a container whose mounts are listed");
+    }
     if let Err(why) = clean(&mount.target) {
         no.add(format!("{field}.target"), why);
     } else if mount.target == Path::new("/") {
@@ -182,7 +229,7 @@ fn one(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
         no.push(error.with_field(format!("{field}.propagation")));
     }
     let seen = match &mount.source {
-        MountSource::Tmpfs { .. } => Ok(Seen::default()),
+        MountSource::Tmpfs { .. } | MountSource::FileSystem { .. } => Ok(Seen::default()),
         MountSource::Bind(path) => look(path).map(|meta| Seen { is_file: !meta.is_dir(), device: None }),
         MountSource::Device(path) => device(path).map(|device| Seen { is_file: true, device: Some(device) }),
     };
@@ -193,7 +240,7 @@ fn one(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
     })
 }
 
-fn look(path: &Path) -> Result<Metadata, Error> {
+pub(super) fn look(path: &Path) -> Result<Metadata, Error> {
     clean(path).map_err(|why| Error::invalid("", why))?;
     std::fs::metadata(path).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
@@ -203,7 +250,7 @@ fn look(path: &Path) -> Result<Metadata, Error> {
 }
 
 /// A device node that somebody like us may open: an ordinary user's container has no more rights than its user.
-fn device(path: &Path) -> Result<Device, Error> {
+pub(super) fn device(path: &Path) -> Result<Device, Error> {
     let meta = look(path)?;
     let kind = meta.file_type();
     if !kind.is_char_device() && !kind.is_block_device() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::check::Refusals;
 use super::{ContainerSpec, Disk, Network, Rootfs, UserNamespace};
@@ -92,9 +93,45 @@ pub fn open(kind: &str, path: &Path) -> Result<OwnedFd, Error> {
     Ok(opened)
 }
 
-/// A namespace of this kind is to be joined.
+/// A namespace of whoever makes the container that it lives in, instead of a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SharedNamespace {
+    /// It sees all processes; needs a cgroup of version 2 with `cgroup.kill`.
+    Pid,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host name and domain name, which it then cannot have of its own.
+    Uts,
+    /// Control groups are called as they are outside.
+    Cgroup,
+}
+
+impl SharedNamespace {
+    /// Its CLONE_NEW* flag.
+    #[must_use]
+    pub fn kind(self) -> u64 {
+        match self {
+            Self::Pid => NEWPID,
+            Self::Ipc => NEWIPC,
+            Self::Uts => NEWUTS,
+            Self::Cgroup => NEWCGROUP,
+        }
+    }
+}
+
+/// A namespace of this kind is shared with whoever makes the container.
+pub(super) fn shares(spec: &ContainerSpec, kind: u64) -> bool {
+    spec.shared.iter().any(|shared| shared.kind() == kind)
+}
+
+/// A namespace of this kind is not new.
 pub(super) fn joins(spec: &ContainerSpec, kind: u64) -> bool {
-    spec.join.iter().any(|fd| sys::namespace_type(fd).is_ok_and(|found| found == kind))
+    if shares(spec, kind) {
+        return true;
+    }
+    joins_by_descriptor(spec, kind)
 }
 
 /// Every refusal of `join` and of what stands beside it; and the ids of a user namespace that is joined.
@@ -118,8 +155,39 @@ pub(super) fn check(
     if let Some(pid) = joined.iter().find(|one| one.kind() == NEWPID) {
         check_pid(no, pid, joins(spec, NEWNS), cgroups);
     }
+    for shared in &spec.shared {
+        beside_shared(no, spec, *shared, &joined, cgroups);
+    }
     let ids = joined.iter().find(|one| one.kind() == NEWUSER).and_then(|one| ids(no, one));
     (joined, ids)
+}
+
+/// What cannot be where a namespace is shared.
+fn beside_shared(no: &mut Refusals, spec: &ContainerSpec, one: SharedNamespace, joined: &[Joined], cgroups: &Cgroups) {
+    if joined.iter().any(|joined| joined.kind() == one.kind()) || joins_by_descriptor(spec, NEWNS) {
+        no.add("shared", format!("a {} namespace is shared, and another one joined", name_of(one.kind())));
+    }
+    match one {
+        SharedNamespace::Pid if !cgroups.kills() => {
+            let why = "only a cgroup of version 2 with cgroup.kill (5.14) could end everything of a container without a pid \
+                       namespace";
+            no.push(Error::new(ErrorKind::Unsupported, why).with_field("shared"));
+        }
+        SharedNamespace::Uts if spec.hostname.is_some() || spec.domainname.is_some() => {
+            no.add("hostname", "without a uts namespace of its own it would be the host's name that is changed");
+        }
+        _ => {}
+    }
+}
+
+/// It is the one that we live in ourselves.
+fn is_own(one: &Joined) -> bool {
+    let own = rustix::fs::stat(format!("/proc/self/ns/{}", one.name())).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    own.is_none() || own == identity(&one.namespace)
+}
+
+fn joins_by_descriptor(spec: &ContainerSpec, kind: u64) -> bool {
+    spec.join.iter().any(|fd| sys::namespace_type(fd).is_ok_and(|found| found == kind))
 }
 
 /// Whoever mounts cgroup2 in this one sets the options of the machine's, `nsdelegate` among them.
@@ -212,7 +280,7 @@ fn beside(no: &mut Refusals, spec: &ContainerSpec, one: &Joined) {
         NEWNET if spec.network_provider.is_some() => {
             no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
         }
-        NEWUTS if spec.hostname.is_some() => {
+        NEWUTS if spec.hostname.is_some() && (!spec.listed || is_own(one)) => {
             no.add("hostname", "a uts namespace that is joined has its name already");
         }
         NEWIPC if spec.mqueue && !one.governed => {

@@ -35,7 +35,8 @@ pub(super) fn check(no: &mut Refusals, spec: &ContainerSpec) {
     for (index, path) in directories.iter().enumerate() {
         good &= directory(no, &field(&spec.rootfs, index), path);
     }
-    if good && access == Access::ReadOnly {
+    // The mount points of a list are made before the root is read-only.
+    if good && access == Access::ReadOnly && !spec.listed {
         mount_points(no, spec);
     }
 }

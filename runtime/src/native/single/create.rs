@@ -51,7 +51,7 @@ impl Maker {
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
         let group = self.group(&spec, cgroups, name).map_err(one)?;
         self.brief.register(Tree::Files, directory(owns.0).map_err(one)?, owns.1).map_err(one)?;
-        self.born(&spec, ids, group, gate, (report, theirs)).map_err(one)
+        self.born((&spec, cgroups), ids, group, gate, (report, theirs)).map_err(one)
     }
 
     /// Its cgroup, which goes with the keeper unless it is left.
@@ -67,7 +67,7 @@ impl Maker {
 
     fn born(
         mut self,
-        spec: &CheckedSpec,
+        (spec, cgroups): (&CheckedSpec, &Cgroups),
         ids: Option<IdMap>,
         group: Group,
         gate: OwnedFd,
@@ -83,6 +83,7 @@ impl Maker {
             ids: ids.clone(),
             cgroup: group.has_birth(),
             tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
+            legacy: cgroups.legacy(&spec.container().limits),
             trees: supply.trees.iter().map(|(need, _)| *need).collect(),
             tied: false,
             leaves: true,
@@ -122,7 +123,9 @@ impl Maker {
     ) -> Result<Vec<(crate::plan::Need, Option<OwnedFd>)>, Error> {
         let ids = ids.filter(|_| self.machine.privileged);
         let wanted = trees::wanted(spec, ids.is_some());
-        let userns = match ids.filter(|_| !wanted.is_empty()) {
+        // Where a bundle has chosen the ids, the files belong to whom they belong.
+        let mapped = !wanted.is_empty() && spec.container().id_maps.is_none();
+        let userns = match ids.filter(|_| mapped) {
             Some(ids) => Some(self.brief.userns(&ids.uid.text(), &ids.gid.text())?),
             None => None,
         };

@@ -36,6 +36,8 @@ use crate::plan::{Machine, Plan, wire};
 pub struct Maker {
     brief: Brief,
     machine: Machine,
+    /// The keeper's pid.
+    keeper: u32,
     /// All ids of an unprivileged keeper's namespace, where that has more than one.
     keepers_ids: Option<IdMap>,
 }
@@ -50,13 +52,17 @@ impl Maker {
         brief.hello(wire::End::Kill, trace_fd(&Options::default())?)?;
         let Nature { pid, enters_pidns, privileged } = nature;
         let machine = machine(pid, privileged, enters_pidns);
-        Ok(Self { brief, machine, keepers_ids })
+        Ok(Self { brief, machine, keeper: pid, keepers_ids })
     }
 
     fn ids(&self, spec: &crate::spec::CheckedSpec) -> Result<Option<IdMap>, Error> {
         use crate::spec::UserNamespace;
         if let Some(ids) = spec.joined_ids() {
             return Ok(Some(ids.clone()));
+        }
+        if let Some(maps) = &spec.container().id_maps {
+            let keeper = (self.keeper, self.keepers_ids.as_ref());
+            return crate::ids::chosen::of(maps, (!self.machine.privileged).then_some(keeper)).map(Some);
         }
         match spec.container().user_namespace {
             UserNamespace::Host => Ok(None),

@@ -1,11 +1,17 @@
 //! Options of mounts, the host's later mounts, and devices of the host.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod bundle;
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bundle::{
+    a_bundle_as_podman_writes_it, a_proc_of_the_image_is_not_taken_for_one, namespaces_that_are_not_listed_are_shared,
+    the_ids_of_a_bundle, the_mounts_of_a_list_in_their_order, the_root_of_a_bundle_is_not_left,
+};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::spec::{Access, Mount, MountSource, Propagation, Rootfs, UserNamespace};
@@ -26,11 +32,17 @@ fn main() -> ExitCode {
         trial!(what_is_no_device_is_refused),
         trial!(a_device_that_its_user_cannot_open_is_refused, User),
         trial!(a_device_that_became_another_is_not_mounted),
+        trial!(a_bundle_as_podman_writes_it, Root),
+        trial!(the_mounts_of_a_list_in_their_order),
+        trial!(the_ids_of_a_bundle, Root),
+        trial!(namespaces_that_are_not_listed_are_shared, Root),
+        trial!(the_root_of_a_bundle_is_not_left),
+        trial!(a_proc_of_the_image_is_not_taken_for_one),
     ])
 }
 
 /// The options of the mounts at `at`, as their mountinfo lines have them, with the optional fields.
-fn options(seen: &Value, at: &str) -> String {
+pub(crate) fn options(seen: &Value, at: &str) -> String {
     let lines = seen["mountinfo"].as_array().expect("lines").iter().filter_map(Value::as_str);
     let here = lines.filter(|line| line.split(' ').nth(4) == Some(at));
     let options = here.flat_map(|line| line.split(' ').skip(5).take_while(|part| *part != "-"));

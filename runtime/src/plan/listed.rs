@@ -1,0 +1,286 @@
+//! The root file system of a container whose mounts are listed, as those of an OCI bundle are: the directory, each mount of the
+//! list in its order, the devices that the specification promises, then what is hidden. Every place is found and made by a walk
+//! that stays inside the root (`Op::Place`), and nothing but a list's own /proc, or a file of it, is mounted on a procfs.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::container::Context;
+use super::encode::{Builder, Slot};
+use super::rootfs::{self, NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY, Root, SLAVE, STRICT};
+use super::wire::{EXIST_OK, NEWCGROUP, NEWNET, NEWPID, Op};
+use super::{hidden, mounts};
+use crate::spec::{Access, Device, DeviceNode, Exact, Mount, MountSource, Network, NodeKind};
+
+/// `PROC_SUPER_MAGIC`
+const PROC: u64 = 0x9fa0;
+/// MS_REC
+const MS_REC: u64 = 0x4000;
+/// MS_SHARED
+const MS_SHARED: u64 = 1 << 20;
+
+/// Devices of every container ("Default Devices" of the specification; of /dev/console a terminal is mounted there).
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// Links of every container ("Dev symbolic links").
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// A root that later mounts of the host are to reach: before its namespace is made private.
+pub(super) fn early_root(b: &mut Builder, cx: &Context<'_>) -> Option<Slot> {
+    let travels = cx.spec.container().root_propagation & (SLAVE | MS_SHARED) != 0;
+    (cx.spec.container().listed && travels).then(|| rootfs::root_sources(b, cx).first().copied()).flatten()
+}
+
+/// Build the whole tree and make it `/`.
+pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slaves: Vec<Option<Slot>>) {
+    let root = early.or_else(|| rootfs::root_sources(b, cx).first().copied()).unwrap_or(Slot::CWD);
+    let binds = mounts::sources(b, cx, slaves);
+    sysctls(b, cx);
+    b.field("rootfs");
+    // What is mounted inside must not travel to the host; it is shared, if at all, among those inside.
+    b.mount_attr(root, 0, if early.is_some() { SLAVE } else { PRIVATE }, true);
+    b.move_mount(root, Slot::CWD, "/");
+    for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
+        one(b, cx, root, (index, mount), binds.get(index).copied().flatten());
+    }
+    devices(b, cx, root);
+    let scratch = scratch(b);
+    hidden::asked(b, cx, &Root { root, scratch, binds });
+    if let Some(cwd) = cx.spec.main().spec().cwd.as_deref().filter(|cwd| *cwd != Path::new("/")) {
+        let place = b.field("cwd").place(root, cwd, false, 0);
+        b.close(place);
+    }
+    b.field("rootfs");
+    if cx.spec.container().rootfs.access() == Some(Access::ReadOnly) {
+        b.mount_attr(root, RDONLY, 0, false);
+    }
+    b.field("").on(Op::Fchdir, root, 0);
+    b.op(Op::PivotRoot, 1, 0, 0);
+    let propagation = cx.spec.container().root_propagation;
+    if propagation & !MS_REC != 0 {
+        b.field("root_propagation").on_path(Op::Propagation, Slot::CWD, "/", propagation);
+    }
+}
+
+/// Through the host's /proc, which nobody in the container can have replaced: what is written there is the writer's namespaces'.
+fn sysctls(b: &mut Builder, cx: &Context<'_>) {
+    for (key, value) in &cx.spec.container().sysctls {
+        let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
+        b.field("sysctls").on_paths(Op::WriteFile, Slot::CWD, format!("/proc/sys/{path}"), value);
+    }
+}
+
+/// What covers other things, on the old /proc, which nobody needs any more.
+fn scratch(b: &mut Builder) -> Slot {
+    let options = [("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")];
+    let scratch = b.field("").new_mount("tmpfs", &options, NOSUID | NODEV);
+    b.move_mount(scratch, Slot::CWD, "/proc");
+    hidden::covers(b, scratch);
+    scratch
+}
+
+/// What a mount of the list becomes.
+fn one(b: &mut Builder, cx: &Context<'_>, root: Slot, (index, mount): (usize, &Mount), bind: Option<Slot>) {
+    b.field("mounts");
+    let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
+    let exact = mount.exact.clone().unwrap_or_default();
+    let place = match &mount.source {
+        // The kernel's own are where they are said to be, whatever the image has made of the name.
+        MountSource::FileSystem { kind, .. } if matches!(kind.as_str(), "proc" | "sysfs") => own_place(b, root, inside),
+        _ => {
+            let not_on = if inside.starts_with("proc") { 0 } else { PROC };
+            b.place(root, inside, cx.spec.mount(index).is_file, not_on)
+        }
+    };
+    let made = match &mount.source {
+        MountSource::FileSystem { kind, .. } if matches!(kind.as_str(), "cgroup" | "cgroup2") => {
+            cgroups(b, cx, place, &exact);
+            b.close(place);
+            return;
+        }
+        MountSource::FileSystem { kind, source, options } => file_system(b, cx, kind, source, options, &exact),
+        MountSource::Tmpfs { size } => mounts::tmpfs(b, mount, *size, cx.spec.container().disk),
+        _ => bind.unwrap_or(Slot::CWD),
+    };
+    b.move_mount(made, place, "");
+    b.close(place);
+    b.close(made);
+}
+
+/// A directory by this very name.
+fn own_place(b: &mut Builder, root: Slot, inside: &Path) -> Slot {
+    let (dir, name) = rootfs::make_parents(b, root, inside);
+    b.on_path(Op::Mkdir, dir, name, 0o755).tolerate(EXIST_OK);
+    rootfs::left(b, root, dir);
+    b.open(root, inside, PATH_DIR | NOFOLLOW, STRICT)
+}
+
+/// Attributes and propagation of a tree, as its options say.
+pub(super) fn attributes(b: &mut Builder, exact: &Exact, tree: Slot) {
+    if exact.set_below | exact.clear_below != 0 {
+        b.mount_attrs(tree, exact.set_below, exact.clear_below, true);
+    }
+    if exact.set | exact.clear != 0 {
+        b.mount_attrs(tree, exact.set, exact.clear, false);
+    }
+    propagation(b, exact, tree);
+}
+
+fn propagation(b: &mut Builder, exact: &Exact, tree: Slot) {
+    for flags in &exact.propagation {
+        b.mount_attr(tree, 0, flags & !MS_REC, flags & MS_REC != 0);
+    }
+}
+
+/// A new instance; a copy of the host's where the container has no rights over what it would show.
+fn file_system(
+    b: &mut Builder,
+    cx: &Context<'_>,
+    kind: &str,
+    source: &str,
+    options: &[(String, String)],
+    exact: &Exact,
+) -> Slot {
+    let attributes = exact.set | exact.set_below;
+    let of_host = match kind {
+        "sysfs" => {
+            cx.allotment.ids.is_some() && !(cx.spec.container().network == Network::None && cx.spec.governs(NEWNET))
+        }
+        "proc" => !cx.spec.governs(NEWPID),
+        _ => false,
+    };
+    if of_host {
+        let path = if kind == "proc" { "/proc" } else { "/sys" };
+        let tree = b.open_tree(Slot::CWD, path, true);
+        b.mount_attrs(tree, attributes, 0, true);
+        propagation(b, exact, tree);
+        return tree;
+    }
+    let unmapped = |(key, value): &(&str, &str)| {
+        *key == "gid" && value.parse().is_ok_and(|gid| kind == "devpts" && !cx.maps_gid(gid))
+    };
+    let mut all = vec![("source", if source.is_empty() { kind } else { source })];
+    all.extend(options.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(|option| !unmapped(option)));
+    let made = b.new_mount(kind, &all, attributes);
+    propagation(b, exact, made);
+    made
+}
+
+/// The container's own groups: version 2, or a directory for each hierarchy of version 1 that it has a group in.
+fn cgroups(b: &mut Builder, cx: &Context<'_>, place: Slot, exact: &Exact) {
+    let attributes = exact.set | exact.set_below;
+    let shared = cx.spec.joins(NEWCGROUP);
+    if shared && cx.allotment.ids.is_some() {
+        // In a user namespace nothing but a copy of the host's can be had.
+        let copy = b.open_tree(Slot::CWD, "/sys/fs/cgroup", true);
+        b.mount_attrs(copy, RDONLY | NOSUID | NODEV | NOEXEC, 0, true);
+        b.move_mount(copy, place, "");
+        return b.close(copy);
+    }
+    // For a moment a namespace of its own, so that the group of the container is the root of what is mounted.
+    let back = shared.then(|| b.open(Slot::CWD, "/proc/self/ns/cgroup", 0, 0));
+    if shared {
+        b.op(Op::Unshare, NEWCGROUP, 0, 0);
+    }
+    let top = if cx.machine.cgroup1.is_empty() && cx.machine.cgroup2 && cx.allotment.cgroup {
+        b.new_mount("cgroup2", &[("source", "cgroup")], attributes)
+    } else {
+        b.new_mount("tmpfs", &[("source", "tmpfs"), ("mode", "0755"), ("size", "64k")], attributes & !RDONLY)
+    };
+    propagation(b, exact, top);
+    b.move_mount(top, place, "");
+    if !cx.machine.cgroup1.is_empty() {
+        hierarchies(b, cx, top, attributes);
+        b.mount_attr(top, attributes & RDONLY, 0, false);
+    }
+    b.close(top);
+    if let Some(back) = back {
+        b.on(Op::SetNs, back, NEWCGROUP);
+        b.close(back);
+    }
+}
+
+fn hierarchies(b: &mut Builder, cx: &Context<'_>, top: Slot, attributes: u64) {
+    let ours = |name: &&String| name.split(',').any(|part| cx.allotment.legacy.contains(&part));
+    for name in cx.machine.cgroup1.iter().filter(ours) {
+        let mut options = vec![("source", "cgroup")];
+        options.extend(name.split(',').map(|controller| (controller, "")));
+        b.on_path(Op::Mkdir, top, name, 0o755);
+        let made = b.new_mount("cgroup", &options, attributes);
+        b.move_mount(made, top, name);
+        b.close(made);
+        for controller in name.split(',').filter(|controller| controller != name) {
+            b.on_paths(Op::Symlink, top, controller, name);
+        }
+    }
+    if cx.machine.cgroup2 && cx.allotment.cgroup {
+        b.on_path(Op::Mkdir, top, "unified", 0o755);
+        let made = b.new_mount("cgroup2", &[("source", "cgroup")], attributes);
+        b.move_mount(made, top, "unified");
+        b.close(made);
+    }
+}
+
+/// The devices of every container and those that were asked for, unless /dev is somebody else's.
+fn devices(b: &mut Builder, cx: &Context<'_>, root: Slot) {
+    b.field("devices");
+    let container = cx.spec.container();
+    let bound = |mount: &Mount| mount.target == Path::new("/dev") && matches!(mount.source, MountSource::Bind(_));
+    if !container.mounts.iter().any(bound) {
+        let dev = b.place(root, "dev", false, PROC);
+        for (name, major, minor) in DEVICES {
+            let rdev = rustix::fs::makedev(major, minor);
+            let path = Path::new("/dev").join(name);
+            // One that is asked for by the same name is that one.
+            if !container.devices.iter().any(|node| node.path == path) {
+                let node = DeviceNode { path, kind: NodeKind::Char, rdev, mode: 0o666, owner: (0, 0) };
+                make(b, cx, dev, OsStr::new(name), &node);
+            }
+        }
+        for (name, text) in LINKS {
+            b.on_paths(Op::Symlink, dev, name, text).tolerate(EXIST_OK);
+        }
+        if cx.spec.main().spec().tty.is_some() {
+            // The terminal goes there as soon as there is one.
+            b.field("tty").make_file(dev, "console", 0o600, None, Slot::CWD).tolerate(EXIST_OK);
+        }
+        b.close(dev);
+    }
+    b.field("devices");
+    for node in &container.devices {
+        let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else { continue };
+        let dir = b.place(root, parent.strip_prefix("/").unwrap_or(parent), false, PROC);
+        make(b, cx, dir, name, node);
+        b.close(dir);
+    }
+}
+
+/// Make it, or mount the host's where that would be no device.
+fn make(b: &mut Builder, cx: &Context<'_>, dir: Slot, name: &OsStr, node: &DeviceNode) {
+    let (kind, block) = match node.kind {
+        NodeKind::Char => (libc::S_IFCHR, false),
+        NodeKind::Block => (libc::S_IFBLK, true),
+        NodeKind::Fifo => (libc::S_IFIFO, false),
+    };
+    if crate::spec::makes_nodes(cx.spec.container(), cx.machine) || node.kind == NodeKind::Fifo {
+        b.mknod(dir, name, kind | node.mode, node.rdev).tolerate(EXIST_OK);
+        let (uid, gid) = node.owner;
+        if (uid, gid) != cx.first_ids() {
+            b.chown(dir, name, uid, gid);
+        }
+        return;
+    }
+    b.make_file(dir, name, 0o666, None, Slot::CWD).tolerate(EXIST_OK);
+    let source = b.open_tree(Slot::CWD, &node.path, false);
+    b.check_device(source, Device { rdev: node.rdev, block });
+    let place = b.open(dir, name, O_PATH | NOFOLLOW, STRICT);
+    b.move_mount(source, place, "");
+    b.close(place);
+    b.close(source);
+}

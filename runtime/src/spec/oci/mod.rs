@@ -1,0 +1,211 @@
+//! `config.json` of an OCI bundle (runtime-spec 1.x for Linux) as a spec of ours.
+//!
+//! A field that is known and not supported yet is a refusal that names it, never ignored in silence: docs/oci-fields.md is the
+//! table of all of them. The container's mounts are listed (`ContainerSpec::listed`), and its command is pid 1, as the
+//! specification says.
+
+mod linux;
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+mod seccomp;
+
+use std::path::Path;
+
+use oci_spec::runtime as oci;
+use serde_json::Value;
+
+use super::{Access, CapSet, ContainerSpec, ProcessSpec, Rootfs};
+use crate::error::{Error, Errors};
+
+/// Collects refusals, each with the path of the field in `config.json`.
+struct Refusals(Vec<Error>);
+
+impl Refusals {
+    fn add(&mut self, field: &str, why: impl Into<String>) {
+        self.0.push(Error::invalid(field, why));
+    }
+
+    fn unsupported(&mut self, field: &str, present: bool) {
+        if present {
+            let what = "this field of config.json is not supported yet";
+            self.0.push(Error::new(crate::ErrorKind::Unsupported, what).with_field(field));
+        }
+    }
+}
+
+/// Read a bundle.
+///
+/// # Errors
+/// The file cannot be read or is not valid, or every refusal at once.
+pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    let path = bundle.join("config.json");
+    let one = |error: Error| Errors(vec![error.with_field("bundle")]);
+    let text =
+        std::fs::read(&path).map_err(|error| one(Error::system(format!("cannot read {}", path.display()), error)))?;
+    if text.len() > 16 << 20 {
+        return Err(one(Error::invalid("bundle", format!("{} is larger than 16 MiB", path.display()))));
+    }
+    parse(bundle, &text)
+}
+
+/// [`read`], of a text that is at hand; `bundle` is what its paths are relative to.
+///
+/// # Errors
+/// As for [`read`].
+pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    let path = bundle.join("config.json");
+    let refused = |why: &dyn std::fmt::Display| {
+        Errors(vec![Error::invalid("bundle", format!("{} is not a config.json: {why}", path.display()))])
+    };
+    // serde takes a list for a structure whose fields are all optional.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused(&"it does not begin as a JSON object"));
+    }
+    let mut value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
+    without_unknown_capabilities(&mut value);
+    let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
+    convert(bundle, &spec)
+}
+
+/// One that nobody here knows cannot be had, and that is to be logged, not refused.
+fn without_unknown_capabilities(config: &mut Value) {
+    let sets = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for (set, list) in sets.into_iter().flatten() {
+        let Value::Array(list) = list else { continue };
+        list.retain(|name| {
+            let unknown = name.as_str().filter(|name| CapSet::parse(name).is_err());
+            if let Some(name) = unknown {
+                tracing::warn!(%set, %name, "no capability of this name is known: left out");
+            }
+            unknown.is_none()
+        });
+    }
+}
+
+/// What a bundle says of itself, for who tells of the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Said {
+    /// `ociVersion`.
+    pub version: String,
+    /// `annotations`.
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// That, of a bundle that was [read].
+///
+/// # Errors
+/// It cannot be read any more.
+pub fn said(bundle: &Path) -> Result<Said, Error> {
+    let path = bundle.join("config.json");
+    let failed = |error: oci_spec::OciSpecError| Error::invalid("bundle", format!("{}: {error}", path.display()));
+    let spec = oci::Spec::load(&path).map_err(failed)?;
+    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Said { version: spec.version().clone(), annotations })
+}
+
+fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    let mut no = Refusals(Vec::new());
+    if !spec.version().starts_with("1.") {
+        no.add("ociVersion", format!("{} is not a version 1 of the runtime specification", spec.version()));
+    }
+    no.unsupported("hooks", spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci::Hooks::default()));
+    no.unsupported("vm", spec.vm().is_some());
+    let mut container = ContainerSpec { without_init: true, listed: true, ..ContainerSpec::default() };
+    container.hostname = spec.hostname().clone().filter(|name| !name.is_empty());
+    container.domainname = spec.domainname().clone().filter(|name| !name.is_empty());
+    root(&mut no, bundle, spec, &mut container);
+    mounts::convert(&mut no, bundle, spec, &mut container);
+    match spec.linux() {
+        Some(linux) => {
+            namespaces::convert(&mut no, linux, &mut container);
+            resources::convert(&mut no, linux, &mut container);
+            linux::convert(&mut no, linux, &mut container);
+        }
+        None => no.add("linux", "the bundle has no part for Linux"),
+    }
+    let process = spec.process().as_ref().map(|process| process::convert(&mut no, process, spec.linux().as_ref()));
+    if process.is_none() {
+        no.add("process", "the bundle has no process to run");
+    }
+    match process {
+        Some(process) if no.0.is_empty() => Ok((container, process)),
+        _ => Err(Errors(no.0)),
+    }
+}
+
+fn root(no: &mut Refusals, bundle: &Path, spec: &oci::Spec, container: &mut ContainerSpec) {
+    let Some(root) = spec.root() else { return no.add("root", "the bundle has no root") };
+    let absolute = std::path::absolute(bundle.join(root.path())).unwrap_or_else(|_| bundle.join(root.path()));
+    let access = if root.readonly().unwrap_or(false) { Access::ReadOnly } else { Access::ReadWrite };
+    container.rootfs = Rootfs::Dir { path: absolute, access };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Exact, Mount, MountSource, Network, SharedNamespace, UserNamespace, WindowSize};
+    use super::*;
+
+    fn from(json: &str) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+        convert(Path::new("/bundle"), &serde_json::from_str(json).unwrap())
+    }
+
+    const SMALL: &str = r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true},
+        "process":{"user":{"uid":0,"gid":0},"args":["sh"],"env":["PATH=/bin","A=b=c"],"cwd":"/","noNewPrivileges":true,
+            "rlimits":[{"type":"RLIMIT_NOFILE","hard":1024,"soft":1024}],
+            "capabilities":{"bounding":["CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"]}},
+        "mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+            {"destination":"/dev/mqueue","type":"mqueue","source":"mqueue","options":["nosuid"]},
+            {"destination":"/data","type":"bind","source":"data","options":["rbind","ro","noexec","rslave"]},
+            {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["nosuid","nodev","noexec","size=1m"]}],
+        "linux":{"namespaces":[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}],
+            "resources":{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":1048576,"swap":2097152}},
+            "maskedPaths":["/proc/kcore"]}}"#;
+
+    #[test]
+    fn an_ordinary_bundle_is_understood() {
+        let (container, process) = from(SMALL).unwrap();
+        assert_eq!(container.rootfs, Rootfs::Dir { path: "/bundle/rootfs".into(), access: Access::ReadOnly });
+        assert!(container.listed && container.without_init && container.id_maps.is_none());
+        let targets: Vec<_> = container.mounts.iter().map(|mount| mount.target.to_str().unwrap()).collect();
+        assert_eq!(targets, ["/proc", "/dev/mqueue", "/data", "/run"]);
+        let mut data = Mount::bind("/bundle/data", "/data");
+        data.exact = Some(Exact { set: 9, propagation: vec![1 << 19 | 0x4000], ..Exact::default() });
+        assert_eq!(container.mounts[2], data);
+        assert!(matches!(&container.mounts[3].source, MountSource::FileSystem { kind, .. } if kind == "tmpfs"));
+        assert_eq!(container.shared, [SharedNamespace::Cgroup], "it is not listed");
+        assert_eq!((container.limits.memory, container.limits.memory_swap), (Some(1 << 20), Some(1 << 20)));
+        assert_eq!((container.network, container.user_namespace), (Network::None, UserNamespace::Host));
+        assert_eq!(process.env[1], ("A".into(), "b=c".into()));
+        assert_eq!(process.caps.unwrap().effective.names(), ["CAP_KILL"]);
+    }
+
+    #[test]
+    fn every_unsupported_field_is_named_at_once() {
+        let json = SMALL
+            .replace(r#""linux":{"#, r#""hooks":{"poststop":[]},"domainname":"d","linux":{"intelRdt":{},"#)
+            .replace(r#""cwd":"/""#, r#""cwd":"/","apparmorProfile":"p","consoleSize":{"height":0,"width":80}"#);
+        let errors = from(&json).unwrap_err();
+        let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
+        assert_eq!(fields, ["hooks", "linux.intelRdt", "process.apparmorProfile", "process.consoleSize"]);
+    }
+
+    #[test]
+    fn a_terminal_has_the_size_of_the_console() {
+        let tty = |text: &str| from(&SMALL.replace(r#""cwd":"/""#, &format!(r#""cwd":"/",{text}"#))).unwrap().1.tty;
+        assert_eq!(tty(r#""terminal":true"#), Some(WindowSize::default()));
+        assert_eq!(tty(r#""terminal":true,"consoleSize":{"height":0,"width":0}"#), Some(WindowSize::default()));
+        let size = r#""consoleSize":{"height":5,"width":7}"#;
+        assert_eq!(tty(&format!(r#""terminal":true,{size}"#)), Some(WindowSize { rows: 5, columns: 7 }));
+        assert_eq!(tty(size), None, "without a terminal it is ignored");
+    }
+
+    #[test]
+    fn a_capability_that_nobody_knows_is_left_out() {
+        let json = SMALL.replace(r#""bounding":["CAP_KILL"]"#, r#""bounding":["CAP_KILL","CAP_TIME_TRAVEL"]"#);
+        let (_, process) = parse(Path::new("/bundle"), json.as_bytes()).unwrap();
+        assert_eq!(process.caps.unwrap().bounding.names(), ["CAP_KILL"]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Namespaces: new ones, existing ones by path, the caller's own where none is listed; and the ids of a user namespace.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use oci_spec::runtime as oci;
+use oci_spec::runtime::LinuxNamespaceType as Type;
+
+use super::Refusals;
+use crate::spec::{ContainerSpec, IdRange, IdRanges, Network, SharedNamespace, UserNamespace, namespaces};
+
+/// Those that a container shares with whoever makes it, unless they are listed.
+const SHARED: [(Type, SharedNamespace); 4] = [
+    (Type::Pid, SharedNamespace::Pid),
+    (Type::Ipc, SharedNamespace::Ipc),
+    (Type::Uts, SharedNamespace::Uts),
+    (Type::Cgroup, SharedNamespace::Cgroup),
+];
+
+pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec) {
+    let list = linux.namespaces().clone().unwrap_or_default();
+    for (index, namespace) in list.iter().enumerate() {
+        if list.get(..index).is_some_and(|before| before.iter().any(|other| other.typ() == namespace.typ())) {
+            no.add(&format!("linux.namespaces[{index}].type"), format!("a second {} namespace", namespace.typ()));
+        } else if let Some(path) = namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty()) {
+            join(no, container, &format!("linux.namespaces[{index}].path"), namespace.typ(), path);
+        }
+    }
+    let has = |kind: Type| list.iter().any(|namespace| namespace.typ() == kind);
+    no.unsupported("linux.namespaces: time", has(Type::Time));
+    no.unsupported("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()));
+    if !has(Type::Mount) {
+        no.add("linux.namespaces", "a container without a mount namespace of its own would change the host's mounts");
+    }
+    container.shared = SHARED.iter().filter(|(kind, _)| !has(*kind)).map(|(_, shared)| *shared).collect();
+    container.network = if has(Type::Network) { Network::None } else { Network::Host };
+    container.user_namespace = if has(Type::User) { UserNamespace::Own } else { UserNamespace::Host };
+    ids(no, linux, container, &list);
+}
+
+fn ids(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec, list: &[oci::LinuxNamespace]) {
+    let user = list.iter().find(|namespace| namespace.typ() == Type::User);
+    let given = |maps: &Option<Vec<oci::LinuxIdMapping>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
+    let (uid, gid) = (given(linux.uid_mappings()), given(linux.gid_mappings()));
+    match user {
+        Some(user) if user.path().is_some() && (uid || gid) => {
+            no.add("linux.uidMappings", "a user namespace that is joined has its ids already");
+        }
+        Some(user) if user.path().is_some() => {}
+        Some(_) if uid && gid => {
+            container.id_maps = Some(IdRanges { uid: ranges(linux.uid_mappings()), gid: ranges(linux.gid_mappings()) });
+        }
+        Some(_) => {
+            let field = if uid { "linux.gidMappings" } else { "linux.uidMappings" };
+            no.add(field, "a new user namespace needs maps of user and group ids");
+        }
+        None if uid || gid => {
+            no.add("linux.uidMappings", "ids are mapped in a user namespace, and none is listed");
+        }
+        None => {}
+    }
+}
+
+pub(super) fn ranges(maps: &Option<Vec<oci::LinuxIdMapping>>) -> Vec<IdRange> {
+    let range =
+        |map: &oci::LinuxIdMapping| IdRange { inside: map.container_id(), outside: map.host_id(), count: map.size() };
+    maps.iter().flatten().map(range).collect()
+}
+
+/// An existing namespace instead of a new one.
+fn join(no: &mut Refusals, container: &mut ContainerSpec, field: &str, kind: Type, path: &Path) {
+    let kind = match kind {
+        Type::Network => "net",
+        Type::Ipc => "ipc",
+        Type::Uts => "uts",
+        Type::Cgroup => "cgroup",
+        Type::Pid => "pid",
+        Type::User => "user",
+        Type::Mount => {
+            return no.add(field, "a mount namespace that is joined has its root already, and so has a bundle");
+        }
+        Type::Time => return,
+    };
+    if !path.is_absolute() {
+        return no.add(field, format!("{} is not an absolute path", path.display()));
+    }
+    match namespaces::open(kind, path) {
+        Ok(namespace) => container.join.push(Arc::new(namespace)),
+        Err(error) => no.0.push(error.with_field(field)),
+    }
+}

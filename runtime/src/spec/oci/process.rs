@@ -1,0 +1,101 @@
+//! The process: who it is, what it may do, its terminal.
+
+use oci_spec::runtime as oci;
+
+use super::{Refusals, seccomp};
+use crate::spec::{CapSet, Caps, ProcessSpec, Resource, Rlimit, Seccomp, User, WindowSize};
+
+pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&oci::Linux>) -> ProcessSpec {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    no.unsupported("process.apparmorProfile", given(process.apparmor_profile()));
+    no.unsupported("process.selinuxLabel", given(process.selinux_label()));
+    no.unsupported("process.scheduler", process.scheduler().is_some());
+    no.unsupported("process.ioPriority", process.io_priority().is_some());
+    no.unsupported("process.execCPUAffinity", process.exec_cpu_affinity().is_some());
+    no.unsupported("process.commandLine", process.command_line().is_some());
+    let user = process.user();
+    no.unsupported("process.user.username", user.username().is_some());
+    let split = |entry: &String| {
+        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        (key.into(), value.into())
+    };
+    let caps = process.capabilities().as_ref().map_or_else(Caps::none, |caps| convert_caps(no, caps));
+    let mut spec = ProcessSpec {
+        argv: process.args().iter().flatten().map(Into::into).collect(),
+        env: process.env().iter().flatten().map(split).collect(),
+        cwd: Some(process.cwd().clone()),
+        user: User::Ids { uid: user.uid(), gid: user.gid() },
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask(),
+        caps: Some(caps),
+        new_privileges: !process.no_new_privileges().unwrap_or(false),
+        rlimits: rlimits(no, process),
+        // A bundle without `linux.seccomp` asks for none.
+        seccomp: Seccomp::Unconfined,
+        oom_score_adj: process.oom_score_adj(),
+        tty: convert_tty(no, process),
+        ..ProcessSpec::default()
+    };
+    if let Some(filter) = linux.and_then(|linux| linux.seccomp().as_ref()) {
+        seccomp::convert(no, filter, &mut spec);
+    }
+    spec
+}
+
+/// A console without a size has the default one, and so has one of 0 by 0: that is how others write "not given".
+fn convert_tty(no: &mut Refusals, process: &oci::Process) -> Option<WindowSize> {
+    let size = match process.console_size() {
+        Some(size) if (size.height(), size.width()) != (0, 0) => {
+            match (u16::try_from(size.height()), u16::try_from(size.width())) {
+                (Ok(rows), Ok(columns)) if rows > 0 && columns > 0 => WindowSize { rows, columns },
+                _ => {
+                    no.add("process.consoleSize", "height and width are from 1 to 65535");
+                    WindowSize::default()
+                }
+            }
+        }
+        _ => WindowSize::default(),
+    };
+    process.terminal().unwrap_or(false).then_some(size)
+}
+
+fn convert_caps(no: &mut Refusals, caps: &oci::LinuxCapabilities) -> Caps {
+    let mut set = |field: &str, list: &Option<oci::Capabilities>| {
+        list.iter().flatten().fold(CapSet::default(), |all, cap| match CapSet::parse(&cap.to_string()) {
+            Ok(cap) => all | cap,
+            Err(why) => {
+                no.add(&format!("process.capabilities.{field}"), why);
+                all
+            }
+        })
+    };
+    let mut caps = Caps {
+        bounding: set("bounding", caps.bounding()),
+        effective: set("effective", caps.effective()),
+        permitted: set("permitted", caps.permitted()),
+        inheritable: set("inheritable", caps.inheritable()),
+        ambient: set("ambient", caps.ambient()),
+    };
+    // `runc spec` writes ambient capabilities without inheritable ones, which no kernel raises; runc drops them too.
+    let possible = caps.ambient.intersection(caps.permitted).intersection(caps.inheritable);
+    if possible != caps.ambient {
+        tracing::warn!(asked = ?caps.ambient.names(), "ambient capabilities that are not inheritable are dropped");
+        caps.ambient = possible;
+    }
+    caps
+}
+
+fn rlimits(no: &mut Refusals, process: &oci::Process) -> Vec<Rlimit> {
+    let mut all: Vec<Rlimit> = Vec::new();
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string();
+        match Resource::from_name(&name).and_then(|resource| Rlimit::new(resource, limit.soft(), limit.hard())) {
+            Ok(made) if all.iter().any(|other| other.resource == made.resource) => {
+                no.add("process.rlimits", format!("{name} is given twice"));
+            }
+            Ok(made) => all.push(made),
+            Err(why) => no.add("process.rlimits", why),
+        }
+    }
+    all
+}
