@@ -1,5 +1,6 @@
 //! The command line, in runc's words.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(
     name = "orangery-oci",
-    version = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"),
+    version = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"),
     about = "An OCI runtime: containers of bundles, in runc's words",
     disable_help_subcommand = true
 )]
@@ -35,7 +36,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) debug: bool,
     /// Whether lack of rights over cgroups is no error: `auto` is yes for an ordinary user
-    #[arg(long, global = true, value_enum, default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_enum, default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) rootless: Rootless,
     /// Who makes cgroups
     #[arg(long, global = true, value_enum, default_value = "cgroupfs")]
@@ -92,6 +93,50 @@ pub(crate) enum Command {
         /// Also one that runs, which is killed; one that does not exist is no error
         #[arg(short, long)]
         force: bool,
+    },
+    /// Start a further process in a container
+    Exec(Exec),
+    /// List the processes of a container
+    Ps {
+        /// Its name
+        id: String,
+        /// A table, or JSON
+        #[arg(short, long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Let all processes of a container stand still
+    Pause {
+        /// Its name
+        id: String,
+    },
+    /// Let them go on
+    Resume {
+        /// Its name
+        id: String,
+    },
+    /// Print the counters of a container, and its OOM kills, one JSON object a line
+    Events {
+        /// Its name
+        id: String,
+        /// Once
+        #[arg(long)]
+        stats: bool,
+        /// Seconds between them
+        #[arg(long, default_value = "5", value_parser = seconds)]
+        interval: i64,
+    },
+    /// Give a container other limits
+    Update(Update),
+    /// Print what this runtime can do, as JSON
+    Features,
+    /// Write a config.json to begin with
+    Spec {
+        /// Where
+        #[arg(short, long, default_value = ".", value_name = "DIR")]
+        bundle: PathBuf,
+        /// For an ordinary user
+        #[arg(long = "rootless", id = "for an ordinary user")]
+        rootless: bool,
     },
     /// List containers
     List {
@@ -157,4 +202,93 @@ pub(crate) struct Kill {
     /// To all processes of the container
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+/// A further process.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The container
+    pub(crate) id: String,
+    /// Program and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+    /// File with the `process` of a config.json, instead of a command
+    #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
+    pub(crate) process: Option<PathBuf>,
+    /// A terminal of its own
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// KEY=VALUE, beside the container's environment
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Who it runs as: UID[:GID], or a name of the container's
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Supplementary groups, beside the container's
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub(crate) additional_gids: Vec<u32>,
+    /// Further capabilities
+    #[arg(short, long, value_name = "CAP")]
+    pub(crate) cap: Vec<String>,
+    /// It may not gain privileges
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// Do not wait for its end
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// File that gets its number
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Socket that gets the master of its terminal
+    #[arg(long, value_name = "PATH")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Further descriptors that it inherits, from 3 up
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) preserve_fds: usize,
+    /// Also in a container that is paused: it goes on with it
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+}
+
+/// A number of seconds, or a duration as runc writes it: `5s`.
+fn seconds(text: &str) -> Result<i64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    number.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is no number of seconds above 0"))
+}
+
+/// Other limits.
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// Whose
+    pub(crate) id: String,
+    /// File with the `linux.resources` of a config.json, instead of the options; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) resources: Option<PathBuf>,
+    /// Bytes
+    #[arg(long)]
+    pub(crate) memory: Option<u64>,
+    /// Bytes of memory and swap together
+    #[arg(long)]
+    pub(crate) memory_swap: Option<u64>,
+    /// Microseconds in each period
+    #[arg(long)]
+    pub(crate) cpu_quota: Option<u64>,
+    /// Microseconds
+    #[arg(long)]
+    pub(crate) cpu_period: Option<u64>,
+    /// Shares of version 1, 1024 are everybody's
+    #[arg(long, visible_alias = "cpu-shares")]
+    pub(crate) cpu_share: Option<u64>,
+    /// CPUs, as 0-3,6
+    #[arg(long)]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes
+    #[arg(long)]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Processes and threads
+    #[arg(long)]
+    pub(crate) pids_limit: Option<u64>,
 }

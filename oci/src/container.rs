@@ -92,8 +92,15 @@ impl Container {
         if self.gate()?.is_some() {
             return Ok(Status::Created);
         }
-        let frozen = self.group()?.is_some_and(|group| group.is_frozen());
-        Ok(if frozen { Status::Paused } else { Status::Running })
+        Ok(if self.is_frozen()? { Status::Paused } else { Status::Running })
+    }
+
+    /// It was asked to stand still.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn is_frozen(&self) -> Result<bool, Failure> {
+        Ok(self.group()?.is_some_and(|group| group.is_frozen()))
     }
 
     /// The start gate, if the command waits there.

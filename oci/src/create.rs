@@ -13,7 +13,7 @@ use crate::args::{CgroupManager, Create, Global, Rootless};
 use crate::container::reason;
 use crate::failure::Failure;
 use crate::place::{self, Place, Room};
-use crate::record::Record;
+use crate::record::{Maps, Record};
 use crate::streams::{self, Preserved};
 use crate::{clock, console};
 
@@ -138,7 +138,7 @@ fn fill(
     let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, gate, report })?;
     hand_over(&mut made, what)?;
     record.init = Some(made.identity());
-    record.ids = made.ids().map(|ids| (ids.uid.text(), ids.gid.text()));
+    record.ids = made.ids().map(Maps::of);
     room.write(&record)?;
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;

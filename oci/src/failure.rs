@@ -24,6 +24,10 @@ impl Failure {
         Self::new("container does not exist")
     }
 
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }

@@ -14,16 +14,24 @@ mod console;
 mod container;
 mod create;
 mod delete;
+mod events;
+mod exec;
 mod failure;
+mod features;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod pieces;
 mod place;
+mod ps;
 mod record;
 mod run;
 mod start;
 mod state;
 mod streams;
+mod template;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -73,6 +81,14 @@ fn run(Arguments { global, command }: Arguments) -> Result<u8, Failure> {
         Command::State { id } => state::state(&place, &id).map(|()| 0),
         Command::Kill(what) => kill::kill(&place, &what).map(|()| 0),
         Command::Delete { id, force } => delete::delete(&place, &id, force).map(|()| 0),
+        Command::Exec(what) => exec::exec(&place, &what),
+        Command::Ps { id, format } => ps::ps(&place, &id, format).map(|()| 0),
+        Command::Pause { id } => pause::pause(&place, &id).map(|()| 0),
+        Command::Resume { id } => pause::resume(&place, &id).map(|()| 0),
+        Command::Events { id, stats, interval } => events::events(&place, &id, stats, interval).map(|()| 0),
+        Command::Update(what) => update::update(&place, &what).map(|()| 0),
+        Command::Features => features::features().map(|()| 0),
+        Command::Spec { bundle, rootless } => template::spec(&bundle, rootless).map(|()| 0),
         Command::List { quiet, format } => list::list(&place, quiet, format).map(|()| 0),
     }
 }

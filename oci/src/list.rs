@@ -34,7 +34,7 @@ fn table(states: &[State<'_>], containers: &[Container]) -> String {
 }
 
 /// Columns as wide as their widest word and three more, twelve at least; the last as it is.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let widest = rows.iter().map(|row| row.get(column).map_or(0, |word| word.chars().count())).max();
         (widest.unwrap_or(0) + 3).max(12)

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::failure::Failure;
 use orangery_runtime::durable::Identity;
+use orangery_runtime::plan::idmap::{IdMap, Ids};
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +32,44 @@ pub(crate) struct Record {
     pub(crate) spec: ContainerSpec,
     /// Its command, of which a further process inherits what it does not say.
     pub(crate) process: ProcessSpec,
-    /// Its user namespace, as it was made: `uid_map`, `gid_map`.
-    pub(crate) ids: Option<(String, String)>,
+    /// Its user namespace, as it was made.
+    pub(crate) ids: Option<Maps>,
+}
+
+/// A user namespace as its files in /proc say it: `uid_map`, `gid_map`, and whether `setgroups` is denied.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Maps {
+    uid: String,
+    gid: String,
+    deny_setgroups: bool,
+}
+
+impl Maps {
+    pub(crate) fn of(ids: &IdMap) -> Maps {
+        Maps { uid: ids.uid.text(), gid: ids.gid.text(), deny_setgroups: ids.deny_setgroups }
+    }
+}
+
+/// What a further process inherits of the container's own command.
+pub(crate) fn command(own: &ProcessSpec) -> ProcessSpec {
+    let mut process = own.clone();
+    process.tty = None;
+    process
 }
 
 impl Record {
     /// Changed whenever a record means something else than before: an unknown one is not read.
     pub(crate) const VERSION: u32 = 1;
+
+    /// Its ids, where it has its own.
+    ///
+    /// # Errors
+    /// What is written down is no map.
+    pub(crate) fn ids(&self) -> Result<Option<IdMap>, Failure> {
+        let Some(Maps { uid, gid, deny_setgroups }) = &self.ids else { return Ok(None) };
+        match Ids::parse(uid).zip(Ids::parse(gid)) {
+            Some((uid, gid)) => Ok(Some(IdMap { uid, gid, deny_setgroups: *deny_setgroups })),
+            None => Err(Failure::new("the id maps that are written down of it are none")),
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl<'a> State<'a> {
 }
 
 /// A user's name, or the number where the host has none for it.
-fn owner(uid: u32) -> String {
+pub(crate) fn owner(uid: u32) -> String {
     let of_line = |line: &str| {
         let mut words = line.split(':');
         let name = words.next()?;

@@ -40,7 +40,7 @@ pub(crate) fn bundle(scene: &Scene, name: &str, args: &[&str], change: impl FnOn
 }
 
 /// A path in the trial's own group of each hierarchy.
-fn cgroup(scene: &Scene, name: &str) -> String {
+pub(crate) fn cgroup(scene: &Scene, name: &str) -> String {
     let parent = scene.cgroup_parents().first().and_then(|parent| parent.file_name()).expect("a cgroup of the trial's");
     format!("/{}/{name}", parent.display())
 }

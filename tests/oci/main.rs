@@ -3,11 +3,16 @@
 
 mod bundle;
 mod caller;
+mod inside;
 mod killed;
 mod lives;
 
 use std::process::ExitCode;
 
+use inside::{
+    a_detached_exec_ends_at_its_caller, exec_is_a_further_process, limits_and_counters,
+    processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
+};
 use killed::a_create_that_is_killed_leaves_what_delete_removes;
 use lives::{
     a_life_by_commands, one_that_was_not_started_is_deleted, run_waits_and_tells_the_exit_code,
@@ -26,5 +31,11 @@ fn main() -> ExitCode {
         trial!(run_waits_and_tells_the_exit_code, Root, Busybox),
         trial!(one_that_was_not_started_is_deleted, Root, Busybox, Cgroups),
         trial!(a_create_that_is_killed_leaves_what_delete_removes, Root, Busybox, Cgroups),
+        trial!(exec_is_a_further_process, Root, Busybox),
+        trial!(a_detached_exec_ends_at_its_caller, Root, Busybox),
+        trial!(processes_stand_still_and_go_on, Root, Busybox, Freezer),
+        trial!(limits_and_counters, Root, Busybox, Memory, Pids),
+        trial!(terminals_go_over_a_socket, Root, Busybox),
+        trial!(what_it_tells_of_itself, Root, Busybox),
     ])
 }

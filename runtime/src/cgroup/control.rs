@@ -3,7 +3,7 @@
 use super::detect::Controller;
 use super::dir::Dir;
 use super::error::{CgroupError, timed_out, unsupported};
-use super::group::Group;
+use super::group::{Group, Home};
 use super::{v1, v2};
 use rustix::fs::OFlags;
 use std::os::fd::OwnedFd;
@@ -134,6 +134,31 @@ impl Group {
         }
         let dir = self.freezer()?.ok_or_else(|| self.no_freezer())?;
         retry(&dir, "freeze", || Ok(v1::is_frozen(&dir)? == Some(frozen))).await
+    }
+
+    /// [`wait_frozen`](Group::wait_frozen) for who has no tokio runtime: it **blocks** the thread, and reads again on v2 as well,
+    /// for about 5 s.
+    ///
+    /// # Errors
+    /// As `wait_frozen`; [`is_timeout`](CgroupError::is_timeout) on v2 too.
+    pub fn await_frozen(&self, frozen: bool) -> Result<()> {
+        let v2 = self.v2_dir()?;
+        let dir = match v2 {
+            Some(dir) => Home::V2(dir),
+            None => Home::V1(self.freezer()?.ok_or_else(|| self.no_freezer())?),
+        };
+        for attempt in 0..RETRIES {
+            let now = match &dir {
+                Home::V2(dir) => v2::event(dir, "frozen")?,
+                Home::V1(dir) => v1::is_frozen(dir)?,
+            };
+            if now == Some(frozen) {
+                return Ok(());
+            }
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: (1_000_000 << attempt.min(6)).min(50_000_000) };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
+        }
+        Err(timed_out("wait until it is done:", dir.dir().path(), "freeze"))
     }
 
     /// Waits until no living process is in the group or below it; zombies do not count. A removed group is empty.

@@ -152,6 +152,12 @@ pub(super) async fn await_event(dir: &Dir, key: &'static str, wanted: bool) -> R
     }
 }
 
+/// What `cgroup.events` says of `key` now.
+pub(super) fn event(dir: &Dir, key: &'static str) -> Result<Option<bool>> {
+    let text = dir.read("cgroup.events")?;
+    Ok(text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim() == "1")))
+}
+
 /// tokio calls the safe constructor unsound because a type may answer `as_raw_fd` with another number each time; an
 /// `OwnedFd` cannot, and the replacement is `unsafe`.
 #[expect(deprecated, reason = "the successor is unsafe; its condition holds for OwnedFd")]

@@ -1,0 +1,100 @@
+//! `exec`: a further process of a container.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+
+use orangery_runtime::ProcessSpec;
+use orangery_runtime::native::single::{Beside, Maker};
+use orangery_runtime::spec::{CapSet, Network, User, WindowSize, user};
+
+use crate::args::Exec;
+use crate::container::{Container, Status};
+use crate::failure::Failure;
+use crate::place::{self, Place};
+use crate::run::Waiting;
+use crate::streams::{self, Preserved};
+use crate::{console, pieces, record};
+
+/// Exit code of a process that has not come to its exec, as with runc.
+const FAILED: u8 = 255;
+
+/// `exec`, whole: the exit code is the process's.
+///
+/// # Errors
+/// It was refused, or has not come to its exec.
+pub(crate) fn exec(place: &Place, what: &Exec) -> Result<u8, Failure> {
+    begin(place, what).map_err(|failure| failure.with_code(FAILED))
+}
+
+fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
+    let preserved = Preserved::take(what.preserve_fds)?;
+    let container = Container::find(place, &what.id)?;
+    let (pid, init) = container.alive()?;
+    if container.status()? == Status::Paused && !what.ignore_paused {
+        return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
+    }
+    let mut process = wanted(&container, what)?;
+    if process.tty.is_some() && what.console_socket.is_none() {
+        return Err(Failure::new("a terminal needs --console-socket, which gets its master"));
+    }
+    streams::give(&mut process, preserved)?;
+    let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
+    let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), container.record.ids()?);
+    let spec = &container.record.spec;
+    let own_network = spec.network != Network::Host;
+    let beside = Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref() };
+    let mut made = Maker::start()?.exec(&beside, process)?;
+    if let (Some(path), Some(master)) = (&what.console_socket, made.take_tty()) {
+        console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+    }
+    if let Some(path) = &what.pid_file {
+        place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
+    }
+    let pidfd = made.leave()?;
+    waiting.map_or(Ok(0), |waiting| waiting.until_end(&pidfd))
+}
+
+/// As `--process` says; or the container's own, with what the command line changes in it.
+fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
+    if let Some(path) = &what.process {
+        let text = std::fs::read(path);
+        let text = text.map_err(|error| Failure::system(format!("--process {}", path.display()), error))?;
+        let mut process = pieces::process(&text)?;
+        // Its filter is the container's.
+        let own = &container.record.process;
+        (process.seccomp, process.filters) = (own.seccomp, own.filters.clone());
+        if what.tty {
+            process.tty.get_or_insert_default();
+        }
+        return Ok(process);
+    }
+    if what.command.is_empty() {
+        return Err(Failure::new("a command is needed, or --process"));
+    }
+    let mut process = record::command(&container.record.process);
+    process.argv.clone_from(&what.command);
+    process.tty = what.tty.then(WindowSize::default);
+    for entry in &what.env {
+        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        let key = OsString::from(key);
+        process.env.retain(|(have, _)| *have != key);
+        process.env.push((key, value.into()));
+    }
+    if let Some(cwd) = &what.cwd {
+        process.cwd = Some(cwd.clone());
+    }
+    if let Some(text) = &what.user {
+        user::parse_user(text).map_err(|why| Failure::new(format!("--user {text}: {why}")))?;
+        process.user = User::Name(text.clone());
+    }
+    process.groups.extend(&what.additional_gids);
+    process.new_privileges &= !what.no_new_privs;
+    for name in &what.cap {
+        let cap = CapSet::parse(name).map_err(|why| Failure::new(format!("--cap {name}: {why}")))?;
+        let caps = process.caps.get_or_insert_with(orangery_runtime::spec::Caps::none);
+        for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
+            *set = *set | cap;
+        }
+    }
+    Ok(process)
+}

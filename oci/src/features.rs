@@ -1,0 +1,26 @@
+//! `features`: what this runtime can do, in the specification's words. What is not in it is refused where it is asked for.
+
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::state::print;
+
+/// `features`, whole.
+///
+/// # Errors
+/// Nobody reads it.
+pub(crate) fn features() -> Result<(), Failure> {
+    let caps = orangery_runtime::spec::CapSet::ALL.names();
+    let features = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": [],
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "capabilities": caps,
+            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
+        },
+        "annotations": { "io.github.orangery.version": env!("CARGO_PKG_VERSION") },
+    });
+    print(&serde_json::to_string_pretty(&features))
+}

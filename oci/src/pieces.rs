@@ -1,0 +1,65 @@
+//! Parts of a config.json that come alone: the process of `exec --process`, the resources of `update`. Read as what they are in a
+//! whole one, so that both are understood, and refused, alike.
+
+use std::path::Path;
+
+use orangery_runtime::spec::{Limits, oci};
+use orangery_runtime::{ContainerSpec, ProcessSpec};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// A `process`.
+///
+/// # Errors
+/// Every refusal.
+pub(crate) fn process(text: &[u8]) -> Result<ProcessSpec, Failure> {
+    let process: Value = serde_json::from_slice(text).map_err(|error| Failure::new(format!("process: {error}")))?;
+    Ok(whole(json!({ "process": process }))?.1)
+}
+
+/// `linux.resources`.
+///
+/// # Errors
+/// Every refusal.
+pub(crate) fn limits(text: &[u8]) -> Result<Limits, Failure> {
+    let resources: Value = serde_json::from_slice(text).map_err(|error| Failure::new(format!("resources: {error}")))?;
+    Ok(whole(json!({ "linux": { "resources": resources } }))?.0.limits)
+}
+
+fn whole(part: Value) -> Result<(ContainerSpec, ProcessSpec), Failure> {
+    let kinds = ["mount", "pid", "ipc", "uts", "network"];
+    let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({ "type": kind })).collect();
+    let mut config = json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": "/" },
+        "process": { "args": ["-"], "cwd": "/", "user": { "uid": 0, "gid": 0 } },
+        "linux": {},
+    });
+    if let (Value::Object(config), Value::Object(part)) = (&mut config, part) {
+        config.extend(part);
+    }
+    config["linux"]["namespaces"] = namespaces.into();
+    Ok(oci::parse(Path::new("/"), config.to_string().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_read_as_in_the_whole() {
+        let process = process(br#"{"args":["id","-u"],"cwd":"/tmp","user":{"uid":7,"gid":8},"env":["A=b"]}"#).unwrap();
+        assert_eq!(process.argv, ["id", "-u"]);
+        assert_eq!(process.cwd.as_deref(), Some(Path::new("/tmp")));
+        assert!(super::process(b"[]").is_err());
+        assert!(
+            super::process(
+                br#"{"args":["x"],"cwd":"/","user":{"uid":0,"gid":0},"consoleSize":{"height":0,"width":9}}"#
+            )
+            .is_err()
+        );
+        let limits = limits(br#"{"memory":{"limit":1048576},"pids":{"limit":9}}"#).unwrap();
+        assert_eq!((limits.memory, limits.pids), (Some(1 << 20), Some(9)));
+    }
+}

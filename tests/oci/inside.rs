@@ -1,0 +1,202 @@
+//! What is done to a container that lives.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use orangery_tests::{Scene, wait};
+use serde_json::{Value, json};
+
+use crate::bundle::bundle;
+use crate::caller::{Caller, all, end_of, path, pipe, text};
+
+/// One that sleeps, called as the trial's first word.
+fn sleeping(caller: &Caller<'_>, id: &str) -> OwnedFd {
+    let bundle = bundle(caller.scene, id, &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&bundle, id, Stdio::null()));
+    caller.good(&["start", id]);
+    init
+}
+
+fn end(caller: &Caller<'_>, id: &str, init: &OwnedFd) {
+    caller.good(&["delete", "--force", id]);
+    end_of(init);
+}
+
+pub(crate) fn exec_is_a_further_process(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let init = sleeping(&caller, "further");
+    let output =
+        caller.run(&["exec", "-e", "MORE=1", "--cwd", "/tmp", "further", "sh", "-c", "echo $WHO $MORE; pwd; exit 9"]);
+    let said = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(said, (Some(9), "bundle 1\n/tmp\n".into(), String::new()));
+    let ids = caller.good(&["exec", "-u", "1234:77", "further", "id"]);
+    assert!(ids.starts_with("uid=1234(builder) gid=77(makers)"), "{ids}");
+    let groups = fs::read_to_string("/proc/self/cgroup").expect("ours");
+    let its = caller.good(&["exec", "further", "cat", "/proc/self/cgroup"]);
+    assert_ne!(groups, its, "it is in the container's groups");
+
+    for (command, why) in [("no-such", "No such file or directory"), ("/etc/marker", "Permission denied")] {
+        let output = caller.run(&["exec", "further", command]);
+        assert_eq!(output.status.code(), Some(255), "{command}");
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+    assert_eq!(caller.run(&["exec", "none", "true"]).status.code(), Some(255));
+    assert!(text(&caller.run(&["exec", "further"]).stderr).contains("a command is needed"));
+    end(&caller, "further", &init);
+    assert_eq!(caller.run(&["exec", "further", "true"]).status.code(), Some(255));
+}
+
+/// As conmon does it: the process is the caller's child, also when it has ended before `exec` has.
+pub(crate) fn a_detached_exec_ends_at_its_caller(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let init = sleeping(&caller, "detached");
+    let file = scene.dir().join("process.json");
+    let process = json!({
+        "args": ["sh", "-c", "echo $WHO; exit 3"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin", "WHO=file"],
+    });
+    fs::write(&file, process.to_string()).expect("a file");
+    let pid_file = scene.dir().join("exec.pid");
+    let line = ["exec", "--process", path(&file), "--pid-file", path(&pid_file), "--detach", "detached"];
+    let (said, out) = pipe();
+    let status = caller.command(&line).stdout(out).status().expect("it runs");
+    assert!(status.success());
+    let pid: u32 = fs::read_to_string(pid_file).expect("a pid file").parse().expect("a number");
+    // A zombie at the latest: nobody but us reaps it.
+    assert_eq!(end_of(&wait::pidfd(pid)).exit_status(), Some(3));
+    assert_eq!(all(said), "file\n");
+    end(&caller, "detached", &init);
+}
+
+pub(crate) fn processes_stand_still_and_go_on(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let init = sleeping(&caller, "still");
+    let pids: Vec<i64> = serde_json::from_str(&caller.good(&["ps", "-f", "json", "still"])).expect("JSON");
+    assert_eq!(pids, [caller.state("still")["pid"].as_i64().expect("a pid")]);
+    assert!(caller.good(&["ps", "still"]).lines().nth(1).expect("a line").ends_with("sleep 1000"));
+
+    assert!(caller.bad(&["resume", "still"]).contains("not paused"));
+    assert_eq!(caller.good(&["pause", "still"]), "");
+    assert_eq!(caller.status("still"), "paused");
+    assert!(caller.bad(&["pause", "still"]).contains("not running"));
+    let refused = caller.run(&["exec", "still", "true"]);
+    assert!(text(&refused.stderr).contains("paused"), "{}", text(&refused.stderr));
+    assert!(caller.bad(&["delete", "still"]).contains("paused"));
+    assert_eq!(caller.good(&["resume", "still"]), "");
+    assert_eq!(caller.status("still"), "running");
+    caller.good(&["exec", "still", "true"]);
+    // A frozen one dies of a force.
+    caller.good(&["pause", "still"]);
+    end(&caller, "still", &init);
+}
+
+pub(crate) fn limits_and_counters(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "limited", &["sleep", "1000"], |config| {
+        config["linux"]["resources"] = json!({ "pids": { "limit": 40 }, "memory": { "limit": 64 << 20 } });
+    });
+    let init = wait::pidfd(caller.create(&bundle, "limited", Stdio::null()));
+    caller.good(&["start", "limited"]);
+    let stats = || -> Value { serde_json::from_str(&caller.good(&["events", "--stats", "limited"])).expect("JSON") };
+    let first = stats();
+    assert_eq!((first["type"].as_str(), first["id"].as_str()), (Some("stats"), Some("limited")));
+    assert_eq!(first["data"]["pids"]["limit"].as_u64(), Some(40));
+    assert_eq!(first["data"]["memory"]["usage"]["limit"].as_u64(), Some(64 << 20));
+    assert!(first["data"]["cpu"]["usage"]["total"].is_u64(), "{first}");
+    assert_eq!(caller.good(&["update", "--pids-limit", "20", "limited"]), "");
+    let file = scene.dir().join("resources.json");
+    fs::write(&file, json!({ "memory": { "limit": 32 << 20 } }).to_string()).expect("a file");
+    assert_eq!(caller.good(&["update", "limited", "--resources", path(&file)]), "");
+    let then = stats();
+    assert_eq!(then["data"]["pids"]["limit"].as_u64(), Some(20));
+    assert_eq!(then["data"]["memory"]["usage"]["limit"].as_u64(), Some(32 << 20));
+    assert!(caller.bad(&["update", "limited"]).contains("nothing"));
+    end(&caller, "limited", &init);
+}
+
+/// The master of its terminal goes to who listens, for the first process and for a further one.
+pub(crate) fn terminals_go_over_a_socket(scene: &Scene) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let caller = Caller::new(scene);
+    let place = scene.dir().join("console");
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
+    bind(&socket, &SocketAddrUnix::new(&place).expect("a path")).expect("bound");
+    listen(&socket, 4).expect("listening");
+    let bundle = bundle(scene, "terminal", &["sh", "-c", "test -t 0 && echo terminal; exec sleep 1000"], |config| {
+        config["process"]["terminal"] = true.into();
+    });
+    assert!(caller.bad(&["create", "-b", path(&bundle), "terminal"]).contains("--console-socket"));
+    let pid_file = scene.dir().join("terminal.pid");
+    let line =
+        ["create", "-b", path(&bundle), "--console-socket", path(&place), "--pid-file", path(&pid_file), "terminal"];
+    caller.good(&line);
+    let init = wait::pidfd(fs::read_to_string(pid_file).expect("a pid file").parse().expect("a number"));
+    let master = received(&socket);
+    caller.good(&["start", "terminal"]);
+    assert_eq!(line_of(&master), "terminal\r\n");
+    let line =
+        ["exec", "-t", "-d", "--console-socket", path(&place), "terminal", "sh", "-c", "test -t 1 && echo further"];
+    caller.good(&line);
+    assert_eq!(line_of(&received(&socket)), "further\r\n");
+    orangery_tests::victim::reap_adopted();
+    end(&caller, "terminal", &init);
+    orangery_tests::victim::reap_adopted();
+}
+
+fn received(socket: &OwnedFd) -> OwnedFd {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, accept, recvmsg};
+    use std::mem::MaybeUninit;
+    let peer = accept(socket).expect("a peer");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 64];
+    let mut buffers = [std::io::IoSliceMut::new(&mut name)];
+    let got = recvmsg(&peer, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC).expect("a message");
+    assert!(got.bytes > 0);
+    let fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    fds.flatten().next().expect("a descriptor")
+}
+
+/// One line from a terminal.
+fn line_of(master: &OwnedFd) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') {
+        match rustix::io::read(master, &mut byte) {
+            Ok(1) => line.push(byte[0]),
+            other => panic!("{other:?} after {}", text(&line)),
+        }
+    }
+    text(&line)
+}
+
+pub(crate) fn what_it_tells_of_itself(scene: &Scene) {
+    let caller = Caller::new(scene);
+    assert!(caller.good(&["--version"]).starts_with("orangery-oci version "));
+    let features: Value = serde_json::from_str(&caller.good(&["features"])).expect("JSON");
+    assert!(features["linux"]["namespaces"].as_array().expect("a list").len() >= 6);
+    for rootless in [false, true] {
+        let bundle = scene.dir().join(format!("template-{rootless}"));
+        fs::create_dir(&bundle).expect("a directory");
+        let line = ["spec", "--bundle", path(&bundle), "--rootless"];
+        assert_eq!(caller.good(if rootless { &line } else { &line[..3] }), "");
+        assert!(caller.bad(&line).contains("exists. Remove it first"));
+        let config: Value =
+            serde_json::from_slice(&fs::read(bundle.join("config.json")).expect("a file")).expect("JSON");
+        assert_eq!(config["process"]["args"], json!(["sh"]));
+    }
+    // What is written is what can be read.
+    let image = scene.image("template-false/rootfs");
+    let file = image.with_file_name("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = json!(["echo", "from the template"]);
+    config["linux"]["cgroupsPath"] = crate::bundle::cgroup(scene, "template").into();
+    fs::write(&file, config.to_string()).expect("written");
+    let bundle = image.parent().expect("a parent").to_path_buf();
+    assert_eq!(caller.good(&["run", "-b", path(&bundle), "template"]), "from the template\n");
+}
