@@ -11,7 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use serde_json::Value;
 
 /// Tells this program that it is `orangery-oci`.
-const ROLE: &str = "ORANGERY_TEST_OCI";
+pub(crate) const ROLE: &str = "ORANGERY_TEST_OCI";
 
 /// It is, in this process.
 pub(crate) fn is_the_program() -> bool {

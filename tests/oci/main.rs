@@ -6,7 +6,9 @@ mod caller;
 mod inside;
 mod killed;
 mod lives;
+mod podman;
 
+use podman::podman_runs_containers;
 use std::process::ExitCode;
 
 use inside::{
@@ -37,5 +39,6 @@ fn main() -> ExitCode {
         trial!(limits_and_counters, Root, Busybox, Memory, Pids),
         trial!(terminals_go_over_a_socket, Root, Busybox),
         trial!(what_it_tells_of_itself, Root, Busybox),
+        trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
     ])
 }

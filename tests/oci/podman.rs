@@ -1,0 +1,92 @@
+//! podman as a caller, where it is installed: its containers are ours.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use orangery_tests::{Scene, victim};
+
+use crate::caller::{ROLE, path, text};
+
+/// Why it cannot be tried here.
+pub(crate) fn lacks() -> Option<&'static str> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&search).any(|dir| dir.join(program).is_file());
+    (!has("podman") || !has("conmon")).then_some("needs podman and conmon")
+}
+
+struct Podman<'a> {
+    scene: &'a Scene,
+    runtime: PathBuf,
+    image: PathBuf,
+}
+
+impl<'a> Podman<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        let runtime = scene.dir().join("runtime");
+        let us = std::env::current_exe().expect("us");
+        let script = format!("#!/bin/sh\n{ROLE}=1 exec {} --root {} \"$@\"\n", path(&us), path(&scene.state_dir()));
+        fs::write(&runtime, script).expect("a script");
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("its mode");
+        Self { scene, runtime, image: scene.image("image") }
+    }
+
+    /// With all that it writes down in the trial's directory.
+    #[expect(clippy::disallowed_methods, reason = "the caller that is tried")]
+    fn call(&self, line: &[&str]) -> Output {
+        let dir = |name: &str| self.scene.dir().join("podman").join(name);
+        let mut command = Command::new("podman");
+        for (option, value) in [("--root", dir("root")), ("--runroot", dir("run")), ("--tmpdir", dir("tmp"))] {
+            command.arg(option).arg(value);
+        }
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        command.arg("--runtime").arg(&self.runtime).args(line);
+        command.stdin(Stdio::null()).output().expect("podman runs")
+    }
+
+    #[track_caller]
+    fn good(&self, line: &[&str]) -> String {
+        let output = self.call(line);
+        assert!(output.status.success(), "{line:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// `podman run` of the image, with what this machine lets it have.
+    fn run(&self, options: &[&str], command: &[&str]) -> Output {
+        let parent = self.scene.cgroup_parents().first().and_then(|parent| parent.file_name());
+        let parent = Path::new("/").join(parent.expect("a cgroup of the trial's"));
+        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
+        let mut line = vec!["run", "--network", "none", "--cgroup-parent", path(&parent)];
+        line.extend(["--security-opt", "seccomp=unconfined"]);
+        line.extend(limits);
+        line.extend(options);
+        line.extend(["--rootfs", path(&self.image)]);
+        line.extend(command);
+        self.call(&line)
+    }
+}
+
+pub(crate) fn podman_runs_containers(scene: &Scene) {
+    let podman = Podman::new(scene);
+    let output = podman.run(&["--rm"], &["sh", "-c", "echo hello; exit 42"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(42), "hello\n".into()), "{}", text(&output.stderr));
+    assert_eq!(podman.run(&["--rm"], &["no-such-program"]).status.code(), Some(127));
+
+    let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let output = podman.run(&["--detach", "--name", "stays"], &["sh", "-c", script]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(podman.good(&["exec", "stays", "sh", "-c", "echo inside"]), "inside\n");
+    assert_eq!(podman.call(&["exec", "stays", "sh", "-c", "exit 5"]).status.code(), Some(5));
+    podman.good(&["stop", "--time", "50", "stays"]);
+    assert_eq!(podman.good(&["inspect", "--format", "{{.State.ExitCode}}", "stays"]), "3\n");
+    assert!(podman.good(&["logs", "stays"]).ends_with("bye\n"));
+    podman.good(&["rm", "stays"]);
+    // conmon and what it had started to clean up are ours, as a subreaper.
+    while rustix::process::waitid(rustix::process::WaitId::All, rustix::process::WaitIdOptions::EXITED).is_ok() {}
+    victim::reap_adopted();
+    for group in scene.cgroups() {
+        // podman's own, for what it does not name after us.
+        let _ = fs::remove_dir(group);
+    }
+}
