@@ -41,9 +41,10 @@ fn fail(why: &str) -> ! {
 #[expect(clippy::disallowed_methods, reason = "a build script runs the compiler")]
 fn build(out: &Path, target: &str) {
     let mut rustc = Command::new(var("RUSTC"));
+    // Small: its code lies in a memfd, where every page is memory of its own, and what it does is system calls.
     rustc
         .args(["keeper/main.rs", "--crate-name=orangery_keeper", "--crate-type=bin", "--edition=2024"])
-        .args(["--target", target, "-Copt-level=2", "-Cpanic=abort", "-Coverflow-checks=off"])
+        .args(["--target", target, "-Copt-level=s", "-Cpanic=abort", "-Coverflow-checks=off"])
         .args(["-Ccodegen-units=1", "-Cforce-unwind-tables=no", "-Crelocation-model=static", "-Cstrip=symbols"])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static", "-Clink-arg=-no-pie"])
         .args(["-Clink-arg=-Wl,--gc-sections", "-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack"])

@@ -109,7 +109,7 @@ fn its_memory_stays_small(scene: &Scene) {
         let after = dirty(host.rt.keeper_pid()).expect("still there");
         let stub = dirty(kept[0].init_pid().cast_unsigned()).expect("a stub");
         assert!(
-            before <= 120 && after <= 140 && stub <= 100,
+            before <= 100 && after <= 140 && stub <= 100,
             "KiB: keeper {before}, with 100 containers {after}, a stub {stub}"
         );
         for container in kept {
