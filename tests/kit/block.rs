@@ -92,28 +92,23 @@ pub fn most_of_any() -> IoMax {
     IoMax { write_bps: Some(10 << 20), read_iops: Some(500), ..IoMax::new(device) }
 }
 
-/// Who writes: a container of this name, and a shell's command in it.
-pub trait Writers {
-    /// The container.
-    fn spec(&self, id: &str) -> ContainerSpec;
-    /// The command.
-    fn sh(&self, script: &str) -> ProcessSpec;
-}
+/// A container of this name, and a shell that runs this script in it.
+pub type Writer<'a> = &'a dyn Fn(&str, &str) -> (ContainerSpec, ProcessSpec);
 
 /// Writes to `device` are held up by a limit, as the kernel counts; they go on when it is taken away, and a kill ends them at once.
-pub async fn writes_are_held_up(rt: &NativeRuntime, device: &Path, writers: &impl Writers) {
+pub async fn writes_are_held_up(rt: &NativeRuntime, device: &Path, writer: Writer<'_>) {
     let most = |set: fn(&mut IoMax)| {
         let mut most = IoMax::new(BlockDevice::Path(device.into()));
         set(&mut most);
         Limits { io_max: vec![most], ..Limits::default() }
     };
     let all = format!("bs={BLOCK} count={BLOCKS}");
-    let held = begin(rt, device, writers, "held", (most(|most| most.write_iops = Some(2)), &all)).await;
+    let held = begin(rt, device, writer, "held", (most(|most| most.write_iops = Some(2)), &all)).await;
     // All at once, which waits for a minute: a signal is not felt meanwhile.
     let at_once = format!("bs={} count=1", BLOCK * BLOCKS);
-    let killed = begin(rt, device, writers, "killed", (most(|most| most.write_bps = Some(16 << 10)), &at_once)).await;
+    let killed = begin(rt, device, writer, "killed", (most(|most| most.write_bps = Some(16 << 10)), &at_once)).await;
     // One that limits nothing: on v1 only who has some limit is counted.
-    let free = begin(rt, device, writers, "free", (most(|most| most.write_iops = Some(1_000_000)), &all)).await;
+    let free = begin(rt, device, writer, "free", (most(|most| most.write_iops = Some(1_000_000)), &all)).await;
     let (free, exit) = ended(free).await;
     assert_eq!(exit, ExitStatus::Code(0));
     assert!(written(&*free) >= (BLOCKS, BLOCKS * BLOCK), "{:?}", free.stats());
@@ -143,15 +138,15 @@ type Writing = (Box<dyn Container>, Started);
 async fn begin(
     rt: &NativeRuntime,
     device: &Path,
-    writers: &impl Writers,
+    writer: Writer<'_>,
     id: &str,
     (limits, more): (Limits, &str),
 ) -> Writing {
-    let mut spec = writers.spec(id);
+    let dd = format!("dd if=/dev/zero of={} oflag=direct conv=notrunc", device.display());
+    let script = format!("{dd} bs={BLOCK} count=1 && echo one && exec {dd} {more}");
+    let (mut spec, mut main) = writer(id, &script);
     spec.mounts.push(Mount::device(device));
     spec.limits = limits;
-    let dd = format!("dd if=/dev/zero of={} oflag=direct conv=notrunc", device.display());
-    let mut main = writers.sh(&format!("{dd} bs={BLOCK} count=1 && echo one && exec {dd} {more}"));
     main.stdout = Stream::Piped;
     let container =
         wait::soon("create", rt.create(spec, main)).await.unwrap_or_else(|errors| panic!("create: {errors}"));

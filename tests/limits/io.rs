@@ -4,10 +4,10 @@ use std::path::Path;
 
 use orangery_runtime::cgroup::{BlockDevice, IoMax, Limits};
 use orangery_runtime::spec::{Enforcement, UserNamespace};
-use orangery_runtime::{ContainerSpec, ErrorKind, ProcessSpec};
-use orangery_tests::block::{Loop, Writers, most_of_any, writes_are_held_up};
+use orangery_runtime::{ErrorKind, ProcessSpec};
+use orangery_tests::block::{Loop, most_of_any, writes_are_held_up};
 use orangery_tests::host::{outcome, probe};
-use orangery_tests::{Host, Scene, Trial, trial};
+use orangery_tests::{Scene, Trial, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -93,26 +93,16 @@ fn a_device_that_is_not_there(scene: &Scene) {
     });
 }
 
-struct Shells<'a>(&'a Host);
-
-impl Writers for Shells<'_> {
-    fn spec(&self, id: &str) -> ContainerSpec {
-        let mut spec = self.0.spec(id);
-        // Whose node it is may write to it.
-        spec.user_namespace = UserNamespace::Host;
-        spec
-    }
-
-    fn sh(&self, script: &str) -> ProcessSpec {
-        let mut process = ProcessSpec::default();
-        process.argv = ["sh", "-c", script].map(Into::into).into();
-        process
-    }
-}
-
 fn writes_wait_for_their_turn(scene: &Scene) {
     let device = Loop::new(scene.dir()).expect("a loop device");
     scene.play(async |host| {
-        writes_are_held_up(&host.rt, device.path(), &Shells(host)).await;
+        writes_are_held_up(&host.rt, device.path(), &|id, script| {
+            let (mut spec, mut main) = (host.spec(id), ProcessSpec::default());
+            // Whose node it is may write to it.
+            spec.user_namespace = UserNamespace::Host;
+            main.argv = ["sh", "-c", script].map(Into::into).into();
+            (spec, main)
+        })
+        .await;
     });
 }

@@ -11,6 +11,7 @@ use orangery_runtime::cgroup::{Ceiling, CpuQuota, Limits, Oom};
 use orangery_runtime::native::exit_of;
 use orangery_runtime::spec::{Access, Mount, Rootfs, Stdio, UserNamespace};
 use orangery_runtime::{Container, ErrorKind, Evidence, ExitStatus, Pause, ProcessSpec, Started};
+use orangery_tests::block::{Loop, writes_are_held_up};
 use orangery_tests::host::{command, outcome, probe};
 use orangery_tests::{Host, Outcome, Scene, main, trial, wait};
 
@@ -41,6 +42,7 @@ fn trials() -> ExitCode {
         trial!(pids_limit_is_counted),
         trial!(cpu_quota_throttles),
         trial!(cpuset_holds),
+        trial!(writes_wait_for_their_turn),
         trial!(memory_peak_and_limits_are_in_the_stats),
         trial!(limits_change_while_it_runs),
         trial!(a_process_with_limits_of_its_own),
@@ -321,6 +323,19 @@ fn cpuset_holds(scene: &Scene) {
         spec.limits.cpuset_cpus = Some("7".into());
         let errors = host.refused(spec, probe(&["true"])).await;
         assert_eq!(errors.0[0].field(), Some("limits.cpuset_cpus"), "{errors:?}");
+    });
+}
+
+fn writes_wait_for_their_turn(scene: &Scene) {
+    let device = Loop::new(scene.dir()).expect("a loop device");
+    scene.play(async |host| {
+        writes_are_held_up(&host.rt, device.path(), &|id, script| {
+            let mut spec = host.spec(id);
+            // Whose node it is may write to it.
+            spec.user_namespace = UserNamespace::Host;
+            (spec, user::sh(script))
+        })
+        .await;
     });
 }
 

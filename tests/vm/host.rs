@@ -28,9 +28,11 @@ const KERNEL: &str = "quiet loglevel=1 panic=-1 nokaslr mitigations=off rcupdate
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// What images and scenarios call.
-const APPLETS: [&str; 11] = ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount", "unshare"];
-/// Of the kernel's modules: overlayfs, and the loop device for the ext4 image.
-const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", "drivers/block/loop.ko"];
+const APPLETS: [&str; 12] =
+    ["sh", "true", "false", "cat", "echo", "ls", "id", "sleep", "dd", "mount", "unshare", "losetup"];
+/// Of the kernel's modules: overlayfs, and the loop device for the ext4 image and limits of devices.
+const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", LOOP];
+const LOOP: &str = "drivers/block/loop.ko";
 
 /// `plain` or `systemd`: only that machine.
 const MACHINE: &str = "ORANGERY_VM_MACHINE";
@@ -135,6 +137,9 @@ impl Tools {
         archive.link("init", "suites/vm");
         archive.program("usr/bin/busybox", Path::new(BUSYBOX)).map_err(failed)?;
         APPLETS.iter().for_each(|applet| archive.link(&format!("usr/bin/{applet}"), "busybox"));
+        if let Some(module) = self.kernel.module(LOOP) {
+            archive.program("modules/loop.ko", &module).map_err(failed)?;
+        }
         for (name, program) in suites {
             if name == "vm" || session::SUITES.iter().any(|(suite, _)| suite == name) {
                 archive.program(&format!("suites/{name}"), program).map_err(failed)?;

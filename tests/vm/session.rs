@@ -2,7 +2,9 @@
 //! manager. Each trial is a process of its own, because each moves itself.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use orangery_runtime::cgroup::handed::HandOver;
@@ -10,6 +12,7 @@ use orangery_runtime::cgroup::{CpuQuota, Limits, Oom, enter_leaf, is_delegated};
 use orangery_runtime::native::{NativeRuntime, Options};
 use orangery_runtime::systemd::enter_scope;
 use orangery_runtime::{ExitStatus, Runtime as _};
+use orangery_tests::block::writes_are_held_up;
 use orangery_tests::wait;
 
 use crate::suites::{BEGIN, DONE, END, GUEST, USER};
@@ -23,10 +26,14 @@ pub(crate) const SUITES: [(&str, &[&str]); 2] = [
     ("durable", &["--color=never", "--test-threads=1", "a_container_is_owned_again"]),
 ];
 
+/// The disk of this machine.
+const DISK: &str = "/dev/loop0";
+
 /// Play it.
 pub(crate) fn run(part: &str) -> ExitCode {
     match part {
         "root" => {
+            disk();
             println!("\n{BEGIN} setup");
             let failed = trial("handed_over_once_and_taken_back");
             println!("\n{END} setup {}", u8::from(failed));
@@ -86,6 +93,15 @@ fn trial(name: &str) -> bool {
     !output.status.success()
 }
 
+/// One that anybody may write to.
+fn disk() {
+    let _ = ended(busybox().args(["insmod", "/modules/loop.ko"]));
+    fs::File::create("/tmp/disk").and_then(|disk| disk.set_len(1 << 20)).expect("a file");
+    let made = ended(busybox().args(["losetup", DISK, "/tmp/disk"]));
+    assert_eq!(made, "0", "a loop device");
+    fs::set_permissions(DISK, fs::Permissions::from_mode(0o666)).expect("its mode");
+}
+
 fn own_group() -> String {
     fs::read_to_string("/proc/self/cgroup").expect("our groups").trim().to_owned()
 }
@@ -110,7 +126,7 @@ fn limits_hold() {
     block_on(async |rt| limits(rt).await);
 }
 
-/// Memory, processes and processor time, each reached.
+/// Memory, processes, processor time and a disk's operations and bytes, each reached.
 async fn limits(rt: &NativeRuntime) {
     assert_eq!(rt.cgroup_mode(), ("v2".into(), None));
     let limits = Limits { memory: Some(24 << 20), ..Limits::default() };
@@ -134,6 +150,7 @@ async fn limits(rt: &NativeRuntime) {
     container.kill().expect("killed");
     wait::soon("its end", started.exit).await.expect("an exit");
     wait::soon("delete", container.delete()).await.expect("deleted");
+    writes_are_held_up(rt, Path::new(DISK), &|id, script| (spec(id, Limits::default()), sh(script))).await;
 }
 
 fn handed_over() {
@@ -145,10 +162,10 @@ fn handed_over() {
     let mut user = again("handed").uid(USER).gid(USER).stdin(Stdio::piped()).spawn().expect("a user");
     hand.enter(user.id(), |step| eprintln!("{step:?}")).expect("entered");
     drop(user.stdin.take());
-    let status = wait::child(&mut user, wait::PATIENCE).expect("waited").expect("it ends");
+    let status = wait::child(&mut user, 3 * wait::PATIENCE).expect("waited").expect("it ends");
     assert!(status.success(), "{status}");
     hand.take_back(|step| eprintln!("{step:?}")).expect("taken back");
-    assert!(!std::path::Path::new("/sys/fs/cgroup/orangery-user-1000").exists());
+    assert!(!Path::new("/sys/fs/cgroup/orangery-user-1000").exists());
 }
 
 /// As the user, from when our input has ended.

@@ -91,6 +91,8 @@ auth required pam_permit.so
 account required pam_permit.so
 session required pam_systemd.so
 ";
+/// An administrator's: what docs/rootless.md says. Debian's own unit gives `pids memory cpu`.
+const DELEGATE: &str = "[Service]\nDelegate=cpu cpuset io memory pids\n";
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/nonexistent:/bin/false\nuser:x:1000:1000::/home:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n";
 const GROUP: &[u8] = b"root:x:0:\nmessagebus:x:100:\nuser:x:1000:\nnogroup:x:65534:\n";
 
@@ -170,8 +172,10 @@ impl Root {
     /// Everything into the archive, with our own files in the place of what an installation would have made.
     pub(crate) fn pack(&self, archive: &mut Archive) -> std::io::Result<()> {
         let mut made: BTreeSet<String> = BTreeSet::new();
-        for dir in ["usr", "etc", "new", "proc", "sys", "dev", "run", "tmp", "root", "home", "var", "suites", "usr/bin"]
-        {
+        for dir in [
+            "usr", "etc", "new", "proc", "sys", "dev", "run", "tmp", "root", "home", "var", "suites", "modules",
+            "usr/bin",
+        ] {
             directory(archive, &mut made, dir);
         }
         for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
@@ -217,6 +221,7 @@ fn own() -> Vec<(&'static str, &'static [u8])> {
         ("etc/pam.d/other", b"account required pam_deny.so\n"),
         // Its manager is there without a session.
         ("var/lib/systemd/linger/user", b""),
+        ("etc/systemd/system/user@.service.d/delegate.conf", DELEGATE.as_bytes()),
         ("etc/systemd/system/orangery.target", TARGET.as_bytes()),
         ("etc/systemd/system/orangery-root.service", ROOT.as_bytes()),
         ("etc/systemd/system/orangery-user.service", SESSION.as_bytes()),

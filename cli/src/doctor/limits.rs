@@ -69,7 +69,9 @@ fn limit(native: &NativeRuntime, option: &str, limits: Limits) -> Finding {
         Err(why) => {
             // The mode's own line has said why there is no cgroup at all.
             let why = if native.cgroup_mode().1.is_some() { "no cgroup".into() } else { why.to_string() };
-            Finding::new(option, State::Without).detail(why).without("it is refused")
+            let undelegated = ["--io-max", "--cpuset-cpus"].contains(&option) && native.cgroup_mode().0 == "v2";
+            let fix = undelegated.then(machine::fix_for_controllers).flatten();
+            Finding::new(option, State::Without).detail(why).without("it is refused").fix(fix)
         }
     }
 }

@@ -91,6 +91,13 @@ pub(super) fn fix_for_cgroups() -> Option<String> {
     }
 }
 
+/// Where systemd gives a user's manager some controllers and not all.
+pub(super) fn fix_for_controllers() -> Option<&'static str> {
+    let managed = Path::new("/run/systemd/system").exists() && !rustix::process::geteuid().is_root();
+    managed
+        .then_some("sudo systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; then log in anew")
+}
+
 /// The container engine around us.
 fn outer() -> Option<&'static str> {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {

@@ -15,7 +15,8 @@ type Result<T> = std::result::Result<T, CgroupError>;
 const RETRIES: u32 = 105;
 
 impl Group {
-    /// Kills every process in the group and in groups below it. Idempotent; a removed group is a success.
+    /// Kills every process in the group and in groups below it, and takes limits of devices away
+    /// ([`lift_io`](Group::lift_io)). Idempotent; a removed group is a success.
     ///
     /// `cgroup.kill` (5.14) where there is one: one write, also while frozen. Otherwise (v1, older kernels) freeze,
     /// SIGKILL each through a pidfd, thaw, until empty: that **blocks** the thread, a few milliseconds for an ordinary
@@ -24,6 +25,7 @@ impl Group {
     /// # Errors
     /// Processes that do not die in time ([`is_timeout`](CgroupError::is_timeout)); no cgroup at all.
     pub fn kill(&self) -> Result<()> {
+        self.lift_io();
         let killed = match (self.v2_dir(), self.freezer()) {
             (Err(e), _) | (_, Err(e)) => Err(e),
             (Ok(Some(dir)), _) => v2::kill(&dir, self.parents.without_kill),
@@ -40,6 +42,7 @@ impl Group {
     /// # Errors
     /// Nothing freezes here; a file or a process cannot be reached.
     pub fn kill_frozen(&self) -> Result<()> {
+        self.lift_io();
         let killed = match (self.v2_dir(), self.freezer()) {
             (Err(e), _) | (_, Err(e)) => Err(e),
             (Ok(Some(dir)), _) => v2::kill_frozen(&dir, self.parents.without_kill),

@@ -249,10 +249,10 @@ impl Group {
         }
     }
 
-    /// Take away what limits the rates of devices, of groups below it too, for good: after a kill. Who waits for a device at its limit
-    /// feels no signal before its turn has come, which may be hours away.
+    /// Take away what limits the rates of devices, of groups below it too: with a kill. Who waits for a device at its limit feels no
+    /// signal before its turn has come, which may be hours away.
     pub fn lift_io(&self) {
-        if !self.throttled.load(Ordering::Acquire) {
+        if !self.throttled.swap(false, Ordering::AcqRel) {
             return;
         }
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -190,7 +190,8 @@ impl Cgroups {
         self.parents.v2.as_ref().is_some_and(|place| !self.parents.without_kill && place.dir.has("cgroup.kill"))
     }
 
-    /// The limits that cannot be had here, by field and with the reason; empty: all can.
+    /// The limits that cannot be had here, by field and with the reason; empty: all can. Those of devices each for itself, as
+    /// `io_max[/dev/sda]`.
     pub fn supports(&self, limits: &Limits) -> Vec<(String, String)> {
         self.parents.refusals(limits)
     }

@@ -1,6 +1,5 @@
 //! How a container ends: the kill, the evidence, the removal. All of it idempotent, and shared by whoever asks.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,16 +15,11 @@ impl Core {
     /// Every process of it, at once.
     pub(super) fn kill(&self) -> Result<(), Error> {
         let Ok(init) = self.rests.init() else { return Ok(()) };
-        let killed = self.kill_all(&init);
+        // The pid namespace dies with its init. A frozen v1 process feels no signal before it is thawed.
+        let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
         if let Some(group) = self.group() {
             group.lift_io();
         }
-        killed
-    }
-
-    fn kill_all(&self, init: &OwnedFd) -> Result<(), Error> {
-        // The pid namespace dies with its init. A frozen v1 process feels no signal before it is thawed.
-        let sent = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
         if self.shares_pids
             && let Some(group) = self.group()
         {
