@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use orangery::runtime::rootfs::Layering;
 use orangery::runtime::spec::size::parse_duration;
 
 use crate::errors::Failure;
@@ -278,6 +279,9 @@ pub(crate) struct PlaceArgs {
     /// Where our own state lives while we do
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// How a --writable root may be made, the first that can be had [overlay,fuse-overlayfs,copy]
+    #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
+    pub(crate) layering: Vec<Layering>,
 }
 
 /// The command line of this process, with how it was written; or, for help and errors, how to end it.

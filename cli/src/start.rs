@@ -95,6 +95,7 @@ pub(crate) fn supervisor(place: &PlaceArgs) -> SupervisorBuilder {
     if let Some(dir) = &place.state_dir {
         builder = builder.state_dir(absolute(dir));
     }
+    builder = builder.layering(place.layering.iter().copied());
     match &place.cgroup_parent {
         Some(parent) => builder.cgroup_parent(parent),
         None => builder,

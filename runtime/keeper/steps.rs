@@ -4,7 +4,7 @@ use crate::arch::nr;
 use crate::spawn::Birth;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Res, call, lit};
 use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
-use crate::{child, hand, place, stub, terminal};
+use crate::{child, hand, place, spawn, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
 pub(crate) struct Slots([i32; MAX_SLOTS]);
@@ -196,7 +196,7 @@ fn set_ids(uid: usize, gid: usize) -> Res<()> {
     sys::prctl(sys::PDEATHSIG, 9).map(drop)
 }
 
-/// In the child: `fsopen`, one `fsconfig` for each option, create, `fsmount`.
+/// In the child: `fsopen`, one `fsconfig` for each option, one for the device that serves it, create, `fsmount`.
 fn new_mount(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
     let fs = call(nr::FSOPEN, [at(birth, step.s).0 as usize, 1, 0, 0, 0, 0])?;
     let mut offset = step.t;
@@ -213,6 +213,11 @@ fn new_mount(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         }
         offset = wire::list_end(birth.plan, value, 1).unwrap_or(offset);
         left -= 1;
+    }
+    if step.a >= 0 {
+        let mut number = [0u8; 40];
+        spawn::fill(&mut number, b"", slots.get(step.a) as u64, b"");
+        call(nr::FSCONFIG, [fs, 1, lit(c"fd").0 as usize, number.as_ptr() as usize, 0, 0])?;
     }
     // FSCONFIG_CMD_CREATE
     call(nr::FSCONFIG, [fs, 6, 0, 0, 0, 0])?;

@@ -109,6 +109,13 @@ impl Error {
         self
     }
 
+    /// With why it came to this, before what was attempted.
+    #[must_use]
+    pub(crate) fn because(mut self, why: &str) -> Self {
+        self.inner.what = format!("{why}; {}", self.inner.what);
+        self
+    }
+
     /// The class.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -536,6 +536,18 @@ pub trait Container: Send + Sync + 'static {
         None
     }
 
+    /// Resolves, with how, when what serves its root file system has ended while the container has not: whatever it does with a
+    /// file fails then. Where there is no such thing, as everywhere but with [`rootfs::Layering::FuseOverlayfs`], never. For one
+    /// to ask.
+    fn root_lost(&self) -> BoxFuture<String> {
+        Box::pin(std::future::pending())
+    }
+
+    /// [That](Self::root_lost) had happened when it was killed, for whatever reason: what its processes did last came of it.
+    fn root_was_lost(&self) -> bool {
+        false
+    }
+
     /// How much its root file system takes, as its provider counts; `None` without one.
     ///
     /// # Errors

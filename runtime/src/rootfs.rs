@@ -14,11 +14,12 @@
 //!  tree.rs      entries are put into a tree, by descriptors  late.rs      what each is to have in the end
 //!  content.rs   the bytes of files, with their holes         whiteout.rs  what layers take away
 //!  owners.rs    given to the ids of a range                  remove.rs    a tree of theirs is removed
-//!  unpacking.rs a provider of all that, for each container
+//!  unpacking.rs a provider of all that, for each container   copy.rs  directories into a file system of a limited size
 //! ```
 
 mod archive;
 mod content;
+pub(crate) mod copy;
 mod decode;
 mod directory;
 mod entry;
@@ -50,7 +51,7 @@ pub use remove::Removed;
 pub use report::{LeftOut, Progress, UnpackReport, Unpacked, WhyLeftOut};
 pub use unpack::{Layer, Unpack, remove, report_of};
 pub use unpacking::Unpacking;
-pub use way::{RootKind, RootWay, data_dir};
+pub use way::{Layering, RootKind, RootWay, data_dir};
 
 /// What lies below a container's `/`.
 #[derive(Debug)]

@@ -82,7 +82,9 @@ pub use orangery_runtime::cgroup::{BlockDevice, CpuQuota, IoMax, IoWeight, Limit
 pub use orangery_runtime::network::{
     NetworkLink, NetworkPlugin, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish,
 };
-pub use orangery_runtime::rootfs::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage};
+pub use orangery_runtime::rootfs::{
+    Layering, Layers, PreparedRootfs, RootKind, RootWay, RootfsGuard, RootfsProvider, RootfsUsage,
+};
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
     Access, Caps, Disk, Enforcement, Fallback, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs,

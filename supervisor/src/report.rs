@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use orangery_runtime::rootfs::RootWay;
 use orangery_runtime::spec::UnmetLimit;
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +170,11 @@ pub enum Cause {
     Unhealthy,
     /// It did not give a sign of life in time ([`Command::watchdog`](crate::Command::watchdog)).
     Watchdog,
+    /// What served its root file system has ended ([`Report::rootfs`]): nothing in it could open a file any more.
+    RootLost {
+        /// How, with its last words.
+        why: String,
+    },
     /// A fault that was injected (feature `faults`): it has killed the container, or the exit in this report is its.
     Injected {
         /// Its name in the plan, or the site, such as `report-delivery`.
@@ -388,6 +394,9 @@ pub struct Report {
     /// alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<UnmetLimit>,
+    /// How the container had its root file system, and why not otherwise; of a main process alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<RootWay>,
     /// It was killed and has not ended: what was left when this was written.
     #[serde(default)]
     pub unkillable: Option<Unkillable>,
@@ -470,6 +479,7 @@ pub(crate) fn example() -> Report {
         },
         limits_hit: Vec::new(),
         unmet: vec![UnmetLimit::new("cpu_quota", "an example")],
+        rootfs: None,
         unkillable: None,
         pre_stop: None,
         post_stop: None,

@@ -24,6 +24,7 @@ use actix::Addr;
 use actix_rt::ArbiterHandle;
 use orangery_runtime::durable::Adopted;
 use orangery_runtime::native::{End, NativeRuntime, Options};
+use orangery_runtime::rootfs::Layering;
 use orangery_runtime::{ProcessSpec, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -174,6 +175,14 @@ impl SupervisorBuilder {
     /// shutdown holds that up for ten seconds at each of its three steps, and is then left to the next start.
     pub fn kill_patience(mut self, patience: Duration) -> Self {
         self.kill_patience = patience;
+        self
+    }
+
+    /// In which ways a root of layers may be made ([`Access::Overlay`](crate::Access::Overlay), several directories), tried in
+    /// this order. Default: all of [`Layering::ALL`](crate::Layering::ALL);
+    /// [`inspect`](crate::ContainerHandle::inspect) and the report say which it was, and why not one before it.
+    pub fn layering(mut self, ways: impl IntoIterator<Item = Layering>) -> Self {
+        self.options.layering = ways.into_iter().collect();
         self
     }
 

@@ -9,6 +9,7 @@ mod moments;
 mod network;
 mod owned;
 mod pace;
+mod root;
 mod saved;
 mod steps;
 mod terminal;
@@ -35,6 +36,10 @@ use owned::{
     a_wrong_record_is_refused, limits_and_counters_are_its_own, one_leaves_and_the_next_comes,
     ranges_of_ids_stay_taken,
 };
+use root::{
+    a_copied_root_goes_on_without_a_supervisor, a_served_root_goes_on_and_ends_without_a_supervisor,
+    a_served_root_goes_on_and_ends_without_anybody,
+};
 use steps::{at_each_moment_of_a_keeper, at_each_moment_of_a_second_keeper};
 use terminal::nobody_waits_for_a_reader_of_a_terminal;
 use unwritten::{both_are_killed_while_one_is_made, what_is_not_written_down_goes_with_both};
@@ -52,6 +57,9 @@ fn main() -> ExitCode {
         trial!(a_wrong_record_is_refused),
         trial!(a_network_goes_on_and_ends_without_a_supervisor, Pasta),
         trial!(a_network_goes_on_and_ends_without_anybody, Pasta),
+        trial!(a_served_root_goes_on_and_ends_without_a_supervisor, Busybox, Fuse),
+        trial!(a_served_root_goes_on_and_ends_without_anybody, Busybox, Fuse),
+        trial!(a_copied_root_goes_on_without_a_supervisor, Busybox),
         trial!(an_end_is_told_until_it_is_settled),
         trial!(nothing_is_held_of_what_has_ended, Root),
         trial!(who_gives_up_leaves_nothing),

@@ -17,7 +17,7 @@ use super::saved::*;
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// The processes called so that were started here.
-fn called(name: &str) -> Vec<u32> {
+pub(crate) fn called(name: &str) -> Vec<u32> {
     let all = stock::descendants(std::process::id()).into_iter();
     all.filter(|process| process.state != 'Z' && process.name.starts_with(name)).map(|process| process.pid).collect()
 }
@@ -97,7 +97,7 @@ fn one_goes_on_and_one_ends(scene: &Scene, both: bool) {
 }
 
 /// One of these processes ends.
-fn one_ends(all: &[OwnedFd]) -> bool {
+pub(crate) fn one_ends(all: &[OwnedFd]) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds: Vec<_> = all.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
     let patience = Timespec { tv_sec: wait::PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
@@ -105,7 +105,7 @@ fn one_ends(all: &[OwnedFd]) -> bool {
 }
 
 /// pid 1 of the container of this name.
-fn init_of(scene: &Scene, id: &str) -> u32 {
+pub(crate) fn init_of(scene: &Scene, id: &str) -> u32 {
     let record: serde_json::Value = load(scene, id).expect("written");
     u32::try_from(record["init"]["pid"].as_u64().expect("a number")).expect("a pid")
 }

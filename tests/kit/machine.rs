@@ -42,6 +42,8 @@ pub enum Need {
     SubordinateFiles,
     /// pasta, and what it needs; as root also what [`Need::Nets`] is.
     Pasta,
+    /// fuse-overlayfs, and /dev/fuse open to this user.
+    Fuse,
     /// ip(8), pairs of interfaces and bridges, for networks of a trial's own.
     Nets,
 }
@@ -80,6 +82,9 @@ impl Machine {
         }
         if let Err(why) = crate::net::pasta() {
             no(Need::Pasta, why);
+        }
+        if let Err(error) = orangery_runtime::rootfs::Layering::FuseOverlayfs.look() {
+            no(Need::Fuse, format!("needs fuse-overlayfs: {error}"));
         }
         if let Err(why) = crate::net::nets() {
             no(Need::Nets, why);

@@ -2,6 +2,7 @@
 //! begun is taken back exactly once.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod layering;
 mod layers;
 mod network;
 mod pasta;
@@ -12,6 +13,10 @@ mod unpacked;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use layering::{
+    a_copy_that_does_not_fit_is_refused, a_server_that_is_killed_or_stopped, layers_by_fuse_overlayfs,
+    layers_in_a_copy, layers_in_an_overlay, the_next_way_is_gone_where_one_cannot_be,
+};
 use layers::{
     layers_are_read_through_and_written_over, missing_and_too_many_layers_are_named, mounts_are_layers_too,
     sixty_four_layers, two_layers_with_whiteouts_and_order,
@@ -32,7 +37,7 @@ use rootfs::{
     each_failure_releases_once,
 };
 
-use unpacked::{a_copy_stands_in_for_an_overlay, an_unpacked_root_has_its_owners, what_is_left_of_an_unpacked_root};
+use unpacked::{an_unpacked_root_has_its_owners, what_is_left_of_an_unpacked_root};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
@@ -61,7 +66,12 @@ fn main() -> ExitCode {
         trial!(a_dropped_creation_releases, Busybox),
         trial!(a_directory_is_the_trivial_root, Busybox),
         trial!(an_unpacked_root_has_its_owners, ManyIds, Busybox),
-        trial!(a_copy_stands_in_for_an_overlay, Busybox),
+        trial!(layers_in_an_overlay, Busybox),
+        trial!(layers_in_a_copy, Busybox),
+        trial!(layers_by_fuse_overlayfs, Busybox, Fuse),
+        trial!(a_server_that_is_killed_or_stopped, Busybox, Fuse),
+        trial!(a_copy_that_does_not_fit_is_refused, Busybox),
+        trial!(the_next_way_is_gone_where_one_cannot_be, Root, Busybox, Fuse),
         trial!(what_is_left_of_an_unpacked_root, Busybox),
     ])
 }

@@ -1,13 +1,13 @@
-//! Root file systems that are unpacked for a container, or copied where there is no overlay: whose they are, and that
+//! Root file systems that are unpacked for a container: whose they are, and that
 //! nothing is left of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use orangery_runtime::rootfs::{RootKind, Unpacking};
-use orangery_runtime::spec::{Access, Rootfs, User};
-use orangery_runtime::{Container, ContainerSpec, ProcessSpec, Runtime as _};
-use orangery_tests::host::{command, outcome};
+use orangery_runtime::rootfs::Unpacking;
+use orangery_runtime::spec::User;
+use orangery_runtime::{ContainerSpec, ProcessSpec, Runtime as _};
+use orangery_tests::host::command;
 use orangery_tests::{Host, Scene};
 
 /// One entry of an archive.
@@ -50,7 +50,7 @@ fn spec(host: &Host, provider: &Unpacking) -> ContainerSpec {
     spec
 }
 
-fn sh(script: &str, ids: (u32, u32)) -> ProcessSpec {
+pub(crate) fn sh(script: &str, ids: (u32, u32)) -> ProcessSpec {
     let mut main = command(&["/bin/sh", "-c", script]);
     main.user = User::Ids { uid: ids.0, gid: ids.1 };
     main
@@ -79,32 +79,6 @@ pub(crate) fn an_unpacked_root_has_its_owners(scene: &Scene) {
         let (root, _) = host.life(spec(host, &provider), sh("cat /data/secret; ls /data/closed", (0, 0))).await;
         assert_eq!(root.out, "the secretinner\n", "{root:?}");
     });
-}
-
-pub(crate) fn a_copy_stands_in_for_an_overlay(scene: &Scene) {
-    let (image, store) = (scene.image("image"), scene.dir().join("roots"));
-    let overlay = |host: &Host| {
-        let mut spec = host.spec("written");
-        spec.mounts.clear();
-        spec.rootfs = Rootfs::Dir { path: image.clone(), access: Access::Overlay };
-        spec
-    };
-    let script = "echo changed > /etc/marker; cat /etc/marker";
-    let written = async |host: &Host, kind: RootKind| {
-        let container: Box<dyn Container> = host.create(overlay(host), sh(script, (0, 0))).await.expect("created");
-        let way = container.root_way().expect("it is told");
-        assert_eq!((way.kind, way.why.is_some()), (kind, kind == RootKind::Copy), "{way}");
-        assert_eq!(outcome(container.start().await.expect("started")).await.out, "changed\n");
-        container.delete().await.expect("deleted");
-    };
-    scene.play(async |host| written(host, RootKind::Overlay).await);
-    assert!(!store.exists());
-    let mut options = scene.options();
-    options.without.overlay = true;
-    options.roots = Some(store.clone());
-    scene.play_with(options, async |host| written(host, RootKind::Copy).await);
-    assert!(is_empty(&store));
-    assert_eq!(std::fs::read_to_string(image.join("etc/marker")).expect("read"), "the image");
 }
 
 pub(crate) fn what_is_left_of_an_unpacked_root(scene: &Scene) {

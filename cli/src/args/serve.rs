@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use orangery::runtime::rootfs::Layering;
 
 pub(super) const HELP: &str = "\
 Only its own user and root can connect: the socket has mode 0600 in a directory of mode 0700, and the kernel says who is at the
@@ -46,6 +47,9 @@ pub(crate) struct ServeArgs {
     /// An existing cgroup to make those of containers in; our own by default
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// How a --writable root may be made, the first that can be had [overlay,fuse-overlayfs,copy]
+    #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
+    pub(crate) layering: Vec<Layering>,
     /// Go on in the place of the daemon that serves this state, if one does
     #[arg(long)]
     pub(crate) takeover: bool,

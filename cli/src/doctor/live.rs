@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use orangery::runtime::rootfs::Layering;
 use orangery::runtime::{doctor, sys};
 use orangery::{Access, ContainerHandle, Error, ErrorKind, Rootfs, Sandbox, Stdin, Supervisor};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -32,7 +33,7 @@ pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
     if let Err(error) = ended {
         findings.push(refused("the end of a sandbox", &error));
     }
-    findings.push(overlay(supervisor));
+    findings.extend(layering());
     findings.push(groups(supervisor));
     findings
 }
@@ -141,25 +142,44 @@ fn exit_record(pidfd: OwnedFd) -> Finding {
 }
 
 /// An empty directory below a throw-away layer: everything works when the only thing missing is the command.
-fn overlay(supervisor: &Supervisor) -> Finding {
-    let name = "overlay (--writable)";
+fn layering() -> Vec<Finding> {
+    let (overlay, fuse) = ("overlay (--writable)", "fuse-overlayfs (--writable)");
     let dir = std::env::temp_dir().join(format!("orangery-doctor-{}", std::process::id()));
     if let Err(error) = std::fs::create_dir(&dir) {
-        return Finding::new(name, State::Without).detail(format!("not tried: {}: {error}", dir.display()));
+        return vec![Finding::new(overlay, State::Without).detail(format!("not tried: {}: {error}", dir.display()))];
     }
-    let tried = try_overlay(supervisor, &dir);
+    let tried = [Layering::Overlay, Layering::FuseOverlayfs].map(|way| tried(way, &dir));
     let _ = std::fs::remove_dir(&dir);
-    match tried {
-        Err(error) if error.kind() == ErrorKind::CommandNotFound => Finding::ok(name),
-        Ok(()) => Finding::ok(name),
-        Err(error) => Finding::new(name, State::Without)
-            .detail(error.to_string())
-            .without("--writable is refused; --rw writes to the directory itself, and /tmp is writable in any case"),
-    }
+    let [by_kernel, by_program] = tried;
+    let copy = "--writable is a copy in memory, which --disk bounds as a whole";
+    let first = match (&by_kernel, &by_program) {
+        (Ok(()), _) => Finding::ok(overlay),
+        (Err(error), Ok(())) => {
+            let without = "--writable is served by fuse-overlayfs, a process beside each such container";
+            Finding::new(overlay, State::Without).detail(error.to_string()).without(without)
+        }
+        (Err(error), Err(_)) => Finding::new(overlay, State::Without).detail(error.to_string()).without(copy),
+    };
+    let second = match by_program {
+        Ok(()) => Finding::ok(fuse).detail("takes the place of an overlay where there can be none"),
+        Err(error) => {
+            let without = if by_kernel.is_ok() { "nothing: overlays can be mounted" } else { copy };
+            let fix = error.hint().map(str::to_owned);
+            Finding::new(fuse, State::Without).detail(error.to_string()).without(without).fix(fix)
+        }
+    };
+    vec![first, second]
 }
 
-fn try_overlay(supervisor: &Supervisor, dir: &Path) -> Result<(), Error> {
+/// A whole container, of a supervisor that may make its root in this way alone.
+fn tried(way: Layering, dir: &Path) -> Result<(), Error> {
+    let supervisor = Supervisor::builder().shards(1).layering([way]).build()?;
     let rootfs = Rootfs::Dir { path: dir.to_path_buf(), access: Access::Overlay };
     let sandbox = Sandbox::builder().rootfs(rootfs).build()?;
-    supervisor.command("/none").sandbox(&sandbox).run_blocking().map(drop)
+    let done = supervisor.command("/none").sandbox(&sandbox).run_blocking();
+    supervisor.shutdown_blocking();
+    match done {
+        Err(error) if error.kind() == ErrorKind::CommandNotFound => Ok(()),
+        done => done.map(drop),
+    }
 }

@@ -229,6 +229,7 @@ pub fn document() -> serde_json::Value {
 
 fn supervisor(args: &ServeArgs, state: &Path) -> Result<Supervisor, Failure> {
     let mut builder = Supervisor::builder().durable(state.join(SUPERVISOR)).subreaper(true);
+    builder = builder.layering(args.layering.iter().copied());
     builder = builder.leave_descriptors(server::descriptors_of_clients());
     if let Some(parent) = &args.cgroup_parent {
         builder = builder.cgroup_parent(parent);

@@ -98,6 +98,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Stop { escalated: true } => "because it was killed".into(),
         Cause::Unhealthy => "because it was unhealthy".into(),
         Cause::NotReady => "because it was not ready in time".into(),
+        Cause::RootLost { why } => format!("because its root file system is gone: {why}"),
         Cause::Watchdog => "because it gave no sign of life".into(),
         Cause::SupervisorFault => "because a part of orangery failed".into(),
         Cause::Injected { fault } => format!("by the fault {fault}"),

@@ -52,7 +52,7 @@ pub struct Container {
     pub paused: Option<Paused>,
     /// `v2`, `v1`, `hybrid` or `none`.
     pub cgroup_mode: Option<String>,
-    /// How it has its root file system: `host`, `mount`, `overlay` or `copy`, whether ids are mapped, and why it is no better way.
+    /// How it has its root file system: `host`, `mount`, `overlay`, `fuse-overlayfs` or `copy`, whether ids are mapped, and why it is no better way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<String>,
     /// How its network is wired: its addresses, what is published, whether it is up; nothing without such a network.

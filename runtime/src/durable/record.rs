@@ -11,6 +11,7 @@ use crate::native::helper::HelperRecord;
 use crate::network::pasta::WiredRecord;
 use crate::plan::idmap::{IdMap, Ids};
 use crate::plan::process::Joining;
+use crate::rootfs::RootWay;
 use crate::spec::{Disk, Enforcement, Ground, UnmetLimit};
 
 /// All that is needed to own a container again. Taken from [`Container::record`](crate::Container::record), given to
@@ -50,6 +51,12 @@ pub struct ContainerRecord {
     pub(crate) network: Option<Found>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rootfs: Option<Found>,
+    /// How its root is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root_way: Option<RootWay>,
+    /// What serves its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) serving: Option<HelperRecord>,
 }
 
 /// What a provider said.

@@ -250,6 +250,9 @@ impl Adopted {
         if let Some((provider, Found { state, .. })) = rootfs_provider.zip(record.rootfs.clone()) {
             rests.root = Some(Root::adopt(&*provider, &record.id, state).await?);
         }
+        if let Some((init, serving)) = init.as_ref().zip(record.serving.clone()) {
+            rests.serving = Some(self.helper_again(init, &record, Some(serving)));
+        }
         if let Some(init) = init {
             rests.born(init);
         }
@@ -362,7 +365,7 @@ impl Adopted {
         again
     }
 
-    /// One of the two processes that keep a network going; `None`: it has ended.
+    /// One of the two processes of a helper; `None`: it has ended.
     fn helper(&mut self, one: One) -> Option<Again> {
         let One { process, request } = one;
         let pid = process.pid();

@@ -49,6 +49,7 @@ impl Core {
                 main: main.map(|main| Main::Asked(Box::new(main))),
                 waiting: None,
                 idle: None,
+                root_way: record.root_way.clone(),
             },
         );
         *core.paused() = paused(&record.paused, core.group());

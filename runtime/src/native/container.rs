@@ -43,6 +43,8 @@ pub(super) struct Core {
     main: Mutex<Option<Main>>,
     joining: Joining,
     pub(super) rests: Rests,
+    /// How its root is made; `None`: whoever made it did not write that down.
+    pub(super) root_way: Option<RootWay>,
     init_pid: i32,
     /// The request that has made it, and what came of it.
     pub(super) request: u64,
@@ -133,6 +135,7 @@ pub(super) struct Made {
     pub(super) main: Option<Main>,
     pub(super) waiting: Option<Gated>,
     pub(super) idle: Option<Idle>,
+    pub(super) root_way: Option<RootWay>,
 }
 
 impl Core {
@@ -145,6 +148,7 @@ impl Core {
             main: Mutex::new(made.main),
             joining,
             rests,
+            root_way: made.root_way,
             init_pid,
             request,
             first,
@@ -395,6 +399,12 @@ impl Core {
 
     fn root(&self) -> Result<Root, Error> {
         self.alive()?;
+        if self.rests.serving.is_some() && self.joining.ids.is_some() {
+            // fuse(4): nobody above the user namespace that has mounted it gets in.
+            let what = "files of a root that fuse-overlayfs serves can be reached from inside alone";
+            let hint = "use a command in the container, and numbers for users; or do without fuse-overlayfs (layering)";
+            return Err(Error::new(ErrorKind::Unsupported, what).with_field("rootfs").with_hint(hint));
+        }
         let dir = self.of_init("root", OFlags::PATH | OFlags::DIRECTORY)?;
         Ok(Root::new(dir, self.of_init("ns/mnt", OFlags::RDONLY)?))
     }
@@ -771,8 +781,21 @@ impl Container for NativeContainer {
     }
 
     fn root_way(&self) -> Option<RootWay> {
-        let maps = self.core.inner.machine.privileged && self.core.joining.ids.is_some();
-        Some(super::writable::way(&self.core.container, maps, self.core.rests.instead.as_deref()))
+        self.core.root_way.clone()
+    }
+
+    fn root_was_lost(&self) -> bool {
+        self.core.rests.serving.as_ref().is_some_and(|serving| serving.was_lost())
+    }
+
+    fn root_lost(&self) -> BoxFuture<String> {
+        let serving = self.core.rests.serving.clone();
+        Box::pin(async move {
+            match serving {
+                Some(serving) => serving.ended().await,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn rootfs_usage(&self) -> BoxFuture<Result<Option<RootfsUsage>, Error>> {

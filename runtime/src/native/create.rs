@@ -12,8 +12,10 @@ use super::janitor::{Name, Rests, Stub, Work};
 use super::off_thread::off_thread;
 use super::provided::{Network as Wired, Root, network_namespace};
 use super::report::{Report, Said, step_error};
+use super::serving::Served;
 use super::stdio::{self, Ends};
 use super::supply::{Supply, some};
+use super::writable::Way;
 use super::{Inner, Point, cgroup_error, join, trees, writable};
 use crate::cgroup::{Group, OomEvidence};
 use crate::durable::{FirstRecord, Kind, Part, Storing};
@@ -24,10 +26,12 @@ use crate::network::pasta::Wired as Pasta;
 use crate::plan::container::{Context, plan};
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
+use crate::plan::server::Shape;
 use crate::plan::wire::{NEWCGROUP, NEWNS, NEWPID};
 use crate::plan::{Need, Plan};
+use crate::rootfs::{Layering, RootWay};
 use crate::spec::check::{self, CheckedSpec};
-use crate::spec::{ContainerSpec, Enforcement, Network, ProcessSpec, UserNamespace};
+use crate::spec::{Access, ContainerSpec, Enforcement, Network, ProcessSpec, UserNamespace};
 
 /// What has been made so far. Dropped, it hands everything to the janitor.
 struct Undo {
@@ -78,6 +82,8 @@ struct Prepared {
     trees: Vec<OwnedFd>,
     /// Trees that are not made yet.
     wanted: Vec<Need>,
+    /// What the copy of its root lies in.
+    copy: Option<Arc<OwnedFd>>,
 }
 
 fn one(error: Error) -> Errors {
@@ -90,34 +96,38 @@ pub(super) async fn create(
     main: ProcessSpec,
 ) -> Result<NativeContainer, Errors> {
     if !writable::asks(&spec) {
-        return once(inner, spec, main, None).await;
+        return once(inner, spec, main, Way::default()).await;
     }
-    let why = if inner.without.overlay {
-        "it is not to be used".to_owned()
-    } else {
-        let made = once(Arc::clone(&inner), spec.clone(), main.clone(), None).await;
-        match made.as_ref().err().and_then(writable::no_overlay) {
-            Some(why) => why,
-            None => return made,
+    let mut why = None;
+    let mut ways = inner.layering.iter().copied().peekable();
+    while let Some(layering) = ways.next() {
+        let last = ways.peek().is_none();
+        let begun = writable::begin(&inner, &spec, layering, why.clone()).await;
+        let made = match begun {
+            Ok(way) => once(Arc::clone(&inner), spec.clone(), main.clone(), way).await,
+            Err(error) => Err(Errors(vec![error])),
+        };
+        match made.as_ref().err().and_then(|errors| writable::no_way(layering, errors)) {
+            Some(reason) if !last => why = Some(writable::and(why, layering, &reason)),
+            _ => return made.map_err(|errors| writable::besides(why.as_deref(), errors)),
         }
-    };
-    let spec = writable::copied(&inner, spec, &why)?;
-    once(inner, spec, main, Some(why)).await
+    }
+    let none = "there is no way in which such a root may be made";
+    Err(one(Error::new(ErrorKind::Unsupported, none).with_field("rootfs")))
 }
 
-/// `instead`: its root is made otherwise than was asked for, because of that.
-async fn once(
-    inner: Arc<Inner>,
-    spec: ContainerSpec,
-    main: ProcessSpec,
-    instead: Option<String>,
-) -> Result<NativeContainer, Errors> {
+/// `way`: how its root is made, where that is one of layers.
+async fn once(inner: Arc<Inner>, spec: ContainerSpec, main: ProcessSpec, way: Way) -> Result<NativeContainer, Errors> {
     let mut undo = Undo::new(&inner);
-    match make(&inner, spec, main, &mut undo).await {
+    match make(&inner, spec, main, &way, &mut undo).await {
         Ok((spec, joining, before, born)) => {
-            let mut rests = undo.keep();
-            rests.instead = instead;
-            let made = made(spec, joining, rests, before, born);
+            let rests = undo.keep();
+            let maps = inner.machine.privileged && joining.ids.is_some();
+            if let Some(why) = &way.why {
+                let (container, way) = (&spec.container().id, way.layering.name());
+                tracing::warn!(container, way, why, "its root file system is made otherwise");
+            }
+            let made = made(spec, joining, rests, before, born, |spec| writable::way(spec, maps, &way));
             Ok(NativeContainer::new(Arc::new(Core::new(inner, made))))
         }
         Err(errors) => {
@@ -127,11 +137,19 @@ async fn once(
     }
 }
 
-fn made(spec: CheckedSpec, joining: Joining, rests: Rests, before: OomEvidence, born: Born) -> Made {
+fn made(
+    spec: CheckedSpec,
+    joining: Joining,
+    rests: Rests,
+    before: OomEvidence,
+    born: Born,
+    root_way: impl FnOnce(&ContainerSpec) -> RootWay,
+) -> Made {
     let (shares_pids, own_network) = (spec.joins(NEWPID), spec.own_network());
     let shared_range = spec.container().user_namespace == UserNamespace::Shared && spec.joined_ids().is_none();
     let (unmet, ground) = (spec.unmet().to_vec(), spec.ground());
     let (container, main) = spec.into_parts();
+    let root_way = Some(root_way(&container));
     let Born { pid, request, exit, report, plan, mut storing, waiting, .. } = born;
     if let Some(storing) = &mut storing {
         // It waits for its start, or is what it is to be: ours is not the end of it.
@@ -164,6 +182,7 @@ fn made(spec: CheckedSpec, joining: Joining, rests: Rests, before: OomEvidence, 
         main,
         waiting,
         idle,
+        root_way,
     }
 }
 
@@ -172,16 +191,17 @@ async fn make(
     inner: &Arc<Inner>,
     mut spec: ContainerSpec,
     main: ProcessSpec,
+    way: &Way,
     undo: &mut Undo,
 ) -> Result<(CheckedSpec, Joining, OomEvidence, Born), Errors> {
     if let Some(provider) = spec.rootfs_provider.clone() {
         undo.rests().root = Some(Root::prepare(&*provider, &mut spec).await.map_err(one)?);
         inner.faults.pass(&spec.id, Point::RootfsPrepared).map_err(one)?;
     }
-    let (for_thread, mut lent) = (Arc::clone(inner), undo.lend());
+    let (for_thread, mut lent, way) = (Arc::clone(inner), undo.lend(), way.clone());
     // Directories in cgroupfs, lock files, memfds: short, but they may block; not on the caller's thread.
     let prepared = off_thread(move || {
-        let prepared = prepare(&for_thread, spec, main, lent.rests());
+        let prepared = prepare(&for_thread, spec, main, way, lent.rests());
         (prepared, lent)
     });
     let (prepared, mut lent) =
@@ -191,16 +211,22 @@ async fn make(
     born(inner, prepared, undo.rests()).await.map_err(one)
 }
 
-fn prepare(inner: &Inner, spec: ContainerSpec, main: ProcessSpec, rests: &mut Rests) -> Result<Prepared, Errors> {
+fn prepare(
+    inner: &Inner,
+    spec: ContainerSpec,
+    main: ProcessSpec,
+    way: Way,
+    rests: &mut Rests,
+) -> Result<Prepared, Errors> {
     let mut spec = inner.check(spec, main)?;
-    let allotment = allot(inner, &mut spec, rests).map_err(one)?;
+    let allotment = Allotment { layering: way.layering, ..allot(inner, &mut spec, rests).map_err(one)? };
     let files = stage(inner, &spec).map_err(one)?;
     tracing::debug!(own_ids = allotment.ids.is_some(), cgroup = rests.group.is_some(), "prepared");
     let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
-    let wanted = trees::wanted(&spec, ids.is_some());
+    let wanted = trees::wanted(&spec, ids.is_some(), way.copy.is_some());
     // Where a bundle has chosen the ids, the files belong to whom they belong.
     let ids = ids.filter(|_| spec.container().id_maps.is_none());
-    let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted };
+    let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted, copy: way.copy };
     match ids.map(|ids| inner.kept_userns(&ids)) {
         // The keeper has to be asked for the user namespace first; everywhere else one trip to a thread is enough.
         Some(None) => Ok(prepared),
@@ -228,7 +254,7 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
         legacy,
         trees: Vec::new(),
         tied: inner.durable,
-        leaves: false,
+        ..Allotment::default()
     })
 }
 
@@ -301,7 +327,7 @@ fn copy_trees(inner: &Inner, mut prepared: Prepared, userns: Option<&OwnedFd>) -
         pass(Point::UserNamespace)?;
     }
     for need in &wanted {
-        prepared.trees.push(trees::make(&prepared.spec, *need, userns)?);
+        prepared.trees.push(trees::make(&prepared.spec, *need, prepared.copy.as_ref(), userns)?);
         match need {
             Need::Layer(index) => pass(Point::Layer(*index))?,
             Need::Bind(index) => pass(Point::Bind(*index))?,
@@ -416,6 +442,7 @@ async fn ask(
         supply.gate = Some(theirs);
         rests.tie(ours);
     }
+    let served = served(inner, spec, allotment, &plan, &mut supply)?;
     let fds = supply.all(&plan, group)?;
     tracing::debug!(bytes = plan.bytes().len(), descriptors = fds.len(), "planned");
     inner.faults.pass(id, Point::ContainerDescriptors)?;
@@ -448,13 +475,35 @@ async fn ask(
         rests.of_no_interest(Stub { keeper, request: spawned.id, place: spawned.place });
     }
     inner.faults.pass(id, Point::ContainerBorn)?;
-    match report.next().await? {
+    let said = match served {
+        Some(served) => served.until_ready(&report, rests).await?,
+        None => report.next().await?,
+    };
+    match said {
         Said::Ready => tracing::debug!(init_pid = spawned.pid, "created"),
         Said::Failed(step, errno) => return Err(step_error(&plan, step, errno)),
         Said::End => return Err(killed(inner, &which).await),
     }
     let (request, pid, exit) = (spawned.id, spawned.pid, spawned.exit);
     Ok(Born { pid, request, pidfd, exit, report, plan, storing, waiting })
+}
+
+/// Where its root is to be served: what for.
+fn served<'a>(
+    inner: &'a Inner,
+    spec: &CheckedSpec,
+    allotment: &Allotment,
+    plan: &Plan,
+    supply: &mut Supply,
+) -> Result<Option<Served<'a>>, Error> {
+    if !plan.needs().contains(&Need::Served) {
+        return Ok(None);
+    }
+    let (channel, theirs) = stdio::channel()?;
+    supply.served = Some(theirs);
+    let layers = spec.container().rootfs.directories().len().max(spec.container().root_mounts.len());
+    let writable = spec.container().rootfs.access() == Some(Access::Overlay);
+    Ok(Some(Served { inner, channel, ids: allotment.ids.clone(), shape: Shape { layers, writable } }))
 }
 
 /// Its first process has ended before it was ready; until then it goes with its keeper.
@@ -485,9 +534,12 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let (ids, _range) = inner.ids(&spec).map_err(one)?;
     check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
     let (cgroup, tasks) = cgroups.membership(&spec.container().limits);
-    let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some());
+    let layering = inner.layering.first().copied().unwrap_or_default();
+    let copied = layering == Layering::Copy && writable::asks(spec.container());
+    let trees = trees::wanted(&spec, inner.machine.privileged && ids.is_some(), copied);
     let legacy = cgroups.legacy(&spec.container().limits);
-    let allotment = Allotment { ids: ids.clone(), cgroup, tasks, legacy, trees, tied: inner.durable, leaves: false };
+    let allotment =
+        Allotment { ids: ids.clone(), cgroup, tasks, legacy, trees, tied: inner.durable, leaves: false, layering };
     let container = plan(&Context { spec: &spec, machine: &inner.machine, allotment: &allotment });
     container.fits().map_err(one)?;
     let own_network = spec.container().network == Network::None;

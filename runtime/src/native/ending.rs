@@ -14,9 +14,13 @@ use crate::error::{Error, ErrorKind};
 impl Core {
     /// Every process of it, at once.
     pub(super) fn kill(&self) -> Result<(), Error> {
+        if let Some(serving) = &self.rests.serving {
+            serving.note_loss();
+        }
         let Ok(init) = self.rests.init() else { return Ok(()) };
         // The pid namespace dies with its init. A frozen v1 process feels no signal before it is thawed.
         let sent = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
+        self.rests.stop_serving();
         if let Some(group) = self.group() {
             group.lift_io();
         }

@@ -1,12 +1,16 @@
-//! A program of ours that keeps a container's network going: started by the keeper, outside of the container and in its user
-//! namespace, in a pid namespace of its own whose pid 1 ends with the container's (`plan/helper.rs`). At most one for a network.
+//! A program of ours that a container needs beside it, for its network or for its root (`serving.rs`): started by the keeper,
+//! outside of the container and in its user namespace, in a pid namespace of its own whose pid 1 ends with the container's
+//! (`plan/helper.rs`). At most one for each.
 //!
-//! It has three descriptors, because programs close what else they inherit: the network namespace, a pipe on which it says
+//! It has three descriptors, because programs close what else they inherit: what it is for, a pipe on which a network's says
 //! once, in a line, that it is ready, and a memfd for what it has to say. The memfd can neither fill up the machine nor hold up
 //! who writes, and it does not break when its reader goes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -25,13 +29,13 @@ use crate::error::{Error, ErrorKind};
 use crate::keeper::{Client, Spawned};
 use crate::plan::idmap::IdMap;
 use crate::plan::wire::Purpose;
-use crate::plan::{Plan, helper, reach};
+use crate::plan::{Need, Plan, helper, reach};
 use crate::{Exit, ExitStatus};
 
 /// So much of what it says is kept, the first.
 const WORDS: u64 = 16 << 10;
 
-/// Who starts the helper of one network, and has it.
+/// Who starts one helper, and has it.
 #[derive(Debug)]
 pub(crate) struct Helper {
     keeper: Client,
@@ -42,6 +46,10 @@ pub(crate) struct Helper {
     without_pidfs: bool,
     /// We may give things away, and must: the helper opens its pipe anew, as the container's first user.
     gives: bool,
+    /// What it ends of is our doing.
+    ending: AtomicBool,
+    /// It had ended before that.
+    lost: AtomicBool,
     running: Mutex<Running>,
 }
 
@@ -113,6 +121,8 @@ impl Helper {
             nofile: inner.machine.nofile,
             without_pidfs: inner.without.pidfs,
             gives: inner.machine.privileged,
+            ending: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             running: Mutex::default(),
         })
     }
@@ -150,21 +160,43 @@ impl Helper {
             || Error::new(ErrorKind::Unsupported, "the container has the host's user ids").with_field("network");
         let ids = self.ids.as_ref().ok_or_else(without)?;
         let failed = |error: std::io::Error| Error::system("cannot prepare a network's helper", error);
-        let guard = self.guard(&helper::guard(ids)).await?;
         let (ready, says) = stdio::pipe()?;
         let (uid, gid) = ids.first_ids();
         if let Some((uid, gid)) = ids.outside(uid, gid).filter(|_| self.gives) {
             use rustix::fs::{Gid, Uid, fchown};
             fchown(&says, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|error| failed(error.into()))?;
         }
+        let namespace = namespace.try_clone_to_owned().map_err(failed)?;
+        let guard = helper::guard("network", "orangery-net", Some(ids));
+        let plan = helper::helper(ids, self.nofile, programs, arguments);
+        self.run(&guard, &plan, vec![namespace, says], None).await?;
+        if said_ready(ready).await? {
+            tracing::debug!("a network's helper is ready");
+            return Ok(());
+        }
+        Err(Failed::Ended(self.words()))
+    }
+
+    /// Run `plan` beside a guard, with these descriptors from 0 on and then the file for its words, until it has come to its exec.
+    pub(super) async fn run(
+        &self,
+        guard: &Plan,
+        plan: &Plan,
+        mut stdio: Vec<OwnedFd>,
+        tree: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        let failed = |error: std::io::Error| Error::system("cannot prepare a helper", error);
+        let guard = self.guard(guard).await?;
         let words = Arc::new(words()?);
         let (report, mut supply) = reporting()?;
         supply.init = Some(guard.try_clone().map_err(failed)?);
-        let theirs = words.try_clone().map_err(failed)?;
-        supply.stdio = some(vec![namespace.try_clone_to_owned().map_err(failed)?, says, theirs]);
-        self.running().words = Some(Arc::clone(&words));
-        let plan = helper::helper(ids, self.nofile, programs, arguments);
-        let spawned = self.keeper.spawn(&plan, supply.all(&plan, None)?).await?;
+        while stdio.len() < 3 {
+            stdio.push(words.try_clone().map_err(failed)?);
+        }
+        supply.stdio = some(stdio);
+        supply.trees = tree.into_iter().map(|tree| (Need::Layer(0), Some(tree))).collect();
+        self.running().words = Some(words);
+        let spawned = self.keeper.spawn(plan, supply.all(plan, None)?).await?;
         let Spawned { pid, id, place, pidfd, exit } = spawned;
         let pidfd = Arc::new(pidfd.claim()?);
         {
@@ -172,12 +204,17 @@ impl Helper {
             running.helper = Some(Process { pidfd, pid, request: id, place: Some(place) });
             running.exit = Some(exit);
         }
-        running(&report, Some(&plan)).await?;
-        if said_ready(ready).await? {
-            tracing::debug!(pid, "a network's helper is ready");
-            return Ok(());
-        }
-        Err(Failed::Ended(read(&words)))
+        running(&report, Some(plan)).await
+    }
+
+    /// What it has said.
+    pub(super) fn words(&self) -> String {
+        self.running().words.as_ref().map(|words| read(words)).unwrap_or_default()
+    }
+
+    /// How many descriptors it may have, and the ids of its container.
+    pub(super) fn ground(&self) -> ((u64, u64), Option<&IdMap>) {
+        (self.nofile, self.ids.as_ref())
     }
 
     /// The guard, ready.
@@ -206,7 +243,39 @@ impl Helper {
         self.running().helper.as_ref().is_some_and(|helper| lives(&helper.pidfd))
     }
 
-    /// Resolves when it has ended before the container, with how and its words. Without one, never.
+    /// Resolves when it has ended, for whatever reason. Without one, never.
+    pub(super) async fn gone(&self) {
+        let helper = self.running().helper.clone();
+        match helper {
+            Some(helper) => drop(ended(&helper.pidfd).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The container is about to be killed: whether it has lost this one before.
+    pub(super) fn note_loss(&self) {
+        let there = self.running().helper.is_some();
+        if there && !self.is_up() && lives(&self.init) && !self.ending.load(Ordering::Acquire) {
+            self.lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// It was, as far as that was noted.
+    pub(super) fn was_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Kill it: the container is being killed, and whatever waits for an answer of it need not. Idempotent.
+    pub(super) fn kill(&self) {
+        self.ending.store(true, Ordering::Release);
+        let running = self.running();
+        // The guard takes the helper along; one that found itself without a guard is ended too.
+        for process in [&running.guard, &running.helper].into_iter().flatten() {
+            let _ = rustix::process::pidfd_send_signal(&process.pidfd, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Resolves when it has ended before the container, with how and its words. Without one, never. For one to ask.
     pub(super) async fn ended(&self) -> String {
         let (helper, exit, words, missed) = {
             let mut running = self.running();
@@ -217,7 +286,7 @@ impl Helper {
         }
         let Some(helper) = helper else { return std::future::pending().await };
         let _ = ended(&helper.pidfd).await;
-        if !lives(&self.init) {
+        if !lives(&self.init) || self.ending.load(Ordering::Acquire) {
             // As it should be: the guard has gone along, and has taken it along.
             return std::future::pending().await;
         }
@@ -239,11 +308,8 @@ impl Helper {
 
     /// End it, and wait until it has. Idempotent.
     pub(super) async fn end(&self) {
+        self.kill();
         let Running { guard, helper, .. } = std::mem::take(&mut *self.running());
-        // The guard takes the helper along; one that found itself without a guard is ended too.
-        for process in [&guard, &helper].into_iter().flatten() {
-            let _ = rustix::process::pidfd_send_signal(&process.pidfd, rustix::process::Signal::KILL);
-        }
         for process in [helper, guard].into_iter().flatten() {
             let _ = ended(&process.pidfd).await;
             if let Some(place) = process.place {
@@ -261,6 +327,22 @@ impl Helper {
         };
         Some(HelperRecord { guard: one(running.guard.as_ref()?), helper: one(running.helper.as_ref()?) })
     }
+}
+
+/// Where a program may be.
+pub(crate) fn candidates(program: &str) -> Vec<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = path.as_bytes().split(|byte| *byte == b':').filter(|dir| dir.starts_with(b"/"));
+    let dirs = dirs.map(|dir| Path::new(OsStr::from_bytes(dir)).to_path_buf());
+    let usual = ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
+    dirs.chain(usual).map(|dir| dir.join(program).into_os_string()).collect()
+}
+
+/// Where it is; `None`: it is not installed.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    use rustix::fs::{Access, access};
+    let is = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    candidates(program).into_iter().map(PathBuf::from).find(is)
 }
 
 /// Our end of a report pipe, and theirs among what a plan needs.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use super::helper::Helper;
 use super::off_thread::off_thread;
 use super::provided::{Network, Root};
 use crate::cgroup::Group;
@@ -66,8 +67,8 @@ pub(super) struct Rests {
     line: Mutex<Option<OwnedFd>>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) root: Option<Arc<Root>>,
-    /// Why its root is made otherwise than was asked for.
-    pub(super) instead: Option<String>,
+    /// What serves its root.
+    pub(super) serving: Option<Arc<Helper>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
 }
 
@@ -76,12 +77,12 @@ impl Default for Rests {
         Self {
             span: tracing::Span::current(),
             group: None,
-            instead: None,
             init: Mutex::default(),
             stub: Mutex::default(),
             line: Mutex::default(),
             network: None,
             root: None,
+            serving: None,
             held: Mutex::default(),
         }
     }
@@ -138,6 +139,13 @@ impl Rests {
         init.ok_or_else(|| Error::new(ErrorKind::State, "the container has ended"))
     }
 
+    /// The container was killed: nothing in it has to wait for an answer about its root.
+    pub(super) fn stop_serving(&self) {
+        if let Some(serving) = &self.serving {
+            serving.kill();
+        }
+    }
+
     /// The processes are gone: give back what stands around them, the last that was made first. Idempotent.
     ///
     /// # Errors
@@ -145,6 +153,9 @@ impl Rests {
     pub(super) async fn clear(&self, group_is_gone: bool) -> Result<(), crate::cgroup::CgroupError> {
         if let Some(network) = &self.network {
             network.detach().await;
+        }
+        if let Some(serving) = &self.serving {
+            serving.end().await;
         }
         let removed = match &self.group {
             Some(group) if !group_is_gone => remove_group(group).await,
@@ -170,6 +181,7 @@ impl Rests {
     pub(super) async fn remove(&self) {
         if let Ok(init) = self.init() {
             let _ = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
+            self.stop_serving();
             let _ = ended(&init).await;
         }
         if let Err(error) = self.clear(false).await {

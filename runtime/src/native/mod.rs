@@ -22,6 +22,7 @@ mod provided;
 mod reach;
 mod record;
 mod report;
+pub(crate) mod serving;
 mod session;
 pub mod single;
 mod space;
@@ -48,6 +49,7 @@ use crate::ids::Ranges;
 use crate::keeper::{self, Client, Present};
 use crate::plan::idmap::IdMap;
 use crate::plan::{Machine, Plan};
+use crate::rootfs::Layering;
 use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec};
 use crate::{BoxFuture, Container, Runtime};
@@ -91,8 +93,9 @@ pub enum End {
 pub struct Options {
     /// Where instance directories are made; `/run/orangery` or `$XDG_RUNTIME_DIR/orangery` if unset.
     pub state_dir: Option<PathBuf>,
-    /// Where copies of root file systems lie that stand in for an overlay; [`data_dir`](crate::rootfs::data_dir) if unset.
-    pub roots: Option<PathBuf>,
+    /// In which ways a root of layers may be made, tried in this order; [all](Layering::ALL) if empty. What cannot be had is
+    /// followed by the next, which [`Container::root_way`] says.
+    pub layering: Vec<Layering>,
     /// An existing cgroup to make ours in.
     pub cgroup_parent: Option<PathBuf>,
     /// Start the keeper from this file instead of a memfd; it is written if it is missing or another version.
@@ -157,7 +160,7 @@ struct Inner {
     /// They do once they are [written down](Container::written_down), and not before.
     durable: bool,
     without: Without,
-    roots: Option<PathBuf>,
+    layering: Vec<Layering>,
     names: janitor::Names,
     /// For what counters cost to read.
     threads: off_thread::Few,

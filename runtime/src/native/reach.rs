@@ -12,6 +12,7 @@ use crate::hand::Hand;
 use crate::keeper::{self, Deadline, Lease, Lever, Spawned};
 use crate::plan::wire::Purpose;
 use crate::plan::{Plan, reach};
+use crate::spec::Disk;
 use crate::{Act, Pty};
 
 impl Core {
@@ -94,7 +95,16 @@ pub(super) async fn fetch(
     plan: &Plan,
     purpose: Purpose,
 ) -> Result<OwnedFd, Error> {
-    let (child, report, ours) = begin(keeper, Some(init), plan).await?;
+    sent(keeper, Some(init), plan, purpose).await
+}
+
+/// A file system in memory of this size.
+pub(super) async fn file_system(keeper: &keeper::Client, disk: Disk) -> Result<OwnedFd, Error> {
+    sent(keeper, None, &reach::file_system(disk), Purpose::Tree).await
+}
+
+async fn sent(keeper: &keeper::Client, init: Option<OwnedFd>, plan: &Plan, purpose: Purpose) -> Result<OwnedFd, Error> {
+    let (child, report, ours) = begin(keeper, init, plan).await?;
     let ran = running(&report, Some(plan)).await;
     keeper.settle(child.id, child.place);
     ran?;

@@ -34,6 +34,8 @@ impl Core {
             ground: self.ground,
             network: self.rests.network.as_ref().map(|network| network.record()),
             rootfs: self.rests.root.as_ref().map(|root| root.record()),
+            root_way: self.root_way.clone(),
+            serving: self.rests.serving.as_ref().and_then(|serving| serving.record()),
         })
     }
 }

@@ -145,6 +145,12 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("mounts", Op::Mkdir | Op::MakeFile, libc::EROFS) => {
             Some("the mount point does not exist there and the place for it is read-only; name one that does")
         }
+        ("rootfs", Op::Open, libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Some(
+            "the root needs a directory there, to mount at; make it, or use --writable, which makes what is missing",
+        ),
+        ("rootfs", Op::Mkdir, libc::EACCES | libc::EPERM | libc::EROFS) => {
+            Some("it has to be made in that root, where this user may make nothing; use --writable instead of --rw")
+        }
         ("rootfs", Op::MountAttr | Op::OpenTree, libc::EPERM | libc::EACCES) => {
             Some("this user may not see that directory; check the permissions of each parent")
         }

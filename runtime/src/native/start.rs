@@ -18,6 +18,7 @@ use crate::plan::Machine;
 use crate::plan::idmap::IdMap;
 use crate::plan::machine::HostLayout;
 use crate::plan::wire;
+use crate::rootfs::Layering;
 
 /// What a runtime is made of.
 pub(super) struct Parts {
@@ -105,7 +106,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
         // Anybody else who keeps has said where the door is.
         durable: options.end == End::Keep && options.door.is_none(),
         without: options.without,
-        roots: options.roots,
+        layering: if options.layering.is_empty() { Layering::ALL.into() } else { options.layering },
         names: janitor::Names::default(),
         userns: Mutex::default(),
         threads: off_thread::Few::default(),

@@ -18,6 +18,7 @@ pub(super) struct Supply {
     pub(super) tasks: Vec<Option<OwnedFd>>,
     pub(super) namespaces: Vec<(u16, Option<OwnedFd>)>,
     pub(super) channel: Option<OwnedFd>,
+    pub(super) served: Option<OwnedFd>,
 }
 
 impl Supply {
@@ -33,6 +34,7 @@ impl Supply {
             tasks: none(),
             namespaces: Vec::new(),
             channel: None,
+            served: None,
         }
     }
 
@@ -63,6 +65,7 @@ impl Supply {
             Need::Stdio(index) => at(&mut self.stdio, index),
             Need::Preserved(index) => at(&mut self.stdio, index + 3),
             Need::Channel => self.channel.take(),
+            Need::Served => self.served.take(),
         };
         found.ok_or_else(|| {
             Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))

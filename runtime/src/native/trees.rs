@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -10,19 +11,29 @@ use crate::plan::Need;
 use crate::spec::check::CheckedSpec;
 use crate::spec::{Access, ContainerSpec};
 
-/// Which trees a container needs from us: mounts that we were given, and, where ids are `mapped`, everything of the host's.
-pub(super) fn wanted(spec: &CheckedSpec, mapped: bool) -> Vec<Need> {
+/// Which trees a container needs from us: mounts that we were given, and, where ids are `mapped`, everything of the host's. Of
+/// a root that is `copied` its copy alone.
+pub(super) fn wanted(spec: &CheckedSpec, mapped: bool, copied: bool) -> Vec<Need> {
     let spec = spec.container();
     let directories = if mapped { spec.rootfs.directories().len() } else { 0 };
-    let layers = (0u16..).take(directories.max(spec.root_mounts.len())).map(Need::Layer);
+    let layers = if copied { 1 } else { directories.max(spec.root_mounts.len()) };
+    let layers = (0u16..).take(layers).map(Need::Layer);
     let binds = (0u16..).zip(&spec.mounts).filter(|(_, mount)| mapped && mount.source.path().is_some());
     layers.chain(binds.map(|(index, _)| Need::Bind(index))).collect()
 }
 
-/// Make one of them, id-mapped by `userns`.
-pub(super) fn make(spec: &CheckedSpec, need: Need, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+/// Make one of them, id-mapped by `userns`. `copy`: what the root was copied to.
+pub(super) fn make(
+    spec: &CheckedSpec,
+    need: Need,
+    copy: Option<&Arc<OwnedFd>>,
+    userns: Option<&OwnedFd>,
+) -> Result<OwnedFd, Error> {
     match need {
-        Need::Layer(index) => layer(spec.container(), index, userns),
+        Need::Layer(index) => match copy {
+            Some(copy) => given(copy, "rootfs", userns),
+            None => layer(spec.container(), index, userns),
+        },
         Need::Bind(index) => bind(spec.container(), index, userns),
         other => Err(Error::new(ErrorKind::System, format!("{other} is no mount tree"))),
     }
@@ -52,7 +63,7 @@ pub(super) fn of_host(path: &Path, userns: Option<&OwnedFd>) -> Result<OwnedFd, 
 
 fn layer(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
     if let Some(mount) = spec.root_mounts.get(usize::from(index)) {
-        return given(mount, index, userns);
+        return given(mount, &format!("root_mounts[{index}]"), userns);
     }
     let directories = spec.rootfs.directories();
     let field = if directories.len() > 1 { format!("rootfs.lower[{index}]") } else { "rootfs".to_owned() };
@@ -74,10 +85,8 @@ fn layer(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<O
 }
 
 /// A mount of a provider's. One that is id-mapped already says EPERM and is right as it is.
-fn given(mount: &OwnedFd, index: u16, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
-    let field = format!("root_mounts[{index}]");
-    let tree =
-        mount.try_clone().map_err(|error| Error::system("cannot duplicate a mount", error).with_field(&field))?;
+fn given(mount: &OwnedFd, field: &str, userns: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let tree = mount.try_clone().map_err(|error| Error::system("cannot duplicate a mount", error).with_field(field))?;
     match userns.map(|userns| crate::sys::idmap_tree(tree.as_fd(), userns)) {
         Some(Err(error)) if error.raw_os_error() != Some(libc::EPERM) => {
             Err(Error::system("this mount cannot map user ids", error)

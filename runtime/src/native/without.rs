@@ -20,15 +20,12 @@ pub struct Without {
     /// `cgroup.kill` (5.14): a group is frozen, each process in it killed, and then thawed. What keeps its pids in a namespace of
     /// others is refused.
     pub cgroup_kill: bool,
-    /// Overlays that are written to and thrown away: the directories are copied for the container, and the copy is removed with
-    /// it. Refused by a [durable](super::NativeRuntime::durable) runtime, whose containers outlive who would remove that.
-    pub overlay: bool,
 }
 
 impl Without {
     /// None of them is used.
     #[must_use]
     pub fn all() -> Self {
-        Self { pidfs: true, exit_info: true, cgroup_kill: true, overlay: true }
+        Self { pidfs: true, exit_info: true, cgroup_kill: true }
     }
 }

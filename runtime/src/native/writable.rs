@@ -1,55 +1,101 @@
-//! A root that is written to and thrown away: an overlay, and where the kernel lets us mount none, a copy.
+//! A root of layers that is written to and thrown away, or that has several: an overlay, and where the kernel lets us mount
+//! none what takes its place, in the order of [`Options::layering`](super::Options::layering).
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::Inner;
+use super::{Inner, reach, serving};
 use crate::error::{Error, ErrorKind, Errors};
-use crate::rootfs::{RootKind, RootWay, Unpacking, data_dir};
-use crate::spec::{Access, ContainerSpec, Rootfs};
+use crate::rootfs::{Layering, RootKind, RootWay, copy};
+use crate::spec::{Access, ContainerSpec};
 
-/// It wants an overlay of directories, which a copy can stand in for.
+/// One way to make it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    pub(super) layering: Layering,
+    /// Why it is no better one.
+    pub(super) why: Option<String>,
+    /// The file system that its copy lies in.
+    pub(super) copy: Option<Arc<OwnedFd>>,
+}
+
+/// It is made of directories that lie over each other.
 pub(super) fn asks(spec: &ContainerSpec) -> bool {
-    spec.rootfs.access() == Some(Access::Overlay) && spec.root_mounts.is_empty() && spec.rootfs_provider.is_none()
+    let layered = spec.rootfs.access() == Some(Access::Overlay) || spec.rootfs.directories().len() > 1;
+    layered
+        && !spec.listed
+        && !spec.rootfs.directories().is_empty()
+        && spec.root_mounts.is_empty()
+        && spec.rootfs_provider.is_none()
 }
 
-/// Why there can be no overlay, where that is why a creation has failed.
-pub(super) fn no_overlay(errors: &Errors) -> Option<String> {
+/// This way can be gone, because of `why` no better one. What it needs is made.
+///
+/// # Errors
+/// It cannot.
+pub(super) async fn begin(
+    inner: &Inner,
+    spec: &ContainerSpec,
+    layering: Layering,
+    why: Option<String>,
+) -> Result<Way, Error> {
+    let copy = match layering {
+        Layering::Overlay => None,
+        Layering::FuseOverlayfs => serving::look().map(|()| None)?,
+        Layering::Copy => {
+            let top = reach::file_system(&inner.keeper, spec.disk).await?;
+            let lowest_first = spec.rootfs.directories().iter().rev().cloned().collect();
+            let fill = top.try_clone().map_err(|error| Error::system("cannot duplicate a mount", error))?;
+            copy::copy(fill, lowest_first).await?;
+            Some(Arc::new(top))
+        }
+    };
+    Ok(Way { layering, why, copy })
+}
+
+/// Why this way cannot be gone, where that is why a creation has failed.
+pub(super) fn no_way(layering: Layering, errors: &Errors) -> Option<String> {
     let [error] = errors.0.as_slice() else { return None };
-    let mounting = error.stage().is_some_and(|stage| stage.ends_with(" new-mount"));
-    (mounting && error.field() == Some("rootfs")).then(|| error.to_string())
+    let about = error.field().is_some_and(|field| field == "rootfs" || field.starts_with("rootfs."));
+    let it = match layering {
+        // Its mount; or a file system below it that cannot map ids.
+        Layering::Overlay => {
+            error.kind() == ErrorKind::Unsupported || error.stage().is_some_and(|stage| stage.ends_with(" new-mount"))
+        }
+        // Its device, its mount, or the program itself. What is wrong with the root is wrong in the next way, too.
+        Layering::FuseOverlayfs => true,
+        Layering::Copy => false,
+    };
+    (about && it).then(|| error.to_string())
 }
 
-/// The same with a copy of its directories, which its container alone has, and which is removed with it. The limit of `disk`
-/// is not one of it.
-pub(super) fn copied(inner: &Inner, mut spec: ContainerSpec, why: &str) -> Result<ContainerSpec, Errors> {
-    let no = |what: String| {
-        let error = Error::new(ErrorKind::Unsupported, what).with_field("rootfs");
-        Errors(vec![
-            error.with_hint("copy it once, as `orangery rootfs unpack` does, and let the container write there"),
-        ])
+/// The last way could not be gone either: with why it was not another one.
+pub(super) fn besides(why: Option<&str>, errors: Errors) -> Errors {
+    let Some(why) = why else { return errors };
+    let told = |error: Error| match error.field() {
+        Some("rootfs" | "disk") => error.because(why),
+        _ => error,
     };
-    if inner.durable || inner.releases {
-        return Err(no(format!("no overlay can be mounted ({why}), and a copy would not outlive its supervisor")));
+    Errors(errors.0.into_iter().map(told).collect())
+}
+
+/// In words, why one more way was not gone.
+pub(super) fn and(why: Option<String>, layering: Layering, reason: &str) -> String {
+    let reason = format!("no {layering}: {reason}");
+    tracing::debug!(reason, "a root file system is made otherwise");
+    match why {
+        Some(why) => format!("{why}; {reason}"),
+        None => reason,
     }
-    let store = inner.roots.clone().or_else(data_dir).ok_or_else(|| {
-        no(format!("no overlay can be mounted ({why}), and neither XDG_DATA_HOME nor HOME says where a copy may lie"))
-    })?;
-    tracing::warn!(container = spec.id, why, "no overlay: the root file system is copied");
-    let lowest_first = spec.rootfs.directories().iter().rev().cloned();
-    let copy = Unpacking::from_layers(store, lowest_first).plain_where_alone();
-    spec.rootfs_provider = Some(Arc::new(copy));
-    spec.rootfs = Rootfs::default();
-    Ok(spec)
 }
 
-/// How a container has its root. `why`: it is a copy, because of that. `maps`: mounts of the host's map ids.
-pub(super) fn way(spec: &ContainerSpec, maps: bool, why: Option<&str>) -> RootWay {
-    let kind = match (spec.rootfs.access(), why) {
-        (None, _) => RootKind::Host,
-        (_, Some(_)) => RootKind::Copy,
-        (Some(Access::Overlay), _) => RootKind::Overlay,
-        (Some(_), _) if spec.rootfs.directories().len().max(spec.root_mounts.len()) > 1 => RootKind::Overlay,
-        (Some(_), _) => RootKind::Mount,
+/// How a container has its root. `maps`: mounts of the host's map ids.
+pub(super) fn way(spec: &ContainerSpec, maps: bool, way: &Way) -> RootWay {
+    let several = spec.rootfs.directories().len().max(spec.root_mounts.len()) > 1;
+    let kind = match spec.rootfs.access() {
+        None => RootKind::Host,
+        Some(access) if several || access == Access::Overlay => way.layering.kind(),
+        Some(_) => RootKind::Mount,
     };
-    RootWay { kind, id_mapped: maps && kind != RootKind::Host, why: why.map(str::to_owned) }
+    RootWay { kind, id_mapped: maps && kind != RootKind::Host, why: way.why.clone() }
 }

@@ -4,8 +4,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use super::publish::{Protocol, Publish};
 use super::{NetworkLink, NetworkProperties, NetworkProvider, addresses, resolv};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind};
-use crate::native::helper::{Failed, Helper};
+use crate::native::helper::{self, Failed, Helper};
 
 /// Most ports of one container: each is a socket of pasta's, and an argument.
 const MOST: usize = 256;
@@ -69,8 +68,7 @@ impl Pasta {
     /// Where the program is; `None`: it is not installed.
     #[must_use]
     pub fn find() -> Option<PathBuf> {
-        use rustix::fs::{Access, access};
-        candidates().into_iter().map(PathBuf::from).find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+        helper::find(Pasta::PROGRAM)
     }
 
     /// Why its interface could not be made by a user who is not root, as far as that can be said beforehand.
@@ -186,15 +184,6 @@ fn not_listening(publish: &Publish, port: u16) -> Error {
     }
 }
 
-/// Where the program may be.
-fn candidates() -> Vec<OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = path.as_bytes().split(|byte| *byte == b':').filter(|dir| dir.starts_with(b"/"));
-    let dirs = dirs.map(|dir| Path::new(std::ffi::OsStr::from_bytes(dir)).to_path_buf());
-    let usual = ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
-    dirs.chain(usual).map(|dir| dir.join(Pasta::PROGRAM).into_os_string()).collect()
-}
-
 /// The network of one container.
 #[derive(Clone, Debug)]
 pub(crate) struct Wired {
@@ -230,7 +219,7 @@ impl Wired {
             return Err(missing.with_field("pasta").with_hint("install the package passt"));
         }
         let arguments = self.pasta.arguments(resolv::families(&resolv::host()));
-        match helper.start(link.namespace(), &candidates(), &arguments).await {
+        match helper.start(link.namespace(), &helper::candidates(Pasta::PROGRAM), &arguments).await {
             Ok(()) => {}
             Err(Failed::Before(error)) => return Err(error),
             Err(Failed::Ended(words)) => return Err(self.pasta.explain(&words)),

@@ -3,7 +3,8 @@
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
 use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, Op};
-use super::{listed, mounts, process, rootfs};
+use super::{layers, listed, mounts, process, rootfs};
+use crate::rootfs::Layering;
 use crate::spec::{CheckedSpec as Spec, Network};
 
 /// Everything that a step of a container depends on.
@@ -37,7 +38,7 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     if cx.spec.container().without_init {
         process::oom_score(b, cx.spec.main());
     }
-    identity(b, cx);
+    let device = identity(b, cx);
     cgroup(b, cx.allotment.tasks);
     b.field("");
     if !cx.spec.joins(NEWCGROUP) {
@@ -56,7 +57,7 @@ pub fn plan(cx: &Context<'_>) -> Plan {
         if cx.spec.container().listed {
             listed::steps(b, cx, root, slaves);
         } else {
-            rootfs::steps(b, cx, slaves);
+            rootfs::steps(b, cx, slaves, device);
         }
     }
     if cx.allotment.leaves {
@@ -129,6 +130,9 @@ fn needs(cx: &Context<'_>) -> Vec<Need> {
     } else if cx.allotment.tied {
         needs.push(Need::Gate);
     }
+    if layers::layering(cx) == Some(Layering::FuseOverlayfs) {
+        needs.push(Need::Served);
+    }
     needs
 }
 
@@ -150,12 +154,13 @@ fn namespaces(b: &mut Builder, cx: &Context<'_>) {
     }
 }
 
-/// Become the first user of the namespace; the groups of the supervisor's user must not come along.
-fn identity(b: &mut Builder, cx: &Context<'_>) {
+/// Become the first user of the namespace; the groups of the supervisor's user must not come along. Gives the device of what
+/// serves the root: it has to be opened in the namespace, and may be open to nobody but the supervisor's user.
+fn identity(b: &mut Builder, cx: &Context<'_>) -> Option<Slot> {
     b.field("user_namespace");
     let Some(ids) = &cx.allotment.ids else {
         b.set_groups(&[]);
-        return;
+        return layers::device(b, cx);
     };
     if !cx.spec.joins(NEWUSER) {
         b.op(Op::WaitMaps, 0, 0, 0);
@@ -163,8 +168,10 @@ fn identity(b: &mut Builder, cx: &Context<'_>) {
     if !ids.deny_setgroups {
         b.set_groups(&[]);
     }
+    let device = layers::device(b, cx);
     let (uid, gid) = ids.first_ids();
-    b.op(Op::SetIds, uid.into(), gid.into(), 0);
+    b.field("user_namespace").op(Op::SetIds, uid.into(), gid.into(), 0);
+    device
 }
 
 /// v1: the still single-threaded child writes itself into each hierarchy. `tasks`, never `cgroup.procs`: the latter

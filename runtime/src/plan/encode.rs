@@ -36,6 +36,8 @@ pub enum Need {
     Namespace(u16),
     /// Socket on which the plan sends a descriptor that it has made.
     Channel,
+    /// Socket on which a container sends what its root is to be served with.
+    Served,
 }
 
 impl Need {
@@ -54,7 +56,7 @@ impl Need {
             Self::Stdio(_) => Purpose::Stdio,
             Self::Preserved(_) => Purpose::Preserved,
             Self::Namespace(place) => wire::JOINED.get(usize::from(place)).copied().unwrap_or(Purpose::Network),
-            Self::Channel => Purpose::Channel,
+            Self::Channel | Self::Served => Purpose::Channel,
         }
     }
 }
@@ -77,6 +79,7 @@ impl std::fmt::Display for Need {
             Self::Namespace(_) => write!(f, "{} to join", self.purpose().name()),
             Self::Preserved(n) => write!(f, "preserved descriptor {n}"),
             Self::Channel => f.write_str("channel"),
+            Self::Served => f.write_str("channel of what serves the root"),
         }
     }
 }
@@ -423,6 +426,15 @@ impl Builder {
         let t = self.strings(&pairs);
         let n = u32::try_from(options.len()).unwrap_or(0);
         self.push(Step { op: Op::NewMount, dst: dst.0, s, t, n, x: attributes, ..EMPTY });
+        dst
+    }
+
+    /// One that is served through `device`.
+    pub fn new_served_mount(&mut self, fs: &str, options: &[(&str, &str)], device: Slot, attributes: u64) -> Slot {
+        let dst = self.new_mount(fs, options, attributes);
+        if let Some(step) = self.steps.last_mut() {
+            step.a = device.0;
+        }
         dst
     }
 

@@ -128,7 +128,8 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::WaitMaps => "wait until the keeper has written the id maps".into(),
         Op::Setsid => "a session of its own".into(),
         Op::WriteFd => format!("join {a}"),
-        Op::Unshare => "a cgroup namespace whose root is this container's cgroup".into(),
+        Op::Unshare if step.x == wire::NEWCGROUP => "a cgroup namespace whose root is this container's cgroup".into(),
+        Op::Unshare => "namespaces of its own".into(),
         Op::SetNs if step.x == wire::NEWCGROUP => "join the container's cgroup namespace".into(),
         Op::SetNs => format!("join the namespaces of {a}"),
         Op::SetGroups => format!("set {} supplementary groups", step.n / 4),
@@ -341,6 +342,9 @@ fn new_mount(plan: &Plan, step: &Step) -> Vec<String> {
         "" => format!("fsconfig(FSCONFIG_SET_FLAG, {key:?})"),
         _ => format!("fsconfig(FSCONFIG_SET_STRING, {key:?}, {value:?})"),
     }));
+    if step.a >= 0 {
+        calls.push(format!("fsconfig(FSCONFIG_SET_STRING, \"fd\", number of {})", slot(plan, step.a)));
+    }
     calls.push("fsconfig(FSCONFIG_CMD_CREATE)".into());
     calls.push(format!("#{} = fsmount({})", step.dst, mount_flags(step.x)));
     calls.push("close()".into());

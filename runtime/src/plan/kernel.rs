@@ -33,7 +33,7 @@ const SYS_MOUNTS: [&str; 11] = [
 /// A small /dev of our own: host nodes bound one by one, each checked to be the device that it claims to be.
 pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     b.field("");
-    let place = target(b, tree.root, "dev", may_make(cx));
+    let place = target(b, tree.root, "dev", may_make(cx), "");
     let inodes = (64 + mounts::device_inodes(cx)).to_string();
     let options = [("size", "64k"), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
     let dev = b.new_mount("tmpfs", &options, NOSUID | NOEXEC);
@@ -80,7 +80,7 @@ pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
 
 pub(super) fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) -> Kernel {
     b.field("");
-    let place = target(b, tree.root, "proc", may_make(cx));
+    let place = target(b, tree.root, "proc", may_make(cx), "");
     let proc = b.new_mount("proc", &[("source", "proc")], NOSUID | NODEV | NOEXEC);
     b.move_mount(proc, place, "");
     b.close(place);
@@ -88,7 +88,7 @@ pub(super) fn proc_and_sys(b: &mut Builder, cx: &Context<'_>, tree: &Root) -> Ke
         b.field("sysctls").on_paths(Op::WriteFile, proc, format!("sys/{}", key.replace('.', "/")), value);
     }
     b.field("");
-    let place = target(b, tree.root, "sys", may_make(cx));
+    let place = target(b, tree.root, "sys", may_make(cx), "");
     let own = cx.spec.container().network == Network::None && cx.spec.governs(NEWNET);
     // A new sysfs needs rights over the network namespace that it shows. The copy of the host's must be recursive: what is mounted below
     // it is locked to it in a user namespace of ours, and is covered instead.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::encode::Need;
 pub use super::idmap::IdMap;
+use crate::rootfs::Layering;
 
 /// Facts about machine and keeper that hold for all containers of a supervisor.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Allotment {
     /// Whoever makes it goes before it is started: the gate is the last thing before its exec, so that all that can be
     /// refused is told to who makes it, and nothing ties it to anybody any more when it says that it is ready.
     pub leaves: bool,
+    /// How its root is made, where that is written to and thrown away. For a copy [`Need::Layer`] 0 is what it lies in.
+    pub layering: Layering,
 }
 
 /// One entry of the allow-list, as this host has it.

@@ -12,6 +12,7 @@ pub mod helper;
 mod hidden;
 pub mod idmap;
 mod kernel;
+pub mod layers;
 mod listed;
 pub mod machine;
 mod mounts;
@@ -20,6 +21,7 @@ pub mod owners;
 pub mod process;
 pub mod reach;
 mod rootfs;
+pub mod server;
 #[cfg(test)]
 mod tests;
 mod tty;

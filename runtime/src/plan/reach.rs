@@ -5,8 +5,10 @@
 
 use super::encode::{Builder, Need, Plan, Slot};
 use super::process::Joining;
+use super::rootfs::{NODEV, NOSUID};
 use super::tty;
 use super::wire::{NEWNET, NEWNS, NEWUSER, Op, Purpose};
+use crate::spec::Disk;
 
 fn begin() -> (Builder, Slot, Slot) {
     let b = Builder::new(&[Need::Init, Need::Channel]);
@@ -31,6 +33,20 @@ pub fn socket(enter: bool, family: u32, kind: u32) -> Plan {
     }
     let made = b.socket(family, kind);
     end(b, channel, made, Purpose::Socket)
+}
+
+/// A file system in memory of this size, for whoever fills it. It belongs to the keeper's root, and is gone with the last who
+/// has it open or has mounted it.
+#[must_use]
+pub fn file_system(disk: Disk) -> Plan {
+    let mut b = Builder::new(&[Need::Channel]);
+    let channel = b.received(Need::Channel).unwrap_or(Slot::CWD);
+    // Only in a mount namespace of its own may a user mount something.
+    b.clone_flags(NEWNS);
+    let (size, inodes) = (disk.bytes.to_string(), disk.inodes.to_string());
+    let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
+    let made = b.field("disk").new_mount("tmpfs", &options, NOSUID | NODEV);
+    end(b, channel, made, Purpose::Tree)
 }
 
 /// Touches files as one of the keeper's ids, for an ordinary user's supervisor, which cannot become another one. It enters

@@ -9,10 +9,11 @@ use std::path::{Component, Path};
 
 use super::container::Context;
 use super::encode::{Builder, Need, Slot};
+use super::layers::Space;
 use super::machine::HostEntry;
 use super::wire::{EXIST_OK, OPTIONAL, Op, PRESENT};
-use super::{hidden, kernel, mounts};
-use crate::spec::{Access, Network, Rootfs, UserNamespace};
+use super::{hidden, kernel, layers, mounts};
+use crate::spec::{Access, Network, Rootfs};
 
 pub(super) const RDONLY: u64 = 0x1;
 pub(super) const NOSUID: u64 = 0x2;
@@ -44,16 +45,20 @@ pub(super) struct Root {
 }
 
 /// Build the whole tree and make it `/`.
-pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, slaves: Vec<Option<Slot>>) {
+pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, slaves: Vec<Option<Slot>>, device: Option<Slot>) {
     // Sources first: once something lies on top of `/`, a recursive copy of it would contain that too.
     let sources = root_sources(b, cx);
     let binds = mounts::sources(b, cx, slaves);
     let scratch = scratch(b, cx);
+    let layered = layers::layering(cx).is_some();
     let root = match (sources.as_slice(), access(cx)) {
         ([], _) => allow_list(b, cx),
-        ([tree], None | Some(Access::ReadOnly)) => attach(b, *tree, RDONLY),
-        ([tree], Some(Access::ReadWrite)) => attach(b, *tree, 0),
-        (layers, access) => overlay(b, cx, layers, scratch, access == Some(Access::Overlay)),
+        ([tree], None | Some(Access::ReadOnly)) if !layered => attach(b, *tree, RDONLY),
+        ([tree], Some(Access::ReadWrite)) if !layered => attach(b, *tree, 0),
+        (layers, access) => {
+            let space = Space { scratch, device, writable: access == Some(Access::Overlay) };
+            layers::over(b, cx, layers, space)
+        }
     };
     let ours = matches!(cx.spec.container().rootfs, Rootfs::HostAllowList);
     let tree = Root { root, scratch, binds };
@@ -92,6 +97,9 @@ pub(super) fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
     if spec.rootfs == Rootfs::HostRoot {
         return vec![b.open_tree(Slot::CWD, "/", true)];
     }
+    if let Some(copy) = layers::copied(b, cx) {
+        return vec![copy];
+    }
     let mounts = (0..spec.root_mounts.len()).map(|_| None);
     let layers = spec.rootfs.directories().iter().map(Some).chain(mounts);
     (0u16..)
@@ -103,7 +111,7 @@ pub(super) fn root_sources(b: &mut Builder, cx: &Context<'_>) -> Vec<Slot> {
 }
 
 /// Put `tree` on top of `/`.
-fn attach(b: &mut Builder, tree: Slot, attributes: u64) -> Slot {
+pub(super) fn attach(b: &mut Builder, tree: Slot, attributes: u64) -> Slot {
     b.mount_attr(tree, attributes | NODEV | NOSUID, PRIVATE, true);
     b.move_mount(tree, Slot::CWD, "/");
     tree
@@ -114,7 +122,8 @@ fn scratch(b: &mut Builder, cx: &Context<'_>) -> Slot {
     let disk = cx.spec.container().disk;
     let (size, inodes) = (disk.bytes.to_string(), disk.inodes.to_string());
     let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
-    let slot = b.field("disk").new_mount("tmpfs", &options, NOSUID | NODEV);
+    b.field("disk");
+    let slot = layers::copied(b, cx).unwrap_or_else(|| b.new_mount("tmpfs", &options, NOSUID | NODEV));
     // On the old /proc, where no source is looked for: one unmount of the old root then takes it along.
     b.move_mount(slot, Slot::CWD, "/proc");
     for (name, mode) in SCRATCH {
@@ -279,53 +288,16 @@ fn made_etc(b: &mut Builder, cx: &Context<'_>, root: Slot) {
     b.make_file(root, "etc/hostname", 0o644, Some(&format!("{host}\n")), Slot::CWD);
 }
 
-/// Layers over each other, written to or not. Upper and work directory lie on the scratch, whose size limit so holds for
-/// what the container changes. The paths are relative to the working directory, which is the scratch for a moment, or, for
-/// several layers, the directory that holds them: an option of `fsconfig` has 256 bytes, and 64 short names fit.
-fn overlay(b: &mut Builder, cx: &Context<'_>, layers: &[Slot], scratch: Slot, writable: bool) -> Slot {
+/// The target of a mount that comes from `field`, opened without leaving the root; in a tree that may be written it is made
+/// first. That it is not there, or cannot be made, is the root's fault.
+pub(super) fn target(b: &mut Builder, root: Slot, path: &str, make: bool, field: &'static str) -> Slot {
     b.field("rootfs");
-    for name in if writable { &["lower", "upper", "work"][..] } else { &["lower"][..] } {
-        b.on_path(Op::Mkdir, scratch, name, 0o755);
-    }
-    let (lower, upper, work) = match layers {
-        [layer] => {
-            b.move_mount(*layer, scratch, "lower");
-            b.on(Op::Fchdir, scratch, 0);
-            ("lower".to_owned(), "upper", "work")
-        }
-        _ => (stacked(b, layers, scratch), "../upper", "../work"),
-    };
-    let mut options = vec![("source", "overlay"), ("lowerdir", lower.as_str())];
-    if writable {
-        options.extend([("upperdir", upper), ("workdir", work)]);
-    }
-    if cx.spec.container().user_namespace != UserNamespace::Host {
-        options.push(("userxattr", ""));
-    }
-    let root = b.new_mount("overlay", &options, NOSUID | NODEV | if writable { 0 } else { RDONLY });
-    b.on_path(Op::Chdir, Slot::CWD, "/", 0);
-    b.move_mount(root, Slot::CWD, "/");
-    root
-}
-
-/// Each layer in a directory of its own, which is named by its number; the working directory is the one above.
-fn stacked(b: &mut Builder, layers: &[Slot], scratch: Slot) -> String {
-    let dir = b.open(scratch, "lower", PATH_DIR, BENEATH);
-    let names: Vec<String> = (0..layers.len()).map(|index| index.to_string()).collect();
-    for (name, layer) in names.iter().zip(layers) {
-        b.on_path(Op::Mkdir, dir, name, 0o755);
-        b.move_mount(*layer, dir, name);
-    }
-    b.on(Op::Fchdir, dir, 0);
-    names.join(":")
-}
-
-/// The target of a mount, opened without leaving the root; in a tree that may be written it is made first.
-pub(super) fn target(b: &mut Builder, root: Slot, path: &str, make: bool) -> Slot {
     if make {
         b.on_path(Op::Mkdir, root, path, 0o755).tolerate(EXIST_OK);
     }
-    b.open(root, path, PATH_DIR | NOFOLLOW, STRICT)
+    let place = b.open(root, path, PATH_DIR | NOFOLLOW, STRICT);
+    b.field(field);
+    place
 }
 
 pub(super) fn may_make(cx: &Context<'_>) -> bool {
@@ -355,7 +327,7 @@ fn scratch_directories(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
     b.field("disk");
     for name in private(cx) {
         let copy = b.open_tree(tree.scratch, name, false);
-        let place = target(b, tree.root, name, may_make(cx));
+        let place = target(b, tree.root, name, may_make(cx), "disk");
         b.move_mount(copy, place, "");
     }
 }

@@ -9,8 +9,9 @@ use super::container::{self, Context};
 use super::idmap::IdMap;
 use super::machine::{Allotment, HostEntry, HostLayout};
 use super::process::{self, Joining};
-use super::{Machine, Need, Plan, explain, wire};
+use super::{Machine, Need, Plan, explain, server, wire};
 use crate::cgroup::Cgroups;
+use crate::rootfs::Layering;
 use crate::spec::check::{CheckedSpec, check};
 use crate::spec::{
     Access, ContainerSpec, Mount, MountSource, Network, ProcessSpec, Resource, Rootfs, Stdio, User, WindowSize,
@@ -366,7 +367,8 @@ fn a_networks_helper_is_two_plans() {
     let words = |words: &[&str]| words.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
     let (programs, argv) = (words(&["/usr/bin/pasta", "/bin/pasta"]), words(&["pasta", "--foreground"]));
     let mut printed = String::new();
-    for plan in [helper::guard(&ids), helper::helper(&ids, (1024, 4096), &programs, &argv)] {
+    let guard = |ids: &IdMap| helper::guard("network", "orangery-net", Some(ids));
+    for plan in [guard(&ids), helper::helper(&ids, (1024, 4096), &programs, &argv)] {
         accepted(&plan);
         printed.push_str(&text(&plan));
         printed.push('\n');
@@ -374,7 +376,49 @@ fn a_networks_helper_is_two_plans() {
     insta::assert_snapshot!(printed);
     // With one id setgroups is denied.
     let groups = |plan: &Plan| plan.steps().any(|step| step.op == wire::Op::SetGroups);
-    assert!(groups(&helper::guard(&ids)) && !groups(&helper::guard(&IdMap::single(1000, 1000, 0, 0))));
+    assert!(groups(&guard(&ids)) && !groups(&guard(&IdMap::single(1000, 1000, 0, 0))));
+}
+
+/// The steps of a container whose root is written to and thrown away, made so.
+fn layered(layering: Layering, trees: Vec<Need>) -> Plan {
+    let mut spec = spec();
+    spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::Overlay };
+    let ids = Some(IdMap::range((524_288, 524_288), 65_536));
+    let allotment = Allotment { ids, trees, layering, ..Allotment::default() };
+    let plan =
+        container::plan(&Context { spec: &checked(spec, command()), machine: &machine(true), allotment: &allotment });
+    accepted(&plan);
+    plan
+}
+
+#[test]
+fn a_root_is_served_by_two_plans() {
+    let container = layered(Layering::FuseOverlayfs, vec![Need::Layer(0)]);
+    assert!(container.needs().contains(&Need::Served));
+    let ids = IdMap::range((524_288, 524_288), 65_536);
+    let shape = server::Shape { layers: 2, writable: true };
+    let server = server::server(Some(&ids), (1024, 4096), &["/usr/bin/fuse-overlayfs".into()], shape);
+    accepted(&server);
+    insta::assert_snapshot!(format!("{}\n{}", of_root(&container), text(&server)));
+    // Nobody in the container keeps the device.
+    let at = |op: wire::Op| container.steps().position(|step| step.op == op);
+    let sent = container.steps().position(|step| step.op == wire::Op::SendFd).unwrap();
+    assert!(at(wire::Op::SetIds).unwrap() < sent && sent < at(wire::Op::PivotRoot).unwrap());
+    let device = container.steps().nth(sent).unwrap().b;
+    assert!(container.steps().skip(sent).any(|step| step.op == wire::Op::Close && step.a == device));
+}
+
+#[test]
+fn a_copy_is_the_scratch_as_well() {
+    let plan = layered(Layering::Copy, vec![Need::Layer(0)]);
+    let mut tmpfs = plan.steps().filter(|step| step.op == wire::Op::NewMount && plan.text(step.s) == "tmpfs");
+    assert!(tmpfs.all(|step| plan.field(&step) != "disk"), "one file system, of one size");
+    insta::assert_snapshot!(of_root(&plan));
+}
+
+fn of_root(plan: &Plan) -> String {
+    let lines = explain::lines(plan).into_iter().filter(|line| line.field == "rootfs" || line.op == "send-fd");
+    lines.map(|line| format!("{} {}: {}\n", line.step, line.words, line.calls.join("; "))).collect()
 }
 
 #[test]

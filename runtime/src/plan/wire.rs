@@ -112,7 +112,8 @@ ops! {
     Propagation = 8, "propagation";
     /// `open_tree(a, s, x)` into `dst`.
     OpenTree = 9, "open-tree";
-    /// `fsopen(s)`, `n` pairs of key and value at `t` (an empty value is a flag), create, `fsmount(x)` into `dst`.
+    /// `fsopen(s)`, `n` pairs of key and value at `t` (an empty value is a flag), the number of slot `a`, if there is one, as `fd`,
+    /// create, `fsmount(x)` into `dst`.
     NewMount = 10, "new-mount";
     /// `move_mount(a, "", b, s, x)`.
     MoveMount = 11, "move-mount";
@@ -463,7 +464,7 @@ fn uses(op: Op) -> Uses {
         Op::OpenTree | Op::Open => Uses { dst: true, a: May, b: May, s: Text::One, ..none },
         Op::Place => Uses { dst: true, a: Must, s: Text::One, ..none },
         Op::CloneTree | Op::OpenPeer => Uses { dst: true, a: Must, ..none },
-        Op::NewMount => Uses { dst: true, s: Text::One, t: Text::Pairs, ..none },
+        Op::NewMount => Uses { dst: true, a: May, s: Text::One, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::MountAttr => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::Stub => Uses { a: May, ..none },

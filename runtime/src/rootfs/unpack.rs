@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,11 +177,12 @@ impl Unpack {
         }
         let mut owners = Owners::new();
         let staging = Staging::begin(to, &mut owners)?;
-        let made = self.fill(&staging, &mut owners, leave).and_then(|report| {
-            let text = serde_json::to_vec_pretty(&report);
-            let text = text.map_err(|_| Error::new(ErrorKind::System, "the report cannot be written down"))?;
-            staging.finish(&text).map(|()| report)
-        });
+        let made =
+            staging.root().and_then(|root| self.fill(root, &staging.dir, &mut owners, leave)).and_then(|report| {
+                let text = serde_json::to_vec_pretty(&report);
+                let text = text.map_err(|_| Error::new(ErrorKind::System, "the report cannot be written down"))?;
+                staging.finish(&text).map(|()| report)
+            });
         match made {
             Ok(report) => Ok((Unpacked { rootfs: to.join(staging::ROOT), report }, staging)),
             Err(error) => {
@@ -192,8 +194,15 @@ impl Unpack {
         }
     }
 
-    fn fill(self, staging: &Staging, owners: &mut Owners, leave: &dyn Fn() -> bool) -> Result<UnpackReport, Error> {
-        let mut tree = Tree::new(staging.root()?, &staging.dir, owners, self.limits, leave);
+    /// Into this empty directory, which is ours, with another one `beside` it.
+    pub(super) fn fill(
+        self,
+        root: OwnedFd,
+        beside: &OwnedFd,
+        owners: &mut Owners,
+        leave: &dyn Fn() -> bool,
+    ) -> Result<UnpackReport, Error> {
+        let mut tree = Tree::new(root, beside, owners, self.limits, leave);
         let mut budget = Budget::new(self.limits);
         let mut clock =
             Clock { told: self.told.as_deref(), now: Progress::default(), said: Progress::default(), leave };
@@ -219,6 +228,17 @@ impl Unpack {
         let mut report = std::mem::take(&mut tree.report);
         report.why_owners_lost = why.filter(|_| report.owners_lost > 0);
         Ok(report)
+    }
+}
+
+/// In the log, what an entry has lost.
+pub(super) fn told_of_owners(report: &UnpackReport) {
+    for left_out in &report.skipped {
+        tracing::info!(entry = left_out.entry, why = left_out.reason.words(), "left out");
+    }
+    if report.owners_lost > 0 {
+        let why = report.why_owners_lost.as_deref().unwrap_or("no container has their ids");
+        tracing::warn!(entries = report.owners_lost, why, "entries belong to the container's root now");
     }
 }
 

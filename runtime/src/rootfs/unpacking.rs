@@ -11,7 +11,7 @@ use super::limits::UnpackLimits;
 use super::owners::Owners;
 use super::report::{Progress, Unpacked};
 use super::staging::Staging;
-use super::unpack::{Layer, Told, Unpack, off_thread, remove};
+use super::unpack::{Layer, Told, Unpack, off_thread, remove, told_of_owners};
 use super::{Layers, PreparedRootfs, RootfsGuard, RootfsProvider, RootfsUsage, count};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind};
@@ -69,12 +69,6 @@ impl Unpacking {
         }
     }
 
-    /// A single one has no whiteouts.
-    pub(crate) fn plain_where_alone(mut self) -> Self {
-        self.layered = self.layers.len() > 1;
-        self
-    }
-
     /// What a container may do to its own. Default: write to it.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
@@ -116,13 +110,7 @@ impl Unpacking {
             }
         };
         tracing::info!(entries = report.entries, bytes = report.bytes, "a root file system was unpacked");
-        for left_out in &report.skipped {
-            tracing::info!(entry = left_out.entry, why = left_out.reason.words(), "left out");
-        }
-        if report.owners_lost > 0 {
-            let why = report.why_owners_lost.as_deref().unwrap_or("no container has their ids");
-            tracing::warn!(entries = report.owners_lost, why, "entries belong to the container's root now");
-        }
+        told_of_owners(&report);
         Ok(Tree { dir, rootfs, locked: Mutex::new(Some(staging)) })
     }
 }

@@ -10,10 +10,10 @@ use orangery_runtime::{Container, Exit, ExitStatus};
 use super::actor::ContainerActor;
 use super::hooks;
 use super::msg::Removed;
-use super::report;
 use super::slot::ContainerSlot;
 use super::state::Input;
 use super::unkillable;
+use super::{report, root};
 use crate::error::Error;
 use crate::faults::{Faults, Step};
 use crate::hook::ReadyHook;
@@ -53,6 +53,7 @@ impl Ending {
         };
         let instead = faults.pass_report(true).await;
         let report = report::of_main(&slot, &exit, &evidence, reason).instead(instead);
+        root::tell(&slot, &report);
         let is_stuck = stuck.is_some();
         let report = slot.main.conclude(Report { unkillable: stuck, pre_stop, post_stop, ..report });
         if let Some(kept) = &slot.lasting {

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use super::life::Never;
 use super::probes::{self, Prepared};
 use super::slot::ContainerSlot;
-use super::{attend, cpu, idle, network, oom};
+use super::{attend, cpu, idle, network, oom, root};
 use crate::faults::Faults;
 use crate::process::wall;
 
@@ -33,6 +33,9 @@ pub(super) async fn watch_over(
     }
     if network::is_wired(&container) {
         watching.push(Box::pin(network::watch(&container)));
+    }
+    if root::is_served(&container) {
+        watching.push(Box::pin(root::watch(&container)));
     }
     let mut begun = [false; 5];
     loop {

@@ -35,6 +35,7 @@ pub(crate) mod probes;
 pub(crate) mod processes;
 pub(crate) mod properties;
 pub(crate) mod report;
+mod root;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stats;

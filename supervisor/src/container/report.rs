@@ -7,6 +7,7 @@ use orangery_runtime::cgroup::Oom;
 use orangery_runtime::{Evidence, Exit, ExitStatus};
 
 use super::hits;
+use super::root;
 use super::slot::ContainerSlot;
 use crate::output_limit::OutputAction;
 use crate::process::slot::{Intent, Ours, Slot};
@@ -31,10 +32,12 @@ pub(crate) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
     let cause = match cause(intent, exit, oom_killed, slot.wall_over_ns()) {
         // However it ended: nobody else had to, and the limit was over.
         Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
+        Cause::Own => root::was_lost(owner).unwrap_or(Cause::Own),
         cause => cause,
     };
     let report = report(slot, exit, reason, cause, oom, counted(evidence));
-    Report { limits_hit: hits::of_main(owner, exit, evidence, &report), unmet: owner.unmet(), ..report }
+    let rootfs = owner.container.get().and_then(|container| container.root_way());
+    Report { limits_hit: hits::of_main(owner, exit, evidence, &report), unmet: owner.unmet(), rootfs, ..report }
 }
 
 /// Of a container whose counters cannot be read yet, because its processes go on.
@@ -139,6 +142,7 @@ fn report(slot: &Slot, exit: &Exit, reason: EndReason, cause: Cause, oom: OomVer
         cgroup,
         limits_hit: Vec::new(),
         unmet: Vec::new(),
+        rootfs: None,
         unkillable: None,
         pre_stop: None,
         post_stop: None,
@@ -172,6 +176,8 @@ fn cause(intent: Option<Intent>, exit: &Exit, oom_killed: bool, wall_ns: Option<
     match (exit.status, intent) {
         // More than it may write was read from it, whether it lived to feel the kill or not.
         (_, Some(Intent { cause: cause @ Cause::Limit(LimitKind::Output), .. })) => cause,
+        // Whatever it did without its files.
+        (_, Some(Intent { cause: cause @ Cause::RootLost { .. }, .. })) => cause,
         // It ended by itself while our kill was on its way. A signal that it can handle it may have answered so; and a
         // wall limit was over when it was over.
         (ExitStatus::Code(_), Some(Intent { cause, gently: false })) => match cause {

@@ -116,6 +116,12 @@ pub enum Kind {
         /// How, with its last words.
         why: String,
     },
+    /// What served its root file system ([`Layering::FuseOverlayfs`](orangery_runtime::rootfs::Layering::FuseOverlayfs)) has
+    /// ended: the container is killed, with the cause [`RootLost`](crate::Cause::RootLost).
+    RootLost {
+        /// How, with its last words.
+        why: String,
+    },
     /// A limit that was asked for does not hold: its container does without it, or with what is named here in its place. Told
     /// when the container is made, and of an update.
     LimitUnmet(UnmetLimit),
@@ -290,6 +296,7 @@ impl Kind {
             Self::ProcessEnded { .. } => "process_ended",
             Self::Oom { .. } => "oom",
             Self::NetworkLost { .. } => "network_lost",
+            Self::RootLost { .. } => "root_lost",
             Self::LimitUnmet(_) => "limit_unmet",
             Self::LimitHit { .. } => "limit_hit",
             Self::HookEnded { .. } => "hook_ended",

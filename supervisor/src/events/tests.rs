@@ -144,6 +144,7 @@ fn every_kind() -> Vec<Kind> {
         Kind::ProcessEnded { report: Arc::new(crate::report::example()) },
         Kind::Oom { verdict: crate::OomVerdict::Own { kills: 2 } },
         Kind::NetworkLost { why: "its helper was ended by signal 9".into() },
+        Kind::RootLost { why: "its helper was ended by signal 9".into() },
         Kind::LimitUnmet(orangery_runtime::spec::UnmetLimit::new("memory", "no cgroup")),
         Kind::LimitHit { limit: crate::LimitKind::Wall },
         Kind::LeakedWriters,

@@ -199,6 +199,7 @@ const fn cause_name(cause: &Cause) -> &'static str {
         Cause::NotReady => "not_ready",
         Cause::Unhealthy => "unhealthy",
         Cause::Watchdog => "watchdog",
+        Cause::RootLost { .. } => "root_lost",
         Cause::Injected { .. } => "injected",
         Cause::Unknown => "unknown",
     }

@@ -5,20 +5,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use orangery::events::{Kind, Since};
 use orangery::runtime::network::Loopback;
-use orangery::runtime::rootfs::Directory;
+use orangery::runtime::rootfs::{Directory, Layering, RootKind};
 use orangery::runtime::{BoxFuture, Error as RuntimeError};
-use orangery::{Access, ErrorKind, NetworkLink, NetworkProperties, NetworkProvider, Pasta, Sandbox, Stdin};
+use orangery::{Access, Cause, ErrorKind, NetworkLink, NetworkProperties, NetworkProvider, Pasta, Sandbox, Stdin};
 use orangery_tests::net::Net;
 use orangery_tests::{Scene, Trial, stock, trial, wait};
 
 use crate::events::until;
-use crate::stage::play;
+use crate::stage::{builder, play};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial!(a_provided_network_is_inspected_changed_and_detached, Containers),
         trial!(a_network_that_is_lost_is_an_event, Containers, Pasta),
         trial!(a_provided_root_is_used_and_counted, Containers, Busybox),
+        trial!(a_root_that_is_lost_ends_its_container, Containers, Busybox, Fuse),
     ]
 }
 
@@ -101,6 +102,34 @@ fn a_network_that_is_lost_is_an_event(scene: &Scene) {
         assert_eq!(container.inspect().network.expect("a network")["state"], "down");
         container.kill().expect("killed");
         wait::soon("its report", container.wait()).await.expect("a report");
+    });
+}
+
+fn a_root_that_is_lost_ends_its_container(scene: &Scene) {
+    let image = scene.image("image");
+    scene.block_on(async {
+        let supervisor = builder(scene).layering([Layering::FuseOverlayfs]).build().expect("a supervisor");
+        let mut events = supervisor.events(Since::Now);
+        let sandbox = Sandbox::builder().id("served").rootfs_dir(&image, Access::Overlay).build().expect("good");
+        let command = || supervisor.command("/bin/busybox").args(["sleep", "1000"]).sandbox(&sandbox);
+        let container = command().spawn().await.expect("spawned");
+        let way = container.inspect().rootfs.expect("it is told");
+        assert_eq!(way.kind, RootKind::FuseOverlayfs);
+        let all = stock::descendants(std::process::id());
+        let server = all.into_iter().find(|process| process.name == "fuse-overlayfs").expect("it runs");
+        wait::kill(wait::pidfd(server.pid));
+        let told = until(&mut events, "root_lost").await;
+        assert_eq!(told.last().expect("it is told").container.as_deref(), Some("served"));
+        let report = wait::soon("its report", container.wait()).await.expect("a report");
+        let Cause::RootLost { why } = &report.cause else { panic!("{:?}", report.cause) };
+        assert!(why.contains("its helper"), "{why}");
+        assert_eq!(report.rootfs, Some(way));
+        // Whoever ends it otherwise: that is no loss.
+        let container = command().spawn().await.expect("spawned");
+        container.kill().expect("killed");
+        let report = wait::soon("its report", container.wait()).await.expect("a report");
+        assert_eq!(report.cause, Cause::Stop { escalated: true });
+        wait::soon("shutdown", supervisor.shutdown()).await;
     });
 }
 

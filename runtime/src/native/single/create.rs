@@ -14,6 +14,7 @@ use crate::plan::container::{Context, plan};
 use crate::plan::idmap::IdMap;
 use crate::plan::machine::Allotment;
 use crate::plan::wire::Tree;
+use crate::rootfs::Layering;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec, Stdio};
 
@@ -87,6 +88,7 @@ impl Maker {
             trees: supply.trees.iter().map(|(need, _)| *need).collect(),
             tied: false,
             leaves: true,
+            layering: Layering::Overlay,
         };
         supply.tasks = some(tasks);
         let mut ends = self.streams(spec.main(), ids.as_ref())?;
@@ -122,14 +124,14 @@ impl Maker {
         ids: Option<&IdMap>,
     ) -> Result<Vec<(crate::plan::Need, Option<OwnedFd>)>, Error> {
         let ids = ids.filter(|_| self.machine.privileged);
-        let wanted = trees::wanted(spec, ids.is_some());
+        let wanted = trees::wanted(spec, ids.is_some(), false);
         // Where a bundle has chosen the ids, the files belong to whom they belong.
         let mapped = !wanted.is_empty() && spec.container().id_maps.is_none();
         let userns = match ids.filter(|_| mapped) {
             Some(ids) => Some(self.brief.userns(&ids.uid.text(), &ids.gid.text())?),
             None => None,
         };
-        wanted.into_iter().map(|need| Ok((need, Some(trees::make(spec, need, userns.as_ref())?)))).collect()
+        wanted.into_iter().map(|need| Ok((need, Some(trees::make(spec, need, None, userns.as_ref())?)))).collect()
     }
 
     /// Its standard streams, which become its own user's, so that it may open /dev/stdout anew.

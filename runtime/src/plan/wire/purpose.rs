@@ -91,6 +91,8 @@ purposes! {
     Place = 29, "place of an errand";
     /// What a hand has opened.
     Opened = 30, "opened file";
+    /// Device by which a file system is served.
+    Fuse = 31, "fuse device";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -207,6 +209,7 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::Lock
         | Purpose::Place
         | Purpose::Opened
+        | Purpose::Fuse
         | Purpose::Listener => false,
     }
 }
@@ -232,7 +235,8 @@ impl Message {
             Some(Tell::Done) => matches!(purpose, Purpose::Pidfd | Purpose::User),
             Some(Tell::Ready | Tell::Child) => purpose == Purpose::Pidfd,
             Some(Tell::Sent) => {
-                matches!(purpose, Purpose::Socket | Purpose::PtyMaster | Purpose::Listener | Purpose::Opened)
+                use Purpose::{Fuse, Listener, Opened, PtyMaster, Socket, Tree};
+                matches!(purpose, Socket | PtyMaster | Listener | Opened | Fuse | Tree)
             }
             Some(Tell::Stored) => of_a_store(purpose),
             _ => false,
