@@ -1,5 +1,7 @@
 //! Roots of layers in each way in which they can be made: by the kernel, by fuse-overlayfs, as a copy.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +63,10 @@ const WRITTEN: &str = "the imagechanged\n1\n1\n600\nruns\nend\n";
 fn is_written_and_thrown_away(scene: &Scene, way: Layering, kind: RootKind) {
     let image = scene.image("image");
     std::fs::write(image.join("gone"), "").expect("written");
+    std::fs::write(image.join("secret"), "the secret").expect("written");
+    for (name, mode) in [("secret", 0o600), ("tmp", 0o1777)] {
+        std::fs::set_permissions(image.join(name), Permissions::from_mode(mode)).expect("its mode");
+    }
     scene.play_with(forced(scene, &[way]), async |host| {
         let container = host.create(spec("written", over(&image)), sh(WRITING, (0, 0))).await.expect("created");
         let told = container.root_way().expect("it is told");
@@ -70,6 +76,12 @@ fn is_written_and_thrown_away(scene: &Scene, way: Layering, kind: RootKind) {
         assert_eq!(servers().len(), if kind == RootKind::FuseOverlayfs { 2 } else { 0 });
         wait::soon("delete", container.delete()).await.expect("deleted");
         assert_eq!(servers(), Vec::<String>::new());
+        if host.root() {
+            // Rights are those of the files, whoever makes the root.
+            let other = "busybox cat /secret 2>/dev/null && echo read; echo 1 > /tmp/x; busybox stat -c %u:%g /tmp/x";
+            let seen = host.once(spec("other", over(&image)), sh(other, (1000, 33))).await;
+            assert_eq!(seen.out, "1000:33\n", "{}", seen.err);
+        }
         // Several layers, of which the uppermost hides what is below.
         let top = scene.dir().join("top");
         std::fs::create_dir_all(top.join("etc")).expect("made");
