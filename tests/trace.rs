@@ -114,7 +114,8 @@ fn a_bundle(scene: &Scene) {
         let namespaces = ["mount", "pid", "ipc", "uts", "network"].map(|kind| serde_json::json!({"type": kind}));
         let mut config = serde_json::json!({
             "ociVersion": "1.0.2", "root": {"path": "rootfs", "readonly": true}, "hostname": "bundle", "domainname": "d",
-            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/probe", "true"], "cwd": "/made/here"},
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/probe", "true"], "cwd": "/made/here",
+                "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 5}, "scheduler": {"policy": "SCHED_OTHER", "nice": 3}},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
                 {"destination": "/dev", "type": "tmpfs", "source": "t", "options": ["mode=755", "strictatime"]},
@@ -125,6 +126,7 @@ fn a_bundle(scene: &Scene) {
                 "namespaces": namespaces,
                 "sysctl": {"net.ipv4.ip_default_ttl": "7"}, "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
                 "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}, "rootfsPropagation": "rshared",
+                "personality": {"domain": "LINUX"},
             },
         });
         if !host.root() {

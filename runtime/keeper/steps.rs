@@ -99,6 +99,9 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             let limit = [step.y, step.z];
             simple(nr::PRLIMIT64, [0, step.x as usize, limit.as_ptr() as usize, 0, 0, 0])
         }
+        Op::Personality => simple(nr::PERSONALITY, [step.x as usize, 0, 0, 0, 0, 0]),
+        Op::IoPriority => simple(nr::IOPRIO_SET, [1, 0, step.x as usize, 0, 0, 0]),
+        Op::Scheduler => simple(nr::SCHED_SETATTR, [0, s.0 as usize, 0, 0, 0, 0]),
         Op::Umask => simple(nr::UMASK, [step.x as usize, 0, 0, 0, 0, 0]),
         Op::Chdir => chdir(s),
         Op::CapBound => cap_bound(step.x),

@@ -308,6 +308,49 @@ pub(crate) fn the_root_of_a_bundle_is_not_left(scene: &Scene) {
     });
 }
 
+/// Whatever nodes there are and whatever it may make.
+pub(crate) fn devices_that_no_rule_allows_cannot_be_opened(scene: &Scene) {
+    let mut bundle = bundle(scene, &["touch", "/dev/loop-control"]);
+    bundle.config["linux"]["devices"] =
+        json!([{"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237, "fileMode": 0o666}]);
+    let deny = json!({"allow": false, "access": "rwm"});
+    scene.play(async |host| {
+        // Opened and then not written to, or not even opened.
+        let allow = |access: &str| json!({"allow": true, "type": "c", "major": 10, "minor": 237, "access": access});
+        for (rules, errno) in [
+            (json!([]), libc::EINVAL),
+            (json!([deny, allow("rw")]), libc::EINVAL),
+            (json!([deny, allow("r")]), libc::EPERM),
+            (json!([allow("rwm"), deny]), libc::EPERM),
+            (json!([deny]), libc::EPERM),
+        ] {
+            bundle.config["linux"]["resources"] = json!({"devices": rules});
+            assert_eq!(bundle.run(host).await.json()["errno"], errno, "{rules}");
+        }
+        bundle.config["process"]["args"] = json!(["/probe", "touch", "/dev/null"]);
+        assert_eq!(bundle.run(host).await.json()["errno"], 0, "what everybody has");
+    });
+}
+
+/// Told by the kernel of the process itself.
+pub(crate) fn how_a_process_is_scheduled(scene: &Scene) {
+    let mut bundle = bundle(scene, &["see", "/proc/self/stat", "/proc/self/personality"]);
+    bundle.config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 3});
+    bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+    scene.play(async |host| {
+        let seen = bundle.run(host).await.json();
+        let stat = seen["paths"]["/proc/self/stat"]["content"].as_str().expect("a line").to_owned();
+        // Behind the name in brackets; 19 is nice, 41 the policy (proc_pid_stat(5)).
+        let words: Vec<&str> = stat.rsplit(") ").next().expect("words").split(' ').collect();
+        assert_eq!((words[19 - 3], words[41 - 3]), ("7", "3"), "{stat}");
+        let personality = &seen["paths"]["/proc/self/personality"]["content"];
+        assert!(personality.as_str().is_none_or(|text| text.trim() == "00000008"), "{personality}");
+        bundle.config["process"]["ioPriority"]["priority"] = 8.into();
+        assert!(bundle.refused(host).await.contains("process.ioPriority"));
+    });
+}
+
 pub(crate) fn a_proc_of_the_image_is_not_taken_for_one(scene: &Scene) {
     let mut bundle = bundle(scene, &["see"]);
     fs::create_dir(bundle.rootfs().join("fake")).expect("a directory");

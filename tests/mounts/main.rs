@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bundle::{
-    a_bundle_as_podman_writes_it, a_proc_of_the_image_is_not_taken_for_one, namespaces_that_are_not_listed_are_shared,
-    the_ids_of_a_bundle, the_mounts_of_a_list_in_their_order, the_root_of_a_bundle_is_not_left,
+    a_bundle_as_podman_writes_it, a_proc_of_the_image_is_not_taken_for_one,
+    devices_that_no_rule_allows_cannot_be_opened, how_a_process_is_scheduled,
+    namespaces_that_are_not_listed_are_shared, the_ids_of_a_bundle, the_mounts_of_a_list_in_their_order,
+    the_root_of_a_bundle_is_not_left,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use orangery_runtime::native::{Faults, Point};
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         trial!(namespaces_that_are_not_listed_are_shared, Root),
         trial!(the_root_of_a_bundle_is_not_left),
         trial!(a_proc_of_the_image_is_not_taken_for_one),
+        trial!(devices_that_no_rule_allows_cannot_be_opened, Root),
+        trial!(how_a_process_is_scheduled),
     ])
 }
 

@@ -41,6 +41,9 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const PERSONALITY: usize = 92;
+    pub(crate) const IOPRIO_SET: usize = 30;
+    pub(crate) const SCHED_SETATTR: usize = 274;
     pub(crate) const READLINKAT: usize = 78;
     pub(crate) const RENAMEAT2: usize = 276;
     pub(crate) const LSEEK: usize = 62;

@@ -41,6 +41,9 @@ pub(crate) struct EpollEvent {
 }
 
 pub(crate) mod nr {
+    pub(crate) const PERSONALITY: usize = 135;
+    pub(crate) const IOPRIO_SET: usize = 251;
+    pub(crate) const SCHED_SETATTR: usize = 314;
     pub(crate) const READLINKAT: usize = 267;
     pub(crate) const RENAMEAT2: usize = 316;
     pub(crate) const LSEEK: usize = 8;

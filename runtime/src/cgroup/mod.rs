@@ -32,6 +32,7 @@
 mod at;
 mod control;
 mod detect;
+mod devices;
 mod dir;
 mod error;
 mod group;
@@ -51,6 +52,8 @@ mod tests;
 mod v1;
 mod v2;
 
+pub(crate) use devices::MOST as MOST_DEVICE_RULES;
+pub use devices::{DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use group::Group;
 pub use io::{BlockDevice, IoMax, IoWeight};
@@ -188,6 +191,11 @@ impl Cgroups {
     /// A group of ours can be killed as a whole, whatever its processes do meanwhile: `cgroup.kill` of version 2 (5.14).
     pub fn kills(&self) -> bool {
         self.parents.v2.as_ref().is_some_and(|place| !self.parents.without_kill && place.dir.has("cgroup.kill"))
+    }
+
+    /// A container of ours has a group of version 2.
+    pub(crate) fn has_v2(&self) -> bool {
+        self.parents.v2.is_some()
     }
 
     /// The limits that cannot be had here, by field and with the reason; empty: all can. Those of devices each for itself, as

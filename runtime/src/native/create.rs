@@ -243,6 +243,7 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
     check::check_mapped(spec.main(), ids.as_ref())?;
     rests.hold(Name::take(&inner.names, id)?, range);
     let group = rests.group.insert(Arc::new(make_group(inner, spec)?));
+    restrict(group, spec)?;
     inner.faults.pass(id, Point::Cgroup)?;
     let tasks = group.tasks().map_err(|error| cgroup_error(&error))?.len();
     let tasks = u16::try_from(tasks).unwrap_or(u16::MAX);
@@ -256,6 +257,12 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
         tied: inner.durable,
         ..Allotment::default()
     })
+}
+
+/// Before anybody is in it.
+pub(super) fn restrict(group: &Group, spec: &CheckedSpec) -> Result<(), Error> {
+    let rules = &spec.container().device_rules;
+    if rules.is_empty() { Ok(()) } else { group.allow_devices(rules).map_err(|error| cgroup_error(&error)) }
 }
 
 /// With its limits; without those that the kernel refuses where the container does without them.

@@ -495,6 +495,12 @@ impl Builder {
         self.push(Step { op: Op::SetXattr, a: file.0, s, t, n: u32::try_from(value.len()).unwrap_or(0), ..EMPTY })
     }
 
+    /// A scheduling policy: a `struct sched_attr` of [`wire::SCHED_ATTR`] bytes.
+    pub fn scheduler(&mut self, attributes: &[u8]) -> &mut Self {
+        let s = self.bytes8(attributes);
+        self.push(Step { op: Op::Scheduler, s, n: u32::try_from(attributes.len()).unwrap_or(0), ..EMPTY })
+    }
+
     /// Supplementary groups.
     pub fn set_groups(&mut self, groups: &[u32]) -> &mut Self {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_le_bytes()).collect();

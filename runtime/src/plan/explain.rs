@@ -158,6 +158,9 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Loopback => "bring the loopback interface up".into(),
         Op::WriteFile => format!("write {} to {s}", plan.text(step.t)),
         Op::Rlimit => format!("resource limit {}: {} soft, {} hard", step.x, limit(step.y), limit(step.z)),
+        Op::Personality => format!("personality {:#x}", step.x),
+        Op::IoPriority => format!("i/o priority {} of class {}", step.x & 0x1fff, step.x >> 13),
+        Op::Scheduler => "its scheduling policy".into(),
         Op::Umask => format!("umask {:03o}", step.x),
         Op::Chdir => format!("working directory {s}"),
         Op::CapBound => format!("keep in the bounding set: {}", caps(step.x)),
@@ -268,6 +271,9 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
             vec![format!("openat({a}, {s:?})"), format!("write({:?})", plan.text(step.t)), "close()".into()]
         }
         Op::Rlimit => one(format!("prlimit64({}, {}, {})", step.x, limit(step.y), limit(step.z))),
+        Op::Personality => one(format!("personality({:#x})", step.x)),
+        Op::IoPriority => one(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {:#x})", step.x)),
+        Op::Scheduler => one("sched_setattr(0)".into()),
         Op::Umask => one(format!("umask({:#o})", step.x)),
         Op::Chdir => vec![format!("chdir({s:?})"), "getcwd()".into()],
         Op::CapBound => one("prctl(PR_CAPBSET_DROP) for each of the others".into()),

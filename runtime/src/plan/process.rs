@@ -10,7 +10,7 @@ use super::own_mounts;
 use super::tty;
 use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
-use crate::spec::{Disk, Resource};
+use crate::spec::{Disk, ProcessSpec, Resource};
 
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
@@ -200,6 +200,20 @@ pub(super) fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machi
     let (_, hard) = nofile(process, machine);
     if hard > machine.nofile.1 {
         b.op(Op::Rlimit, NOFILE, hard, hard);
+    }
+    scheduling(b, process.spec());
+}
+
+/// What may need the keeper's rights as well.
+fn scheduling(b: &mut Builder, spec: &ProcessSpec) {
+    if let Some(personality) = spec.personality {
+        b.field("personality").op(Op::Personality, personality.into(), 0, 0);
+    }
+    if let Some(priority) = spec.io_priority {
+        b.field("io_priority").op(Op::IoPriority, priority.into(), 0, 0);
+    }
+    if let Some(scheduler) = &spec.scheduler {
+        b.field("scheduler").scheduler(&scheduler.attributes());
     }
 }
 

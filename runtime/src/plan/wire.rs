@@ -51,6 +51,8 @@ pub const MAX_PLAN: usize = 4 * 1024 * 1024;
 /// Where in the header the slots of [`Header::join`] stand, two bytes each.
 pub const JOIN_AT: usize = 48;
 const _: () = assert!(JOIN_AT + 2 * JOINABLE.len() <= HEADER);
+/// Size of a `struct sched_attr` as of its first version.
+pub const SCHED_ATTR: u32 = 48;
 /// "No slot" in a step.
 pub const NONE: i16 = -1;
 
@@ -220,6 +222,12 @@ ops! {
     /// The place `s` below `a`, links followed inside of it and what is missing made (the last name a file when `x` is 1, else
     /// directories), opened (O_PATH) into `dst`; it must not lie on a file system with magic `y`.
     Place = 70, "place";
+    /// `personality(x)`.
+    Personality = 71, "personality";
+    /// `ioprio_set(IOPRIO_WHO_PROCESS, 0, x)`.
+    IoPriority = 72, "io-priority";
+    /// `sched_setattr(0, s, 0)`: the [`SCHED_ATTR`] bytes of a `struct sched_attr`.
+    Scheduler = 73, "scheduler";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -457,7 +465,7 @@ fn uses(op: Op) -> Uses {
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },
-        Op::Seccomp => Uses { s: Text::Blob, ..none },
+        Op::Seccomp | Op::Scheduler => Uses { s: Text::Blob, ..none },
         Op::Propagation | Op::Hostname | Op::Domainname | Op::Chdir | Op::Name | Op::Umount => {
             Uses { s: Text::One, ..none }
         }
@@ -489,6 +497,8 @@ fn uses(op: Op) -> Uses {
         | Op::Signals
         | Op::Ready
         | Op::Keyring
+        | Op::Personality
+        | Op::IoPriority
         | Op::Quit
         | Op::WaitMaps => none,
         Op::Socket => Uses { dst: true, ..none },
@@ -561,6 +571,7 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
                 step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May)
             }
             Op::SetGroups => step.n.is_multiple_of(4),
+            Op::Scheduler => step.n == SCHED_ATTR,
             Op::WindowSize => u16::try_from(step.x).is_ok() && u16::try_from(step.y).is_ok(),
             Op::SendFd => u8::try_from(step.x).is_ok_and(|number| Purpose::from_u8(number).is_some()),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS

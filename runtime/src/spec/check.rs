@@ -58,7 +58,7 @@ pub fn check(
     rootfs::check(&mut no, &container);
     check_network(&mut no, &container);
     let mounts = mount::check(&mut no, &container.mounts, container.listed);
-    listed::beside(&mut no, &container, machine);
+    listed::beside(&mut no, &container, machine, cgroups);
     check_files(&mut no, &container);
     check_names(&mut no, &container);
     if !main.mounts.is_empty() || !main.limits.is_empty() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Refusals;
 use super::mount::{Device, Seen, device, look};
 use super::{ContainerSpec, Mount, MountSource, Rootfs, UserNamespace};
+use crate::cgroup::{Cgroups, MOST_DEVICE_RULES};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Machine;
 
@@ -151,7 +152,8 @@ fn clean(path: &Path) -> Result<(), String> {
 }
 
 /// What only a list can have, and what a list cannot have beside it.
-pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
+pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine, cgroups: &Cgroups) {
+    check_rules(no, spec, machine, cgroups);
     if let Some(maps) = &spec.id_maps {
         if spec.user_namespace != UserNamespace::Own {
             no.add("id_maps", "ids are mapped in a user namespace of the container's own");
@@ -188,6 +190,25 @@ pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine)
             no.push(error.with_field(format!("devices[{index}]")));
         }
     }
+}
+
+fn check_rules(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine, cgroups: &Cgroups) {
+    if spec.device_rules.is_empty() {
+        return;
+    }
+    let why = match (machine.privileged, cgroups.has_v2()) {
+        (false, _) => {
+            "only root can have rules of devices; an ordinary user's containers have no devices but the user's"
+        }
+        (_, false) => "rules of devices need a cgroup of version 2",
+        _ => {
+            if spec.device_rules.len() > MOST_DEVICE_RULES {
+                no.add("device_rules", format!("{} rules; {MOST_DEVICE_RULES} are possible", spec.device_rules.len()));
+            }
+            return;
+        }
+    };
+    no.push(Error::new(ErrorKind::Unsupported, why).with_field("device_rules"));
 }
 
 fn check_node(node: &DeviceNode, spec: &ContainerSpec, machine: &Machine) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cgroup::{BlockDevice, CpuQuota, IoMax, IoWeight, Limits};
+pub use crate::cgroup::{BlockDevice, CpuQuota, DeviceKind, DeviceRule, IoMax, IoWeight, Limits};
 use crate::network::{NetworkProvider, Pasta};
 use crate::rootfs::RootfsProvider;
 
@@ -28,6 +28,7 @@ pub mod oci;
 mod recordable;
 pub mod rlimit;
 mod rootfs;
+mod scheduler;
 pub mod size;
 mod text;
 mod tty;
@@ -42,6 +43,7 @@ pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
 pub use mount::{Device, Exact, Mount, MountSource, Propagation, Seen};
 pub use namespaces::SharedNamespace;
 pub use rlimit::{Resource, Rlimit};
+pub use scheduler::Scheduler;
 pub use tty::WindowSize;
 
 /// What a container's `/` is.
@@ -258,6 +260,9 @@ pub struct ContainerSpec {
     pub domainname: Option<String>,
     /// Device nodes, of a container whose mounts are listed.
     pub devices: Vec<DeviceNode>,
+    /// Which devices it may open and make, whatever nodes it has; the last rule that is about one decides, and where there are
+    /// rules nothing else is allowed. None: what its user may. Root only, with a cgroup of version 2.
+    pub device_rules: Vec<DeviceRule>,
     /// The ids of a user namespace of its own, instead of ours; files of the root belong to whom they belong.
     pub id_maps: Option<IdRanges>,
     /// Propagation of `/` inside, as the `MS_*` flags of mount(2); 0: private.
@@ -358,6 +363,12 @@ pub struct ProcessSpec {
     /// How its filter is loaded: `SECCOMP_FILTER_FLAG_*` of seccomp(2), of which LOG, SPEC_ALLOW and WAIT_KILLABLE_RECV can be
     /// given.
     pub filter_flags: u64,
+    /// Its execution domain (personality(2)): `PER_LINUX` or `PER_LINUX32`.
+    pub personality: Option<u32>,
+    /// Its i/o priority, as ioprio_set(2) takes it: class << 13 | level.
+    pub io_priority: Option<u16>,
+    /// Its scheduling policy, where it is not that of whoever makes it.
+    pub scheduler: Option<Scheduler>,
     /// `-1000..=1000`; never below what the supervisor may set.
     pub oom_score_adj: Option<i32>,
     /// Standard input.

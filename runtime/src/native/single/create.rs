@@ -63,6 +63,7 @@ impl Maker {
             let above = directory(&root.path)?;
             self.brief.register(Tree::Cgroup, above, name)?;
         }
+        create::restrict(&group, spec)?;
         Ok(group)
     }
 

@@ -28,7 +28,6 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
     }
     no.unsupported("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()));
     no.unsupported("linux.intelRdt", linux.intel_rdt().is_some());
-    no.unsupported("linux.personality", linux.personality().is_some());
     no.unsupported("linux.memoryPolicy", linux.memory_policy().is_some());
     no.unsupported("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()));
 }

@@ -3,14 +3,12 @@
 use oci_spec::runtime as oci;
 
 use super::{Refusals, seccomp};
-use crate::spec::{CapSet, Caps, ProcessSpec, Resource, Rlimit, Seccomp, User, WindowSize};
+use crate::spec::{CapSet, Caps, ProcessSpec, Resource, Rlimit, Scheduler, Seccomp, User, WindowSize};
 
 pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&oci::Linux>) -> ProcessSpec {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     no.unsupported("process.apparmorProfile", given(process.apparmor_profile()));
     no.unsupported("process.selinuxLabel", given(process.selinux_label()));
-    no.unsupported("process.scheduler", process.scheduler().is_some());
-    no.unsupported("process.ioPriority", process.io_priority().is_some());
     no.unsupported("process.execCPUAffinity", process.exec_cpu_affinity().is_some());
     no.unsupported("process.commandLine", process.command_line().is_some());
     let user = process.user();
@@ -32,6 +30,9 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
         rlimits: rlimits(no, process),
         // A bundle without `linux.seccomp` asks for none.
         seccomp: Seccomp::Unconfined,
+        personality: linux.and_then(|linux| personality(no, linux)),
+        io_priority: process.io_priority().as_ref().and_then(|priority| io_priority(no, priority)),
+        scheduler: process.scheduler().as_ref().and_then(|scheduler| convert_scheduler(no, scheduler)),
         oom_score_adj: process.oom_score_adj(),
         tty: convert_tty(no, process),
         ..ProcessSpec::default()
@@ -40,6 +41,70 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
         seccomp::convert(no, filter, &mut spec);
     }
     spec
+}
+
+fn personality(no: &mut Refusals, linux: &oci::Linux) -> Option<u32> {
+    let personality = linux.personality().as_ref()?;
+    // The specification has none.
+    no.unsupported("linux.personality.flags", personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()));
+    Some(match personality.domain() {
+        oci::LinuxPersonalityDomain::PerLinux => 0,
+        oci::LinuxPersonalityDomain::PerLinux32 => 8,
+    })
+}
+
+fn io_priority(no: &mut Refusals, priority: &oci::LinuxIOPriority) -> Option<u16> {
+    let class = match priority.class() {
+        oci::IOPriorityClass::IoprioClassRt => 1,
+        oci::IOPriorityClass::IoprioClassBe => 2,
+        oci::IOPriorityClass::IoprioClassIdle => 3,
+    };
+    match u16::try_from(priority.priority()) {
+        Ok(level) if level < 8 => Some(class << 13 | level),
+        _ => {
+            no.add("process.ioPriority.priority", "levels are 0 to 7");
+            None
+        }
+    }
+}
+
+fn convert_scheduler(no: &mut Refusals, scheduler: &oci::Scheduler) -> Option<Scheduler> {
+    use oci::LinuxSchedulerFlag as Flag;
+    use oci::LinuxSchedulerPolicy as Policy;
+    let policy = match scheduler.policy() {
+        Policy::SchedOther => 0,
+        Policy::SchedFifo => 1,
+        Policy::SchedRr => 2,
+        Policy::SchedBatch => 3,
+        Policy::SchedIso => 4,
+        Policy::SchedIdle => 5,
+        Policy::SchedDeadline => 6,
+    };
+    let bit = |flag: &Flag| match flag {
+        Flag::SchedResetOnFork => 1,
+        Flag::SchedFlagReclaim => 2,
+        Flag::SchedFlagDLOverrun => 4,
+        Flag::SchedFlagKeepPolicy => 8,
+        Flag::SchedFlagKeepParams => 0x10,
+        Flag::SchedFlagUtilClampMin => 0x20,
+        Flag::SchedFlagUtilClampMax => 0x40,
+    };
+    let flags = scheduler.flags().iter().flatten().fold(0, |all, flag| all | bit(flag));
+    // The kernel would take the range that is meant from fields that a config.json does not have.
+    no.unsupported("process.scheduler.flags", flags & 0x60 != 0);
+    let Ok(priority) = u32::try_from(scheduler.priority().unwrap_or(0)) else {
+        no.add("process.scheduler.priority", "it is not below 0");
+        return None;
+    };
+    Some(Scheduler {
+        policy,
+        flags,
+        nice: scheduler.nice().unwrap_or(0),
+        priority,
+        runtime: scheduler.runtime().unwrap_or(0),
+        deadline: scheduler.deadline().unwrap_or(0),
+        period: scheduler.period().unwrap_or(0),
+    })
 }
 
 /// A console without a size has the default one, and so has one of 0 by 0: that is how others write "not given".
