@@ -62,7 +62,7 @@ pub(crate) fn what_is_refused_leaves_nothing(scene: &Scene) {
     refused("field", &["true"], &|config| config["process"]["cwd"] = "relative".into(), "cwd");
     refused("program", &["no-such-program"], &|_| (), "No such file or directory");
     refused("rights", &["/etc/marker"], &|_| (), "Permission denied");
-    refused("cwd", &["true"], &|config| config["process"]["cwd"] = "/no/such".into(), "No such file or directory");
+    refused("cwd", &["true"], &|config| config["process"]["cwd"] = "/etc/marker".into(), "Not a directory");
     refused("root", &["true"], &|config| config["root"]["path"] = "nowhere".into(), "rootfs");
     let told = caller.bad(&["create", "--bundle", "/no/such", "it"]);
     assert!(told.contains("--bundle /no/such"), "{told}");
