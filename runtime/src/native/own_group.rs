@@ -48,6 +48,11 @@ impl OwnGroup {
         self.own.has_birth().then_some(&self.own)
     }
 
+    /// Take its limits of devices away, with a kill: see [`Group::lift_io`].
+    pub fn lift_io(&self) {
+        self.own.lift_io();
+    }
+
     /// What the kernel has counted for the processes in it.
     #[must_use]
     pub fn evidence(&self) -> Evidence {

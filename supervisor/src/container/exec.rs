@@ -98,12 +98,20 @@ pub(super) struct Further {
     pub(super) faults: Faults,
 }
 
+/// What it has begun to write when it is killed waits for no limit of its own. A few files of the kernel's, where it has such a limit.
+async fn lift(slot: &Slot, group: Option<&OwnGroup>) {
+    let Some(group) = group else { return };
+    if slot.killed.subscribe().wait_for(|killed| *killed).await.is_ok() {
+        group.lift_io();
+    }
+}
+
 /// To its report.
 pub(super) async fn see_through(further: Further, ended: impl Future<Output = (Exit, EndReason)>) {
     let Further { owner, slot, container, actor, group, permit, kept, faults } = further;
     let _listed = owner.processes.list(&slot);
     let limits = async {
-        tokio::join!(wall::enforce(&slot), slot.enforce_output());
+        tokio::join!(wall::enforce(&slot), slot.enforce_output(), lift(&slot, group.as_ref()));
         std::future::pending::<Never>().await
     };
     let (exit, reason) = tokio::select! {
