@@ -176,6 +176,9 @@ pub(crate) struct Create {
     /// Further descriptors that it inherits, from 3 up
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: usize,
+    /// No session keyring of its own: it has an empty one that is not counted for it, never the caller's
+    #[arg(long)]
+    pub(crate) no_new_keyring: bool,
 }
 
 /// A container that is started at once.

@@ -49,7 +49,8 @@ impl Bundle {
         place::check(&what.id)?;
         let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
-        let (mut spec, process) = oci::read(&path)?;
+        let (mut spec, mut process) = oci::read(&path)?;
+        process.shares_keyring = what.no_new_keyring;
         let said = oci::said(&path)?;
         spec.id.clone_from(&what.id);
         if spec.hostname.is_none() {
@@ -94,7 +95,7 @@ pub(crate) fn make(
         // What had come to the keeper is gone with it; whatever else fails here has its reason already.
         let _ = room.remove();
     }
-    made.map(|pidfd| Left { room, pidfd })
+    made.map(|(pidfd, tty)| Left { room, pidfd, tty })
 }
 
 /// A container that was made and let go, and is locked as long as we have this.
@@ -102,6 +103,8 @@ pub(crate) fn make(
 pub(crate) struct Left {
     pub(crate) room: Room,
     pub(crate) pidfd: OwnedFd,
+    /// The master of its terminal, if nobody else got it.
+    pub(crate) tty: Option<OwnedFd>,
 }
 
 fn fill(
@@ -111,7 +114,7 @@ fn fill(
     what: &Create,
     bundle: Bundle,
     preserved: Preserved,
-) -> Result<OwnedFd, Failure> {
+) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     let (cgroups, group, cgroup) = cgroups(global, &bundle)?;
     let mut main = bundle.process.clone();
     streams::give(&mut main, preserved)?;
@@ -136,25 +139,27 @@ fn fill(
     let (gate, report) = fifos(room)?;
     let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
     let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, gate, report })?;
-    hand_over(&mut made, what)?;
+    let tty = hand_over(&mut made, what)?;
     record.init = Some(made.identity());
     record.ids = made.ids().map(Maps::of);
     room.write(&record)?;
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
     }
-    Ok(made.leave()?)
+    Ok((made.leave()?, tty))
 }
 
 /// Who is waited for at sockets gets what comes over them.
-fn hand_over(made: &mut Made, what: &Create) -> Result<(), Failure> {
-    if let (Some(path), Some(master)) = (&what.console_socket, made.take_tty()) {
+fn hand_over(made: &mut Made, what: &Create) -> Result<Option<OwnedFd>, Failure> {
+    let mut tty = made.take_tty();
+    if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
         console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+        tty = None;
     }
     if let Some(path) = &what.pidfd_socket {
         console::send("--pidfd-socket", path, "pidfd", made.pidfd().as_fd())?;
     }
-    Ok(())
+    Ok(tty)
 }
 
 /// Where its cgroup is made, under which name, and its path.

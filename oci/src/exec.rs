@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::place::{self, Place};
 use crate::run::Waiting;
 use crate::streams::{self, Preserved};
+use crate::terminal::{self, Terminal};
 use crate::{console, pieces, record};
 
 /// Exit code of a process that has not come to its exec, as with runc.
@@ -34,8 +35,11 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
         return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
     }
     let mut process = wanted(&container, what)?;
-    if process.tty.is_some() && what.console_socket.is_none() {
-        return Err(Failure::new("a terminal needs --console-socket, which gets its master"));
+    if process.tty.is_some() && what.detach && what.console_socket.is_none() {
+        return Err(Failure::new("without waiting a terminal needs --console-socket, which gets its master"));
+    }
+    if what.console_socket.is_none() {
+        terminal::fit(&mut process);
     }
     streams::give(&mut process, preserved)?;
     let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
@@ -44,14 +48,17 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let own_network = spec.network != Network::Host;
     let beside = Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref() };
     let mut made = Maker::start()?.exec(&beside, process)?;
-    if let (Some(path), Some(master)) = (&what.console_socket, made.take_tty()) {
+    let mut tty = made.take_tty();
+    if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
         console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+        tty = None;
     }
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
     }
     let pidfd = made.leave()?;
-    waiting.map_or(Ok(0), |waiting| waiting.until_end(&pidfd))
+    let Some(waiting) = waiting else { return Ok(0) };
+    waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?)
 }
 
 /// As `--process` says; or the container's own, with what the command line changes in it.

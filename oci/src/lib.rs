@@ -31,6 +31,7 @@ mod start;
 mod state;
 mod streams;
 mod template;
+mod terminal;
 mod update;
 
 use std::ffi::OsString;

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::place::Place;
 use crate::start;
 use crate::streams::Preserved;
+use crate::terminal::{self, Terminal};
 
 /// `run`, whole: the exit code is the command's.
 ///
@@ -23,13 +24,17 @@ use crate::streams::Preserved;
 /// Whatever `create` and `start` refuse; nothing is left of the container then.
 pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Failure> {
     let preserved = Preserved::take(what.create.preserve_fds)?;
-    let bundle = Bundle::read(&what.create)?;
-    let tty = bundle.process.tty.is_some();
-    if tty && what.create.console_socket.is_none() {
-        return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
+    let mut bundle = Bundle::read(&what.create)?;
+    if bundle.process.tty.is_some() && what.detach && what.create.console_socket.is_none() {
+        return Err(Failure::new(
+            "process.terminal: without waiting a terminal needs --console-socket, which gets its master",
+        ));
+    }
+    if what.create.console_socket.is_none() {
+        terminal::fit(&mut bundle.process);
     }
     let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
-    let Left { room, pidfd } = make(place, global, &what.create, bundle, preserved)?;
+    let Left { room, pidfd, tty } = make(place, global, &what.create, bundle, preserved)?;
     drop(room);
     let id = &what.create.id;
     if let Err(failure) = start::start(place, id) {
@@ -37,14 +42,15 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
         return Err(failure);
     }
     let Some(waiting) = waiting else { return Ok(0) };
-    let code = waiting.until_end(&pidfd)?;
+    let terminal = tty.map(Terminal::begin).transpose();
+    let code = terminal.and_then(|terminal| waiting.until_end(&pidfd, terminal));
     if !what.keep {
         // Somebody else may have done so.
         if let Ok(container) = Container::hold(place, id) {
             delete::remove(&container)?;
         }
     }
-    Ok(code)
+    code
 }
 
 /// We are the parent of what we start, and pass signals on to it.
@@ -74,25 +80,41 @@ impl Waiting {
         Ok(Waiting { signals })
     }
 
-    /// Pass signals on until it has ended; its exit code, or 128 and the signal.
+    /// Pass signals on, and be the window of its terminal, until it has ended; its exit code, or 128 and the signal.
     ///
     /// # Errors
     /// Somebody else has waited for it.
-    pub(crate) fn until_end(&self, pidfd: &OwnedFd) -> Result<u8, Failure> {
+    pub(crate) fn until_end(&self, pidfd: &OwnedFd, mut terminal: Option<Terminal>) -> Result<u8, Failure> {
         loop {
-            let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Failure::system("cannot wait", error)),
+            let (ended, typing) = self.wait(pidfd, terminal.as_ref())?;
+            if let Some(terminal) = &mut terminal {
+                // Also the last words, when it has ended.
+                terminal.carry(typing)?;
             }
-            if !fds[0].revents().is_empty() {
+            if ended {
                 return code(pidfd);
             }
             while let Ok(Some(told)) = self.signals.read_signal() {
-                // It may be ending just now.
-                let _ = signal(pidfd, told.ssi_signo.cast_signed());
+                match (told.ssi_signo.cast_signed(), &terminal) {
+                    (number, Some(terminal)) if number == Signal::SIGWINCH as i32 => terminal.resize(),
+                    // It may be ending just now.
+                    (number, _) => drop(signal(pidfd, number)),
+                }
             }
         }
+    }
+
+    /// Until something happens: it has ended, somebody types.
+    fn wait(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<(bool, bool), Failure> {
+        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(terminal.map(Terminal::waits).unwrap_or_default());
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(error) => return Err(Failure::system("cannot wait", error)),
+        }
+        let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        Ok((ended, Terminal::is_typing(fds.get(2..).unwrap_or_default())))
     }
 }
 

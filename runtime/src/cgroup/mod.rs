@@ -240,8 +240,7 @@ impl Cgroups {
 
     /// The controllers of version 1 in whose hierarchies a container with these limits has a group.
     pub fn legacy(&self, limits: &Limits) -> Vec<&'static str> {
-        let has_v2 = self.parents.v2.is_some();
-        let v1 = self.parents.v1.iter().filter(|place| parents::needs(place, limits, has_v2));
+        let v1 = self.parents.v1.iter().filter(|place| self.parents.has_a_group(place, limits));
         v1.flat_map(|place| place.controllers.iter().map(|controller| controller.name())).collect()
     }
 

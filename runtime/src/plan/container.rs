@@ -44,7 +44,9 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     if !cx.spec.joins(NEWCGROUP) {
         b.op(Op::Unshare, NEWCGROUP, 0, 0);
     }
-    b.op(Op::Keyring, 0, 0, 0);
+    if !(cx.spec.container().without_init && cx.spec.main().spec().shares_keyring) {
+        b.op(Op::Keyring, 0, 0, 0);
+    }
     if cx.spec.joins(NEWNS) {
         names(b, cx);
     } else {

@@ -132,7 +132,9 @@ pub(super) fn prepare(
 ) {
     let early = process.filtered_early();
     b.field("").op(Op::Setsid, 0, 0, 0);
-    b.op(Op::Keyring, 0, 0, 0);
+    if !process.spec().shares_keyring {
+        b.op(Op::Keyring, 0, 0, 0);
+    }
     let tty = tty::steps(b, process, ids, console);
     let umask = |b: &mut Builder| {
         b.field("umask").op(Op::Umask, process.spec().umask.unwrap_or(0o022).into(), 0, 0);

@@ -381,6 +381,9 @@ pub struct ProcessSpec {
     /// session; the main process's is /dev/console too. Of the streams only [`ProcessSpec::stdin`] may then be
     /// [`Stdio::Piped`], which makes no difference here.
     pub tty: Option<WindowSize>,
+    /// It has no session keyring of its own, but that of the keeper: empty, and shared with what else has none. A key less for its
+    /// user, of whom the kernel counts 200 by default.
+    pub shares_keyring: bool,
     /// Further descriptors, given the numbers 3, 4, ... in this order.
     #[serde(skip)]
     pub preserved: Vec<Arc<OwnedFd>>,
