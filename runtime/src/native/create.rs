@@ -123,10 +123,7 @@ async fn once(inner: Arc<Inner>, spec: ContainerSpec, main: ProcessSpec, way: Wa
         Ok((spec, joining, before, born)) => {
             let rests = undo.keep();
             let maps = inner.machine.privileged && joining.ids.is_some();
-            if let Some(why) = &way.why {
-                let (container, way) = (&spec.container().id, way.layering.name());
-                tracing::warn!(container, way, why, "its root file system is made otherwise");
-            }
+            writable::told(&spec.container().id, &way);
             let made = made(spec, joining, rests, before, born, |spec| writable::way(spec, maps, &way));
             Ok(NativeContainer::new(Arc::new(Core::new(inner, made))))
         }

@@ -79,6 +79,16 @@ pub(super) fn besides(why: Option<&str>, errors: Errors) -> Errors {
     Errors(errors.0.into_iter().map(told).collect())
 }
 
+/// In the log, that it is not an overlay, where that is so.
+pub(super) fn told(container: &str, way: &Way) {
+    let how = way.layering.name();
+    match &way.why {
+        Some(why) => tracing::warn!(container, how, why, "its root file system is no better one"),
+        None if way.layering != Layering::Overlay => tracing::info!(container, how, "its root file system"),
+        None => {}
+    }
+}
+
 /// In words, why one more way was not gone.
 pub(super) fn and(why: Option<String>, layering: Layering, reason: &str) -> String {
     let reason = format!("no {layering}: {reason}");

@@ -45,8 +45,8 @@ fn no_room(error: Error) -> Error {
     if error.errno() != Some(libc::ENOSPC) {
         return error;
     }
-    let what = format!("a copy of the root file system does not fit into the limit of disk ({error})");
-    Error::new(ErrorKind::Exhausted, what)
+    Error::new(ErrorKind::Exhausted, "a copy of the root file system does not fit into the limit of disk")
+        .with_errno(error.errno())
         .with_field("disk")
         .with_hint("raise the limit, which bounds a copy as a whole and is memory; or unpack it once, and write there")
 }
