@@ -94,15 +94,21 @@ impl Running {
     }
 
     /// Its first line is this.
-    pub(crate) fn of(mut command: Command, said: &str) -> Self {
+    pub(crate) fn of(command: Command, said: &str) -> Self {
+        let mut running = Self::silent(command);
+        let first = running.said();
+        if first != said {
+            running.child.kill().unwrap();
+            panic!("{first:?}: {:?}", Ran::from(running.child.wait_with_output().unwrap()));
+        }
+        running
+    }
+
+    /// Whatever it says.
+    pub(crate) fn silent(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        out.read_line(&mut first).unwrap();
-        if first.trim_end() != said {
-            panic!("{first:?}: {:?}", Ran::from(child.wait_with_output().unwrap()));
-        }
+        let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
     }
 

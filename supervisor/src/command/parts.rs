@@ -181,9 +181,10 @@ macro_rules! process_setters {
             self
         }
 
-        /// It may gain privileges by set-user-id programs and file capabilities; a filter of system calls then needs
-        /// CAP_SYS_ADMIN among its capabilities, or [`Seccomp::Unconfined`](crate::Seccomp::Unconfined). No mount of a
-        /// container honours set-user-id, so that this is for programs that check it. Default: no.
+        /// It may gain privileges by set-user-id programs and file capabilities. A filter of system calls is then loaded while
+        /// the process still has its rights, and must allow what gives them up (setgroups, setresuid, capset, prctl and the
+        /// like), as ours does. No mount of a container honours set-user-id, so that this is for programs that check it.
+        /// Default: no.
         pub fn new_privileges(mut self, may: bool) -> Self {
             self.parts.process.new_privileges = may;
             self
