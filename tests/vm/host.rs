@@ -25,7 +25,6 @@ const ACCELERATOR: &str = "ORANGERY_VM_ACCEL";
 const CPU: &str = "max,la57=off,smap=off,smep=off";
 /// RCU in a hurry: each change of cgroup controllers waits for it, tens of milliseconds otherwise.
 const KERNEL: &str = "quiet loglevel=1 panic=-1 nokaslr mitigations=off rcupdate.rcu_expedited=1 rdinit=/init";
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// What images and scenarios call.
 const APPLETS: [&str; 12] =
@@ -128,7 +127,8 @@ impl Tools {
 
     /// What the machine of systemd said; or why there is none.
     fn systemd(&self, suites: &[(String, PathBuf)]) -> Result<String, String> {
-        let root = systemd::Root::gather(&self.work.join("systemd"))?;
+        let mut root = systemd::Root::gather(&self.work.join("systemd"))?;
+        libraries(suites)?.iter().for_each(|library| root.also(library));
         let failed = |error: std::io::Error| format!("cannot pack its initramfs: {error}");
         let mut archive = Archive::default();
         root.pack(&mut archive).map_err(failed)?;
@@ -165,8 +165,16 @@ impl Tools {
         }
         archive.device("dev/console", (5, 1));
         archive.device("dev/null", (1, 3));
-        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("init", "suites/vm")] {
+        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
             archive.link(link, target);
+        }
+        archive.link("init", "suites/vm");
+        let libraries = libraries(suites).map_err(std::io::Error::other).map_err(failed)?;
+        let libraries: Vec<_> = libraries.iter().filter_map(|from| Some((systemd::in_usr(from)?, from))).collect();
+        let dirs: BTreeSet<&str> = libraries.iter().filter_map(|(name, _)| Some(name.rsplit_once('/')?.0)).collect();
+        dirs.iter().filter(|dir| **dir != "usr/lib").for_each(|dir| archive.directory(dir));
+        for (name, from) in &libraries {
+            archive.program(name, from).map_err(failed)?;
         }
         archive.program("usr/bin/busybox", Path::new(BUSYBOX)).map_err(failed)?;
         APPLETS.iter().for_each(|applet| archive.link(&format!("usr/bin/{applet}"), "busybox"));
@@ -195,18 +203,13 @@ impl Tools {
         make.status().is_ok_and(|status| status.success()).then_some(image)
     }
 
-    /// Static programs, in a target directory of their own so that nobody else's artifacts are thrown away.
+    /// As `cargo test --workspace --all-features` builds them: where that runs us they are there already.
     fn suites(&self) -> Result<Vec<(String, PathBuf)>, String> {
         let mut cargo = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         cargo
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["test", "--no-run", "--message-format=json-render-diagnostics", "--target", TARGET])
-            .args(["-p", "orangery-tests", "-p", "orangery-runtime", "--lib"])
-            .arg("--target-dir")
-            .arg(std::env::var_os("ORANGERY_VM_TARGET_DIR").map_or_else(|| self.work.join("target"), PathBuf::from))
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_PROFILE_TEST_STRIP", "symbols")
+            .args(["test", "--no-run", "--message-format=json-render-diagnostics", "--workspace", "--all-features"])
+            .arg("--lib")
             .stderr(Stdio::inherit());
         let mut targets: BTreeSet<String> = suites::all().into_iter().map(|suite| suite.target).collect();
         targets.extend(session::SUITES.iter().map(|(suite, _)| (*suite).to_owned()));
@@ -215,10 +218,18 @@ impl Tools {
         }
         let output = cargo.output().map_err(|error| format!("cannot run cargo: {error}"))?;
         if !output.status.success() {
-            return Err("building the static programs failed; cargo said why above".into());
+            return Err("building the programs failed; cargo said why above".into());
         }
         let built: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect();
-        Ok(built)
+        Ok(built.into_iter().map(|(name, program)| (name.clone(), self.stripped(&name, program))).collect())
+    }
+
+    /// The machine has them in its memory. Without binutils they are as they are.
+    fn stripped(&self, name: &str, program: PathBuf) -> PathBuf {
+        let to = self.work.join(format!("{name}.stripped"));
+        let mut strip = command("strip");
+        strip.arg("-o").arg(&to).arg(&program).stderr(Stdio::null());
+        if strip.status().is_ok_and(|status| status.success()) { to } else { program }
     }
 
     fn boot(&self, boot: &Boot) -> Result<String, String> {
@@ -272,11 +283,24 @@ fn is_static(program: &Path) -> bool {
     !elf.is_empty() && !elf.windows(6).any(|bytes| bytes == b"/ld-li" || bytes == b"ld-mus")
 }
 
-/// Name and file of a test program, from a line of cargo's JSON.
+/// What these programs are linked with, the loader among them: of this machine, as the machine's own is no older.
+fn libraries(suites: &[(String, PathBuf)]) -> Result<BTreeSet<PathBuf>, String> {
+    let programs = suites.iter().map(|(_, program)| program);
+    let said = command("ldd").args(programs).output().map_err(|error| format!("cannot run ldd: {error}"))?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let words = said.lines().filter(|line| line.starts_with('\t')).flat_map(str::split_whitespace);
+    Ok(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+/// Name and file of a test program of ours or of the library, from a line of cargo's JSON.
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
     let path = value["executable"].as_str()?;
     value["profile"]["test"].as_bool().filter(|test| *test)?;
+    let of = value["package_id"].as_str()?;
+    // Others have trials of the same names.
+    let ours = ["#orangery-tests@", "#orangery-runtime@"];
+    ours.iter().any(|part| of.contains(part)).then_some(())?;
     Some((value["target"]["name"].as_str()?.to_owned(), path.into()))
 }
 

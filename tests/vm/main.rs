@@ -2,7 +2,7 @@
 //! are real and where there is no pidfs, no PIDFD_GET_INFO and no id-mapped tmpfs.
 //!
 //! ```text
-//!  host.rs      what is needed is there?  build static guests (cargo), pack, boot, read the console ─► one trial a line
+//!  host.rs      what is needed is there?  find the programs (cargo), pack, boot, read the console ─► one trial a line
 //!    kernel.rs    the packaged kernel, unpacked below target/tmp, never installed
 //!    archive.rs   the initramfs: a cpio archive
 //!  ─────────────────────────────────────── qemu ───────────────────────────────────────
@@ -19,10 +19,9 @@
 //! with `ORANGERY_VM=1` only (CI sets it where it could install qemu) and is otherwise counted as skipped:
 //!
 //! ```text
-//!  ORANGERY_VM=1 cargo test -p orangery-tests --test vm           Debian: qemu-system-x86 busybox-static e2fsprogs
+//!  ORANGERY_VM=1 cargo test --workspace --all-features --test vm   Debian: qemu-system-x86 busybox-static e2fsprogs
 //!    ORANGERY_VM_SUITES=limits,lifecycle@user                     further test targets, as root or as uid 1000
 //!    ORANGERY_VM_KERNEL=DIR                                       an unpacked kernel package instead of apt's
-//!    ORANGERY_VM_TARGET_DIR=DIR                                   where the static programs are built
 //!    ORANGERY_VM_ACCEL=kvm                                        instead of emulation
 //!    ORANGERY_VM_MACHINE=plain|systemd                            one of the two machines
 //!    ORANGERY_VM_LIMIT=SECONDS                                    300 if unset: enough on a busy machine; an idle one takes 30

@@ -160,12 +160,19 @@ impl Root {
 
     /// One name, in a `/usr` that has everything.
     fn add(&mut self, top: &Path, path: &Path) {
-        let Some(name) = path.strip_prefix(top).ok().and_then(Path::to_str) else { return };
-        let merged = ["lib/", "lib64/", "bin/", "sbin/"].iter().any(|dir| name.starts_with(dir));
-        let name = if merged { format!("usr/{name}") } else { name.to_owned() };
+        let Some(name) = path.strip_prefix(top).ok().and_then(|path| in_usr(&Path::new("/").join(path))) else {
+            return;
+        };
         let unread = UNREAD.iter().any(|prefix| name.starts_with(prefix));
         if !unread && name.contains('/') && !name.starts_with("etc/pam.d") {
             self.0.entry(name).or_insert_with(|| path.to_owned());
+        }
+    }
+
+    /// A file of this machine, unless there is one of that name.
+    pub(crate) fn also(&mut self, path: &Path) {
+        if let (Some(name), Ok(real)) = (in_usr(path), path.canonicalize()) {
+            self.0.entry(name).or_insert(real);
         }
     }
 
@@ -230,6 +237,13 @@ fn own() -> Vec<(&'static str, &'static [u8])> {
 }
 
 /// A directory with those above it, once.
+/// Where an absolute path is in a root whose /usr has everything.
+pub(crate) fn in_usr(path: &Path) -> Option<String> {
+    let name = path.strip_prefix("/").ok()?.to_str()?;
+    let merged = ["lib/", "lib64/", "bin/", "sbin/"].iter().any(|dir| name.starts_with(dir));
+    Some(if merged { format!("usr/{name}") } else { name.to_owned() })
+}
+
 fn directory(archive: &mut Archive, made: &mut BTreeSet<String>, name: &str) {
     if made.contains(name) {
         return;
