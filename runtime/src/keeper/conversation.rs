@@ -108,9 +108,9 @@ impl Waiting {
         }
     }
 
-    /// Nothing was given up that the keeper has not answered yet.
+    /// Nothing was given up that the keeper has not answered yet, and it has been asked for all that came of it.
     pub(super) fn owes_nothing(&self) -> bool {
-        self.cancelled.is_empty() && self.unwanted.is_empty() && self.forgotten.is_empty()
+        self.cancelled.is_empty() && self.unwanted.is_empty() && self.forgotten.is_empty() && self.outbox.is_empty()
     }
 }
 
@@ -272,6 +272,10 @@ impl Shared {
             // Without a keeper the supervisor's end is the process's.
             let _ = self.post(head, &[], Vec::new());
             self.settle(message.id, message.x);
+            // Who asked for it may have gone, too.
+            if self.lock().cancelled.remove(&message.id) {
+                self.seated.notify_waiters();
+            }
         }
     }
 
@@ -410,7 +414,11 @@ impl Shared {
     pub(super) fn flush(&self) {
         loop {
             let mut waiting = self.lock();
-            let Some((bytes, fds)) = waiting.outbox.pop_front() else { return };
+            let Some((bytes, fds)) = waiting.outbox.pop_front() else {
+                // Who takes leave waits for that.
+                self.seated.notify_waiters();
+                return;
+            };
             match transmit(&waiting.socket, &bytes, &fds) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::AGAIN) => return waiting.outbox.push_front((bytes, fds)),

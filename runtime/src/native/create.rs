@@ -102,6 +102,12 @@ pub(super) async fn create(
     let mut ways = inner.layering.iter().copied().peekable();
     while let Some(layering) = ways.next() {
         let last = ways.peek().is_none();
+        if layering == Layering::Copy {
+            // All of it would be copied first, into a size that nobody has looked at: of zero bytes is without a bound.
+            let (for_thread, asked, command) = (Arc::clone(&inner), spec.clone(), main.clone());
+            let checked = off_thread(move || for_thread.check(asked, command).map(drop)).await;
+            checked.map_err(|_| one(Error::new(ErrorKind::System, "the checking thread panicked")))??;
+        }
         let begun = writable::begin(&inner, &spec, layering, why.clone()).await;
         let made = match begun {
             Ok(way) => once(Arc::clone(&inner), spec.clone(), main.clone(), way).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cgroup_error;
 use crate::Evidence;
-use crate::cgroup::{Group, Limits, OomEvidence};
+use crate::cgroup::{Group, IoMax, Limits, OomEvidence};
 use crate::durable::GroupRecord;
 use crate::error::Error;
 
@@ -16,6 +16,8 @@ pub struct OwnGroup {
     container: Arc<Group>,
     before: OomEvidence,
     mode: String,
+    /// What [`OwnGroup::lift_io`] takes away; nothing of one that an earlier supervisor has made.
+    io_max: Vec<IoMax>,
 }
 
 impl OwnGroup {
@@ -28,14 +30,14 @@ impl OwnGroup {
     /// The one that an earlier supervisor has made; `None`: it is gone. Blocks.
     pub(super) fn again(container: Arc<Group>, record: &GroupRecord, mode: String) -> Option<Self> {
         let own = container.reopen_nested(&record.name).ok()?;
-        Some(Self { own, container, before: record.before.clone(), mode })
+        Some(Self { own, container, before: record.before.clone(), mode, io_max: Vec::new() })
     }
 
     /// Blocks.
     pub(super) fn make(container: Arc<Group>, name: &str, limits: &Limits, mode: String) -> Result<Self, Error> {
         let own = container.nested(name, limits).map_err(|error| cgroup_error(&error))?;
         let before = own.oom();
-        Ok(Self { own, container, before, mode })
+        Ok(Self { own, container, before, mode, io_max: limits.io_max.clone() })
     }
 
     /// The files that the process writes itself into.
@@ -51,6 +53,17 @@ impl OwnGroup {
     /// Take its limits of devices away, with a kill: see [`Group::lift_io`].
     pub fn lift_io(&self) {
         self.own.lift_io();
+    }
+
+    /// The opposite, when the process has ended: what it has left behind in there lives on. Blocks.
+    pub fn limit_io_again(&self) {
+        if self.io_max.is_empty() {
+            return;
+        }
+        let limits = Limits { io_max: self.io_max.clone(), ..Limits::default() };
+        if let Err(error) = self.own.update(&limits) {
+            tracing::debug!(group = self.own.id(), %error, "limits of devices are not put back");
+        }
     }
 
     /// What the kernel has counted for the processes in it.

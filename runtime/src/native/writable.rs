@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Inner, reach, serving};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::rootfs::{Layering, RootKind, RootWay, copy};
-use crate::spec::{Access, ContainerSpec};
+use crate::spec::{Access, ContainerSpec, UserNamespace};
 
 /// One way to make it.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,11 @@ pub(super) async fn begin(
 ) -> Result<Way, Error> {
     let copy = match layering {
         Layering::Overlay => None,
+        // It handles what a hostile container asks.
+        Layering::FuseOverlayfs if inner.machine.privileged && spec.user_namespace == UserNamespace::Host => {
+            let what = "fuse-overlayfs would be root of this machine, as the container has the host's user ids";
+            return Err(Error::new(ErrorKind::Unsupported, what).with_field("rootfs"));
+        }
         Layering::FuseOverlayfs => serving::look().map(|()| None)?,
         Layering::Copy => {
             let top = reach::file_system(&inner.keeper, spec.disk).await?;

@@ -43,7 +43,8 @@ fn copied(top: &OwnedFd, layers: Vec<PathBuf>, leave: &dyn Fn() -> bool) -> Resu
 
 fn no_room(error: Error) -> Error {
     if error.errno() != Some(libc::ENOSPC) {
-        return error;
+        // Its fields are those of an unpacking (`directory`, `limits.entries`), which a container does not have.
+        return error.with_field("rootfs");
     }
     Error::new(ErrorKind::Exhausted, "a copy of the root file system does not fit into the limit of disk")
         .with_errno(error.errno())

@@ -122,8 +122,19 @@ pub(super) async fn see_through(further: Further, ended: impl Future<Output = (E
     // Counted by its own group, which is removed then: files of cgroupfs.
     let own = match group {
         Some(group) => {
-            let span = slot.span.clone();
-            tokio::task::spawn_blocking(move || span.in_scope(|| group.evidence())).await.ok()
+            let (span, of, overdue) = (slot.span.clone(), Arc::clone(&owner), slot.is_overdue());
+            let look = move || {
+                // Who does not die, or dies with the container, may still be waiting for the device.
+                let all_die = || overdue || of.main.ended() || *of.main.killed.borrow();
+                if !all_die() {
+                    group.limit_io_again();
+                    if all_die() {
+                        group.lift_io();
+                    }
+                }
+                group.evidence()
+            };
+            tokio::task::spawn_blocking(move || span.in_scope(look)).await.ok()
         }
         None => None,
     };
