@@ -270,15 +270,15 @@ pub(crate) struct Update {
     /// File with the `linux.resources` of a config.json, instead of the options; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) resources: Option<PathBuf>,
-    /// Bytes
-    #[arg(long)]
-    pub(crate) memory: Option<u64>,
-    /// Bytes of memory and swap together
-    #[arg(long)]
-    pub(crate) memory_swap: Option<u64>,
-    /// Microseconds in each period
-    #[arg(long)]
-    pub(crate) cpu_quota: Option<u64>,
+    /// Bytes; -1 is no limit
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) memory: Option<i64>,
+    /// Bytes of memory and swap together, beside --memory; -1 is no limit
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) memory_swap: Option<i64>,
+    /// Microseconds in each period; -1 is no limit
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) cpu_quota: Option<i64>,
     /// Microseconds
     #[arg(long)]
     pub(crate) cpu_period: Option<u64>,
@@ -291,7 +291,7 @@ pub(crate) struct Update {
     /// Memory nodes
     #[arg(long)]
     pub(crate) cpuset_mems: Option<String>,
-    /// Processes and threads
-    #[arg(long)]
-    pub(crate) pids_limit: Option<u64>,
+    /// Processes and threads; -1 is no limit
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) pids_limit: Option<i64>,
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use orangery_runtime::cgroup::Cgroups;
 use orangery_runtime::native::single::{Made, Maker, Order};
+use orangery_runtime::seccomp::{Action, Filter};
 use orangery_runtime::spec::{Rootfs, oci};
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -51,12 +52,16 @@ impl Bundle {
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
         let (mut spec, mut process) = oci::read(&path)?;
         process.shares_keyring = what.no_new_keyring;
+        let asks = |filter: &Filter| {
+            filter.default == Action::Notify || filter.rules.iter().any(|rule| rule.action == Action::Notify)
+        };
+        if process.filters.iter().any(asks) {
+            return Err(Failure::new(
+                "linux.seccomp: SCMP_ACT_NOTIFY needs a listenerPath, which is not supported yet",
+            ));
+        }
         let said = oci::said(&path)?;
         spec.id.clone_from(&what.id);
-        if spec.hostname.is_none() {
-            // What a new uts namespace begins with.
-            spec.hostname = Some(rustix::system::uname().nodename().to_string_lossy().into_owned());
-        }
         let (oci_version, annotations) = (said.version, said.annotations);
         Ok(Bundle { path, spec, process, oci_version, annotations })
     }
@@ -138,7 +143,9 @@ fn fill(
     let maker = Maker::start()?;
     let (gate, report) = fifos(room)?;
     let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
-    let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, gate, report })?;
+    let lock = room.dir().try_clone();
+    let lock = lock.map_err(|error| Failure::system("cannot duplicate the container's directory", error))?;
+    let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, lock, gate, report })?;
     let tty = hand_over(&mut made, what)?;
     record.init = Some(made.identity());
     record.ids = made.ids().map(Maps::of);

@@ -8,7 +8,7 @@ use orangery_runtime::native::single::{Beside, Maker};
 use orangery_runtime::spec::{CapSet, Network, User, WindowSize, user};
 
 use crate::args::Exec;
-use crate::container::{Container, Status};
+use crate::container::Container;
 use crate::failure::Failure;
 use crate::place::{self, Place};
 use crate::run::Waiting;
@@ -31,7 +31,7 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let preserved = Preserved::take(what.preserve_fds)?;
     let container = Container::find(place, &what.id)?;
     let (pid, init) = container.alive()?;
-    if container.status()? == Status::Paused && !what.ignore_paused {
+    if !what.ignore_paused && container.is_frozen()? {
         return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
     }
     let mut process = wanted(&container, what)?;
@@ -70,6 +70,7 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
         // Its filter is the container's.
         let own = &container.record.process;
         (process.seccomp, process.filters) = (own.seccomp, own.filters.clone());
+        (process.filter_flags, process.personality) = (own.filter_flags, own.personality);
         if what.tty {
             process.tty.get_or_insert_default();
         }

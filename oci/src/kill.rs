@@ -21,7 +21,26 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     if what.all && all(&container, number)? {
         return Ok(());
     }
-    Ok(signal(container.alive()?.1, number)?)
+    let (pid, pidfd) = container.alive()?;
+    let takes_all_along = number == KILL && is_first(pid);
+    signal(pidfd, number)?;
+    let Some(group) = container.group()?.filter(|_| number == KILL) else { return Ok(()) };
+    if takes_all_along {
+        // Who waits for a device at its limit feels the signal when its turn has come, which may be hours away.
+        group.lift_io();
+    }
+    if group.is_frozen() {
+        // On v1 it feels the signal when it goes on.
+        group.thaw().map_err(|error| Failure::system("cannot thaw the container", reason(&error)))?;
+    }
+    Ok(())
+}
+
+/// It is pid 1 of its pid namespace: nobody of that outlives it.
+fn is_first(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    inside.and_then(|pids| pids.split_whitespace().last()) == Some("1")
 }
 
 /// To each process that is in its cgroup; `false`: it has none.

@@ -51,6 +51,10 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => return unread(&told),
     };
+    if let Some(number) = unopened(&arguments.command) {
+        eprintln!("--preserve-fds: descriptor {number} is not open");
+        return ExitCode::FAILURE;
+    }
     let log = match Log::open(&arguments.global) {
         Ok(log) => log,
         Err(failure) => {
@@ -65,6 +69,17 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// What is to be preserved and is not there, before the log can have its number.
+fn unopened(command: &Command) -> Option<usize> {
+    let count = match command {
+        Command::Create(what) => what.preserve_fds,
+        Command::Run(what) => what.create.preserve_fds,
+        Command::Exec(what) => what.preserve_fds,
+        _ => 0,
+    };
+    (3..).take(count).find(|number| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err())
 }
 
 /// Help and version are no failure; everything else is, with 1 as with runc.

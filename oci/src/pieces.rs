@@ -23,8 +23,27 @@ pub(crate) fn process(text: &[u8]) -> Result<ProcessSpec, Failure> {
 /// # Errors
 /// Every refusal.
 pub(crate) fn limits(text: &[u8]) -> Result<Limits, Failure> {
-    let resources: Value = serde_json::from_slice(text).map_err(|error| Failure::new(format!("resources: {error}")))?;
+    let mut resources: Value =
+        serde_json::from_slice(text).map_err(|error| Failure::new(format!("resources: {error}")))?;
+    lift(&mut resources);
     Ok(whole(json!({ "linux": { "resources": resources } }))?.0.limits)
+}
+
+/// -1 takes a limit away. In an update nothing is said by what is missing, so it is the most that the kernel takes.
+fn lift(resources: &mut Value) {
+    let bounded = resources.pointer("/memory/limit").and_then(Value::as_i64).is_some_and(|limit| limit > 0);
+    let mut all = vec![("/memory/limit", i64::MAX), ("/pids/limit", 4 << 20), ("/cpu/quota", (1 << 44) - 1)];
+    if bounded {
+        // Memory and swap together.
+        all.push(("/memory/swap", i64::MAX));
+    }
+    for (path, most) in all {
+        if let Some(value) = resources.pointer_mut(path)
+            && value.as_i64() == Some(-1)
+        {
+            *value = most.into();
+        }
+    }
 }
 
 fn whole(part: Value) -> Result<(ContainerSpec, ProcessSpec), Failure> {

@@ -189,6 +189,10 @@ impl Room {
     /// It cannot be removed; gone already is none.
     pub(crate) fn remove(&self) -> Result<(), Failure> {
         let failed = |error| Failure::system(format!("cannot remove {}", self.path.display()), error);
+        // The keeper has done so, and another container may have the name by now.
+        if !self.is_there() {
+            return Ok(());
+        }
         match fs::read_dir(&self.path) {
             Ok(entries) => {
                 for entry in entries {

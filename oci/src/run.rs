@@ -89,7 +89,7 @@ impl Waiting {
             let (ended, typing) = self.wait(pidfd, terminal.as_ref())?;
             if let Some(terminal) = &mut terminal {
                 // Also the last words, when it has ended.
-                terminal.carry(typing)?;
+                terminal.carry(typing, ended)?;
             }
             if ended {
                 return code(pidfd);

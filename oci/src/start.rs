@@ -13,6 +13,10 @@ use crate::place::Place;
 /// It does not wait to be started; it did not come to its exec.
 pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
     let container = Container::hold(place, id)?;
+    // It would not come through its gate, and we would keep whoever resumes it out meanwhile.
+    if container.init.is_some() && container.is_frozen()? {
+        return Err(Failure::new("cannot start a container that is paused"));
+    }
     let gate = container.gate()?.filter(|_| container.init.is_some());
     let Some(gate) = gate else {
         return Err(match container.status()? {

@@ -85,8 +85,9 @@ impl Terminal {
     ///
     /// # Errors
     /// Nobody takes its output any more.
-    pub(crate) fn carry(&mut self, typing: bool) -> Result<(), Failure> {
-        self.show()?;
+    pub(crate) fn carry(&mut self, typing: bool, ended: bool) -> Result<(), Failure> {
+        // Somebody who never pauses must not keep what is typed and signals out, nor us when the process has ended.
+        self.show(if ended { 1024 } else { 4 })?;
         if typing && !self.silent && self.typed.is_empty() {
             let mut buffer = [0; 4096];
             match rustix::io::read(stdin(), &mut buffer) {
@@ -106,10 +107,13 @@ impl Terminal {
         Ok(())
     }
 
-    /// All of its output that is there.
-    fn show(&mut self) -> Result<(), Failure> {
+    /// Its output that is there, read so often at most.
+    fn show(&mut self, most: usize) -> Result<(), Failure> {
         let mut buffer = [0; 16 << 10];
-        while !self.closed {
+        for _ in 0..most {
+            if self.closed {
+                break;
+            }
             match rustix::io::read(&self.master, &mut buffer) {
                 // EIO: the last who had it open has ended.
                 Ok(0) | Err(Errno::IO) => self.closed = true,

@@ -42,10 +42,11 @@ fn wanted(what: &Update) -> Result<Limits, Failure> {
         Value::Object(entries.collect::<Map<_, _>>())
     };
     let number = |value: Option<u64>| value.map(Value::from);
+    let signed = |value: Option<i64>| value.map(Value::from);
     let resources = json!({
-        "memory": group(&[("limit", number(what.memory)), ("swap", number(what.memory_swap))]),
+        "memory": group(&[("limit", signed(what.memory)), ("swap", signed(what.memory_swap))]),
         "cpu": group(&[
-            ("quota", number(what.cpu_quota)),
+            ("quota", signed(what.cpu_quota)),
             ("period", number(what.cpu_period)),
             ("shares", number(what.cpu_share)),
             ("cpus", what.cpuset_cpus.clone().map(Value::from)),

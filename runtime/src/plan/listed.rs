@@ -44,7 +44,9 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
     sysctls(b, cx);
     b.field("rootfs");
     // What is mounted inside must not travel to the host; it is shared, if at all, among those inside.
-    b.mount_attr(root, 0, if early.is_some() { SLAVE } else { PRIVATE }, true);
+    // Nodes that the image brings along are no devices either where nobody could have made them: no rules are kept there.
+    let nodev = if crate::spec::makes_nodes(cx.spec.container(), cx.machine) { 0 } else { NODEV };
+    b.mount_attr(root, nodev, if early.is_some() { SLAVE } else { PRIVATE }, true);
     b.move_mount(root, Slot::CWD, "/");
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
         one(b, cx, root, (index, mount), binds.get(index).copied().flatten());
@@ -158,7 +160,9 @@ fn file_system(
     if of_host {
         let path = if kind == "proc" { "/proc" } else { "/sys" };
         let tree = b.open_tree(Slot::CWD, path, true);
-        b.mount_attrs(tree, attributes, 0, true);
+        // A mode of atime is set in the place of the one that was there (MOUNT_ATTR__ATIME), or not at all.
+        let clear = if attributes & 0x70 == 0 { 0 } else { 0x70 };
+        b.mount_attrs(tree, attributes, clear, true);
         propagation(b, exact, tree);
         return tree;
     }
@@ -232,7 +236,8 @@ fn devices(b: &mut Builder, cx: &Context<'_>, root: Slot) {
     b.field("devices");
     let container = cx.spec.container();
     let bound = |mount: &Mount| mount.target == Path::new("/dev") && matches!(mount.source, MountSource::Bind(_));
-    if !container.mounts.iter().any(bound) {
+    let is_bound = container.mounts.iter().any(bound);
+    if !is_bound {
         let dev = b.place(root, "dev", false, PROC);
         for (name, major, minor) in DEVICES {
             let rdev = rustix::fs::makedev(major, minor);
@@ -253,7 +258,8 @@ fn devices(b: &mut Builder, cx: &Context<'_>, root: Slot) {
         b.close(dev);
     }
     b.field("devices");
-    for node in &container.devices {
+    // Nothing is made in a /dev that is somebody else's.
+    for node in container.devices.iter().filter(|node| !(is_bound && node.path.starts_with("/dev"))) {
         let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else { continue };
         let dir = b.place(root, parent.strip_prefix("/").unwrap_or(parent), false, PROC);
         make(b, cx, dir, name, node);

@@ -280,6 +280,12 @@ fn beside(no: &mut Refusals, spec: &ContainerSpec, one: &Joined) {
         NEWNET if spec.network_provider.is_some() => {
             no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
         }
+        NEWNET if spec.sysctls.keys().any(|key| key.starts_with("net.")) && is_own(one) => {
+            no.add("sysctls", "the network namespace that is joined is the host's, whose parameters are not changed");
+        }
+        NEWUTS if spec.domainname.is_some() && is_own(one) => {
+            no.add("domainname", "a uts namespace that is joined has its name already");
+        }
         NEWUTS if spec.hostname.is_some() && (!spec.listed || is_own(one)) => {
             no.add("hostname", "a uts namespace that is joined has its name already");
         }

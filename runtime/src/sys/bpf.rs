@@ -38,6 +38,16 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_long> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }
 
+/// Before 5.11 all programs of a user are counted against RLIMIT_MEMLOCK, by default 16 of them.
+fn with_unbounded_memlock<T>(again: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Memlock);
+    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })?;
+    let done = again();
+    let _ = setrlimit(Resource::Memlock, before);
+    done
+}
+
 /// Let `program`, the instructions of a device program, decide in this cgroup for as long as that is there.
 ///
 /// # Errors
@@ -53,7 +63,9 @@ pub(crate) fn attach_device_program(cgroup: impl AsFd, program: &[u64]) -> io::R
         log: [0; 2],
         version_and_flags: [0; 2],
     };
-    let made = bpf(LOAD, &load)?;
+    let made = bpf(LOAD, &load).or_else(|error| {
+        if error.raw_os_error() == Some(libc::EPERM) { with_unbounded_memlock(|| bpf(LOAD, &load)) } else { Err(error) }
+    })?;
     // SAFETY: the kernel has just made it for us (close-on-exec, as it makes them all); nobody else knows it.
     let loaded = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(made).map_err(io::Error::other)?) };
     let number = |fd: libc::c_int| u32::try_from(fd).map_err(io::Error::other);

@@ -30,6 +30,9 @@ pub struct Order<'a> {
     /// A directory, and a name in it, that is removed with all that is in it unless the container is [left](Made::leave): what
     /// is written down of it. From the moment on in which its cgroup goes as well: who is killed before leaves word of that.
     pub owns: (&'a Path, &'a str),
+    /// That directory itself, open and locked (flock(2)): the keeper of a command that was killed keeps the lock until it has
+    /// removed everything, so that nobody makes another one of the same name meanwhile, which it would take for its own.
+    pub lock: OwnedFd,
     /// What the command waits at until a byte can be read from it: never an end of file while nobody has come yet.
     pub gate: OwnedFd,
     /// Where it reports: both ends, the reading one first and non-blocking.
@@ -44,12 +47,14 @@ impl Maker {
     /// Every refusal of the spec; the step that failed. Nothing is left of it then.
     pub fn create(mut self, order: Order<'_>) -> Result<Made, Errors> {
         let one = |error: Error| Errors(vec![error]);
-        let Order { mut spec, main, cgroups: (cgroups, name), owns, gate, report: (report, theirs) } = order;
+        let Order { mut spec, main, cgroups: (cgroups, name), owns, lock, gate, report: (report, theirs) } = order;
         // It is where they are.
         spec.cgroups_path = None;
         let spec = check::check(spec, main, &self.machine, cgroups)?;
         let ids = self.ids(&spec).map_err(one)?;
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
+        // What is registered is held; the gate is nobody's once the keeper removes what it is told of.
+        self.brief.register(Tree::Files, lock, "gate").map_err(one)?;
         let group = self.group(&spec, cgroups, name).map_err(one)?;
         self.brief.register(Tree::Files, directory(owns.0).map_err(one)?, owns.1).map_err(one)?;
         self.born((&spec, cgroups), ids, group, gate, (report, theirs)).map_err(one)

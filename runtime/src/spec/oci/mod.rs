@@ -100,10 +100,14 @@ pub struct Said {
 /// It cannot be read any more.
 pub fn said(bundle: &Path) -> Result<Said, Error> {
     let path = bundle.join("config.json");
-    let failed = |error: oci_spec::OciSpecError| Error::invalid("bundle", format!("{}: {error}", path.display()));
-    let spec = oci::Spec::load(&path).map_err(failed)?;
-    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-    Ok(Said { version: spec.version().clone(), annotations })
+    let failed = |error: &dyn std::fmt::Display| Error::invalid("bundle", format!("{}: {error}", path.display()));
+    let text = std::fs::read(&path).map_err(|error| failed(&error))?;
+    // Not as a whole: what `read` leaves out is no error here either.
+    let value: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    let annotations = value.get("annotations").and_then(Value::as_object).into_iter().flatten();
+    let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+    let version = value.get("ociVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(Said { version, annotations })
 }
 
 fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpec), Errors> {

@@ -42,11 +42,12 @@ fn ids(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec, lis
     let user = list.iter().find(|namespace| namespace.typ() == Type::User);
     let given = |maps: &Option<Vec<oci::LinuxIdMapping>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
     let (uid, gid) = (given(linux.uid_mappings()), given(linux.gid_mappings()));
+    let joins = user.and_then(|user| user.path().as_deref()).is_some_and(|path| !path.as_os_str().is_empty());
     match user {
-        Some(user) if user.path().is_some() && (uid || gid) => {
+        Some(_) if joins && (uid || gid) => {
             no.add("linux.uidMappings", "a user namespace that is joined has its ids already");
         }
-        Some(user) if user.path().is_some() => {}
+        Some(_) if joins => {}
         Some(_) if uid && gid => {
             container.id_maps = Some(IdRanges { uid: ranges(linux.uid_mappings()), gid: ranges(linux.gid_mappings()) });
         }

@@ -11,10 +11,17 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
     let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     let limits = &mut container.limits;
     if let Some(memory) = resources.memory() {
-        limits.memory = positive(memory.limit());
+        // 0 is how some write "not given".
+        limits.memory = positive(memory.limit()).filter(|limit| *limit > 0);
         // OCI counts memory and swap together, we count swap alone.
-        limits.memory_swap =
-            positive(memory.swap()).zip(limits.memory).map(|(both, memory)| both.saturating_sub(memory));
+        let both = positive(memory.swap()).filter(|both| *both > 0);
+        if both.is_some_and(|both| limits.memory.is_none_or(|memory| both < memory)) {
+            no.add(
+                "linux.resources.memory.swap",
+                "it is memory and swap together, and needs a limit that is not above it",
+            );
+        }
+        limits.memory_swap = both.zip(limits.memory).map(|(both, memory)| both.saturating_sub(memory));
         no.unsupported("linux.resources.memory.reservation", positive(memory.reservation()).is_some());
         no.unsupported("linux.resources.memory.kernel", positive(memory.kernel()).is_some());
         no.unsupported("linux.resources.memory.kernelTCP", positive(memory.kernel_tcp()).is_some());
@@ -110,6 +117,8 @@ fn of_one(rule: &oci::LinuxDeviceCgroup) -> Result<DeviceRule, String> {
 /// Of all lists, one entry for each device.
 fn block_io(no: &mut Refusals, block: &oci::LinuxBlockIo, limits: &mut Limits) {
     no.unsupported("linux.resources.blockIO.leafWeight", block.leaf_weight().is_some_and(|weight| weight > 0));
+    let leaves = block.weight_device().iter().flatten().any(|of| of.leaf_weight().is_some_and(|weight| weight > 0));
+    no.unsupported("linux.resources.blockIO.weightDevice.leafWeight", leaves);
     limits.io_weight = block.weight().filter(|weight| *weight > 0).map(|weight| io_weight(weight.into()));
     let mut device = |field: &str, major: i64, minor: i64| match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Some(BlockDevice::Number { major, minor }),
