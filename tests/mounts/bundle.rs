@@ -8,6 +8,7 @@ use orangery_runtime::spec::{Stdio, oci};
 use orangery_runtime::{Container, Errors};
 use orangery_tests::host::{Outcome, outcome};
 use orangery_tests::{Host, Scene, wait};
+use rustix::fs::{CWD, FileType, Mode, makedev};
 use serde_json::{Value, json};
 
 use crate::options;
@@ -246,6 +247,9 @@ pub(crate) fn the_ids_of_a_bundle(scene: &Scene) {
         std::os::unix::fs::chown(&dir, Some(300_000), Some(300_000)).expect("given");
     }
     std::os::unix::fs::chown(bundle.rootfs().join("probe"), Some(300_011), None).expect("given");
+    let (all, rdev) = (Mode::from_raw_mode(0o666), makedev(10, 237));
+    rustix::fs::mknodat(CWD, bundle.rootfs().join("node"), FileType::CharacterDevice, all, rdev).expect("a node");
+    rustix::fs::chmod(bundle.rootfs().join("node"), all).expect("open to all");
     scene.play(async |host| {
         let seen = bundle.run(host).await.json();
         assert_eq!(seen["status"]["Uid"], "21\t21\t21\t21");
@@ -253,6 +257,9 @@ pub(crate) fn the_ids_of_a_bundle(scene: &Scene) {
             (&seen["paths"]["/probe"]["uid"], &seen["paths"]["/dev/null"]["kind"]),
             (&21.into(), &"char".into())
         );
+        // A node that the image brings along is no device: root has unpacked it, and no rules hold in there.
+        bundle.config["process"]["args"] = json!(["/probe", "touch", "/node"]);
+        assert_eq!(bundle.run(host).await.json()["errno"], libc::EACCES);
         bundle.config["process"]["user"] = json!({"uid": 15, "gid": 0});
         assert!(bundle.refused(host).await.contains("uid 15"));
         bundle.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 300_000, "size": 0}]);

@@ -88,6 +88,15 @@ pub(crate) fn processes_stand_still_and_go_on(scene: &Scene) {
     // A frozen one dies of a force.
     caller.good(&["pause", "still"]);
     end(&caller, "still", &init);
+
+    // One that waits at its gate would not come through it, and dies of a signal all the same.
+    let waits = bundle(scene, "waits", &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&waits, "waits", Stdio::null()));
+    caller.good(&["pause", "waits"]);
+    assert!(caller.bad(&["start", "waits"]).contains("paused"));
+    caller.good(&["kill", "waits", "KILL"]);
+    end_of(&init);
+    caller.good(&["delete", "waits"]);
 }
 
 pub(crate) fn limits_and_counters(scene: &Scene) {
@@ -111,6 +120,9 @@ pub(crate) fn limits_and_counters(scene: &Scene) {
     assert_eq!(then["data"]["pids"]["limit"].as_u64(), Some(20));
     assert_eq!(then["data"]["memory"]["usage"]["limit"].as_u64(), Some(32 << 20));
     assert!(caller.bad(&["update", "limited"]).contains("nothing"));
+    assert_eq!(caller.good(&["update", "--pids-limit", "-1", "limited"]), "");
+    let lifted = stats();
+    assert!(lifted["data"]["pids"]["limit"].as_u64().is_none_or(|limit| limit >= 4 << 20), "{lifted}");
     end(&caller, "limited", &init);
 }
 

@@ -419,26 +419,36 @@ mod tests {
     use crate::keeper::frame::Heard;
     use crate::plan::wire::{ExitRecord, Tell};
 
+    /// Somebody asks for process 7, and has no answer yet.
+    fn asking(client: &Client) -> Asking<'_> {
+        let (sender, _) = oneshot::channel();
+        let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
+        let head = Message { kind: Ask::Spawn as u16, id: 7, ..Message::default() };
+        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(7, awaited));
+        let answer = client.begin(head, &[], Vec::new(), note).expect("sent");
+        Asking { shared: &client.shared, id: 7, answer: Some(answer) }
+    }
+
+    /// The keeper says that it is at place 40.
+    fn started(client: &Client) {
+        // No pidfd: what is dropped unclaimed is killed.
+        let fd = std::fs::File::open("/dev/null").expect("there").into();
+        let message = Message { kind: Tell::Done as u16, id: 7, x: 40, ..Message::default() };
+        let brought = Some(Some((Purpose::Pidfd, fd)));
+        client.shared.deliver(Heard { message, brought, no_room: false, body: Vec::new() });
+    }
+
     /// Who asked is dropped with the answer unread, when the end of the process was told already: nobody else settles it.
     #[test]
     fn an_end_that_came_before_who_asked_was_dropped_is_settled() {
         let (client, _driver, theirs) = Client::of_nobody();
-        let shared = &client.shared;
-        let (sender, _exit) = oneshot::channel();
-        let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
-        let head = Message { kind: Ask::Spawn as u16, id: 7, ..Message::default() };
-        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(7, awaited));
-        let asking = Asking { shared, id: 7, answer: Some(client.begin(head, &[], Vec::new(), note).unwrap()) };
-        // No pidfd: what is dropped unclaimed is killed.
-        let fd = std::fs::File::open("/dev/null").unwrap().into();
-        let message = Message { kind: Tell::Done as u16, id: 7, x: 40, ..Message::default() };
-        let brought = Some(Some((Purpose::Pidfd, fd)));
-        shared.deliver(Heard { message, brought, no_room: false, body: Vec::new() });
+        let asking = asking(&client);
+        started(&client);
         let exit = ExitRecord { code: 1, ..ExitRecord::default() };
         let message = Message { kind: Tell::Exited as u16, id: 7, x: 40, exit, ..Message::default() };
-        shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });
+        client.shared.deliver(Heard { message, brought: Some(None), no_room: false, body: Vec::new() });
         drop(asking);
-        assert!(shared.lock().cancelled.is_empty());
+        assert!(client.shared.lock().cancelled.is_empty());
         let asked = heard(&theirs);
         assert_eq!(asked.last(), Some(&(Ask::Settle as u16, 7, 40)), "{asked:?}");
     }
@@ -447,20 +457,11 @@ mod tests {
     #[test]
     fn who_gave_up_has_settled_the_end_before_it_comes() {
         let (client, _driver, theirs) = Client::of_nobody();
-        let shared = &client.shared;
-        let (sender, _exit) = oneshot::channel();
-        let awaited = Awaited { sender, span: tracing::Span::none(), keep: true };
-        let head = Message { kind: Ask::Spawn as u16, id: 7, ..Message::default() };
-        let note = |waiting: &mut Waiting| drop(waiting.exits.insert(7, awaited));
-        let answer = client.begin(head, &[], Vec::new(), note).expect("sent");
-        drop(Asking { shared, id: 7, answer: Some(answer) });
+        drop(asking(&client));
         assert!(heard(&theirs).iter().all(|(kind, ..)| *kind != Ask::Settle as u16), "nobody knows where it is");
-        let fd = std::fs::File::open("/dev/null").expect("there").into();
-        let message = Message { kind: Tell::Done as u16, id: 7, x: 40, ..Message::default() };
-        let brought = Some(Some((Purpose::Pidfd, fd)));
-        shared.deliver(Heard { message, brought, no_room: false, body: Vec::new() });
+        started(&client);
         assert_eq!(heard(&theirs), [(Ask::Settle as u16, 7, 40)]);
-        let waiting = shared.lock();
+        let waiting = client.shared.lock();
         assert!(waiting.cancelled.is_empty() && waiting.exits.is_empty() && waiting.ledger.processes.is_empty());
     }
 }
