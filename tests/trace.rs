@@ -38,6 +38,9 @@ const BETWEEN: [&str; 4] = ["close_range(", "futex(", "prctl(PR_SET_PDEATHSIG", 
 /// What a walk is made of, name by name.
 const WALK: [&str; 6] = ["openat2(", "fstat(", "readlinkat(", "mkdirat(", "openat(", "close("];
 
+/// And what a copy is made of beside it.
+const COPY: [&str; 6] = ["getdents64(", "sendfile(", "symlinkat(", "mknodat(", "fchownat(", "fchmod("];
+
 /// Names the process that runs under strace.
 const ROLE: &str = "ORANGERY_TEST_STRACED";
 
@@ -107,6 +110,7 @@ fn a_bundle(scene: &Scene) {
     std::fs::create_dir_all(dir.join("rootfs/a")).expect("a root");
     if !dir.join("rootfs/probe").exists() {
         std::fs::copy(scene.probe(), dir.join("rootfs/probe")).expect("the probe");
+        std::fs::write(dir.join("rootfs/a/file"), "copied").expect("a file");
         std::os::unix::fs::symlink("/a", dir.join("rootfs/link")).expect("a link");
     }
     compare(scene, |host| {
@@ -121,6 +125,7 @@ fn a_bundle(scene: &Scene) {
                 {"destination": "/dev", "type": "tmpfs", "source": "t", "options": ["mode=755", "strictatime"]},
                 {"destination": "/link/b/c", "type": "bind", "source": "/usr", "options": ["rbind", "ro", "rnosuid", "rslave"]},
                 {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+                {"destination": "/a", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "ro"]},
             ],
             "linux": {
                 "namespaces": namespaces,
@@ -307,7 +312,7 @@ fn follow(plan: &Plan, seen: &[String]) {
                 &seen[at.saturating_sub(3)..at]
             );
             at += 1;
-            if failed(here) && line.op != "place" {
+            if failed(here) && !matches!(line.op, "place" | "copy-up") {
                 assert!(
                     step.flags & (OPTIONAL | EXIST_OK) != 0 || line.op == "execve" || line.op == "cap-bound",
                     "step {}: {here}",
@@ -315,8 +320,9 @@ fn follow(plan: &Plan, seen: &[String]) {
                 );
                 break;
             }
-            if line.op == "place" && index == 0 {
-                let walk = |seen: &&String| WALK.iter().any(|name| seen.starts_with(name));
+            if matches!(line.op, "place" | "copy-up") && index == 0 {
+                let copy = if line.op == "place" { &[] } else { COPY.as_slice() };
+                let walk = |seen: &&String| WALK.iter().chain(copy).any(|name| seen.starts_with(name));
                 at += seen.iter().skip(at).take_while(walk).count();
             }
             // One line stands for as many calls as there are capabilities or pieces.

@@ -26,6 +26,7 @@ mod alone;
 mod arch;
 mod birth;
 mod child;
+mod copyup;
 mod deadline;
 mod ends;
 mod exits;

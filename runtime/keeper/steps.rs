@@ -4,7 +4,7 @@ use crate::arch::nr;
 use crate::spawn::Birth;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Res, call, lit};
 use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
-use crate::{child, hand, place, spawn, stub, terminal};
+use crate::{child, copyup, hand, place, spawn, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
 pub(crate) struct Slots([i32; MAX_SLOTS]);
@@ -89,6 +89,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             fill(slots, step.dst, opened.map(|fd| fd as usize))
         }
         Op::Place => fill(slots, step.dst, place::open(a, bytes(birth, step.s), step.x == 1, step.y)),
+        Op::CopyUp => copyup::run(a, b, step.x),
         Op::Fchdir => simple(nr::FCHDIR, [a as usize, 0, 0, 0, 0, 0]),
         Op::PivotRoot => pivot_root(step.x),
         Op::Hostname => simple(nr::SETHOSTNAME, [s.0 as usize, bytes(birth, step.s).len(), 0, 0, 0, 0]),
@@ -385,14 +386,32 @@ fn ready(slots: &Slots, birth: &Birth) -> Res<()> {
     if sys::write(slots.get(birth.header.report), &report)? == report.len() { Ok(()) } else { Err(sys::EPIPE) }
 }
 
-/// Mode and device number.
-pub(crate) fn stat(fd: i32) -> Res<(u32, u64)> {
+/// What is asked of a file.
+pub(crate) struct Stat {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) rdev: u64,
+    pub(crate) size: u64,
+}
+
+pub(crate) fn look(fd: i32) -> Res<Stat> {
     let mut stat = [0u64; 24];
     call(nr::FSTAT, [fd as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0])?;
-    // struct stat: x86-64 has mode at byte 24 and rdev at 40, aarch64 at 16 and 32.
-    let (mode, rdev) = if cfg!(target_arch = "x86_64") { (3, 5) } else { (2, 4) };
     let word = |index: usize| stat.get(index).copied().unwrap_or(0);
-    Ok((word(mode) as u32, word(rdev)))
+    let (low, high) = (|index: usize| word(index) as u32, |index: usize| (word(index) >> 32) as u32);
+    // struct stat: x86-64 has mode, uid and gid from byte 24 and rdev at 40, aarch64 mode at 16, uid and gid from 24 and rdev
+    // at 32; the size is at 48 on both.
+    Ok(if cfg!(target_arch = "x86_64") {
+        Stat { mode: low(3), uid: high(3), gid: low(4), rdev: word(5), size: word(6) }
+    } else {
+        Stat { mode: low(2), uid: low(3), gid: high(3), rdev: word(4), size: word(6) }
+    })
+}
+
+/// Mode and device number.
+pub(crate) fn stat(fd: i32) -> Res<(u32, u64)> {
+    look(fd).map(|stat| (stat.mode, stat.rdev))
 }
 
 /// In the child: a mount source that pretends to be a device is not taken.

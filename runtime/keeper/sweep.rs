@@ -68,7 +68,7 @@ fn write_file(dir: i32, name: CStr, content: &[u8]) {
 
 fn thaw_below(dir: i32, depth: u32) {
     write_file(dir, lit(c"freezer.state"), b"THAWED");
-    each_entry(dir, |name, is_dir| {
+    let _ = each_entry(dir, |name, is_dir| {
         if is_dir && depth < MAX_DEPTH {
             if let Ok(child) = open_dir(dir, name) {
                 thaw_below(child, depth + 1);
@@ -139,7 +139,7 @@ fn remove_below(dir: i32, files: bool, depth: u32) {
     if depth > MAX_DEPTH {
         return;
     }
-    each_entry(dir, |name, is_dir| {
+    let _ = each_entry(dir, |name, is_dir| {
         if is_dir {
             if let Ok(child) = open_dir(dir, name) {
                 remove_below(child, files, depth + 1);
@@ -154,14 +154,14 @@ fn remove_below(dir: i32, files: bool, depth: u32) {
 
 /// Call `act` for each entry of `dir` but `.` and `..`. It may remove the entry: getdents lists each one that stays
 /// exactly once.
-fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) {
+pub(crate) fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) -> sys::Res<()> {
     let mut buf = [0u64; 256];
     loop {
         // SAFETY: the words of `buf` as bytes; alignment 8 is what linux_dirent64 wants.
         let bytes = unsafe { core::slice::from_raw_parts_mut(buf.as_mut_ptr().cast::<u8>(), 2048) };
-        let Ok(len) = sys::getdents(dir, bytes) else { return };
+        let len = sys::getdents(dir, bytes)?;
         if len == 0 {
-            return;
+            return Ok(());
         }
         let mut at = 0;
         // linux_dirent64: ino (8), off (8), reclen (2), type (1), name.
@@ -169,13 +169,13 @@ fn each_entry(dir: i32, mut act: impl FnMut(CStr, bool)) {
             let size =
                 usize::from(*bytes.get(at + 16).unwrap_or(&0)) | usize::from(*bytes.get(at + 17).unwrap_or(&0)) << 8;
             let kind = *bytes.get(at + 18).unwrap_or(&0);
-            let Some(name) = bytes.get(at + 19..) else { return };
+            let Some(name) = bytes.get(at + 19..) else { return Ok(()) };
             let dots = name.starts_with(b".\0") || name.starts_with(b"..\0");
             if !dots {
                 act(CStr(name.as_ptr()), kind == 4);
             }
             if size == 0 {
-                return;
+                return Ok(());
             }
             at += size;
         }

@@ -8,6 +8,7 @@ use crate::arch::{EpollEvent, nr, syscall6};
 pub(crate) type Errno = i32;
 pub(crate) type Res<T> = Result<T, Errno>;
 
+pub(crate) const EPERM: Errno = 1;
 pub(crate) const EINTR: Errno = 4;
 pub(crate) const ENOENT: Errno = 2;
 pub(crate) const E2BIG: Errno = 7;

@@ -117,7 +117,7 @@ pub(crate) fn pidfs() -> io::Result<()> {
 pub fn idmapped_mount(path: &Path, pid: i32) -> io::Result<()> {
     let userns = std::fs::File::open(format!("/proc/{pid}/ns/user"))?;
     let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    crate::sys::idmap_tree(&tree, &userns)
+    crate::sys::idmap_tree(&tree, &userns, true)
 }
 
 #[cfg(test)]

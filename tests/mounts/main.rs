@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 mod bundle;
+mod filled;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
@@ -14,6 +15,7 @@ use bundle::{
     namespaces_that_are_not_listed_are_shared, the_ids_of_a_bundle, the_mounts_of_a_list_in_their_order,
     the_root_of_a_bundle_is_not_left,
 };
+use filled::{a_tmpfs_begins_with_what_lay_there, the_ids_of_a_mount_are_its_own};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use orangery_runtime::native::{Faults, Point};
 use orangery_runtime::spec::{Access, Mount, MountSource, Propagation, Rootfs, UserNamespace};
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         trial!(a_proc_of_the_image_is_not_taken_for_one),
         trial!(devices_that_no_rule_allows_cannot_be_opened, Root),
         trial!(how_a_process_is_scheduled),
+        trial!(a_tmpfs_begins_with_what_lay_there),
+        trial!(the_ids_of_a_mount_are_its_own),
     ])
 }
 

@@ -24,6 +24,7 @@ use crate::keeper::Which;
 use crate::network::NetworkLink;
 use crate::network::pasta::Wired as Pasta;
 use crate::plan::container::{Context, plan};
+use crate::plan::idmap::IdMap;
 use crate::plan::machine::Allotment;
 use crate::plan::process::{self, Joining};
 use crate::plan::server::Shape;
@@ -225,16 +226,21 @@ fn prepare(
     let allotment = Allotment { layering: way.layering, ..allot(inner, &mut spec, rests).map_err(one)? };
     let files = stage(inner, &spec).map_err(one)?;
     tracing::debug!(own_ids = allotment.ids.is_some(), cgroup = rests.group.is_some(), "prepared");
-    let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
+    let ids = mapping(inner, &allotment);
     let wanted = trees::wanted(&spec, ids.is_some(), way.copy.is_some());
-    // Where a bundle has chosen the ids, the files belong to whom they belong.
-    let ids = ids.filter(|_| spec.container().id_maps.is_none());
+    let maps = trees::maps(&spec, &wanted, ids);
+    let kept = maps.into_iter().map(|map| inner.kept_userns(&map).map(|userns| (map, userns))).collect();
     let prepared = Prepared { spec, allotment, files, trees: Vec::new(), wanted, copy: way.copy };
-    match ids.map(|ids| inner.kept_userns(&ids)) {
-        // The keeper has to be asked for the user namespace first; everywhere else one trip to a thread is enough.
-        Some(None) => Ok(prepared),
-        userns => copy_trees(inner, prepared, userns.flatten().as_deref()).map_err(one),
+    match kept {
+        // The keeper has to be asked for a user namespace first; everywhere else one trip to a thread is enough.
+        None => Ok(prepared),
+        Some(mapped) => copy_trees(inner, prepared, &mapped).map_err(one),
     }
+}
+
+/// The container's ids, where we may map files to them.
+fn mapping<'a>(inner: &Inner, allotment: &'a Allotment) -> Option<&'a IdMap> {
+    allotment.ids.as_ref().filter(|_| inner.machine.privileged)
 }
 
 /// The container's ids, name and cgroup, and what the plan must know of them.
@@ -314,30 +320,34 @@ fn content(bytes: &[u8]) -> Result<OwnedFd, Error> {
 
 /// Id-mapped mount trees, where their user namespace has to be made first.
 async fn make_trees(inner: &Arc<Inner>, prepared: Prepared) -> Result<Prepared, Error> {
-    let unmade = !prepared.wanted.is_empty();
-    let Some(ids) = prepared.allotment.ids.as_ref().filter(|_| unmade) else {
+    if prepared.wanted.is_empty() {
         return Ok(prepared);
-    };
-    let userns = inner.userns(ids).await?;
+    }
+    let mut mapped = trees::Mapped::new();
+    for map in trees::maps(&prepared.spec, &prepared.wanted, mapping(inner, &prepared.allotment)) {
+        let userns = inner.userns(&map).await?;
+        mapped.push((map, userns));
+    }
     let for_thread = Arc::clone(inner);
-    let made = off_thread(move || copy_trees(&for_thread, prepared, Some(&userns)));
+    let made = off_thread(move || copy_trees(&for_thread, prepared, &mapped));
     made.await.map_err(|_| Error::new(ErrorKind::System, "the thread that copies mounts panicked"))?
 }
 
 /// Mount trees: what we were given, and id-mapped ones where we have the rights and the container has its own ids. On a
 /// thread that may block: the sources are the user's, and a path to them may lead over a network, or to a file system that
 /// does not answer.
-fn copy_trees(inner: &Inner, mut prepared: Prepared, userns: Option<&OwnedFd>) -> Result<Prepared, Error> {
+fn copy_trees(inner: &Inner, mut prepared: Prepared, mapped: &trees::Mapped<Arc<OwnedFd>>) -> Result<Prepared, Error> {
     let wanted = std::mem::take(&mut prepared.wanted);
     if wanted.is_empty() {
         return Ok(prepared);
     }
     let pass = |point| inner.faults.pass(&prepared.spec.container().id, point);
-    if userns.is_some() {
+    if !mapped.is_empty() {
         pass(Point::UserNamespace)?;
     }
+    let ids = mapping(inner, &prepared.allotment);
     for need in &wanted {
-        prepared.trees.push(trees::make(&prepared.spec, *need, prepared.copy.as_ref(), userns)?);
+        prepared.trees.push(trees::make(&prepared.spec, *need, prepared.copy.as_ref(), (ids, mapped))?);
         match need {
             Need::Layer(index) => pass(Point::Layer(*index))?,
             Need::Bind(index) => pass(Point::Bind(*index))?,

@@ -429,6 +429,12 @@ impl Builder {
         dst
     }
 
+    /// Copy what lies at `place` into `made`, with the `mode` and the `owner` of the directory.
+    pub fn copy_up(&mut self, place: Slot, made: Slot, mode: bool, owner: bool) -> &mut Self {
+        let x = u64::from(mode) | u64::from(owner) << 1;
+        self.push(Step { op: Op::CopyUp, a: place.0, b: made.0, x, ..EMPTY })
+    }
+
     /// One that is served through `device`.
     pub fn new_served_mount(&mut self, fs: &str, options: &[(&str, &str)], device: Slot, attributes: u64) -> Slot {
         let dst = self.new_mount(fs, options, attributes);

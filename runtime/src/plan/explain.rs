@@ -151,6 +151,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Open => format!("open {s} without leaving the root"),
         Op::Place if step.x == 1 => format!("open the place {s} without leaving the root, a file if it is missing"),
         Op::Place => format!("open the place {s} without leaving the root, a directory if it is missing"),
+        Op::CopyUp => format!("copy what lies at {a} into it"),
         Op::Fchdir => format!("go to {a}"),
         Op::PivotRoot => "make it the root and let go of the old one".into(),
         Op::Hostname => format!("host name {s}"),
@@ -255,6 +256,9 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
             ),
             "fstatfs()".into(),
         ],
+        Op::CopyUp => one(format!(
+            "openat({a}, \".\"), getdents64(), openat2(RESOLVE_NO_XDEV), sendfile() and the like, name by name until the end"
+        )),
         Op::Fchdir => one(format!("fchdir({a})")),
         Op::PivotRoot => {
             let mut calls = vec!["pivot_root(\".\", \".\")".to_owned()];

@@ -124,6 +124,12 @@ impl IdMap {
         Self { uid: same(uid), gid: same(gid), deny_setgroups: false }
     }
 
+    /// What somebody has chosen.
+    #[must_use]
+    pub fn of(maps: &crate::spec::IdRanges) -> Self {
+        Self { uid: Ids::of(&maps.uid), gid: Ids::of(&maps.gid), deny_setgroups: false }
+    }
+
     /// One user and one group.
     #[must_use]
     pub fn single(uid: u32, gid: u32, outside_uid: u32, outside_gid: u32) -> Self {

@@ -106,6 +106,17 @@ fn one(b: &mut Builder, cx: &Context<'_>, root: Slot, (index, mount): (usize, &M
             b.close(place);
             return;
         }
+        MountSource::FileSystem { kind, source, options } if exact.copy_up => {
+            // What is read-only cannot be filled.
+            let open = Exact { set: exact.set & !RDONLY, set_below: exact.set_below & !RDONLY, ..exact.clone() };
+            let made = file_system(b, cx, kind, source, options, &open);
+            let given = |names: &[&str]| options.iter().any(|(key, _)| names.contains(&key.as_str()));
+            b.copy_up(place, made, !given(&["mode"]), !given(&["uid", "gid"]));
+            if (exact.set | exact.set_below) & RDONLY != 0 {
+                b.mount_attr(made, RDONLY, 0, false);
+            }
+            made
+        }
         MountSource::FileSystem { kind, source, options } => file_system(b, cx, kind, source, options, &exact),
         MountSource::Tmpfs { size } => mounts::tmpfs(b, mount, *size, cx.spec.container().disk),
         _ => bind.unwrap_or(Slot::CWD),

@@ -228,6 +228,9 @@ ops! {
     IoPriority = 72, "io-priority";
     /// `sched_setattr(0, s, 0)`: the [`SCHED_ATTR`] bytes of a `struct sched_attr`.
     Scheduler = 73, "scheduler";
+    /// Copy what lies below `a` into `b`, a new file system that is about to be mounted there; `x` says what of the directory itself
+    /// (1: mode, 2: owner).
+    CopyUp = 90, "copy-up";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -479,7 +482,7 @@ fn uses(op: Op) -> Uses {
         Op::Mkdir | Op::Mknod | Op::Chown => Uses { a: May, s: Text::One, ..none },
         Op::Symlink | Op::WriteFile => Uses { a: May, s: Text::One, t: Text::One, ..none },
         Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
-        Op::SendFd => Uses { a: Must, b: Must, ..none },
+        Op::SendFd | Op::CopyUp => Uses { a: Must, b: Must, ..none },
         Op::SetXattr => Uses { a: Must, s: Text::One, t: Text::Blob, ..none },
         Op::Exec | Op::Find => Uses { s: Text::List, ..none },
         Op::Setsid

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Refusals;
 use super::mount::{Device, Seen, device, look};
-use super::{ContainerSpec, Mount, MountSource, Rootfs, UserNamespace};
+use super::{ContainerSpec, Exact, Mount, MountSource, Rootfs, UserNamespace};
 use crate::cgroup::{Cgroups, MOST_DEVICE_RULES};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Machine;
@@ -185,10 +185,40 @@ pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine,
             no.add(field, "a container whose mounts are listed has nothing else");
         }
     }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        if let Some(exact) = &mount.exact {
+            check_exact(no, spec, machine, &format!("mounts[{index}]"), (&mount.source, exact));
+        }
+    }
     for (index, node) in spec.devices.iter().enumerate() {
         if let Err(error) = check_node(node, spec, machine) {
             no.push(error.with_field(format!("devices[{index}]")));
         }
+    }
+}
+
+/// Of a mount's options those that cannot be had everywhere.
+fn check_exact(
+    no: &mut Refusals,
+    spec: &ContainerSpec,
+    machine: &Machine,
+    field: &str,
+    (source, exact): (&MountSource, &Exact),
+) {
+    if exact.copy_up && !matches!(source, MountSource::FileSystem { kind, .. } if kind == "tmpfs") {
+        no.add(format!("{field}.options"), "tmpcopyup is an option of a tmpfs");
+    }
+    let Some(ids) = &exact.ids else { return };
+    let field = format!("{field}.uidMappings");
+    if !matches!(source, MountSource::Bind(_)) {
+        no.add(field, "the ids of a bind mount alone can be mapped");
+    } else if !machine.privileged {
+        let why = "only root can map the ids of a mount (MOUNT_ATTR_IDMAP)";
+        no.push(Error::new(ErrorKind::Unsupported, why).with_field(field));
+    } else if let Some((what, why)) = ids.maps.as_ref().and_then(IdRanges::wrong) {
+        no.add(field, format!("{what}: {why}"));
+    } else if ids.maps.is_none() && spec.user_namespace == UserNamespace::Host {
+        no.add(field, "without maps those of the container's user namespace are meant, and it has none");
     }
 }
 

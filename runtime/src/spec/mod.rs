@@ -40,7 +40,7 @@ pub use enforcement::{Enforcement, Fallback, UnmetLimit};
 pub(crate) use enforcement::{Ground, give};
 pub(crate) use listed::makes_nodes;
 pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
-pub use mount::{Device, Exact, Mount, MountSource, Propagation, Seen};
+pub use mount::{Device, Exact, Mount, MountIds, MountSource, Propagation, Seen};
 pub use namespaces::SharedNamespace;
 pub use rlimit::{Resource, Rlimit};
 pub use scheduler::Scheduler;

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Refusals, clean};
-use super::listed;
+use super::listed::{self, IdRanges};
 use crate::error::{Error, ErrorKind};
 
 /// Most mounts of one container or process.
@@ -64,6 +64,23 @@ pub struct Exact {
     pub single: bool,
     /// Changes of propagation in order, as the `MS_*` flags of mount(2).
     pub propagation: Vec<u64>,
+    /// A tmpfs that begins with a copy of what lies where it is mounted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copy_up: bool,
+    /// A bind mount whose files belong to other ids than on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<MountIds>,
+}
+
+/// Whose the files of a bind mount are (`MOUNT_ATTR_IDMAP`). Root only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct MountIds {
+    /// What id on the disk (inside) is which outside; unset: those of the container's user namespace.
+    pub maps: Option<IdRanges>,
+    /// Of what is mounted below it too.
+    pub below: bool,
 }
 
 impl Mount {

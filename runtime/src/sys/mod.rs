@@ -45,12 +45,12 @@ pub fn has_all_ids() -> bool {
 ///
 /// # Errors
 /// EINVAL where the file system cannot (proc, sysfs, overlay), EPERM without CAP_SYS_ADMIN over it.
-pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd) -> io::Result<()> {
+pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd, below: bool) -> io::Result<()> {
     const AT_RECURSIVE: libc::c_uint = 0x8000;
     const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
     let fd = u64::try_from(userns.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
     let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, fd];
-    let flags = AT_RECURSIVE | libc::AT_EMPTY_PATH.unsigned_abs();
+    let flags = if below { AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH.unsigned_abs();
     // SAFETY: `attr` is a struct mount_attr (four u64) of the length given, alive over the call; the path is empty
     // and NUL-terminated; both descriptors are borrowed for the call.
     let done = unsafe {

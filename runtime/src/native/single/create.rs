@@ -131,13 +131,13 @@ impl Maker {
     ) -> Result<Vec<(crate::plan::Need, Option<OwnedFd>)>, Error> {
         let ids = ids.filter(|_| self.machine.privileged);
         let wanted = trees::wanted(spec, ids.is_some(), false);
-        // Where a bundle has chosen the ids, the files belong to whom they belong.
-        let mapped = !wanted.is_empty() && spec.container().id_maps.is_none();
-        let userns = match ids.filter(|_| mapped) {
-            Some(ids) => Some(self.brief.userns(&ids.uid.text(), &ids.gid.text())?),
-            None => None,
-        };
-        wanted.into_iter().map(|need| Ok((need, Some(trees::make(spec, need, None, userns.as_ref())?)))).collect()
+        let mut mapped = trees::Mapped::new();
+        for map in trees::maps(spec, &wanted, ids) {
+            let userns = self.brief.userns(&map.uid.text(), &map.gid.text())?;
+            mapped.push((map, userns));
+        }
+        let make = |need| Ok((need, Some(trees::make(spec, need, None, (ids, &mapped))?)));
+        wanted.into_iter().map(make).collect()
     }
 
     /// Its standard streams, which become its own user's, so that it may open /dev/stdout anew.

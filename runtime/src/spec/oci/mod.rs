@@ -50,6 +50,12 @@ pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
     parse(bundle, &text)
 }
 
+/// The options of mounts that mean something to us, whatever the file system; others are handed to it.
+#[must_use]
+pub fn mount_options() -> Vec<String> {
+    mounts::words()
+}
+
 /// [`read`], of a text that is at hand; `bundle` is what its paths are relative to.
 ///
 /// # Errors

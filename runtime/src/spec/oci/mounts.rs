@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::Refusals;
-use crate::spec::{ContainerSpec, Exact, Mount, MountSource};
+use super::namespaces::ranges;
+use crate::spec::{ContainerSpec, Exact, IdRanges, Mount, MountIds, MountSource};
 
 /// `MOUNT_ATTR_*` of mount_setattr(2).
 const RDONLY: u64 = 0x1;
@@ -53,6 +54,9 @@ const FLAGS: [&str; 7] = ["sync", "async", "dirsync", "mand", "nomand", "lazytim
 /// Words that change nothing.
 const NOTHING: [&str; 6] = ["defaults", "bind", "silent", "loud", "iversion", "noiversion"];
 
+/// What is done by us.
+const OWN: [&str; 4] = ["rbind", "tmpcopyup", "idmap", "ridmap"];
+
 /// `MS_*` of a word such as `rslave`.
 pub(super) fn propagation(word: &str) -> Option<u64> {
     PROPAGATION.iter().find_map(|(name, flag)| {
@@ -61,17 +65,42 @@ pub(super) fn propagation(word: &str) -> Option<u64> {
     })
 }
 
+/// Every word that means something here, in order.
+pub(super) fn words() -> Vec<String> {
+    let both = |name: &&str| [(*name).to_owned(), format!("r{name}")];
+    let names = ATTRIBUTES.iter().map(|(name, ..)| name).chain(PROPAGATION.iter().map(|(name, _)| name));
+    let single = FLAGS.iter().chain(&NOTHING).chain(&OWN).map(|name| (*name).to_owned());
+    let mut words: Vec<String> = names.flat_map(both).chain(single).collect();
+    words.sort_unstable();
+    words
+}
+
 pub(super) fn convert(no: &mut Refusals, bundle: &Path, spec: &oci::Spec, container: &mut ContainerSpec) {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let field = format!("mounts[{index}]");
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            no.unsupported(&format!("{field}.uidMappings"), true);
-        }
-        match one(bundle, mount) {
+        match one(bundle, mount).and_then(|made| with_ids(mount, made)) {
             Ok(mount) => container.mounts.push(mount),
             Err(why) => no.add(&field, why),
         }
     }
+}
+
+/// Whose its files are. Maps without the word are meant too; they are about what is mounted below it only by `ridmap`.
+fn with_ids(mount: &oci::Mount, mut made: Mount) -> Result<Mount, String> {
+    let words = || mount.options().iter().flatten().map(String::as_str);
+    let (uid, gid) = (mount.uid_mappings(), mount.gid_mappings());
+    let given = |maps: &Option<Vec<oci::LinuxIdMapping>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
+    let maps = match (given(uid), given(gid)) {
+        (true, true) => Some(IdRanges { uid: ranges(uid), gid: ranges(gid) }),
+        (false, false) => None,
+        _ => return Err("uidMappings and gidMappings go together".into()),
+    };
+    if maps.is_some() || words().any(|word| matches!(word, "idmap" | "ridmap")) {
+        let below = words().rfind(|word| matches!(*word, "idmap" | "ridmap")) == Some("ridmap");
+        let exact = made.exact.get_or_insert_default();
+        exact.ids = Some(MountIds { maps, below });
+    }
+    Ok(made)
 }
 
 fn one(bundle: &Path, mount: &oci::Mount) -> Result<Mount, String> {
@@ -85,9 +114,9 @@ fn one(bundle: &Path, mount: &oci::Mount) -> Result<Mount, String> {
     for option in options {
         if !apply(&mut exact, option) {
             match option {
-                "tmpcopyup" | "idmap" | "ridmap" | "remount" => {
-                    return Err(format!("the option {option:?} is not supported yet"));
-                }
+                "remount" => return Err(format!("the option {option:?} is not supported yet")),
+                "tmpcopyup" => exact.copy_up = true,
+                "idmap" | "ridmap" => {}
                 _ if FLAGS.contains(&option) && is_bind => {}
                 _ if is_bind => return Err(format!("{option:?} is no option of a bind mount")),
                 _ => {
@@ -180,11 +209,31 @@ mod tests {
         let deep = mount(r#"{"destination":"/d","type":"bind","source":"/d","options":["rbind"]}"#).unwrap();
         assert!(deep.exact.is_some_and(|exact| !exact.single));
         for wrong in [
+            r#"{"destination":"/d","type":"tmpfs","options":["remount"]}"#,
             r#"{"destination":"/d","options":["bind"]}"#,
             r#"{"destination":"/d","source":"/d"}"#,
             r#"{"destination":"/d","source":"/d","options":["bind","size=1"]}"#,
         ] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn whose_the_files_of_a_mount_are() {
+        let ids = |rest: &str| {
+            let json = format!(r#"{{"destination":"/d","type":"bind","source":"/d",{rest}}}"#);
+            let mount: oci::Mount = serde_json::from_str(&json).unwrap();
+            one(Path::new("/bundle"), &mount)
+                .and_then(|made| with_ids(&mount, made))
+                .map(|made| made.exact.unwrap().ids)
+        };
+        let one = r#"[{"containerID":0,"hostID":5,"size":1}]"#;
+        let both = format!(r#""uidMappings":{one},"gidMappings":{one}"#);
+        assert_eq!(ids(r#""options":["rbind"]"#), Ok(None));
+        assert_eq!(ids(r#""options":["bind","idmap"]"#), Ok(Some(MountIds::default())));
+        let maps = ids(&both).unwrap().unwrap();
+        assert!(!maps.below && maps.maps.is_some_and(|maps| maps.uid[0].outside == 5 && maps.gid[0].count == 1));
+        assert!(ids(&format!(r#"{both},"options":["rbind","ridmap"]"#)).unwrap().unwrap().below);
+        assert!(ids(&format!(r#""uidMappings":{one}"#)).is_err());
     }
 }
