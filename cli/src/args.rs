@@ -19,6 +19,7 @@ mod inside;
 mod limits;
 mod logs;
 mod look;
+mod preset;
 mod probes;
 mod restart;
 mod rootfs;
@@ -31,7 +32,7 @@ mod work;
 pub(crate) use act::{DownArgs, EndArgs, KillArgs, NamesArgs, PauseArgs, RmArgs, UpdateArgs, WaitArgs};
 pub(crate) use client::DaemonArgs;
 pub(crate) use inside::{AttachArgs, ExecArgs, History};
-pub(crate) use limits::LimitArgs;
+pub(crate) use limits::{Enforcing, LimitArgs};
 pub(crate) use logs::{LogArgs, LogFormat, LogOf, LogStream, LogsArgs};
 pub(crate) use look::{EventsArgs, EventsFrom, InspectArgs, PsArgs, StatsArgs};
 pub(crate) use probes::ProbeArgs;
@@ -148,6 +149,24 @@ pub(crate) enum Shell {
     Fish,
 }
 
+impl Subcommand {
+    /// What a preset says where nothing else was said.
+    fn with_preset(&mut self) -> Result<(), clap::Error> {
+        let (args, runs) = match self {
+            Self::Run(args) => (args, true),
+            Self::Explain(args) => (args, false),
+            _ => return Ok(()),
+        };
+        args.work.with_preset();
+        if runs && args.command.is_empty() && args.work.root.bundle.is_none() {
+            let mut command = Cli::command();
+            let what = "the following required arguments were not provided: <COMMAND>...";
+            return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, what));
+        }
+        Ok(())
+    }
+}
+
 const COMPLETIONS_HELP: &str = "\
 Examples:
   orangery completions bash > ~/.local/share/bash-completion/completions/orangery
@@ -182,6 +201,7 @@ else of it; /tmp, /run, /var, /root and /home are private, empty, writable and o
 Examples:
   orangery run -- sh -c 'id; ls /'
   orangery run --memory 256M --cpus 0.5 --pids 32 --timeout 10s -- python3 -c 'print(6 * 7)'
+  orangery run --preset judge --timeout 5s -- ./submission
   printf 'a b c' | orangery run -i -- wc -w
   orangery run -it -- bash
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
@@ -198,6 +218,7 @@ Takes every option of `orangery run`. The plan is decoded from the very bytes th
 
 Examples:
   orangery explain -- true
+  orangery explain --preset judge                      every choice of a preset, and why
   orangery explain --json --memory 64M -- true | jq '.container.steps[].words'";
 
 const DOCTOR_HELP: &str = "\
@@ -231,7 +252,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// The command and its arguments; everything from its name on belongs to it
-    #[arg(trailing_var_arg = true, value_name = "COMMAND", required_unless_present = "bundle")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", required_unless_present_any = ["bundle", "preset"])]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -287,7 +308,11 @@ pub(crate) struct PlaceArgs {
 /// The command line of this process, with how it was written; or, for help and errors, how to end it.
 pub(crate) fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
     let matches = Cli::command().try_get_matches();
-    let cli = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let cli = matches.and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        cli.subcommand.with_preset()?;
+        Ok((cli, matches))
+    });
     cli.map_err(|error| {
         if error.use_stderr() {
             return Failure::from_clap(&error).tell(Cli::wants_json(std::env::args_os()));

@@ -168,7 +168,8 @@ impl Failure {
         let subcommand = std::env::args().nth(1).filter(|word| Cli::command().find_subcommand(word).is_some());
         let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
         let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
-        let hint = tip.unwrap_or(help);
+        let possible = (error.kind() == ClapKind::InvalidValue).then(|| possible(error)).flatten();
+        let hint = possible.or(tip).unwrap_or(help);
         Self { kind: "usage".into(), option, hint: Some(hint), ..Self::new(what) }
     }
 
@@ -231,6 +232,14 @@ impl Failure {
         // Nobody to tell is no further failure.
         let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.exit_code)
+    }
+}
+
+/// Every value that there is, where one was given that there is not.
+fn possible(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
+        _ => None,
     }
 }
 

@@ -10,10 +10,10 @@ use orangery::runtime::spec::user::{NameOrId, parse_user};
 use orangery::runtime::{ContainerSpec, Errors, ProcessSpec, Runtime as _};
 use orangery::{
     Access, Command, Disk, Error, Limits, Mount, Network, NetworkPlugin, NetworkProvider, Pasta, Rootfs, Sandbox,
-    Supervisor, User, UserNamespace, WindowSize,
+    SandboxBuilder, Supervisor, User, UserNamespace, WindowSize,
 };
 
-use crate::args::{self, LimitArgs, RootArgs, TimeArgs, WorkArgs};
+use crate::args::{self, Enforcing, LimitArgs, RootArgs, TimeArgs, WorkArgs};
 use crate::errors::Failure;
 use crate::signals;
 use crate::start::absolute;
@@ -134,6 +134,10 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
     for namespace in container.join {
         builder = builder.join_namespace(namespace);
     }
+    for path in container.masked_paths {
+        builder = builder.mask(path);
+    }
+    builder = of_each(builder, work);
     if let Some(name) = container.hostname {
         builder = builder.hostname(name);
     }
@@ -159,6 +163,16 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
     // Whoever of its children still writes then ends with it: with a log as without.
     builder = builder.drain_grace(Some(Duration::ZERO));
     builder.build()
+}
+
+/// What a preset says of each process, those of hooks and probes among them.
+fn of_each(mut builder: SandboxBuilder, work: &WorkArgs) -> SandboxBuilder {
+    let Some(choices) = work.choices() else { return builder };
+    if let Some(caps) = choices.caps {
+        builder = builder.process_caps(caps);
+    }
+    builder = choices.rlimits.into_iter().fold(builder, SandboxBuilder::process_rlimit);
+    builder.refuse_calls(choices.refused_calls)
 }
 
 fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure> {
@@ -194,7 +208,8 @@ fn container(work: &WorkArgs, words: Words<'_>) -> Result<ContainerSpec, Failure
         spec.join.push(join.open()?);
     }
     spec.limits = limits(&work.limits);
-    spec.enforcement = work.limits.limits.enforcement();
+    spec.enforcement = work.limits.limits.map(Enforcing::enforcement).unwrap_or_default();
+    spec.masked_paths = work.choices().map(|choices| choices.masked).unwrap_or_default();
     let disk = Disk::default();
     spec.disk = Disk { bytes: root.disk.unwrap_or(disk.bytes), inodes: root.disk_inodes.unwrap_or(disk.inodes) };
     spec.without_init = work.program.no_init;
@@ -261,6 +276,9 @@ fn main(work: &WorkArgs, words: Words<'_>) -> Result<ProcessSpec, Failure> {
         spec.user = User::Name(user.clone());
     }
     spec.env = environment(home, &work.program.env)?;
+    if let Some(choices) = work.choices() {
+        choices.give(&mut spec);
+    }
     Ok(spec)
 }
 

@@ -10,11 +10,12 @@ use orangery_runtime::cgroup::{CpuQuota, IoMax, Limits};
 use orangery_runtime::network::{NetworkProvider, Pasta};
 use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{
-    Access, Disk, Enforcement, Mount, MountSource, Network, Rootfs, StagedFile, UserNamespace,
+    Access, Caps, Disk, Enforcement, Mount, MountSource, Network, Rlimit, Rootfs, StagedFile, UserNamespace,
 };
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 use serde::{Deserialize, Serialize};
 
+use crate::each::Each;
 use crate::error::Error;
 use crate::output_limit::{OutputAction, OutputLimit};
 use crate::restart::Restart;
@@ -53,6 +54,8 @@ pub(crate) struct Description {
     pub(crate) ring_bytes: usize,
     pub(crate) keep_files: bool,
     pub(crate) restart: Restart,
+    #[serde(default)]
+    pub(crate) each: Each,
 }
 
 impl Default for Description {
@@ -69,6 +72,7 @@ impl Default for Description {
             ring_bytes: 256 << 10,
             keep_files: false,
             restart: Restart::never(),
+            each: Each::default(),
         }
     }
 }
@@ -134,7 +138,7 @@ impl Sandbox {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SandboxBuilder {
-    inner: Description,
+    pub(crate) inner: Description,
     errors: Vec<RuntimeError>,
 }
 
@@ -362,6 +366,32 @@ impl SandboxBuilder {
         self
     }
 
+    /// The capabilities of each process in it that has none of its own ([`Command::caps`](crate::Command::caps)).
+    pub fn process_caps(mut self, caps: Caps) -> Self {
+        self.inner.each.caps = Some(caps);
+        self
+    }
+
+    /// A resource limit of each process in it that has none of its own on the same resource
+    /// ([`Command::rlimit`](crate::Command::rlimit)); of several resources, one call each.
+    pub fn process_rlimit(mut self, limit: Rlimit) -> Self {
+        self.inner.each.rlimit(limit);
+        self
+    }
+
+    /// System calls, by name, that fail with EPERM in each process in it, beside those that its filter refuses anyway; in
+    /// place of such a list before.
+    ///
+    /// ```
+    /// use orangery::Sandbox;
+    /// let alone = Sandbox::builder().refuse_calls(["socket", "socketpair"]).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn refuse_calls(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.inner.each.refused_calls = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// `false`: the command is pid 1 itself, and feels no signal that it has no handler for. Default: a stub init.
     pub fn init(mut self, stub: bool) -> Self {
         self.inner.spec.without_init = !stub;
@@ -478,6 +508,7 @@ impl SandboxBuilder {
             errors.push(RuntimeError::invalid("keep_files", why));
         }
         errors.extend(self.inner.restart.check());
+        errors.extend(self.inner.each.check());
         Error::all(errors)?;
         Ok(Sandbox { inner: Arc::new(self.inner) })
     }

@@ -39,14 +39,13 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "DEVICE:RATES", value_parser = parse_io_max)]
     pub(crate) io_max: Vec<IoMax>,
     /// What becomes of those above that cannot be had: an error, or done without and said, with rlimits in the place of
-    /// memory and pids
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) limits: Enforcing,
+    /// memory and pids [required]
+    #[arg(long, value_enum)]
+    pub(crate) limits: Option<Enforcing>,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Enforcing {
-    #[default]
     Required,
     BestEffort,
 }

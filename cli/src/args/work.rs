@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
-use orangery::{Mount, OutputLimit, Publish, StopLadder};
+use orangery::{Mount, OutputLimit, Preset, Publish, StopLadder};
 
 use super::limits::{LimitArgs, RlimitArgs, output_limit};
 use super::logs::LogArgs;
+use super::preset;
 use super::restart::{ExitArgs, RestartArgs};
 use crate::join::{self, Join};
 use crate::{mount, signals};
@@ -39,7 +40,8 @@ pub(crate) struct WorkArgs {
 }
 
 /// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
-const CONFIG_JSON_SAYS: [&str; 26] = [
+const CONFIG_JSON_SAYS: [&str; 27] = [
+    "preset",
     "rootfs",
     "host_root",
     "writable",
@@ -71,6 +73,9 @@ const CONFIG_JSON_SAYS: [&str; 26] = [
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the sandbox sees")]
 pub(crate) struct RootArgs {
+    /// Limits and other choices that go together; options beside it change them. `orangery explain --preset judge` has all of it
+    #[arg(long, value_name = "NAME", value_parser = preset::named())]
+    pub(crate) preset: Option<Preset>,
     /// This directory is `/`, read-only; or a tar archive, which is unpacked for the container and removed with it
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) rootfs: Option<PathBuf>,

@@ -34,7 +34,8 @@ pub(super) async fn exec(
     faults: Faults,
     shards: Shards,
 ) {
-    let Exec { spec, terms, capture, log, lasting, mut permit, mut reply } = message;
+    let Exec { mut spec, terms, capture, log, lasting, mut permit, mut reply } = message;
+    owner.each.give(&mut spec);
     let terms = Terms { may_write: terms.may_write.or(*owner.main.may_write.borrow()), ..terms };
     let slot = Slot::new(&owner.id, owner.processes.number(), owner.ring_bytes, terms, owner.voice(), &owner.span);
     let slot = Arc::new(slot);

@@ -22,6 +22,7 @@ use super::probes::{self, Prepared};
 use super::slot::{ContainerSlot, Owned};
 use super::state::Input;
 use super::unkillable;
+use crate::each::Each;
 use crate::error::{Error, ErrorKind};
 use crate::faults::{Fault, Faults, Site, Step};
 use crate::guard;
@@ -45,6 +46,8 @@ pub(crate) struct Policy {
     pub(crate) backstopped: bool,
     /// How long to wait for end of file after the exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
+    /// What each further process gets.
+    pub(crate) each: Each,
     /// How long it may be without a handle; `None`: for ever.
     pub(crate) unattended: Option<Duration>,
     /// Its files stay after the exit until they are let go.

@@ -18,6 +18,7 @@ use super::properties::Properties;
 use super::state::{Input, State, Verdict, news, next};
 use super::vitals::Known;
 use crate::admission::{Door, Permit};
+use crate::each::Each;
 use crate::error::Error;
 use crate::events::Voice;
 use crate::ids::ProcessId;
@@ -46,6 +47,8 @@ pub(crate) struct ContainerSlot {
     pub(crate) ring_bytes: usize,
     /// How long to wait for the end of the output after an exit; `None`: for ever.
     pub(crate) drain_grace: Option<Duration>,
+    /// What each further process gets.
+    pub(crate) each: Each,
     pub(crate) container: OnceLock<Arc<dyn Container>>,
     pub(crate) main: Arc<Slot>,
     pub(crate) processes: Processes,
@@ -101,6 +104,8 @@ pub(crate) struct Keeping {
     pub(crate) terms: Terms,
     pub(crate) ring_bytes: usize,
     pub(crate) drain_grace: Option<Duration>,
+    /// What each further process gets.
+    pub(crate) each: Each,
     pub(crate) watched: Watched,
     /// Its main process has the backstop of the processor time.
     pub(crate) backstopped: bool,
@@ -151,8 +156,10 @@ impl ContainerSlot {
         feed: &Voice,
         birth: (u32, Arc<Notify>),
     ) -> Self {
-        let (Keeping { terms, ring_bytes, drain_grace, watched, backstopped, patience, lasting }, (generation, abort)) =
-            (keeping, birth);
+        let (
+            Keeping { terms, ring_bytes, drain_grace, each, watched, backstopped, patience, lasting },
+            (generation, abort),
+        ) = (keeping, birth);
         let labels = Arc::new(labels);
         let voice = feed.of(id, &labels, generation);
         let span = tracing::info_span!(parent: None, "container", id, generation);
@@ -168,6 +175,7 @@ impl ContainerSlot {
             properties: Mutex::default(),
             ring_bytes,
             drain_grace,
+            each,
             container: OnceLock::new(),
             main: Arc::new(Slot::new(id, ProcessId::MAIN, ring_bytes, terms, voice, &span)),
             processes: Processes::default(),

@@ -134,6 +134,7 @@ impl Handler<Create> for ManagerActor {
             terms,
             ring_bytes,
             drain_grace: policy.drain_grace,
+            each: policy.each.clone(),
             watched: policy.watched.clone(),
             backstopped: policy.backstopped,
             patience,

@@ -85,6 +85,7 @@ pub(crate) async fn claim(
         terms,
         ring_bytes: description.ring_bytes,
         drain_grace: policy.drain_grace,
+        each: policy.each.clone(),
         watched: record.watched.clone(),
         backstopped: policy.backstopped,
         patience: ground.patience,

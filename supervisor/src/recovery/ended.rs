@@ -98,6 +98,7 @@ fn bare(state: &Arc<StateDir>, record: &ContainerRecord, voice: &Voice, ended: b
         terms: Terms::default(),
         ring_bytes: description.ring_bytes,
         drain_grace: description.drain_grace,
+        each: description.each.clone(),
         watched: record.watched.clone(),
         backstopped: false,
         patience: Duration::ZERO,

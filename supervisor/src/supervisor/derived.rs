@@ -18,6 +18,7 @@ pub(crate) fn derive(
     care: Care,
     counted: bool,
 ) -> (Terms, Policy) {
+    description.each.give(main);
     let hooks = std::mem::take(&mut ways.hooks).beside(main);
     let terms = ways.terms(main, description.wall, description.output);
     let watched = Watched {
@@ -33,6 +34,7 @@ pub(crate) fn derive(
         watched,
         backstopped,
         drain_grace: description.drain_grace,
+        each: description.each.clone(),
         unattended: description.unattended,
         keep_files: description.keep_files,
         care: care.boxed(),

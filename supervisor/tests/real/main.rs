@@ -31,6 +31,7 @@ mod owners;
 mod panics;
 mod points;
 mod pools;
+mod presets;
 mod provided;
 mod readiness;
 mod regrouped;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         stopped::trials(),
         stops::trials(),
         verdicts::trials(),
+        presets::trials(),
         provided::trials(),
         listener::trials(),
         leaf::trials(),

@@ -194,7 +194,8 @@ impl Reader<'_> {
     }
 
     fn service(&mut self, here: Here<'_>) -> Option<MemberKind> {
-        let (said, places) = self.said::<ServiceArgs>(Of::Service, here)?;
+        let (mut said, places) = self.said::<ServiceArgs>(Of::Service, here)?;
+        said.work.with_preset();
         if said.command.is_empty() && said.work.root.bundle.is_none() {
             let why = "command is missing";
             self.refuse(Refusal::new(here.span, here.field, why).hint("command = [\"sh\", \"-c\", \"...\"]"));
