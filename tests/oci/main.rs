@@ -6,6 +6,7 @@ mod caller;
 mod inside;
 mod killed;
 mod lives;
+mod odd;
 mod podman;
 
 use podman::podman_runs_containers;
@@ -20,6 +21,7 @@ use lives::{
     a_life_by_commands, one_that_was_not_started_is_deleted, run_waits_and_tells_the_exit_code,
     states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
 };
+use odd::{a_device_directory_may_be_read_only, nothing_but_a_procfs_is_on_proc};
 use orangery_tests::trial;
 
 fn main() -> ExitCode {
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         trial!(limits_and_counters, Root, Busybox, Memory, Pids),
         trial!(terminals_go_over_a_socket, Root, Busybox),
         trial!(what_it_tells_of_itself, Root, Busybox),
+        trial!(a_device_directory_may_be_read_only, Root, Busybox),
+        trial!(nothing_but_a_procfs_is_on_proc, Root, Busybox),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
     ])
 }

@@ -19,6 +19,7 @@ fn main() {
     let rest: Vec<String> = args.iter().skip(2).map(|arg| arg.to_string_lossy().into_owned()).collect();
     match name.as_str() {
         "see" => see::see(&rest),
+        "look" => see::look(&rest),
         "attack" => attack::attack(),
         "spy" => attack::spy(),
         "write-cgroup" => attack::write_below("/sys/fs/cgroup"),

@@ -36,6 +36,42 @@ pub fn see(paths: &[String]) {
     println!("{}", object(items.into_iter().map(|(key, value)| (key.to_owned(), value))));
 }
 
+/// [`see`], and what only a closer look shows; then it waits until its input ends, so that others can look from outside.
+pub fn look(paths: &[String]) {
+    let asked = |number, first| call(number, [first, 0, 0, 0, 0, 0]).to_string();
+    let items = [
+        ("domainname", string(read("/proc/sys/kernel/domainname").trim_end())),
+        ("personality", asked(nr::PERSONALITY, 0xffff_ffff)),
+        ("scheduler", asked(nr::SCHED_GETSCHEDULER, 0)),
+        ("priority", asked(nr::GETPRIORITY, 0)),
+        ("io_priority", call(nr::IOPRIO_GET, [1, 0, 0, 0, 0, 0]).to_string()),
+        ("opens", object(names("/dev").into_iter().map(|name| (name.clone(), opens(&format!("/dev/{name}")))))),
+        ("writes", object(paths.iter().map(|path| (path.clone(), may_write(path))))),
+    ];
+    println!("{}", object(items.into_iter().map(|(key, value)| (key.to_owned(), value))));
+    see(paths);
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+}
+
+/// 0, or minus the errno, of a node that is opened for both.
+fn opens(path: &str) -> String {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    const NONBLOCK: i32 = 0o4000;
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() || meta.is_file() => "0".to_owned(),
+        _ => {
+            let opened = fs::OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).open(path);
+            opened.map_or_else(errno, |_| "0".to_owned())
+        }
+    }
+}
+
+/// 0, or minus the errno.
+fn may_write(path: &str) -> String {
+    let path = crate::raw::text(path);
+    call(nr::FACCESSAT, [-100isize as usize, path.as_ptr() as usize, 2, 0, 0, 0]).to_string()
+}
+
 fn read(path: &str) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

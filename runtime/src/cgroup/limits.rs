@@ -34,6 +34,9 @@ pub struct Limits {
     pub cpu_quota: Option<CpuQuota>,
     /// Share under contention, 1 to 10000, 100 is everybody's: `cpu.weight` (v2, 4.15); v1 `cpu.shares` = weight * 1024 / 100.
     pub cpu_weight: Option<u64>,
+    /// `cpu.shares` as they stand, where `cpu_weight` was made of them: for v1, in place of what that comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<u64>,
     /// CPUs, as `0-3,6`: `cpuset.cpus` (v2, 5.0).
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, as `0-1`: `cpuset.mems` (v2, 5.0).

@@ -74,7 +74,8 @@ pub(super) fn cpu(limits: &Limits) -> Vec<Setting> {
     let set = |file, value, field| Setting::new(Controller::Cpu, file, value, field);
     let mut writes = Vec::new();
     if let Some(weight) = limits.cpu_weight {
-        writes.push(set("cpu.shares", shares(weight).to_string(), "cpu_weight"));
+        let exact = limits.cpu_shares.unwrap_or_else(|| shares(weight));
+        writes.push(set("cpu.shares", exact.to_string(), "cpu_weight"));
     }
     if let Some(quota) = limits.cpu_quota {
         writes.push(set("cpu.cfs_quota_us", "-1".into(), "cpu_quota"));
@@ -229,5 +230,7 @@ mod tests {
     #[test]
     fn weights_keep_their_proportions() {
         assert_eq!([shares(1), shares(100), shares(10_000)], [10, 1024, 102_400]);
+        let exact = Limits { cpu_weight: Some(20), cpu_shares: Some(512), ..Limits::default() };
+        assert_eq!(cpu(&exact).first().map(|write| write.value.as_str()), Some("512"));
     }
 }

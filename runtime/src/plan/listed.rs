@@ -48,8 +48,9 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
     let nodev = if crate::spec::makes_nodes(cx.spec.container(), cx.machine) { 0 } else { NODEV };
     b.mount_attr(root, nodev, if early.is_some() { SLAVE } else { PRIVATE }, true);
     b.move_mount(root, Slot::CWD, "/");
+    let mut late = Vec::new();
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
-        one(b, cx, root, (index, mount), binds.get(index).copied().flatten());
+        late.extend(one(b, cx, root, (index, mount), binds.get(index).copied().flatten()));
     }
     devices(b, cx, root);
     let scratch = scratch(b);
@@ -57,6 +58,10 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
     if let Some(cwd) = cx.spec.main().spec().cwd.as_deref().filter(|cwd| *cwd != Path::new("/")) {
         let place = b.field("cwd").place(root, cwd, false, 0);
         b.close(place);
+    }
+    for made in late {
+        b.field("mounts").mount_attr(made, RDONLY, 0, false);
+        b.close(made);
     }
     b.field("rootfs");
     if cx.spec.container().rootfs.access() == Some(Access::ReadOnly) {
@@ -87,11 +92,21 @@ fn scratch(b: &mut Builder) -> Slot {
     scratch
 }
 
-/// What a mount of the list becomes.
-fn one(b: &mut Builder, cx: &Context<'_>, root: Slot, (index, mount): (usize, &Mount), bind: Option<Slot>) {
+/// What a mount of the list becomes; what is made read-only when all that lies below it is there.
+fn one(
+    b: &mut Builder,
+    cx: &Context<'_>,
+    root: Slot,
+    (index, mount): (usize, &Mount),
+    bind: Option<Slot>,
+) -> Option<Slot> {
     b.field("mounts");
     let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
-    let exact = mount.exact.clone().unwrap_or_default();
+    let mut exact = mount.exact.clone().unwrap_or_default();
+    let late = is_late(cx, index, mount, &exact);
+    if late {
+        exact.set &= !RDONLY;
+    }
     let place = match &mount.source {
         // The kernel's own are where they are said to be, whatever the image has made of the name.
         MountSource::FileSystem { kind, .. } if matches!(kind.as_str(), "proc" | "sysfs") => own_place(b, root, inside),
@@ -104,7 +119,7 @@ fn one(b: &mut Builder, cx: &Context<'_>, root: Slot, (index, mount): (usize, &M
         MountSource::FileSystem { kind, .. } if matches!(kind.as_str(), "cgroup" | "cgroup2") => {
             cgroups(b, cx, place, &exact);
             b.close(place);
-            return;
+            return None;
         }
         MountSource::FileSystem { kind, source, options } if exact.copy_up => {
             // What is read-only cannot be filled.
@@ -123,7 +138,25 @@ fn one(b: &mut Builder, cx: &Context<'_>, root: Slot, (index, mount): (usize, &M
     };
     b.move_mount(made, place, "");
     b.close(place);
+    if late {
+        return Some(made);
+    }
     b.close(made);
+    None
+}
+
+/// A tmpfs that is read-only, and empty: what comes into it could not be made any more.
+fn is_late(cx: &Context<'_>, index: usize, mount: &Mount, exact: &Exact) -> bool {
+    let container = cx.spec.container();
+    let is_empty = matches!(&mount.source, MountSource::FileSystem { kind, .. } if kind == "tmpfs");
+    let within = |path: &Path| path.starts_with(&mount.target);
+    let mut others = container.mounts.iter().skip(index + 1).map(|other| other.target.as_path());
+    is_empty
+        && exact.set & RDONLY != 0
+        && (within(Path::new("/dev"))
+            || others.any(within)
+            || container.devices.iter().any(|node| within(&node.path))
+            || cx.spec.main().spec().cwd.as_deref().is_some_and(within))
 }
 
 /// A directory by this very name.

@@ -12,8 +12,8 @@ pub(crate) use super::checked::Limited;
 pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
 use super::{
-    Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, User, UserNamespace,
-    filters, give, listed, mount, namespaces, rootfs, tty,
+    Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, SharedNamespace, User,
+    UserNamespace, filters, give, listed, mount, namespaces, rootfs, tty,
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
@@ -188,10 +188,10 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
     for (key, value) in &spec.sysctls {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || spec.listed && c == '/';
         let ipc = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."].iter().any(|start| key.starts_with(start));
-        // Of a network that exists, a bundle says what shall be in it; of the host's nobody does.
+        // Of a network or an ipc namespace that exists, a bundle says what shall be in it; of the host's nobody does.
         let net = spec.network == Network::None && (spec.listed || !namespaces::joins(spec, NEWNET));
         let ours = key.starts_with("net.") && net
-            || ipc && !namespaces::joins(spec, NEWIPC)
+            || ipc && (!namespaces::joins(spec, NEWIPC) || spec.listed && !spec.shared.contains(&SharedNamespace::Ipc))
             || spec.listed && key == "kernel.domainname" && !namespaces::joins(spec, NEWUTS);
         if !key.chars().all(good) || key.contains("..") || key.contains("//") {
             no.add("sysctls", format!("{key:?} is no kernel parameter"));

@@ -140,7 +140,10 @@ impl Limits {
             "memory" => self.memory.take().is_some(),
             "memory_swap" => self.memory_swap.take().is_some(),
             "cpu_quota" => self.cpu_quota.take().is_some(),
-            "cpu_weight" => self.cpu_weight.take().is_some(),
+            "cpu_weight" => {
+                self.cpu_shares = None;
+                self.cpu_weight.take().is_some()
+            }
             "cpuset_cpus" => self.cpuset_cpus.take().is_some(),
             "cpuset_mems" => self.cpuset_mems.take().is_some(),
             "pids" => self.pids.take().is_some(),

@@ -119,6 +119,9 @@ pub(super) fn check(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
     {
         no.add(format!("{field}.target"), "nothing may be mounted there: programs trust what /proc says");
     }
+    if mount.target == Path::new("/proc") && !is_proc(&mount.source) {
+        no.add(format!("{field}.target"), "nothing but a procfs may be mounted there: programs trust what /proc says");
+    }
     let seen = match &mount.source {
         MountSource::Bind(path) => look(path).map(|meta| Seen { is_file: !meta.is_dir(), device: None }),
         MountSource::Device(path) => device(path).map(|device| Seen { is_file: true, device: Some(device) }),
@@ -136,6 +139,18 @@ pub(super) fn check(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
         no.push(error.with_field(format!("{field}.source")));
         Seen::default()
     })
+}
+
+/// A new one, or the root of one that there is.
+fn is_proc(source: &MountSource) -> bool {
+    match source {
+        MountSource::FileSystem { kind, .. } => kind == "proc",
+        // What is not there is told by others. 1 is the root's inode.
+        MountSource::Bind(path) => rustix::fs::statfs(path).map_or(true, |all| {
+            all.f_type == rustix::fs::PROC_SUPER_MAGIC && rustix::fs::stat(path).is_ok_and(|root| root.st_ino == 1)
+        }),
+        _ => false,
+    }
 }
 
 /// Absolute and without what would be cut; `..` is walked inside.

@@ -174,7 +174,8 @@ fn beside_shared(no: &mut Refusals, spec: &ContainerSpec, one: SharedNamespace, 
             no.push(Error::new(ErrorKind::Unsupported, why).with_field("shared"));
         }
         SharedNamespace::Uts if spec.hostname.is_some() || spec.domainname.is_some() => {
-            no.add("hostname", "without a uts namespace of its own it would be the host's name that is changed");
+            let field = if spec.hostname.is_some() { "hostname" } else { "domainname" };
+            no.add(field, "without a uts namespace of its own it would be the host's name that is changed");
         }
         _ => {}
     }
@@ -282,6 +283,11 @@ fn beside(no: &mut Refusals, spec: &ContainerSpec, one: &Joined) {
         }
         NEWNET if spec.sysctls.keys().any(|key| key.starts_with("net.")) && is_own(one) => {
             no.add("sysctls", "the network namespace that is joined is the host's, whose parameters are not changed");
+        }
+        NEWIPC
+            if spec.sysctls.keys().any(|key| !key.starts_with("net.") && key != "kernel.domainname") && is_own(one) =>
+        {
+            no.add("sysctls", "the ipc namespace that is joined is the host's, whose parameters are not changed");
         }
         NEWUTS if spec.domainname.is_some() && is_own(one) => {
             no.add("domainname", "a uts namespace that is joined has its name already");

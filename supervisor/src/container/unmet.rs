@@ -51,7 +51,7 @@ impl ContainerSlot {
         self.keep_unmet(unmet.clone(), &to);
         without(&mut to, &unmet);
         let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids, .. } = to;
-        let Limits { io_weight, io_device_weight, io_max, .. } = to;
+        let Limits { cpu_shares, io_weight, io_device_weight, io_max, .. } = to;
         self.limited.send_modify(|now| {
             let old = std::mem::take(now);
             *now = Limits {
@@ -59,6 +59,7 @@ impl ContainerSlot {
                 memory_swap: memory_swap.or(old.memory_swap),
                 cpu_quota: cpu_quota.or(old.cpu_quota),
                 cpu_weight: cpu_weight.or(old.cpu_weight),
+                cpu_shares: if cpu_weight.is_some() { cpu_shares } else { old.cpu_shares },
                 cpuset_cpus: cpuset_cpus.or(old.cpuset_cpus),
                 cpuset_mems: cpuset_mems.or(old.cpuset_mems),
                 pids: pids.or(old.pids),

@@ -213,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_has_one_value() {
+        let env = |list: &str| from(&SMALL.replace(r#"["PATH=/bin","A=b=c"]"#, list));
+        let (_, process) = env(r#"["A=1","B=2","A=3=4"]"#).unwrap();
+        assert_eq!(process.env, [("A".into(), "3=4".into()), ("B".into(), "2".into())]);
+        let errors = env(r#"["A=","=x","ALONE"]"#).unwrap_err();
+        assert_eq!(errors.0.iter().filter_map(Error::field).collect::<Vec<_>>(), ["process.env[1]", "process.env[2]"]);
+    }
+
+    #[test]
     fn a_capability_that_nobody_knows_is_left_out() {
         let json = SMALL.replace(r#""bounding":["CAP_KILL"]"#, r#""bounding":["CAP_KILL","CAP_TIME_TRAVEL"]"#);
         let (_, process) = parse(Path::new("/bundle"), json.as_bytes()).unwrap();

@@ -1,5 +1,7 @@
 //! The process: who it is, what it may do, its terminal.
 
+use std::ffi::OsString;
+
 use oci_spec::runtime as oci;
 
 use super::{Refusals, seccomp};
@@ -13,14 +15,10 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
     no.unsupported("process.commandLine", process.command_line().is_some());
     let user = process.user();
     no.unsupported("process.user.username", user.username().is_some());
-    let split = |entry: &String| {
-        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
-        (key.into(), value.into())
-    };
     let caps = process.capabilities().as_ref().map_or_else(Caps::none, |caps| convert_caps(no, caps));
     let mut spec = ProcessSpec {
         argv: process.args().iter().flatten().map(Into::into).collect(),
-        env: process.env().iter().flatten().map(split).collect(),
+        env: env(no, process),
         cwd: Some(process.cwd().clone()),
         user: User::Ids { uid: user.uid(), gid: user.gid() },
         groups: user.additional_gids().clone().unwrap_or_default(),
@@ -41,6 +39,21 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
         seccomp::convert(no, filter, &mut spec);
     }
     spec
+}
+
+/// Of a name that is given twice the last value counts, as with runc and crun: programs differ in which one they would take.
+fn env(no: &mut Refusals, process: &oci::Process) -> Vec<(OsString, OsString)> {
+    let mut all: Vec<(OsString, OsString)> = Vec::new();
+    for (index, entry) in process.env().iter().flatten().enumerate() {
+        match entry.split_once('=') {
+            Some((key, value)) if !key.is_empty() => match all.iter_mut().find(|(other, _)| other == key) {
+                Some((_, other)) => *other = value.into(),
+                None => all.push((key.into(), value.into())),
+            },
+            _ => no.add(&format!("process.env[{index}]"), format!("{entry:?} is not NAME=VALUE")),
+        }
+    }
+    all
 }
 
 fn personality(no: &mut Refusals, linux: &oci::Linux) -> Option<u32> {

@@ -36,7 +36,8 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
             let period_us = cpu.period().filter(|period| *period > 0).unwrap_or(100_000);
             limits.cpu_quota = Some(CpuQuota { quota_us, period_us });
         }
-        limits.cpu_weight = cpu.shares().filter(|shares| *shares > 0).map(weight);
+        limits.cpu_shares = cpu.shares().filter(|shares| *shares > 0);
+        limits.cpu_weight = limits.cpu_shares.map(weight);
         limits.cpuset_cpus = cpu.cpus().clone().filter(|list| !list.is_empty());
         limits.cpuset_mems = cpu.mems().clone().filter(|list| !list.is_empty());
         no.unsupported("linux.resources.cpu.burst", cpu.burst().is_some_and(|burst| burst > 0));
