@@ -115,7 +115,8 @@ fn a_bundle(scene: &Scene) {
     }
     compare(scene, |host| {
         let one = |id: u32| serde_json::json!([{"containerID": 0, "hostID": id, "size": 1}]);
-        let namespaces = ["mount", "pid", "ipc", "uts", "network"].map(|kind| serde_json::json!({"type": kind}));
+        let namespaces =
+            ["mount", "pid", "ipc", "uts", "network", "time"].map(|kind| serde_json::json!({"type": kind}));
         let mut config = serde_json::json!({
             "ociVersion": "1.0.2", "root": {"path": "rootfs", "readonly": true}, "hostname": "bundle", "domainname": "d",
             "process": {"user": {"uid": 0, "gid": 0}, "args": ["/probe", "true"], "cwd": "/made/here",
@@ -131,7 +132,8 @@ fn a_bundle(scene: &Scene) {
                 "namespaces": namespaces,
                 "sysctl": {"net.ipv4.ip_default_ttl": "7"}, "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
                 "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}, "rootfsPropagation": "rshared",
-                "personality": {"domain": "LINUX"},
+                "personality": {"domain": "LINUX"}, "memoryPolicy": {"mode": "MPOL_LOCAL"},
+                "timeOffsets": {"boottime": {"secs": 9}},
             },
         });
         if !host.root() {

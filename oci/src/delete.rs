@@ -3,6 +3,7 @@
 
 use orangery_runtime::cgroup::Group;
 use orangery_runtime::native::signal;
+use orangery_runtime::resctrl;
 use rustix::event::Timespec;
 
 use crate::container::{self, Container, Status, has_ended, reason};
@@ -37,6 +38,7 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
         return container
             .group()?
             .map_or(Ok(()), |group| remove_group(&group, false))
+            .and_then(|()| remove_shares(&container))
             .and_then(|()| container.room.remove());
     }
     remove(&container)
@@ -63,7 +65,14 @@ pub(crate) fn remove(container: &Container) -> Result<(), Failure> {
     if let Some(group) = group {
         remove_group(&group, true)?;
     }
+    remove_shares(container)?;
     container.room.remove()
+}
+
+/// Its group of resctrl, where it has one of its own.
+fn remove_shares(container: &Container) -> Result<(), Failure> {
+    let spec = &container.record.spec;
+    Ok(spec.intel_rdt.as_ref().map_or(Ok(()), |rdt| resctrl::remove(&spec.id, rdt))?)
 }
 
 /// The last process may just have been reaped, and one in a shared pid namespace is nobody's that we wait for.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 
 use orangery_runtime::ProcessSpec;
-use orangery_runtime::native::single::{Beside, Maker};
+use orangery_runtime::native::single::{self, Beside, Maker};
 use orangery_runtime::spec::{CapSet, Network, User, WindowSize, user};
 
 use crate::args::Exec;
@@ -47,6 +47,10 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let spec = &container.record.spec;
     let own_network = spec.network != Network::Host;
     let beside = Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref() };
+    if let Some(cpus) = &process.cpus_before {
+        // Whatever is started from here on begins there, into whatever cgroup it is born.
+        single::run_on(cpus)?;
+    }
     let mut made = Maker::start()?.exec(&beside, process)?;
     let mut tty = made.take_tty();
     if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
@@ -71,6 +75,9 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
         let own = &container.record.process;
         (process.seccomp, process.filters) = (own.seccomp, own.filters.clone());
         (process.filter_flags, process.personality) = (own.filter_flags, own.personality);
+        process.memory_policy.clone_from(&own.memory_policy);
+        process.apparmor_profile = process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
+        process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
         if what.tty {
             process.tty.get_or_insert_default();
         }

@@ -103,6 +103,11 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::Personality => simple(nr::PERSONALITY, [step.x as usize, 0, 0, 0, 0, 0]),
         Op::IoPriority => simple(nr::IOPRIO_SET, [1, 0, step.x as usize, 0, 0, 0]),
         Op::Scheduler => simple(nr::SCHED_SETATTR, [0, s.0 as usize, 0, 0, 0, 0]),
+        Op::MemoryPolicy => {
+            let (mask, bits) = if step.n == 0 { (0, 0) } else { (s.0 as usize, step.n as usize * 8 + 1) };
+            simple(nr::SET_MEMPOLICY, [step.x as usize, mask, bits, 0, 0, 0])
+        }
+        Op::Affinity => simple(nr::SCHED_SETAFFINITY, [0, step.n as usize, s.0 as usize, 0, 0, 0]),
         Op::Umask => simple(nr::UMASK, [step.x as usize, 0, 0, 0, 0, 0]),
         Op::Chdir => chdir(s),
         Op::CapBound => cap_bound(step.x),

@@ -31,6 +31,7 @@ pub mod keeper;
 pub mod native;
 pub mod network;
 pub mod plan;
+pub mod resctrl;
 pub mod rootfs;
 pub mod seccomp;
 pub mod spec;

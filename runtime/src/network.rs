@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::native::helper::Helper;
 
 mod addresses;
+pub(crate) mod device;
 mod message;
 pub(crate) mod pasta;
 mod plugin;

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
 mod bundle;
+mod fields;
 mod filled;
 
 use std::fs;
@@ -14,6 +15,11 @@ use bundle::{
     devices_that_no_rule_allows_cannot_be_opened, how_a_process_is_scheduled,
     namespaces_that_are_not_listed_are_shared, the_ids_of_a_bundle, the_mounts_of_a_list_in_their_order,
     the_root_of_a_bundle_is_not_left,
+};
+use fields::{
+    an_interface_of_the_hosts_is_the_containers, labels_are_refused_where_nobody_reads_them,
+    memory_and_cpus_of_a_process, programs_of_32_bits_are_filtered_too, the_clocks_of_a_bundle,
+    the_other_limits_of_a_bundle,
 };
 use filled::{a_tmpfs_begins_with_what_lay_there, the_ids_of_a_mount_are_its_own};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -46,6 +52,12 @@ fn main() -> ExitCode {
         trial!(how_a_process_is_scheduled),
         trial!(a_tmpfs_begins_with_what_lay_there),
         trial!(the_ids_of_a_mount_are_its_own),
+        trial!(the_clocks_of_a_bundle),
+        trial!(an_interface_of_the_hosts_is_the_containers, Root, Nets),
+        trial!(programs_of_32_bits_are_filtered_too),
+        trial!(the_other_limits_of_a_bundle, Root),
+        trial!(memory_and_cpus_of_a_process),
+        trial!(labels_are_refused_where_nobody_reads_them),
     ])
 }
 

@@ -73,6 +73,12 @@ pub(crate) fn podman_runs_containers(scene: &Scene) {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(42), "hello\n".into()), "{}", text(&output.stderr));
     assert_eq!(podman.run(&["--rm"], &["no-such-program"]).status.code(), Some(127));
 
+    // What podman says with a tmpfs: it is to begin with what the image has there.
+    fs::create_dir(podman.image.join("lay")).expect("a directory");
+    fs::write(podman.image.join("lay/here"), "copied\n").expect("a file");
+    let output = podman.run(&["--rm", "--tmpfs", "/lay", "--memory-reservation", "8m"], &["cat", "/lay/here"]);
+    assert_eq!(text(&output.stdout), "copied\n", "{}", text(&output.stderr));
+
     let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
     let output = podman.run(&["--detach", "--name", "stays"], &["sh", "-c", script]);
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -186,7 +186,7 @@ fn refused_fields() {
         ("root", "/root", Value::Null),
         ("process", "/process", Value::Null),
         ("process.consoleSize", "/process/consoleSize", json!({"height": 70_000, "width": 80})),
-        ("process.apparmorProfile", "/process/apparmorProfile", json!("p")),
+        ("process.user.username", "/process/user/username", json!("p")),
         (
             "mounts[5]",
             "/mounts/5",
@@ -207,7 +207,7 @@ fn refused_fields() {
         ("linux.namespaces[2].path", "/linux/namespaces/2/path", json!("/dev/null")),
         ("linux.namespaces[3].path", "/linux/namespaces/3/path", json!("self/ns/uts")),
         ("linux.uidMappings", "/linux/namespaces/5/path", json!("/proc/self/ns/user")),
-        ("linux.resources.unified", "/linux/resources", json!({"unified": {"memory.high": "1"}})),
+        ("linux.resources.unified", "/linux/resources", json!({"unified": {"memory/high": "1"}})),
     ];
     for (field, pointer, value) in cases {
         let mut wrong = config(&["true"]);

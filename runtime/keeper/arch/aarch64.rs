@@ -44,6 +44,8 @@ pub(crate) mod nr {
     pub(crate) const PERSONALITY: usize = 92;
     pub(crate) const IOPRIO_SET: usize = 30;
     pub(crate) const SCHED_SETATTR: usize = 274;
+    pub(crate) const SCHED_SETAFFINITY: usize = 122;
+    pub(crate) const SET_MEMPOLICY: usize = 237;
     pub(crate) const READLINKAT: usize = 78;
     pub(crate) const RENAMEAT2: usize = 276;
     pub(crate) const LSEEK: usize = 62;

@@ -44,6 +44,8 @@ pub(crate) mod nr {
     pub(crate) const PERSONALITY: usize = 135;
     pub(crate) const IOPRIO_SET: usize = 251;
     pub(crate) const SCHED_SETATTR: usize = 314;
+    pub(crate) const SCHED_SETAFFINITY: usize = 203;
+    pub(crate) const SET_MEMPOLICY: usize = 238;
     pub(crate) const READLINKAT: usize = 267;
     pub(crate) const RENAMEAT2: usize = 316;
     pub(crate) const LSEEK: usize = 8;

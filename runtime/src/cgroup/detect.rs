@@ -21,6 +21,14 @@ pub(super) enum Controller {
     Cpuset,
     Freezer,
     Io,
+    Hugetlb,
+    Rdma,
+    NetCls,
+    NetPrio,
+    /// Of the groups of version 2 themselves.
+    Core,
+    /// One that we know nothing of.
+    Unknown,
 }
 
 impl Controller {
@@ -34,7 +42,19 @@ impl Controller {
             Controller::Cpuset => "cpuset",
             Controller::Freezer => "freezer",
             Controller::Io => "io",
+            Controller::Hugetlb => "hugetlb",
+            Controller::Rdma => "rdma",
+            Controller::NetCls => "net_cls",
+            Controller::NetPrio => "net_prio",
+            Controller::Core => "cgroup",
+            Controller::Unknown => "such",
         }
+    }
+
+    /// The one of this name in either version.
+    pub(super) fn named(name: &str) -> Option<Controller> {
+        let all = Controller::V1.into_iter().chain([Controller::Core]);
+        all.into_iter().find(|controller| controller.name() == name || controller.legacy_name() == name)
     }
 
     /// Its name in mount options and `/proc/self/cgroup` of v1.
@@ -42,7 +62,7 @@ impl Controller {
         if self == Controller::Io { "blkio" } else { self.name() }
     }
 
-    pub(super) const V1: [Controller; 7] = [
+    pub(super) const V1: [Controller; 11] = [
         Controller::Memory,
         Controller::Pids,
         Controller::Cpu,
@@ -50,11 +70,22 @@ impl Controller {
         Controller::Cpuset,
         Controller::Freezer,
         Controller::Io,
+        Controller::Hugetlb,
+        Controller::Rdma,
+        Controller::NetCls,
+        Controller::NetPrio,
     ];
 
     /// In this order: a domain controller first, so that "no internal processes" shows before anything is changed.
-    pub(super) const V2: [Controller; 5] =
-        [Controller::Memory, Controller::Io, Controller::Pids, Controller::Cpu, Controller::Cpuset];
+    pub(super) const V2: [Controller; 7] = [
+        Controller::Memory,
+        Controller::Io,
+        Controller::Pids,
+        Controller::Cpu,
+        Controller::Cpuset,
+        Controller::Hugetlb,
+        Controller::Rdma,
+    ];
 }
 
 /// The version of one hierarchy.

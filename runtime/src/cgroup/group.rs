@@ -206,8 +206,8 @@ impl Group {
     pub fn put_back(&self, limits: &Limits) -> Result<Vec<(OwnedFd, Vec<u8>)>> {
         self.parents.check(limits, false)?;
         let file = |(dir, setting): &(&Dir, Setting)| {
-            let now = dir.read(setting.file)?;
-            Ok((dir.file(setting.file, OFlags::WRONLY)?, setting.put_back(&now).into_bytes()))
+            let now = dir.read(&setting.file)?;
+            Ok((dir.file(&setting.file, OFlags::WRONLY)?, setting.put_back(&now).into_bytes()))
         };
         self.with_settings(limits, false, |writes| writes.iter().rev().map(file).collect())
     }
@@ -239,6 +239,10 @@ impl Group {
                 Home::V2(_) => v2::settings(limits),
             };
             writes.extend(settings.into_iter().filter(|s| s.controller == *controller).map(|s| (home.dir(), s)));
+            for other in limits.other.iter().filter(|other| other.home() == *controller) {
+                let settings = other.settings(home.dir(), matches!(home, Home::V1(_)))?;
+                writes.extend(settings.into_iter().map(|s| (home.dir(), s)));
+            }
         }
         then(&writes)
     }
@@ -290,7 +294,9 @@ impl Group {
             return Ok(Some(Home::V1(place.dir.child(&self.id)?)));
         }
         match &self.parents.v2 {
-            Some(place) if place.has(controller) => Ok(Some(Home::V2(place.dir.child(&self.id)?))),
+            Some(place) if self.v2 && controller == Controller::Core || place.has(controller) => {
+                Ok(Some(Home::V2(place.dir.child(&self.id)?)))
+            }
             _ => Ok(None),
         }
     }

@@ -1,6 +1,7 @@
 //! The limits that a container may ask for, in cgroup v2's terms, and their validation. Pure: no files, no modes.
 
 use super::io::{IoMax, IoWeight};
+use super::other::Other;
 use serde::{Deserialize, Serialize};
 
 /// 512 KiB: below it not even the first process of a container (its stacks, page tables and descriptor table are
@@ -52,6 +53,9 @@ pub struct Limits {
     /// Most that goes to and from single devices, a second. In an update what is not named stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub io_max: Vec<IoMax>,
+    /// Settings that have no field here, each by a name of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<Other>,
 }
 
 /// `quota_us` of CPU time in each `period_us`; 200000 of 100000 is two CPUs.
@@ -97,13 +101,14 @@ impl Limits {
             }
         }
         wrong.extend(super::io::validate(self));
+        wrong.extend(super::other::validate(&self.other));
         wrong
     }
 }
 
 /// Parses the kernel's list format (`0-3,6`) strictly: no blanks, no empty parts, no `:used/group` strides.
 /// Returns the ranges, both ends included.
-pub(super) fn parse_list(list: &str, end: u32) -> Result<Vec<(u32, u32)>, String> {
+pub(crate) fn parse_list(list: &str, end: u32) -> Result<Vec<(u32, u32)>, String> {
     list.split(',').map(|part| parse_range(part, end)).collect()
 }
 

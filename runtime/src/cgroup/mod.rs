@@ -42,6 +42,7 @@ mod limits;
 mod nested;
 mod oom;
 mod oom_news;
+mod other;
 mod parents;
 mod parse;
 mod place;
@@ -57,8 +58,10 @@ pub use devices::{DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use group::Group;
 pub use io::{BlockDevice, IoMax, IoWeight};
+pub(crate) use limits::parse_list;
 pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
 pub use oom::{Counter, Oom, OomEvidence};
+pub use other::Other;
 pub use parse::Ceiling;
 pub use stat::{Source, Stats};
 
@@ -241,7 +244,7 @@ impl Cgroups {
     /// The controllers of version 1 in whose hierarchies a container with these limits has a group.
     pub fn legacy(&self, limits: &Limits) -> Vec<&'static str> {
         let v1 = self.parents.v1.iter().filter(|place| self.parents.has_a_group(place, limits));
-        v1.flat_map(|place| place.controllers.iter().map(|controller| controller.name())).collect()
+        v1.flat_map(|place| place.controllers.iter().map(|controller| controller.legacy_name())).collect()
     }
 
     /// The group of a container that is there already, for a supervisor that comes back.

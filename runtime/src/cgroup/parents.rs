@@ -45,7 +45,8 @@ pub(super) fn asked(limits: &Limits) -> Vec<(Controller, Cow<'static, str>)> {
     ];
     let single = single.into_iter().filter(|(set, ..)| *set);
     let single = single.map(|(_, controller, field)| (controller, Cow::Borrowed(field)));
-    single.chain(devices.map(|field| (Controller::Io, Cow::Owned(field)))).collect()
+    let others = limits.other.iter().map(|other| (other.home(), Cow::Owned(other.name.clone())));
+    single.chain(devices.map(|field| (Controller::Io, Cow::Owned(field)))).chain(others).collect()
 }
 
 /// Whether a container needs a directory in this v1 hierarchy. Each costs a mkdir, a rmdir and the child's write to
@@ -183,11 +184,21 @@ impl Parents {
     }
 
     fn refusal(&self, controller: Controller, field: &str, limits: &Limits) -> Option<String> {
+        let other = limits.other.iter().find(|other| other.name == field);
+        match (controller, other) {
+            (Controller::Core, _) if self.v2.is_some() => return None,
+            (Controller::Core, _) => return Some("it is of a group of version 2, and there is none".into()),
+            (Controller::Unknown, Some(other)) => return Some(format!("no {} controller is known", other.controller)),
+            _ => {}
+        }
         let Some(place) = self.v1.iter().chain(&self.v2).find(|place| place.has(controller)) else {
             let known = self.refused.get(&controller).or(self.why.as_ref()).cloned();
             return Some(known.unwrap_or_else(|| format!("no {} controller is mounted", controller.name())));
         };
         let legacy = self.v1.iter().any(|p| p.has(controller));
+        if let Some(other) = other {
+            return other.lacks(legacy);
+        }
         if controller == Controller::Io {
             return io::files::refusal(place, legacy, field, limits);
         }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) controller: Controller,
-    pub(super) file: &'static str,
+    pub(super) file: Cow<'static, str>,
     pub(super) value: String,
     pub(super) field: Cow<'static, str>,
     /// Of a file with a line for each device.
@@ -27,7 +27,12 @@ pub(super) struct Line {
 
 impl Setting {
     pub(super) fn new(controller: Controller, file: &'static str, value: String, field: &'static str) -> Setting {
-        Setting { controller, file, value, field: field.into(), line: None }
+        Setting { controller, file: file.into(), value, field: field.into(), line: None }
+    }
+
+    /// Of a file that somebody else has named.
+    pub(super) fn named(controller: Controller, file: String, value: String, field: String) -> Setting {
+        Setting { controller, file: file.into(), value, field: field.into(), line: None }
     }
 
     pub(super) fn of_line(self, line: Line) -> Setting {
@@ -67,8 +72,8 @@ pub(super) fn apply(writes: &[(&Dir, Setting)], restore: bool) -> Result<(), Cgr
 }
 
 fn write(dir: &Dir, setting: &Setting, restore: bool) -> Result<String, CgroupError> {
-    let old = if restore { setting.put_back(&dir.read(setting.file)?) } else { String::new() };
-    dir.write(setting.file, &setting.value)?;
+    let old = if restore { setting.put_back(&dir.read(&setting.file)?) } else { String::new() };
+    dir.write(&setting.file, &setting.value)?;
     Ok(old)
 }
 
@@ -76,8 +81,8 @@ fn undo(done: Vec<(&Dir, &Setting, String)>, error: CgroupError) -> CgroupError 
     let lost: Vec<&str> = done
         .into_iter()
         .rev()
-        .filter(|(dir, setting, old)| dir.write(setting.file, old).is_err())
-        .map(|(_, setting, _)| setting.file)
+        .filter(|(dir, setting, old)| dir.write(&setting.file, old).is_err())
+        .map(|(_, setting, _)| &*setting.file)
         .collect();
     if lost.is_empty() { error } else { error.with_reason(format!("and could not put back {}", lost.join(", "))) }
 }

@@ -209,7 +209,8 @@ mod tests {
     use super::*;
 
     fn writes(limits: &Limits, limit: u64, total: Option<u64>) -> Vec<(&'static str, String)> {
-        memory(limits, MemoryNow { limit, total }).into_iter().map(|s| (s.file, s.value)).collect()
+        let known = |file: &str| [LIMIT, TOTAL].into_iter().find(|known| *known == file).unwrap();
+        memory(limits, MemoryNow { limit, total }).into_iter().map(|s| (known(&s.file), s.value)).collect()
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub(crate) struct JoiningRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ids: Option<IdsRecord>,
     own_network: bool,
+    #[serde(default)]
+    own_time: bool,
     cgroup: bool,
     governs_cgroups: bool,
     tasks: u16,
@@ -157,10 +159,11 @@ impl ContainerRecord {
 
 impl JoiningRecord {
     pub(crate) fn of(joining: &Joining) -> Self {
-        let Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: _, disk, console } = joining;
+        let Joining { ids, own_network, own_time, cgroup, governs_cgroups, tasks, trees: _, disk, console } = joining;
         Self {
             ids: ids.as_ref().map(IdsRecord::of),
             own_network: *own_network,
+            own_time: *own_time,
             cgroup: *cgroup,
             governs_cgroups: *governs_cgroups,
             tasks: *tasks,
@@ -174,6 +177,7 @@ impl JoiningRecord {
         Joining {
             ids: self.ids.as_ref().and_then(IdsRecord::map),
             own_network: self.own_network,
+            own_time: self.own_time,
             cgroup: self.cgroup,
             governs_cgroups: self.governs_cgroups,
             tasks: self.tasks,

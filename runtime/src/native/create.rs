@@ -1,7 +1,7 @@
 //! Creating a container: check, allot, plan, clone, wait until it says that it is ready. Whatever fails, and wherever
 //! the future is dropped, what was made is given back: [`Undo`] owns it until the container does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,8 +21,8 @@ use crate::cgroup::{Group, OomEvidence};
 use crate::durable::{FirstRecord, Kind, Part, Storing};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::keeper::Which;
-use crate::network::NetworkLink;
 use crate::network::pasta::Wired as Pasta;
+use crate::network::{NetworkLink, device};
 use crate::plan::container::{Context, plan};
 use crate::plan::idmap::IdMap;
 use crate::plan::machine::Allotment;
@@ -374,6 +374,7 @@ async fn born(
     wire(inner, &spec, &allotment, &born, rests).await?;
     let joining = Joining {
         own_network: spec.container().network == Network::None,
+        own_time: spec.own_time(),
         cgroup: allotment.cgroup,
         governs_cgroups: spec.governs(NEWCGROUP),
         tasks: allotment.tasks,
@@ -393,12 +394,18 @@ async fn wire(
     born: &Born,
     rests: &mut Rests,
 ) -> Result<(), Error> {
-    let ContainerSpec { id, network_provider, pasta, .. } = spec.container();
-    if network_provider.is_none() && pasta.is_none() {
+    let ContainerSpec { id, network_provider, pasta, net_devices, .. } = spec.container();
+    if network_provider.is_none() && pasta.is_none() && net_devices.is_empty() {
         return Ok(());
     }
     let namespace = network_namespace(&inner.keeper, &born.pidfd).await?;
     inner.faults.pass(id, Point::NetworkNamespace)?;
+    if !net_devices.is_empty() {
+        let (devices, to) = (net_devices.clone(), namespace.try_clone());
+        let to = to.map_err(|error| Error::system("cannot duplicate a namespace", error))?;
+        let given = off_thread(move || device::give(&devices, to.as_fd())).await;
+        given.map_err(|_| Error::new(ErrorKind::System, "the thread that moves interfaces panicked"))??;
+    }
     let link = NetworkLink::new(id, namespace);
     let network = match (network_provider, pasta) {
         (Some(provider), _) => Wired::new(Arc::clone(provider), link),
@@ -566,7 +573,9 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let disk = spec.container().disk;
     let governs_cgroups = spec.governs(NEWCGROUP);
     let console = !spec.joins(NEWNS);
-    let joining = Joining { ids, own_network, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk, console };
+    let own_time = spec.own_time();
+    let joining =
+        Joining { ids, own_network, own_time, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk, console };
     let further = !spec.container().without_init && !spec.container().idle;
     let main = further.then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))

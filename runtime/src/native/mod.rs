@@ -275,6 +275,11 @@ impl Inner {
             let refused = Error::new(ErrorKind::Unsupported, why).with_field("linux.cgroupsPath");
             return Err(Errors(vec![refused.with_hint("orangery-oci makes it where the bundle says")]));
         }
+        if spec.intel_rdt.is_some() {
+            let why = "a supervisor keeps no groups of resctrl";
+            let refused = Error::new(ErrorKind::Unsupported, why).with_field("intel_rdt");
+            return Err(Errors(vec![refused.with_hint("orangery-oci does, for what it makes")]));
+        }
         check::check(spec, main, &self.machine, &cgroups)
     }
 

@@ -82,12 +82,13 @@ fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<Ow
     let Some((mount, path)) = mount.and_then(|mount| Some((mount, mount.source.path()?))) else {
         return Err(Error::invalid(field, "not a mount of the host's"));
     };
-    if let Some(exact) = &mount.exact {
+    let exact = mount.exact.clone().unwrap_or_default();
+    if let (Some(ids), Some(userns)) = (&exact.ids, userns) {
         let tree = copy(path, !exact.single).map_err(|error| error.with_field(field))?;
-        return match (&exact.ids, userns) {
-            (Some(ids), Some(userns)) => own_ids(tree, path, (ids, userns), index),
-            _ => Ok(tree),
-        };
+        return own_ids(tree, path, (ids, userns), index);
+    }
+    if exact.single {
+        return copy(path, false).map_err(|error| error.with_field(field));
     }
     of_host(path, userns).map_err(|error| error.with_field(field))
 }

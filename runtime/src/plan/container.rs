@@ -2,10 +2,10 @@
 
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{Allotment, IdMap, Machine};
-use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, Op};
+use super::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER, NEWUTS, Op};
 use super::{layers, listed, mounts, process, rootfs};
 use crate::rootfs::Layering;
-use crate::spec::{CheckedSpec as Spec, Network};
+use crate::spec::{CheckedSpec as Spec, Network, TimeOffsets};
 
 /// Everything that a step of a container depends on.
 pub struct Context<'a> {
@@ -36,8 +36,9 @@ pub fn plan(cx: &Context<'_>) -> Plan {
     let b = &mut b;
     namespaces(b, cx);
     if cx.spec.container().without_init {
-        process::oom_score(b, cx.spec.main());
+        process::of_itself(b, cx.spec.main());
     }
+    clocks(b, cx);
     let device = identity(b, cx);
     cgroup(b, cx.allotment.tasks);
     b.field("");
@@ -113,6 +114,19 @@ fn names(b: &mut Builder, cx: &Context<'_>) {
     if cx.spec.own_network() {
         b.field("network").op(Op::Loopback, 0, 0, 0);
     }
+}
+
+/// A time namespace of its own: made for its children, because nobody can change the clocks of one that somebody lives in, and then
+/// entered. Its file is the keeper's user's, as the child still is.
+fn clocks(b: &mut Builder, cx: &Context<'_>) {
+    let Some(offsets) = &cx.spec.container().time else { return };
+    b.field("time").op(Op::Unshare, NEWTIME, 0, 0);
+    if *offsets != TimeOffsets::default() {
+        b.on_paths(Op::WriteFile, Slot::CWD, "/proc/self/timens_offsets", offsets.text());
+    }
+    let made = b.open(Slot::CWD, "/proc/self/ns/time_for_children", 0, 0);
+    b.on(Op::SetNs, made, NEWTIME);
+    b.close(made);
 }
 
 /// The descriptors that come with the plan.

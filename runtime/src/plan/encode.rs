@@ -507,6 +507,19 @@ impl Builder {
         self.push(Step { op: Op::Scheduler, s, n: u32::try_from(attributes.len()).unwrap_or(0), ..EMPTY })
     }
 
+    /// A memory policy, with its mask of nodes.
+    pub fn memory_policy(&mut self, mode: u32, nodes: &[u8]) -> &mut Self {
+        let s = self.bytes8(nodes);
+        let n = u32::try_from(nodes.len()).unwrap_or(0);
+        self.push(Step { op: Op::MemoryPolicy, s, n, x: mode.into(), ..EMPTY })
+    }
+
+    /// The CPUs to run on, by a mask.
+    pub fn affinity(&mut self, cpus: &[u8]) -> &mut Self {
+        let s = self.bytes8(cpus);
+        self.push(Step { op: Op::Affinity, s, n: u32::try_from(cpus.len()).unwrap_or(0), ..EMPTY })
+    }
+
     /// Supplementary groups.
     pub fn set_groups(&mut self, groups: &[u32]) -> &mut Self {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_le_bytes()).collect();

@@ -68,7 +68,8 @@ fn middle(plan: &Plan, header: &wire::Header) -> String {
 }
 
 fn namespaces(flags: u64) -> String {
-    const NAMES: [(u64, &str); 7] = [
+    const NAMES: [(u64, &str); 8] = [
+        (wire::NEWTIME, "NEWTIME"),
         (0x1000_0000, "NEWUSER"),
         (0x0002_0000, "NEWNS"),
         (0x2000_0000, "NEWPID"),
@@ -129,6 +130,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Setsid => "a session of its own".into(),
         Op::WriteFd => format!("join {a}"),
         Op::Unshare if step.x == wire::NEWCGROUP => "a cgroup namespace whose root is this container's cgroup".into(),
+        Op::Unshare if step.x == wire::NEWTIME => "a time namespace of its own, for now for its children".into(),
         Op::Unshare => "namespaces of its own".into(),
         Op::SetNs if step.x == wire::NEWCGROUP => "join the container's cgroup namespace".into(),
         Op::SetNs => format!("join the namespaces of {a}"),
@@ -162,6 +164,8 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Personality => format!("personality {:#x}", step.x),
         Op::IoPriority => format!("i/o priority {} of class {}", step.x & 0x1fff, step.x >> 13),
         Op::Scheduler => "its scheduling policy".into(),
+        Op::MemoryPolicy => format!("memory policy {}, flags {:#x}", step.x & 0xfff, step.x & 0xf000),
+        Op::Affinity => "the CPUs to run on".into(),
         Op::Umask => format!("umask {:03o}", step.x),
         Op::Chdir => format!("working directory {s}"),
         Op::CapBound => format!("keep in the bounding set: {}", caps(step.x)),
@@ -278,6 +282,8 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Personality => one(format!("personality({:#x})", step.x)),
         Op::IoPriority => one(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {:#x})", step.x)),
         Op::Scheduler => one("sched_setattr(0)".into()),
+        Op::MemoryPolicy => one(format!("set_mempolicy({:#x})", step.x)),
+        Op::Affinity => one("sched_setaffinity(0)".into()),
         Op::Umask => one(format!("umask({:#o})", step.x)),
         Op::Chdir => vec![format!("chdir({s:?})"), "getcwd()".into()],
         Op::CapBound => one("prctl(PR_CAPBSET_DROP) for each of the others".into()),

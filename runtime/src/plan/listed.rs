@@ -215,6 +215,9 @@ fn file_system(
     };
     let mut all = vec![("source", if source.is_empty() { kind } else { source })];
     all.extend(options.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(|option| !unmapped(option)));
+    // Those of the kernel have labels of their own.
+    let label = cx.spec.container().mount_label.as_deref().filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue"));
+    all.extend(label.map(|label| ("context", label)));
     let made = b.new_mount(kind, &all, attributes);
     propagation(b, exact, made);
     made

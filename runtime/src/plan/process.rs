@@ -8,9 +8,9 @@ use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
 use super::tty;
-use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWUSER, NEWUTS, Op, Purpose};
+use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWTIME, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
-use crate::spec::{Disk, ProcessSpec, Resource};
+use crate::spec::{Disk, ProcessSpec, Resource, placement};
 
 /// RLIMIT_NOFILE.
 const NOFILE: u64 = 7;
@@ -28,6 +28,8 @@ pub struct Joining {
     pub ids: Option<IdMap>,
     /// It has a network namespace of its own.
     pub own_network: bool,
+    /// It has a time namespace of its own.
+    pub own_time: bool,
     /// Born in the container's cgroup v2.
     pub cgroup: bool,
     /// The container has rights over the cgroup namespace that it lives in.
@@ -86,8 +88,15 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }
+    // Where it is born in the cgroup, and in no other one, there is nothing before.
+    if let Some(cpus) = process.spec().cpus_before.as_ref().filter(|_| !joining.cgroup || joining.tasks > 0) {
+        b.field("cpus_before").affinity(&placement::cpus(cpus));
+    }
     container::cgroup(b, joining.tasks);
-    oom_score(b, process);
+    if let Some(cpus) = &process.spec().cpus {
+        b.field("cpus").affinity(&placement::cpus(cpus));
+    }
+    of_itself(b, process);
     // A hard limit is raised with the keeper's rights or not at all.
     rlimits(b, process, machine);
     let Some(init) = b.received(Need::Init) else { return };
@@ -95,6 +104,9 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
     if joining.own_network {
         flags |= NEWNET;
+    }
+    if joining.own_time {
+        flags |= NEWTIME;
     }
     if joining.ids.is_some() {
         flags |= NEWUSER;
@@ -186,8 +198,11 @@ fn load(b: &mut Builder, process: &CheckedProcess) {
     }
 }
 
-/// Set while the child still has the keeper's ids: the file of an undumpable process belongs to root.
-pub(super) fn oom_score(b: &mut Builder, process: &CheckedProcess) {
+/// Set while the child still has the keeper's ids: the files of an undumpable process belong to root.
+pub(super) fn of_itself(b: &mut Builder, process: &CheckedProcess) {
+    for (file, label) in process.labels() {
+        b.field("security label").on_paths(Op::WriteFile, Slot::CWD, *file, label);
+    }
     if let Some(score) = process.spec().oom_score_adj {
         b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
     }
@@ -210,6 +225,9 @@ pub(super) fn rlimits(b: &mut Builder, process: &CheckedProcess, machine: &Machi
 fn scheduling(b: &mut Builder, spec: &ProcessSpec) {
     if let Some(personality) = spec.personality {
         b.field("personality").op(Op::Personality, personality.into(), 0, 0);
+    }
+    if let Some(policy) = &spec.memory_policy {
+        b.field("memory_policy").memory_policy(policy.mode, &policy.mask());
     }
     if let Some(priority) = spec.io_priority {
         b.field("io_priority").op(Op::IoPriority, priority.into(), 0, 0);

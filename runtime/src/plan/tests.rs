@@ -201,6 +201,15 @@ fn a_process_joins_and_becomes_its_user() {
         let plan = process::plan(spec.main(), &joining, &machine(enters_pidns));
         accepted(&plan);
         insta::assert_snapshot!(format!("a_process_enters_itself_{enters_pidns}"), text(&plan));
+        let clocks = process::plan(spec.main(), &Joining { own_time: true, ..joining }, &machine(enters_pidns));
+        accepted(&clocks);
+        let joins = |plan: &Plan| {
+            plan.steps()
+                .map(|step| step.x)
+                .chain([plan.header().unwrap().clone])
+                .any(|x| x & wire::NEWTIME != 0 && x & wire::NEWIPC != 0)
+        };
+        assert!(joins(&clocks) && !joins(&plan));
     }
 }
 

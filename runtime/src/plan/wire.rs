@@ -32,7 +32,7 @@ pub use purpose::*;
 /// First four bytes of each plan and message.
 pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.
@@ -231,6 +231,10 @@ ops! {
     /// Copy what lies below `a` into `b`, a new file system that is about to be mounted there; `x` says what of the directory itself
     /// (1: mode, 2: owner).
     CopyUp = 90, "copy-up";
+    /// `set_mempolicy(x, s, 8 n + 1)`: `n` bytes of a mask of nodes; none where `n` is 0.
+    MemoryPolicy = 91, "memory-policy";
+    /// `sched_setaffinity(0, n, s)`: `n` bytes of a mask of CPUs.
+    Affinity = 92, "affinity";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -291,9 +295,11 @@ pub struct Header {
     pub gid_map: u32,
 }
 
-/// Namespaces that a plan may ask `clone3` for.
-pub const CLONE_ALLOWED: u64 = 0x7e02_0000;
+/// Namespaces that a plan may ask `clone3` for, or a middle process to join.
+pub const CLONE_ALLOWED: u64 = 0x7e02_0080;
 
+/// CLONE_NEWTIME
+pub const NEWTIME: u64 = 0x80;
 /// CLONE_NEWNS
 pub const NEWNS: u64 = 0x0002_0000;
 /// CLONE_NEWCGROUP
@@ -311,7 +317,7 @@ pub const NEWNET: u64 = 0x4000_0000;
 
 /// Kinds of [`Header::join`], in the order in which they are entered: the user namespace last, because whoever is in it
 /// has no rights over the namespaces of others any more.
-pub const JOINABLE: [u64; 7] = [NEWNET, NEWIPC, NEWUTS, NEWCGROUP, NEWPID, NEWNS, NEWUSER];
+pub const JOINABLE: [u64; 8] = [NEWNET, NEWIPC, NEWUTS, NEWCGROUP, NEWPID, NEWNS, NEWTIME, NEWUSER];
 /// Place of the cgroup namespace in [`JOINABLE`].
 pub const JOIN_CGROUP: u16 = 3;
 
@@ -468,7 +474,7 @@ fn uses(op: Op) -> Uses {
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },
-        Op::Seccomp | Op::Scheduler => Uses { s: Text::Blob, ..none },
+        Op::Seccomp | Op::Scheduler | Op::MemoryPolicy | Op::Affinity => Uses { s: Text::Blob, ..none },
         Op::Propagation | Op::Hostname | Op::Domainname | Op::Chdir | Op::Name | Op::Umount => {
             Uses { s: Text::One, ..none }
         }
@@ -575,6 +581,7 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
             }
             Op::SetGroups => step.n.is_multiple_of(4),
             Op::Scheduler => step.n == SCHED_ATTR,
+            Op::MemoryPolicy | Op::Affinity => step.n.is_multiple_of(8),
             Op::WindowSize => u16::try_from(step.x).is_ok() && u16::try_from(step.y).is_ok(),
             Op::SendFd => u8::try_from(step.x).is_ok_and(|number| Purpose::from_u8(number).is_some()),
             // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS

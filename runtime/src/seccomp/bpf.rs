@@ -1,7 +1,7 @@
 //! The assembler: a [`Filter`] becomes a classic BPF program (`linux/bpf_common.h`, `linux/seccomp.h`).
 //!
 //! ```text
-//!    ld arch; the filter's architectures? ── no ──► kill the process
+//!    ld arch; a filter's architectures?   ── no ──► kill the process
 //!    ld nr;   x86_64: x32 bit?            ── yes ─► ENOSYS
 //!    binary tree over runs of numbers with the same answer ──► return, or the argument checks of one number
 //! ```
@@ -50,12 +50,30 @@ pub struct Insn {
 /// # Errors
 /// A rule that cannot be meant (see [`SeccompError`]), or a program above [`MAX_INSNS`].
 pub fn assemble(filter: &Filter) -> Result<Vec<Insn>, SeccompError> {
-    check(filter)?;
+    assemble_all(std::slice::from_ref(filter))
+}
+
+/// One program of filters that are about different architectures: a call is answered by that of its own.
+///
+/// # Errors
+/// As for [`assemble`]; [`SeccompError::Arches`] when two are about the same one.
+pub fn assemble_all(filters: &[Filter]) -> Result<Vec<Insn>, SeccompError> {
     let mut code = Backwards::default();
-    let runs = runs(filter, &mut code);
-    let tree = code.tree(&runs);
-    let dispatch = code.dispatch(filter, tree);
-    code.arch_check(filter, dispatch);
+    let mut parts: Vec<(Arch, Label)> = Vec::new();
+    if filters.is_empty() {
+        return Err(SeccompError::NoArch);
+    }
+    for filter in filters {
+        check(filter)?;
+        if filter.arches.iter().any(|arch| parts.iter().any(|(other, _)| other == arch)) {
+            return Err(SeccompError::Arches);
+        }
+        let runs = runs(filter, &mut code);
+        let tree = code.tree(&runs);
+        let dispatch = code.dispatch(filter, tree);
+        parts.extend(filter.arches.iter().map(|arch| (*arch, dispatch)));
+    }
+    code.arch_check(&parts);
     code.finish()
 }
 
@@ -321,10 +339,10 @@ impl Backwards {
         self.load(DATA_NR)
     }
 
-    fn arch_check(&mut self, filter: &Filter, dispatch: Label) {
+    fn arch_check(&mut self, parts: &[(Arch, Label)]) {
         let mut next = Target::Do(Action::KillProcess);
-        for arch in filter.arches.iter().rev() {
-            next = Target::At(self.branch(JEQ, arch.audit(), Target::At(dispatch), next));
+        for (arch, dispatch) in parts.iter().rev() {
+            next = Target::At(self.branch(JEQ, arch.audit(), Target::At(*dispatch), next));
         }
         self.land(next);
         self.load(DATA_ARCH);

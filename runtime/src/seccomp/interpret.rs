@@ -104,7 +104,7 @@ pub(super) mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::{ArgCheck, Rule, SeccompError, assemble, encode};
+    use super::super::{ArgCheck, Rule, SeccompError, assemble, assemble_all, encode};
     use super::*;
 
     fn action() -> impl Strategy<Value = Action> {
@@ -214,6 +214,28 @@ pub(super) mod tests {
         fn a_long_program_means_its_filter(filter in filter(250), seeds in seeds()) {
             agree(&filter, &seeds)?;
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Each call is answered by the filter of its architecture, whatever the other one says of its number.
+        #[test]
+        fn a_program_of_two_means_both(native in filter(12), compat in filter(250), seeds in seeds()) {
+            let compat = Filter { arches: vec![Arch::I386], ..compat };
+            let program = assemble_all(&[native.clone(), compat.clone()]).unwrap();
+            verify(&program);
+            for call in calls(&native, &seeds).into_iter().chain(calls(&compat, &seeds)) {
+                let of = if call.arch == Arch::I386.audit() { &compat } else { &native };
+                prop_assert_eq!(run(&program, &call).0, meaning(of, &call));
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_has_one_filter_for_each_architecture() {
+        assert_eq!(assemble_all(&[of(vec![]), of(vec![])]), Err(SeccompError::Arches));
+        assert_eq!(assemble_all(&[]), Err(SeccompError::NoArch));
     }
 
     fn errno_rule(syscall: u32, args: Vec<ArgCheck>) -> Rule {

@@ -20,13 +20,15 @@ mod listener;
 mod merge;
 mod profile;
 mod table_aarch64;
+mod table_arm;
 mod table_class;
 mod table_common;
+mod table_i386;
 mod table_x86_64;
 
 use serde::{Deserialize, Serialize};
 
-pub use bpf::{Insn, MAX_INSNS, assemble, encode};
+pub use bpf::{Insn, MAX_INSNS, assemble, assemble_all, encode};
 pub use listener::{Answer, Asked, Listener};
 pub use merge::merge;
 pub use profile::{compile_default, default_profile, profile_for, syscall_name, syscall_number};
@@ -44,6 +46,10 @@ pub enum Arch {
     X86_64,
     /// 64-bit ARM, little endian.
     Aarch64,
+    /// 32-bit x86.
+    I386,
+    /// 32-bit ARM (EABI), little endian.
+    Arm,
 }
 
 impl Arch {
@@ -52,11 +58,23 @@ impl Arch {
         if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
     }
 
+    /// The 32-bit one whose programs this one's kernel may run too.
+    #[must_use]
+    pub const fn compat(self) -> Option<Self> {
+        match self {
+            Self::X86_64 => Some(Self::I386),
+            Self::Aarch64 => Some(Self::Arm),
+            Self::I386 | Self::Arm => None,
+        }
+    }
+
     /// `AUDIT_ARCH_*` of `linux/audit.h`.
     pub const fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
             Self::Aarch64 => 0xc000_00b7,
+            Self::I386 => 0x4000_0003,
+            Self::Arm => 0x4000_0028,
         }
     }
 }
@@ -138,7 +156,8 @@ pub struct Filter {
     pub rules: Vec<Rule>,
     /// Architectures whose calls the rules are about; a call of any other one ends the process.
     ///
-    /// System call numbers differ between them, so more than one makes sense for numbers from 424 up only.
+    /// System call numbers differ between them, so more than one makes sense for numbers from 424 up only. What is done with the calls
+    /// of 32-bit programs is a filter of its own beside that of this machine's own, of [`Arch::compat`] alone ([`assemble_all`]).
     pub arches: Vec<Arch>,
 }
 

@@ -16,8 +16,8 @@ use crate::spec::caps::CapSet;
 
 use super::table_class::{HIDDEN, LIFTED, ORDINARY, REFUSED};
 use super::{
-    Action, Arch, ArgCheck, ENOSYS, EPERM, Filter, Op, Rule, assemble, bpf, encode, table_aarch64, table_common,
-    table_x86_64,
+    Action, Arch, ArgCheck, ENOSYS, EPERM, Filter, Op, Rule, assemble, bpf, encode, table_aarch64, table_arm,
+    table_common, table_i386, table_x86_64,
 };
 
 /// A number and its name.
@@ -44,8 +44,16 @@ impl Arch {
         let own = match self {
             Self::X86_64 => table_x86_64::SYSCALLS,
             Self::Aarch64 => table_aarch64::SYSCALLS,
+            Self::I386 => table_i386::SYSCALLS,
+            Self::Arm => table_arm::SYSCALLS,
         };
-        own.iter().chain(table_common::SYSCALLS).copied()
+        let last = if self == Self::Arm { table_arm::OWN } else { &[] };
+        own.iter().chain(table_common::SYSCALLS).chain(last).copied()
+    }
+
+    /// The number of a system call there.
+    pub fn number(self, name: &str) -> Option<u32> {
+        self.syscalls().find(|(_, known)| *known == name).map(|(number, _)| number)
     }
 }
 
@@ -56,7 +64,7 @@ pub fn syscall_name(number: u32) -> Option<&'static str> {
 
 /// The number of a system call of this machine, such as `openat`.
 pub fn syscall_number(name: &str) -> Option<u32> {
-    Arch::native().syscalls().find(|(_, known)| *known == name).map(|(number, _)| number)
+    Arch::native().number(name)
 }
 
 /// The profile of this machine for a process that can at most hold these capabilities (its bounding set).

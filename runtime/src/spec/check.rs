@@ -13,16 +13,18 @@ pub use super::checked::{CheckedProcess, CheckedSpec};
 use super::user::{self, NameOrId, Resolved};
 use super::{
     Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, SharedNamespace, User,
-    UserNamespace, filters, give, listed, mount, namespaces, rootfs, tty,
+    UserNamespace, filters, give, labels, listed, mount, namespaces, placement, rootfs, tty,
 };
 use crate::cgroup::Cgroups;
 use crate::error::{Error, ErrorKind, Errors};
-use crate::network::Pasta;
+use crate::network::{Pasta, device};
 use crate::plan::Machine;
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::{NEWIPC, NEWNET, NEWNS, NEWUTS};
+use crate::plan::wire::{NEWIPC, NEWNET, NEWNS, NEWTIME, NEWUTS};
+use crate::resctrl;
 
 /// Collects refusals.
+#[derive(Default)]
 pub(super) struct Refusals(Vec<Error>);
 
 impl Refusals {
@@ -32,6 +34,11 @@ impl Refusals {
 
     pub(super) fn push(&mut self, error: Error) {
         self.0.push(error);
+    }
+
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> Vec<&str> {
+        self.0.iter().filter_map(Error::field).collect()
     }
 
     fn end<T>(self, value: Option<T>) -> Result<T, Errors> {
@@ -56,7 +63,7 @@ pub fn check(
     let mut no = Refusals(Vec::new());
     check_id(&mut no, &container.id);
     rootfs::check(&mut no, &container);
-    check_network(&mut no, &container);
+    check_network(&mut no, &container, machine);
     let mounts = mount::check(&mut no, &container.mounts, container.listed);
     listed::beside(&mut no, &container, machine, cgroups);
     check_files(&mut no, &container);
@@ -101,10 +108,30 @@ fn check_idle(no: &mut Refusals, container: &ContainerSpec, main: &mut ProcessSp
     main.argv = vec!["orangery-init".into()];
 }
 
+/// An interface is in one namespace.
+fn check_net_devices(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
+    if spec.network == Network::Host || namespaces::joins(spec, NEWNET) {
+        no.add("net_devices", "an interface is given to a network namespace of the container's own, and it has none");
+    }
+    if !machine.privileged {
+        let why = "only root can give an interface of the host's away";
+        no.push(Error::new(ErrorKind::Unsupported, why).with_field("net_devices"));
+    }
+    for (name, called) in &spec.net_devices {
+        let twice = spec.net_devices.values().filter(|other| *other == called).count() > 1;
+        if device::wrong_name(name) || device::wrong_name(called) || called == "lo" || twice {
+            no.add(format!("net_devices[{name}]"), format!("{called:?} is no name for one interface: 1 to 15 bytes"));
+        }
+    }
+}
+
 /// Whoever wires a network needs one that is the container's own.
-fn check_network(no: &mut Refusals, spec: &ContainerSpec) {
+fn check_network(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
     if spec.network_provider.is_some() && spec.network == Network::Host {
         no.add("network_provider", "the host's network is not the provider's to wire: it needs network none");
+    }
+    if !spec.net_devices.is_empty() {
+        check_net_devices(no, spec, machine);
     }
     let Some(pasta) = &spec.pasta else { return };
     if spec.network == Network::Host || namespaces::joins(spec, NEWNET) {
@@ -184,6 +211,21 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
         if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
             no.add("hostname", format!("{name:?} is no host name: 1 to 64 of A-Z a-z 0-9 . _ -"));
         }
+    }
+    if let Some(rdt) = &spec.intel_rdt {
+        if let Some(why) = rdt.wrong() {
+            no.add("intel_rdt", why);
+        }
+        if resctrl::mounted().is_none() {
+            let why = "resctrl is not mounted on this machine, or its processor has none";
+            no.push(Error::new(ErrorKind::Unsupported, why).with_field("intel_rdt"));
+        }
+    }
+    if let Some(why) = spec.time.as_ref().and_then(super::TimeOffsets::wrong) {
+        no.add("time", why);
+    }
+    if spec.time.is_some() && namespaces::joins(spec, NEWTIME) {
+        no.add("time", "a time namespace that is joined has its clocks already");
     }
     for (key, value) in &spec.sysctls {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || spec.listed && c == '/';
@@ -328,6 +370,8 @@ pub fn check_process(
             ));
         }
     }
+    placement::check(&mut no, &spec);
+    let labels = labels::check(&mut no, &spec);
     if spec.umask.is_some_and(|umask| umask > 0o777) {
         no.add("umask", "more than permission bits");
     }
@@ -351,6 +395,7 @@ pub fn check_process(
         groups,
         caps,
         filter,
+        labels,
         mounts: Vec::new(),
     });
     no.end(checked)

@@ -5,7 +5,7 @@ use super::mount::Seen;
 use super::namespaces::Joined;
 use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, UserNamespace, give};
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::{NEWCGROUP, NEWNET};
+use crate::plan::wire::{NEWCGROUP, NEWNET, NEWTIME};
 
 /// A container spec that is known to be possible here.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub struct CheckedProcess {
     pub(super) groups: Vec<u32>,
     pub(super) caps: Caps,
     pub(super) filter: Option<Compiled>,
+    pub(super) labels: Vec<super::labels::Label>,
     pub(super) mounts: Vec<Seen>,
 }
 
@@ -145,6 +146,12 @@ impl CheckedSpec {
         self.container.network == Network::None && !self.joins(NEWNET)
     }
 
+    /// Its time namespace is not the keeper's.
+    #[must_use]
+    pub fn own_time(&self) -> bool {
+        self.container.time.is_some() || self.joined_of(NEWTIME).is_some()
+    }
+
     /// What was seen of the source of mount `index`.
     #[must_use]
     pub fn mount(&self, index: usize) -> Seen {
@@ -169,6 +176,11 @@ impl CheckedProcess {
     #[must_use]
     pub fn groups(&self) -> &[u32] {
         &self.groups
+    }
+
+    /// What security modules are told of it.
+    pub(crate) fn labels(&self) -> &[super::labels::Label] {
+        &self.labels
     }
 
     /// What was seen of the source of its own mount `index`.

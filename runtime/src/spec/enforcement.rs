@@ -153,10 +153,12 @@ impl Limits {
     }
 
     fn clear_device(&mut self, field: &str) -> bool {
-        let before = (self.io_max.len(), self.io_device_weight.len());
+        let all = |of: &Self| (of.io_max.len(), of.io_device_weight.len(), of.other.len());
+        let before = all(self);
+        self.other.retain(|of| of.name != field);
         self.io_max.retain(|of| of.name() != field);
         self.io_device_weight.retain(|of| of.name() != field);
-        before != (self.io_max.len(), self.io_device_weight.len())
+        before != all(self)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::caps::CapSet;
 use super::{ProcessSpec, Seccomp};
-use crate::seccomp::{self, Action, Filter};
+use crate::seccomp::{self, Action, Arch, Filter};
 
 /// What the child loads.
 #[derive(Clone, Debug)]
@@ -26,14 +26,34 @@ pub(super) fn compile(spec: &ProcessSpec, bounding: CapSet) -> Result<Option<Com
         return Ok((spec.seccomp == Seccomp::Default).then(|| Compiled { program: program(), listens: false }));
     }
     let profile = (spec.seccomp == Seccomp::Default).then(|| seccomp::default_profile(bounding));
-    let all: Vec<Filter> = profile.into_iter().chain(spec.filters.iter().cloned()).collect();
-    let merged = seccomp::merge(&all).map_err(|error| error.to_string())?;
-    let listens = merged.default == Action::Notify || merged.rules.iter().any(|rule| rule.action == Action::Notify);
-    if listens {
-        startable(&merged)?;
+    let (compat, own): (Vec<Filter>, Vec<Filter>) = spec.filters.iter().cloned().partition(is_compat);
+    if profile.is_some() && !compat.is_empty() {
+        return Err(
+            "the default profile ends what makes calls of 32-bit programs; without it they can be filtered".into()
+        );
     }
-    let program = seccomp::assemble(&merged).map_err(|error| error.to_string())?;
+    let all: Vec<Filter> = profile.into_iter().chain(own).collect();
+    let merge = |filters: &[Filter]| seccomp::merge(filters).map_err(|error| error.to_string());
+    let mut merged = vec![merge(&all)?];
+    if !compat.is_empty() {
+        merged.push(merge(&compat)?);
+    }
+    let asks = |filter: &Filter| {
+        filter.default == Action::Notify || filter.rules.iter().any(|rule| rule.action == Action::Notify)
+    };
+    let listens = merged.iter().any(asks);
+    if listens {
+        // The start itself makes calls of this machine's own.
+        merged.first().map_or(Ok(()), startable)?;
+    }
+    let program = seccomp::assemble_all(&merged).map_err(|error| error.to_string())?;
     Ok(Some(Compiled { program: seccomp::encode(&program).into(), listens }))
+}
+
+/// It is about the calls of 32-bit programs.
+fn is_compat(filter: &Filter) -> bool {
+    let compat = Arch::native().compat();
+    !filter.arches.is_empty() && filter.arches.iter().all(|arch| Some(*arch) == compat)
 }
 
 fn startable(filter: &Filter) -> Result<(), String> {

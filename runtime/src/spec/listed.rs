@@ -183,13 +183,20 @@ pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine,
         no.add("domainname", format!("{name:?} is no domain name: 1 to 64 bytes"));
     }
     if !spec.listed {
-        for (field, given) in [("devices", !spec.devices.is_empty()), ("root_propagation", spec.root_propagation != 0)]
-        {
+        for (field, given) in [
+            ("devices", !spec.devices.is_empty()),
+            ("root_propagation", spec.root_propagation != 0),
+            ("mount_label", spec.mount_label.is_some()),
+        ] {
             if given {
                 no.add(field, "it is for a container whose mounts are listed");
             }
         }
         return;
+    }
+    if spec.mount_label.is_some() && !super::labels::selinux() {
+        let why = "SELinux is not enabled on this machine";
+        no.push(Error::new(ErrorKind::Unsupported, why).with_field("mount_label"));
     }
     let one = matches!(spec.rootfs, Rootfs::Dir { access: super::Access::ReadOnly | super::Access::ReadWrite, .. });
     if !one || spec.rootfs_provider.is_some() {

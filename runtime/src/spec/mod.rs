@@ -10,21 +10,25 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cgroup::{BlockDevice, CpuQuota, DeviceKind, DeviceRule, IoMax, IoWeight, Limits};
+pub use crate::cgroup::{BlockDevice, CpuQuota, DeviceKind, DeviceRule, IoMax, IoWeight, Limits, Other};
 use crate::network::{NetworkProvider, Pasta};
+pub use crate::resctrl::Rdt;
 use crate::rootfs::RootfsProvider;
 
 pub mod caps;
 pub mod check;
 mod checked;
+mod clocks;
 mod enforcement;
 mod filters;
 pub mod io;
+pub(crate) mod labels;
 mod listed;
 mod mount;
 pub mod namespaces;
 #[cfg(feature = "oci")]
 pub mod oci;
+pub(crate) mod placement;
 mod recordable;
 pub mod rlimit;
 mod rootfs;
@@ -36,12 +40,14 @@ pub mod user;
 
 pub use caps::{CapSet, Caps};
 pub use check::CheckedSpec;
+pub use clocks::{ClockOffset, TimeOffsets};
 pub use enforcement::{Enforcement, Fallback, UnmetLimit};
 pub(crate) use enforcement::{Ground, give};
 pub(crate) use listed::makes_nodes;
 pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
 pub use mount::{Device, Exact, Mount, MountIds, MountSource, Propagation, Seen};
 pub use namespaces::SharedNamespace;
+pub use placement::MemoryPolicy;
 pub use rlimit::{Resource, Rlimit};
 pub use scheduler::Scheduler;
 pub use tty::WindowSize;
@@ -230,6 +236,10 @@ pub struct ContainerSpec {
     pub enforcement: Enforcement,
     /// Private writable space.
     pub disk: Disk,
+    /// Interfaces of the host's that are the container's from its creation on, and what they are called there; with a network namespace
+    /// of its own. Root only. What is left of them is where the kernel leaves it when that namespace goes: a physical one is the
+    /// host's again.
+    pub net_devices: BTreeMap<String, String>,
     /// Existing namespaces to live in, by descriptor, at most one of each kind; each replaces a new one and stays as it is.
     /// Of a pid namespace the container's first process is an ordinary member; beside a mount namespace nothing can be said
     /// of the root. See `docs/decisions/`, "Existing namespaces are joined by a middle process".
@@ -265,8 +275,14 @@ pub struct ContainerSpec {
     pub device_rules: Vec<DeviceRule>,
     /// The ids of a user namespace of its own, instead of ours; files of the root belong to whom they belong.
     pub id_maps: Option<IdRanges>,
+    /// A time namespace of its own, with these clocks.
+    pub time: Option<TimeOffsets>,
+    /// SELinux's label of the file systems that are mounted for it, of a container whose mounts are listed.
+    pub mount_label: Option<String>,
     /// Propagation of `/` inside, as the `MS_*` flags of mount(2); 0: private.
     pub root_propagation: u64,
+    /// Its share of caches and memory bandwidth: for [`single`](crate::native::single), as the next one.
+    pub intel_rdt: Option<Rdt>,
     /// Where a bundle wants its cgroup (`linux.cgroupsPath`, as it stands): for [`single`](crate::native::single), whose
     /// containers lie nowhere else. A supervisor's lie below its own group.
     pub cgroups_path: Option<PathBuf>,
@@ -365,6 +381,17 @@ pub struct ProcessSpec {
     pub filter_flags: u64,
     /// Its execution domain (personality(2)): `PER_LINUX` or `PER_LINUX32`.
     pub personality: Option<u32>,
+    /// Where it gets memory, where that is not as of whoever makes it.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Of a further process: the CPUs that it runs on before it comes into the container's cgroup of version 1, as `0-3,6`. Into one of
+    /// version 2 it is born, and has then been nowhere else.
+    pub cpus_before: Option<String>,
+    /// Of a further process: the CPUs that it runs on.
+    pub cpus: Option<String>,
+    /// Its AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// Its SELinux label.
+    pub selinux_label: Option<String>,
     /// Its i/o priority, as ioprio_set(2) takes it: class << 13 | level.
     pub io_priority: Option<u16>,
     /// Its scheduling policy, where it is not that of whoever makes it.

@@ -18,7 +18,7 @@ use crate::plan::wire::{JOINABLE, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWU
 use crate::sys;
 
 /// What /proc/PID/ns calls the kinds of [`JOINABLE`].
-const NAMES: [&str; JOINABLE.len()] = ["net", "ipc", "uts", "cgroup", "pid", "mnt", "user"];
+const NAMES: [&str; JOINABLE.len()] = ["net", "ipc", "uts", "cgroup", "pid", "mnt", "time", "user"];
 
 /// A namespace that is joined.
 #[derive(Clone, Debug)]
@@ -58,13 +58,12 @@ impl Joined {
 fn name_of(kind: u64) -> String {
     match JOINABLE.iter().position(|joinable| *joinable == kind).and_then(|place| NAMES.get(place)) {
         Some(name) => (*name).to_owned(),
-        None if kind == 0x80 => "time".to_owned(),
         None => format!("{kind:#x}"),
     }
 }
 
 /// Open a namespace for [`ContainerSpec::join`]. `kind` is what `/proc/PID/ns` calls it: `net`, `ipc`, `uts`, `cgroup`,
-/// `pid`, `mnt` or `user`.
+/// `pid`, `mnt`, `time` or `user`.
 ///
 /// # Errors
 /// Another kind; `path` cannot be opened, is no namespace, or is one of another kind.

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use orangery_runtime::Container;
-use orangery_runtime::cgroup::{IoMax, IoWeight, Limits, Source};
+use orangery_runtime::cgroup::{IoMax, IoWeight, Limits, Other, Source};
 use orangery_runtime::spec::{Resource, Rlimit, UnmetLimit};
 
 use super::life::Policy;
@@ -51,7 +51,7 @@ impl ContainerSlot {
         self.keep_unmet(unmet.clone(), &to);
         without(&mut to, &unmet);
         let Limits { memory, memory_swap, cpu_quota, cpu_weight, cpuset_cpus, cpuset_mems, pids, .. } = to;
-        let Limits { cpu_shares, io_weight, io_device_weight, io_max, .. } = to;
+        let Limits { cpu_shares, io_weight, io_device_weight, io_max, other, .. } = to;
         self.limited.send_modify(|now| {
             let old = std::mem::take(now);
             *now = Limits {
@@ -66,6 +66,7 @@ impl ContainerSlot {
                 io_weight: io_weight.or(old.io_weight),
                 io_device_weight: IoWeight::merged(old.io_device_weight, io_device_weight),
                 io_max: IoMax::merged(old.io_max, io_max),
+                other: Other::merged(old.other, other),
             };
         });
         unmet.into_iter().for_each(|unmet| self.tell_one(unmet));

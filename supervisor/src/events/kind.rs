@@ -22,6 +22,7 @@ use crate::unkillable::Unkillable;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "limits are told rarely, and matched on by users")]
 pub enum Kind {
     /// Namespaces, cgroup and pid 1 are there; nothing runs yet.
     ContainerCreated {

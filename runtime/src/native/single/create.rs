@@ -10,10 +10,12 @@ use super::super::{cgroup_error, create, join, trees};
 use super::{Made, Maker, Word, heard};
 use crate::cgroup::{Cgroups, Group};
 use crate::error::{Error, ErrorKind, Errors};
+use crate::network::device;
 use crate::plan::container::{Context, plan};
 use crate::plan::idmap::IdMap;
 use crate::plan::machine::Allotment;
 use crate::plan::wire::Tree;
+use crate::resctrl;
 use crate::rootfs::Layering;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
 use crate::spec::{ContainerSpec, ProcessSpec, Stdio};
@@ -37,6 +39,14 @@ pub struct Order<'a> {
     pub gate: OwnedFd,
     /// Where it reports: both ends, the reading one first and non-blocking.
     pub report: (OwnedFd, OwnedFd),
+}
+
+/// The network namespace of a process that nobody has reaped.
+fn network_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd, Error> {
+    crate::sys::network_namespace(pidfd).or_else(|_| {
+        let opened = std::fs::File::open(format!("/proc/{pid}/ns/net"));
+        opened.map(OwnedFd::from).map_err(|error| Error::system("cannot open the container's network namespace", error))
+    })
 }
 
 impl Maker {
@@ -72,6 +82,18 @@ impl Maker {
         Ok(group)
     }
 
+    /// What its group of resctrl is entered by; one of its own goes with the keeper unless it is left.
+    fn shares(&mut self, spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
+        let Some((rdt, root)) = spec.container().intel_rdt.as_ref().zip(resctrl::mounted()) else {
+            return Ok(Vec::new());
+        };
+        let prepared = resctrl::prepare(&root, &spec.container().id, rdt)?;
+        for (parent, name) in &prepared.own {
+            self.brief.register(Tree::Files, directory(parent)?, name)?;
+        }
+        Ok(prepared.tasks)
+    }
+
     fn born(
         mut self,
         (spec, cgroups): (&CheckedSpec, &Cgroups),
@@ -80,7 +102,8 @@ impl Maker {
         gate: OwnedFd,
         (report, theirs): (OwnedFd, OwnedFd),
     ) -> Result<Made, Error> {
-        let tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
+        let mut tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
+        tasks.extend(self.shares(spec)?);
         let mut supply = Supply::new(theirs);
         supply.files = some(create::contents(spec)?);
         supply.trees = self.trees(spec, ids.as_ref())?;
@@ -117,6 +140,10 @@ impl Maker {
             return Err(Error::new(ErrorKind::Creation, what).with_hint(
                 "a memory or process limit may be too small for it; the smallest that works here is about 1 MiB",
             ));
+        }
+        let devices = &spec.container().net_devices;
+        if !devices.is_empty() {
+            device::give(devices, network_of(pid, &pidfd)?.as_fd())?;
         }
         let mut made = Made { maker: self, pid, pidfd, group: Some(group), ids, tty: None, listener: None };
         made.hear(ends)?;

@@ -50,6 +50,7 @@ impl Maker {
         let joining = Joining {
             ids: beside.ids.cloned(),
             own_network: beside.own_network,
+            own_time: own_time(beside),
             cgroup: beside.group.is_some_and(Group::has_birth),
             governs_cgroups: true,
             tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
@@ -89,6 +90,16 @@ impl Maker {
 /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
 fn or_ended(beside: &Beside<'_>, error: Error) -> Error {
     if lives(beside.init.1) { error } else { Error::new(ErrorKind::State, "the container has ended") }
+}
+
+/// Its time namespace is not ours. It may have joined another one, of which nothing is written down; before 5.6 there is one for all.
+fn own_time(beside: &Beside<'_>) -> bool {
+    let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let ours = rustix::fs::open("/proc/self/ns/time", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    match (ours, of_init(beside, "ns/time", OFlags::PATH)) {
+        (Ok(ours), Ok(theirs)) => identity(&theirs) != identity(&ours),
+        _ => beside.spec.time.is_some(),
+    }
 }
 
 /// What /proc has of its first process.

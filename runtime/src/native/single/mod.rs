@@ -147,6 +147,21 @@ impl Made {
     }
 }
 
+/// Run on these CPUs (`0-3,6`), with all that is started from here on.
+///
+/// # Errors
+/// No such list, or no such CPUs for us.
+pub fn run_on(cpus: &str) -> Result<(), Error> {
+    let wrong = |why: String| Error::invalid("cpus_before", why);
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in crate::cgroup::parse_list(cpus, 1024).map_err(wrong)?.into_iter().flat_map(|(first, last)| first..=last)
+    {
+        set.set(usize::try_from(cpu).unwrap_or_default());
+    }
+    let done = rustix::thread::sched_setaffinity(None, &set);
+    done.map_err(|error| Error::system("cannot run on these CPUs", error).with_field("cpus_before"))
+}
+
 /// What a plan says on its report pipe or FIFO: that it is ready, or, when it was let go, nothing but the end of it.
 fn heard(report: &OwnedFd, plan: &Plan) -> Result<Word, Error> {
     match word(report)? {

@@ -205,6 +205,8 @@ pub enum Stage {
     JoinMount = 21,
     /// Entering a user namespace.
     JoinUser = 22,
+    /// Entering a time namespace.
+    JoinTime = 23,
 }
 
 impl Stage {
@@ -216,11 +218,12 @@ impl Stage {
         Stage::JoinCgroup,
         Stage::JoinPid,
         Stage::JoinMount,
+        Stage::JoinTime,
         Stage::JoinUser,
     ];
 
     /// All of them.
-    pub const ALL: [Stage; 15] = [
+    pub const ALL: [Stage; 16] = [
         Stage::Request,
         Stage::PidNamespace,
         Stage::Clone,
@@ -236,6 +239,7 @@ impl Stage {
         Stage::JoinPid,
         Stage::JoinMount,
         Stage::JoinUser,
+        Stage::JoinTime,
     ];
 
     /// In words, as errors tell it.
@@ -257,6 +261,7 @@ impl Stage {
             Stage::JoinPid => "keeper: join the pid namespace",
             Stage::JoinMount => "keeper: join the mount namespace",
             Stage::JoinUser => "keeper: join the user namespace",
+            Stage::JoinTime => "keeper: join the time namespace",
         }
     }
 }

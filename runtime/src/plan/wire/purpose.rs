@@ -93,6 +93,8 @@ purposes! {
     Opened = 30, "opened file";
     /// Device by which a file system is served.
     Fuse = 31, "fuse device";
+    /// Time namespace.
+    Time = 40, "time namespace";
 }
 
 /// What the descriptors of [`Header::join`] are, in the order of [`JOINABLE`].
@@ -103,6 +105,7 @@ pub const JOINED: [Purpose; JOINABLE.len()] = [
     Purpose::CgroupNamespace,
     Purpose::Pid,
     Purpose::Mount,
+    Purpose::Time,
     Purpose::User,
 ];
 
@@ -195,6 +198,7 @@ fn of_a_plan(purpose: Purpose) -> bool {
         | Purpose::User
         | Purpose::Pid
         | Purpose::Mount
+        | Purpose::Time
         | Purpose::CgroupNamespace
         | Purpose::Channel => true,
         Purpose::Plan

@@ -7,6 +7,7 @@
 mod linux;
 mod mounts;
 mod namespaces;
+mod other;
 mod process;
 mod resources;
 mod seccomp;
@@ -195,11 +196,12 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_at_once() {
         let json = SMALL
-            .replace(r#""linux":{"#, r#""hooks":{"poststop":[]},"domainname":"d","linux":{"intelRdt":{},"#)
-            .replace(r#""cwd":"/""#, r#""cwd":"/","apparmorProfile":"p","consoleSize":{"height":0,"width":80}"#);
+            .replace(r#""linux":{"#, r#""hooks":{"poststop":[]},"domainname":"d","linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","closID":"gold","schemata":["MB:0=9"]},"#)
+            .replace(r#""uid":0"#, r#""uid":0,"username":"p""#)
+            .replace(r#""cwd":"/""#, r#""cwd":"/","consoleSize":{"height":0,"width":80}"#);
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
-        assert_eq!(fields, ["hooks", "linux.intelRdt", "process.apparmorProfile", "process.consoleSize"]);
+        assert_eq!(fields, ["hooks", "linux.intelRdt.schemata", "process.user.username", "process.consoleSize"]);
     }
 
     #[test]
@@ -219,6 +221,40 @@ mod tests {
         assert_eq!(process.env, [("A".into(), "3=4".into()), ("B".into(), "2".into())]);
         let errors = env(r#"["A=","=x","ALONE"]"#).unwrap_err();
         assert_eq!(errors.0.iter().filter_map(Error::field).collect::<Vec<_>>(), ["process.env[1]", "process.env[2]"]);
+    }
+
+    #[test]
+    fn shares_of_a_cache_are_lines_of_schemata() {
+        let rdt =
+            r#""linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","memBwSchema":"MB:0=9","enableMonitoring":true},"#;
+        let rdt = from(&SMALL.replace(r#""linux":{"#, rdt)).unwrap().0.intel_rdt.unwrap();
+        assert_eq!((rdt.schemata.join(";"), rdt.group, rdt.monitoring), ("L3:0=f;L3:1=3;MB:0=9".into(), None, true));
+    }
+
+    #[test]
+    fn clocks_are_those_of_a_new_namespace() {
+        let offsets = r#""timeOffsets":{"monotonic":{"secs":-3,"nanosecs":7},"boottime":{"secs":9}}"#;
+        let with = |namespaces: &str| {
+            let json = SMALL.replace(r#"{"type":"pid"}"#, &format!(r#"{{"type":"pid"}}{namespaces}"#));
+            from(&json.replace(r#""linux":{"#, &format!(r#""linux":{{{offsets},"#)))
+        };
+        let time = with(r#",{"type":"time"}"#).unwrap().0.time.unwrap();
+        assert_eq!(time.text(), "monotonic -3 7\nboottime 9 0\n");
+        let errors = with("").unwrap_err();
+        let mut fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["linux.timeOffsets.boottime", "linux.timeOffsets.monotonic"]);
+        assert!(from(SMALL).unwrap().0.time.is_none());
+    }
+
+    #[test]
+    fn memory_comes_from_the_nodes_of_a_policy() {
+        let with =
+            |policy: &str| from(&SMALL.replace(r#""linux":{"#, &format!(r#""linux":{{"memoryPolicy":{policy},"#)));
+        let flags = r#"{"mode":"MPOL_BIND","nodes":"0-1","flags":["MPOL_F_STATIC_NODES"]}"#;
+        let policy = with(flags).unwrap().1.memory_policy.unwrap();
+        assert_eq!((policy.mode, policy.mask()), (2 | 1 << 15, 3u64.to_ne_bytes().to_vec()));
+        assert!(with(r#"{"mode":"MPOL_BIND"}"#).is_err() && with(r#"{"mode":"MPOL_LOCAL","nodes":"0"}"#).is_err());
     }
 
     #[test]

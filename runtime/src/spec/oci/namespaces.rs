@@ -7,7 +7,9 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Type;
 
 use super::Refusals;
-use crate::spec::{ContainerSpec, IdRange, IdRanges, Network, SharedNamespace, UserNamespace, namespaces};
+use crate::spec::{
+    ClockOffset, ContainerSpec, IdRange, IdRanges, Network, SharedNamespace, TimeOffsets, UserNamespace, namespaces,
+};
 
 /// Those that a container shares with whoever makes it, unless they are listed.
 const SHARED: [(Type, SharedNamespace); 4] = [
@@ -27,8 +29,11 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
         }
     }
     let has = |kind: Type| list.iter().any(|namespace| namespace.typ() == kind);
-    no.unsupported("linux.namespaces: time", has(Type::Time));
-    no.unsupported("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()));
+    let new = |kind: Type| {
+        let is_new = |path: Option<&Path>| path.is_none_or(|path| path.as_os_str().is_empty());
+        list.iter().any(|namespace| namespace.typ() == kind && is_new(namespace.path().as_deref()))
+    };
+    container.time = clocks(no, linux, new(Type::Time));
     if !has(Type::Mount) {
         no.add("linux.namespaces", "a container without a mount namespace of its own would change the host's mounts");
     }
@@ -62,6 +67,27 @@ fn ids(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec, lis
     }
 }
 
+/// Of a namespace that is new: nobody can change the clocks of one that exists.
+fn clocks(no: &mut Refusals, linux: &oci::Linux, new: bool) -> Option<TimeOffsets> {
+    let mut offsets = TimeOffsets::default();
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let field = format!("linux.timeOffsets.{clock}");
+        let of = match clock.as_str() {
+            "monotonic" => &mut offsets.monotonic,
+            "boottime" => &mut offsets.boottime,
+            _ => {
+                no.add(&field, "monotonic and boottime are the clocks that can be ahead");
+                continue;
+            }
+        };
+        *of = ClockOffset { secs: offset.secs().unwrap_or(0), nanos: offset.nanosecs().unwrap_or(0) };
+        if !new {
+            no.add(&field, "clocks are ahead in a new time namespace, and none is listed");
+        }
+    }
+    new.then_some(offsets)
+}
+
 pub(super) fn ranges(maps: &Option<Vec<oci::LinuxIdMapping>>) -> Vec<IdRange> {
     let range =
         |map: &oci::LinuxIdMapping| IdRange { inside: map.container_id(), outside: map.host_id(), count: map.size() };
@@ -80,7 +106,7 @@ fn join(no: &mut Refusals, container: &mut ContainerSpec, field: &str, kind: Typ
         Type::Mount => {
             return no.add(field, "a mount namespace that is joined has its root already, and so has a bundle");
         }
-        Type::Time => return,
+        Type::Time => "time",
     };
     if !path.is_absolute() {
         return no.add(field, format!("{} is not an absolute path", path.display()));

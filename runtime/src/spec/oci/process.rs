@@ -5,13 +5,11 @@ use std::ffi::OsString;
 use oci_spec::runtime as oci;
 
 use super::{Refusals, seccomp};
-use crate::spec::{CapSet, Caps, ProcessSpec, Resource, Rlimit, Scheduler, Seccomp, User, WindowSize};
+use crate::spec::{CapSet, Caps, MemoryPolicy, ProcessSpec, Resource, Rlimit, Scheduler, Seccomp, User, WindowSize};
 
 pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&oci::Linux>) -> ProcessSpec {
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    no.unsupported("process.apparmorProfile", given(process.apparmor_profile()));
-    no.unsupported("process.selinuxLabel", given(process.selinux_label()));
-    no.unsupported("process.execCPUAffinity", process.exec_cpu_affinity().is_some());
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let affinity = process.exec_cpu_affinity().as_ref();
     no.unsupported("process.commandLine", process.command_line().is_some());
     let user = process.user();
     no.unsupported("process.user.username", user.username().is_some());
@@ -29,6 +27,11 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
         // A bundle without `linux.seccomp` asks for none.
         seccomp: Seccomp::Unconfined,
         personality: linux.and_then(|linux| personality(no, linux)),
+        memory_policy: linux.and_then(|linux| memory_policy(no, linux)),
+        cpus_before: affinity.and_then(|cpus| given(cpus.initial())),
+        cpus: affinity.and_then(|cpus| given(cpus.cpu_affinity_final())),
+        apparmor_profile: given(process.apparmor_profile()),
+        selinux_label: given(process.selinux_label()),
         io_priority: process.io_priority().as_ref().and_then(|priority| io_priority(no, priority)),
         scheduler: process.scheduler().as_ref().and_then(|scheduler| convert_scheduler(no, scheduler)),
         oom_score_adj: process.oom_score_adj(),
@@ -64,6 +67,33 @@ fn personality(no: &mut Refusals, linux: &oci::Linux) -> Option<u32> {
         oci::LinuxPersonalityDomain::PerLinux => 0,
         oci::LinuxPersonalityDomain::PerLinux32 => 8,
     })
+}
+
+fn memory_policy(no: &mut Refusals, linux: &oci::Linux) -> Option<MemoryPolicy> {
+    use oci::MemoryPolicyFlagType as Flag;
+    use oci::MemoryPolicyModeType as Mode;
+    let policy = linux.memory_policy().as_ref()?;
+    let (mode, takes) = match policy.mode() {
+        Mode::MpolDefault => (0, Some(false)),
+        Mode::MpolPreferred => (1, None),
+        Mode::MpolBind => (2, Some(true)),
+        Mode::MpolInterleave => (3, Some(true)),
+        Mode::MpolLocal => (4, Some(false)),
+        Mode::MpolPreferredMany => (5, Some(true)),
+        Mode::MpolWeightedInterleave => (6, Some(true)),
+    };
+    let bit = |flag: &Flag| match flag {
+        Flag::MpolFNumaBalancing => 1 << 13,
+        Flag::MpolFRelativeNodes => 1 << 14,
+        Flag::MpolFStaticNodes => 1 << 15,
+    };
+    let flags = policy.flags().iter().flatten().fold(0, |all, flag| all | bit(flag));
+    let nodes = policy.nodes().clone().unwrap_or_default();
+    if takes.is_some_and(|takes| takes == nodes.is_empty()) {
+        let why = if nodes.is_empty() { "this mode needs nodes" } else { "this mode takes no nodes" };
+        no.add("linux.memoryPolicy.nodes", why);
+    }
+    Some(MemoryPolicy { mode: mode | flags, nodes })
 }
 
 fn io_priority(no: &mut Refusals, priority: &oci::LinuxIOPriority) -> Option<u16> {

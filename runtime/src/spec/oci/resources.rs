@@ -2,7 +2,7 @@
 
 use oci_spec::runtime as oci;
 
-use super::Refusals;
+use super::{Refusals, other};
 use crate::cgroup::{BlockDevice, IoMax, IoWeight};
 use crate::spec::{ContainerSpec, CpuQuota, DeviceKind, DeviceRule, Limits, UserNamespace};
 
@@ -22,11 +22,7 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
             );
         }
         limits.memory_swap = both.zip(limits.memory).map(|(both, memory)| both.saturating_sub(memory));
-        no.unsupported("linux.resources.memory.reservation", positive(memory.reservation()).is_some());
-        no.unsupported("linux.resources.memory.kernel", positive(memory.kernel()).is_some());
-        no.unsupported("linux.resources.memory.kernelTCP", positive(memory.kernel_tcp()).is_some());
-        no.unsupported("linux.resources.memory.swappiness", memory.swappiness().is_some());
-        no.unsupported("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer() == Some(true));
+        limits.other.extend(other::memory(memory));
     }
     if let Some(pids) = resources.pids() {
         limits.pids = positive(Some(pids.limit())).filter(|limit| *limit > 0);
@@ -40,18 +36,15 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
         limits.cpu_weight = limits.cpu_shares.map(weight);
         limits.cpuset_cpus = cpu.cpus().clone().filter(|list| !list.is_empty());
         limits.cpuset_mems = cpu.mems().clone().filter(|list| !list.is_empty());
-        no.unsupported("linux.resources.cpu.burst", cpu.burst().is_some_and(|burst| burst > 0));
-        no.unsupported("linux.resources.cpu.idle", cpu.idle().is_some_and(|idle| idle > 0));
-        no.unsupported("linux.resources.cpu.realtimeRuntime", cpu.realtime_runtime().is_some_and(|time| time > 0));
-        no.unsupported("linux.resources.cpu.realtimePeriod", cpu.realtime_period().is_some_and(|time| time > 0));
+        limits.other.extend(other::cpu(cpu));
     }
     if let Some(block) = resources.block_io() {
         block_io(no, block, limits);
     }
-    no.unsupported("linux.resources.hugepageLimits", some(resources.hugepage_limits().as_ref().map(Vec::len)));
-    no.unsupported("linux.resources.network", resources.network().is_some());
-    no.unsupported("linux.resources.rdma", some(resources.rdma().as_ref().map(std::collections::HashMap::len)));
-    no.unsupported("linux.resources.unified", some(resources.unified().as_ref().map(std::collections::HashMap::len)));
+    limits.other.extend(other::hugepages(resources));
+    limits.other.extend(other::rdma(resources));
+    limits.other.extend(other::network(resources));
+    other::unified(no, resources, limits);
     devices(no, resources, container);
 }
 
@@ -160,10 +153,6 @@ fn block_io(no: &mut Refusals, block: &oci::LinuxBlockIo, limits: &mut Limits) {
 /// blkio.weight (10 to 1000, 100 is everybody's in both) as io.weight (1 to 10,000).
 fn io_weight(weight: u64) -> u64 {
     if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
-}
-
-fn some(count: Option<usize>) -> bool {
-    count.is_some_and(|count| count > 0)
 }
 
 /// cpu.shares (2 to 262,144) as cpu.weight (1 to 10,000), as runc and crun convert them.

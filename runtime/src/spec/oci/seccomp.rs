@@ -3,7 +3,7 @@
 use oci_spec::runtime as oci;
 
 use super::Refusals;
-use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule, syscall_number};
+use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule};
 use crate::spec::ProcessSpec;
 
 const EPERM: u32 = 1;
@@ -16,22 +16,109 @@ pub(super) fn convert(no: &mut Refusals, seccomp: &oci::LinuxSeccomp, process: &
         no.add("linux.seccomp.defaultAction", why);
         Action::KillProcess
     });
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut asked: Vec<Asked<'_>> = Vec::new();
     for (index, syscall) in seccomp.syscalls().iter().flatten().enumerate() {
         match of_one(syscall) {
             // libseccomp has no rules that say what is done anyway.
-            Ok(Some((action, _))) if action == default => {}
-            Ok(Some((action, checks))) => {
-                let numbers = syscall.names().iter().filter_map(|name| syscall_number(name));
-                rules.extend(numbers.flat_map(|number| {
-                    checks.iter().map(move |args| Rule { syscall: number, args: args.clone(), action })
-                }));
-            }
-            Ok(None) => {}
+            Ok(one) if one.action == default => {}
+            Ok(one) => asked.push(one),
             Err(why) => no.add(&format!("linux.seccomp.syscalls[{index}]"), why),
         }
     }
-    process.filters = vec![Filter { default, rules: without_hidden(rules), arches: vec![Arch::native()] }];
+    // This machine's own is always meant. x32 has the numbers of x86_64 with a bit that no call has here.
+    let arches = std::iter::once(Arch::native()).chain(compat(seccomp));
+    process.filters = arches
+        .map(|arch| {
+            let rules = asked.iter().flat_map(|one| rules(arch, one)).collect();
+            Filter { default, rules: without_hidden(rules), arches: vec![arch] }
+        })
+        .collect();
+}
+
+/// The 32-bit programs that this machine runs too, where they are listed.
+fn compat(seccomp: &oci::LinuxSeccomp) -> Option<Arch> {
+    let compat = Arch::native().compat()?;
+    let name = if compat == Arch::I386 { oci::Arch::ScmpArchX86 } else { oci::Arch::ScmpArchArm };
+    seccomp.architectures().iter().flatten().any(|arch| *arch == name).then_some(compat)
+}
+
+/// What is asked for there, of the calls that it has.
+fn rules(arch: Arch, asked: &Asked<'_>) -> Vec<Rule> {
+    let narrow = Arch::native().compat() == Some(arch);
+    let mut all = Vec::new();
+    for name in asked.names {
+        let checks = asked
+            .conditions
+            .iter()
+            .map(|checks| if narrow { checks.iter().map(low).collect() } else { checks.clone() });
+        if let Some(number) = arch.number(name) {
+            all.extend(checks.map(|args: Vec<ArgCheck>| Rule { syscall: number, args, action: asked.action }));
+        }
+        let gate = if arch == Arch::I386 { gate(name) } else { None };
+        if let Some((gate, place)) = gate {
+            // Its arguments lie in memory, which no filter sees: what is let through by them is not, what is stopped is always.
+            let always = asked.conditions.iter().any(Vec::is_empty);
+            if always || !matches!(asked.action, Action::Allow | Action::Log | Action::Trace | Action::Notify) {
+                let args = vec![ArgCheck { index: 0, op: Op::MaskedEq(0xffff), value: place }];
+                all.extend(arch.number(gate).map(|number| Rule { syscall: number, args, action: asked.action }));
+            }
+        }
+    }
+    all
+}
+
+/// Registers there have 32 bits.
+fn low(check: &ArgCheck) -> ArgCheck {
+    let half = |value: u64| value & 0xffff_ffff;
+    let op = match check.op {
+        Op::MaskedEq(mask) => Op::MaskedEq(half(mask)),
+        op => op,
+    };
+    ArgCheck { index: check.index, op, value: half(check.value) }
+}
+
+/// Calls of i386 that are made through one of two others as well, with what they are called by there (`linux/net.h`, `linux/ipc.h`; of
+/// the second the upper half is a version).
+fn gate(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETS: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [(&str, u64); 12] = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    let socket = SOCKETS.iter().position(|call| *call == name).and_then(|at| u64::try_from(at + 1).ok());
+    let ipc = || IPC.iter().find(|(call, _)| *call == name).map(|(_, place)| ("ipc", *place));
+    socket.map(|place| ("socketcall", place)).or_else(ipc)
 }
 
 /// SECCOMP_FILTER_FLAG_*; a single thread is in sync with itself.
@@ -53,10 +140,14 @@ fn without_hidden(rules: Vec<Rule>) -> Vec<Rule> {
     rules.into_iter().filter(|rule| rule.args.is_empty() || !always.contains(&rule.syscall)).collect()
 }
 
-type Conditions = Vec<Vec<ArgCheck>>;
+/// What is done with these calls, and under which conditions: one of them is enough.
+struct Asked<'a> {
+    names: &'a [String],
+    action: Action,
+    conditions: Vec<Vec<ArgCheck>>,
+}
 
-/// What is done, and under which conditions: one of them is enough.
-fn of_one(syscall: &oci::LinuxSyscall) -> Result<Option<(Action, Conditions)>, String> {
+fn of_one(syscall: &oci::LinuxSyscall) -> Result<Asked<'_>, String> {
     if syscall.names().is_empty() {
         return Err("it names no system call".into());
     }
@@ -68,7 +159,7 @@ fn of_one(syscall: &oci::LinuxSyscall) -> Result<Option<(Action, Conditions)>, S
     let twice = |index: usize| checks.iter().filter(|check| usize::from(check.index) == index).count() > 1;
     // Several about the same argument are alternatives, as runc has it: together they could rarely be met.
     let conditions = if (0..6).any(twice) { checks.into_iter().map(|one| vec![one]).collect() } else { vec![checks] };
-    Ok(Some((action, conditions)))
+    Ok(Asked { names: syscall.names(), action, conditions })
 }
 
 fn condition(arg: &oci::LinuxSeccompArg) -> Result<ArgCheck, String> {
@@ -109,12 +200,43 @@ fn action(action: oci::LinuxSeccompAction, errno: Option<u32>) -> Result<Action,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seccomp::syscall_number;
 
-    fn filter(json: &str) -> Result<Filter, Vec<String>> {
+    fn filters(json: &str) -> Result<Vec<Filter>, Vec<String>> {
         let (mut no, mut process) = (Refusals(Vec::new()), ProcessSpec::default());
         convert(&mut no, &serde_json::from_str(json).unwrap(), &mut process);
         let fields: Vec<_> = no.0.iter().map(|error| error.field().unwrap_or_default().to_owned()).collect();
-        if fields.is_empty() { Ok(process.filters.remove(0)) } else { Err(fields) }
+        if fields.is_empty() { Ok(process.filters) } else { Err(fields) }
+    }
+
+    fn filter(json: &str) -> Result<Filter, Vec<String>> {
+        filters(json).map(|mut all| all.remove(0))
+    }
+
+    #[test]
+    fn programs_of_32_bits_are_filtered_by_the_same_names() {
+        let all = filters(
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32",
+                "SCMP_ARCH_AARCH64","SCMP_ARCH_ARM"],"syscalls":[
+                {"names":["mkdir","openat","stat64"],"action":"SCMP_ACT_ALLOW"},
+                {"names":["bind"],"action":"SCMP_ACT_ALLOW"},
+                {"names":["listen"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":1,"op":"SCMP_CMP_EQ"}]},
+                {"names":["connect"],"action":"SCMP_ACT_KILL","args":[{"index":1,"value":1,"op":"SCMP_CMP_EQ"}]},
+                {"names":["openat2"],"action":"SCMP_ACT_LOG",
+                    "args":[{"index":0,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}]}]}"#,
+        )
+        .unwrap();
+        let compat = Arch::native().compat().unwrap();
+        assert_eq!((all.len(), all[0].arches[0], all[1].arches[0]), (2, Arch::native(), compat));
+        let of = |number: u32| all[1].rules.iter().filter(|rule| rule.syscall == number).collect::<Vec<_>>();
+        assert_eq!(of(39).len() + of(195).len(), 2, "mkdir and stat64 have the same numbers on both");
+        assert_eq!(of(437)[0].args[0].value, 0xffff_ffff);
+        if compat == Arch::I386 {
+            let gates: Vec<_> = of(102).into_iter().map(|rule| (rule.args[0].value, rule.action)).collect();
+            assert_eq!(gates, [(2, Action::Allow), (3, Action::KillThread)], "not listen, whose argument nobody sees");
+        }
+        let native = filters(r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_S390X"]}"#).unwrap();
+        assert_eq!(native.len(), 1);
     }
 
     #[test]

@@ -1,0 +1,219 @@
+//! Groups of resctrl, in which the kernel divides caches and memory bandwidth (Documentation/filesystems/resctrl.rst): one is made or
+//! found, its schemata are written, and its `tasks` is what a child writes itself into, as into a cgroup of version 1.
+//!
+//! Knows no processes. Where the file system is mounted is looked up; all else is told, so that tests can have a directory.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+const FIELD: &str = "intel_rdt";
+/// Of the file system itself.
+const TAKEN: [&str; 3] = ["info", "mon_groups", "mon_data"];
+
+/// What a bundle says (`linux.intelRdt`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rdt {
+    /// The group; unset: one of the container's own, that goes with it. One that has a name is somebody's and stays.
+    pub group: Option<String>,
+    /// Lines of its `schemata`. Without any a group that has a name must be there already.
+    pub schemata: Vec<String>,
+    /// A monitoring group of the container's own.
+    pub monitoring: bool,
+}
+
+impl Rdt {
+    /// What cannot be meant.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        let group = self.group.as_deref().filter(|name| !is_name(name));
+        let odd = |line: &&String| line.is_empty() || line.len() > 4000 || line.contains(['\0', '\n']);
+        let line = self.schemata.iter().find(odd);
+        group
+            .map(|name| format!("{name:?} is no name of a group"))
+            .or(line.map(|line| format!("{line:?} is no line of schemata")))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with('.')
+        && !name.contains(['/', '\0', '\n'])
+        && !TAKEN.contains(&name)
+}
+
+/// Where it is mounted.
+pub(crate) fn mounted() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    text.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (after.split(' ').next() == Some("resctrl")).then(|| before.split(' ').nth(4).map(PathBuf::from)).flatten()
+    })
+}
+
+/// What was made of it. Nothing is removed on drop.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// `tasks` of its group, and of its monitoring group.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// The directories that go with the container, each in its parent.
+    pub(crate) own: Vec<(PathBuf, String)>,
+}
+
+/// The directories of a container's own, inner ones first.
+fn own(root: &Path, id: &str, rdt: &Rdt) -> Vec<(PathBuf, String)> {
+    let mut all = Vec::new();
+    let group = root.join(rdt.group.as_deref().unwrap_or(id));
+    if rdt.monitoring {
+        all.push((group.join("mon_groups"), id.to_owned()));
+    }
+    if rdt.group.is_none() {
+        all.push((root.to_owned(), id.to_owned()));
+    }
+    all
+}
+
+/// Make or find it, below `root`.
+pub(crate) fn prepare(root: &Path, id: &str, rdt: &Rdt) -> Result<Prepared, Error> {
+    let own = own(root, id, rdt);
+    let tasks = fill(root, id, rdt).inspect_err(|_| take_away(&own))?;
+    Ok(Prepared { tasks, own })
+}
+
+fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
+    let group = root.join(rdt.group.as_deref().unwrap_or(id));
+    if rdt.group.is_some() && rdt.schemata.is_empty() {
+        if !group.is_dir() {
+            let what = format!("there is no group {} of resctrl, and no schemata to make it with", group.display());
+            return Err(Error::new(ErrorKind::Invalid, what).with_field(FIELD));
+        }
+    } else {
+        made(&group)?;
+    }
+    if !rdt.schemata.is_empty() {
+        let file = group.join("schemata");
+        let text = rdt.schemata.iter().fold(String::new(), |text, line| text + line + "\n");
+        let written =
+            fs::OpenOptions::new().write(true).open(&file).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| refused(root, format!("cannot write {}", file.display()), error))?;
+    }
+    let mut tasks = vec![open(&group)?];
+    if rdt.monitoring {
+        let monitoring = group.join("mon_groups").join(id);
+        made(&monitoring)?;
+        tasks.push(open(&monitoring)?);
+    }
+    Ok(tasks)
+}
+
+/// With what the kernel says of its last refusal.
+fn refused(root: &Path, what: String, error: std::io::Error) -> Error {
+    let said = fs::read_to_string(root.join("info/last_cmd_status")).unwrap_or_default();
+    let said = said.trim();
+    let what = if said.is_empty() || said == "ok" { what } else { format!("{what} ({said})") };
+    Error::system(what, error).with_field(FIELD)
+}
+
+fn made(dir: &Path) -> Result<(), Error> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            let what = format!("cannot make the group {} of resctrl", dir.display());
+            Err(Error::system(what, error).with_field(FIELD))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(group: &Path) -> Result<OwnedFd, Error> {
+    let path = group.join("tasks");
+    let opened = fs::OpenOptions::new().write(true).open(&path);
+    opened
+        .map(OwnedFd::from)
+        .map_err(|error| Error::system(format!("cannot open {}", path.display()), error).with_field(FIELD))
+}
+
+fn take_away(own: &[(PathBuf, String)]) {
+    for (parent, name) in own {
+        let _ = fs::remove_dir(parent.join(name));
+    }
+}
+
+/// Remove what goes with a container; what is gone already is as good.
+///
+/// # Errors
+/// It is there and does not go.
+pub fn remove(id: &str, rdt: &Rdt) -> Result<(), Error> {
+    let Some(root) = mounted() else { return Ok(()) };
+    for (parent, name) in own(&root, id, rdt) {
+        let dir = parent.join(name);
+        match fs::remove_dir(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("cannot remove the group {} of resctrl", dir.display());
+                return Err(Error::system(what, error).with_field(FIELD));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with what the kernel puts into each group that is made.
+    fn group(root: &Path, name: &str) -> PathBuf {
+        let dir = root.join(name);
+        fs::create_dir_all(dir.join("mon_groups")).unwrap();
+        for file in ["schemata", "tasks"] {
+            fs::write(dir.join(file), "").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_group_gets_its_schemata_and_its_tasks() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = group(root.path(), "gold");
+        let monitored = dir.join("mon_groups/c1");
+        fs::create_dir(&monitored).unwrap();
+        fs::write(monitored.join("tasks"), "").unwrap();
+        let schemata = vec!["L3:0=f".to_owned(), "MB:0=20".to_owned()];
+        let rdt = Rdt { group: Some("gold".into()), schemata, monitoring: true };
+        let prepared = prepare(root.path(), "c1", &rdt).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("schemata")).unwrap(), "L3:0=f\nMB:0=20\n");
+        for fd in &prepared.tasks {
+            rustix::io::write(fd, b"0").unwrap();
+        }
+        let of = |dir: &Path| fs::read_to_string(dir.join("tasks")).unwrap();
+        assert_eq!((of(&dir), of(&monitored)), ("0".into(), "0".into()));
+        assert_eq!(prepared.own, [(dir.join("mon_groups"), "c1".to_owned())], "what has a name stays");
+        let alone = Rdt::default();
+        group(root.path(), "c1");
+        assert_eq!(prepare(root.path(), "c1", &alone).unwrap().own, [(root.path().to_owned(), "c1".to_owned())]);
+    }
+
+    #[test]
+    fn what_cannot_be_had_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = Rdt { group: Some("none".into()), ..Rdt::default() };
+        assert_eq!(prepare(root.path(), "c1", &missing).unwrap_err().field(), Some(FIELD));
+        // No kernel fills what is made here.
+        assert!(prepare(root.path(), "c1", &Rdt::default()).is_err());
+        fs::create_dir(root.path().join("info")).unwrap();
+        fs::write(root.path().join("info/last_cmd_status"), "unknown resource\n").unwrap();
+        let bad = Rdt { schemata: vec!["X:0=1".into()], ..Rdt::default() };
+        assert!(prepare(root.path(), "c1", &bad).unwrap_err().to_string().contains("unknown resource"));
+        assert!(!root.path().join("c1").exists());
+        for wrong in ["", "..", "a/b", "info", "mon_groups"] {
+            assert!(Rdt { group: Some(wrong.into()), ..Rdt::default() }.wrong().is_some(), "{wrong}");
+        }
+        assert!(Rdt { schemata: vec!["a\nb".into()], ..Rdt::default() }.wrong().is_some());
+    }
+}
