@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         trial!(the_default_container, Strace),
         trial!(a_container_without_init, Strace),
         trial!(a_process_with_a_terminal, Strace),
+        trial!(a_process_with_rules, Strace)
+            .skip_if((orangery_runtime::doctor::landlock() < 6).then_some("needs a kernel with a later landlock")),
         trial!(a_rich_container, Strace),
         trial!(an_image_under_an_overlay, Strace, Busybox),
         trial!(the_hosts_root_and_network, Strace),
@@ -62,6 +64,14 @@ fn a_process_with_a_terminal(scene: &Scene) {
         (main.stdout, main.stderr) = (Stdio::Null, Stdio::Null);
         main.tty = Some(WindowSize { rows: 5, columns: 7 });
         (host.spec("tty"), main)
+    });
+}
+
+fn a_process_with_rules(scene: &Scene) {
+    compare(scene, |host| {
+        let mut main = probe(&["true"]);
+        main.landlock = Some("ro:/,rw:/tmp,write:/dev/null,bind:80,connect:443,scope:signals".parse().expect("rules"));
+        (host.spec("rules"), main)
     });
 }
 

@@ -165,8 +165,11 @@ fn sandbox(container: &ContainerSpec, work: &WorkArgs, watched: bool) -> Result<
     builder.build()
 }
 
-/// What a preset says of each process, those of hooks and probes among them.
+/// What a preset and rules of landlock say of each process, those of hooks and probes among them.
 fn of_each(mut builder: SandboxBuilder, work: &WorkArgs) -> SandboxBuilder {
+    if let Some(rules) = &work.root.landlock {
+        builder = builder.landlock(rules.clone());
+    }
     let Some(choices) = work.choices() else { return builder };
     if let Some(caps) = choices.caps {
         builder = builder.process_caps(caps);
@@ -276,6 +279,7 @@ fn main(work: &WorkArgs, words: Words<'_>) -> Result<ProcessSpec, Failure> {
         spec.user = User::Name(user.clone());
     }
     spec.env = environment(home, &work.program.env)?;
+    spec.landlock.clone_from(&work.root.landlock);
     if let Some(choices) = work.choices() {
         choices.give(&mut spec);
     }

@@ -10,7 +10,7 @@
 //! has no record, or a record without a process, was in the making when its command was killed.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -119,7 +119,10 @@ impl Room {
     fn open(path: PathBuf, id: &str) -> Result<Room, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(dir) => Ok(Room { path, id: id.to_owned(), dir }),
+            Ok(dir) => {
+                believable(&dir, &path)?;
+                Ok(Room { path, id: id.to_owned(), dir })
+            }
             Err(Errno::NOENT) => Err(Failure::no_such_container()),
             Err(error) => Err(Failure::system(format!("cannot open {}", path.display()), error)),
         }
@@ -160,11 +163,14 @@ impl Room {
     /// It cannot be read, or is of another version.
     pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
         let path = self.path.join("state.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::system(format!("cannot read {}", path.display()), error)),
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut text = Vec::new();
+        let read = match rustix::fs::openat(&self.dir, "state.json", flags, Mode::empty()) {
+            Ok(file) => fs::File::from(file).read_to_end(&mut text),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => Err(error.into()),
         };
+        read.map_err(|error| Failure::system(format!("cannot read {}", path.display()), error))?;
         let refused = |why: String| Failure::new(format!("{} is no record of ours: {why}", path.display()));
         let record: Record = serde_json::from_slice(&text).map_err(|error| refused(error.to_string()))?;
         if record.version != Record::VERSION {
@@ -207,6 +213,19 @@ impl Room {
     }
 }
 
+/// Who can write in there says whom `kill` and `delete` end. In a place that all can write to, as /tmp is, that may be anybody.
+fn believable(dir: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::system(format!("cannot look at {}", path.display()), error);
+    let stat = rustix::fs::fstat(dir).map_err(failed)?;
+    let ours = [rustix::process::geteuid().as_raw(), 0].contains(&stat.st_uid);
+    let why = match (ours, stat.st_mode & 0o022) {
+        (true, 0) => return Ok(()),
+        (true, _) => "can be written to by others".to_owned(),
+        (false, _) => format!("belongs to user {}", stat.st_uid),
+    };
+    Err(Failure::new(format!("{} {why}: what it says of a container is not believed", path.display())))
+}
+
 fn gone_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
     match removed {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -224,7 +243,9 @@ pub(crate) fn replace(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        // What is there of that name is of somebody who was killed, or a trap: nothing is written through it.
+        gone_is_fine(fs::remove_file(&temporary))?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text)?;
         drop(file);
         fs::rename(&temporary, path)

@@ -31,6 +31,7 @@ mod deadline;
 mod ends;
 mod exits;
 mod hand;
+mod landlock;
 mod lease;
 mod memory;
 mod middle;

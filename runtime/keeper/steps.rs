@@ -4,7 +4,7 @@ use crate::arch::nr;
 use crate::spawn::Birth;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Res, call, lit};
 use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
-use crate::{child, copyup, hand, place, spawn, stub, terminal};
+use crate::{child, copyup, hand, landlock, place, spawn, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
 pub(crate) struct Slots([i32; MAX_SLOTS]);
@@ -164,6 +164,10 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::WindowSize => terminal::window_size(a, step.x as u16, step.y as u16),
         Op::ControllingTerminal => terminal::control(a),
         Op::Hand => hand::run(a),
+        Op::LandlockRuleset => fill(slots, step.dst, landlock::ruleset(step.x, step.y, step.z)),
+        Op::LandlockPath => landlock::path(a, b, step.x, step.y),
+        Op::LandlockPort => landlock::port(a, step.x, step.y),
+        Op::LandlockRestrict => landlock::restrict(a),
         Op::Lift => {
             // F_DUPFD_CLOEXEC; the old number is left for the final CloseRange.
             fill(slots, step.a, call(nr::FCNTL, [a as usize, 1030, step.x as usize, 0, 0, 0]))

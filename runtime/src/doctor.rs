@@ -33,6 +33,12 @@ pub struct Feature {
     pub found: io::Result<()>,
 }
 
+/// The version of landlock; 0: none. From 4 on it knows ports, from 6 on scopes.
+#[must_use]
+pub fn landlock() -> u32 {
+    crate::sys::probe::landlock()
+}
+
 /// Every primitive that can be probed without making a container.
 #[must_use]
 pub fn features() -> Vec<Feature> {

@@ -1,7 +1,7 @@
 //! What every process of a sandbox gets, the main one and further ones, unless it has its own.
 
 use orangery_runtime::seccomp::{Action, Arch, Filter, Rule, syscall_number};
-use orangery_runtime::spec::{Caps, Rlimit};
+use orangery_runtime::spec::{Caps, Landlock, Rlimit};
 use orangery_runtime::{Error as RuntimeError, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ pub(crate) struct Each {
     pub(crate) rlimits: Vec<Rlimit>,
     /// System calls that fail with EPERM.
     pub(crate) refused_calls: Vec<String>,
+    pub(crate) landlock: Option<Landlock>,
 }
 
 impl Each {
@@ -35,6 +36,9 @@ impl Each {
     /// Give `process` what it has none of its own of. Once is as good as twice.
     pub(crate) fn give(&self, process: &mut ProcessSpec) {
         process.caps = process.caps.or(self.caps);
+        if process.landlock.is_none() {
+            process.landlock.clone_from(&self.landlock);
+        }
         for limit in &self.rlimits {
             if !process.rlimits.iter().any(|have| have.resource == limit.resource) {
                 process.rlimits.push(*limit);

@@ -89,8 +89,8 @@ pub use orangery_runtime::rootfs::{
 };
 pub use orangery_runtime::seccomp;
 pub use orangery_runtime::spec::{
-    Access, Caps, Disk, Enforcement, Fallback, Mount, MountSource, Network, Propagation, Resource, Rlimit, Rootfs,
-    Seccomp, UnmetLimit, User, UserNamespace, WindowSize,
+    Access, Caps, Disk, Enforcement, Fallback, Landlock, Mount, MountSource, Network, PathAccess, PathRule,
+    Propagation, Resource, Rlimit, Rootfs, Seccomp, UnmetLimit, User, UserNamespace, WindowSize,
 };
 pub use output_limit::{OutputAction, OutputLimit};
 pub use pool::state::PoolState;

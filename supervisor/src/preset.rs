@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::cgroup::CpuQuota;
-use orangery_runtime::spec::{Caps, Disk, Enforcement, Rlimit};
+use orangery_runtime::spec::{Caps, Disk, Enforcement, Landlock, Rlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::each::Each;
@@ -128,6 +128,8 @@ pub struct Choices {
     pub rlimits: Vec<Rlimit>,
     /// System calls that fail with EPERM, beside those that the profile refuses.
     pub refused_calls: Vec<String>,
+    /// Of each process that has none of its own.
+    pub landlock: Option<Landlock>,
 }
 
 /// One choice in words.
@@ -157,8 +159,8 @@ impl Choices {
     }
 
     fn each(&self) -> Each {
-        let Self { caps, rlimits, refused_calls, .. } = self;
-        Each { caps: *caps, rlimits: rlimits.clone(), refused_calls: refused_calls.clone() }
+        let Self { caps, rlimits, refused_calls, landlock, .. } = self.clone();
+        Each { caps, rlimits, refused_calls, landlock }
     }
 }
 
@@ -188,6 +190,7 @@ impl SandboxBuilder {
         inner.output = output.or(inner.output);
         inner.each.caps = each.caps.or(inner.each.caps);
         each.rlimits.into_iter().for_each(|limit| inner.each.rlimit(limit));
+        inner.each.landlock = each.landlock.or(inner.each.landlock.take());
         if !each.refused_calls.is_empty() {
             inner.each.refused_calls = each.refused_calls;
         }

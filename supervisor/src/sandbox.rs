@@ -10,7 +10,7 @@ use orangery_runtime::cgroup::{CpuQuota, IoMax, Limits};
 use orangery_runtime::network::{NetworkProvider, Pasta};
 use orangery_runtime::rootfs::RootfsProvider;
 use orangery_runtime::spec::{
-    Access, Caps, Disk, Enforcement, Mount, MountSource, Network, Rlimit, Rootfs, StagedFile, UserNamespace,
+    Access, Caps, Disk, Enforcement, Landlock, Mount, MountSource, Network, Rlimit, Rootfs, StagedFile, UserNamespace,
 };
 use orangery_runtime::{ContainerSpec, Error as RuntimeError};
 use serde::{Deserialize, Serialize};
@@ -376,6 +376,21 @@ impl SandboxBuilder {
     /// ([`Command::rlimit`](crate::Command::rlimit)); of several resources, one call each.
     pub fn process_rlimit(mut self, limit: Rlimit) -> Self {
         self.inner.each.rlimit(limit);
+        self
+    }
+
+    /// What each process in it that has no such rules of its own may still reach after its start, whatever permissions say: a
+    /// further layer by landlock(7), which its children inherit. What this kernel lacks of it is refused, or left out as the rules
+    /// say ([`Landlock::enforcement`]). A scope ends at the process itself and its children: a further process is outside of it.
+    ///
+    /// ```
+    /// use orangery::{Landlock, Sandbox};
+    /// let rules = Landlock::new().allow("/", "ro").allow("/tmp", "rw").tcp_bind([8080]).tcp_connect([]);
+    /// let server = Sandbox::builder().landlock(rules).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn landlock(mut self, rules: Landlock) -> Self {
+        self.inner.each.landlock = Some(rules);
         self
     }
 

@@ -10,6 +10,7 @@
 //!                host.rs      a runtime and its driver; containers with the probe in them
 //!                  raw.rs       a keeper without a runtime, to be spoken to by hand
 //!                  noise.rs     what the probe writes without end, told at any offset
+//!                  swap.rs      a name that is a directory and a link by turns
 //!                  wait.rs      pidfds and pipes: level-triggered, no sleeps
 //!                  image.rs     a root file system of busybox
 //!                  block.rs     a loop device, and what a limit of one comes to
@@ -31,6 +32,7 @@ pub mod noise;
 pub mod raw;
 pub mod scene;
 pub mod stock;
+pub mod swap;
 pub mod victim;
 pub mod wait;
 

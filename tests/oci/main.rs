@@ -1,6 +1,7 @@
 //! `orangery-oci` as its callers use it: a subreaper that gives a container its stdio and sees how it ends.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod attacks;
 mod bundle;
 mod caller;
 mod inside;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     if caller::is_the_program() {
         return orangery_oci::main(std::env::args_os());
     }
-    orangery_tests::main(&[
+    let trials = [
         trial!(a_life_by_commands, Root, Busybox, Cgroups),
         trial!(what_is_refused_leaves_nothing, Root, Busybox),
         trial!(states_in_which_a_command_is_refused, Root, Busybox),
@@ -44,5 +45,6 @@ fn main() -> ExitCode {
         trial!(a_device_directory_may_be_read_only, Root, Busybox),
         trial!(nothing_but_a_procfs_is_on_proc, Root, Busybox),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
-    ])
+    ];
+    orangery_tests::main(&[&trials[..], &attacks::trials()].concat())
 }

@@ -3,6 +3,7 @@
 
 mod image;
 mod inside;
+mod landlock;
 mod privileged;
 mod races;
 mod rights;
@@ -24,6 +25,11 @@ use inside::{
     cgroup_files_cannot_be_written, no_descriptor_reaches_the_process, the_helper_cannot_be_looked_into_on_its_way,
     the_stub_init_cannot_be_looked_into, what_a_container_must_not_do, what_an_ordinary_user_inside_must_not_do,
     what_the_kernel_refuses_without_the_filter,
+};
+use landlock::{
+    lacks, ports_that_are_not_named_are_refused, rules_are_made_of_what_lies_inside,
+    rules_that_cannot_be_are_refused_by_field, signals_do_not_leave_their_scope,
+    what_is_not_named_cannot_be_read_or_executed, what_permissions_allow_and_rules_do_not,
 };
 use privileged::what_only_root_can_have_is_refused_with_the_reason;
 use races::{
@@ -74,6 +80,12 @@ fn main() -> ExitCode {
         trial!(the_state_is_for_its_owner_alone),
         trial!(limits_of_the_spec_are_refused_by_field),
         trial!(the_most_that_is_accepted_works),
+        trial!(what_permissions_allow_and_rules_do_not).skip_if(lacks(3)),
+        trial!(what_is_not_named_cannot_be_read_or_executed).skip_if(lacks(3)),
+        trial!(ports_that_are_not_named_are_refused).skip_if(lacks(4)),
+        trial!(signals_do_not_leave_their_scope).skip_if(lacks(6)),
+        trial!(rules_are_made_of_what_lies_inside, Busybox).skip_if(lacks(3)),
+        trial!(rules_that_cannot_be_are_refused_by_field).skip_if(lacks(5)),
     ])
 }
 

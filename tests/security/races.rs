@@ -1,52 +1,13 @@
 //! Names that are exchanged for links while a container is made.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use orangery_runtime::spec::Access;
 use orangery_tests::Scene;
 use orangery_tests::host::{outcome, probe, see};
+use orangery_tests::swap::Swapper;
 
 use crate::{bind, imaged};
-
-/// A thread that keeps exchanging `name` in `image` for a link to `outside` until it is dropped.
-struct Swapper {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<u64>>,
-}
-
-impl Swapper {
-    fn start(image: PathBuf, name: &'static str, outside: PathBuf) -> Self {
-        let link = image.join("the-link");
-        for old in [&link, &image.join(name)] {
-            let _ = fs::remove_file(old);
-            let _ = fs::remove_dir_all(old);
-        }
-        symlink(&outside, &link).expect("a link");
-        fs::create_dir(image.join(name)).expect("a directory");
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut swaps = 0;
-            while !told.load(Ordering::Relaxed) {
-                let flags = rustix::fs::RenameFlags::EXCHANGE;
-                rustix::fs::renameat_with(rustix::fs::CWD, &link, rustix::fs::CWD, image.join(name), flags)
-                    .expect("exchanged");
-                swaps += 1;
-            }
-            swaps
-        });
-        Self { stop, thread: Some(thread) }
-    }
-
-    fn stop(mut self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().expect("once").join().expect("no panic")
-    }
-}
 
 /// CVE-2021-30465: the target is a directory when it is looked at and a link when it is mounted on.
 pub(crate) fn a_mount_target_swapped_during_the_creation(scene: &Scene) {

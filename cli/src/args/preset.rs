@@ -24,6 +24,7 @@ impl WorkArgs {
             Enforcement::BestEffort => Enforcing::BestEffort,
             _ => Enforcing::Required,
         }));
+        self.root.landlock = self.root.landlock.take().or(said.landlock);
         self.root.disk = self.root.disk.or(Some(said.disk.bytes));
         self.root.disk_inodes = self.root.disk_inodes.or(Some(said.disk.inodes));
         self.time.timeout = self.time.timeout.or(said.wall);
@@ -38,6 +39,7 @@ impl WorkArgs {
         said.enforcement = self.limits.limits.map_or(said.enforcement, Enforcing::enforcement);
         said.disk.bytes = self.root.disk.unwrap_or(said.disk.bytes);
         said.disk.inodes = self.root.disk_inodes.unwrap_or(said.disk.inodes);
+        said.landlock = self.root.landlock.clone().or(said.landlock);
         (said.wall, said.cpu_time, said.output) = (self.time.timeout, self.time.timeout_cpu, self.program.output_limit);
         for limit in self.rlimits.all() {
             said.rlimits.retain(|have| have.resource != limit.resource);

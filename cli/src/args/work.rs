@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
-use orangery::{Mount, OutputLimit, Preset, Publish, StopLadder};
+use orangery::{Landlock, Mount, OutputLimit, Preset, Publish, StopLadder};
 
 use super::limits::{LimitArgs, RlimitArgs, output_limit};
 use super::logs::LogArgs;
@@ -40,7 +40,8 @@ pub(crate) struct WorkArgs {
 }
 
 /// Options that would say what the config.json of a bundle says: refused beside one, not ignored.
-const CONFIG_JSON_SAYS: [&str; 27] = [
+const CONFIG_JSON_SAYS: [&str; 28] = [
+    "landlock",
     "preset",
     "rootfs",
     "host_root",
@@ -94,6 +95,10 @@ pub(crate) struct RootArgs {
     /// Also show the host's /opt
     #[arg(long)]
     pub(crate) host_opt: bool,
+    /// Rules that hold whatever permissions say, for children too: ro:PATH, rw:PATH, read:PATH, write:PATH, exec:PATH (then nothing
+    /// else of the files), bind:PORT, connect:PORT (or none), scope:sockets, scope:signals. Needs landlock in the kernel
+    #[arg(long, value_name = "RULE,..", value_parser = str::parse::<Landlock>)]
+    pub(crate) landlock: Option<Landlock>,
     /// Mount more: type=bind|tmpfs,src=HOST,dst=INSIDE[,ro][,noexec][,size=SIZE][,propagation=private|slave]
     #[arg(long, value_name = "SPEC", value_parser = mount::parse)]
     pub(crate) mount: Vec<Mount>,

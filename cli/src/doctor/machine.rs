@@ -14,7 +14,7 @@ const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
 
 /// Facts beside the probes. `many_ids`: whether more than one id could be used, where that was tried.
 pub(super) fn examine(many_ids: Option<bool>) -> Vec<Finding> {
-    let mut findings = vec![subordinate_ids(many_ids), pasta()];
+    let mut findings = vec![subordinate_ids(many_ids), pasta(), landlock()];
     let masked = masked_proc();
     if !masked.is_empty() {
         findings.push(
@@ -30,6 +30,24 @@ pub(super) fn examine(many_ids: Option<bool>) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// The version decides what can be asked of it; nothing of ours needs it.
+fn landlock() -> Finding {
+    match orangery::runtime::doctor::landlock() {
+        0 => Finding::new("landlock", State::Without)
+            .without("rules of landlock (--landlock) are refused, or left out where they are best effort"),
+        abi => {
+            let later = [(4, "TCP ports", "6.7"), (6, "scopes", "6.12")];
+            let lacks: Vec<String> = later
+                .iter()
+                .filter(|(since, ..)| abi < *since)
+                .map(|(_, what, kernel)| format!("no {what} ({kernel})"))
+                .collect();
+            let detail = [&[format!("ABI {abi}")], &lacks[..]].concat().join(", ");
+            Finding::ok("landlock").detail(detail)
+        }
+    }
 }
 
 /// A number below /proc/sys.

@@ -551,6 +551,23 @@ impl Builder {
         self.push(Step { op: Op::SendFd, a: channel.0, b: fd.0, x: u64::from(purpose as u8), ..EMPTY })
     }
 
+    /// Rules of landlock, none yet.
+    pub fn landlock_ruleset(&mut self, files: u64, network: u64, scopes: u64) -> Slot {
+        let dst = self.slot();
+        self.push(Step { op: Op::LandlockRuleset, dst: dst.0, x: files, y: network, z: scopes, ..EMPTY });
+        dst
+    }
+
+    /// What is allowed at and below `place`; `of_file`, where that is no directory.
+    pub fn landlock_path(&mut self, ruleset: Slot, place: Slot, access: u64, of_file: u64) -> &mut Self {
+        self.push(Step { op: Op::LandlockPath, a: ruleset.0, b: place.0, x: access, y: of_file, ..EMPTY })
+    }
+
+    /// What is allowed of a TCP port.
+    pub fn landlock_port(&mut self, ruleset: Slot, access: u64, port: u16) -> &mut Self {
+        self.push(Step { op: Op::LandlockPort, a: ruleset.0, x: access, y: port.into(), ..EMPTY })
+    }
+
     /// A seccomp filter with a listener.
     pub fn seccomp_listener(&mut self, filter: &[u8], flags: u64) -> Slot {
         let dst = self.slot();

@@ -206,6 +206,11 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::ControllingTerminal => format!("{a} controls the session"),
         Op::Chmod => format!("give {a} the mode {:04o}", step.x),
         Op::SetXattr => format!("set the attribute {s} of {a}"),
+        Op::LandlockRuleset => "a set of rules: what none of them allows is refused".into(),
+        Op::LandlockPath => format!("allow {:#x} of files at and below {b}", step.x),
+        Op::LandlockPort if step.x == 1 => format!("allow TCP port {} to be bound", step.y),
+        Op::LandlockPort => format!("allow TCP port {} to be connected to", step.y),
+        Op::LandlockRestrict => "the rules hold from here on, for children too".into(),
         Op::Hand => format!("touch files as asked over {a}, until that is closed"),
     }
 }
@@ -343,6 +348,15 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::ControllingTerminal => one(format!("ioctl({a}, TIOCSCTTY, 0)")),
         Op::Chmod => one(format!("fchmod({a}, {:#o})", step.x)),
         Op::SetXattr => one(format!("fsetxattr({a}, {s:?}, {} bytes)", step.n)),
+        Op::LandlockRuleset => one(format!(
+            "{dst} = landlock_create_ruleset(files {:#x}, network {:#x}, scopes {:#x})",
+            step.x, step.y, step.z
+        )),
+        Op::LandlockPath => {
+            vec![format!("fstat({b})"), format!("landlock_add_rule({a}, PATH_BENEATH, {:#x} of {b})", step.x)]
+        }
+        Op::LandlockPort => one(format!("landlock_add_rule({a}, NET_PORT, {:#x} of {})", step.x, step.y)),
+        Op::LandlockRestrict => one(format!("landlock_restrict_self({a})")),
         Op::Hand => vec![
             format!("dup3({a}, 0)"),
             "close_range(1, ~0)".into(),

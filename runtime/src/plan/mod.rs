@@ -12,6 +12,7 @@ pub mod helper;
 mod hidden;
 pub mod idmap;
 mod kernel;
+mod landlock;
 pub mod layers;
 mod listed;
 pub mod machine;

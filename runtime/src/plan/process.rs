@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
+use super::landlock;
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
 use super::tty;
@@ -170,6 +171,8 @@ pub(super) fn prepare(
 
 /// Descriptors, their number, signals.
 fn last_words(b: &mut Builder, process: &CheckedProcess, machine: &Machine, tty: Option<Slot>) {
+    // Nothing but the program is opened behind it.
+    landlock::steps(b, process);
     descriptors(b, process, tty);
     // Last: moving descriptors out of the way needs numbers above what the process may be allowed.
     let (soft, hard) = nofile(process, machine);

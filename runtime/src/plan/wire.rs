@@ -228,6 +228,14 @@ ops! {
     IoPriority = 72, "io-priority";
     /// `sched_setattr(0, s, 0)`: the [`SCHED_ATTR`] bytes of a `struct sched_attr`.
     Scheduler = 73, "scheduler";
+    /// `landlock_create_ruleset({files x, network y, scopes z})` into `dst`.
+    LandlockRuleset = 80, "landlock-ruleset";
+    /// `landlock_add_rule(a, PATH_BENEATH)`: `x` is allowed at and below what is open in slot `b`; `y`, where that is no directory.
+    LandlockPath = 81, "landlock-path";
+    /// `landlock_add_rule(a, NET_PORT)`: `x` is allowed of port `y`.
+    LandlockPort = 82, "landlock-port";
+    /// `landlock_restrict_self(a)`.
+    LandlockRestrict = 83, "landlock-restrict";
     /// Copy what lies below `a` into `b`, a new file system that is about to be mounted there; `x` says what of the directory itself
     /// (1: mode, 2: owner).
     CopyUp = 90, "copy-up";
@@ -471,6 +479,8 @@ fn uses(op: Op) -> Uses {
         | Op::Chmod
         | Op::Guard
         | Op::Hand
+        | Op::LandlockPort
+        | Op::LandlockRestrict
         | Op::CheckType => Uses { a: Must, ..none },
         Op::WriteFd => Uses { a: Must, s: Text::One, ..none },
         Op::SetGroups => Uses { s: Text::Blob, ..none },
@@ -488,7 +498,7 @@ fn uses(op: Op) -> Uses {
         Op::Mkdir | Op::Mknod | Op::Chown => Uses { a: May, s: Text::One, ..none },
         Op::Symlink | Op::WriteFile => Uses { a: May, s: Text::One, t: Text::One, ..none },
         Op::MakeFile => Uses { a: May, b: May, s: Text::One, t: Text::May, ..none },
-        Op::SendFd | Op::CopyUp => Uses { a: Must, b: Must, ..none },
+        Op::SendFd | Op::CopyUp | Op::LandlockPath => Uses { a: Must, b: Must, ..none },
         Op::SetXattr => Uses { a: Must, s: Text::One, t: Text::Blob, ..none },
         Op::Exec | Op::Find => Uses { s: Text::List, ..none },
         Op::Setsid
@@ -510,7 +520,7 @@ fn uses(op: Op) -> Uses {
         | Op::IoPriority
         | Op::Quit
         | Op::WaitMaps => none,
-        Op::Socket => Uses { dst: true, ..none },
+        Op::Socket | Op::LandlockRuleset => Uses { dst: true, ..none },
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 pub(crate) use super::checked::Limited;
 pub use super::checked::{CheckedProcess, CheckedSpec};
+use super::landlock::Ruleset;
 use super::user::{self, NameOrId, Resolved};
 use super::{
     Access, Caps, ContainerSpec, Enforcement, Ground, Limits, Network, ProcessSpec, Rootfs, SharedNamespace, User,
@@ -387,6 +388,7 @@ pub fn check_process(
         no.add("filters", why);
         None
     });
+    let landlock = check_landlock(&mut no, &spec);
     let groups = resolved.as_ref().map(|user| merged(&user.groups, &spec.groups));
     let checked = resolved.zip(caps).zip(groups);
     let checked = checked.map(|((user, caps), groups)| CheckedProcess {
@@ -396,9 +398,17 @@ pub fn check_process(
         caps,
         filter,
         labels,
+        landlock,
         mounts: Vec::new(),
     });
     no.end(checked)
+}
+
+/// By what this kernel has.
+fn check_landlock(no: &mut Refusals, spec: &ProcessSpec) -> Option<Ruleset> {
+    let asked = spec.landlock.as_ref().filter(|asked| !asked.is_empty())?;
+    let checked = asked.check(crate::sys::probe::landlock(), spec.new_privileges);
+    checked.map_err(|errors| errors.into_iter().for_each(|error| no.push(error))).ok()
 }
 
 fn merged(of_user: &[u32], asked: &[u32]) -> Vec<u32> {

@@ -1,6 +1,7 @@
 //! What a check has made of a spec: known to be possible here. Only `check.rs` makes them.
 
 use super::filters::Compiled;
+use super::landlock::Ruleset;
 use super::mount::Seen;
 use super::namespaces::Joined;
 use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, UserNamespace, give};
@@ -38,6 +39,7 @@ pub struct CheckedProcess {
     pub(super) caps: Caps,
     pub(super) filter: Option<Compiled>,
     pub(super) labels: Vec<super::labels::Label>,
+    pub(super) landlock: Option<Ruleset>,
     pub(super) mounts: Vec<Seen>,
 }
 
@@ -199,6 +201,11 @@ impl CheckedProcess {
     #[must_use]
     pub fn filter(&self) -> Option<&Compiled> {
         self.filter.as_ref()
+    }
+
+    /// What landlock is handed; `None`: nothing.
+    pub(crate) fn landlock(&self) -> Option<&Ruleset> {
+        self.landlock.as_ref().filter(|rules| !rules.is_empty())
     }
 
     /// Its filter is loaded while it still has the rights to: nothing forbids it new privileges, and so the kernel wants

@@ -23,6 +23,7 @@ mod enforcement;
 mod filters;
 pub mod io;
 pub(crate) mod labels;
+pub mod landlock;
 mod listed;
 mod mount;
 pub mod namespaces;
@@ -43,6 +44,7 @@ pub use check::CheckedSpec;
 pub use clocks::{ClockOffset, TimeOffsets};
 pub use enforcement::{Enforcement, Fallback, UnmetLimit};
 pub(crate) use enforcement::{Ground, give};
+pub use landlock::{Landlock, PathAccess, PathRule};
 pub(crate) use listed::makes_nodes;
 pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
 pub use mount::{Device, Exact, Mount, MountIds, MountSource, Propagation, Seen};
@@ -379,6 +381,8 @@ pub struct ProcessSpec {
     /// How its filter is loaded: `SECCOMP_FILTER_FLAG_*` of seccomp(2), of which LOG, SPEC_ALLOW and WAIT_KILLABLE_RECV can be
     /// given.
     pub filter_flags: u64,
+    /// What it may still reach after its start, beside what permissions say.
+    pub landlock: Option<Landlock>,
     /// Its execution domain (personality(2)): `PER_LINUX` or `PER_LINUX32`.
     pub personality: Option<u32>,
     /// Where it gets memory, where that is not as of whoever makes it.

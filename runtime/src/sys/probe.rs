@@ -22,6 +22,13 @@ pub(crate) fn counts_by_namespace() -> bool {
     refusable(libc::SYS_process_mrelease, [-1, 0, 0]).is_ok()
 }
 
+/// The version of landlock that this kernel has and that is switched on; 0: none.
+pub(crate) fn landlock() -> u32 {
+    // SAFETY: no attributes and LANDLOCK_CREATE_RULESET_VERSION: the kernel answers a number and makes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0 as libc::c_long, 0 as libc::c_long, 1) };
+    u32::try_from(version).unwrap_or(0)
+}
+
 /// On the last descriptor number that there is, which nobody has.
 pub(crate) fn close_range() -> io::Result<()> {
     let last = libc::c_long::from(u32::MAX);

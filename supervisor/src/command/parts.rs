@@ -147,6 +147,13 @@ macro_rules! process_setters {
             self
         }
 
+        /// What it may still reach after its start, in place of the sandbox's rules
+        /// ([`SandboxBuilder::landlock`](crate::SandboxBuilder::landlock)).
+        pub fn landlock(mut self, rules: orangery_runtime::spec::Landlock) -> Self {
+            self.parts.process.landlock = Some(rules);
+            self
+        }
+
         /// A resource limit.
         pub fn rlimit(mut self, limit: orangery_runtime::spec::Rlimit) -> Self {
             self.parts.process.rlimits.push(limit);

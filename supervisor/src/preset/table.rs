@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orangery_runtime::cgroup::CpuQuota;
-use orangery_runtime::spec::{Caps, Disk, Enforcement, Resource, Rlimit};
+use orangery_runtime::spec::{Caps, Disk, Enforcement, Landlock, Resource, Rlimit};
 
 use super::{Choice, Choices, Preset};
 use crate::output_limit::{OutputAction, OutputLimit};
@@ -55,6 +55,7 @@ fn none(preset: Preset) -> Choices {
         caps: None,
         rlimits: vec![at_most(Resource::Core, 0)],
         refused_calls: Vec::new(),
+        landlock: None,
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn of(preset: Preset) -> Choices {
             caps: Some(Caps::none()),
             rlimits: limits(&[(Resource::Nofile, 128), (Resource::Fsize, 16 * MIB), (Resource::Memlock, 0)]),
             refused_calls: names(&[&["socket", "socketpair"], &TRACING[..]].concat()),
+            landlock: Some(Landlock::new().scope_signals(true).enforcement(Enforcement::BestEffort)),
             ..none
         },
         Preset::Judge => Choices {
@@ -158,7 +160,7 @@ pub(super) fn lines(of: &Choices) -> Vec<Choice> {
 
 /// What is each process's.
 fn processes(of: &Choices, say: &mut impl FnMut(&'static str, Option<String>, &'static str)) {
-    let Choices { caps, rlimits, refused_calls, .. } = of;
+    let Choices { caps, rlimits, refused_calls, landlock, .. } = of;
     let held = |caps: &Caps| match caps.permitted.names() {
         names if names.is_empty() => "none".to_owned(),
         names => names.join(" "),
@@ -180,6 +182,12 @@ fn processes(of: &Choices, say: &mut impl FnMut(&'static str, Option<String>, &'
         say("process_rlimit", Some(format!("{name} {value}")), why);
     }
     let calls = Some(refused_calls.join(" ")).filter(|list| !list.is_empty());
+    let scoped = landlock.as_ref().map(ToString::to_string);
+    say(
+        "landlock",
+        scoped,
+        "the main process and further ones do not signal each other, where the kernel has that (6.12)",
+    );
     say("refuse_calls", calls, "it has nobody to talk to, and nobody to look into; they fail with EPERM");
 }
 

@@ -43,11 +43,10 @@ impl Refusals {
 pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
     let path = bundle.join("config.json");
     let one = |error: Error| Errors(vec![error.with_field("bundle")]);
-    let text =
-        std::fs::read(&path).map_err(|error| one(Error::system(format!("cannot read {}", path.display()), error)))?;
-    if text.len() > 16 << 20 {
-        return Err(one(Error::invalid("bundle", format!("{} is larger than 16 MiB", path.display()))));
-    }
+    let text = text(&path).map_err(|error| match error.raw_os_error() {
+        Some(_) => one(Error::system(format!("cannot read {}", path.display()), error)),
+        None => one(Error::invalid("bundle", format!("{}: {error}", path.display()))),
+    })?;
     parse(bundle, &text)
 }
 
@@ -55,6 +54,23 @@ pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
 #[must_use]
 pub fn mount_options() -> Vec<String> {
     mounts::words()
+}
+
+/// Largest config.json.
+const LARGEST: u64 = 16 << 20;
+
+/// Of a regular file: a device would never end, and a FIFO never begin.
+fn text(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let refused = |why: &str| std::io::Error::other(why);
+    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST { Err(refused("it is larger than 16 MiB")) } else { Ok(text) }
 }
 
 /// [`read`], of a text that is at hand; `bundle` is what its paths are relative to.
@@ -108,7 +124,7 @@ pub struct Said {
 pub fn said(bundle: &Path) -> Result<Said, Error> {
     let path = bundle.join("config.json");
     let failed = |error: &dyn std::fmt::Display| Error::invalid("bundle", format!("{}: {error}", path.display()));
-    let text = std::fs::read(&path).map_err(|error| failed(&error))?;
+    let text = text(&path).map_err(|error| failed(&error))?;
     // Not as a whole: what `read` leaves out is no error here either.
     let value: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     let annotations = value.get("annotations").and_then(Value::as_object).into_iter().flatten();
