@@ -192,10 +192,11 @@ impl Landlock {
             let ports = to.get_or_insert_default();
             match what {
                 "none" => Ok(()),
-                number => match number.parse() {
-                    Ok(port) => Ok(ports.push(port)),
-                    Err(_) => Err(format!("{number:?} is no port: a number up to 65535, or none")),
-                },
+                number => {
+                    let number =
+                        number.parse().map_err(|_| format!("{number:?} is no port: a number up to 65535, or none"));
+                    number.map(|port| ports.push(port))
+                }
             }
         };
         match (kind, what) {
