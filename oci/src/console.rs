@@ -1,5 +1,5 @@
 //! Handing a descriptor to whoever listens at a socket: the master of a terminal (`--console-socket`), a pidfd
-//! (`--pidfd-socket`).
+//! (`--pidfd-socket`), the listener of a filter.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// Nobody listens there; `option` is what named the path.
-pub(crate) fn send(option: &str, path: &Path, name: &str, fd: BorrowedFd<'_>) -> Result<(), Failure> {
+pub(crate) fn send(option: &str, path: &Path, name: &[u8], fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: rustix::io::Errno| Failure::system(format!("{option} {}", path.display()), error);
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
@@ -25,7 +25,11 @@ pub(crate) fn send(option: &str, path: &Path, name: &str, fd: BorrowedFd<'_>) ->
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(&socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL)
-        .map(drop)
-        .map_err(failed)
+    let sent =
+        rustix::net::sendmsg(&socket, &[IoSlice::new(name)], &mut control, SendFlags::NOSIGNAL).map_err(failed)?;
+    // A signal has come when a part of it was on its way.
+    if sent < name.len() {
+        return Err(Failure::new(format!("{option} {}: it was not taken as a whole", path.display())));
+    }
+    Ok(())
 }

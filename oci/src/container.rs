@@ -86,8 +86,11 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn status(&self) -> Result<Status, Failure> {
+        if self.record.unfinished || self.record.init.is_none() {
+            return Ok(Status::Creating);
+        }
         if self.init.is_none() {
-            return Ok(if self.record.init.is_none() { Status::Creating } else { Status::Stopped });
+            return Ok(Status::Stopped);
         }
         if self.gate()?.is_some() {
             return Ok(Status::Created);
@@ -122,7 +125,10 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn group(&self) -> Result<Option<Group>, Failure> {
-        self.record.cgroup.as_deref().map(group).transpose()
+        let Some(path) = &self.record.cgroup else { return Ok(None) };
+        let found = group(path)?;
+        // What is not written down yet has nobody in it that is ours.
+        Ok(Some(if self.record.groups.is_empty() { found } else { found.that_are(&self.record.groups) }))
     }
 }
 

@@ -3,16 +3,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use orangery_runtime::cgroup::Cgroups;
-use orangery_runtime::native::single::{Made, Maker, Order};
+use orangery_runtime::cgroup::{Cgroups, Group};
+use orangery_runtime::native::single::{Born, Hooked, Made, Maker, Order};
 use orangery_runtime::seccomp::{Action, Filter};
 use orangery_runtime::spec::{Rootfs, oci};
-use orangery_runtime::{ContainerSpec, ProcessSpec};
+use orangery_runtime::{ContainerSpec, Error, ErrorKind, ProcessSpec};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use crate::agent;
 use crate::args::{CgroupManager, Create, Global, Rootless};
 use crate::container::reason;
 use crate::failure::Failure;
+use crate::hooks::{self, Told};
 use crate::place::{self, Place, Room};
 use crate::record::{Maps, Record};
 use crate::streams::{self, Preserved};
@@ -29,6 +31,14 @@ pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<()
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
     }
     make(place, global, what, bundle, preserved).map(drop)
+}
+
+/// Its filter asks somebody.
+fn asks(process: &ProcessSpec) -> bool {
+    let asks = |filter: &Filter| {
+        filter.default == Action::Notify || filter.rules.iter().any(|rule| rule.action == Action::Notify)
+    };
+    process.filters.iter().any(asks)
 }
 
 /// What is to be made.
@@ -52,12 +62,9 @@ impl Bundle {
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
         let (mut spec, mut process) = oci::read(&path)?;
         process.shares_keyring = what.no_new_keyring;
-        let asks = |filter: &Filter| {
-            filter.default == Action::Notify || filter.rules.iter().any(|rule| rule.action == Action::Notify)
-        };
-        if process.filters.iter().any(asks) {
+        if asks(&process) && spec.filter_listener.is_none() {
             return Err(Failure::new(
-                "linux.seccomp: SCMP_ACT_NOTIFY needs a listenerPath, which is not supported yet",
+                "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one, where somebody answers what is asked",
             ));
         }
         let said = oci::said(&path)?;
@@ -95,10 +102,14 @@ pub(crate) fn make(
     preserved: Preserved,
 ) -> Result<Left, Failure> {
     let room = place.make(&what.id)?;
-    let made = fill(place, &room, global, what, bundle, preserved);
+    let mut begun = None;
+    let made = fill(place, &room, global, what, bundle, preserved, &mut begun);
     if made.is_err() {
         // What had come to the keeper is gone with it; whatever else fails here has its reason already.
         let _ = room.remove();
+        if let Some(record) = begun {
+            hooks::after_end(&record);
+        }
     }
     made.map(|(pidfd, tty)| Left { room, pidfd, tty })
 }
@@ -119,6 +130,7 @@ fn fill(
     what: &Create,
     bundle: Bundle,
     preserved: Preserved,
+    begun: &mut Option<Record>,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     let (cgroups, group, cgroup) = cgroups(global, &bundle)?;
     let mut main = bundle.process.clone();
@@ -133,7 +145,9 @@ fn fill(
         created: clock::now(),
         owner: rustix::process::geteuid().as_raw(),
         cgroup,
+        groups: Vec::new(),
         init: None,
+        unfinished: true,
         spec: bundle.spec.clone(),
         process: streams::without(&main),
         ids: None,
@@ -145,10 +159,22 @@ fn fill(
     let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
     let lock = room.dir().try_clone();
     let lock = lock.map_err(|error| Failure::system("cannot duplicate the container's directory", error))?;
-    let mut made = maker.create(Order { spec: bundle.spec, main, cgroups, owns, lock, gate, report })?;
+    let told = Told::of(&record);
+    let hooked = Hooked { state: &|kind, pid| told.text(kind, pid), bundle: &record.bundle.clone() };
+    let born = &mut |born: &Born<'_>| {
+        record.init = Some(born.init.clone());
+        record.ids = born.ids.map(Maps::of);
+        record.groups = born.group.map(Group::identity).unwrap_or_default();
+        let written = room.write(&record);
+        *begun = Some(record.clone());
+        written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))
+    };
+    let agent = bundle.spec.filter_listener.clone();
+    let listening = &mut |listener, pid| agent::tell(agent.as_ref(), listener, pid, &told.with("creating", pid));
+    let order = Order { spec: bundle.spec, main, cgroups, owns, lock, gate, report, hooked, listening, told: born };
+    let mut made = maker.create(order)?;
     let tty = hand_over(&mut made, what)?;
-    record.init = Some(made.identity());
-    record.ids = made.ids().map(Maps::of);
+    record.unfinished = false;
     room.write(&record)?;
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
@@ -160,11 +186,11 @@ fn fill(
 fn hand_over(made: &mut Made, what: &Create) -> Result<Option<OwnedFd>, Failure> {
     let mut tty = made.take_tty();
     if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
-        console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+        console::send("--console-socket", path, b"/dev/ptmx", master.as_fd())?;
         tty = None;
     }
     if let Some(path) = &what.pidfd_socket {
-        console::send("--pidfd-socket", path, "pidfd", made.pidfd().as_fd())?;
+        console::send("--pidfd-socket", path, b"pidfd", made.pidfd().as_fd())?;
     }
     Ok(tty)
 }

@@ -8,6 +8,7 @@ use rustix::event::Timespec;
 
 use crate::container::{self, Container, Status, has_ended, reason};
 use crate::failure::Failure;
+use crate::hooks;
 use crate::place::{Place, Room};
 
 /// How long what was killed may take to end.
@@ -33,7 +34,7 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
     if !force && matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(format!("cannot delete container {id} that is not stopped: {}", status.name())));
     }
-    if status == Status::Creating && !force {
+    if container.record.init.is_none() && !force {
         // Whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
         return container
             .group()?
@@ -66,7 +67,9 @@ pub(crate) fn remove(container: &Container) -> Result<(), Failure> {
         remove_group(&group, true)?;
     }
     remove_shares(container)?;
-    container.room.remove()
+    container.room.remove()?;
+    hooks::after_end(&container.record);
+    Ok(())
 }
 
 /// Its group of resctrl, where it has one of its own.

@@ -7,9 +7,11 @@ use orangery_runtime::ProcessSpec;
 use orangery_runtime::native::single::{self, Beside, Maker};
 use orangery_runtime::spec::{CapSet, Network, User, WindowSize, user};
 
+use crate::agent;
 use crate::args::Exec;
 use crate::container::Container;
 use crate::failure::Failure;
+use crate::hooks::Told;
 use crate::place::{self, Place};
 use crate::run::Waiting;
 use crate::streams::{self, Preserved};
@@ -51,10 +53,12 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
         // Whatever is started from here on begins there, into whatever cgroup it is born.
         single::run_on(cpus)?;
     }
-    let mut made = Maker::start()?.exec(&beside, process)?;
+    let told = Told::of(&container.record).with(container.status()?.name(), pid);
+    let listening = &mut |listener, further| agent::tell(spec.filter_listener.as_ref(), listener, further, &told);
+    let mut made = Maker::start()?.exec(&beside, process, listening)?;
     let mut tty = made.take_tty();
     if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
-        console::send("--console-socket", path, "/dev/ptmx", master.as_fd())?;
+        console::send("--console-socket", path, b"/dev/ptmx", master.as_fd())?;
         tty = None;
     }
     if let Some(path) = &what.pid_file {

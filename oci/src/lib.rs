@@ -8,6 +8,7 @@
 //! Everything here is synchronous and single-threaded: a command does one thing and goes.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
 mod clock;
 mod console;
@@ -18,6 +19,7 @@ mod events;
 mod exec;
 mod failure;
 mod features;
+mod hooks;
 mod kill;
 mod list;
 mod log;

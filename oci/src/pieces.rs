@@ -29,7 +29,7 @@ pub(crate) fn limits(text: &[u8]) -> Result<Limits, Failure> {
     Ok(whole(json!({ "linux": { "resources": resources } }))?.0.limits)
 }
 
-/// -1 takes a limit away. In an update nothing is said by what is missing, so it is the most that the kernel takes.
+/// -1 takes a limit away, and 0 the rate of a device. In an update nothing is said by what is missing, so it is the most that the kernel takes.
 fn lift(resources: &mut Value) {
     let bounded = resources.pointer("/memory/limit").and_then(Value::as_i64).is_some_and(|limit| limit > 0);
     let mut all = vec![("/memory/limit", i64::MAX), ("/pids/limit", 4 << 20), ("/cpu/quota", (1 << 44) - 1)];
@@ -42,6 +42,14 @@ fn lift(resources: &mut Value) {
             && value.as_i64() == Some(-1)
         {
             *value = most.into();
+        }
+    }
+    for kind in ["ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS"] {
+        let list = resources.pointer_mut(&format!("/blockIO/throttle{kind}Device")).and_then(Value::as_array_mut);
+        for entry in list.into_iter().flatten() {
+            if entry["rate"].as_u64() == Some(0) {
+                entry["rate"] = u64::MAX.into();
+            }
         }
     }
 }
@@ -80,5 +88,14 @@ mod tests {
         );
         let limits = limits(br#"{"memory":{"limit":1048576},"pids":{"limit":9}}"#).unwrap();
         assert_eq!((limits.memory, limits.pids), (Some(1 << 20), Some(9)));
+    }
+
+    #[test]
+    fn nothing_is_no_rate_any_more() {
+        let text = br#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":0}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":7}]}}"#;
+        let limits = limits(text).unwrap();
+        let [most] = limits.io_max.as_slice() else { panic!("{limits:?}") };
+        assert_eq!((most.read_bps, most.write_iops, most.read_iops), (Some(u64::MAX), Some(7), None));
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
+use orangery_runtime::cgroup::GroupIdentity;
 use orangery_runtime::durable::Identity;
 use orangery_runtime::plan::idmap::{IdMap, Ids};
 use orangery_runtime::{ContainerSpec, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
 /// One container.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// [`Record::VERSION`] of whoever has written it.
     pub(crate) version: u32,
@@ -26,8 +27,14 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     /// Its cgroup, from the top of each hierarchy; `None`: it has none of its own.
     pub(crate) cgroup: Option<PathBuf>,
-    /// Its first process; `None` while it is made.
+    /// Which directories that was, one in each hierarchy: another container may have the path by now.
+    #[serde(default)]
+    pub(crate) groups: Vec<GroupIdentity>,
+    /// Its first process; `None` before there is one.
     pub(crate) init: Option<Identity>,
+    /// It is being made, or whoever made it was killed.
+    #[serde(default)]
+    pub(crate) unfinished: bool,
     /// What it was made of.
     pub(crate) spec: ContainerSpec,
     /// Its command, of which a further process inherits what it does not say.
@@ -37,7 +44,7 @@ pub(crate) struct Record {
 }
 
 /// A user namespace as its files in /proc say it: `uid_map`, `gid_map`, and whether `setgroups` is denied.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Maps {
     uid: String,
     gid: String,

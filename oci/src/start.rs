@@ -5,6 +5,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::container::{Container, Status};
 use crate::failure::Failure;
+use crate::hooks;
 use crate::place::Place;
 
 /// `start`, whole.
@@ -17,7 +18,8 @@ pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
     if container.init.is_some() && container.is_frozen()? {
         return Err(Failure::new("cannot start a container that is paused"));
     }
-    let gate = container.gate()?.filter(|_| container.init.is_some());
+    let waits = container.init.is_some() && !container.record.unfinished;
+    let gate = container.gate()?.filter(|_| waits);
     let Some(gate) = gate else {
         return Err(match container.status()? {
             Status::Stopped => Failure::new("cannot start a container that has stopped"),
@@ -28,10 +30,18 @@ pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let report = rustix::fs::openat(container.room.dir(), "report", flags, Mode::empty())
         .map_err(|error| Failure::system("cannot open the report of the container", error))?;
+    let mut maker = hooks::maker(&container)?;
+    if let Some(maker) = &mut maker {
+        hooks::before_start(&container, maker)?;
+    }
     open_gate(gate, &report)?;
     // Nobody needs them any more; a container that is removed meanwhile has none.
     for name in ["gate", "report"] {
         let _ = rustix::fs::unlinkat(container.room.dir(), name, rustix::fs::AtFlags::empty());
+    }
+    if let Some(mut maker) = maker {
+        hooks::after_start(&container, &mut maker)?;
+        maker.leave()?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ impl<'a> State<'a> {
         let record = &container.record;
         let status = container.status()?;
         let pid = match (&container.init, status) {
-            (Some((pid, _)), Status::Created | Status::Running | Status::Paused) => *pid,
+            (Some((pid, _)), Status::Creating | Status::Created | Status::Running | Status::Paused) => *pid,
             _ => 0,
         };
         Ok(State {

@@ -122,7 +122,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             simple(nr::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0])
         }
         Op::Name => simple(nr::PRCTL, [15, s.0 as usize, 0, 0, 0, 0]),
-        Op::Ready => ready(slots, birth),
+        Op::Ready => ready(slots, birth, step.x == 1),
         Op::Stub => stub::run(birth.page, a),
         Op::Guard => stub::guard(birth.page, a),
         Op::Exec => exec(birth, step),
@@ -387,10 +387,12 @@ fn install(slots: &Slots, step: &Step) -> Res<()> {
     if from == to { sys::clear_cloexec(from) } else { sys::dup3(from, to, false) }
 }
 
-/// In the child: the report pipe stays open for what may still fail behind the gate.
-fn ready(slots: &Slots, birth: &Birth) -> Res<()> {
+/// In the child: the report pipe stays open for what may still fail behind the gate. One that is `tied` goes with the keeper.
+fn ready(slots: &Slots, birth: &Birth, tied: bool) -> Res<()> {
     child::wait_told(birth);
-    sys::prctl(sys::PDEATHSIG, 0)?;
+    if !tied {
+        sys::prctl(sys::PDEATHSIG, 0)?;
+    }
     let report = wire::report(wire::REPORT_READY, 0);
     if sys::write(slots.get(birth.header.report), &report)? == report.len() { Ok(()) } else { Err(sys::EPIPE) }
 }

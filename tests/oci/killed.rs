@@ -1,14 +1,16 @@
 //! Commands that are killed in the middle.
 
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
-use orangery_tests::Scene;
 use orangery_tests::victim::reap_adopted;
+use orangery_tests::{Scene, stock, wait};
 use rustix::event::{Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use serde_json::json;
 
 use crate::bundle::bundle;
-use crate::caller::{Caller, path};
+use crate::caller::{Caller, end_of, path};
 
 /// Whenever `create` is killed: its keeper removes what there is, or `delete` does, or both at once.
 pub(crate) fn a_create_that_is_killed_leaves_what_delete_removes(scene: &Scene) {
@@ -33,4 +35,114 @@ pub(crate) fn a_create_that_is_killed_leaves_what_delete_removes(scene: &Scene) 
         assert_eq!(rooms, 0, "{step}: something is written down of it");
     }
     assert!(came_to_be < 24, "not one of them was killed");
+}
+
+/// The keeper of a `create`, if it has one yet.
+fn keeper_of(create: u32) -> Option<OwnedFd> {
+    let family = stock::descendants(create);
+    let keeper = family.iter().find(|process| process.name == "orangery-keeper" && process.parent == create);
+    keeper.and_then(|keeper| wait::try_pidfd(keeper.pid))
+}
+
+/// A command that lives removes what its keeper would have; of both of them `delete` does.
+pub(crate) fn a_keeper_that_is_killed_leaves_nothing_unknown(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "killed", &["sleep", "1000"], |_| ());
+    let (mut failed, mut left) = (0, 0);
+    let begin = std::time::Instant::now();
+    caller.create(&bundle, "killed", Stdio::null());
+    let whole = begin.elapsed();
+    caller.good(&["delete", "--force", "killed"]);
+    for step in 0..48u32 {
+        let mut create = caller.command(&["create", "--bundle", path(&bundle), "killed"]);
+        let mut create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        let _ = poll(&mut [], Some(&Timespec::try_from(whole * (step / 2) / 24).expect("a time")));
+        if let Some(keeper) = keeper_of(create.id()) {
+            wait::kill(&keeper);
+        }
+        let both = step % 2 == 1;
+        if both {
+            create.kill().expect("killed");
+        }
+        let made = create.wait().expect("reaped").success();
+        if both || made {
+            left += u32::from(std::fs::read_dir(&caller.root).is_ok_and(|rooms| rooms.count() > 0));
+            caller.good(&["delete", "--force", "killed"]);
+        } else {
+            failed += 1;
+        }
+        // What is left of it by now would not end.
+        while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
+        reap_adopted();
+        caller.good(&["delete", "--force", "killed"]);
+        assert!(scene.cgroups().is_empty(), "{step}: {:?}", scene.cgroups());
+        let rooms = std::fs::read_dir(&caller.root).map_or(0, Iterator::count);
+        assert_eq!(rooms, 0, "{step}: something is written down of it");
+    }
+    assert!(failed > 0 && left > 0, "not one of them was killed in the middle: {failed}, {left}");
+}
+
+/// A container whose first process is recorded and whose maker and keeper are both gone is in the making for good.
+pub(crate) fn a_create_that_is_killed_in_a_hook_is_deleted(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let log = scene.dir().join("log");
+    let bundle = bundle(scene, "halfway", &["sleep", "1000"], |config| {
+        // Its parent is the keeper, whose parent is the command. The container outlives the keeper by no instant.
+        let script = "read state; ppid=$(cut -d' ' -f4 /proc/$PPID/stat); kill -9 $PPID $ppid; echo went >> $0";
+        config["hooks"]["createRuntime"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script, path(&log)], "env": ["PATH=/usr/bin:/bin"] }]);
+        config["hooks"]["poststop"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo stopped >> $0", path(&log)] }]);
+    });
+    let mut create = caller.command(&["create", "--bundle", path(&bundle), "halfway"]);
+    let status = create.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it runs");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
+    assert_eq!(caller.status("halfway"), "creating");
+    assert!(caller.bad(&["start", "halfway"]).contains("being created"));
+    caller.good(&["delete", "halfway"]);
+    assert_eq!(std::fs::read_to_string(&log).expect("a log"), "went\nstopped\n");
+    assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
+}
+
+/// What lies at the path of its cgroup by now is another's, and none of its business.
+pub(crate) fn a_cgroup_that_is_anothers_by_now_is_left_alone(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "former", &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&bundle, "former", Stdio::null()));
+    caller.good(&["start", "former"]);
+    caller.good(&["kill", "former", "KILL"]);
+    end_of(&init);
+    let groups = scene.cgroups();
+    assert!(!groups.is_empty());
+    for group in &groups {
+        std::fs::remove_dir(group).expect("nobody is in it");
+        std::fs::create_dir(group).expect("another one");
+    }
+    let mut other = sleeper();
+    // One of version 1 that knows no processors yet takes nobody.
+    let moved =
+        groups.iter().filter(|group| std::fs::write(group.join("cgroup.procs"), other.id().to_string()).is_ok());
+    assert!(moved.count() > 0);
+    caller.good(&["delete", "--force", "former"]);
+    assert_eq!(scene.cgroups(), groups);
+    let lives = other.try_wait().expect("ours").is_none();
+    other.kill().expect("killed");
+    let how = other.wait().expect("reaped");
+    assert!(lives, "it was killed by a delete: {how}");
+    for group in &groups {
+        // The kernel may not be done with who was in it.
+        for _ in 0..100 {
+            if std::fs::remove_dir(group).is_ok() {
+                break;
+            }
+            let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
+        }
+        assert!(!group.exists(), "{}", group.display());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process of somebody else's")]
+fn sleeper() -> std::process::Child {
+    std::process::Command::new("sleep").arg("1000").spawn().expect("it runs")
 }

@@ -1,29 +1,42 @@
 //! `orangery-oci` as its callers use it: a subreaper that gives a container its stdio and sees how it ends.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
 
+mod agent;
 mod attacks;
 mod bundle;
 mod caller;
+mod hooks;
 mod inside;
 mod killed;
 mod lives;
 mod odd;
 mod podman;
+mod unsaid;
 
 use podman::podman_runs_containers;
 use std::process::ExitCode;
 
+use agent::{an_agent_answers_what_a_filter_asks, without_an_agent_nothing_is_made};
+use hooks::{
+    a_hook_has_what_it_is_given, a_hook_that_fails_ends_what_it_is_for, a_hook_that_is_none_is_refused,
+    a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
+    hooks_of_a_container_with_ids_of_its_own, hooks_run_in_order_and_where_they_belong,
+};
 use inside::{
     a_detached_exec_ends_at_its_caller, exec_is_a_further_process, limits_and_counters,
     processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
 };
-use killed::a_create_that_is_killed_leaves_what_delete_removes;
+use killed::{
+    a_cgroup_that_is_anothers_by_now_is_left_alone, a_create_that_is_killed_in_a_hook_is_deleted,
+    a_create_that_is_killed_leaves_what_delete_removes, a_keeper_that_is_killed_leaves_nothing_unknown,
+};
 use lives::{
     a_life_by_commands, one_that_was_not_started_is_deleted, run_waits_and_tells_the_exit_code,
     states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
 };
 use odd::{a_device_directory_may_be_read_only, nothing_but_a_procfs_is_on_proc};
 use orangery_tests::trial;
+use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
 
 fn main() -> ExitCode {
     if caller::is_the_program() {
@@ -36,6 +49,9 @@ fn main() -> ExitCode {
         trial!(run_waits_and_tells_the_exit_code, Root, Busybox),
         trial!(one_that_was_not_started_is_deleted, Root, Busybox, Cgroups),
         trial!(a_create_that_is_killed_leaves_what_delete_removes, Root, Busybox, Cgroups),
+        trial!(a_keeper_that_is_killed_leaves_nothing_unknown, Root, Busybox, Cgroups),
+        trial!(a_create_that_is_killed_in_a_hook_is_deleted, Root, Busybox, Cgroups),
+        trial!(a_cgroup_that_is_anothers_by_now_is_left_alone, Root, Busybox, Cgroups),
         trial!(exec_is_a_further_process, Root, Busybox),
         trial!(a_detached_exec_ends_at_its_caller, Root, Busybox),
         trial!(processes_stand_still_and_go_on, Root, Busybox, Freezer),
@@ -44,6 +60,17 @@ fn main() -> ExitCode {
         trial!(what_it_tells_of_itself, Root, Busybox),
         trial!(a_device_directory_may_be_read_only, Root, Busybox),
         trial!(nothing_but_a_procfs_is_on_proc, Root, Busybox),
+        trial!(hooks_run_in_order_and_where_they_belong, Root, Busybox, Cgroups),
+        trial!(hooks_of_a_container_with_ids_of_its_own, Root, Busybox, Cgroups),
+        trial!(a_hook_has_what_it_is_given, Root, Busybox),
+        trial!(a_hook_that_fails_ends_what_it_is_for, Root, Busybox, Cgroups),
+        trial!(a_poststop_hook_that_fails_is_a_warning, Root, Busybox),
+        trial!(a_hook_that_takes_too_long_is_killed, Root, Busybox, Cgroups),
+        trial!(a_hook_that_is_none_is_refused, Root, Busybox),
+        trial!(an_agent_answers_what_a_filter_asks, Root, Busybox),
+        trial!(without_an_agent_nothing_is_made, Root, Busybox, Cgroups),
+        trial!(home_is_what_the_container_says, Root, Busybox),
+        trial!(devices_are_the_usual_ones_unless_rules_say_more, Root, Busybox, Cgroups, GroupKill),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
     ];
     orangery_tests::main(&[&trials[..], &attacks::trials()].concat())

@@ -1,6 +1,7 @@
 //! Which devices a container may open and make: a list of rules becomes a program that the kernel runs at each open and mknod in
-//! the container's cgroup of version 2, and in those below it. The list is read from its end: the first rule that is about what
-//! is asked decides, and without one it is refused.
+//! the container's cgroup of version 2, and in those below it. The list is read from its end: of each kind of access that is
+//! asked for the first rule decides that is about it, and without one it is refused. So rules for reading and for writing add up for
+//! who opens for both, which the kernel asks about once.
 
 use serde::{Deserialize, Serialize};
 
@@ -119,13 +120,9 @@ fn of_one(rule: &DeviceRule) -> Vec<u64> {
     let access = u32::from(rule.access);
     let about: Vec<u64> = match (rule.access & DeviceRule::ALL == DeviceRule::ALL, rule.allow) {
         (true, _) => Vec::new(),
-        // All that is asked for is in it: mov32, and, then a jump if that has changed anything (JNE, register).
-        (false, true) => vec![
-            insn(0xbc, SCRATCH, ACCESS, 0, 0),
-            insn(0x54, SCRATCH, 0, 0, access),
-            insn(0x5d, SCRATCH, ACCESS, 2, 0),
-        ],
-        // Something of what is asked for is in it: and, then a jump if nothing is left.
+        // What is in it is granted; the rest is left for the rules before this one: and, then a jump if something is left.
+        (false, true) => vec![insn(0x54, ACCESS, 0, 0, !access), insn(0x55, ACCESS, 0, 2, 0)],
+        // Something of what is still asked for is in it: mov32, and, then a jump if nothing is left.
         (false, false) => {
             vec![insn(0xbc, SCRATCH, ACCESS, 0, 0), insn(0x54, SCRATCH, 0, 0, access), insn(0x15, SCRATCH, 0, 2, 0)]
         }
@@ -209,6 +206,19 @@ mod tests {
         assert!(says(&all, block, 1, 99, 99), "it may be made");
         assert!(says(&all, block, 2, 8, 5) && !says(&all, block, 6, 8, 5), "to be read, and no more");
         assert!(says(&all, char, 2, 10, 7) && !says(&all, char, 6, 10, 7) && says(&all, char, 6, 10, 8));
+        let apart = program(&[
+            rule(false, Any, None, None, 7),
+            rule(true, Char, Some(10), None, 2),
+            rule(true, Char, Some(10), Some(7), 4),
+            rule(true, Block, None, None, 6),
+            rule(false, Block, Some(8), None, 2),
+            rule(true, Block, Some(8), Some(1), 4),
+        ]);
+        for (access, has) in [(2, true), (4, true), (6, true), (1, false), (7, false)] {
+            assert_eq!(says(&apart, char, access, 10, 7), has, "{access}: they add up");
+        }
+        assert!(says(&apart, char, 2, 10, 8) && !says(&apart, char, 6, 10, 8));
+        assert!(says(&apart, block, 4, 8, 1) && !says(&apart, block, 6, 8, 1), "reading was taken away");
         let everything = rule(true, Any, None, None, 7);
         assert_eq!(program(&[everything; 3]).len(), 6 + 2, "nobody would come to the others");
         assert!(says(&program(&[everything]), block, 7, 8, 0));

@@ -9,6 +9,7 @@ use super::place::Place;
 use super::setting::{Setting, apply};
 use super::{io, nested, v1, v2};
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -34,6 +35,20 @@ pub struct Group {
     pub(super) split: AtomicBool,
     /// It, or a group below it, may have limits of devices.
     throttled: AtomicBool,
+}
+
+/// A directory of a group: while it is there, and after, no other has this number in its file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl GroupIdentity {
+    fn of(dir: Dir) -> Option<GroupIdentity> {
+        let stat = rustix::fs::fstat(dir.into_fd()).ok()?;
+        Some(GroupIdentity { device: stat.st_dev, inode: stat.st_ino })
+    }
 }
 
 /// Which kind of file a controller has for this group.
@@ -182,6 +197,25 @@ impl Group {
     /// Every directory, for people and records.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.places().map(|place| place.dir.path().join(&self.id)).collect()
+    }
+
+    /// Which directories these are, whatever else has their paths later.
+    pub fn identity(&self) -> Vec<GroupIdentity> {
+        self.places().filter_map(|place| GroupIdentity::of(place.dir.child(&self.id).ok()?)).collect()
+    }
+
+    /// Without the directories that are none of these: those are another's by now.
+    #[must_use]
+    pub fn that_are(mut self, known: &[GroupIdentity]) -> Group {
+        let parents = Arc::clone(&self.parents);
+        let is = |place: &Place| {
+            let dir = place.dir.child(&self.id).ok();
+            dir.and_then(GroupIdentity::of).is_some_and(|identity| known.contains(&identity))
+        };
+        let v2 = self.v2 && parents.v2.as_ref().is_some_and(is);
+        let members = self.members.iter().copied().filter(|index| is(&parents.v1[*index])).collect();
+        (self.v2, self.members) = (v2, members);
+        self
     }
 
     /// Changes limits while the container runs. `None` fields stay as they are. All or nothing: after a failure the

@@ -5,8 +5,9 @@
 //! that it has started and was told of.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::client::{self, expect};
@@ -16,7 +17,7 @@ use super::ledger::register;
 use super::{Launched, launch};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
-use crate::plan::wire::{self, Ask, End, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
+use crate::plan::wire::{self, Ask, End, ExitRecord, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
 
 /// A keeper of one's own. Dropped, it kills and removes everything, which is waited for.
 #[derive(Debug)]
@@ -73,35 +74,88 @@ impl Brief {
 
     /// A process by a plan, whose end is told to its next parent alone. It may still fail before its exec.
     pub(crate) fn spawn(&mut self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd), Error> {
+        self.born(plan, fds, LEAVE_EXIT).map(|(_, pid, pidfd)| (pid, pidfd))
+    }
+
+    /// One that ends before we go: its end is [told](Brief::end_of) to us, by the number that comes first.
+    pub(crate) fn spawn_own(&mut self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<(u64, i32, OwnedFd), Error> {
+        self.born(plan, fds, 0)
+    }
+
+    fn born(&mut self, plan: &Plan, fds: Vec<OwnedFd>, flags: u16) -> Result<(u64, i32, OwnedFd), Error> {
         let mut fds: Vec<_> = plan.needs().iter().map(|need| need.purpose()).zip(fds).collect();
-        let head = Message { kind: Ask::Spawn as u16, id: self.id(), flags: LEAVE_EXIT, ..Message::default() };
+        let head = Message { kind: Ask::Spawn as u16, id: self.id(), flags, ..Message::default() };
         let answered = if plan.bytes().len() <= MAX_INLINE {
             self.ask(head, plan.bytes(), fds)?
         } else {
             fds.push((Purpose::Plan, sealed(plan.bytes())?));
-            let head = Message { flags: LEAVE_EXIT | 1, x: plan.bytes().len() as u64, ..head };
+            let head = Message { flags: flags | 1, x: plan.bytes().len() as u64, ..head };
             self.ask(head, &[], fds)?
         };
-        Ok((answered.pid, expect(answered.brought, Purpose::Pidfd)?))
+        Ok((head.id, answered.pid, expect(answered.brought, Purpose::Pidfd)?))
+    }
+
+    /// How the process has ended that was started by this number; `None`: it has not, by `until`. What can be read from `words`
+    /// meanwhile is given to `read`.
+    pub(crate) fn end_of(
+        &self,
+        id: u64,
+        until: Option<Instant>,
+        words: &OwnedFd,
+        read: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<ExitRecord>, Error> {
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        let mut open = true;
+        loop {
+            match receive(socket) {
+                Ok(Some(heard)) if heard.message.id == id && heard.message.kind == Tell::Exited as u16 => {
+                    while open && read() {}
+                    return Ok(Some(heard.message.exit));
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(None) => return Err(gone()),
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Err(unsaid(error)),
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(words, PollFlags::IN)];
+            match poll(if open { &mut fds } else { &mut fds[..1] }, left.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(unsaid(error)),
+            }
+            if open && !fds[1].revents().is_empty() {
+                open = read();
+            }
+        }
     }
 
     /// The keeper goes, and everything that it has started is a child of our nearest subreaper's, ended or not.
     ///
     /// # Errors
     /// The keeper does not answer: then it is dead, or kills everything as it goes.
-    pub(crate) fn leave(mut self) -> Result<(), Error> {
+    pub(crate) fn leave(&mut self) -> Result<(), Error> {
         self.hello(End::Release, None)?;
         self.end();
         Ok(())
     }
 
-    /// Close our end, and wait until it has ended.
-    fn end(&mut self) {
+    /// Close our end, and wait until it has ended. `false`: somebody has killed it, and it has killed and removed nothing.
+    pub(crate) fn end(&mut self) -> bool {
         if self.socket.take().is_none() {
-            return;
+            return true;
         }
-        let wait = || waitid(WaitId::PidFd(self.keeper.as_fd()), WaitIdOptions::EXITED);
-        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+        loop {
+            match waitid(WaitId::PidFd(self.keeper.as_fd()), WaitIdOptions::EXITED) {
+                Err(rustix::io::Errno::INTR) => {}
+                ended => {
+                    return !ended.is_ok_and(|ended| ended.is_some_and(|status| status.killed() || status.dumped()));
+                }
+            }
+        }
     }
 
     fn id(&mut self) -> u64 {

@@ -271,7 +271,16 @@ fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<All
 /// Before anybody is in it.
 pub(super) fn restrict(group: &Group, spec: &CheckedSpec) -> Result<(), Error> {
     let rules = &spec.container().device_rules;
-    if rules.is_empty() { Ok(()) } else { group.allow_devices(rules).map_err(|error| cgroup_error(&error)) }
+    if rules.is_empty() {
+        return Ok(());
+    }
+    match group.allow_devices(rules) {
+        Err(error) if spec.container().device_rules_if_possible => {
+            tracing::warn!(%error, "the devices of the container are not restricted");
+            Ok(())
+        }
+        done => done.map_err(|error| cgroup_error(&error)),
+    }
 }
 
 /// With its limits; without those that the kernel refuses where the container does without them.

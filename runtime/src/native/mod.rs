@@ -280,6 +280,16 @@ impl Inner {
             let refused = Error::new(ErrorKind::Unsupported, why).with_field("intel_rdt");
             return Err(Errors(vec![refused.with_hint("orangery-oci does, for what it makes")]));
         }
+        if !spec.hooks.is_empty() {
+            let why = "a supervisor runs no programs of a bundle beside its containers";
+            let refused = Error::new(ErrorKind::Unsupported, why).with_field("hooks");
+            return Err(Errors(vec![refused.with_hint("orangery-oci runs them")]));
+        }
+        if spec.filter_listener.is_some() {
+            let why = "a supervisor gives the listener of a filter to whoever has started the process";
+            let refused = Error::new(ErrorKind::Unsupported, why).with_field("linux.seccomp.listenerPath");
+            return Err(Errors(vec![refused.with_hint("orangery-oci sends it over a socket")]));
+        }
         check::check(spec, main, &self.machine, &cgroups)
     }
 

@@ -142,6 +142,38 @@ impl Ends {
         Ok((self.tty, self.listener))
     }
 
+    /// Wait for the listener of a filter, where the plan sends one, and take it. `None`: it does not, or has ended before.
+    pub(super) fn listener(&mut self) -> Result<Option<OwnedFd>, Error> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::io::Errno;
+        if !self.sends.listener {
+            return Ok(None);
+        }
+        let Some(channel) = self.channel.take() else { return Ok(None) };
+        let failed = |error: Errno| Error::system("cannot hear what a plan sends", error);
+        while self.listener.is_none() {
+            match keeper::receive(&channel) {
+                Ok(Some(heard)) => {
+                    let sent = heard.brought.flatten();
+                    if let Some((kind, fd)) = sent.and_then(|(purpose, fd)| Some((of_channel(purpose)?, fd))) {
+                        self.put(kind, fd);
+                    }
+                }
+                Ok(None) => break,
+                Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&channel, PollFlags::IN)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(failed(error)),
+                },
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        self.channel = Some(channel);
+        let listener = self.listener.take();
+        self.sends.listener = listener.is_none();
+        Ok(listener)
+    }
+
     /// All has come that the plan was to send.
     fn whole(&self) -> Result<(), Error> {
         let lost = |what: &str| Error::new(ErrorKind::Keeper, format!("a plan ended without sending its {what}"));

@@ -182,6 +182,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::CloseRange => format!("close everything from descriptor {} on at exec", step.x),
         Op::Signals => "unblock all signals".into(),
         Op::Name => format!("name {s}"),
+        Op::Ready if step.x == 1 => "tell the supervisor: hooks may run".into(),
         Op::Ready => "tell the supervisor: created".into(),
         Op::Stub if step.a >= 0 => format!("be the stub init: reap, sleep; end with {a} unless it lets go"),
         Op::Stub => "be the stub init: reap, sleep".into(),

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::container::Context;
-use super::encode::{Builder, Slot};
+use super::encode::{Builder, Need, Slot};
 use super::rootfs::{self, NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY, Root, SLAVE, STRICT};
 use super::wire::{EXIST_OK, NEWCGROUP, NEWNET, NEWPID, Op};
 use super::{hidden, mounts};
@@ -47,12 +47,20 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
     // Nodes that the image brings along are no devices either where nobody could have made them: no rules are kept there.
     let nodev = if crate::spec::makes_nodes(cx.spec.container(), cx.machine) { 0 } else { NODEV };
     b.mount_attr(root, nodev, if early.is_some() { SLAVE } else { PRIVATE }, true);
-    b.move_mount(root, Slot::CWD, "/");
     let mut late = Vec::new();
+    // A hook finds it where the bundle has it, and whoever enters the mount namespace the host's root.
+    let directory = cx.spec.container().rootfs.directories().first().filter(|_| cx.spec.container().hooks.hold_up());
+    b.move_mount(root, Slot::CWD, directory.map_or(Path::new("/"), |path| path.as_path()));
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
         late.extend(one(b, cx, root, (index, mount), binds.get(index).copied().flatten()));
     }
     devices(b, cx, root);
+    if cx.spec.container().hooks.hold_up() {
+        b.field("hooks").op(Op::Ready, 1, 0, 0);
+        if let Some(gate) = b.received(Need::Gate) {
+            b.on(Op::Wait, gate, 0);
+        }
+    }
     let scratch = scratch(b);
     hidden::asked(b, cx, &Root { root, scratch, binds });
     if let Some(cwd) = cx.spec.main().spec().cwd.as_deref().filter(|cwd| *cwd != Path::new("/")) {

@@ -10,6 +10,7 @@ pub mod encode;
 pub mod explain;
 pub mod helper;
 mod hidden;
+pub mod hook;
 pub mod idmap;
 mod kernel;
 mod landlock;

@@ -49,7 +49,7 @@ impl Joining {
     /// It enters the cgroup namespace when it is born, and not whoever clones it: where cgroup2 is mounted with
     /// `nsdelegate`, as systemd does, nobody in that namespace gives birth into the cgroup from outside of it (ENOENT). The
     /// keeper is in no such namespace; a middle process would be.
-    fn enters_cgroups_last(&self, machine: &Machine) -> bool {
+    pub(super) fn enters_cgroups_last(&self, machine: &Machine) -> bool {
         !machine.enters_pidns && self.cgroup && self.governs_cgroups
     }
 }
@@ -100,6 +100,11 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     of_itself(b, process);
     // A hard limit is raised with the keeper's rights or not at all.
     rlimits(b, process, machine);
+    enter(b, joining, machine);
+}
+
+/// The namespaces of the container, beside whose first process it is born.
+pub(super) fn enter(b: &mut Builder, joining: &Joining, machine: &Machine) {
     let Some(init) = b.received(Need::Init) else { return };
     b.born_beside(init);
     let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
@@ -322,6 +327,9 @@ pub(super) fn find(b: &mut Builder, process: &CheckedProcess) {
 }
 
 fn candidates(program: &OsString, process: &CheckedProcess) -> Vec<OsString> {
+    if let Some(program) = &process.spec().program {
+        return vec![program.clone().into_os_string()];
+    }
     if program.as_bytes().contains(&b'/') {
         return vec![program.clone()];
     }

@@ -167,7 +167,7 @@ ops! {
     Signals = 34, "unblock-signals";
     /// `prctl(PR_SET_NAME, s)`.
     Name = 35, "set-name";
-    /// Tell the supervisor that everything so far has succeeded.
+    /// Tell the supervisor that everything so far has succeeded; where `x` is 1 the process still goes with the keeper.
     Ready = 36, "ready";
     /// Be the stub init: close everything but slot `a`, if there is one, reap, never return. A byte on `a` lets it go; end of file
     /// without one ends it.

@@ -560,7 +560,7 @@ fn by_number(request: &user::UserRequest) -> Option<Resolved> {
 }
 
 /// A file of a tree that may be hostile: links stay inside, size is bounded.
-pub(super) fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
+pub(crate) fn read_inside(root: impl AsFd, path: &str) -> Option<Vec<u8>> {
     use std::io::Read as _;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = crate::sys::open_inside(root, Path::new(path), flags).ok()?;

@@ -245,7 +245,7 @@ fn check_exact(
 }
 
 fn check_rules(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine, cgroups: &Cgroups) {
-    if spec.device_rules.is_empty() {
+    if spec.device_rules.is_empty() || spec.device_rules_if_possible {
         return;
     }
     let why = match (machine.privileged, cgroups.has_v2()) {

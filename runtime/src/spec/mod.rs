@@ -21,6 +21,7 @@ mod checked;
 mod clocks;
 mod enforcement;
 mod filters;
+mod hooks;
 pub mod io;
 pub(crate) mod labels;
 pub mod landlock;
@@ -44,6 +45,7 @@ pub use check::CheckedSpec;
 pub use clocks::{ClockOffset, TimeOffsets};
 pub use enforcement::{Enforcement, Fallback, UnmetLimit};
 pub(crate) use enforcement::{Ground, give};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use landlock::{Landlock, PathAccess, PathRule};
 pub(crate) use listed::makes_nodes;
 pub use listed::{DeviceNode, IdRange, IdRanges, NodeKind};
@@ -275,6 +277,8 @@ pub struct ContainerSpec {
     /// Which devices it may open and make, whatever nodes it has; the last rule that is about one decides, and where there are
     /// rules nothing else is allowed. None: what its user may. Root only, with a cgroup of version 2.
     pub device_rules: Vec<DeviceRule>,
+    /// Without the rights or the cgroup for these rules it is done without them.
+    pub device_rules_if_possible: bool,
     /// The ids of a user namespace of its own, instead of ours; files of the root belong to whom they belong.
     pub id_maps: Option<IdRanges>,
     /// A time namespace of its own, with these clocks.
@@ -288,6 +292,21 @@ pub struct ContainerSpec {
     /// Where a bundle wants its cgroup (`linux.cgroupsPath`, as it stands): for [`single`](crate::native::single), whose
     /// containers lie nowhere else. A supervisor's lie below its own group.
     pub cgroups_path: Option<PathBuf>,
+    /// Programs that run at points of its life: for [`single`](crate::native::single). A supervisor refuses them.
+    pub hooks: Hooks,
+    /// Who answers what the filters of its processes ask: for [`single`](crate::native::single), as above.
+    pub filter_listener: Option<FilterListener>,
+}
+
+/// Who is sent the listener of a filter that asks, over a unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct FilterListener {
+    /// Where it listens.
+    pub path: PathBuf,
+    /// What it is told beside the container's state.
+    pub metadata: String,
 }
 
 /// Where a standard stream of a process comes from or goes to.
@@ -356,6 +375,8 @@ pub struct ProcessSpec {
     /// Program and arguments; a program without `/` is looked for in PATH *inside* the container.
     #[serde(with = "text::words")]
     pub argv: Vec<OsString>,
+    /// The file that is executed, where the first of `argv` is a name alone.
+    pub program: Option<PathBuf>,
     /// Environment, complete: nothing is inherited.
     #[serde(with = "text::pairs")]
     pub env: Vec<(OsString, OsString)>,

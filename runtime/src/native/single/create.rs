@@ -7,10 +7,12 @@ use super::super::start::directory;
 use super::super::stdio::{self, Ends};
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, create, join, trees};
-use super::{Made, Maker, Word, heard};
+use super::{Beside, Hooked, Listening, Made, Maker, Word, heard};
 use crate::cgroup::{Cgroups, Group};
+use crate::durable::Identity;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::network::device;
+use crate::plan::Plan;
 use crate::plan::container::{Context, plan};
 use crate::plan::idmap::IdMap;
 use crate::plan::machine::Allotment;
@@ -18,10 +20,10 @@ use crate::plan::wire::Tree;
 use crate::resctrl;
 use crate::rootfs::Layering;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ContainerSpec, ProcessSpec, Stdio};
+use crate::spec::{ContainerSpec, Network, ProcessSpec, Stdio};
 
 /// A container to be made.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "it has a function in it")]
 pub struct Order<'a> {
     /// What it is.
     pub spec: ContainerSpec,
@@ -39,6 +41,61 @@ pub struct Order<'a> {
     pub gate: OwnedFd,
     /// Where it reports: both ends, the reading one first and non-blocking.
     pub report: (OwnedFd, OwnedFd),
+    /// For the programs of its bundle that run while it is made.
+    pub hooked: Hooked<'a>,
+    /// For a filter that asks.
+    pub listening: Listening<'a>,
+    /// Called when its first process is there, before anything else is done: who is killed later has written down what it is.
+    pub told: &'a mut dyn FnMut(&Born<'_>) -> Result<(), Error>,
+}
+
+/// What there is of a container that is being made.
+#[derive(Debug)]
+pub struct Born<'a> {
+    /// Its first process.
+    pub init: Identity,
+    /// Its cgroup.
+    pub group: Option<&'a Group>,
+    /// Its ids, where it has its own.
+    pub ids: Option<&'a IdMap>,
+}
+
+/// What of an order is needed from its first process on.
+struct Rest<'a> {
+    cgroups: &'a Cgroups,
+    ids: Option<IdMap>,
+    gate: OwnedFd,
+    report: (OwnedFd, OwnedFd),
+    hooked: Hooked<'a>,
+    listening: Listening<'a>,
+    told: &'a mut dyn FnMut(&Born<'_>) -> Result<(), Error>,
+}
+
+/// A process, or why there is none.
+type Spawned = Result<(i32, OwnedFd), Error>;
+
+/// It has come to a gate.
+fn is_ready(report: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    if heard(report, plan)? == Word::Ready {
+        return Ok(());
+    }
+    let what = "the container's first process was killed while it was made";
+    Err(Error::new(ErrorKind::Creation, what)
+        .with_hint("a memory or process limit may be too small for it; the smallest that works here is about 1 MiB"))
+}
+
+impl Made {
+    fn hooks(&mut self, spec: &CheckedSpec, hooked: Hooked<'_>) -> Result<(), Error> {
+        let copy = self.pidfd.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?;
+        let (group, ids) = (self.group.take(), self.ids.clone());
+        let container = spec.container();
+        let own_network = container.network != Network::Host;
+        let beside =
+            Beside { init: (self.pid, &copy), spec: container, ids: ids.as_ref(), own_network, group: group.as_ref() };
+        let ran = self.maker().and_then(|maker| maker.hooks_of_creation(&beside, hooked));
+        self.group = group;
+        ran
+    }
 }
 
 /// The network namespace of a process that nobody has reaped.
@@ -49,6 +106,12 @@ fn network_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd, Error> {
     })
 }
 
+/// Interfaces of the host's.
+fn give(spec: &CheckedSpec, made: &Made) -> Result<(), Error> {
+    let devices = &spec.container().net_devices;
+    if devices.is_empty() { Ok(()) } else { device::give(devices, network_of(made.pid, &made.pidfd)?.as_fd()) }
+}
+
 impl Maker {
     /// Make a container, up to its gate. All that can be refused has been by then: what comes after the gate is the filter and
     /// the `execve` of a program that is there.
@@ -57,29 +120,43 @@ impl Maker {
     /// Every refusal of the spec; the step that failed. Nothing is left of it then.
     pub fn create(mut self, order: Order<'_>) -> Result<Made, Errors> {
         let one = |error: Error| Errors(vec![error]);
-        let Order { mut spec, main, cgroups: (cgroups, name), owns, lock, gate, report: (report, theirs) } = order;
+        let Order { mut spec, mut main, cgroups: (cgroups, name), owns, lock, gate, report, hooked, listening, told } =
+            order;
+        let (report, theirs) = report;
         // It is where they are.
         spec.cgroups_path = None;
+        super::home::of_new(&spec, &mut main);
         let spec = check::check(spec, main, &self.machine, cgroups)?;
         let ids = self.ids(&spec).map_err(one)?;
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
         // What is registered is held; the gate is nobody's once the keeper removes what it is told of.
         self.brief.register(Tree::Files, lock, "gate").map_err(one)?;
-        let group = self.group(&spec, cgroups, name).map_err(one)?;
-        self.brief.register(Tree::Files, directory(owns.0).map_err(one)?, owns.1).map_err(one)?;
-        self.born((&spec, cgroups), ids, group, gate, (report, theirs)).map_err(one)
+        let group = self.group(&spec, (cgroups, name), owns).map_err(one)?;
+        let rest = Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, told };
+        self.born(&spec, group, rest).map_err(one)
     }
 
     /// Its cgroup, which goes with the keeper unless it is left.
-    fn group(&mut self, spec: &CheckedSpec, cgroups: &Cgroups, name: &str) -> Result<Group, Error> {
+    fn group(
+        &mut self,
+        spec: &CheckedSpec,
+        (cgroups, name): (&Cgroups, &str),
+        owns: (&Path, &str),
+    ) -> Result<Group, Error> {
         let group = cgroups.take(name, &spec.container().limits).map_err(|error| cgroup_error(&error))?;
-        for root in cgroups.roots() {
-            // Ours is the group, not what it lies in.
-            let above = directory(&root.path)?;
-            self.brief.register(Tree::Cgroup, above, name)?;
+        let mut registered = || {
+            for root in cgroups.roots() {
+                // Ours is the group, not what it lies in.
+                let above = directory(&root.path)?;
+                self.brief.register(Tree::Cgroup, above, name)?;
+            }
+            create::restrict(&group, spec)?;
+            self.brief.register(Tree::Files, directory(owns.0)?, owns.1)
+        };
+        match registered() {
+            Ok(()) => Ok(group),
+            Err(error) => Err(self.without(&group, error)),
         }
-        create::restrict(&group, spec)?;
-        Ok(group)
     }
 
     /// What its group of resctrl is entered by; one of its own goes with the keeper unless it is left.
@@ -94,23 +171,67 @@ impl Maker {
         Ok(prepared.tasks)
     }
 
-    fn born(
-        mut self,
+    /// It failed: whoever has killed the keeper has left the group, and nobody is in it.
+    fn without(&mut self, group: &Group, error: Error) -> Error {
+        if !self.brief.end() {
+            super::gone(group);
+        }
+        error
+    }
+
+    fn born(mut self, spec: &CheckedSpec, group: Group, rest: Rest<'_>) -> Result<Made, Error> {
+        let Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, told } = rest;
+        let gates = spec.container().hooks.hold_up().then(|| gate.try_clone()).transpose();
+        let gates = gates.map_err(|error| Error::system("cannot duplicate the start gate", error))?;
+        let mut ends = self.streams(spec.main(), ids.as_ref())?;
+        let spawned = self.spawned((spec, cgroups), ids.as_ref(), &group, (gate, theirs), &mut ends);
+        let (plan, spawned) = spawned.map_err(|error| self.without(&group, error))?;
+        let (pid, pidfd) = match spawned {
+            Ok(born) => born,
+            Err(error) if error.kind() == ErrorKind::Keeper => return Err(self.without(&group, error)),
+            // The child's own word is nearer to the truth than what its death has led to.
+            Err(error) => {
+                heard(&report, &plan)?;
+                return Err(join::explained(error, spec));
+            }
+        };
+        let mut made = Made { maker: Some(self), pid, pidfd, group: Some(group), ids, tty: None };
+        told(&Born { init: made.identity(), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
+        if let Some(gate) = gates {
+            is_ready(&report, &plan)?;
+            give(spec, &made)?;
+            made.hooks(spec, hooked)?;
+            rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the gate of hooks", error))?;
+        }
+        if let Some(listener) = ends.listener()? {
+            listening(listener, made.pid)?;
+        }
+        is_ready(&report, &plan)?;
+        if !spec.container().hooks.hold_up() {
+            give(spec, &made)?;
+        }
+        made.hear(ends)?;
+        Ok(made)
+    }
+
+    /// Its first process, as the keeper says.
+    fn spawned(
+        &mut self,
         (spec, cgroups): (&CheckedSpec, &Cgroups),
-        ids: Option<IdMap>,
-        group: Group,
-        gate: OwnedFd,
-        (report, theirs): (OwnedFd, OwnedFd),
-    ) -> Result<Made, Error> {
+        ids: Option<&IdMap>,
+        group: &Group,
+        (gate, theirs): (OwnedFd, OwnedFd),
+        ends: &mut Ends,
+    ) -> Result<(Plan, Spawned), Error> {
         let mut tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
         tasks.extend(self.shares(spec)?);
         let mut supply = Supply::new(theirs);
         supply.files = some(create::contents(spec)?);
-        supply.trees = self.trees(spec, ids.as_ref())?;
+        supply.trees = self.trees(spec, ids)?;
         supply.gate = Some(gate);
         join::supply(&mut supply, spec)?;
         let allotment = Allotment {
-            ids: ids.clone(),
+            ids: ids.cloned(),
             cgroup: group.has_birth(),
             tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
             legacy: cgroups.legacy(&spec.container().limits),
@@ -120,34 +241,13 @@ impl Maker {
             layering: Layering::Overlay,
         };
         supply.tasks = some(tasks);
-        let mut ends = self.streams(spec.main(), ids.as_ref())?;
         supply.stdio = std::mem::take(&mut ends.theirs);
         supply.channel = ends.channel()?;
         let plan = plan(&Context { spec, machine: &self.machine, allotment: &allotment });
         plan.fits()?;
-        let fds = supply.all(&plan, Some(&group))?;
-        let (pid, pidfd) = match self.brief.spawn(&plan, fds) {
-            Ok(born) => born,
-            Err(error) if error.kind() == ErrorKind::Keeper => return Err(error),
-            // The child's own word is nearer to the truth than what its death has led to.
-            Err(error) => {
-                heard(&report, &plan)?;
-                return Err(join::explained(error, spec));
-            }
-        };
-        if heard(&report, &plan)? == Word::End {
-            let what = "the container's first process was killed while it was made";
-            return Err(Error::new(ErrorKind::Creation, what).with_hint(
-                "a memory or process limit may be too small for it; the smallest that works here is about 1 MiB",
-            ));
-        }
-        let devices = &spec.container().net_devices;
-        if !devices.is_empty() {
-            device::give(devices, network_of(pid, &pidfd)?.as_fd())?;
-        }
-        let mut made = Made { maker: self, pid, pidfd, group: Some(group), ids, tty: None, listener: None };
-        made.hear(ends)?;
-        Ok(made)
+        let fds = supply.all(&plan, Some(group))?;
+        let spawned = self.brief.spawn(&plan, fds);
+        Ok((plan, spawned))
     }
 
     /// Id-mapped trees of what is the host's, where the container has ids of its own.

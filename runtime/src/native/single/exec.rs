@@ -6,13 +6,14 @@ use rustix::fs::OFlags;
 
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, lives, stdio};
-use super::{Made, Maker, Word, heard};
+use super::{Listening, Made, Maker, Word, heard};
 use crate::cgroup::{Cgroups, Group};
 use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
 use crate::plan::wire::JOIN_CGROUP;
-use crate::spec::check;
+use crate::spec::check::{self, CheckedProcess};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
 
 /// The container that a process is started in.
@@ -35,7 +36,48 @@ impl Maker {
     ///
     /// # Errors
     /// Every refusal; the step that failed; [`ErrorKind::State`] when the container has ended.
-    pub fn exec(mut self, beside: &Beside<'_>, process: ProcessSpec) -> Result<Made, Errors> {
+    pub fn exec(
+        mut self,
+        beside: &Beside<'_>,
+        mut process: ProcessSpec,
+        listening: Listening<'_>,
+    ) -> Result<Made, Errors> {
+        let one = |error: Error| Errors(vec![error]);
+        let root = of_init(beside, "root", OFlags::PATH | OFlags::DIRECTORY).map_err(one)?;
+        super::home::of_living(&root, &mut process);
+        drop(root);
+        let (process, plan, tasks) = self.planned(beside, process)?;
+        let started = || -> Result<(i32, OwnedFd, stdio::Ends), Error> {
+            let (report, theirs) = stdio::pipe()?;
+            rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
+                .map_err(|error| Error::system("cannot prepare the report pipe", error))?;
+            let mut ends = self.streams(&process, beside.ids)?;
+            let mut supply = Supply::new(theirs);
+            supply.stdio = std::mem::take(&mut ends.theirs);
+            supply.channel = ends.channel()?;
+            supply.tasks = some(tasks);
+            beside.supply(&mut supply, &plan)?;
+            let (pid, pidfd) = self.brief.spawn(&plan, supply.all(&plan, beside.group)?)?;
+            if let Some(listener) = ends.listener()? {
+                listening(listener, pid)?;
+            }
+            match heard(&report, &plan)? {
+                Word::End => Ok((pid, pidfd, ends)),
+                Word::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
+            }
+        };
+        let (pid, pidfd, ends) = started().map_err(|error| one(or_ended(beside, error)))?;
+        let mut made = Made { maker: Some(self), pid, pidfd, group: None, ids: None, tty: None };
+        made.hear(ends).map_err(one)?;
+        Ok(made)
+    }
+
+    /// A further process, checked, its plan, and what that needs of the cgroup.
+    pub(super) fn planned(
+        &self,
+        beside: &Beside<'_>,
+        process: ProcessSpec,
+    ) -> Result<(CheckedProcess, Plan, Vec<OwnedFd>), Errors> {
         let one = |error: Error| Errors(vec![error]);
         let root = match &process.user {
             User::Name(_) => Some(of_init(beside, "root", OFlags::PATH | OFlags::DIRECTORY).map_err(one)?),
@@ -45,8 +87,16 @@ impl Maker {
         let root = root.as_ref().map(AsFd::as_fd);
         let process = check::check_further(process, beside.spec, root, &self.machine, &none)?;
         check::check_mapped(&process, beside.ids).map_err(one)?;
+        let (joining, tasks) = self.joining(beside).map_err(one)?;
+        let plan = process::plan(&process, &joining, &self.machine);
+        plan.fits().map_err(one)?;
+        Ok((process, plan, tasks))
+    }
+
+    /// What it joins, and what that needs of the cgroup.
+    pub(super) fn joining(&self, beside: &Beside<'_>) -> Result<(Joining, Vec<OwnedFd>), Error> {
         let tasks = beside.group.map_or_else(|| Ok(Vec::new()), Group::tasks);
-        let tasks = tasks.map_err(|error| one(cgroup_error(&error)))?;
+        let tasks = tasks.map_err(|error| cgroup_error(&error))?;
         let joining = Joining {
             ids: beside.ids.cloned(),
             own_network: beside.own_network,
@@ -58,32 +108,19 @@ impl Maker {
             disk: beside.spec.disk,
             console: false,
         };
-        let plan = process::plan(&process, &joining, &self.machine);
-        plan.fits().map_err(one)?;
-        let started = || -> Result<(i32, OwnedFd, stdio::Ends), Error> {
-            let (report, theirs) = stdio::pipe()?;
-            rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
-                .map_err(|error| Error::system("cannot prepare the report pipe", error))?;
-            let mut ends = self.streams(&process, beside.ids)?;
-            let mut supply = Supply::new(theirs);
-            supply.stdio = std::mem::take(&mut ends.theirs);
-            supply.channel = ends.channel()?;
-            let init = beside.init.1.try_clone();
-            supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
-            if plan.needs().contains(&process::CGROUP_NAMESPACE) {
-                supply.namespaces.push((JOIN_CGROUP, Some(of_init(beside, "ns/cgroup", OFlags::RDONLY)?)));
-            }
-            supply.tasks = some(tasks);
-            let (pid, pidfd) = self.brief.spawn(&plan, supply.all(&plan, beside.group)?)?;
-            match heard(&report, &plan)? {
-                Word::End => Ok((pid, pidfd, ends)),
-                Word::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
-            }
-        };
-        let (pid, pidfd, ends) = started().map_err(|error| one(or_ended(beside, error)))?;
-        let mut made = Made { maker: self, pid, pidfd, group: None, ids: None, tty: None, listener: None };
-        made.hear(ends).map_err(one)?;
-        Ok(made)
+        Ok((joining, tasks))
+    }
+}
+
+impl Beside<'_> {
+    /// What a plan beside it needs of its first process.
+    pub(super) fn supply(&self, supply: &mut Supply, plan: &Plan) -> Result<(), Error> {
+        let init = self.init.1.try_clone();
+        supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
+        if plan.needs().contains(&process::CGROUP_NAMESPACE) {
+            supply.namespaces.push((JOIN_CGROUP, Some(of_init(self, "ns/cgroup", OFlags::RDONLY)?)));
+        }
+        Ok(())
     }
 }
 

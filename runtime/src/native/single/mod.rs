@@ -12,13 +12,16 @@
 
 mod create;
 mod exec;
+mod home;
+mod hooks;
 
 use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use create::Order;
+pub use create::{Born, Order};
 pub use exec::Beside;
+pub use hooks::Hooked;
 
 use super::Options;
 use super::report::{self, Said, step_error};
@@ -55,6 +58,14 @@ impl Maker {
         Ok(Self { brief, machine, keeper: pid, keepers_ids })
     }
 
+    /// Let it go: what it has started goes on.
+    ///
+    /// # Errors
+    /// The keeper is dead, or kills everything instead.
+    pub fn leave(mut self) -> Result<(), Error> {
+        self.brief.leave()
+    }
+
     fn ids(&self, spec: &crate::spec::CheckedSpec) -> Result<Option<IdMap>, Error> {
         use crate::spec::UserNamespace;
         if let Some(ids) = spec.joined_ids() {
@@ -81,14 +92,18 @@ impl Maker {
 /// A process that was made. Dropped, it is killed and everything is removed.
 #[derive(Debug)]
 pub struct Made {
-    maker: Maker,
+    /// `None` when it was left.
+    maker: Option<Maker>,
     pid: i32,
     pidfd: OwnedFd,
     group: Option<Group>,
     ids: Option<IdMap>,
     tty: Option<OwnedFd>,
-    listener: Option<OwnedFd>,
 }
+
+/// Called with who answers what the filter of a process asks, and the number of that process, as soon as it is there: what comes
+/// next may be asked about.
+pub type Listening<'a> = &'a mut dyn FnMut(OwnedFd, i32) -> Result<(), Error>;
 
 impl Made {
     /// Its number in our pid namespace; nobody has reaped it.
@@ -126,23 +141,25 @@ impl Made {
         self.tty.take()
     }
 
-    /// Who answers the calls that its filter asks about, once.
-    pub fn take_listener(&mut self) -> Option<OwnedFd> {
-        self.listener.take()
-    }
-
     /// Let it go: the keeper ends, and the process is a child of our nearest subreaper's from here on, also if it has ended
     /// meanwhile. That is us, if we are one.
     ///
     /// # Errors
     /// The keeper is dead, or kills everything instead.
-    pub fn leave(self) -> Result<OwnedFd, Error> {
-        self.maker.brief.leave()?;
-        Ok(self.pidfd)
+    pub fn leave(mut self) -> Result<OwnedFd, Error> {
+        let copy = self.pidfd.try_clone().map_err(|error| Error::system("cannot duplicate a pidfd", error))?;
+        self.maker()?.brief.leave()?;
+        self.maker = None;
+        Ok(copy)
+    }
+
+    /// Its keeper, which has it until it is left.
+    fn maker(&mut self) -> Result<&mut Maker, Error> {
+        self.maker.as_mut().ok_or_else(|| Error::new(ErrorKind::State, "it was left"))
     }
 
     fn hear(&mut self, ends: Ends) -> Result<(), Error> {
-        (self.tty, self.listener) = ends.sent()?;
+        self.tty = ends.sent()?.0;
         Ok(())
     }
 }
@@ -160,6 +177,39 @@ pub fn run_on(cpus: &str) -> Result<(), Error> {
     }
     let done = rustix::thread::sched_setaffinity(None, &set);
     done.map_err(|error| Error::system("cannot run on these CPUs", error).with_field("cpus_before"))
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Some(mut maker) = self.maker.take() else { return };
+        // The keeper kills and removes all of it, unless somebody has killed the keeper.
+        if maker.brief.end() {
+            return;
+        }
+        let _ = super::signal(&self.pidfd, 9);
+        if let Some(group) = &self.group {
+            let _ = group.kill();
+        }
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&PATIENCE));
+        if let Some(group) = &self.group {
+            gone(group);
+        }
+    }
+}
+
+/// How long what was killed may take to end.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Its last process may not have left it altogether yet.
+fn gone(group: &Group) {
+    for tries in 1..=60 {
+        match group.remove() {
+            Err(error) if error.is_busy() => {
+                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: tries * 1_000_000 }));
+            }
+            _ => return,
+        }
+    }
 }
 
 /// What a plan says on its report pipe or FIFO: that it is ready, or, when it was let go, nothing but the end of it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime as oci;
 
-use super::{Refusals, mounts};
+use super::{Refusals, mounts, seccomp};
 use crate::spec::{ContainerSpec, DeviceNode, NodeKind, Rdt};
 
 pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec) {
@@ -20,6 +20,7 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
             None => no.add("linux.rootfsPropagation", format!("{word:?} is no propagation")),
         },
     }
+    container.filter_listener = linux.seccomp().as_ref().and_then(|seccomp| seccomp::listener(no, seccomp));
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         match node(device) {
             Ok(node) => container.devices.push(node),

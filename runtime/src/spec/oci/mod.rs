@@ -4,6 +4,7 @@
 //! table of all of them. The container's mounts are listed (`ContainerSpec::listed`), and its command is pid 1, as the
 //! specification says.
 
+mod hooks;
 mod linux;
 mod mounts;
 mod namespaces;
@@ -138,13 +139,13 @@ fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpe
     if !spec.version().starts_with("1.") {
         no.add("ociVersion", format!("{} is not a version 1 of the runtime specification", spec.version()));
     }
-    no.unsupported("hooks", spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci::Hooks::default()));
     no.unsupported("vm", spec.vm().is_some());
     let mut container = ContainerSpec { without_init: true, listed: true, ..ContainerSpec::default() };
     container.hostname = spec.hostname().clone().filter(|name| !name.is_empty());
     container.domainname = spec.domainname().clone().filter(|name| !name.is_empty());
     root(&mut no, bundle, spec, &mut container);
     mounts::convert(&mut no, bundle, spec, &mut container);
+    container.hooks = spec.hooks().as_ref().map(|all| hooks::convert(&mut no, all)).unwrap_or_default();
     match spec.linux() {
         Some(linux) => {
             namespaces::convert(&mut no, linux, &mut container);
@@ -212,12 +213,15 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_at_once() {
         let json = SMALL
-            .replace(r#""linux":{"#, r#""hooks":{"poststop":[]},"domainname":"d","linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","closID":"gold","schemata":["MB:0=9"]},"#)
+            .replace(r#""linux":{"#, r#""hooks":{"poststop":[{"path":"relative"}]},"domainname":"d","linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","closID":"gold","schemata":["MB:0=9"]},"#)
             .replace(r#""uid":0"#, r#""uid":0,"username":"p""#)
             .replace(r#""cwd":"/""#, r#""cwd":"/","consoleSize":{"height":0,"width":80}"#);
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
-        assert_eq!(fields, ["hooks", "linux.intelRdt.schemata", "process.user.username", "process.consoleSize"]);
+        assert_eq!(
+            fields,
+            ["hooks.poststop[0].path", "linux.intelRdt.schemata", "process.user.username", "process.consoleSize"]
+        );
     }
 
     #[test]

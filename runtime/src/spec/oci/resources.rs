@@ -7,7 +7,7 @@ use crate::cgroup::{BlockDevice, IoMax, IoWeight};
 use crate::spec::{ContainerSpec, CpuQuota, DeviceKind, DeviceRule, Limits, UserNamespace};
 
 pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut ContainerSpec) {
-    let Some(resources) = linux.resources() else { return };
+    let Some(resources) = linux.resources() else { return usual_devices(container) };
     let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     let limits = &mut container.limits;
     if let Some(memory) = resources.memory() {
@@ -74,13 +74,28 @@ fn devices(no: &mut Refusals, resources: &oci::LinuxResources, container: &mut C
     }
     if container.user_namespace != UserNamespace::Host {
         container.device_rules.clear();
-    } else if !container.device_rules.is_empty() {
-        let always = |(major, minor, access)| DeviceRule { allow: true, kind: DeviceKind::Char, major, minor, access };
-        container.device_rules.extend(ALWAYS.map(always));
-        let blocks =
-            DeviceRule { allow: true, kind: DeviceKind::Block, major: None, minor: None, access: DeviceRule::MKNOD };
-        container.device_rules.push(blocks);
+    } else if container.device_rules.is_empty() {
+        usual_devices(container);
+    } else {
+        container.device_rules.extend(always());
     }
+}
+
+/// Whoever says nothing means these, as with runc, where they can be kept.
+fn usual_devices(container: &mut ContainerSpec) {
+    if container.user_namespace == UserNamespace::Host {
+        let none =
+            DeviceRule { allow: false, kind: DeviceKind::Any, major: None, minor: None, access: DeviceRule::ALL };
+        container.device_rules = std::iter::once(none).chain(always()).collect();
+        container.device_rules_if_possible = true;
+    }
+}
+
+fn always() -> impl Iterator<Item = DeviceRule> {
+    let char = |(major, minor, access)| DeviceRule { allow: true, kind: DeviceKind::Char, major, minor, access };
+    let block =
+        DeviceRule { allow: true, kind: DeviceKind::Block, major: None, minor: None, access: DeviceRule::MKNOD };
+    ALWAYS.map(char).into_iter().chain([block])
 }
 
 fn of_one(rule: &oci::LinuxDeviceCgroup) -> Result<DeviceRule, String> {
@@ -185,7 +200,10 @@ mod tests {
         let first = DeviceRule { allow: false, kind: DeviceKind::Any, major: None, minor: None, access: 7 };
         let second = DeviceRule { allow: true, kind: DeviceKind::Char, major: Some(10), minor: Some(229), access: 6 };
         assert_eq!(spec.device_rules[..2], [first, second]);
-        assert!(of(json, UserNamespace::Own).0.device_rules.is_empty());
+        assert!(of(json, UserNamespace::Own).0.device_rules.is_empty() && !spec.device_rules_if_possible);
+        let (usual, _) = of("{}", UserNamespace::Host);
+        assert!(usual.device_rules_if_possible && usual.device_rules.len() == 1 + ALWAYS.len() + 1);
+        assert!(of("{}", UserNamespace::Own).0.device_rules.is_empty());
         let (_, no) = of(r#"{"devices":[{"allow":true,"access":"x"},{"allow":true,"type":"p"}]}"#, UserNamespace::Host);
         assert_eq!(no, ["linux.resources.devices[0]", "linux.resources.devices[1]"]);
     }

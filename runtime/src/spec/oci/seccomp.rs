@@ -4,12 +4,11 @@ use oci_spec::runtime as oci;
 
 use super::Refusals;
 use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule};
-use crate::spec::ProcessSpec;
+use crate::spec::{FilterListener, ProcessSpec};
 
 const EPERM: u32 = 1;
 
 pub(super) fn convert(no: &mut Refusals, seccomp: &oci::LinuxSeccomp, process: &mut ProcessSpec) {
-    no.unsupported("linux.seccomp.listenerPath", seccomp.listener_path().is_some());
     process.filter_flags = flags(seccomp);
     let default = action(seccomp.default_action(), seccomp.default_errno_ret());
     let default = default.unwrap_or_else(|why| {
@@ -119,6 +118,19 @@ fn gate(name: &str) -> Option<(&'static str, u64)> {
     let socket = SOCKETS.iter().position(|call| *call == name).and_then(|at| u64::try_from(at + 1).ok());
     let ipc = || IPC.iter().find(|(call, _)| *call == name).map(|(_, place)| ("ipc", *place));
     socket.map(|place| ("socketcall", place)).or_else(ipc)
+}
+
+/// Who answers.
+pub(super) fn listener(no: &mut Refusals, seccomp: &oci::LinuxSeccomp) -> Option<FilterListener> {
+    let path = seccomp.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
+    let metadata = seccomp.listener_metadata().clone().unwrap_or_default();
+    if path.is_none() && !metadata.is_empty() {
+        no.add("linux.seccomp.listenerMetadata", "there is no listenerPath that it could be sent to");
+    }
+    if path.as_ref().is_some_and(|path| !path.is_absolute() || path.as_os_str().len() > 107) {
+        no.add("linux.seccomp.listenerPath", "it is no absolute path of at most 107 bytes, as a unix socket has");
+    }
+    Some(FilterListener { path: path?, metadata })
 }
 
 /// SECCOMP_FILTER_FLAG_*; a single thread is in sync with itself.

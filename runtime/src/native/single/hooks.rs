@@ -1,0 +1,276 @@
+//! The programs that a bundle has run at points of its container's life, one after the other, each waited for. All are children
+//! of the keeper, which tells how they end.
+
+use std::ffi::OsString;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, OFlags};
+
+use super::super::report::{Said, step_error};
+use super::super::stdio;
+use super::super::supply::{Supply, some};
+use super::exec::Beside;
+use super::{Listening, Maker, word};
+use crate::error::{Error, ErrorKind, Errors};
+use crate::plan::wire::Op;
+use crate::plan::{Plan, hook};
+use crate::spec::{Hook, HookKind, ProcessSpec, Stdio};
+
+/// What of its words is told when one fails.
+const WORDS: usize = 4096;
+/// How long what was killed may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What hooks are told, and where they run.
+#[derive(Clone, Copy)]
+pub struct Hooked<'a> {
+    /// The container's state, with this number of its first process.
+    pub state: &'a dyn Fn(HookKind, i32) -> Vec<u8>,
+    /// The working directory of those that run outside.
+    pub bundle: &'a Path,
+}
+
+impl std::fmt::Debug for Hooked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooked").field("bundle", &self.bundle).finish_non_exhaustive()
+    }
+}
+
+/// One that is about to run.
+struct Ready {
+    plan: Plan,
+    supply: Supply,
+    report: OwnedFd,
+    words: OwnedFd,
+}
+
+impl Maker {
+    /// Run one outside of the container, whose first process has this number (0: it is gone).
+    ///
+    /// # Errors
+    /// It was not to be executed, has ended otherwise than with 0, or was killed as it took too long.
+    pub fn hook(
+        &mut self,
+        kind: HookKind,
+        index: usize,
+        hook: &Hook,
+        hooked: Hooked<'_>,
+        pid: i32,
+    ) -> Result<(), Error> {
+        let plan = hook::outside(hook, hooked.bundle, &self.machine);
+        let prepared = prepared(plan, &(hooked.state)(kind, pid));
+        prepared
+            .and_then(|ready| self.run(ready, hook, None, &mut |_| Ok(())))
+            .map_err(|error| named(kind, index, &error))
+    }
+
+    /// Those of its creation, in the order of the specification.
+    pub(super) fn hooks_of_creation(&mut self, beside: &Beside<'_>, hooked: Hooked<'_>) -> Result<(), Error> {
+        let hooks = &beside.spec.hooks;
+        for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
+            for (index, hook) in hooks.of(kind).iter().enumerate() {
+                self.hook(kind, index, hook, hooked, beside.init.0)?;
+            }
+        }
+        let kind = HookKind::CreateContainer;
+        let rootfs = beside.spec.rootfs.directories().first().map_or(Path::new("/"), |path| path.as_path());
+        for (index, hook) in hooks.of(kind).iter().enumerate() {
+            let state = (hooked.state)(kind, number_inside(beside));
+            let ran = self.joining(beside).and_then(|(joining, tasks)| {
+                let mut ready = prepared(hook::inside(hook, rootfs, &joining, &self.machine), &state)?;
+                ready.supply.tasks = some(tasks);
+                self.run(ready, hook, Some(beside), &mut |_| Ok(()))
+            });
+            ran.map_err(|error| named(kind, index, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Those of its start, each a further process of it with the rights of `main`, its command.
+    ///
+    /// # Errors
+    /// As [`Maker::hook`].
+    pub fn hooks_of_start(
+        &mut self,
+        beside: &Beside<'_>,
+        main: &ProcessSpec,
+        hooked: Hooked<'_>,
+        listening: Listening<'_>,
+    ) -> Result<(), Errors> {
+        let kind = HookKind::StartContainer;
+        for (index, hook) in beside.spec.hooks.of(kind).iter().enumerate() {
+            let state = (hooked.state)(kind, number_inside(beside));
+            let ran = self.in_container(beside, main, hook, &state, listening);
+            ran.map_err(|errors| Errors(errors.0.iter().map(|error| named(kind, index, error)).collect()))?;
+        }
+        Ok(())
+    }
+
+    fn in_container(
+        &mut self,
+        beside: &Beside<'_>,
+        main: &ProcessSpec,
+        hook: &Hook,
+        state: &[u8],
+        listening: Listening<'_>,
+    ) -> Result<(), Errors> {
+        let one = |error: Error| Errors(vec![error]);
+        let (stdin, out, words) = streams(state).map_err(one)?;
+        let (stdin, out) = (Arc::new(stdin), Arc::new(out));
+        let mut spec = as_command(hook, main);
+        (spec.stdin, spec.stdout, spec.stderr) = (Stdio::Fd(stdin), Stdio::Fd(Arc::clone(&out)), Stdio::Fd(out));
+        let (checked, plan, tasks) = self.planned(beside, spec)?;
+        let ready = || {
+            let mut ends = self.streams(&checked, beside.ids)?;
+            let (report, mut supply) = reporting()?;
+            supply.stdio = std::mem::take(&mut ends.theirs);
+            supply.channel = ends.channel()?;
+            supply.tasks = some(tasks);
+            Ok((Ready { plan, supply, report, words }, ends))
+        };
+        let (ready, mut ends) = ready().map_err(one)?;
+        drop(checked);
+        let mut asks = |pid| ends.listener()?.map_or(Ok(()), |listener| listening(listener, pid));
+        self.run(ready, hook, Some(beside), &mut asks).map_err(one)
+    }
+
+    /// Start it, and wait for its end.
+    fn run(
+        &mut self,
+        ready: Ready,
+        hook: &Hook,
+        beside: Option<&Beside<'_>>,
+        begun: &mut dyn FnMut(i32) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Ready { plan, mut supply, report, words } = ready;
+        let until = (hook.timeout > 0).then(|| Instant::now() + Duration::from_secs(hook.timeout.into()));
+        if let Some(beside) = beside {
+            beside.supply(&mut supply, &plan)?;
+        }
+        let fds = supply.all(&plan, beside.and_then(|beside| beside.group))?;
+        let (id, pid, pidfd) = self.brief.spawn_own(&plan, fds)?;
+        begun(pid)?;
+        if let Said::Failed(step, errno) = word(&report)? {
+            return Err(not_run(&plan, step, errno, hook));
+        }
+        let mut said = Vec::new();
+        let mut read = || more(&words, &mut said);
+        let end = self.brief.end_of(id, until, &words, &mut read)?;
+        if end.is_none() {
+            kill(pid, &pidfd);
+            self.brief.end_of(id, Some(Instant::now() + PATIENCE), &words, &mut read)?;
+        }
+        let how = match end {
+            None => format!("hook ran past specified timeout of {}s", hook.timeout),
+            Some(end) => match (end.code, end.status) {
+                // CLD_EXITED
+                (1, 0) => return Ok(()),
+                (1, code) => format!("exit status {code}"),
+                (_, signal) => format!("signal {signal}"),
+            },
+        };
+        Err(Error::new(ErrorKind::Creation, how + &told(&said)))
+    }
+}
+
+fn named(kind: HookKind, index: usize, error: &Error) -> Error {
+    let what = format!("error running {} hook #{index}: {error}", kind.name());
+    Error::new(error.kind(), what)
+}
+
+fn prepared(plan: Plan, state: &[u8]) -> Result<Ready, Error> {
+    plan.fits()?;
+    let (stdin, out, words) = streams(state)?;
+    let (report, mut supply) = reporting()?;
+    let copy = out.try_clone().map_err(|error| Error::system("cannot duplicate a descriptor", error))?;
+    supply.stdio = some(vec![stdin, out, copy]);
+    Ok(Ready { plan, supply, report, words })
+}
+
+fn reporting() -> Result<(OwnedFd, Supply), Error> {
+    let (report, theirs) = stdio::pipe()?;
+    silent(&report)?;
+    Ok((report, Supply::new(theirs)))
+}
+
+/// Reading it waits for nobody.
+fn silent(pipe: &OwnedFd) -> Result<(), Error> {
+    rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK).map_err(|error| Error::system("cannot prepare a pipe", error))
+}
+
+/// What it reads, what it writes to, and our end of that.
+fn streams(state: &[u8]) -> Result<(OwnedFd, OwnedFd, OwnedFd), Error> {
+    let (words, out) = stdio::pipe()?;
+    silent(&words)?;
+    let failed = |error: std::io::Error| Error::system("cannot prepare the state for a hook", error);
+    // A file, so that nobody waits for one that does not read it.
+    let file = rustix::fs::memfd_create("orangery-state", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(state).and_then(|()| file.rewind()).map_err(failed)?;
+    Ok((file.into(), out, words))
+}
+
+/// A further process as the container's command is one, but for what the hook says.
+fn as_command(hook: &Hook, main: &ProcessSpec) -> ProcessSpec {
+    let mut spec = main.clone();
+    let name = hook.path.clone().into_os_string();
+    spec.argv = if hook.args.is_empty() { vec![name] } else { hook.args.iter().map(OsString::from).collect() };
+    spec.program = Some(hook.path.clone());
+    let pair = |entry: &String| entry.split_once('=').map(|(key, value)| (key.into(), value.into()));
+    spec.env = hook.env.iter().filter_map(pair).collect();
+    (spec.tty, spec.preserved) = (None, Vec::new());
+    spec
+}
+
+/// The number of the container's first process in its own pid namespace.
+fn number_inside(beside: &Beside<'_>) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", beside.init.0)).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.and_then(|line| line.split_whitespace().last()?.parse().ok()).unwrap_or(beside.init.0)
+}
+
+fn not_run(plan: &Plan, step: u16, errno: i32, hook: &Hook) -> Error {
+    let error = step_error(plan, step, errno);
+    if plan.step(step).is_some_and(|step| step.op == Op::Exec) {
+        let what = format!("cannot execute {}", hook.path.display());
+        return Error::new(error.kind(), what).with_errno(Some(errno));
+    }
+    error
+}
+
+/// Read what has come; `false`: nothing more comes.
+fn more(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0u8; 4096];
+    loop {
+        match rustix::io::read(words, &mut buffer) {
+            Ok(0) => return false,
+            Ok(len) => {
+                let room = WORDS.saturating_sub(said.len()).min(len);
+                said.extend_from_slice(buffer.get(..room).unwrap_or_default());
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return error == rustix::io::Errno::AGAIN,
+        }
+    }
+}
+
+fn told(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let text = text.trim();
+    if text.is_empty() { String::new() } else { format!(", output: {text}") }
+}
+
+/// With its group: what it has started, unless that has left it.
+fn kill(pid: i32, pidfd: &OwnedFd) {
+    // The number is its own as long as it has not ended.
+    if super::super::lives(pidfd)
+        && let Some(group) = rustix::process::Pid::from_raw(pid)
+    {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = super::super::signal(pidfd, 9);
+}

@@ -1,0 +1,75 @@
+//! The hooks of a bundle.
+
+use oci_spec::runtime as oci;
+
+use super::Refusals;
+use crate::spec::{Hook, HookKind, Hooks};
+
+pub(super) fn convert(no: &mut Refusals, hooks: &oci::Hooks) -> Hooks {
+    let mut list = |kind: HookKind, hooks: &Option<Vec<oci::Hook>>| {
+        let all = hooks.iter().flatten().enumerate();
+        all.map(|(index, hook)| one(no, &format!("hooks.{}[{index}]", kind.name()), hook)).collect()
+    };
+    let prestart = list(HookKind::Prestart, hooks.prestart());
+    Hooks {
+        prestart,
+        create_runtime: list(HookKind::CreateRuntime, hooks.create_runtime()),
+        create_container: list(HookKind::CreateContainer, hooks.create_container()),
+        start_container: list(HookKind::StartContainer, hooks.start_container()),
+        poststart: list(HookKind::Poststart, hooks.poststart()),
+        poststop: list(HookKind::Poststop, hooks.poststop()),
+    }
+}
+
+fn one(no: &mut Refusals, field: &str, hook: &oci::Hook) -> Hook {
+    let nul = |text: &str| text.contains('\0');
+    let args = hook.args().clone().unwrap_or_default();
+    let env = hook.env().clone().unwrap_or_default();
+    if !hook.path().is_absolute() || hook.path().to_str().is_none_or(nul) {
+        no.add(&format!("{field}.path"), format!("{} is no absolute path", hook.path().display()));
+    }
+    for (name, list) in [("args", &args), ("env", &env)] {
+        if list.iter().any(|text| nul(text)) {
+            no.add(&format!("{field}.{name}"), "it has a NUL in it");
+        }
+    }
+    let timeout = hook.timeout().map_or(Some(0), |asked| u32::try_from(asked).ok().filter(|seconds| *seconds > 0));
+    if timeout.is_none() {
+        no.add(&format!("{field}.timeout"), "it is a number of seconds above 0");
+    }
+    Hook { path: hook.path().clone(), args, env, timeout: timeout.unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(json: &str) -> (Hooks, Vec<String>) {
+        let mut no = Refusals(Vec::new());
+        let hooks = convert(&mut no, &serde_json::from_str(json).unwrap());
+        (hooks, no.0.iter().filter_map(|error| error.field().map(str::to_owned)).collect())
+    }
+
+    #[test]
+    fn each_list_is_its_own_and_in_order() {
+        let (hooks, wrong) =
+            of(r#"{"prestart":[{"path":"/a"},{"path":"/b","args":["b","c"],"env":["K=V"],"timeout":3}],
+            "createRuntime":[{"path":"/r"}],"createContainer":[{"path":"/c"}],"startContainer":[{"path":"/s"}],
+            "poststart":[{"path":"/p"}],"poststop":[{"path":"/e"}]}"#);
+        assert!(wrong.is_empty() && hooks.hold_up() && !hooks.is_empty());
+        let b = Hook { path: "/b".into(), args: vec!["b".into(), "c".into()], env: vec!["K=V".into()], timeout: 3 };
+        assert_eq!(hooks.of(HookKind::Prestart), [Hook { path: "/a".into(), ..Hook::default() }, b]);
+        let one = |kind| hooks.of(kind)[0].path.to_str().unwrap();
+        use HookKind::{CreateContainer, CreateRuntime, Poststart, Poststop, StartContainer};
+        let all = [CreateRuntime, CreateContainer, StartContainer, Poststart, Poststop].map(one);
+        assert_eq!(all, ["/r", "/c", "/s", "/p", "/e"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let (_, wrong) = of(r#"{"poststop":[{"path":"a"},{"path":"/a","timeout":0},{"path":"/a","timeout":-1},
+            {"path":"/a","args":["\u0000"],"env":["\u0000"]}]}"#);
+        let all = ["[0].path", "[1].timeout", "[2].timeout", "[3].args", "[3].env"];
+        assert_eq!(wrong, all.map(|rest| format!("hooks.poststop{rest}")));
+    }
+}
