@@ -51,6 +51,10 @@ fn build(out: &Path, target: &str) {
         .arg("--check-cfg=cfg(orangery_panic_check)")
         .arg("-o")
         .arg(out);
+    if target.contains("musl") {
+        // rustc would bring a start of its own.
+        rustc.arg("-Clink-self-contained=no");
+    }
     if env::var_os("ORANGERY_KEEPER_PANIC_CHECK").is_some() {
         rustc.args(["--cfg", "orangery_panic_check"]);
     }

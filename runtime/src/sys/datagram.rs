@@ -33,7 +33,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Datagram> {
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
+    // Its type is the C library's.
+    message.msg_controllen = size_of_val(&control) as _;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the message points to one part, which is the buffer, and to the control words, each with its length; all of
     // them live over the call, and nobody else uses them.

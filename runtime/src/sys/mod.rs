@@ -23,6 +23,17 @@ pub use inherited::{Inherited, from_three, inherited};
 pub(crate) use inside::INSIDE;
 pub use inside::open_inside;
 
+/// The number of a request as the C library takes it: musl's is signed, the kernel looks at 32 bits.
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_lossless,
+    clippy::allow_attributes,
+    reason = "one of both, by the C library"
+)]
+const fn ioctl(request: u32) -> libc::Ioctl {
+    request as libc::Ioctl
+}
+
 /// Effective capability `number` of this process, from /proc.
 #[must_use]
 pub fn has_capability(number: u32) -> bool {
@@ -72,7 +83,7 @@ pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd, below: bool) -> io::Result
 /// ENOTTY for anything that is no namespace.
 pub fn namespace_type(fd: impl AsFd) -> io::Result<u64> {
     // _IO(0xb7, 3)
-    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    const NS_GET_NSTYPE: libc::Ioctl = ioctl(0xb703);
     // SAFETY: the request takes no argument and writes nothing.
     let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
     u64::try_from(kind).map_err(|_| io::Error::last_os_error())
@@ -84,7 +95,7 @@ pub fn namespace_type(fd: impl AsFd) -> io::Result<u64> {
 /// EPERM when that is above the caller's own.
 pub fn parent_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
     // _IO(0xb7, 2)
-    const NS_GET_PARENT: libc::c_ulong = 0xb702;
+    const NS_GET_PARENT: libc::Ioctl = ioctl(0xb702);
     ask_descriptor(fd, NS_GET_PARENT)
 }
 
@@ -103,7 +114,7 @@ pub fn owner_namespace(fd: impl AsFd) -> io::Result<OwnedFd> {
 /// EINVAL for anything that is no user namespace.
 pub fn namespace_owner(userns: impl AsFd) -> io::Result<u32> {
     // NS_GET_OWNER_UID: _IO(0xb7, 4), with where the answer goes.
-    const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+    const NS_GET_OWNER_UID: libc::Ioctl = ioctl(0xb704);
     let mut uid: libc::uid_t = u32::MAX;
     // SAFETY: the request writes one `uid_t` to the place that it is given, which is ours.
     let done = unsafe { libc::ioctl(userns.as_fd().as_raw_fd(), NS_GET_OWNER_UID, &raw mut uid) };
@@ -116,7 +127,7 @@ pub fn namespace_owner(userns: impl AsFd) -> io::Result<u32> {
 /// ESRCH when there is none any more; ENOTTY before 6.11.
 pub fn pid_namespace_init(fd: impl AsFd) -> io::Result<i32> {
     // NS_GET_PID_FROM_PIDNS: _IOR(0xb7, 6, int); the number is the argument itself.
-    const REQUEST: libc::c_ulong = 2 << 30 | 4 << 16 | 0xb706;
+    const REQUEST: libc::Ioctl = ioctl(2 << 30 | 4 << 16 | 0xb706);
     // SAFETY: the request takes a number and writes nothing.
     let pid = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), REQUEST, 1) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
@@ -141,7 +152,7 @@ pub fn network_of_socket(socket: impl AsFd) -> io::Result<OwnedFd> {
 }
 
 /// An ioctl without argument that answers with a new, close-on-exec descriptor.
-fn ask_descriptor(fd: impl AsFd, request: libc::c_ulong) -> io::Result<OwnedFd> {
+fn ask_descriptor(fd: impl AsFd, request: libc::Ioctl) -> io::Result<OwnedFd> {
     // SAFETY: the requests that are made here take no argument and write nothing.
     let made = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, 0) };
     if made < 0 {
@@ -181,8 +192,8 @@ pub fn pidfd_exit_status(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     const EXIT: u64 = 8;
     let mut info = Info { mask: EXIT, ..Info::default() };
     // _IOWR(0xff, 11, struct pidfd_info)
-    let size = u64::try_from(size_of::<Info>()).unwrap_or(0);
-    let request = 3 << 30 | size << 16 | 0xff << 8 | 11;
+    let size = u32::try_from(size_of::<Info>()).unwrap_or(0);
+    let request = ioctl(3 << 30 | size << 16 | 0xff << 8 | 11);
     // SAFETY: the kernel writes at most the size encoded in the request, which is that of `info`.
     let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), request, &raw mut info) };
     if done != 0 {

@@ -27,9 +27,9 @@ struct Response {
     flags: u32,
 }
 
-const RECV: libc::c_ulong = 0xc050_2100;
-const SEND: libc::c_ulong = 0xc018_2101;
-const ID_VALID: libc::c_ulong = 0x4008_2102;
+const RECV: libc::Ioctl = super::ioctl(0xc050_2100);
+const SEND: libc::Ioctl = super::ioctl(0xc018_2101);
+const ID_VALID: libc::Ioctl = super::ioctl(0x4008_2102);
 
 fn done(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
