@@ -4,7 +4,7 @@ use std::fs;
 
 use orangery_runtime::spec::{Seccomp, Stdio, User};
 use orangery_tests::Scene;
-use orangery_tests::host::{outcome, probe, see};
+use orangery_tests::host::{command, outcome, probe, see};
 use orangery_tests::wait::Lines;
 use serde_json::Value;
 
@@ -172,6 +172,20 @@ pub(crate) fn no_descriptor_reaches_the_process(scene: &Scene) {
         container.delete().await.expect("deleted");
     });
     drop(leaked);
+}
+
+/// To everybody that it may signal, its init too: neighbours, the keeper and we are not among them.
+pub(crate) fn signals_stay_inside(scene: &Scene) {
+    scene.play(async |host| {
+        let quiet = host.create(host.spec("quiet"), command(&["sleep", "1000"])).await.expect("created");
+        quiet.start().await.expect("started");
+        let loud = "sleep 1000 & kill -9 -1; kill -9 1; kill -STOP 1; wait; echo still";
+        let loud = host.once(host.spec("loud"), command(&["sh", "-c", loud])).await;
+        assert_eq!(loud.out, "still\n", "{}", loud.err);
+        let further = outcome(quiet.exec(probe(&["true"])).await.expect("exec")).await;
+        assert_eq!(further.code(), 0);
+        quiet.delete().await.expect("deleted");
+    });
 }
 
 pub(crate) fn cgroup_files_cannot_be_written(scene: &Scene) {

@@ -22,9 +22,9 @@ use image::{
     hostile_passwd_and_group_files, proc_sys_and_dev_as_links_files_and_loops,
 };
 use inside::{
-    cgroup_files_cannot_be_written, no_descriptor_reaches_the_process, the_helper_cannot_be_looked_into_on_its_way,
-    the_stub_init_cannot_be_looked_into, what_a_container_must_not_do, what_an_ordinary_user_inside_must_not_do,
-    what_the_kernel_refuses_without_the_filter,
+    cgroup_files_cannot_be_written, no_descriptor_reaches_the_process, signals_stay_inside,
+    the_helper_cannot_be_looked_into_on_its_way, the_stub_init_cannot_be_looked_into, what_a_container_must_not_do,
+    what_an_ordinary_user_inside_must_not_do, what_the_kernel_refuses_without_the_filter,
 };
 use landlock::{
     lacks, ports_that_are_not_named_are_refused, rules_are_made_of_what_lies_inside,
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         trial!(no_new_privileges_and_a_filter),
         trial!(setgroups_is_denied_with_one_id, User),
         trial!(what_only_root_can_have_is_refused_with_the_reason, User),
+        trial!(signals_stay_inside),
         trial!(cgroup_files_cannot_be_written, Cgroups),
         trial!(a_mount_target_swapped_during_the_creation, Busybox),
         trial!(a_read_only_path_swapped_during_the_creation, Busybox),

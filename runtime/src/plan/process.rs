@@ -8,6 +8,7 @@ use super::encode::{Builder, Need, Plan, Slot};
 use super::landlock;
 use super::machine::{IdMap, Machine};
 use super::own_mounts;
+use super::rootfs::PATH_DIR;
 use super::tty;
 use super::wire::{self, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWTIME, NEWUSER, NEWUTS, Op, Purpose};
 use crate::spec::check::CheckedProcess;
@@ -18,6 +19,13 @@ const NOFILE: u64 = 7;
 
 /// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which the kernel takes with a listener alone.
 const WAIT_KILLABLE: u64 = 0x20;
+
+/// `f_type` of procfs.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+/// O_WRONLY; RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS of openat2(2).
+const WRITE_ONLY: u64 = 1;
+const NO_XDEV: u64 = 1;
+const NO_MAGICLINKS: u64 = 2;
 
 /// Above every number that a process is given a descriptor under.
 const APART: u64 = 64;
@@ -206,14 +214,23 @@ fn load(b: &mut Builder, process: &CheckedProcess) {
     }
 }
 
-/// Set while the child still has the keeper's ids: the files of an undumpable process belong to root.
+/// Set while the child still has the keeper's ids: the files of an undumpable process belong to root. An ordinary user's further
+/// process is in the container by then, where /proc is what somebody has mounted there: what is written to must be a file of the
+/// kernel's, with nothing mounted over it.
 pub(super) fn of_itself(b: &mut Builder, process: &CheckedProcess) {
-    for (file, label) in process.labels() {
-        b.field("security label").on_paths(Op::WriteFile, Slot::CWD, *file, label);
+    let score = process.spec().oom_score_adj.map(|score| ("oom_score_adj", "self/oom_score_adj", score.to_string()));
+    let labels = process.labels().iter();
+    let labels = labels.map(|(file, label)| ("security label", file.trim_start_matches("/proc/"), label.clone()));
+    let all: Vec<_> = labels.chain(score).collect();
+    let Some((first, ..)) = all.first() else { return };
+    let proc = b.field(first).open(Slot::CWD, "/proc", PATH_DIR, 0);
+    b.on(Op::CheckFs, proc, PROC_SUPER_MAGIC);
+    for (field, file, text) in &all {
+        let file = b.field(field).open(proc, file, WRITE_ONLY, NO_XDEV | NO_MAGICLINKS);
+        b.on_path(Op::WriteFd, file, text, 0);
+        b.close(file);
     }
-    if let Some(score) = process.spec().oom_score_adj {
-        b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
-    }
+    b.close(proc);
 }
 
 /// All but the number of descriptors, of which only the hard limit is raised here.
