@@ -77,6 +77,14 @@ pub(crate) fn watch(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) ->
     enter(keeper, pidfd, new)
 }
 
+/// Watch a child that another one has left to us.
+pub(crate) fn adopt(keeper: &mut Keeper, id: u64, pid: i32, pidfd: i32) -> Res<i32> {
+    let new = Entry { id, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: true };
+    let kept = enter(keeper, pidfd, new)?;
+    make_room(keeper, kept);
+    Ok(kept)
+}
+
 /// Watch a child that has served its purpose: kill it, reap it when it is dead, say nothing about it.
 pub(crate) fn dismiss(keeper: &mut Keeper, pid: i32, pidfd: i32) {
     let new = Entry { id: 0, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: false };

@@ -6,9 +6,14 @@
 //! traces the zombie, `waitid` says "nobody" to us, its parent. It stays watched; the kernel wakes us again when the
 //! tracer lets go of it or ends.
 
-use crate::serve::{Entry, Keeper};
+use crate::arch::nr;
+use crate::birth;
+use crate::serve::{Brought, Entry, Keeper};
 use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
-use crate::wire::{ExitRecord, Message, Moment, Tell};
+use crate::wire::{ExitRecord, Message, Moment, Purpose, Stage, Tell};
+
+/// `waitid` by the number.
+const P_PID: usize = 1;
 
 /// The pidfd `fd` became readable: its process is a zombie. Append it to the list and tell what can be told.
 pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
@@ -174,7 +179,8 @@ fn release(keeper: &mut Keeper, fd: i32) {
 pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     let mut info = [0u8; 128];
     while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
-    if !keeper.adopts && keeper.unwatched == 0 {
+    // Of those who have fallen to us some may be claimed, ended or not: as long as nobody reaps them the numbers are theirs.
+    if keeper.expected > 0 || !keeper.adopts && keeper.unwatched == 0 {
         return;
     }
     loop {
@@ -187,11 +193,36 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
             }
         } else {
             keeper.unwatched = keeper.unwatched.saturating_sub(1);
-            if sys::waitid(1, waited.pid, WNOHANG).is_err() {
+            if sys::waitid(P_PID, waited.pid, WNOHANG).is_err() {
                 return;
             }
         }
     }
+}
+
+/// A process that was left to us is one that the supervisor wants to have: from here on it is as one that we have started.
+pub(crate) fn claim(keeper: &mut Keeper, message: &Message) {
+    let (id, pid) = (message.id, message.pid);
+    if pid <= 0 || known(keeper, pid).is_some() {
+        return keeper.refuse(id, Stage::Watch, sys::EINVAL);
+    }
+    // Ours, and not reaped, also where it has ended: until we do that, its number is nobody else's.
+    let watched = sys::waitid(P_PID, pid, WNOHANG | WNOWAIT)
+        .and_then(|_| sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]))
+        .and_then(|pidfd| birth::adopt(keeper, id, pid, pidfd as i32));
+    match watched {
+        Ok(kept) => {
+            let done = Message { kind: Tell::Done as u16, id, pid, x: kept as u64, ..Message::default() };
+            keeper.answer(done, Some(Brought { purpose: Purpose::Pidfd, fd: kept, ours: false }));
+        }
+        Err(errno) => keeper.refuse(id, Stage::Watch, errno),
+    }
+}
+
+/// Nobody else is to be claimed of what a child has left behind.
+pub(crate) fn brought(keeper: &mut Keeper) {
+    keeper.expected = keeper.expected.saturating_sub(1);
+    sweep_orphans(keeper);
 }
 
 /// The supervisor had no room for the pidfd of the child that request `id` has started: nobody but us can end it. Looks

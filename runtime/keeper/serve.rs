@@ -109,6 +109,8 @@ pub(crate) struct Keeper {
     pub(crate) pending: i32,
     /// There is, or was, a child whose orphans come to us.
     pub(crate) adopts: bool,
+    /// So many children leave somebody behind whom nobody has claimed yet.
+    pub(crate) expected: u32,
     /// Children that were killed because they could not be watched, and are not yet reaped.
     pub(crate) unwatched: u32,
     /// An answer that did not fit into the socket, with its descriptor.
@@ -414,6 +416,8 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Store) => store::store(keeper, message, got),
         Some(Ask::Discard) => store::discard(keeper, message),
         Some(Ask::Settle) => exits::settle(keeper, message),
+        Some(Ask::Claim) => exits::claim(keeper, message),
+        Some(Ask::Brought) => exits::brought(keeper),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }

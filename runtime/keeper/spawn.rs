@@ -123,6 +123,7 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
+                    keeper.expected += u32::from(message.flags & wire::BRINGS != 0);
                     let x = pidfd as u64;
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, x, ..Message::default() };
                     keeper.pass(Moment::Born);

@@ -2,6 +2,7 @@
 
 use crate::arch::nr;
 use crate::serve::{self, Entry, Keeper, PLACES};
+use crate::stub;
 use crate::sys::{self, CStr, HIGH, Res, lit};
 use crate::wire::{self, Message, Stage, Tell};
 
@@ -12,12 +13,14 @@ const SOCKET: i32 = 0;
 const LEAST: usize = HIGH as usize + 64;
 
 /// `argc` is 1, or 2 when a user namespace of the keeper's own comes first (the supervisor is unprivileged), or 3 when that is
-/// there already, of a keeper before this one: it arrives as standard output.
+/// there already, of a keeper before this one: it arrives as standard output. With 4 this is no keeper at all, but the init of a
+/// container that another program has made.
 pub(crate) fn run(argc: usize) -> ! {
     match argc {
         0 | 1 => {}
         2 => make_user_namespace(),
-        _ => join_user_namespace(),
+        3 => join_user_namespace(),
+        _ => be_init(),
     }
     detach_from_host();
     let places = raise_descriptor_limit().min(PLACES);
@@ -38,6 +41,16 @@ fn fail(socket: i32, errno: i32) -> ! {
     let message = Message { kind: Tell::Failed as u16, errno, x: Stage::Make as u64, ..Message::default() };
     let _ = sys::send(socket, &message.encode(), None);
     sys::exit_group(1)
+}
+
+/// pid 1 of a container that was made by another program: what it has been given is let go by the stub.
+fn be_init() -> ! {
+    let all = u64::MAX;
+    // SIG_SETMASK
+    let _ = sys::call(nr::RT_SIGPROCMASK, [2, &raw const all as usize, 0, 8, 0, 0]);
+    let _ = sys::prctl(15, lit(c"orangery-init").0 as usize); // PR_SET_NAME
+    let _ = sys::prctl(4, 0); // PR_SET_DUMPABLE
+    stub::run(core::ptr::null_mut(), -1)
 }
 
 /// Enter a user namespace, wait for the supervisor to write the maps (it is outside, as the kernel wants), then run
@@ -196,6 +209,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,
         adopts: false,
+        expected: 0,
         unwatched: 0,
         reply: None,
         blocked: false,

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 pub mod cgroup;
 pub mod doctor;
+pub mod drivers;
 pub mod durable;
 pub mod error;
 pub mod hand;

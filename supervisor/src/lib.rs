@@ -81,6 +81,7 @@ pub use orangery_io_stream::{
 pub use orangery_runtime as runtime;
 pub use orangery_runtime::Pause;
 pub use orangery_runtime::cgroup::{BlockDevice, CpuQuota, IoMax, IoWeight, Limits, Source as StatsSource, Stats};
+pub use orangery_runtime::drivers::Program;
 pub use orangery_runtime::network::{
     NetworkLink, NetworkPlugin, NetworkProperties, NetworkProvider, Pasta, Protocol, Publish,
 };

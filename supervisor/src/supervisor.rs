@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_rt::ArbiterHandle;
+use orangery_runtime::drivers::{DrivenRuntime, Program};
 use orangery_runtime::durable::Adopted;
 use orangery_runtime::native::{End, NativeRuntime, Options};
 use orangery_runtime::rootfs::Layering;
-use orangery_runtime::{ProcessSpec, Runtime};
+use orangery_runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind, ProcessSpec, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::admission::{self, Admission, Amounts, Beside, Budget, Cost};
@@ -120,6 +121,7 @@ pub struct SupervisorBuilder {
     event_history: usize,
     kill_patience: Duration,
     durable: durable::Durable,
+    program: Option<Program>,
 }
 
 impl SupervisorBuilder {
@@ -186,6 +188,20 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Have this program make the containers, such as `Program::new("runc")`: runc, crun, youki, or our own `orangery-oci`.
+    /// Default: we make them. Of root alone, with a directory as the root ([`Rootfs::Dir`](crate::Rootfs::Dir)), and not
+    /// [durable](SupervisorBuilder::durable); what else it cannot have is refused by the field (docs/drivers.md).
+    ///
+    /// ```no_run
+    /// use orangery::Program;
+    /// let supervisor = orangery::Supervisor::builder().runtime(Program::new("crun")).build()?;
+    /// # Ok::<(), orangery::Error>(())
+    /// ```
+    pub fn runtime(mut self, program: Program) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     /// Who decides at the fault points: see [`faults`](crate::faults).
     #[cfg(any(test, feature = "faults"))]
     pub fn fault_policy(mut self, policy: Arc<dyn crate::faults::FaultPolicy>) -> Self {
@@ -231,6 +247,15 @@ impl SupervisorBuilder {
         let mut options = self.options.clone();
         options.faults = self.faults.of_runtime();
         let mut lap = Lap::begin();
+        if let Some(program) = self.program.clone() {
+            if state.is_some() {
+                let why = "containers that another program makes do not outlive their supervisor";
+                return Err(RuntimeError::new(RuntimeErrorKind::Unsupported, why).with_field("runtime").into());
+            }
+            let (runtime, driver) = DrivenRuntime::start(program, options)?;
+            let native = runtime.native().clone();
+            return self.start(Arc::new(runtime), Some(native), (None, None, 0), |tell| driver.run_telling(tell));
+        }
         let (runtime, driver, adopted) = match &state {
             Some(state) => {
                 (options.end, options.state_dir) = (End::Keep, Some(state.runtime()));
@@ -441,6 +466,7 @@ impl Supervisor {
             event_history: HISTORY,
             kill_patience: Duration::from_secs(30),
             durable: durable::Durable::default(),
+            program: None,
         }
     }
 

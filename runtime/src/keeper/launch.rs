@@ -165,6 +165,11 @@ fn start(path: Option<&Path>, socket: OwnedFd, place: Place<'_>) -> Result<Child
     })
 }
 
+/// The program as a file that everybody may execute: it can be a container's init.
+pub(crate) fn write_program(path: &Path) -> io::Result<()> {
+    install(path)
+}
+
 /// Write the program to `path` unless it is there already.
 fn install(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::OFlags;
 use tokio::sync::{Notify, OnceCell, oneshot};
 
+use super::driven::Driven;
 use super::janitor::{Rests, Work};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
@@ -228,6 +229,11 @@ impl Core {
         if let Some(Idle { exit, storing }) = idle {
             return Ends::default().started(self.exec_of(self.init_pid, self.rests.init()?, exit), storing);
         }
+        if let Some(driven) = &self.rests.driven
+            && let Some((ends, exit)) = driven.start_main().await?
+        {
+            return ends.started(self.exec_of(self.init_pid, self.rests.init()?, exit), None);
+        }
         let gated = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         match gated {
             Some(gated) => self.open_gate(gated).await,
@@ -292,6 +298,9 @@ impl Core {
     }
 
     async fn exec_checked(&self, process: CheckedProcess, main: bool) -> Result<Started, Error> {
+        if let Some(driven) = &self.rests.driven {
+            return self.exec_driven(driven, &process).await;
+        }
         let (id, faults) = (self.container.id.as_str(), &self.inner.faults);
         let trees = self.own_trees(&process).await?;
         let own = self.own_group(&process.spec().limits).await?;
@@ -343,6 +352,15 @@ impl Core {
             // Nobody has it.
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
         })
+    }
+
+    /// By the program that has made it.
+    async fn exec_driven(&self, driven: &Arc<Driven>, process: &CheckedProcess) -> Result<Started, Error> {
+        let mut ends = stdio::open(process, self.inner.owner(process, self.joining.ids.as_ref()))?;
+        let theirs = std::mem::take(&mut ends.theirs);
+        let spawned = driven.exec(process, theirs, self.rests.group.as_ref()).await;
+        let Spawned { pid, pidfd, exit, .. } = spawned.map_err(|error| self.or_ended(error))?;
+        ends.started(self.exec_of(pid, Arc::new(pidfd.claim()?), exit), None)
     }
 
     fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {

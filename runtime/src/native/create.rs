@@ -35,34 +35,39 @@ use crate::spec::check::{self, CheckedSpec};
 use crate::spec::{Access, ContainerSpec, Enforcement, Network, ProcessSpec, UserNamespace};
 
 /// What has been made so far. Dropped, it hands everything to the janitor.
-struct Undo {
+pub(super) struct Undo {
     rests: Option<Rests>,
     janitor: mpsc::UnboundedSender<Work>,
 }
 
 impl Undo {
-    fn new(inner: &Inner) -> Self {
+    pub(super) fn new(inner: &Inner) -> Self {
         Self { rests: None, janitor: inner.janitor.clone() }
     }
 
-    fn rests(&mut self) -> &mut Rests {
+    pub(super) fn rests(&mut self) -> &mut Rests {
         self.rests.get_or_insert_default()
     }
 
     /// For a thread that adds to it, and that may outlive this future.
-    fn lend(&mut self) -> Self {
+    pub(super) fn lend(&mut self) -> Self {
         Self { rests: self.rests.take(), janitor: self.janitor.clone() }
     }
 
+    /// What was lent.
+    pub(super) fn take_back(&mut self, mut lent: Self) {
+        self.rests = lent.rests.take();
+    }
+
     /// Give it back now and wait for it. Dropped meanwhile, the janitor goes on.
-    async fn now(mut self) {
+    pub(super) async fn now(mut self) {
         if let Some(rests) = &self.rests {
             rests.remove().await;
         }
         self.rests = None;
     }
 
-    fn keep(mut self) -> Rests {
+    pub(super) fn keep(mut self) -> Rests {
         self.rests.take().unwrap_or_default()
     }
 }
@@ -208,9 +213,9 @@ async fn make(
         let prepared = prepare(&for_thread, spec, main, way, lent.rests());
         (prepared, lent)
     });
-    let (prepared, mut lent) =
+    let (prepared, lent) =
         prepared.await.map_err(|_| one(Error::new(ErrorKind::System, "the preparing thread panicked")))?;
-    undo.rests = lent.rests.take();
+    undo.take_back(lent);
     let prepared = make_trees(inner, prepared?).await.map_err(one)?;
     born(inner, prepared, undo.rests()).await.map_err(one)
 }
@@ -244,7 +249,7 @@ fn mapping<'a>(inner: &Inner, allotment: &'a Allotment) -> Option<&'a IdMap> {
 }
 
 /// The container's ids, name and cgroup, and what the plan must know of them.
-fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<Allotment, Error> {
+pub(super) fn allot(inner: &Inner, spec: &mut CheckedSpec, rests: &mut Rests) -> Result<Allotment, Error> {
     let id = spec.container().id.clone();
     let id = id.as_str();
     let (ids, range) = inner.ids(spec)?;

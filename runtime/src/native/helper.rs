@@ -352,7 +352,7 @@ fn reporting() -> Result<(Report, Supply), Error> {
 }
 
 /// A file of a fixed size.
-fn words() -> Result<OwnedFd, Error> {
+pub(super) fn words() -> Result<OwnedFd, Error> {
     let failed = |error: rustix::io::Errno| Error::system("cannot make a memfd", error);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let words = rustix::fs::memfd_create("orangery-words", flags).map_err(failed)?;
@@ -361,12 +361,17 @@ fn words() -> Result<OwnedFd, Error> {
     Ok(words)
 }
 
-/// What stands in it, as one line; what the program says of its own system log is not.
-fn read(words: &OwnedFd) -> String {
+/// What stands in it.
+pub(super) fn text(words: &OwnedFd) -> String {
     let mut bytes = vec![0u8; usize::try_from(WORDS).unwrap_or_default()];
     let len = rustix::io::pread(words, &mut bytes[..], 0).unwrap_or(0);
     let text = bytes.get(..len).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
-    let text = String::from_utf8_lossy(text);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// What stands in it, as one line; what the program says of its own system log is not.
+fn read(words: &OwnedFd) -> String {
+    let text = text(words);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<&str> =
         lines.filter(|line| !line.starts_with("Failed to send ") || !line.ends_with("syslog")).collect();

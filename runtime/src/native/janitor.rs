@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use super::driven::Driven;
 use super::helper::Helper;
 use super::off_thread::off_thread;
 use super::provided::{Network, Root};
@@ -69,6 +70,8 @@ pub(super) struct Rests {
     pub(super) root: Option<Arc<Root>>,
     /// What serves its root.
     pub(super) serving: Option<Arc<Helper>>,
+    /// The program that has made it, where that is another one.
+    pub(super) driven: Option<Arc<Driven>>,
     held: Mutex<Option<(Name, Option<Arc<Range>>)>>,
 }
 
@@ -83,6 +86,7 @@ impl Default for Rests {
             network: None,
             root: None,
             serving: None,
+            driven: None,
             held: Mutex::default(),
         }
     }
@@ -156,6 +160,9 @@ impl Rests {
         }
         if let Some(serving) = &self.serving {
             serving.end().await;
+        }
+        if let Some(driven) = &self.driven {
+            driven.remove().await;
         }
         let removed = match &self.group {
             Some(group) if !group_is_gone => remove_group(group).await,

@@ -4,6 +4,7 @@ pub(crate) mod adopted;
 mod again;
 mod container;
 mod create;
+pub(crate) mod driven;
 mod durable;
 mod ending;
 mod evidence;

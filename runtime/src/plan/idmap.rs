@@ -72,6 +72,11 @@ impl Ids {
         text
     }
 
+    /// The first id inside, what it is outside, and how many follow it: of each line.
+    pub fn ranges(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
+        self.0.iter().map(|Extent { inside, outside, count }| (*inside, *outside, *count))
+    }
+
     /// What `id` is outside; `None`: there is no such id inside.
     #[must_use]
     pub fn outside(&self, id: u32) -> Option<u32> {

@@ -6,6 +6,7 @@
 //! namespaces and dies with it; what outlives it (cgroup, id range, state) is the runtime's and has owners there.
 
 pub mod container;
+pub mod driver;
 pub mod encode;
 pub mod explain;
 pub mod helper;

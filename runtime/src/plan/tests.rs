@@ -490,3 +490,69 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_call_of_a_driver_is_a_plan() {
+    use super::driver::{Call, Ground, Host, call};
+    let mut spec = spec();
+    spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::ReadOnly };
+    spec.mounts = vec![Mount::bind("/usr", "/tmp/usr").read_only()];
+    let checked = checked(spec, command());
+    let ground = Ground { place: "/mnt", unified: Some("/sys/fs/cgroup/unified".as_ref()) };
+    let argv = ["crun".into(), "create".into()];
+    let scratch = [("tmp", 0o1777)];
+    let host = Host { spec: &checked, scratch: &scratch, owner: (524_288, 524_288), init: Some("/run/init".as_ref()) };
+    let program = "/usr/bin/crun".as_ref();
+    let one = Call {
+        program,
+        argv: &argv,
+        env: &[],
+        nofile: (1, 2),
+        grouped: true,
+        oom_score_adj: Some(5),
+        preserved: 2,
+        ground,
+        host: Some(host),
+    };
+    let plan = call(&one);
+    accepted(&plan);
+    let text = text(&plan);
+    assert!(text.contains("/mnt") && text.contains("/usr/bin/crun") && text.contains("chown"), "{text}");
+    assert!(plan.needs().contains(&Need::Layer(0)) && plan.needs().contains(&Need::Bind(0)), "{:?}", plan.needs());
+    let plain = call(&Call { host: None, grouped: false, preserved: 0, ..one });
+    accepted(&plain);
+    assert!(!plain.needs().contains(&Need::Cgroup), "{:?}", plain.needs());
+}
+
+/// What is written of a bundle for a program that is driven says the same as the bundle.
+#[cfg(feature = "oci")]
+#[test]
+fn a_bundle_is_written_as_it_was_read() {
+    use crate::drivers::{Layout, config::config};
+    let text = r#"{"ociVersion":"1.0.2","root":{"path":"/usr","readonly":true},"hostname":"h",
+        "process":{"user":{"uid":7,"gid":8,"umask":63,"additionalGids":[9]},"args":["sh","-c","x"],"env":["PATH=/bin","A=b=c"],
+            "cwd":"/etc","noNewPrivileges":true,"rlimits":[{"type":"RLIMIT_NOFILE","hard":64,"soft":32}],"oomScoreAdj":900,
+            "capabilities":{"bounding":["CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"]}},
+        "mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+            {"destination":"/data","type":"bind","source":"/usr","options":["rbind","ro","nosuid","noatime","rslave"]},
+            {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["nosuid","nodev","noexec","size=1m","tmpcopyup"]}],
+        "linux":{"namespaces":[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}],
+            "sysctl":{"net.ipv4.ip_forward":"1"},"maskedPaths":["/proc/kcore"],"readonlyPaths":["/proc/sys"],
+            "rootfsPropagation":"rslave",
+            "devices":[{"path":"/dev/x","type":"c","major":1,"minor":3,"fileMode":384,"uid":1,"gid":2}]}}"#;
+    let read = |text: &str| crate::spec::oci::parse(std::path::Path::new("/"), text.as_bytes()).unwrap();
+    let (mut spec, main) = read(text);
+    spec.id = "box".into();
+    let checked = checked(spec.clone(), main.clone());
+    let layout = Layout { spec: &checked, ids: None, cgroup: Some("/a/box"), place: "/mnt", unified: true };
+    let (again, process) = read(&config(&layout).unwrap().to_string());
+    let value = |of: &ProcessSpec| serde_json::to_value(of).unwrap();
+    assert_eq!(value(&process), value(&main));
+    assert_eq!(again.rootfs, Rootfs::Dir { path: "/mnt/rootfs".into(), access: Access::ReadOnly });
+    assert_eq!(again.cgroups_path, Some("/a/box".into()));
+    assert_eq!((again.shared, again.devices, again.sysctls), (spec.shared, spec.devices, spec.sysctls));
+    assert_eq!((again.masked_paths, again.readonly_paths), (spec.masked_paths, spec.readonly_paths));
+    assert_eq!((again.hostname, again.root_propagation), (spec.hostname, spec.root_propagation));
+    spec.mounts[1].source = MountSource::Bind("/mnt/binds/1".into());
+    assert_eq!(again.mounts, spec.mounts);
+}

@@ -6,6 +6,7 @@
 mod abort;
 mod actors;
 mod begun;
+mod driven;
 mod durable;
 mod events;
 mod exec;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         abort::trials(),
         actors::trials(),
         begun::trials(),
+        driven::trials(),
         durable::trials(),
         regrouped::trials(),
         points::trials(),

@@ -1,0 +1,240 @@
+//! What is different about a container that another program has made: how processes are started in it, and how it goes.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{RwLock, oneshot};
+use tracing::Instrument as _;
+
+use super::Known;
+use super::call::{self, Call, Ready};
+use crate::Exit;
+use crate::cgroup::Group;
+use crate::drivers::{self, UMASK, refused};
+use crate::error::{Error, ErrorKind, Errors};
+use crate::keeper::Spawned;
+use crate::native::Inner;
+use crate::native::off_thread::off_thread;
+use crate::native::stdio::Ends;
+use crate::seccomp::Filter;
+use crate::spec::Seccomp;
+use crate::spec::check::{CheckedProcess, CheckedSpec};
+
+/// The program's side of one container.
+#[derive(Debug)]
+pub(in crate::native) struct Driven {
+    pub(super) inner: Arc<Inner>,
+    pub(super) known: Arc<Known>,
+    id: String,
+    /// Its bundle, and the files that go to and fro.
+    pub(super) dir: PathBuf,
+    /// Held to read by each call under way, which goes on when nobody waits for it any more.
+    calls: Arc<RwLock<()>>,
+    /// The program has been asked to make it.
+    made: AtomicBool,
+    removed: tokio::sync::Mutex<bool>,
+    /// Its command's streams and end, where that is pid 1 and waits to be started.
+    pub(super) main: Mutex<Option<(Ends, oneshot::Receiver<Exit>)>>,
+    /// What is executed then.
+    command: Option<String>,
+    execs: AtomicU64,
+    /// Its filter is that of all its processes.
+    filter: (Seccomp, Vec<Filter>, u64),
+    /// That of its command.
+    umask: u32,
+}
+
+impl Driven {
+    pub(super) fn new(inner: &Arc<Inner>, known: &Arc<Known>, spec: &CheckedSpec) -> Arc<Self> {
+        let id = spec.container().id.clone();
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            known: Arc::clone(known),
+            dir: known.dir.join("bundles").join(&id),
+            id,
+            calls: Arc::default(),
+            made: AtomicBool::new(false),
+            removed: tokio::sync::Mutex::default(),
+            main: Mutex::default(),
+            command: spec.main().spec().argv.first().map(|word| word.to_string_lossy().into_owned()),
+            execs: AtomicU64::new(1),
+            filter: filter(spec.main()),
+            umask: spec.main().spec().umask.unwrap_or(UMASK),
+        })
+    }
+
+    /// What a call is given, but for the command.
+    pub(super) fn log(&self, of: &str) -> Option<PathBuf> {
+        Some(self.dir.join(format!("{of}.log")))
+    }
+
+    /// The group that a process has to be born in to be in all of them.
+    fn birthplace(&self, group: Option<&Arc<Group>>) -> Option<Arc<Group>> {
+        group.filter(|_| self.known.hierarchies.beside().is_some()).cloned()
+    }
+
+    /// Have the program make the container; its first process.
+    pub(super) async fn create(self: &Arc<Self>, call: Call<'_>, group: Option<&Arc<Group>>) -> Result<Spawned, Error> {
+        let preserved = call.stdio.len().saturating_sub(3);
+        let pid = self.dir.join("pid");
+        let mut args = vec!["create".to_owned(), "--bundle".into(), show(&self.dir), "--pid-file".into(), show(&pid)];
+        args.extend(call.args);
+        if preserved > 0 {
+            args.extend(["--preserve-fds".into(), preserved.to_string()]);
+        }
+        args.push(self.id.clone());
+        let call = Call { args, log: self.log("create"), group: self.birthplace(group), ..call };
+        let ready = call::prepare(&self.inner, &self.known, call)?;
+        self.made.store(true, Ordering::Release);
+        self.bring(ready, pid).await
+    }
+
+    /// `start`: what waits in it runs.
+    pub(super) async fn start(self: &Arc<Self>, runs: Option<String>) -> Result<(), Error> {
+        let args = vec!["start".to_owned(), self.id.clone()];
+        let call = Call { args, log: self.log("start"), runs, ..Call::default() };
+        let ready = call::prepare(&self.inner, &self.known, call)?;
+        self.apart(async move |driven| call::run(&driven.inner, &driven.known, ready).await.map(drop)).await
+    }
+
+    /// The command that is pid 1, once.
+    pub(in crate::native) async fn start_main(
+        self: &Arc<Self>,
+    ) -> Result<Option<(Ends, oneshot::Receiver<Exit>)>, Error> {
+        let main = self.main.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if main.is_some() {
+            self.start(self.command.clone()).await?;
+        }
+        Ok(main)
+    }
+
+    /// A process in it; it runs.
+    pub(in crate::native) async fn exec(
+        self: &Arc<Self>,
+        process: &CheckedProcess,
+        stdio: Vec<Option<OwnedFd>>,
+        group: Option<&Arc<Group>>,
+    ) -> Result<Spawned, Error> {
+        let mut no = refused::process(process.spec(), self.known.flavour.get());
+        if self.umask != process.spec().umask.unwrap_or(UMASK) {
+            let flavour = self.known.flavour.get();
+            no.extend(flavour.and_then(refused::umask));
+        }
+        if filter(process) != self.filter {
+            let why = "a process that a driver starts has the filter of its container";
+            no.push(Error::new(ErrorKind::Unsupported, why).with_field("seccomp"));
+        }
+        if !no.is_empty() {
+            return Err(Errors(no).into_one());
+        }
+        let number = self.execs.fetch_add(1, Ordering::Relaxed);
+        let (file, pid) = (self.dir.join(format!("process-{number}.json")), self.dir.join(format!("pid-{number}")));
+        write(file.clone(), drivers::written(process).to_string()).await?;
+        let mut args = vec!["exec".to_owned(), "--detach".into(), "--process".into(), show(&file)];
+        args.extend(["--pid-file".into(), show(&pid)]);
+        let preserved = stdio.len().saturating_sub(3);
+        if preserved > 0 {
+            args.extend(["--preserve-fds".into(), preserved.to_string()]);
+        }
+        args.push(self.id.clone());
+        let runs = process.spec().argv.first().map(|word| word.to_string_lossy().into_owned());
+        let log = self.log(&format!("exec-{number}"));
+        let oom_score_adj = process.spec().oom_score_adj;
+        let call = Call {
+            args,
+            stdio,
+            log: log.clone(),
+            group: self.birthplace(group),
+            runs,
+            oom_score_adj,
+            ..Call::default()
+        };
+        let ready = call::prepare(&self.inner, &self.known, call)?;
+        let brought = self.bring(ready, pid.clone()).await;
+        for file in [Some(file), Some(pid), log].into_iter().flatten() {
+            let _ = std::fs::remove_file(file);
+        }
+        brought
+    }
+
+    /// A call, and whom it leaves behind, who is killed where nobody waits for it any more.
+    async fn bring(self: &Arc<Self>, ready: Ready, pid: PathBuf) -> Result<Spawned, Error> {
+        self.apart(async move |driven| {
+            let done = call::run(&driven.inner, &driven.known, ready).await?;
+            let text = std::fs::read_to_string(&pid);
+            let number = text.ok().and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0);
+            let none =
+                || Error::new(ErrorKind::Creation, "the runtime has left no number of the process that it has made");
+            let claimed = driven.inner.keeper.claim(number.ok_or_else(none)?).await;
+            drop(done);
+            claimed.map_err(|error| {
+                let what = "the process that the runtime has made is none that has fallen to us";
+                Error::new(ErrorKind::Creation, what).with_errno(error.errno()).with_field("runtime")
+            })
+        })
+        .await
+    }
+
+    /// On its own: it goes on when this future is dropped.
+    async fn apart<T: Send + 'static, F: Future<Output = Result<T, Error>> + Send + 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+    ) -> Result<T, Error> {
+        let under_way = Arc::clone(&self.calls).read_owned().await;
+        let driven = Arc::clone(self);
+        let task = async move {
+            let done = act(driven).await;
+            drop(under_way);
+            done
+        };
+        let task = tokio::spawn(task.in_current_span());
+        task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a call of the runtime panicked")))
+    }
+
+    /// The program forgets it, and so do we. Idempotent. What is under way ends first.
+    pub(in crate::native) async fn remove(&self) {
+        let mut removed = self.removed.lock().await;
+        if *removed {
+            return;
+        }
+        let _none = self.calls.write().await;
+        if self.made.load(Ordering::Acquire) {
+            let args = vec!["delete".to_owned(), "--force".into(), self.id.clone()];
+            let call = Call { args, log: self.log("delete"), ..Call::default() };
+            let asked = match call::prepare(&self.inner, &self.known, call) {
+                Ok(ready) => call::run(&self.inner, &self.known, ready).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = asked {
+                tracing::warn!(%error, "the runtime did not delete a container; what it wrote down is removed");
+            }
+        }
+        let (known, id, dir) = (Arc::clone(&self.known), self.id.clone(), self.dir.clone());
+        let forget = move || {
+            known.hierarchies.forget(&id);
+            let _ = std::fs::remove_dir_all(known.dir.join("root").join(&id));
+            let _ = std::fs::remove_dir_all(dir);
+        };
+        let _ = off_thread(forget).await;
+        *removed = true;
+    }
+}
+
+fn filter(process: &CheckedProcess) -> (Seccomp, Vec<Filter>, u64) {
+    let spec = process.spec();
+    (spec.seccomp, spec.filters.clone(), spec.filter_flags)
+}
+
+/// A file of a bundle.
+pub(super) async fn write(path: PathBuf, text: String) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::system("cannot write for the runtime", error);
+    let written = off_thread(move || std::fs::write(path, text)).await;
+    written.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)
+}
+
+/// Ours: names and numbers below a directory that was given as a path.
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,193 @@
+//! The plan of one call of a program that is driven (`native/driven/`): it runs as the keeper does, in the host's namespaces. A
+//! call that makes a container has a mount namespace of its own, with what is the host's at one place: the root, the sources of
+//! its mounts and its private directories. So nobody but this call, and what it makes, ever sees them, and nothing has to be
+//! unmounted.
+
+use std::ffi::{OsStr, OsString};
+
+use super::encode::{Builder, Need, Plan, Slot};
+use super::mounts::prepare;
+use super::rootfs::{NODEV, NOEXEC, NOSUID, PATH_DIR, PRIVATE, RDONLY};
+use super::wire::{EXIST_OK, NEWNS, Op};
+use crate::spec::{Access, CheckedSpec, Disk};
+
+/// RLIMIT_NOFILE.
+const NOFILE: u64 = 7;
+/// Numbers from here on are in nobody's way.
+const APART: u64 = 64;
+/// MS_REC | MS_SLAVE
+const SLAVES: u64 = 0x4000 | 0x8_0000;
+
+/// One call.
+pub struct Call<'a> {
+    /// The program's path.
+    pub program: &'a OsStr,
+    /// Its arguments, its own name first.
+    pub argv: &'a [OsString],
+    /// Its environment.
+    pub env: &'a [OsString],
+    /// Limits of descriptors, as the supervisor has them.
+    pub nofile: (u64, u64),
+    /// It is born in the container's group.
+    pub grouped: bool,
+    /// The score that the kernel has for it, and for all that come of it, when memory is short.
+    pub oom_score_adj: Option<i32>,
+    /// So many descriptors from 3 on.
+    pub preserved: u16,
+    /// Where it is called.
+    pub ground: Ground<'a>,
+    /// What it finds of the host, where it makes a container.
+    pub host: Option<Host<'a>>,
+}
+
+/// The mount namespace of a call. Programs look for the root's path again when there is nothing at it any more.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// An existing directory, at which there is nothing but what is put there.
+    pub place: &'a str,
+    /// Where version 2 of cgroups is mounted beside version 1, if it is: taken away, because some programs refuse such a machine. Who is
+    /// born in a group of it need not enter it.
+    pub unified: Option<&'a OsStr>,
+}
+
+/// What is at the place of a call that makes a container.
+pub struct Host<'a> {
+    /// The container.
+    pub spec: &'a CheckedSpec,
+    /// Its private directories: name and mode.
+    pub scratch: &'a [(&'static str, u32)],
+    /// Who they belong to, outside.
+    pub owner: (u32, u32),
+    /// The program that is its pid 1, where it has one.
+    pub init: Option<&'a OsStr>,
+}
+
+impl Host<'_> {
+    /// Trees that come along: the root, and the source of each mount that is the host's.
+    #[must_use]
+    pub fn trees(spec: &CheckedSpec) -> Vec<Need> {
+        let mounts = (0u16..).zip(&spec.container().mounts);
+        let binds = mounts.filter(|(_, mount)| mount.source.path().is_some()).map(|(index, _)| Need::Bind(index));
+        std::iter::once(Need::Layer(0)).chain(binds).collect()
+    }
+}
+
+/// The plan.
+#[must_use]
+pub fn call(call: &Call<'_>) -> Plan {
+    let mut needs: Vec<Need> = (0..3).map(Need::Stdio).chain((0..call.preserved).map(Need::Preserved)).collect();
+    if let Some(host) = &call.host {
+        needs.extend(Host::trees(host.spec));
+    }
+    needs.extend(call.grouped.then_some(Need::Cgroup));
+    let mut b = Builder::new(&needs);
+    if let Some(group) = b.received(Need::Cgroup) {
+        b.born_in(group);
+    }
+    b.field("runtime").op(Op::Setsid, 0, 0, 0);
+    if let Some(score) = call.oom_score_adj {
+        b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
+        b.field("runtime");
+    }
+    let space = ground(&mut b, call.ground, call.host.as_ref().and_then(|host| host.init));
+    if let Some(host) = &call.host {
+        root(&mut b, host, space);
+        binds(&mut b, host, space);
+        scratch(&mut b, host, space);
+    }
+    install(&mut b, call.preserved);
+    b.field("runtime").op(Op::Umask, 0o022, 0, 0);
+    b.op(Op::Rlimit, NOFILE, call.nofile.0, call.nofile.1);
+    b.op(Op::Signals, 0, 0, 0);
+    b.exec(&[call.program], &words(call.argv), &words(call.env));
+    b.finish()
+}
+
+fn words(list: &[OsString]) -> Vec<&OsStr> {
+    list.iter().map(OsString::as_os_str).collect()
+}
+
+fn install(b: &mut Builder, preserved: u16) {
+    let slot = |b: &Builder, need| b.received(need).unwrap_or(Slot::CWD);
+    let more: Vec<Slot> = (0..preserved).map(|n| slot(b, Need::Preserved(n))).collect();
+    if preserved > 0 {
+        for slot in more.iter().copied().chain([slot(b, Need::Report)]) {
+            b.on(Op::Lift, slot, APART);
+        }
+    }
+    for n in 0..3 {
+        let stdio = slot(b, Need::Stdio(n));
+        b.on(Op::Install, stdio, n.into());
+    }
+    for (number, slot) in (3u64..).zip(more) {
+        b.on(Op::Install, slot, number);
+    }
+    // CLOSE_RANGE_CLOEXEC
+    b.op(Op::CloseRange, 3 + u64::from(preserved), 4, 0);
+}
+
+/// A mount namespace in which later mounts of the host arrive and from which none travels, and the place in it, with the
+/// program that is to be pid 1.
+fn ground(b: &mut Builder, ground: Ground<'_>, init: Option<&OsStr>) -> Slot {
+    b.op(Op::Unshare, NEWNS, 0, 0);
+    b.on_path(Op::Propagation, Slot::CWD, "/", SLAVES);
+    if let Some(path) = ground.unified {
+        // MNT_DETACH
+        b.on_path(Op::Umount, Slot::CWD, path, 2);
+    }
+    // Opened first: what is at the place may be hidden by it.
+    let init = init.map(|path| b.open_tree(Slot::CWD, path, false));
+    let space = b.new_mount("tmpfs", &[("size", "1m"), ("nr_inodes", "1024"), ("mode", "0755")], NOSUID | NODEV);
+    b.move_mount(space, Slot::CWD, ground.place);
+    for name in ["rootfs", "binds", "scratch"] {
+        b.on_path(Op::Mkdir, space, name, 0o755);
+    }
+    if let Some(init) = init {
+        b.make_file(space, "init", 0o755, None, Slot::CWD);
+        // Where it lies may be a place from which nothing is to be executed.
+        b.mount_attrs(init, RDONLY | NOSUID | NODEV, NOEXEC, false);
+        b.move_mount(init, space, "init");
+    }
+    space
+}
+
+fn root(b: &mut Builder, host: &Host<'_>, space: Slot) {
+    let spec = host.spec.container();
+    let tree = b.field("rootfs").received(Need::Layer(0)).unwrap_or(Slot::CWD);
+    let read = if spec.rootfs.access() == Some(Access::ReadOnly) { RDONLY } else { 0 };
+    let kept = if spec.listed { 0 } else { NOSUID | NODEV };
+    // What is only read is not written to by the program either: of the root itself, what is mounted in it is as it is.
+    b.mount_attr(tree, kept, PRIVATE, true);
+    b.mount_attr(tree, read, 0, !spec.listed);
+    b.move_mount(tree, space, "rootfs");
+}
+
+fn binds(b: &mut Builder, host: &Host<'_>, space: Slot) {
+    let dir = b.field("mounts").open(space, "binds", PATH_DIR, 0);
+    for (index, mount) in host.spec.container().mounts.iter().enumerate() {
+        let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
+        let Some(tree) = b.received(need) else { continue };
+        let seen = host.spec.mount(index);
+        let name = index.to_string();
+        super::mounts::make(b, dir, OsStr::new(&name), seen.is_file);
+        prepare(b, mount, seen, tree);
+        b.move_mount(tree, dir, &name);
+    }
+}
+
+fn scratch(b: &mut Builder, host: &Host<'_>, space: Slot) {
+    if host.scratch.is_empty() {
+        return;
+    }
+    let Disk { bytes, inodes } = host.spec.container().disk;
+    let (size, inodes) = (bytes.to_string(), inodes.to_string());
+    let options = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
+    let made = b.field("disk").new_mount("tmpfs", &options, NOSUID | NODEV);
+    b.move_mount(made, space, "scratch");
+    for (name, mode) in host.scratch {
+        b.on_path(Op::Mkdir, made, name, (*mode).into()).tolerate(EXIST_OK);
+        if host.owner != (0, 0) {
+            b.chown(made, name, host.owner.0, host.owner.1);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a command finds inside.
+
+use orangery_runtime::seccomp::{Action, Arch, Filter, Rule, syscall_number};
+use orangery_runtime::spec::{
+    Access, CapSet, Caps, Disk, Mount, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
+};
+use orangery_tests::Scene;
+use orangery_tests::host::{command, probe, see};
+use serde_json::Value;
+
+use crate::program::{Which, play};
+
+pub(crate) fn what_a_command_sees(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        let (mut spec, mut main) = (host.spec("sees"), see(&["/etc/marker", "/dev/null", "/proc/interrupts"]));
+        spec.hostname = Some("driven".into());
+        spec.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
+        main.user = User::Ids { uid: 1234, gid: 4321 };
+        main.groups = vec![77];
+        main.cwd = Some("/etc".into());
+        main.env = vec![("A".into(), "b=c".into())];
+        main.rlimits = vec![Rlimit::new(Resource::Nofile, 33, 44).expect("a limit")];
+        main.oom_score_adj = Some(321);
+        let set = CapSet::parse("CAP_KILL").expect("known");
+        main.caps = Some(Caps { bounding: set, ..Caps::none() });
+        let seen = host.life(spec, main).await.0.json();
+        assert_eq!(seen["hostname"], "driven");
+        assert_eq!(seen["cwd"], "/etc");
+        assert_eq!(seen["oom_score_adj"], "321");
+        assert!(seen["env"].as_array().expect("a list").contains(&"A=b=c".into()), "{}", seen["env"]);
+        let status = &seen["status"];
+        let word =
+            |key: &str| status[key].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(word("Uid"), "1234 1234 1234 1234");
+        assert_eq!(word("Gid"), "4321 4321 4321 4321");
+        assert!(word("Groups").split(' ').any(|group| group == "77"), "{}", word("Groups"));
+        assert_eq!((word("NoNewPrivs").as_str(), word("Seccomp").as_str()), ("1", "2"));
+        assert_eq!((word("CapBnd").as_str(), word("CapEff").as_str()), ("0000000000000020", "0000000000000000"));
+        let limits = seen["limits"].as_array().expect("lines");
+        let files = limits.iter().filter_map(Value::as_str).find(|line| line.starts_with("Max open files"));
+        assert_eq!(files.expect("a line").split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["33", "44"]);
+        assert_eq!(seen["paths"]["/etc/marker"]["content"], "the image");
+        assert_eq!(seen["paths"]["/dev/null"]["content"], "1:3");
+        assert_eq!(seen["paths"]["/proc/interrupts"]["content"], "1:3", "it is masked");
+        assert_eq!(seen["interfaces"].as_object().expect("names").keys().collect::<Vec<_>>(), ["lo"]);
+        let fds = seen["fds"].as_object().expect("descriptors");
+        assert_eq!(fds.keys().collect::<Vec<_>>(), ["0", "1", "2"], "nothing else is open: {fds:?}");
+    });
+}
+
+pub(crate) fn ids_of_its_own(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        let mut spec = host.spec("ids");
+        spec.user_namespace = UserNamespace::Own;
+        spec.mounts.push(Mount::bind(host.image.join("etc"), "/var").read_only());
+        let seen =
+            host.life(spec, see(&["/etc/marker", "/var/marker", "/tmp", "/run", "/proc/self/uid_map"])).await.0.json();
+        let paths = &seen["paths"];
+        for path in ["/etc/marker", "/var/marker", "/tmp", "/run"] {
+            assert_eq!((&paths[path]["uid"], &paths[path]["gid"]), (&0.into(), &0.into()), "{path}: {}", paths[path]);
+        }
+        let map = paths["/proc/self/uid_map"]["content"].as_str().expect("text").split_whitespace().collect::<Vec<_>>();
+        assert!(map[0] == "0" && map[1] != "0", "{map:?}");
+    });
+}
+
+pub(crate) fn filters(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        // Of our profile: a new namespace is refused, whatever else is asked for with it.
+        let script =
+            "unshare -U true 2>/dev/null && echo a namespace; /bin/busybox unshare -m true && echo another; echo end";
+        let (outcome, _) = host.life(host.spec("profile"), command(&["/bin/sh", "-c", script])).await;
+        assert_eq!((outcome.code(), outcome.out.as_str()), (0, "end\n"), "{outcome:?}");
+        // One of the user's: this call ends with that error.
+        let call = syscall_number("chdir").expect("known");
+        let rule = Rule { syscall: call, args: Vec::new(), action: Action::Errno(95) };
+        let mut main = command(&["/bin/sh", "-c", "cd /etc; echo $?"]);
+        main.filters = vec![Filter { default: Action::Allow, rules: vec![rule], arches: vec![Arch::native()] }];
+        main.seccomp = Seccomp::Unconfined;
+        let container = host.create(host.spec("own"), main.clone()).await;
+        let started = container.start().await.expect("started");
+        let outcome = orangery_tests::host::outcome(started).await;
+        assert!(outcome.err.contains("not supported"), "{outcome:?}");
+        let error = container.exec(probe(&["true"])).await.expect_err("another filter");
+        assert_eq!(error.field(), Some("seccomp"), "{error:?}");
+        container.delete().await.expect("deleted");
+    });
+}
+
+pub(crate) fn mounts_and_private_directories(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        let data = scene.dir().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        std::fs::write(data.join("there"), "before").expect("a file");
+        let mut spec = host.spec("mounts");
+        spec.disk = Disk { bytes: 1 << 20, inodes: 64 };
+        spec.mounts.push(Mount::bind(&data, "/var"));
+        spec.mounts.push(Mount::bind(&data, "/usr").read_only());
+        spec.mounts.push(Mount::tmpfs("/home").no_exec());
+        let script = "cat /var/there; echo new >/var/new; echo x >/usr/new; echo x >/etc/new; echo x >/bin/new;
+            echo x >/tmp/new && echo tmp; echo x >/run/new && echo run; echo x >/dev/shm/new && echo shm;
+            echo x >/home/new && echo home; /bin/busybox dd if=/dev/zero of=/tmp/big bs=64k count=64 2>&1 | /bin/busybox grep -c space";
+        let (outcome, _) = host.life(spec, command(&["/bin/sh", "-c", script])).await;
+        assert_eq!(outcome.out, "beforetmp\nrun\nshm\nhome\n1\n", "{outcome:?}");
+        assert_eq!(std::fs::read_to_string(data.join("new")).expect("written"), "new\n");
+        assert!(!host.image.join("etc/new").exists() && !host.image.join("bin/new").exists());
+        // A root that is written to.
+        let mut spec = host.spec("written");
+        spec.rootfs = Rootfs::Dir { path: host.image.clone(), access: Access::ReadWrite };
+        let (outcome, _) = host.life(spec, command(&["/bin/sh", "-c", "echo kept >/etc/new"])).await;
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        assert_eq!(std::fs::read_to_string(host.image.join("etc/new")).expect("written"), "kept\n");
+    });
+}

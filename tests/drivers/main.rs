@@ -1,0 +1,73 @@
+//! The life of a container by each runtime that is driven: one table of trials, for each program that is installed, and for our
+//! own `orangery-oci`, which is driven as they are.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]
+
+mod ends;
+mod inside;
+mod lives;
+mod program;
+mod refused;
+
+use std::process::ExitCode;
+
+use orangery_tests::{Need, Trial, trial};
+use program::{Which, is_the_program};
+
+/// A trial of this name for each program.
+macro_rules! each {
+    ($trials:ident: $($module:ident::$name:ident($($need:ident),*);)*) => { $(
+        each!(@ $trials, Runc, "runc_", $module::$name, $name, [$(Need::$need),*]);
+        each!(@ $trials, Crun, "crun_", $module::$name, $name, [$(Need::$need),*]);
+        each!(@ $trials, Youki, "youki_", $module::$name, $name, [$(Need::$need),*]);
+        each!(@ $trials, Ours, "ours_", $module::$name, $name, [$(Need::$need),*]);
+    )* };
+    (@ $trials:ident, $which:ident, $prefix:literal, $run:path, $name:ident, [$($need:expr),*]) => {
+        $trials.push(
+            Trial::new(
+                concat!($prefix, stringify!($name)),
+                &[Need::Root, Need::Busybox, Need::Cgroups, $($need),*],
+                |scene| $run(scene, Which::$which),
+            )
+            .skip_if(Which::$which.lacks()),
+        );
+    };
+}
+
+fn main() -> ExitCode {
+    if is_the_program() {
+        return orangery_oci::main(std::env::args_os());
+    }
+    let mut trials = vec![
+        trial!(a_program_that_is_not_there, Root, Cgroups),
+        trial!(a_program_that_is_too_old, Root, Cgroups),
+        trial!(a_program_that_hangs, Root, Busybox, Cgroups),
+        trial!(the_words_of_a_program, Root, Busybox, Cgroups),
+    ];
+    each! { trials:
+        lives::output_and_exit_codes();
+        lives::a_command_that_is_pid_1();
+        lives::standard_input();
+        lives::signals();
+        lives::further_processes();
+        lives::many_short_processes_at_once();
+        lives::an_idle_container();
+        ends::a_kill_takes_all();
+        ends::pause_and_resume(Freezer);
+        ends::memory_ends_in_an_oom_kill(Memory);
+        ends::the_number_of_processes(Pids);
+        ends::counters(Memory);
+        ends::dropped_creations_leave_nothing();
+        ends::a_dropped_process_is_killed();
+        ends::without_a_shutdown_nothing_is_left();
+        inside::what_a_command_sees();
+        inside::ids_of_its_own();
+        inside::filters();
+        inside::mounts_and_private_directories();
+        refused::commands_that_are_not_there();
+        refused::a_failed_creation_leaves_nothing();
+        refused::fields_that_it_cannot_have();
+    }
+    orangery_tests::main(&trials)
+}
+
+use refused::{a_program_that_hangs, a_program_that_is_not_there, a_program_that_is_too_old, the_words_of_a_program};
