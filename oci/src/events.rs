@@ -1,6 +1,6 @@
 //! `events`: counters of a container, once or for as long as it runs, and its OOM kills.
 
-use orangery_runtime::cgroup::{Ceiling, Stats};
+use orangery_runtime::cgroup::{Ceiling, Group, Stats};
 use rustix::event::Timespec;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: i64) -> Res
     let group = container.group()?.ok_or_else(|| Failure::new("events need a cgroup of the container's own"))?;
     let mut last = group.stats();
     loop {
-        say(&line("stats", id, Some(numbers(&last))))?;
+        say(&line("stats", id, Some(numbers(&last, &group))))?;
         if stats || has_ended(pidfd, Some(Timespec { tv_sec: interval, tv_nsec: 0 })) {
             return Ok(());
         }
@@ -39,8 +39,19 @@ fn line(kind: &str, id: &str, data: Option<Value>) -> String {
     format!("{event}\n")
 }
 
+/// All that the kernel counts of its memory, by the kernel's own names: some callers look for those alone.
+fn raw(group: &Group) -> Value {
+    let mut files = group.paths().into_iter().map(|dir| std::fs::read_to_string(dir.join("memory.stat")));
+    let text = files.find_map(Result::ok).unwrap_or_default();
+    let entry = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), Value::from(value.parse::<u64>().ok()?)))
+    };
+    Value::Object(text.lines().filter_map(entry).collect())
+}
+
 /// In runc's words; what is not known is left out.
-fn numbers(stats: &Stats) -> Value {
+fn numbers(stats: &Stats, group: &Group) -> Value {
     let ceiling = |limit: Option<Ceiling>| match limit {
         Some(Ceiling::At(number)) => Some(number),
         _ => None,
@@ -68,6 +79,7 @@ fn numbers(stats: &Stats) -> Value {
                 ("limit", ceiling(stats.memory_limit)),
             ]),
             "swap": known(&[("usage", stats.swap_current)]),
+            "raw": raw(group),
         },
         "pids": known(&[("current", stats.pids_current), ("limit", ceiling(stats.pids_limit))]),
         "blkio": known(&[("readBytes", stats.io_read_bytes), ("writeBytes", stats.io_write_bytes)]),

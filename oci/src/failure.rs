@@ -39,8 +39,23 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A program that is not there, in runc's words, by which callers tell that from everything else. Others have ours.
+fn no_program(error: &orangery_runtime::Error) -> Option<String> {
+    use orangery_runtime::ErrorKind::CommandNotFound;
+    let program = error.what().strip_suffix(" not found in the container")?;
+    let why = match program.contains('/') {
+        true => format!("stat {program}: no such file or directory"),
+        false => "executable file not found in $PATH".to_owned(),
+    };
+    let said = format!("{error}: unable to start container process: exec: {program:?}: {why}");
+    (error.kind() == CommandNotFound).then_some(said)
+}
+
 impl From<orangery_runtime::Error> for Failure {
     fn from(error: orangery_runtime::Error) -> Self {
+        if let Some(what) = no_program(&error) {
+            return Self::new(what);
+        }
         match error.hint() {
             Some(hint) => Self::new(format!("{error} ({hint})")),
             None => Self::new(error.to_string()),

@@ -5,6 +5,7 @@ mod agent;
 mod attacks;
 mod bundle;
 mod caller;
+mod garden;
 mod hooks;
 mod inside;
 mod killed;
@@ -13,6 +14,7 @@ mod odd;
 mod podman;
 mod unsaid;
 
+use garden::as_guardian_calls_it;
 use podman::podman_runs_containers;
 use std::process::ExitCode;
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         trial!(limits_and_counters, Root, Busybox, Memory, Pids),
         trial!(terminals_go_over_a_socket, Root, Busybox),
         trial!(what_it_tells_of_itself, Root, Busybox),
+        trial!(as_guardian_calls_it, Root, Busybox, Memory, Pids),
         trial!(a_device_directory_may_be_read_only, Root, Busybox),
         trial!(nothing_but_a_procfs_is_on_proc, Root, Busybox),
         trial!(hooks_run_in_order_and_where_they_belong, Root, Busybox, Cgroups),
