@@ -80,6 +80,9 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
         (process.seccomp, process.filters) = (own.seccomp, own.filters.clone());
         (process.filter_flags, process.personality) = (own.filter_flags, own.personality);
         process.memory_policy.clone_from(&own.memory_policy);
+        if process.cpus_before.is_none() && process.cpus.is_none() {
+            (process.cpus_before, process.cpus) = (own.cpus_before.clone(), own.cpus.clone());
+        }
         process.apparmor_profile = process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
         process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
         if what.tty {

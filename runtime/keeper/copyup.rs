@@ -123,7 +123,7 @@ fn node(to: i32, name: CStr, stat: &Stat) -> Res<()> {
 
 /// In the child: an owner that does not exist here cannot be had; what ran in his name must not run in ours then.
 fn finish(made: i32, stat: &Stat) -> Res<()> {
-    let kept = if give(made, CStr::EMPTY, stat).is_ok() { 0o7777 } else { 0o777 };
+    let kept = if give(made, CStr::EMPTY, stat).is_ok() { 0o7777 } else { 0o1777 };
     mode(made, stat.mode & kept)
 }
 

@@ -16,11 +16,14 @@ const FIELD: &str = "intel_rdt";
 /// Of the file system itself.
 const TAKEN: [&str; 3] = ["info", "mon_groups", "mon_data"];
 
+/// The group of who is in no other one: the file system's own directory.
+const DEFAULT: &str = "/";
+
 /// What a bundle says (`linux.intelRdt`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rdt {
-    /// The group; unset: one of the container's own, that goes with it. One that has a name is somebody's and stays.
+    /// The group, `/` for the default one; unset: one of the container's own, that goes with it. One that has a name is somebody's and stays.
     pub group: Option<String>,
     /// Lines of its `schemata`. Without any a group that has a name must be there already.
     pub schemata: Vec<String>,
@@ -31,12 +34,23 @@ pub struct Rdt {
 impl Rdt {
     /// What cannot be meant.
     pub(crate) fn wrong(&self) -> Option<String> {
-        let group = self.group.as_deref().filter(|name| !is_name(name));
+        if self.group.as_deref() == Some(DEFAULT) && !self.schemata.is_empty() {
+            return Some("the schemata of the machine's default group are everybody's".into());
+        }
+        let group = self.group.as_deref().filter(|name| *name != DEFAULT && !is_name(name));
         let odd = |line: &&String| line.is_empty() || line.len() > 4000 || line.contains(['\0', '\n']);
         let line = self.schemata.iter().find(odd);
         group
             .map(|name| format!("{name:?} is no name of a group"))
             .or(line.map(|line| format!("{line:?} is no line of schemata")))
+    }
+}
+
+/// Its group's directory, below where it is mounted.
+fn name<'a>(id: &'a str, rdt: &'a Rdt) -> &'a str {
+    match rdt.group.as_deref() {
+        Some(DEFAULT) => ".",
+        group => group.unwrap_or(id),
     }
 }
 
@@ -69,7 +83,7 @@ pub(crate) struct Prepared {
 /// The directories of a container's own, inner ones first.
 fn own(root: &Path, id: &str, rdt: &Rdt) -> Vec<(PathBuf, String)> {
     let mut all = Vec::new();
-    let group = root.join(rdt.group.as_deref().unwrap_or(id));
+    let group = root.join(name(id, rdt));
     if rdt.monitoring {
         all.push((group.join("mon_groups"), id.to_owned()));
     }
@@ -82,12 +96,18 @@ fn own(root: &Path, id: &str, rdt: &Rdt) -> Vec<(PathBuf, String)> {
 /// Make or find it, below `root`.
 pub(crate) fn prepare(root: &Path, id: &str, rdt: &Rdt) -> Result<Prepared, Error> {
     let own = own(root, id, rdt);
+    let group = root.join(id);
+    if rdt.group.is_none() && group.exists() {
+        // It would go with this container.
+        let what = format!("there is a group {} of resctrl already, which is somebody else's", group.display());
+        return Err(Error::new(ErrorKind::State, what).with_field(FIELD));
+    }
     let tasks = fill(root, id, rdt).inspect_err(|_| take_away(&own))?;
     Ok(Prepared { tasks, own })
 }
 
 fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
-    let group = root.join(rdt.group.as_deref().unwrap_or(id));
+    let group = root.join(name(id, rdt));
     if rdt.group.is_some() && rdt.schemata.is_empty() {
         if !group.is_dir() {
             let what = format!("there is no group {} of resctrl, and no schemata to make it with", group.display());
@@ -98,16 +118,25 @@ fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
     }
     if !rdt.schemata.is_empty() {
         let file = group.join("schemata");
-        let text = rdt.schemata.iter().fold(String::new(), |text, line| text + line + "\n");
-        let written =
-            fs::OpenOptions::new().write(true).open(&file).and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| refused(root, format!("cannot write {}", file.display()), error))?;
+        let failed = |error| refused(root, format!("cannot write {}", file.display()), error);
+        let mut opened = fs::OpenOptions::new().write(true).open(&file).map_err(failed)?;
+        // A write for each: a later one may say otherwise of what an earlier one is about, and within one the kernel refuses that.
+        for line in &rdt.schemata {
+            opened.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
+        }
     }
+    if rdt.monitoring {
+        made(&group.join("mon_groups").join(id))?;
+    }
+    tasks(root, id, rdt)
+}
+
+/// `tasks` of what is there already, for the container's next process.
+pub(crate) fn tasks(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
+    let group = root.join(name(id, rdt));
     let mut tasks = vec![open(&group)?];
     if rdt.monitoring {
-        let monitoring = group.join("mon_groups").join(id);
-        made(&monitoring)?;
-        tasks.push(open(&monitoring)?);
+        tasks.push(open(&group.join("mon_groups").join(id))?);
     }
     Ok(tasks)
 }
@@ -195,8 +224,10 @@ mod tests {
         assert_eq!((of(&dir), of(&monitored)), ("0".into(), "0".into()));
         assert_eq!(prepared.own, [(dir.join("mon_groups"), "c1".to_owned())], "what has a name stays");
         let alone = Rdt::default();
-        group(root.path(), "c1");
-        assert_eq!(prepare(root.path(), "c1", &alone).unwrap().own, [(root.path().to_owned(), "c1".to_owned())]);
+        assert_eq!(own(root.path(), "c1", &alone), [(root.path().to_owned(), "c1".to_owned())]);
+        let others = group(root.path(), "c1");
+        assert_eq!(prepare(root.path(), "c1", &alone).unwrap_err().kind(), ErrorKind::State);
+        assert!(others.is_dir(), "what is somebody else's stays");
     }
 
     #[test]
@@ -214,6 +245,9 @@ mod tests {
         for wrong in ["", "..", "a/b", "info", "mon_groups"] {
             assert!(Rdt { group: Some(wrong.into()), ..Rdt::default() }.wrong().is_some(), "{wrong}");
         }
+        let default = Rdt { group: Some("/".into()), ..Rdt::default() };
+        assert!(default.wrong().is_none() && root.path().join(name("c1", &default)).is_dir());
+        assert!(Rdt { schemata: vec!["MB:0=9".into()], ..default }.wrong().is_some());
         assert!(Rdt { schemata: vec!["a\nb".into()], ..Rdt::default() }.wrong().is_some());
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Controller {
     Rdma,
     NetCls,
     NetPrio,
+    Misc,
+    Dmem,
     /// Of the groups of version 2 themselves.
     Core,
     /// One that we know nothing of.
@@ -46,6 +48,8 @@ impl Controller {
             Controller::Rdma => "rdma",
             Controller::NetCls => "net_cls",
             Controller::NetPrio => "net_prio",
+            Controller::Misc => "misc",
+            Controller::Dmem => "dmem",
             Controller::Core => "cgroup",
             Controller::Unknown => "such",
         }
@@ -53,7 +57,7 @@ impl Controller {
 
     /// The one of this name in either version.
     pub(super) fn named(name: &str) -> Option<Controller> {
-        let all = Controller::V1.into_iter().chain([Controller::Core]);
+        let all = Controller::V1.into_iter().chain(Controller::V2).chain([Controller::Core]);
         all.into_iter().find(|controller| controller.name() == name || controller.legacy_name() == name)
     }
 
@@ -77,7 +81,7 @@ impl Controller {
     ];
 
     /// In this order: a domain controller first, so that "no internal processes" shows before anything is changed.
-    pub(super) const V2: [Controller; 7] = [
+    pub(super) const V2: [Controller; 9] = [
         Controller::Memory,
         Controller::Io,
         Controller::Pids,
@@ -85,6 +89,8 @@ impl Controller {
         Controller::Cpuset,
         Controller::Hugetlb,
         Controller::Rdma,
+        Controller::Misc,
+        Controller::Dmem,
     ];
 }
 

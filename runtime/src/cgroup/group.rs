@@ -282,7 +282,7 @@ impl Group {
     }
 
     pub(super) fn may_be_throttled(&self, limits: &Limits) {
-        if !limits.io_max.is_empty() {
+        if !limits.io_max.is_empty() || limits.other.iter().any(|other| other.home() == Controller::Io) {
             self.throttled.store(true, Ordering::Release);
         }
     }

@@ -28,12 +28,15 @@ pub struct Other {
     pub v1: Option<(String, String)>,
     /// The same of version 2.
     pub v2: Option<(String, String)>,
+    /// Left out where the kernel has no such file: beside another one of the same name, which is what is asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 impl Other {
     /// A setting that cannot be had anywhere yet.
     pub fn new(name: impl Into<String>, controller: impl Into<String>) -> Self {
-        Self { name: name.into(), controller: controller.into(), v1: None, v2: None }
+        Self { name: name.into(), controller: controller.into(), v1: None, v2: None, optional: false }
     }
 
     /// With this file of version 1.
@@ -46,6 +49,12 @@ impl Other {
     #[must_use]
     pub fn v2(self, file: impl Into<String>, value: impl Into<String>) -> Self {
         Self { v2: Some((file.into(), value.into())), ..self }
+    }
+
+    /// Left out where the kernel has no such file.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// All of `old` that `new` has no other word about, and `new`.
@@ -92,6 +101,9 @@ impl Other {
         let Some((file, value)) = found else {
             return Err(refused(self.lacks(legacy).unwrap_or_default()));
         };
+        if !dir.has(file) && self.optional {
+            return Ok(Vec::new());
+        }
         if !dir.has(file) {
             return Err(refused(format!("this kernel has no {file}")));
         }

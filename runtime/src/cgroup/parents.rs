@@ -45,7 +45,8 @@ pub(super) fn asked(limits: &Limits) -> Vec<(Controller, Cow<'static, str>)> {
     ];
     let single = single.into_iter().filter(|(set, ..)| *set);
     let single = single.map(|(_, controller, field)| (controller, Cow::Borrowed(field)));
-    let others = limits.other.iter().map(|other| (other.home(), Cow::Owned(other.name.clone())));
+    let others =
+        limits.other.iter().filter(|other| !other.optional).map(|other| (other.home(), Cow::Owned(other.name.clone())));
     single.chain(devices.map(|field| (Controller::Io, Cow::Owned(field)))).chain(others).collect()
 }
 

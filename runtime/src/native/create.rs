@@ -414,25 +414,28 @@ async fn wire(
     }
     let namespace = network_namespace(&inner.keeper, &born.pidfd).await?;
     inner.faults.pass(id, Point::NetworkNamespace)?;
-    if !net_devices.is_empty() {
-        let (devices, to) = (net_devices.clone(), namespace.try_clone());
-        let to = to.map_err(|error| Error::system("cannot duplicate a namespace", error))?;
-        let given = off_thread(move || device::give(&devices, to.as_fd())).await;
-        given.map_err(|_| Error::new(ErrorKind::System, "the thread that moves interfaces panicked"))??;
-    }
+    let to = if net_devices.is_empty() { None } else { Some(namespace.try_clone()) };
+    let to = to.transpose().map_err(|error| Error::system("cannot duplicate a namespace", error))?;
     let link = NetworkLink::new(id, namespace);
     let network = match (network_provider, pasta) {
-        (Some(provider), _) => Wired::new(Arc::clone(provider), link),
+        (Some(provider), _) => Some(Wired::new(Arc::clone(provider), link)),
         (None, Some(pasta)) => {
             let helper = Helper::new(inner, Arc::clone(&born.pidfd), allotment.ids.clone());
-            Wired::pasta(Pasta::new(pasta.clone()), link.with_helper(helper))
+            Some(Wired::pasta(Pasta::new(pasta.clone()), link.with_helper(helper)))
         }
-        (None, None) => return Ok(()),
+        (None, None) => None,
     };
-    // From here on the provider is asked to detach, whatever happens.
-    let network = rests.network.insert(Arc::new(network));
-    network.attach().await?;
-    inner.faults.pass(id, Point::NetworkAttached)
+    if let Some(network) = network {
+        // From here on the provider is asked to detach, whatever happens.
+        let network = rests.network.insert(Arc::new(network));
+        network.attach().await?;
+        inner.faults.pass(id, Point::NetworkAttached)?;
+    }
+    let Some(to) = to else { return Ok(()) };
+    // Last: what is in there when the container goes is not the host's any more.
+    let devices = net_devices.clone();
+    let given = off_thread(move || device::give(&devices, to.as_fd())).await;
+    given.map_err(|_| Error::new(ErrorKind::System, "the thread that moves interfaces panicked"))?
 }
 
 /// What a successful birth leaves in our hands.

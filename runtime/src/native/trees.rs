@@ -83,7 +83,9 @@ fn bind(spec: &ContainerSpec, index: u16, userns: Option<&OwnedFd>) -> Result<Ow
         return Err(Error::invalid(field, "not a mount of the host's"));
     };
     let exact = mount.exact.clone().unwrap_or_default();
-    if let (Some(ids), Some(userns)) = (&exact.ids, userns) {
+    if let Some(ids) = &exact.ids {
+        let none = || Error::invalid(format!("mounts[{index}].uidMappings"), "there are no ids that it could have");
+        let userns = userns.ok_or_else(none)?;
         let tree = copy(path, !exact.single).map_err(|error| error.with_field(field))?;
         return own_ids(tree, path, (ids, userns), index);
     }

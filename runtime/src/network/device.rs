@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  here:   RTM_GETLINK, RTM_GETADDR ─► RTM_NEWLINK with IFLA_NET_NS_FD and its new name
-//!  inside, on a thread of its own: RTM_NEWADDR of each global, permanent address ─► up
+//!  by a socket made inside: RTM_NEWADDR of each global, permanent address ─► up
 //! ```
 //!
 //! What was moved when something fails comes back, as it was.
@@ -67,23 +67,31 @@ pub(crate) fn give(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>
     let home: OwnedFd = File::open("/proc/thread-self/ns/net")
         .map_err(|error| Error::system("cannot open our network namespace", error))?
         .into();
+    // Before anything is moved: with it all comes back.
+    let there = inside(namespace)?;
     let mut moved = Vec::new();
     let given = devices
         .iter()
         .try_for_each(|(name, called)| {
-            moved.push(here.leave(name, called, namespace).map_err(|error| of_one(name, error))?);
-            Ok(())
-        })
-        .and_then(|()| inside(namespace, |there| arrived(there, &moved)));
-    if given.is_err() && !moved.is_empty() {
-        let _ = inside(namespace, |there| {
-            for one in &moved {
-                let _ = there.leave(one.called, one.name, home.as_fd());
+            let one = here.look(name, called).map_err(|error| of_one(name, error))?;
+            let left = here.leave(&one, namespace);
+            if left.is_ok() {
+                moved.push(one);
+            } else if here.find(name).is_err() {
+                // The kernel moves it first and gives it its new name then, which may be taken there.
+                moved.push(Moved { called: name, ..one });
             }
-            Ok(())
-        });
-        for one in &moved {
-            let _ = here.arrive(one.name, &one.addresses, one.up);
+            left.map_err(|error| of_one(name, error))
+        })
+        .and_then(|()| arrived(&there, &moved));
+    if given.is_err() {
+        for one in moved.iter().rev() {
+            let back = Moved { name: one.called, called: one.name, addresses: Vec::new(), up: false };
+            let returned =
+                there.leave(&back, home.as_fd()).and_then(|()| here.arrive(one.name, &one.addresses, one.up));
+            if let Err(error) = returned {
+                tracing::warn!(name = one.name, %error, "an interface of the host's has not come back as it was");
+            }
         }
     }
     given
@@ -103,17 +111,19 @@ fn arrived(there: &Link, moved: &[Moved<'_>]) -> Result<(), Error> {
         .try_for_each(|one| there.arrive(one.called, &one.addresses, true).map_err(|error| of_one(one.name, error)))
 }
 
-/// On a thread that is in there and ends.
-fn inside(namespace: BorrowedFd<'_>, then: impl FnOnce(&Link) -> Result<(), Error> + Send) -> Result<(), Error> {
+/// Made on a thread that is in there and ends: a socket stays where it was made.
+fn inside(namespace: BorrowedFd<'_>) -> Result<Link, Error> {
     let failed = |error: rustix::io::Errno| {
         Error::system("cannot enter the container's network namespace", error).with_field("net_devices")
     };
     std::thread::scope(|scope| {
         let enter = || {
             move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(failed)?;
-            then(&Link::open().map_err(failed)?)
+            Link::open().map_err(failed)
         };
-        scope.spawn(enter).join().unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a thread has panicked")))
+        let thread = std::thread::Builder::new().spawn_scoped(scope, enter);
+        let thread = thread.map_err(|error| Error::system("cannot start a thread", error).with_field("net_devices"))?;
+        thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a thread has panicked")))
     })
 }
 
@@ -147,15 +157,20 @@ impl Link {
         found.ok_or(rustix::io::Errno::NODEV)
     }
 
-    /// Move it, and say what it will have lost.
-    fn leave<'a>(&self, name: &'a str, called: &'a str, namespace: BorrowedFd<'_>) -> Res<Moved<'a>> {
+    /// What it will have lost.
+    fn look<'a>(&self, name: &'a str, called: &'a str) -> Res<Moved<'a>> {
         let (index, up) = self.find(name)?;
         let answers = self.ask(Message::new(GET_ADDRESS, DUMP, &[0; 8]))?;
         let of_it = |(kind, body): &(u16, Vec<u8>)| if *kind == NEW_ADDRESS { address(body, index) } else { None };
         let addresses = answers.iter().filter_map(of_it).collect();
-        let fd = namespace.as_raw_fd().to_ne_bytes();
-        self.ask(Message::new(NEW_LINK, 0, &info(index, 0)).attribute(NAMESPACE, &fd).text(NAME, called))?;
         Ok(Moved { name, called, addresses, up })
+    }
+
+    /// Move it.
+    fn leave(&self, one: &Moved<'_>, namespace: BorrowedFd<'_>) -> Res<()> {
+        let (index, _) = self.find(one.name)?;
+        let fd = namespace.as_raw_fd().to_ne_bytes();
+        self.ask(Message::new(NEW_LINK, 0, &info(index, 0)).attribute(NAMESPACE, &fd).text(NAME, one.called)).map(drop)
     }
 
     /// Its addresses and, if it is to be, up.

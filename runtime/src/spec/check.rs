@@ -109,10 +109,10 @@ fn check_idle(no: &mut Refusals, container: &ContainerSpec, main: &mut ProcessSp
     main.argv = vec!["orangery-init".into()];
 }
 
-/// An interface is in one namespace.
+/// An interface is in one namespace. One that is joined is looked at with the others.
 fn check_net_devices(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
-    if spec.network == Network::Host || namespaces::joins(spec, NEWNET) {
-        no.add("net_devices", "an interface is given to a network namespace of the container's own, and it has none");
+    if spec.network == Network::Host {
+        no.add("net_devices", "an interface is given to a network namespace that is not the host's, and it has none");
     }
     if !machine.privileged {
         let why = "only root can give an interface of the host's away";

@@ -29,9 +29,10 @@ const MOST: usize = 64;
 pub struct Landlock {
     /// What may be reached of the file system; empty: it is not restricted.
     pub paths: Vec<PathRule>,
-    /// TCP ports that may be bound; `None`: all.
+    /// TCP ports that may be bound; `None`: all. The kernel looks at sockets of TCP itself: MPTCP, which reaches the same ports, and
+    /// other protocols are not restricted, so that beside it a filter has to refuse their sockets.
     pub tcp_bind: Option<Vec<u16>>,
-    /// TCP ports that may be connected to; `None`: all.
+    /// TCP ports that may be connected to; `None`: all. As for [`tcp_bind`](Self::tcp_bind).
     pub tcp_connect: Option<Vec<u16>>,
     /// No connection to abstract unix sockets of processes outside of this one and its children.
     pub scope_sockets: bool,

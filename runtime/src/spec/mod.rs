@@ -241,7 +241,7 @@ pub struct ContainerSpec {
     /// Private writable space.
     pub disk: Disk,
     /// Interfaces of the host's that are the container's from its creation on, and what they are called there; with a network namespace
-    /// of its own. Root only. What is left of them is where the kernel leaves it when that namespace goes: a physical one is the
+    /// that is not the host's. Root only. What is left of them is where the kernel leaves it when that namespace goes: a physical one is the
     /// host's again.
     pub net_devices: BTreeMap<String, String>,
     /// Existing namespaces to live in, by descriptor, at most one of each kind; each replaces a new one and stays as it is.

@@ -280,6 +280,9 @@ fn beside(no: &mut Refusals, spec: &ContainerSpec, one: &Joined) {
         NEWNET if spec.network_provider.is_some() => {
             no.add("network_provider", "a network namespace that is joined is not the provider's to wire");
         }
+        NEWNET if !spec.net_devices.is_empty() && is_own(one) => {
+            no.add("net_devices", "the network namespace that is joined is the host's, where they are already");
+        }
         NEWNET if spec.sysctls.keys().any(|key| key.starts_with("net.")) && is_own(one) => {
             no.add("sysctls", "the network namespace that is joined is the host's, whose parameters are not changed");
         }

@@ -207,10 +207,11 @@ impl Maker {
             listening(listener, made.pid)?;
         }
         is_ready(&report, &plan)?;
+        made.hear(ends)?;
+        // Last: what is in there when the container goes is not the host's any more. Hooks need it before.
         if !spec.container().hooks.hold_up() {
             give(spec, &made)?;
         }
-        made.hear(ends)?;
         Ok(made)
     }
 

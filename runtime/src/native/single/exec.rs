@@ -13,6 +13,7 @@ use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
 use crate::plan::wire::JOIN_CGROUP;
+use crate::resctrl;
 use crate::spec::check::{self, CheckedProcess};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
 
@@ -96,7 +97,10 @@ impl Maker {
     /// What it joins, and what that needs of the cgroup.
     pub(super) fn joining(&self, beside: &Beside<'_>) -> Result<(Joining, Vec<OwnedFd>), Error> {
         let tasks = beside.group.map_or_else(|| Ok(Vec::new()), Group::tasks);
-        let tasks = tasks.map_err(|error| cgroup_error(&error))?;
+        let mut tasks = tasks.map_err(|error| cgroup_error(&error))?;
+        if let Some((rdt, root)) = beside.spec.intel_rdt.as_ref().zip(resctrl::mounted()) {
+            tasks.extend(resctrl::tasks(&root, &beside.spec.id, rdt)?);
+        }
         let joining = Joining {
             ids: beside.ids.cloned(),
             own_network: beside.own_network,

@@ -28,25 +28,21 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
         }
     }
     container.mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
-    container.intel_rdt = linux.intel_rdt().as_ref().map(|rdt| shares(no, rdt));
+    container.intel_rdt = linux.intel_rdt().as_ref().map(shares);
     for (name, device) in linux.net_devices().iter().flatten() {
         let called = device.name().clone().filter(|called| !called.is_empty()).unwrap_or_else(|| name.clone());
         container.net_devices.insert(name.clone(), called);
     }
 }
 
-/// Either way of writing it.
-fn shares(no: &mut Refusals, rdt: &oci::LinuxIntelRdt) -> Rdt {
+/// Either way of writing it: the lines of `schemata` last.
+fn shares(rdt: &oci::LinuxIntelRdt) -> Rdt {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let older = given(rdt.l3_cache_schema()).into_iter().chain(given(rdt.mem_bw_schema()));
     // Each may have several lines.
     let mut schemata: Vec<String> =
         older.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let lines = rdt.schemata().iter().flatten();
-    if !schemata.is_empty() && lines.clone().next().is_some() {
-        no.add("linux.intelRdt.schemata", "they are given beside l3CacheSchema or memBwSchema");
-    }
-    schemata.extend(lines.cloned());
+    schemata.extend(rdt.schemata().iter().flatten().cloned());
     Rdt { group: given(rdt.clos_id()), schemata, monitoring: rdt.enable_monitoring().unwrap_or(false) }
 }
 

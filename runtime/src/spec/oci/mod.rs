@@ -213,15 +213,12 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_at_once() {
         let json = SMALL
-            .replace(r#""linux":{"#, r#""hooks":{"poststop":[{"path":"relative"}]},"domainname":"d","linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","closID":"gold","schemata":["MB:0=9"]},"#)
+            .replace(r#""linux":{"#, r#""hooks":{"poststop":[{"path":"relative"}]},"domainname":"d","linux":{"#)
             .replace(r#""uid":0"#, r#""uid":0,"username":"p""#)
             .replace(r#""cwd":"/""#, r#""cwd":"/","consoleSize":{"height":0,"width":80}"#);
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
-        assert_eq!(
-            fields,
-            ["hooks.poststop[0].path", "linux.intelRdt.schemata", "process.user.username", "process.consoleSize"]
-        );
+        assert_eq!(fields, ["hooks.poststop[0].path", "process.user.username", "process.consoleSize"]);
     }
 
     #[test]
@@ -245,10 +242,11 @@ mod tests {
 
     #[test]
     fn shares_of_a_cache_are_lines_of_schemata() {
-        let rdt =
-            r#""linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","memBwSchema":"MB:0=9","enableMonitoring":true},"#;
+        let rdt = r#""linux":{"intelRdt":{"l3CacheSchema":"L3:0=f\nL3:1=3","memBwSchema":"MB:0=9",
+            "schemata":["L3:0=7"],"enableMonitoring":true},"#;
         let rdt = from(&SMALL.replace(r#""linux":{"#, rdt)).unwrap().0.intel_rdt.unwrap();
-        assert_eq!((rdt.schemata.join(";"), rdt.group, rdt.monitoring), ("L3:0=f;L3:1=3;MB:0=9".into(), None, true));
+        let lines = rdt.schemata.join(";");
+        assert_eq!((&*lines, rdt.group, rdt.monitoring), ("L3:0=f;L3:1=3;MB:0=9;L3:0=7", None, true));
     }
 
     #[test]

@@ -54,15 +54,18 @@ pub(super) fn cpu(cpu: &oci::LinuxCpu) -> Vec<Other> {
     all
 }
 
-/// Of pages that are in use; 0 is none at all.
+/// Of pages that are reserved, where the kernel counts those (5.7), and of pages that are in use; 0 is none at all.
 pub(super) fn hugepages(resources: &oci::LinuxResources) -> Vec<Other> {
     let of_one = |(index, limit): (usize, &oci::LinuxHugepageLimit)| {
         let (size, most) = (limit.page_size(), limit.limit().to_string());
         let name = format!("{RESOURCES}.hugepageLimits[{index}]");
-        let used = Other::new(&name, "hugetlb");
-        used.v1(format!("hugetlb.{size}.limit_in_bytes"), &most).v2(format!("hugetlb.{size}.max"), &most)
+        let new = |what: &str| {
+            let file = |limit: &str| format!("hugetlb.{size}.{what}{limit}");
+            Other::new(&name, "hugetlb").v1(file("limit_in_bytes"), &most).v2(file("max"), &most)
+        };
+        [new(""), new("rsvd.").optional()]
     };
-    resources.hugepage_limits().iter().flatten().enumerate().map(of_one).collect()
+    resources.hugepage_limits().iter().flatten().enumerate().flat_map(of_one).collect()
 }
 
 pub(super) fn rdma(resources: &oci::LinuxResources) -> Vec<Other> {
@@ -147,6 +150,7 @@ mod tests {
                 "cpu.rt_period_us=3 -",
                 "cpu.rt_runtime_us=2 -",
                 "hugetlb.2MB.limit_in_bytes=0 hugetlb.2MB.max=0",
+                "hugetlb.2MB.rsvd.limit_in_bytes=0 hugetlb.2MB.rsvd.max=0",
                 "rdma.max=mlx5_1 hca_handle=3 rdma.max=mlx5_1 hca_handle=3",
                 "net_cls.classid=65537 -",
                 "net_prio.ifpriomap=eth0 5;lo 0; -",

@@ -55,7 +55,8 @@ fn rules(arch: Arch, asked: &Asked<'_>) -> Vec<Rule> {
         }
         let gate = if arch == Arch::I386 { gate(name) } else { None };
         if let Some((gate, place)) = gate {
-            // Its arguments lie in memory, which no filter sees: what is let through by them is not, what is stopped is always.
+            // Its arguments lie in memory, which no filter sees: what is let through by them is not, what is stopped is
+            // always; but a rule about the gate itself without conditions hides both, as with libseccomp.
             let always = asked.conditions.iter().any(Vec::is_empty);
             if always || !matches!(asked.action, Action::Allow | Action::Log | Action::Trace | Action::Notify) {
                 let args = vec![ArgCheck { index: 0, op: Op::MaskedEq(0xffff), value: place }];
