@@ -390,7 +390,10 @@ fn install(slots: &Slots, step: &Step) -> Res<()> {
 /// In the child: the report pipe stays open for what may still fail behind the gate. One that is `tied` goes with the keeper.
 fn ready(slots: &Slots, birth: &Birth, tied: bool) -> Res<()> {
     child::wait_told(birth);
-    if !tied {
+    if tied {
+        // Whoever came late enough has not asked for it (`child::main`).
+        sys::prctl(sys::PDEATHSIG, 9)?;
+    } else {
         sys::prctl(sys::PDEATHSIG, 0)?;
     }
     let report = wire::report(wire::REPORT_READY, 0);
