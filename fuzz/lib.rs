@@ -8,13 +8,17 @@
 mod mutate;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use orangery_daemon::wire::{Asked, Create};
-use orangery_runtime::cgroup;
+use orangery_runtime::cgroup::{self, Cgroups, Limits};
 use orangery_runtime::durable::{self, ContainerRecord, Drained, ProcessRecord};
+use orangery_runtime::plan::container::{self, Context};
+use orangery_runtime::plan::explain;
+use orangery_runtime::plan::machine::{Allotment, HostLayout, IdMap, Machine};
 use orangery_runtime::plan::wire::{self, Message};
 use orangery_runtime::rootfs::{Archive, Kind, UnpackLimits};
-use orangery_runtime::spec::{Hold, oci, size, user};
+use orangery_runtime::spec::{Hold, UserNamespace, check, oci, size, user};
 
 pub use mutate::Seeded;
 
@@ -22,7 +26,7 @@ pub use mutate::Seeded;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is also its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("plan", plan),
     ("message", message),
     ("answer", answer),
@@ -30,6 +34,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("state", state),
     ("create", create),
     ("bundle", bundle),
+    ("bundle_plan", bundle_plan),
     ("users", users),
     ("kernel_text", kernel_text),
     ("sizes", sizes),
@@ -113,6 +118,47 @@ pub fn bundle(data: &[u8]) {
         assert!(!errors.0.is_empty(), "refused without a reason");
         assert!(errors.0.iter().all(|error| error.field().is_some()), "a refusal names its field");
     }
+}
+
+/// A `config.json` that is understood comes to a plan that its keeper takes, and that can be explained; or it is refused.
+pub fn bundle_plan(data: &[u8]) {
+    let _ = planned(data);
+}
+
+/// How many steps its plan has, or why it has none.
+///
+/// # Errors
+/// What is refused, in words.
+pub fn planned(data: &[u8]) -> Result<usize, String> {
+    static MACHINE: LazyLock<Machine> = LazyLock::new(|| Machine {
+        privileged: true,
+        enters_pidns: true,
+        nofile: (1024, 4096),
+        host: HostLayout::default(),
+        cgroup2: true,
+        cgroup1: vec!["cpu,cpuacct".into(), "memory".into(), "name=systemd".into()],
+        user_namespace: None,
+        counts_by_namespace: true,
+    });
+    let (mut container, main) = oci::parse(Path::new("/"), data).map_err(|errors| errors.to_string())?;
+    container.id = "fuzzed".into();
+    container.cgroups_path = None;
+    // No cgroups here: what is left are those that nobody asked a kernel for.
+    container.limits = Limits::default();
+    container.device_rules.clear();
+    let own = container.user_namespace == UserNamespace::Own;
+    let spec =
+        check::check(container, main, &MACHINE, &Cgroups::none("a fuzzer")).map_err(|errors| errors.to_string())?;
+    let mut steps = 0;
+    for leaves in [false, true] {
+        let ids = own.then(|| IdMap::single(0, 0, 0, 0));
+        let allotment = Allotment { ids, leaves, cgroup: true, legacy: vec!["memory"], ..Allotment::default() };
+        let plan = container::plan(&Context { spec: &spec, machine: &MACHINE, allotment: &allotment });
+        wire::check(plan.bytes(), plan.needs().len()).expect("a plan of ours is taken");
+        steps = plan.steps().count();
+        assert_eq!(explain::lines(&plan).len(), steps, "each step is explained");
+    }
+    Ok(steps)
 }
 
 /// A container's passwd and group, which its image wrote: request, passwd and group, with a NUL in between.

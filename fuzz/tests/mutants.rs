@@ -3,6 +3,7 @@
 
 use std::panic::catch_unwind;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use orangery_fuzz::{Seeded, TARGETS};
 use orangery_runtime::durable::{ContainerRecord, Drained, ProcessRecord};
@@ -15,7 +16,9 @@ const FEW: usize = 2_000;
 
 /// The files of a target's corpus, and what is better made than kept: the encodings are of this version.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    // What is read in one step more.
+    let corpus = if target == "bundle_plan" { "bundle" } else { target };
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(corpus);
     let mut seeds: Vec<Vec<u8>> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -32,6 +35,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             assert!(seeds.iter().all(known), "a record of the corpus is not understood");
         }
         "record" => assert!(seeds.iter().all(|seed| understood(seed)), "a record of the corpus is not understood"),
+        "bundle_plan" => {
+            let plans = seeds.iter().filter(|seed| orangery_fuzz::planned(seed).is_ok_and(|steps| steps > 50)).count();
+            assert!(
+                plans > 0,
+                "no bundle of the corpus comes to a plan: {:?}",
+                seeds.iter().map(|seed| orangery_fuzz::planned(seed)).collect::<Vec<_>>()
+            );
+        }
         _ => {}
     }
     seeds
@@ -70,13 +81,28 @@ fn understood(seed: &[u8]) -> bool {
     container || serde_json::from_slice::<ProcessRecord>(seed).is_ok_and(|record| record.check().is_ok())
 }
 
+/// How long somebody wants it to be tried, by `ORANGERY_FUZZ=TARGET:SECONDS`.
+fn asked(name: &str) -> Option<Duration> {
+    let asked = std::env::var("ORANGERY_FUZZ").ok()?;
+    let (target, seconds) = asked.split_once(':')?;
+    (target == name).then(|| seconds.parse().ok().map(Duration::from_secs)).flatten()
+}
+
 #[test]
 fn no_mutant_makes_a_target_panic() {
     for (name, target) in TARGETS {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "{name} has no corpus");
         let mut seeded = Seeded::new(1);
-        for round in 0..if matches!(name, "up" | "state" | "archive") { FEW } else { MUTANTS } {
+        let until = asked(name).map(|time| Instant::now() + time);
+        let rounds = if matches!(name, "up" | "state" | "archive") { FEW } else { MUTANTS };
+        for round in 0.. {
+            if until.map_or(round >= rounds, |until| Instant::now() >= until) {
+                if until.is_some() {
+                    println!("{name}: {round} executions");
+                }
+                break;
+            }
             let seed = &seeds[round % seeds.len()];
             let input = if round < seeds.len() { seed.clone() } else { seeded.mutate(seed) };
             if catch_unwind(|| target(&input)).is_err() {

@@ -11,9 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     name = "orangery-oci",
     version = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"),
     about = "An OCI runtime: containers of bundles, in runc's words",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    disable_version_flag = true
 )]
 pub(crate) struct Arguments {
+    /// Print which program this is, and which specification it follows
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
@@ -149,6 +153,29 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// As it is written.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Start { .. } => "start",
+            Self::Run(_) => "run",
+            Self::State { .. } => "state",
+            Self::Kill(_) => "kill",
+            Self::Delete { .. } => "delete",
+            Self::Exec(_) => "exec",
+            Self::Ps { .. } => "ps",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Events { .. } => "events",
+            Self::Update(_) => "update",
+            Self::Features => "features",
+            Self::Spec { .. } => "spec",
+            Self::List { .. } => "list",
+        }
+    }
+}
+
 /// How something is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -262,6 +289,21 @@ fn seconds(text: &str) -> Result<i64, String> {
     number.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is no number of seconds above 0"))
 }
 
+/// A number of bytes, with the units that runc takes: `50M`, `1g`, `64KiB`.
+fn bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let number = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let (number, shift) = match number.char_indices().last() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => {
+            let shift = "kmgtp".find(unit).ok_or_else(|| format!("{text:?} has no unit of k, m, g, t and p"))?;
+            (number.get(..at).unwrap_or_default(), 10 * (u32::try_from(shift).unwrap_or(0) + 1))
+        }
+        _ => (number, 0),
+    };
+    let wrong = || format!("{text:?} is no number of bytes");
+    number.trim().parse::<i64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
 /// Other limits.
 #[derive(Debug, Args)]
 pub(crate) struct Update {
@@ -270,11 +312,11 @@ pub(crate) struct Update {
     /// File with the `linux.resources` of a config.json, instead of the options; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) resources: Option<PathBuf>,
-    /// Bytes; -1 is no limit
-    #[arg(long, allow_negative_numbers = true)]
+    /// Bytes, or 50M and the like; -1 is no limit
+    #[arg(long, allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory: Option<i64>,
-    /// Bytes of memory and swap together, beside --memory; -1 is no limit
-    #[arg(long, allow_negative_numbers = true)]
+    /// The same of memory and swap together; -1 is no limit
+    #[arg(long, allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory_swap: Option<i64>,
     /// Microseconds in each period; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
@@ -294,4 +336,20 @@ pub(crate) struct Update {
     /// Processes and threads; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, number) in [("-1", -1), ("0", 0), ("50M", 50 << 20), ("1g", 1 << 30), ("64KiB", 64 << 10), ("7b", 7)]
+        {
+            assert_eq!(bytes(text), Ok(number), "{text}");
+        }
+        for text in ["", "M", "5x", "1.5G", "99999999999g", "5 5"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
 }

@@ -205,6 +205,10 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         Rootless::Auto => !rustix::process::geteuid().is_root(),
     };
     match Cgroups::above(&path, true) {
+        Ok((cgroups, _)) if may_lack && !cgroups.roots().iter().all(|root| may_write(&root.path)) => {
+            tracing::warn!("no cgroup of its own: no rights over what it would lie in");
+            Ok(none("no rights over cgroups"))
+        }
         Ok((cgroups, name)) => Ok((cgroups, name, Some(path))),
         Err(error) if may_lack && error.is_permission() => {
             tracing::warn!(error = %reason(&error), "no cgroup of its own");
@@ -212,6 +216,10 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         }
         Err(error) => Err(Failure::system("linux.cgroupsPath", reason(&error))),
     }
+}
+
+fn may_write(dir: &Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// The gate, open for both ends so that there is never an end of it; the report, its reading end first.

@@ -1,6 +1,7 @@
 //! `kill`: a signal for the first process of a container, or for all of them.
 
 use orangery_runtime::native::signal;
+use orangery_runtime::spec::SharedNamespace;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::args::Kill;
@@ -21,9 +22,22 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     if what.all && all(&container, number)? {
         return Ok(());
     }
-    let (pid, pidfd) = container.alive()?;
-    let takes_all_along = number == KILL && is_first(pid);
+    let takes_all_along = container.init.as_ref().map(|(pid, _)| is_first(*pid));
+    // Without a pid namespace of its own nothing ends with its first process, which may have ended before the others.
+    let is_alone = match takes_all_along {
+        Some(first) => !first,
+        None => container.record.spec.shared.contains(&SharedNamespace::Pid) && !processes(&container)?.is_empty(),
+    };
+    if number == KILL && is_alone && all(&container, number)? {
+        return Ok(());
+    }
+    let (_, pidfd) = container.alive()?;
+    if number == 0 {
+        // It is there.
+        return Ok(());
+    }
     signal(pidfd, number)?;
+    let takes_all_along = number == KILL && takes_all_along == Some(true);
     let Some(group) = container.group()?.filter(|_| number == KILL) else { return Ok(()) };
     if takes_all_along {
         // Who waits for a device at its limit feels the signal when its turn has come, which may be hours away.
@@ -41,6 +55,11 @@ fn is_first(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     inside.and_then(|pids| pids.split_whitespace().last()) == Some("1")
+}
+
+fn processes(container: &Container) -> Result<Vec<i32>, Failure> {
+    let failed = |error| Failure::system("cannot look at the processes of the cgroup", reason(&error));
+    container.group()?.map_or(Ok(Vec::new()), |group| group.processes()).map_err(failed)
 }
 
 /// To each process that is in its cgroup; `false`: it has none.
@@ -68,7 +87,7 @@ fn all(container: &Container, number: i32) -> Result<bool, Failure> {
 fn parse(text: &str) -> Result<i32, Failure> {
     let unknown = || Failure::new(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if matches!(number, 1..=31 | 34..=64) { Ok(number) } else { Err(unknown()) };
+        return if matches!(number, 0..=31 | 34..=64) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -106,11 +125,11 @@ mod tests {
     #[test]
     fn signals_have_names_and_numbers() {
         for (text, number) in
-            [("KILL", 9), ("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-2", 62)]
+            [("KILL", 9), ("SIGTERM", 15), ("term", 15), ("9", 9), ("0", 0), ("RTMIN+1", 35), ("SIGRTMAX-2", 62)]
         {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for text in ["0", "32", "65", "SIGNOPE", "", "RTMIN+99", "-1"] {
+        for text in ["32", "65", "SIGNOPE", "", "RTMIN+99", "-1"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -90,8 +90,15 @@ fn unread(told: &clap::Error) -> ExitCode {
     ExitCode::from(u8::from(told.use_stderr()))
 }
 
-fn run(Arguments { global, command }: Arguments) -> Result<u8, Failure> {
+fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
+    // Those are about no container.
+    match &command {
+        Command::Features => return features::features().map(|()| 0),
+        Command::Spec { bundle, rootless } => return template::spec(bundle, *rootless).map(|()| 0),
+        _ => {}
+    }
     let place = Place::of(global.root.as_deref())?;
+    tracing::debug!(root = %place.root().display(), "{} begins", command.name());
     match command {
         Command::Create(what) => create::create(&place, &global, &what).map(|()| 0),
         Command::Start { id } => start::start(&place, &id).map(|()| 0),
@@ -105,8 +112,7 @@ fn run(Arguments { global, command }: Arguments) -> Result<u8, Failure> {
         Command::Resume { id } => pause::resume(&place, &id).map(|()| 0),
         Command::Events { id, stats, interval } => events::events(&place, &id, stats, interval).map(|()| 0),
         Command::Update(what) => update::update(&place, &what).map(|()| 0),
-        Command::Features => features::features().map(|()| 0),
-        Command::Spec { bundle, rootless } => template::spec(&bundle, rootless).map(|()| 0),
+        Command::Features | Command::Spec { .. } => Ok(0),
         Command::List { quiet, format } => list::list(&place, quiet, format).map(|()| 0),
     }
 }

@@ -22,9 +22,8 @@ pub(crate) fn process(text: &[u8]) -> Result<ProcessSpec, Failure> {
 ///
 /// # Errors
 /// Every refusal.
-pub(crate) fn limits(text: &[u8]) -> Result<Limits, Failure> {
-    let mut resources: Value =
-        serde_json::from_slice(text).map_err(|error| Failure::new(format!("resources: {error}")))?;
+pub(crate) fn limits(resources: &Value) -> Result<Limits, Failure> {
+    let mut resources = resources.clone();
     lift(&mut resources);
     Ok(whole(json!({ "linux": { "resources": resources } }))?.0.limits)
 }
@@ -86,7 +85,7 @@ mod tests {
             )
             .is_err()
         );
-        let limits = limits(br#"{"memory":{"limit":1048576},"pids":{"limit":9}}"#).unwrap();
+        let limits = limits(&json!({ "memory": { "limit": 1_048_576 }, "pids": { "limit": 9 } })).unwrap();
         assert_eq!((limits.memory, limits.pids), (Some(1 << 20), Some(9)));
     }
 
@@ -94,7 +93,7 @@ mod tests {
     fn nothing_is_no_rate_any_more() {
         let text = br#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":0}],
             "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":7}]}}"#;
-        let limits = limits(text).unwrap();
+        let limits = limits(&serde_json::from_slice(text).unwrap()).unwrap();
         let [most] = limits.io_max.as_slice() else { panic!("{limits:?}") };
         assert_eq!((most.read_bps, most.write_iops, most.read_iops), (Some(u64::MAX), Some(7), None));
     }

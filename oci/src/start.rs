@@ -34,7 +34,14 @@ pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
     if let Some(maker) = &mut maker {
         hooks::before_start(&container, maker)?;
     }
-    open_gate(gate, &report)?;
+    let opened = open_gate(gate, &report);
+    opened.map_err(|error| match (error.errno(), container.record.process.argv.first()) {
+        // Its interpreter is not there, or it is no program.
+        (Some(errno), Some(program)) => {
+            Failure::system(format!("exec {}", program.display()), std::io::Error::from_raw_os_error(errno))
+        }
+        _ => error.into(),
+    })?;
     // Nobody needs them any more; a container that is removed meanwhile has none.
     for name in ["gate", "report"] {
         let _ = rustix::fs::unlinkat(container.room.dir(), name, rustix::fs::AtFlags::empty());

@@ -1,8 +1,8 @@
 //! `update`: other limits for a container that lives.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 
-use orangery_runtime::spec::Limits;
 use serde_json::{Map, Value, json};
 
 use crate::args::Update;
@@ -18,8 +18,10 @@ use crate::place::Place;
 pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     let container = Container::hold(place, &what.id)?;
     container.alive()?;
-    let limits = wanted(what)?;
+    let mut resources = wanted(what)?;
     let group = container.group()?.ok_or_else(|| Failure::new("limits need a cgroup of the container's own"))?;
+    complete(&mut resources, &group.paths());
+    let limits = pieces::limits(&resources)?;
     if limits.is_empty() {
         return Err(Failure::new("nothing is to be changed"));
     }
@@ -27,7 +29,7 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
 }
 
 /// `--resources`, or the others put together as if they had come by it.
-fn wanted(what: &Update) -> Result<Limits, Failure> {
+fn wanted(what: &Update) -> Result<Value, Failure> {
     if let Some(path) = &what.resources {
         let failed = |error| Failure::system(format!("--resources {}", path.display()), error);
         let mut text = Vec::new();
@@ -35,7 +37,7 @@ fn wanted(what: &Update) -> Result<Limits, Failure> {
             true => drop(std::io::stdin().lock().read_to_end(&mut text).map_err(failed)?),
             false => text = std::fs::read(path).map_err(failed)?,
         }
-        return pieces::limits(&text);
+        return serde_json::from_slice(&text).map_err(|error| Failure::new(format!("resources: {error}")));
     }
     let group = |entries: &[(&str, Option<Value>)]| {
         let entries = entries.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
@@ -57,5 +59,32 @@ fn wanted(what: &Update) -> Result<Limits, Failure> {
     if let Some(limit) = what.pids_limit {
         resources["pids"] = json!({ "limit": limit });
     }
-    pieces::limits(resources.to_string().as_bytes())
+    Ok(resources)
+}
+
+/// Of what goes together, and of which one is asked for, the other one is what it is now.
+fn complete(resources: &mut Value, groups: &[PathBuf]) {
+    // Files of version 1 and of version 2, and which of their words.
+    let pairs = [
+        ("cpu", "period", "quota", ("cpu.cfs_quota_us", "cpu.max", 0)),
+        ("cpu", "quota", "period", ("cpu.cfs_period_us", "cpu.max", 1)),
+        ("memory", "swap", "limit", ("memory.limit_in_bytes", "memory.max", 0)),
+    ];
+    for (what, asked, other, (one, two, word)) in pairs {
+        let Some(part) = resources.get_mut(what).and_then(Value::as_object_mut) else { continue };
+        let given = |key: &str| part.get(key).is_some_and(|value| !value.is_null() && value != &json!(0));
+        if given(asked)
+            && !given(other)
+            && let Some(now) = number(groups, one, 0).or_else(|| number(groups, two, word))
+        {
+            part.insert(other.to_owned(), now.into());
+        }
+    }
+}
+
+/// A word of a file of its groups; `max` is -1, as others write it.
+fn number(groups: &[PathBuf], file: &str, word: usize) -> Option<i64> {
+    let text = groups.iter().find_map(|group| std::fs::read_to_string(group.join(file)).ok())?;
+    let word = text.split_whitespace().nth(word)?;
+    if word == "max" { Some(-1) } else { word.parse().ok() }
 }

@@ -16,11 +16,13 @@ const DEPTH: u32 = 64;
 const ONE_MOUNT: u64 = 1;
 const KIND: u32 = 0o170_000;
 
-/// In the child: all below `from` into `to`; `what` says what of the directory itself (1: mode, 2: owner).
+/// In the child: all below `from` into `to`, but for 4: nothing; `what` says what of the directory itself (1: mode, 2: owner).
 pub(crate) fn run(from: i32, to: i32, what: u64) -> Res<()> {
     let (from, to) = (directory(from, lit(c"."))?, directory(to, lit(c"."))?);
     let stat = look(from)?;
-    below(from, to, 0)?;
+    if what & 4 == 0 {
+        below(from, to, 0)?;
+    }
     if what & 2 != 0 {
         let _ = give(to, CStr::EMPTY, &stat);
     }

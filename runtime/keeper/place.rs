@@ -67,8 +67,8 @@ impl Text {
     }
 }
 
-/// In the child: opened O_PATH; the last name is made as a file or a directory.
-pub(crate) fn open(root: i32, path: &[u8], file: bool, not_on: u64) -> Res<usize> {
+/// In the child: opened O_PATH; the last name is made as a directory, a file (1), or a directory for everybody (2).
+pub(crate) fn open(root: i32, path: &[u8], kind: u64, not_on: u64) -> Res<usize> {
     let (mut done, mut left) = (Text::new(), Text::new());
     left.push(path)?;
     let mut links = 0;
@@ -77,7 +77,7 @@ pub(crate) fn open(root: i32, path: &[u8], file: bool, not_on: u64) -> Res<usize
             let at = done.last();
             done.cut(at);
         } else if !matches!(name.get(), b"" | b".") {
-            let target = enter(root, &mut done, &name, file && is_end(&left))?;
+            let target = enter(root, &mut done, &name, if is_end(&left) { kind } else { 0 })?;
             if target.len > 0 {
                 links += 1;
                 if links > LINKS {
@@ -117,7 +117,7 @@ fn is_end(left: &Text) -> bool {
 
 /// In the child: one name further, made if it is missing. A link is not entered: its target is given back, and what has been
 /// walked is where that begins.
-fn enter(root: i32, done: &mut Text, name: &Text, file: bool) -> Res<Text> {
+fn enter(root: i32, done: &mut Text, name: &Text, kind: u64) -> Res<Text> {
     let mut next = Text::new();
     next.push(done.get())?;
     if next.len > 0 {
@@ -127,7 +127,7 @@ fn enter(root: i32, done: &mut Text, name: &Text, file: bool) -> Res<Text> {
     let none = Text::new();
     let fd = match sys::openat2(root, next.c_str(), (O_PATH | O_NOFOLLOW) as u64, 0, STRICT) {
         Err(sys::ENOENT) => {
-            make(root, done, name, file)?;
+            make(root, done, name, kind)?;
             *done = next;
             return Ok(none);
         }
@@ -156,13 +156,13 @@ fn target(link: i32) -> Res<Text> {
 }
 
 /// In the child: what somebody else has made at the same moment is as good.
-fn make(root: i32, dir: &Text, name: &Text, file: bool) -> Res<()> {
+fn make(root: i32, dir: &Text, name: &Text, kind: u64) -> Res<()> {
     let parent = sys::openat2(root, dir.c_str(), (O_PATH | O_DIRECTORY) as u64, 0, STRICT)?;
-    let made = if file {
+    let made = if kind == 1 {
         // O_CREAT | O_EXCL
         sys::openat(parent, name.c_str(), sys::O_WRONLY | 0o100 | 0o200 | O_NOFOLLOW, 0o644).map(sys::close)
     } else {
-        call(nr::MKDIRAT, [parent as usize, name.c_str().0 as usize, 0o755, 0, 0, 0]).map(drop)
+        call(nr::MKDIRAT, [parent as usize, name.c_str().0 as usize, if kind == 2 { 0o1777 } else { 0o755 }, 0, 0, 0]).map(drop)
     };
     sys::close(parent);
     match made {

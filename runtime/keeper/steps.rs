@@ -88,7 +88,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             let opened = sys::openat2(a, s, step.x & 0xffff_ffff, step.x >> 32, step.y);
             fill(slots, step.dst, opened.map(|fd| fd as usize))
         }
-        Op::Place => fill(slots, step.dst, place::open(a, bytes(birth, step.s), step.x == 1, step.y)),
+        Op::Place => fill(slots, step.dst, place::open(a, bytes(birth, step.s), step.x, step.y)),
         Op::CopyUp => copyup::run(a, b, step.x),
         Op::Fchdir => simple(nr::FCHDIR, [a as usize, 0, 0, 0, 0, 0]),
         Op::PivotRoot => pivot_root(step.x),

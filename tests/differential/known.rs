@@ -164,7 +164,7 @@ pub(crate) const KNOWN: &[Known] = &[
     },
     Known {
         name: "mode of a tmpfs",
-        other: "runc",
+        other: "",
         is: |d| {
             d.is_of(&["paths /run", "paths /var/run", "writes /run", "writes /var/run"]) && d.case.has("mounts", &[])
         },
@@ -216,7 +216,7 @@ pub(crate) const KNOWN: &[Known] = &[
     },
     Known {
         name: "no rules of devices",
-        other: "runc",
+        other: "crun",
         is: |d| {
             d.case.has("rules", &["none", "empty"])
                 && d.case.has("devices", &[])

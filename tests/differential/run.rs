@@ -80,8 +80,10 @@ impl Runtime {
         if ended.report.len() == 2 {
             made(&bundle.join("rootfs"), "", &mut seen);
         }
-        if !left_nothing(&seen) {
+        if seen.contains_key("left behind") {
             let _ = self.command(&root).args(["delete", "--force", &id]).output();
+            // The next one does not find what this one has left.
+            scene.cgroup_parents().iter().for_each(|parent| drop(fs::remove_dir(parent.join(&id))));
         }
         let _ = fs::remove_dir_all(&bundle);
         seen
@@ -116,10 +118,6 @@ impl Runtime {
         };
         Ended { code, report, groups, told: fs::read_to_string(&told).unwrap_or_default() }
     }
-}
-
-fn left_nothing(seen: &Seen) -> bool {
-    !seen.contains_key("left behind")
 }
 
 /// How it went.

@@ -5,6 +5,7 @@ mod agent;
 mod attacks;
 mod bundle;
 mod caller;
+mod containerd;
 mod garden;
 mod hooks;
 mod inside;
@@ -14,6 +15,7 @@ mod odd;
 mod podman;
 mod unsaid;
 
+use containerd::containerd_runs_containers;
 use garden::as_guardian_calls_it;
 use podman::podman_runs_containers;
 use std::process::ExitCode;
@@ -36,7 +38,11 @@ use lives::{
     a_life_by_commands, one_that_was_not_started_is_deleted, run_waits_and_tells_the_exit_code,
     states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
 };
-use odd::{a_device_directory_may_be_read_only, nothing_but_a_procfs_is_on_proc};
+use odd::{
+    a_device_directory_may_be_read_only, a_file_is_no_device, a_process_file_need_not_say_who,
+    a_tmpfs_has_the_mode_of_its_place, an_update_leaves_what_it_does_not_name, nothing_but_a_procfs_is_on_proc,
+    without_a_pid_namespace_all_are_killed,
+};
 use orangery_tests::trial;
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
 
@@ -74,6 +80,12 @@ fn main() -> ExitCode {
         trial!(without_an_agent_nothing_is_made, Root, Busybox, Cgroups),
         trial!(home_is_what_the_container_says, Root, Busybox),
         trial!(devices_are_the_usual_ones_unless_rules_say_more, Root, Busybox, Cgroups, GroupKill),
+        trial!(a_tmpfs_has_the_mode_of_its_place, Root, Busybox),
+        trial!(a_file_is_no_device, Root, Busybox),
+        trial!(a_process_file_need_not_say_who, Root, Busybox),
+        trial!(without_a_pid_namespace_all_are_killed, Root, Busybox, GroupKill),
+        trial!(an_update_leaves_what_it_does_not_name, Root, Busybox, Memory, Pids, Cpu),
+        trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
     ];
     orangery_tests::main(&[&trials[..], &attacks::trials()].concat())

@@ -1,10 +1,15 @@
 //! Configurations that are odd, and good all the same; or are not.
 
-use orangery_tests::Scene;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use orangery_tests::{Scene, wait};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
 use crate::bundle::bundle;
-use crate::caller::{Caller, path, text};
+use crate::caller::{Caller, end_of, path, text};
 
 /// What `run` of it comes to: exit code, output, errors.
 fn runs(scene: &Scene, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> (Option<i32>, String, String) {
@@ -35,4 +40,123 @@ pub(crate) fn nothing_but_a_procfs_is_on_proc(scene: &Scene) {
         config["mounts"][0] = json!({ "destination": "/proc", "source": "/proc", "options": ["rbind", "ro"] });
     });
     assert_eq!((code, said.as_str()), (Some(0), "Linux\n"), "{told}");
+}
+
+pub(crate) fn a_tmpfs_has_the_mode_of_its_place(scene: &Scene) {
+    let tmpfs = |at: &str, options: &[&str]| json!({ "destination": at, "type": "tmpfs", "options": options });
+    let script = "busybox stat -c %a /var /home /new /root";
+    let (code, said, told) = runs(scene, "modes", &["sh", "-c", script], |config| {
+        config["root"]["readonly"] = false.into();
+        let more = [("/var", &["size=64k"][..]), ("/home", &["mode=0410"]), ("/new", &[]), ("/root", &["ro"])];
+        let image = scene.dir().join("modes/rootfs");
+        for (name, mode) in [("var", 0o2710), ("home", 0o755), ("root", 0o700)] {
+            fs::set_permissions(image.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+        config["mounts"].as_array_mut().expect("a list").extend(more.map(|(at, options)| tmpfs(at, options)));
+    });
+    assert_eq!((code, said.as_str()), (Some(0), "2710\n410\n1777\n700\n"), "{told}");
+}
+
+/// What lies where a device is to be is that device, or nothing is started: a file would be taken for it.
+pub(crate) fn a_file_is_no_device(scene: &Scene) {
+    let put = |name: &str, path: &'static str| {
+        runs(scene, name, &["true"], |config| {
+            config["root"]["readonly"] = false.into();
+            config["linux"]["devices"] = json!([{ "path": path, "type": "c", "major": 1, "minor": 3 }]);
+        })
+    };
+    let (code, _, told) = put("file", "/etc/marker");
+    assert!(code == Some(1) && told.contains("devices"), "{code:?}: {told}");
+    assert_eq!(put("fresh", "/etc/null").0, Some(0));
+    let (code, _, told) = runs(scene, "image", &["true"], |config| {
+        // The image's own /dev, with a file in it.
+        fs::write(scene.dir().join("image/rootfs/dev/zero"), "no zeros").expect("a file");
+        config["mounts"].as_array_mut().expect("a list").retain(|mount| mount["destination"] == "/proc");
+    });
+    assert!(code == Some(1) && told.contains("devices"), "{code:?}: {told}");
+}
+
+pub(crate) fn without_a_pid_namespace_all_are_killed(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "host", &["sleep", "1000"], |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let further = || {
+        let file = scene.dir().join("further.pid");
+        let line = ["exec", "--detach", "--pid-file", path(&file), "host", "sleep", "1000"];
+        assert!(caller.command(&line).stdout(Stdio::null()).status().expect("it runs").success());
+        wait::pidfd(fs::read_to_string(file).expect("a pid file").parse().expect("a number"))
+    };
+    for init_is_gone in [false, true] {
+        let init = wait::pidfd(caller.create(&bundle, "host", Stdio::null()));
+        caller.good(&["start", "host"]);
+        let other = further();
+        if init_is_gone {
+            wait::kill(&init);
+            end_of(&init);
+            assert!(caller.bad(&["kill", "host", "TERM"]).contains("not running"));
+        } else {
+            caller.good(&["kill", "host", "0"]);
+        }
+        caller.good(&["kill", "host", "KILL"]);
+        assert_eq!(end_of(&other).terminating_signal(), Some(9));
+        if !init_is_gone {
+            end_of(&init);
+        }
+        caller.good(&["delete", "host"]);
+    }
+}
+
+pub(crate) fn an_update_leaves_what_it_does_not_name(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "updated", &["sleep", "1000"], |config| {
+        config["linux"]["resources"] = json!({ "cpu": { "period": 50_000 }, "pids": { "limit": 20 } });
+    });
+    let init = wait::pidfd(caller.create(&bundle, "updated", Stdio::null()));
+    let read = |file: &str| {
+        let text = scene.cgroup_parents().iter().find_map(|at| fs::read_to_string(at.join("updated").join(file)).ok());
+        text.map(|text| text.trim().to_owned())
+    };
+    let cpu = || match (read("cpu.max"), read("cpu.cfs_quota_us"), read("cpu.cfs_period_us")) {
+        (_, Some(quota), Some(period)) => format!("{} {period}", if quota == "-1" { "max" } else { &quota }),
+        (max, ..) => max.expect("a controller of processor time"),
+    };
+    assert_eq!(cpu(), "max 50000", "a period without a quota");
+    for (options, is) in [
+        (&["--cpu-quota", "30000"][..], "30000 50000"),
+        (&["--cpu-period", "60000"], "30000 60000"),
+        (&["--cpu-quota", "-1"], "max 60000"),
+    ] {
+        caller.good(&[&["update"], options, &["updated"]].concat());
+        assert_eq!(cpu(), is, "{options:?}");
+    }
+    caller.good(&["update", "updated", "--memory", "50M", "--pids-limit", "-1"]);
+    let memory = read("memory.max").or_else(|| read("memory.limit_in_bytes"));
+    assert_eq!((memory.as_deref(), read("pids.max").as_deref()), (Some("52428800"), Some("max")));
+    caller.good(&["delete", "--force", "updated"]);
+    end_of(&init);
+}
+
+pub(crate) fn a_process_file_need_not_say_who(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "who", &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&bundle, "who", Stdio::null()));
+    caller.good(&["start", "who"]);
+    let file = scene.dir().join("process.json");
+    fs::write(&file, json!({ "args": ["/bin/id", "-u"], "cwd": "/" }).to_string()).expect("a file");
+    assert_eq!(caller.good(&["exec", "--process", path(&file), "who"]), "0\n");
+    let debug = caller.run(&["--debug", "state", "who"]);
+    assert!(text(&debug.stderr).contains("level=debug"), "{}", text(&debug.stderr));
+    caller.good(&["delete", "--force", "who"]);
+    end_of(&init);
+    // A program that is none is told by its name, when it is started.
+    let (code, _, told) = runs(scene, "script", &["/tmp/script"], |_| {
+        let script = scene.dir().join("script/rootfs/tmp/script");
+        fs::write(&script, "#!/no/such/interpreter\n").expect("a script");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its mode");
+    });
+    assert!(code == Some(1) && told.contains("exec /tmp/script: No such file"), "{code:?}: {told}");
+    // Its keeper has outlived the command, and is ours.
+    while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
 }

@@ -10,7 +10,7 @@ pub const MEMORY_MIN: u64 = 512 * 1024;
 /// The kernel's `PID_MAX_LIMIT` on 64 bit; `pids.max` refuses more.
 pub const PIDS_MAX: u64 = 4 * 1024 * 1024;
 /// The kernel's `MAX_BW`, in microseconds.
-const QUOTA_MAX: u64 = (1 << 44) - 1;
+pub(super) const QUOTA_MAX: u64 = (1 << 44) - 1;
 /// The kernel counts memory in pages up to `LONG_MAX`; more is "no limit" there.
 const MEMORY_MAX: u64 = i64::MAX as u64;
 /// Most that `CONFIG_NR_CPUS` and `CONFIG_NODES_SHIFT` allow.
@@ -67,10 +67,15 @@ pub struct Limits {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuQuota {
-    /// Microseconds of CPU time, at least 1000.
+    /// Microseconds of CPU time, at least 1000; [`CpuQuota::NONE`]: without end.
     pub quota_us: u64,
     /// The period in microseconds, 1000 to 1000000.
     pub period_us: u64,
+}
+
+impl CpuQuota {
+    /// The `quota_us` of who has no quota, and may have a period all the same.
+    pub const NONE: u64 = QUOTA_MAX;
 }
 
 impl Limits {

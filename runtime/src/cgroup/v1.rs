@@ -4,7 +4,7 @@
 use super::detect::Controller;
 use super::dir::Dir;
 use super::error::{CgroupError, timed_out};
-use super::limits::Limits;
+use super::limits::{CpuQuota, Limits};
 use super::setting::Setting;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -80,7 +80,9 @@ pub(super) fn cpu(limits: &Limits) -> Vec<Setting> {
     if let Some(quota) = limits.cpu_quota {
         writes.push(set("cpu.cfs_quota_us", "-1".into(), "cpu_quota"));
         writes.push(set("cpu.cfs_period_us", quota.period_us.to_string(), "cpu_quota"));
-        writes.push(set("cpu.cfs_quota_us", quota.quota_us.to_string(), "cpu_quota"));
+        if quota.quota_us != CpuQuota::NONE {
+            writes.push(set("cpu.cfs_quota_us", quota.quota_us.to_string(), "cpu_quota"));
+        }
     }
     writes
 }

@@ -3,7 +3,7 @@
 use super::detect::Controller;
 use super::dir::Dir;
 use super::error::{CgroupError, unsupported};
-use super::limits::Limits;
+use super::limits::{CpuQuota, Limits, PIDS_MAX};
 use super::parse;
 use super::setting::Setting;
 use super::v1;
@@ -17,7 +17,11 @@ type Result<T> = std::result::Result<T, CgroupError>;
 
 /// The writes for the limits that are asked, but for those of devices (`io/files.rs`).
 pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
-    let quota = limits.cpu_quota.map(|q| format!("{} {}", q.quota_us, q.period_us));
+    let quota = limits.cpu_quota.map(|q| match q.quota_us {
+        CpuQuota::NONE => format!("max {}", q.period_us),
+        us => format!("{us} {}", q.period_us),
+    });
+    let pids = limits.pids.map(|most| if most == PIDS_MAX { "max".to_owned() } else { most.to_string() });
     let number = |value: Option<u64>| value.map(|v| v.to_string());
     [
         (Controller::Memory, "memory.max", number(limits.memory), "memory"),
@@ -26,7 +30,7 @@ pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
         (Controller::Cpu, "cpu.max", quota, "cpu_quota"),
         (Controller::Cpuset, "cpuset.cpus", limits.cpuset_cpus.clone(), "cpuset_cpus"),
         (Controller::Cpuset, "cpuset.mems", limits.cpuset_mems.clone(), "cpuset_mems"),
-        (Controller::Pids, "pids.max", number(limits.pids), "pids"),
+        (Controller::Pids, "pids.max", pids, "pids"),
     ]
     .into_iter()
     .filter_map(|(controller, file, value, field)| Some(Setting::new(controller, file, value?, field)))

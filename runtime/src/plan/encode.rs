@@ -414,8 +414,17 @@ impl Builder {
     /// The place `path` below `root`, for something to be mounted on or made in: links stay inside, what is missing is made.
     /// Nothing is ever mounted on a file system with the magic `not_on` that way.
     pub fn place(&mut self, root: Slot, path: impl AsRef<OsStr>, is_file: bool, not_on: u64) -> Slot {
+        self.place_as(root, path, is_file.into(), not_on)
+    }
+
+    /// The same of a directory that everybody may write to where it is made.
+    pub fn open_place(&mut self, root: Slot, path: impl AsRef<OsStr>, not_on: u64) -> Slot {
+        self.place_as(root, path, 2, not_on)
+    }
+
+    fn place_as(&mut self, root: Slot, path: impl AsRef<OsStr>, kind: u64, not_on: u64) -> Slot {
         let (dst, s) = (self.slot(), self.string(path));
-        self.push(Step { op: Op::Place, dst: dst.0, a: root.0, s, x: is_file.into(), y: not_on, ..EMPTY });
+        self.push(Step { op: Op::Place, dst: dst.0, a: root.0, s, x: kind, y: not_on, ..EMPTY });
         dst
     }
 
@@ -433,6 +442,11 @@ impl Builder {
     pub fn copy_up(&mut self, place: Slot, made: Slot, mode: bool, owner: bool) -> &mut Self {
         let x = u64::from(mode) | u64::from(owner) << 1;
         self.push(Step { op: Op::CopyUp, a: place.0, b: made.0, x, ..EMPTY })
+    }
+
+    /// Give `made` the mode of the directory at `place`.
+    pub fn copy_mode(&mut self, place: Slot, made: Slot) -> &mut Self {
+        self.push(Step { op: Op::CopyUp, a: place.0, b: made.0, x: 5, ..EMPTY })
     }
 
     /// One that is served through `device`.

@@ -153,7 +153,11 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::MakeFile => format!("make file {s}"),
         Op::Open => format!("open {s} without leaving the root"),
         Op::Place if step.x == 1 => format!("open the place {s} without leaving the root, a file if it is missing"),
+        Op::Place if step.x == 2 => {
+            format!("open the place {s} without leaving the root, a directory for everybody if it is missing")
+        }
         Op::Place => format!("open the place {s} without leaving the root, a directory if it is missing"),
+        Op::CopyUp if step.x & 4 != 0 => format!("give it the mode of {a}"),
         Op::CopyUp => format!("copy what lies at {a} into it"),
         Op::Fchdir => format!("go to {a}"),
         Op::PivotRoot => "make it the root and let go of the old one".into(),

@@ -115,9 +115,11 @@ fn one(
     if late {
         exact.set &= !RDONLY;
     }
+    let has_its_mode = has_its_mode(mount);
     let place = match &mount.source {
         // The kernel's own are where they are said to be, whatever the image has made of the name.
         MountSource::FileSystem { kind, .. } if matches!(kind.as_str(), "proc" | "sysfs") => own_place(b, root, inside),
+        MountSource::FileSystem { .. } if has_its_mode => b.open_place(root, inside, PROC),
         _ => {
             let not_on = if inside.starts_with("proc") { 0 } else { PROC };
             b.place(root, inside, cx.spec.mount(index).is_file, not_on)
@@ -129,12 +131,15 @@ fn one(
             b.close(place);
             return None;
         }
-        MountSource::FileSystem { kind, source, options } if exact.copy_up => {
+        MountSource::FileSystem { kind, source, options } if exact.copy_up || has_its_mode => {
             // What is read-only cannot be filled.
             let open = Exact { set: exact.set & !RDONLY, set_below: exact.set_below & !RDONLY, ..exact.clone() };
             let made = file_system(b, cx, kind, source, options, &open);
             let given = |names: &[&str]| options.iter().any(|(key, _)| names.contains(&key.as_str()));
-            b.copy_up(place, made, !given(&["mode"]), !given(&["uid", "gid"]));
+            match exact.copy_up {
+                true => b.copy_up(place, made, !given(&["mode"]), !given(&["uid", "gid"])),
+                false => b.copy_mode(place, made),
+            };
             if (exact.set | exact.set_below) & RDONLY != 0 {
                 b.mount_attr(made, RDONLY, 0, false);
             }
@@ -151,6 +156,12 @@ fn one(
     }
     b.close(made);
     None
+}
+
+/// A tmpfs of which nobody says who may write to it: whoever could before.
+fn has_its_mode(mount: &Mount) -> bool {
+    let MountSource::FileSystem { kind, options, .. } = &mount.source else { return false };
+    kind == "tmpfs" && !options.iter().any(|(key, _)| key == "mode")
 }
 
 /// A tmpfs that is read-only, and empty: what comes into it could not be made any more.
@@ -322,6 +333,15 @@ fn devices(b: &mut Builder, cx: &Context<'_>, root: Slot) {
     }
 }
 
+/// There is nothing in its /dev but what we make.
+fn has_new_dev(cx: &Context<'_>) -> bool {
+    let last = cx.spec.container().mounts.iter().rfind(|mount| mount.target == Path::new("/dev"));
+    last.is_some_and(|mount| {
+        let is_new = matches!(&mount.source, MountSource::FileSystem { kind, .. } if kind == "tmpfs");
+        is_new && !mount.exact.as_ref().is_some_and(|exact| exact.copy_up)
+    })
+}
+
 /// Make it, or mount the host's where that would be no device.
 fn make(b: &mut Builder, cx: &Context<'_>, dir: Slot, name: &OsStr, node: &DeviceNode) {
     let (kind, block) = match node.kind {
@@ -331,6 +351,12 @@ fn make(b: &mut Builder, cx: &Context<'_>, dir: Slot, name: &OsStr, node: &Devic
     };
     if crate::spec::makes_nodes(cx.spec.container(), cx.machine) || node.kind == NodeKind::Fifo {
         b.mknod(dir, name, kind | node.mode, node.rdev).tolerate(EXIST_OK);
+        // What was there by this name is it, or nothing is started.
+        if node.kind != NodeKind::Fifo && !(node.path.parent() == Some(Path::new("/dev")) && has_new_dev(cx)) {
+            let there = b.open(dir, name, O_PATH | NOFOLLOW, STRICT);
+            b.check_device(there, Device { rdev: node.rdev, block });
+            b.close(there);
+        }
         let (uid, gid) = node.owner;
         if (uid, gid) != cx.first_ids() {
             b.chown(dir, name, uid, gid);

@@ -89,8 +89,20 @@ pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec),
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
     without_unknown_capabilities(&mut value);
+    user_is_root(&mut value);
     let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
     convert(bundle, &spec)
+}
+
+/// Who is not said, as in many a file of `exec --process`: others read it so too.
+fn user_is_root(config: &mut Value) {
+    let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) else { return };
+    let user = process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    for id in ["uid", "gid"] {
+        if let Some(user) = user.as_object_mut() {
+            user.entry(id).or_insert_with(|| 0.into());
+        }
+    }
 }
 
 /// One that nobody here knows cannot be had, and that is to be logged, not refused.
@@ -229,6 +241,16 @@ mod tests {
         let size = r#""consoleSize":{"height":5,"width":7}"#;
         assert_eq!(tty(&format!(r#""terminal":true,{size}"#)), Some(WindowSize { rows: 5, columns: 7 }));
         assert_eq!(tty(size), None, "without a terminal it is ignored");
+    }
+
+    #[test]
+    fn who_is_not_said_is_root() {
+        for user in [r#""user":{"gid":7},"#, ""] {
+            let text = SMALL.replace(r#""user":{"uid":0,"gid":0},"#, user);
+            let (_, process) = parse(Path::new("/bundle"), text.as_bytes()).unwrap();
+            let gid = if user.is_empty() { 0 } else { 7 };
+            assert_eq!(process.user, crate::spec::User::Ids { uid: 0, gid });
+        }
     }
 
     #[test]

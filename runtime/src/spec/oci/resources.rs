@@ -28,8 +28,10 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
         limits.pids = positive(Some(pids.limit())).filter(|limit| *limit > 0);
     }
     if let Some(cpu) = resources.cpu() {
-        if let Some(quota_us) = positive(cpu.quota()).filter(|quota| *quota > 0) {
-            let period_us = cpu.period().filter(|period| *period > 0).unwrap_or(100_000);
+        let (quota, period) =
+            (positive(cpu.quota()).filter(|quota| *quota > 0), cpu.period().filter(|period| *period > 0));
+        if quota.is_some() || period.is_some() {
+            let (quota_us, period_us) = (quota.unwrap_or(CpuQuota::NONE), period.unwrap_or(100_000));
             limits.cpu_quota = Some(CpuQuota { quota_us, period_us });
         }
         limits.cpu_shares = cpu.shares().filter(|shares| *shares > 0);
