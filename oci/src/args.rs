@@ -278,6 +278,9 @@ pub(crate) struct Exec {
     /// Further descriptors that it inherits, from 3 up
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: usize,
+    /// A group below the container's that is there already, for all hierarchies or for that of a controller of version 1
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Also in a container that is paused: it goes on with it
     #[arg(long)]
     pub(crate) ignore_paused: bool,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use orangery_runtime::ProcessSpec;
 use orangery_runtime::native::single::{self, Beside, Maker};
@@ -47,8 +48,13 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
     let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), container.record.ids()?);
     let spec = &container.record.spec;
+    let below: Vec<_> = what.cgroup.iter().map(|text| sub_cgroup(text)).collect();
+    if !below.is_empty() && group.is_none() {
+        return Err(Failure::new("--cgroup needs a cgroup of the container's own"));
+    }
     let own_network = spec.network != Network::Host;
-    let beside = Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref() };
+    let beside =
+        Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref(), below: &below };
     if let Some(cpus) = &process.cpus_before {
         // Whatever is started from here on begins there, into whatever cgroup it is born.
         single::run_on(cpus)?;
@@ -67,6 +73,14 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let pidfd = made.leave()?;
     let Some(waiting) = waiting else { return Ok(0) };
     waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?)
+}
+
+/// `[CONTROLLER:]PATH`.
+fn sub_cgroup(text: &str) -> (Option<String>, PathBuf) {
+    match text.split_once(':') {
+        Some((controller, path)) => (Some(controller.to_owned()), path.into()),
+        None => (None, text.into()),
+    }
 }
 
 /// As `--process` says; or the container's own, with what the command line changes in it.

@@ -89,8 +89,14 @@ pub(crate) fn before_start(container: &Container, maker: &mut Maker) -> Result<(
     let record = &container.record;
     let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), record.ids()?);
     let own_network = record.spec.network != Network::Host;
-    let beside =
-        Beside { init: (pid, pidfd), spec: &record.spec, ids: ids.as_ref(), own_network, group: group.as_ref() };
+    let beside = Beside {
+        init: (pid, pidfd),
+        spec: &record.spec,
+        ids: ids.as_ref(),
+        own_network,
+        group: group.as_ref(),
+        below: &[],
+    };
     let told = Told::of(record);
     let hooked = Hooked { state: &|kind, pid| told.text(kind, pid), bundle: &record.bundle };
     let agent = record.spec.filter_listener.as_ref();

@@ -213,3 +213,39 @@ pub(crate) fn what_it_tells_of_itself(scene: &Scene) {
     let bundle = image.parent().expect("a parent").to_path_buf();
     assert_eq!(caller.good(&["run", "-b", path(&bundle), "template"]), "from the template\n");
 }
+
+/// In groups below the container's that are there, of all hierarchies or of one.
+pub(crate) fn an_exec_is_in_the_group_that_it_asks_for(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let init = sleeping(&caller, "spots");
+    let groups = scene.cgroups();
+    let line = |options: &[&str]| {
+        let mut line = vec!["exec"];
+        line.extend(options);
+        line.extend(["spots", "cat", "/proc/self/cgroup"]);
+        caller.run(&line)
+    };
+    let none = line(&["--cgroup", "below"]);
+    assert_eq!(none.status.code(), Some(255), "there is none: {}", text(&none.stdout));
+    for group in &groups {
+        fs::create_dir(group.join("below")).expect("a group below");
+        if group.join("cpuset.cpus").exists() {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let above = fs::read(group.join(file)).expect("the container's");
+                fs::write(group.join("below").join(file), above).expect("the same");
+            }
+        }
+    }
+    let outside = line(&["--cgroup", "../x"]);
+    assert!(text(&outside.stderr).contains("must not contain"), "{}", text(&outside.stderr));
+    assert!(text(&line(&["--cgroup", "nonsense:below"]).stderr).contains("no hierarchy"));
+    let count = |said: &str| said.lines().filter(|line| line.ends_with("/below")).count();
+    let all = line(&["--cgroup", "/below"]);
+    assert_eq!(count(&text(&all.stdout)), groups.len(), "{}{}", text(&all.stdout), text(&all.stderr));
+    if groups.iter().any(|group| group.join("memory.limit_in_bytes").exists()) {
+        let one = text(&line(&["--cgroup", "memory:below"]).stdout);
+        let its = one.lines().find(|line| line.contains(":memory:")).expect("a line");
+        assert!(count(&one) == 1 && its.ends_with("/below"), "{one}");
+    }
+    end(&caller, "spots", &init);
+}

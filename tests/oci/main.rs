@@ -27,8 +27,8 @@ use hooks::{
     hooks_of_a_container_with_ids_of_its_own, hooks_run_in_order_and_where_they_belong,
 };
 use inside::{
-    a_detached_exec_ends_at_its_caller, exec_is_a_further_process, limits_and_counters,
-    processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
+    a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for, exec_is_a_further_process,
+    limits_and_counters, processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
 };
 use killed::{
     a_cgroup_that_is_anothers_by_now_is_left_alone, a_create_that_is_killed_in_a_hook_is_deleted,
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         trial!(a_create_that_is_killed_in_a_hook_is_deleted, Root, Busybox, Cgroups),
         trial!(a_cgroup_that_is_anothers_by_now_is_left_alone, Root, Busybox, Cgroups),
         trial!(exec_is_a_further_process, Root, Busybox),
+        trial!(an_exec_is_in_the_group_that_it_asks_for, Root, Busybox, Cgroups),
         trial!(a_detached_exec_ends_at_its_caller, Root, Busybox),
         trial!(processes_stand_still_and_go_on, Root, Busybox, Freezer),
         trial!(limits_and_counters, Root, Busybox, Memory, Pids),

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +35,13 @@ pub struct Group {
     pub(super) split: AtomicBool,
     /// It, or a group below it, may have limits of devices.
     throttled: AtomicBool,
+}
+
+/// Where a process is born.
+#[derive(Debug)]
+pub struct Spot {
+    pub(crate) v2: Option<OwnedFd>,
+    pub(crate) tasks: Vec<OwnedFd>,
 }
 
 /// A directory of a group: while it is there, and after, no other has this number in its file system.
@@ -192,6 +199,42 @@ impl Group {
     pub(super) fn tasks_where(&self, wanted: impl Fn(usize) -> bool) -> Result<Vec<OwnedFd>> {
         let wanted = self.members.iter().filter(|index| wanted(**index)).map(|index| &self.parents.v1[*index]);
         wanted.map(|place| place.dir.child(&self.id)?.file("tasks", OFlags::WRONLY)).collect()
+    }
+
+    /// Where a process is born that is to be in groups below this one, which are there: each is named for the hierarchy of a controller
+    /// of version 1, or for all.
+    ///
+    /// # Errors
+    /// There is no such group, or no such controller here.
+    pub fn spot(&self, below: &[(Option<String>, PathBuf)]) -> Result<Spot> {
+        let wrong = |path: &PathBuf, why: &str| unsupported("enter the cgroup", path, why).with_field("cgroup");
+        for (controller, path) in below {
+            if super::detect::normal(&Path::new("/").join(path)).is_none() {
+                return Err(wrong(path, "it must not contain .."));
+            }
+            let known = |name: &String| self.v1_places().any(|place| place.is_called(name));
+            if controller.as_ref().is_some_and(|name| !known(name)) {
+                return Err(wrong(path, "there is no hierarchy of this controller here"));
+            }
+        }
+        let of = |place: Option<&Place>| {
+            let named = |(name, _): &&(Option<String>, PathBuf)| {
+                name.as_ref().is_none_or(|name| place.is_some_and(|place| place.is_called(name)))
+            };
+            below.iter().rev().find(named).map(|(_, path)| path.strip_prefix("/").unwrap_or(path))
+        };
+        let inside = |dir: Dir, path: Option<&Path>| match path.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => dir.child(path),
+            None => Ok(dir),
+        };
+        let v2 = match (of(None), self.v2_dir()?) {
+            (Some(path), Some(dir)) => Some(inside(dir, Some(path))?.into_fd()),
+            _ => self.birth()?,
+        };
+        let tasks = self
+            .v1_places()
+            .map(|place| inside(place.dir.child(&self.id)?, of(Some(place)))?.file("tasks", OFlags::WRONLY));
+        Ok(Spot { v2, tasks: tasks.collect::<Result<_>>()? })
     }
 
     /// Every directory, for people and records.

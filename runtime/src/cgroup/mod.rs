@@ -56,7 +56,7 @@ mod v2;
 pub(crate) use devices::MOST as MOST_DEVICE_RULES;
 pub use devices::{DeviceKind, DeviceRule};
 pub use error::CgroupError;
-pub use group::{Group, GroupIdentity};
+pub use group::{Group, GroupIdentity, Spot};
 pub use io::{BlockDevice, IoMax, IoWeight};
 pub(crate) use limits::parse_list;
 pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};

@@ -41,6 +41,11 @@ pub(super) struct Placed {
 }
 
 impl Place {
+    /// It is the hierarchy of this controller of version 1.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.controllers.iter().any(|controller| controller.legacy_name() == name)
+    }
+
     pub(super) fn has(&self, controller: Controller) -> bool {
         self.controllers.contains(&controller)
     }

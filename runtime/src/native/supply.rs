@@ -12,6 +12,8 @@ pub(super) struct Supply {
     pub(super) report: Option<OwnedFd>,
     pub(super) gate: Option<OwnedFd>,
     pub(super) init: Option<OwnedFd>,
+    /// Where it is born, if not in the group itself.
+    pub(super) birth: Option<OwnedFd>,
     pub(super) trees: Vec<(Need, Option<OwnedFd>)>,
     pub(super) files: Vec<Option<OwnedFd>>,
     pub(super) stdio: Vec<Option<OwnedFd>>,
@@ -28,6 +30,7 @@ impl Supply {
             report: Some(report),
             gate: None,
             init: None,
+            birth: None,
             trees: Vec::new(),
             files: none(),
             stdio: none(),
@@ -48,6 +51,7 @@ impl Supply {
             Need::Report => self.report.take(),
             Need::Gate => self.gate.take(),
             Need::Init => self.init.take(),
+            Need::Cgroup if self.birth.is_some() => self.birth.take(),
             Need::Cgroup => match group.map(Group::birth) {
                 Some(birth) => birth.map_err(|error| cgroup_error(&error))?,
                 None => None,

@@ -90,8 +90,14 @@ impl Made {
         let (group, ids) = (self.group.take(), self.ids.clone());
         let container = spec.container();
         let own_network = container.network != Network::Host;
-        let beside =
-            Beside { init: (self.pid, &copy), spec: container, ids: ids.as_ref(), own_network, group: group.as_ref() };
+        let beside = Beside {
+            init: (self.pid, &copy),
+            spec: container,
+            ids: ids.as_ref(),
+            own_network,
+            group: group.as_ref(),
+            below: &[],
+        };
         let ran = self.maker().and_then(|maker| maker.hooks_of_creation(&beside, hooked));
         self.group = group;
         ran

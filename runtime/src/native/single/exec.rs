@@ -1,13 +1,14 @@
 //! A further process of a container that somebody else has made.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, lives, stdio};
 use super::{Listening, Made, Maker, Word, heard};
-use crate::cgroup::{Cgroups, Group};
+use crate::cgroup::{Cgroups, Group, Spot};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
@@ -30,6 +31,8 @@ pub struct Beside<'a> {
     pub own_network: bool,
     /// Its cgroup.
     pub group: Option<&'a Group>,
+    /// Groups below that, where the process is to be: each in the hierarchy of a controller of version 1, or in all.
+    pub below: &'a [(Option<String>, PathBuf)],
 }
 
 impl Maker {
@@ -96,8 +99,7 @@ impl Maker {
 
     /// What it joins, and what that needs of the cgroup.
     pub(super) fn joining(&self, beside: &Beside<'_>) -> Result<(Joining, Vec<OwnedFd>), Error> {
-        let tasks = beside.group.map_or_else(|| Ok(Vec::new()), Group::tasks);
-        let mut tasks = tasks.map_err(|error| cgroup_error(&error))?;
+        let mut tasks = beside.spot()?.map_or_else(Vec::new, |spot| spot.tasks);
         if let Some((rdt, root)) = beside.spec.intel_rdt.as_ref().zip(resctrl::mounted()) {
             tasks.extend(resctrl::tasks(&root, &beside.spec.id, rdt)?);
         }
@@ -117,10 +119,16 @@ impl Maker {
 }
 
 impl Beside<'_> {
+    /// Where a process is born.
+    fn spot(&self) -> Result<Option<Spot>, Error> {
+        self.group.map(|group| group.spot(self.below)).transpose().map_err(|error| cgroup_error(&error))
+    }
+
     /// What a plan beside it needs of its first process.
     pub(super) fn supply(&self, supply: &mut Supply, plan: &Plan) -> Result<(), Error> {
         let init = self.init.1.try_clone();
         supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
+        supply.birth = self.spot()?.and_then(|spot| spot.v2);
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((JOIN_CGROUP, Some(of_init(self, "ns/cgroup", OFlags::RDONLY)?)));
         }
