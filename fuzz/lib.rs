@@ -132,6 +132,7 @@ pub fn bundle_plan(data: &[u8]) {
 pub fn planned(data: &[u8]) -> Result<usize, String> {
     static MACHINE: LazyLock<Machine> = LazyLock::new(|| Machine {
         privileged: true,
+        whole: true,
         enters_pidns: true,
         nofile: (1024, 4096),
         host: HostLayout::default(),

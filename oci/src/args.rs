@@ -45,6 +45,9 @@ pub(crate) struct Global {
     /// Who makes cgroups
     #[arg(long, global = true, value_enum, default_value = "cgroupfs")]
     pub(crate) cgroup_manager: CgroupManager,
+    /// The same as --cgroup-manager systemd, which is refused where a container is made
+    #[arg(long, global = true)]
+    pub(crate) systemd_cgroup: bool,
 }
 
 /// How a log is written.
@@ -69,6 +72,8 @@ pub(crate) enum CgroupManager {
     Cgroupfs,
     /// Nobody: the container stays in the caller's.
     Disabled,
+    /// Not us: refused where a container is made.
+    Systemd,
 }
 
 /// What is to be done.
@@ -203,6 +208,9 @@ pub(crate) struct Create {
     /// Further descriptors that it inherits, from 3 up
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: usize,
+    /// Enter its root by chroot, for a host that runs from an initramfs: with CAP_SYS_CHROOT it can be left again
+    #[arg(long)]
+    pub(crate) no_pivot: bool,
     /// No session keyring of its own: it has an empty one that is not counted for it, never the caller's
     #[arg(long)]
     pub(crate) no_new_keyring: bool,
@@ -278,8 +286,8 @@ pub(crate) struct Exec {
     /// Further descriptors that it inherits, from 3 up
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: usize,
-    /// A group below the container's that is there already, for all hierarchies or for that of a controller of version 1
-    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    /// A group below the container's that is there already, for all hierarchies or for those of controllers of version 1
+    #[arg(long, value_name = "[CONTROLLER,...:]PATH")]
     pub(crate) cgroup: Vec<String>,
     /// Also in a container that is paused: it goes on with it
     #[arg(long)]

@@ -26,7 +26,7 @@ use crate::{clock, console};
 /// Whatever is refused or fails; nothing is left of the container then.
 pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<(), Failure> {
     let preserved = Preserved::take(what.preserve_fds)?;
-    let bundle = Bundle::read(what)?;
+    let bundle = Bundle::read(global, what)?;
     if bundle.process.tty.is_some() && what.console_socket.is_none() {
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
     }
@@ -56,8 +56,14 @@ impl Bundle {
     ///
     /// # Errors
     /// Every refusal of its config.json.
-    pub(crate) fn read(what: &Create) -> Result<Bundle, Failure> {
+    pub(crate) fn read(global: &Global, what: &Create) -> Result<Bundle, Failure> {
         place::check(&what.id)?;
+        if global.systemd_cgroup || global.cgroup_manager == CgroupManager::Systemd {
+            return Err(Failure::new(
+                "--systemd-cgroup: systemd is not asked for cgroups, they are made by their files: call it without, and give \
+                 linux.cgroupsPath as a path (podman --cgroup-manager cgroupfs; containerd SystemdCgroup = false)",
+            ));
+        }
         let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
         let (mut spec, mut process) = oci::read(&path)?;
@@ -69,6 +75,11 @@ impl Bundle {
         }
         let said = oci::said(&path)?;
         spec.id.clone_from(&what.id);
+        spec.no_pivot = what.no_pivot;
+        if !is_root() {
+            // As with runc: there are no devices but those of the host that this user may open.
+            spec.device_rules_if_possible |= !spec.device_rules.is_empty();
+        }
         let (oci_version, annotations) = (said.version, said.annotations);
         Ok(Bundle { path, spec, process, oci_version, annotations })
     }
@@ -162,11 +173,13 @@ fn fill(
     let told = Told::of(&record);
     let hooked = Hooked { state: &|kind, pid| told.text(kind, pid), bundle: &record.bundle.clone() };
     let born = &mut |born: &Born<'_>| {
-        record.init = Some(born.init.clone());
+        record.init.clone_from(&born.init);
         record.ids = born.ids.map(Maps::of);
         record.groups = born.group.map(Group::identity).unwrap_or_default();
         let written = room.write(&record);
-        *begun = Some(record.clone());
+        if record.init.is_some() {
+            *begun = Some(record.clone());
+        }
         written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))
     };
     let agent = bundle.spec.filter_listener.clone();
@@ -202,7 +215,7 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
     let may_lack = match global.rootless {
         Rootless::True => true,
         Rootless::False => false,
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => !is_root(),
     };
     match Cgroups::above(&path, true) {
         Ok((cgroups, _)) if may_lack && !cgroups.roots().iter().all(|root| may_write(&root.path)) => {
@@ -216,6 +229,11 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         }
         Err(error) => Err(Failure::system("linux.cgroupsPath", reason(&error))),
     }
+}
+
+/// Of the machine: root of another user namespace is an ordinary user of it.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root() && orangery_runtime::sys::has_all_ids()
 }
 
 fn may_write(dir: &Path) -> bool {

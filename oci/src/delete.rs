@@ -34,13 +34,15 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
     if !force && matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(format!("cannot delete container {id} that is not stopped: {}", status.name())));
     }
-    if container.record.init.is_none() && !force {
-        // Whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
-        return container
-            .group()?
-            .map_or(Ok(()), |group| remove_group(&group, false))
-            .and_then(|()| remove_shares(&container))
-            .and_then(|()| container.room.remove());
+    if container.record.init.is_none() && container.record.groups.is_empty() {
+        // Nobody was born, and whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
+        let removed = container.group()?.map_or(Ok(()), |group| remove_group(&group, false));
+        // What is forced is that nothing of ours is left, and what is in use is not ours.
+        if !force {
+            removed?;
+        }
+        remove_shares(&container)?;
+        return container.room.remove();
     }
     remove(&container)
 }
@@ -68,7 +70,9 @@ pub(crate) fn remove(container: &Container) -> Result<(), Failure> {
     }
     remove_shares(container)?;
     container.room.remove()?;
-    hooks::after_end(&container.record);
+    if container.record.init.is_some() {
+        hooks::after_end(&container.record);
+    }
     Ok(())
 }
 

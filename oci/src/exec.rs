@@ -34,6 +34,10 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let preserved = Preserved::take(what.preserve_fds)?;
     let container = Container::find(place, &what.id)?;
     let (pid, init) = container.alive()?;
+    // What it would enter is the host's still.
+    if container.record.unfinished {
+        return Err(Failure::new("cannot exec in a container that is being created"));
+    }
     if !what.ignore_paused && container.is_frozen()? {
         return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
     }
@@ -48,7 +52,7 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
     let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), container.record.ids()?);
     let spec = &container.record.spec;
-    let below: Vec<_> = what.cgroup.iter().map(|text| sub_cgroup(text)).collect();
+    let below: Vec<_> = what.cgroup.iter().flat_map(|text| sub_cgroup(text)).collect();
     if !below.is_empty() && group.is_none() {
         return Err(Failure::new("--cgroup needs a cgroup of the container's own"));
     }
@@ -75,11 +79,11 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?)
 }
 
-/// `[CONTROLLER:]PATH`.
-fn sub_cgroup(text: &str) -> (Option<String>, PathBuf) {
+/// `[CONTROLLER[,CONTROLLER...]:]PATH`.
+fn sub_cgroup(text: &str) -> Vec<(Option<String>, PathBuf)> {
     match text.split_once(':') {
-        Some((controller, path)) => (Some(controller.to_owned()), path.into()),
-        None => (None, text.into()),
+        Some((names, path)) => names.split(',').map(|name| (Some(name.to_owned()), path.into())).collect(),
+        None => vec![(None, text.into())],
     }
 }
 

@@ -1,7 +1,6 @@
 //! `kill`: a signal for the first process of a container, or for all of them.
 
 use orangery_runtime::native::signal;
-use orangery_runtime::spec::SharedNamespace;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::args::Kill;
@@ -19,6 +18,10 @@ const KILL: i32 = 9;
 pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     let number = parse(&what.signal)?;
     let container = Container::find(place, &what.id)?;
+    // Whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
+    if container.record.init.is_none() {
+        return Err(Failure::new("container not running"));
+    }
     if what.all && all(&container, number)? {
         return Ok(());
     }
@@ -26,7 +29,7 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     // Without a pid namespace of its own nothing ends with its first process, which may have ended before the others.
     let is_alone = match takes_all_along {
         Some(first) => !first,
-        None => container.record.spec.shared.contains(&SharedNamespace::Pid) && !processes(&container)?.is_empty(),
+        None => number == KILL && !processes(&container)?.is_empty(),
     };
     if number == KILL && is_alone && all(&container, number)? {
         return Ok(());
@@ -59,7 +62,8 @@ fn is_first(pid: i32) -> bool {
 
 fn processes(container: &Container) -> Result<Vec<i32>, Failure> {
     let failed = |error| Failure::system("cannot look at the processes of the cgroup", reason(&error));
-    container.group()?.map_or(Ok(Vec::new()), |group| group.processes()).map_err(failed)
+    let group = container.group()?.filter(|group| !group.paths().is_empty());
+    group.map_or(Ok(Vec::new()), |group| group.processes()).map_err(failed)
 }
 
 /// To each process that is in its cgroup; `false`: it has none.

@@ -35,8 +35,9 @@ pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
         hooks::before_start(&container, maker)?;
     }
     let opened = open_gate(gate, &report);
-    opened.map_err(|error| match (error.errno(), container.record.process.argv.first()) {
-        // Its interpreter is not there, or it is no program.
+    let program = container.record.process.argv.first();
+    opened.map_err(|error| match (error.errno(), program.filter(|_| error.stage().is_some())) {
+        // It has told so itself: its interpreter is not there, or it is no program.
         (Some(errno), Some(program)) => {
             Failure::system(format!("exec {}", program.display()), std::io::Error::from_raw_os_error(errno))
         }

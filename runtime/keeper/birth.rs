@@ -73,13 +73,14 @@ pub(crate) fn abandon(keeper: &mut Keeper, kept: i32) {
 pub(crate) fn watch(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Res<i32> {
     // In a pid namespace of its own its orphans stay there. For good: those of one that shares ours may end long after it.
     keeper.adopts |= birth.header.pidns < 0 && birth.header.clone & CLONE_NEWPID as u64 == 0;
-    let new = Entry { id: birth.id, pid, next: 0, state: 1, end: 0, keep: birth.keep, leave: birth.leave, told: true };
+    let (keep, leave, brings) = (birth.keep, birth.leave, birth.brings);
+    let new = Entry { id: birth.id, pid, next: 0, state: 1, end: 0, keep, leave, told: true, brings };
     enter(keeper, pidfd, new)
 }
 
 /// Watch a child that another one has left to us.
 pub(crate) fn adopt(keeper: &mut Keeper, id: u64, pid: i32, pidfd: i32) -> Res<i32> {
-    let new = Entry { id, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: true };
+    let new = Entry { id, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: true, brings: false };
     let kept = enter(keeper, pidfd, new)?;
     make_room(keeper, kept);
     Ok(kept)
@@ -87,7 +88,7 @@ pub(crate) fn adopt(keeper: &mut Keeper, id: u64, pid: i32, pidfd: i32) -> Res<i
 
 /// Watch a child that has served its purpose: kill it, reap it when it is dead, say nothing about it.
 pub(crate) fn dismiss(keeper: &mut Keeper, pid: i32, pidfd: i32) {
-    let new = Entry { id: 0, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: false };
+    let new = Entry { id: 0, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: false, brings: false };
     match enter(keeper, pidfd, new) {
         Ok(kept) => abandon(keeper, kept),
         Err(_) => give_up(keeper, pidfd),

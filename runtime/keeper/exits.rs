@@ -231,10 +231,17 @@ pub(crate) fn kill(keeper: &mut Keeper, id: u64) {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
         if keeper.entry(fd).is_some_and(|entry| entry.state == 1 && entry.told && entry.id == id) {
+            expect_nobody(keeper, fd);
             let _ = sys::pidfd_kill(fd);
         }
         fd += 1;
     }
+}
+
+/// Nobody knows of this child, so that nobody will claim whom it leaves behind, nor say that there is nobody.
+pub(crate) fn expect_nobody(keeper: &mut Keeper, fd: i32) {
+    let expected = keeper.entry(fd).is_some_and(|entry| core::mem::take(&mut entry.brings));
+    keeper.expected = keeper.expected.saturating_sub(u32::from(expected));
 }
 
 /// The pidfd of a child that we started.

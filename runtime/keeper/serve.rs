@@ -44,6 +44,8 @@ pub(crate) struct Entry {
     pub(crate) leave: bool,
     /// The supervisor is told of its end: it knows of its birth.
     pub(crate) told: bool,
+    /// Somebody is expected whom it leaves behind.
+    pub(crate) brings: bool,
 }
 
 /// A tree to remove at the end.
@@ -270,6 +272,7 @@ fn undo(keeper: &mut Keeper, made: Brought) {
     if made.ours {
         sys::close(made.fd);
     } else {
+        exits::expect_nobody(keeper, made.fd);
         birth::abandon(keeper, made.fd);
     }
 }

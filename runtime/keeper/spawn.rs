@@ -49,6 +49,8 @@ pub(crate) struct Birth {
     pub(crate) keep: bool,
     /// How it ends is for its next parent.
     pub(crate) leave: bool,
+    /// It leaves somebody behind who will be claimed.
+    pub(crate) brings: bool,
     pub(crate) fds: [i32; wire::MAX_FDS],
 }
 
@@ -119,11 +121,12 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             let (page, trace) = (keeper.page, keeper.trace);
             let keep = message.flags & wire::KEEP_EXIT != 0;
             let leave = message.flags & wire::LEAVE_EXIT != 0;
+            let brings = message.flags & wire::BRINGS != 0;
             let (id, fds) = (message.id, got.fds);
-            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, fds };
+            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, brings, fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
-                    keeper.expected += u32::from(message.flags & wire::BRINGS != 0);
+                    keeper.expected += u32::from(brings);
                     let x = pidfd as u64;
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, x, ..Message::default() };
                     keeper.pass(Moment::Born);

@@ -91,6 +91,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::Place => fill(slots, step.dst, place::open(a, bytes(birth, step.s), step.x, step.y)),
         Op::CopyUp => copyup::run(a, b, step.x),
         Op::Fchdir => simple(nr::FCHDIR, [a as usize, 0, 0, 0, 0, 0]),
+        Op::PivotRoot if step.y != 0 => change_root(step.y == 2),
         Op::PivotRoot => pivot_root(step.x),
         Op::Hostname => simple(nr::SETHOSTNAME, [s.0 as usize, bytes(birth, step.s).len(), 0, 0, 0, 0]),
         Op::Domainname => simple(nr::SETDOMAINNAME, [s.0 as usize, bytes(birth, step.s).len(), 0, 0, 0, 0]),
@@ -291,6 +292,22 @@ fn pivot_root(stacked: u64) -> Res<()> {
         call(nr::UMOUNT2, [dot.0 as usize, 2, 0, 0, 0, 0])?;
         left -= 1;
     }
+    call(nr::CHDIR, [lit(c"/").0 as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// In the child, whose working directory is the new root: it lies on the old one, which stays, as the one of an initramfs must. What shows
+/// the host there goes; in a user namespace that cannot be, and is not shown then.
+fn change_root(lies_elsewhere: bool) -> Res<()> {
+    for shown in [lit(c"/proc"), lit(c"/sys")] {
+        // MNT_DETACH
+        let _ = call(nr::UMOUNT2, [shown.0 as usize, 2, 0, 0, 0, 0]);
+    }
+    if lies_elsewhere {
+        // Whoever enters the mount namespace comes to what is topmost at its root.
+        let (here, top) = (lit(c".").0 as usize, lit(c"/").0 as usize);
+        call(nr::MOVE_MOUNT, [sys::AT_FDCWD as usize, here, sys::AT_FDCWD as usize, top, 0, 0])?;
+    }
+    call(nr::CHROOT, [lit(c".").0 as usize, 0, 0, 0, 0, 0])?;
     call(nr::CHDIR, [lit(c"/").0 as usize, 0, 0, 0, 0, 0]).map(drop)
 }
 

@@ -32,7 +32,7 @@ use crate::sandbox::SandboxBuilder;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Preset {
-    /// For what is trusted least: little of everything, no capability, no socket, nothing of the machine in sight.
+    /// For what is trusted least: little of everything, no capability, no socket, less of the machine in sight.
     Strict,
     /// For submissions that are judged: a few seconds, little memory, one answer.
     Judge,

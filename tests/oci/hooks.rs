@@ -226,6 +226,25 @@ pub(crate) fn a_hook_that_takes_too_long_is_killed(scene: &Scene) {
     }
 }
 
+/// Nobody waits for what it leaves behind, though that has its outputs still; nor for the silence of one that talks all the time.
+pub(crate) fn a_hook_may_leave_somebody_behind(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let file = scene.dir().join("left.pid");
+    let mut loud = shell("exec yes");
+    loud["timeout"] = 1.into();
+    let leaves = bundle(scene, "leaves", &["true"], |config| {
+        config["hooks"]["createRuntime"] = json!([shell(&format!("sleep 1000 & echo $! > {}", path(&file)))]);
+    });
+    caller.good(&["run", "-b", path(&leaves), "leaves"]);
+    let left = fs::read_to_string(&file).expect("it has run");
+    let left = wait::pidfd(left.trim().parse().expect("a pid"));
+    wait::kill(&left);
+    end_of(&left);
+    let talks = bundle(scene, "talks", &["true"], |config| config["hooks"]["createRuntime"] = json!([loud]));
+    assert!(caller.bad(&["run", "-b", path(&talks), "talks"]).contains("timeout of 1s"));
+    reap_adopted();
+}
+
 pub(crate) fn a_hook_that_is_none_is_refused(scene: &Scene) {
     let caller = Caller::new(scene);
     for (hook, why) in [

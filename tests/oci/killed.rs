@@ -87,8 +87,8 @@ pub(crate) fn a_create_that_is_killed_in_a_hook_is_deleted(scene: &Scene) {
     let caller = Caller::new(scene);
     let log = scene.dir().join("log");
     let bundle = bundle(scene, "halfway", &["sleep", "1000"], |config| {
-        // Its parent is the keeper, whose parent is the command. The container outlives the keeper by no instant.
-        let script = "read state; ppid=$(cut -d' ' -f4 /proc/$PPID/stat); kill -9 $PPID $ppid; echo went >> $0";
+        // Its parent is the keeper, whose parent is the command, which is not to see the other's end. The container outlives the keeper by no instant.
+        let script = "read state; ppid=$(cut -d' ' -f4 /proc/$PPID/stat); kill -STOP $ppid; kill -9 $PPID; kill -9 $ppid; echo went >> $0";
         config["hooks"]["createRuntime"] =
             json!([{ "path": "/bin/sh", "args": ["sh", "-c", script, path(&log)], "env": ["PATH=/usr/bin:/bin"] }]);
         config["hooks"]["poststop"] =

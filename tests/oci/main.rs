@@ -17,13 +17,13 @@ mod unsaid;
 
 use containerd::containerd_runs_containers;
 use garden::as_guardian_calls_it;
-use podman::podman_runs_containers;
+use podman::{podman_runs_containers, podman_without_root_runs_containers};
 use std::process::ExitCode;
 
 use agent::{an_agent_answers_what_a_filter_asks, without_an_agent_nothing_is_made};
 use hooks::{
-    a_hook_has_what_it_is_given, a_hook_that_fails_ends_what_it_is_for, a_hook_that_is_none_is_refused,
-    a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
+    a_hook_has_what_it_is_given, a_hook_may_leave_somebody_behind, a_hook_that_fails_ends_what_it_is_for,
+    a_hook_that_is_none_is_refused, a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
     hooks_of_a_container_with_ids_of_its_own, hooks_run_in_order_and_where_they_belong,
 };
 use inside::{
@@ -41,7 +41,7 @@ use lives::{
 use odd::{
     a_device_directory_may_be_read_only, a_file_is_no_device, a_process_file_need_not_say_who,
     a_tmpfs_has_the_mode_of_its_place, an_update_leaves_what_it_does_not_name, nothing_but_a_procfs_is_on_proc,
-    without_a_pid_namespace_all_are_killed,
+    who_wants_systemd_is_told, without_a_pid_namespace_all_are_killed, without_pivot_the_root_is_the_images,
 };
 use orangery_tests::trial;
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
@@ -76,18 +76,22 @@ fn main() -> ExitCode {
         trial!(a_hook_that_fails_ends_what_it_is_for, Root, Busybox, Cgroups),
         trial!(a_poststop_hook_that_fails_is_a_warning, Root, Busybox),
         trial!(a_hook_that_takes_too_long_is_killed, Root, Busybox, Cgroups),
+        trial!(a_hook_may_leave_somebody_behind, Root, Busybox),
         trial!(a_hook_that_is_none_is_refused, Root, Busybox),
         trial!(an_agent_answers_what_a_filter_asks, Root, Busybox),
         trial!(without_an_agent_nothing_is_made, Root, Busybox, Cgroups),
         trial!(home_is_what_the_container_says, Root, Busybox),
         trial!(devices_are_the_usual_ones_unless_rules_say_more, Root, Busybox, Cgroups, GroupKill),
         trial!(a_tmpfs_has_the_mode_of_its_place, Root, Busybox),
+        trial!(without_pivot_the_root_is_the_images, Root, Busybox),
+        trial!(who_wants_systemd_is_told, Root, Busybox),
         trial!(a_file_is_no_device, Root, Busybox),
         trial!(a_process_file_need_not_say_who, Root, Busybox),
         trial!(without_a_pid_namespace_all_are_killed, Root, Busybox, GroupKill),
         trial!(an_update_leaves_what_it_does_not_name, Root, Busybox, Memory, Pids, Cpu),
         trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
+        trial!(podman_without_root_runs_containers, Root, Busybox).skip_if(podman::lacks_without_root()),
     ];
     orangery_tests::main(&[&trials[..], &attacks::trials()].concat())
 }

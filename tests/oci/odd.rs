@@ -160,3 +160,43 @@ pub(crate) fn a_process_file_need_not_say_who(scene: &Scene) {
     // Its keeper has outlived the command, and is ours.
     while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
 }
+
+/// As where the host's root is an initramfs, which nobody can pivot away from: what is entered by chroot is the image all the same.
+pub(crate) fn without_pivot_the_root_is_the_images(scene: &Scene) {
+    let caller = Caller::new(scene);
+    for (name, hooks) in [("moved", json!({})), ("hooked", json!({ "createContainer": [{ "path": "/bin/true" }] }))] {
+        let bundle = bundle(scene, name, &["sleep", "1000"], |config| config["hooks"] = hooks);
+        let pid_file = scene.dir().join(format!("{name}.pid"));
+        let line = ["create", "--no-pivot", "-b", path(&bundle), "--pid-file", path(&pid_file), name];
+        // What it says would be the container's as well.
+        assert!(caller.command(&line).stdout(Stdio::null()).status().expect("it runs").success());
+        let init = wait::pidfd(fs::read_to_string(pid_file).expect("a pid file").parse().expect("a number"));
+        caller.good(&["start", name]);
+        // A further process comes in by another way.
+        let seen = caller.good(&[
+            "exec",
+            name,
+            "sh",
+            "-c",
+            "cd /; pwd; cat etc/marker; cat /proc/1/comm; ls ../usr/lib 2>&1 || true",
+        ]);
+        let first = caller.good(&["exec", name, "sh", "-c", "cd /proc/1/root && cat etc/marker"]);
+        assert!(seen.starts_with("/\n") && seen.contains("sleep\n"), "{seen}");
+        assert!(!first.is_empty() && seen.contains(&first), "{seen}: {first}");
+        assert!(seen.contains("No such file"), "the host's is not there: {seen}");
+        let mounts = caller.good(&["exec", name, "cat", "/proc/self/mountinfo"]);
+        assert!(mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")), "{mounts}");
+        caller.good(&["delete", "--force", name]);
+        end_of(&init);
+    }
+}
+
+pub(crate) fn who_wants_systemd_is_told(scene: &Scene) {
+    let (caller, bundle) = (Caller::new(scene), bundle(scene, "asked", &["true"], |_| ()));
+    for global in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"]] {
+        let told = caller.bad(&[global, &["run", "-b", path(&bundle), "asked"]].concat());
+        assert!(told.contains("--systemd-cgroup") && told.contains("cgroupfs"), "{told}");
+        // Where no group is made it means nothing: callers write it everywhere.
+        caller.good(&[global, &["delete", "--force", "asked"]].concat());
+    }
+}

@@ -96,3 +96,60 @@ pub(crate) fn podman_runs_containers(scene: &Scene) {
         let _ = fs::remove_dir(group);
     }
 }
+
+/// Why an ordinary user cannot try it here.
+pub(crate) fn lacks_without_root() -> Option<&'static str> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&search).any(|dir| dir.join(program).is_file());
+    let all = ["newuidmap", "setpriv", "unshare"].into_iter().all(has);
+    lacks().or_else(|| (!all).then_some("needs newuidmap, setpriv and unshare"))
+}
+
+/// Root lays other users and ranges over the machine's, in a mount namespace of its own, and is an ordinary one from then on. What podman leaves
+/// alive there to hold its user namespace ends with `system migrate`.
+const WITHOUT_ROOT: &str = r#"
+cd "$DIR"; mkdir home run; chown -R 54321:54321 home run image
+for file in passwd subuid subgid; do cp "/etc/$file" "$file"; done
+echo "trial:x:54321:54321::$DIR/home:/bin/sh" >>passwd
+for file in subuid subgid; do echo 54321:700000:65536 >"$file"; done
+for file in passwd subuid subgid; do mount --bind "$file" "/etc/$file"; done
+exec setpriv --reuid 54321 --regid 54321 --clear-groups env -i PATH="$PATH" HOME="$DIR/home" XDG_RUNTIME_DIR="$DIR/run" DIR="$DIR" sh -c '
+podman() {
+  command podman --root "$DIR/home/s" --runroot "$DIR/run/s" --tmpdir "$DIR/run/t" --storage-driver vfs --cgroup-manager cgroupfs \
+    --events-backend none --runtime "$DIR/runtime" "$@"
+}
+podman run --rm --network none --rootfs "$DIR/image" sh -c "id -u; tr -s \" \" </proc/self/uid_map; exit 3"; echo "run $?"
+podman run --rm --network none --user 33:44 --rootfs "$DIR/image" sh -c "echo \$(id -u):\$(id -g)"; podman run --rm --network none --rootfs "$DIR/image" none; echo "none $?"
+podman run -d --name stays --network none --rootfs "$DIR/image" sh -c "echo begins; exec sleep 1000" >/dev/null
+podman exec stays sh -c "echo inside; exit 4"; echo "exec $?"
+podman stop -t 0 stays >/dev/null; podman logs stays; podman inspect --format "{{.State.ExitCode}}" stays; podman rm stays >/dev/null
+podman system migrate'
+"#;
+
+#[expect(clippy::disallowed_methods, reason = "the caller that is tried")]
+pub(crate) fn podman_without_root_runs_containers(scene: &Scene) {
+    let dir = scene.dir();
+    let us = fs::read(std::env::current_exe().expect("us")).expect("our program");
+    for (name, text) in [
+        ("program", us),
+        (
+            "runtime",
+            format!("#!/bin/sh\n{ROLE}=1 exec {0}/program --root {0}/run/oci \"$@\"\n", path(dir)).into_bytes(),
+        ),
+    ] {
+        fs::write(dir.join(name), text).expect("a program");
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("its mode");
+    scene.image("image");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", WITHOUT_ROOT]).env("DIR", dir).stdin(Stdio::null());
+    let output = command.output().expect("it runs");
+    let wanted =
+        ["0", " 0 54321 1", " 1 700000 65536", "run 3", "33:44", "none 127", "inside", "exec 4", "begins", "137"];
+    let said = text(&output.stdout);
+    let said: Vec<_> = said.lines().collect();
+    assert_eq!(said, wanted, "{}", text(&output.stderr));
+    while rustix::process::waitid(rustix::process::WaitId::All, rustix::process::WaitIdOptions::EXITED).is_ok() {}
+    victim::reap_adopted();
+}

@@ -80,6 +80,7 @@ pub(crate) mod nr {
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
     pub(crate) const FSTATFS: usize = 138;
     pub(crate) const PIVOT_ROOT: usize = 155;
+    pub(crate) const CHROOT: usize = 161;
     pub(crate) const PRCTL: usize = 157;
     pub(crate) const MOUNT: usize = 165;
     pub(crate) const UMOUNT2: usize = 166;

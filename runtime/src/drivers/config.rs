@@ -21,6 +21,20 @@ const MASKED: [&str; 10] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
+/// Where the kernel lets file systems be mounted below /sys: in a copy of the host's they come along, and are not only read.
+const SYS_MOUNTS: [&str; 11] = [
+    "/sys/fs/bpf",
+    "/sys/fs/fuse/connections",
+    "/sys/fs/pstore",
+    "/sys/fs/resctrl",
+    "/sys/fs/selinux",
+    "/sys/fs/smackfs",
+    "/sys/hypervisor",
+    "/sys/kernel/config",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The whole file.
@@ -73,6 +87,9 @@ fn linux(layout: &Layout<'_>) -> Result<Value, String> {
         read_only.extend(READ_ONLY.map(str::to_owned));
         if !layout.unified {
             masked.push("/sys/fs/cgroup".into());
+        }
+        if mounts::copies_sys(layout) {
+            masked.extend(SYS_MOUNTS.map(str::to_owned));
         }
     }
     masked.extend(spec.masked_paths.iter().map(text));

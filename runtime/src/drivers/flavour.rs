@@ -32,9 +32,6 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
     Domainname,
-    Personality,
-    IoPriority,
-    Scheduler,
     /// Of a further process.
     OwnUmask,
 }
@@ -62,7 +59,7 @@ impl Flavour {
             (Kind::Orangery, _) => true,
             (Kind::Runc, Beyond::OwnUmask) => false,
             (Kind::Crun, Beyond::OwnUmask) => true,
-            (Kind::Runc, _) => self.version >= (1, 2),
+            (Kind::Runc, Beyond::Domainname) => self.version >= (1, 2),
             (Kind::Crun, Beyond::Domainname) => self.version >= (1, 8),
             _ => false,
         }

@@ -56,6 +56,11 @@ fn entry<'a>(target: &str, kind: &str, source: &str, options: impl IntoIterator<
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
 
+/// Who has no rights over a network cannot mount what shows it, and has a copy of the host's.
+pub(super) fn copies_sys(layout: &Layout<'_>) -> bool {
+    layout.spec.container().network != Network::None && layout.ids.is_some()
+}
+
 /// What a container has that lists nothing.
 fn of_every_container(layout: &Layout<'_>) -> Vec<Value> {
     let spec = layout.spec.container();
@@ -72,11 +77,10 @@ fn of_every_container(layout: &Layout<'_>) -> Vec<Value> {
     if spec.mqueue {
         all.push(entry("/dev/mqueue", "mqueue", "mqueue", safe));
     }
-    // Who has no rights over a network cannot mount what shows it.
-    if spec.network == Network::None || layout.ids.is_none() {
-        all.push(entry("/sys", "sysfs", "sysfs", safe.into_iter().chain(["ro"])));
-    } else {
+    if copies_sys(layout) {
         all.push(entry("/sys", "bind", "/sys", safe.into_iter().chain(["rbind", "ro", "rprivate"])));
+    } else {
+        all.push(entry("/sys", "sysfs", "sysfs", safe.into_iter().chain(["ro"])));
     }
     if layout.unified {
         all.push(entry("/sys/fs/cgroup", "cgroup", "cgroup", safe.into_iter().chain(["ro"])));

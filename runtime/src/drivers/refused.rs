@@ -39,11 +39,15 @@ pub(crate) fn container(spec: &ContainerSpec, main: &ProcessSpec, flavour: Optio
     for (index, mount) in spec.mounts.iter().enumerate() {
         no.extend(no_text(&format!("mounts[{index}].target"), mount.target.as_os_str()));
     }
+    for (field, paths) in [("masked_paths", &spec.masked_paths), ("readonly_paths", &spec.readonly_paths)] {
+        no.extend(paths.iter().filter_map(|path| no_text(field, path.as_os_str())));
+    }
+    no.extend(spec.devices.iter().filter_map(|node| no_text("devices", node.path.as_os_str())));
     if main.shares_keyring && !spec.without_init {
         no.push(unsupported("shares_keyring", "a driver can say that of a command that is pid 1 alone"));
     }
     no.extend(unknown(spec, &CONTAINER));
-    no.extend(process(main, flavour));
+    no.extend(process(main));
     no
 }
 
@@ -79,7 +83,7 @@ const CONTAINER: [&str; 27] = [
 ];
 
 /// The same of a process.
-const PROCESS: [&str; 25] = [
+const PROCESS: [&str; 22] = [
     "argv",
     "env",
     "cwd",
@@ -92,11 +96,8 @@ const PROCESS: [&str; 25] = [
     "seccomp",
     "filters",
     "filter_flags",
-    "personality",
     "apparmor_profile",
     "selinux_label",
-    "io_priority",
-    "scheduler",
     "oom_score_adj",
     "stdin",
     "stdout",
@@ -110,8 +111,9 @@ const PROCESS: [&str; 25] = [
 /// Every other field that is not as it is by default, also one that has come since this was written: nothing is left out in
 /// silence.
 fn unknown<T: Serialize + Default>(spec: &T, known: &[&str]) -> Vec<Error> {
-    let value = |spec: &T| serde_json::to_value(spec).unwrap_or_default();
-    let (given, default) = (value(spec), value(&T::default()));
+    let (Ok(given), Ok(default)) = (serde_json::to_value(spec), serde_json::to_value(T::default())) else {
+        return vec![unsupported("spec", "a path in it is no text, and a driver writes text")];
+    };
     let given = given.as_object().into_iter().flatten();
     let others = given.filter(|(key, value)| !known.contains(&key.as_str()) && default.get(key) != Some(value));
     others.map(|(key, _)| unsupported(key, "a driver has no words for this field")).collect()
@@ -149,7 +151,7 @@ pub(crate) fn rest(spec: &CheckedSpec) -> Result<(), Errors> {
 }
 
 /// All that is wrong with a process.
-pub(crate) fn process(spec: &ProcessSpec, flavour: Option<&Flavour>) -> Vec<Error> {
+pub(crate) fn process(spec: &ProcessSpec) -> Vec<Error> {
     let mut no = Vec::new();
     let fields = [
         ("tty", spec.tty.is_some(), "a driver makes no terminals"),
@@ -162,13 +164,6 @@ pub(crate) fn process(spec: &ProcessSpec, flavour: Option<&Flavour>) -> Vec<Erro
     // Descriptors are not written down.
     let written = ProcessSpec { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..spec.clone() };
     no.extend(unknown(&written, &PROCESS));
-    let rest = [
-        ("personality", spec.personality.is_some(), Beyond::Personality),
-        ("io_priority", spec.io_priority.is_some(), Beyond::IoPriority),
-        ("scheduler", spec.scheduler.is_some(), Beyond::Scheduler),
-    ];
-    let given = rest.into_iter().filter(|(_, given, _)| *given);
-    no.extend(given.filter_map(|(field, _, what)| beyond(flavour, what, field)));
     for (index, word) in spec.argv.iter().enumerate() {
         no.extend(no_text(&format!("argv[{index}]"), word));
     }
@@ -224,8 +219,9 @@ mod tests {
         let access = Access::ReadWrite;
         let mut spec = ContainerSpec { rootfs: Rootfs::Dir { path: "/r".into(), access }, ..ContainerSpec::default() };
         spec.mount_label = Some("label".into());
+        spec.masked_paths.push(OsStr::from_bytes(b"/\xff").into());
         let main = ProcessSpec { cpus: Some("0".into()), ..ProcessSpec::default() };
-        assert_eq!(fields(&spec, &main, None), ["mount_label", "cpus"]);
+        assert_eq!(fields(&spec, &main, None), ["masked_paths", "spec", "cpus"]);
     }
 
     #[test]

@@ -76,7 +76,10 @@ fn apart(rules: &[&Rule], default: Action) -> Result<Entries, String> {
             .into_iter()
             .map(|(cube, action)| (Some(json!([of_cube(index, cube)])), action))
             .collect(),
-        (None, _) if otherwise == default && checked.iter().all(|rule| rule.action == checked[0].action) => {
+        (None, _)
+            if otherwise == default
+                && checked.iter().all(|rule| rule.action == checked[0].action && once_each(rule)) =>
+        {
             checked.iter().map(|rule| (Some(rule.args.iter().map(of_check).collect()), rule.action)).collect()
         }
         _ => {
@@ -87,6 +90,11 @@ fn apart(rules: &[&Rule], default: Action) -> Result<Entries, String> {
     };
     entries.retain(|(_, action)| *action != default);
     Ok(entries)
+}
+
+/// No argument has two conditions: to who reads a config.json those would be alternatives, of which one is enough.
+fn once_each(rule: &Rule) -> bool {
+    (0..6).all(|index| rule.args.iter().filter(|check| check.index == index).count() < 2)
 }
 
 /// As sets of one argument, where they are such.
@@ -262,12 +270,15 @@ mod tests {
     #[test]
     fn what_has_no_words_is_refused() {
         let number = syscall_number("write").unwrap();
-        let check = |op| ArgCheck { index: 0, op, value: 2 };
+        let at = |index, op| ArgCheck { index, op, value: 2 };
+        let check = |op| at(0, op);
         let rule = |args, action| Rule { syscall: number, args, action };
         let of = |rules| written(&Filter { default: Action::Allow, rules, arches: vec![Arch::native()] }, 6);
-        let one = of(vec![rule(vec![check(Op::Gt), check(Op::Lt)], Action::Errno(5))]).unwrap();
+        let one = of(vec![rule(vec![check(Op::Gt), at(2, Op::Lt)], Action::Errno(5))]).unwrap();
         assert_eq!(one["syscalls"][0]["args"].as_array().unwrap().len(), 2);
         assert_eq!(one["flags"], json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]));
+        let between = vec![rule(vec![check(Op::Ge), check(Op::Le)], Action::Errno(5))];
+        assert!(of(between).unwrap_err().starts_with("write: "), "either would be enough");
         let two = vec![rule(vec![check(Op::Gt)], Action::Errno(5)), rule(vec![], Action::Errno(6))];
         assert!(of(two).unwrap_err().starts_with("write: "));
         assert!(of(vec![rule(vec![], Action::Notify)]).is_err());

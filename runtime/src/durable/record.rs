@@ -108,6 +108,8 @@ pub(crate) struct JoiningRecord {
     own_network: bool,
     #[serde(default)]
     own_time: bool,
+    #[serde(default)]
+    common: u64,
     cgroup: bool,
     governs_cgroups: bool,
     tasks: u16,
@@ -159,11 +161,13 @@ impl ContainerRecord {
 
 impl JoiningRecord {
     pub(crate) fn of(joining: &Joining) -> Self {
-        let Joining { ids, own_network, own_time, cgroup, governs_cgroups, tasks, trees: _, disk, console } = joining;
+        let Joining { ids, own_network, own_time, common, cgroup, governs_cgroups, tasks, trees: _, disk, console } =
+            joining;
         Self {
             ids: ids.as_ref().map(IdsRecord::of),
             own_network: *own_network,
             own_time: *own_time,
+            common: *common,
             cgroup: *cgroup,
             governs_cgroups: *governs_cgroups,
             tasks: *tasks,
@@ -178,6 +182,7 @@ impl JoiningRecord {
             ids: self.ids.as_ref().and_then(IdsRecord::map),
             own_network: self.own_network,
             own_time: self.own_time,
+            common: self.common,
             cgroup: self.cgroup,
             governs_cgroups: self.governs_cgroups,
             tasks: self.tasks,

@@ -10,11 +10,12 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::Launched;
 use super::client::{self, expect};
 use super::conversation::{confused, failed, full, gone, unsaid};
 use super::frame::{frame, receive, sealed, transmit};
+use super::launch::launch_here;
 use super::ledger::register;
-use super::{Launched, launch};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 use crate::plan::wire::{self, Ask, End, ExitRecord, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
@@ -46,9 +47,9 @@ impl Brief {
     /// Start one.
     ///
     /// # Errors
-    /// As [`launch`].
+    /// As [`launch`](super::launch).
     pub(crate) fn start() -> Result<(Brief, Nature, Option<crate::plan::idmap::IdMap>), Error> {
-        let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch(None)?;
+        let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch_here()?;
         let brief = Brief { socket: Some(socket), keeper: pidfd, next: 1 };
         Ok((brief, Nature { pid, enters_pidns, privileged }, ids))
     }
@@ -109,7 +110,10 @@ impl Brief {
         loop {
             match receive(socket) {
                 Ok(Some(heard)) if heard.message.id == id && heard.message.kind == Tell::Exited as u16 => {
-                    while open && read() {}
+                    if open {
+                        // Once: whoever it has left behind may hold them open for ever.
+                        read();
+                    }
                     return Ok(Some(heard.message.exit));
                 }
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => continue,

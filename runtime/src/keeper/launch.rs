@@ -48,7 +48,16 @@ pub struct Launched {
 /// [`ErrorKind::Keeper`] when it does not start, [`ErrorKind::Unsupported`] when this user may not make user
 /// namespaces; the hint says what to change.
 pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
-    let place = if is_privileged() { Place::Host } else { Place::New { with_ranges: true } };
+    launch_where(path, is_privileged())
+}
+
+/// Start one for a program that goes: with rights over this user namespace it lives here, whatever ids there are.
+pub(super) fn launch_here() -> Result<Launched, Error> {
+    launch_where(None, has_rights())
+}
+
+fn launch_where(path: Option<&Path>, here: bool) -> Result<Launched, Error> {
+    let place = if here { Place::Host } else { Place::New { with_ranges: true } };
     if let Some(launched) = attempt(path, place)? {
         return Ok(launched);
     }
@@ -83,7 +92,12 @@ enum Place<'a> {
 /// A keeper of ours has the rights of the host's user namespace: CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID. Otherwise it gets a
 /// user namespace in which it has them.
 pub(crate) fn is_privileged() -> bool {
-    crate::sys::has_all_ids() && [21, 7, 6].into_iter().all(crate::sys::has_capability)
+    crate::sys::has_all_ids() && has_rights()
+}
+
+/// In this user namespace, whichever it is.
+fn has_rights() -> bool {
+    [21, 7, 6].into_iter().all(crate::sys::has_capability)
 }
 
 /// Start it once; `None` when its user namespace got only one of its maps.

@@ -389,6 +389,7 @@ async fn born(
     let joining = Joining {
         own_network: spec.container().network == Network::None,
         own_time: spec.own_time(),
+        common: spec.common(),
         cgroup: allotment.cgroup,
         governs_cgroups: spec.governs(NEWCGROUP),
         tasks: allotment.tasks,
@@ -590,9 +591,8 @@ pub(super) fn dry(inner: &Inner, spec: ContainerSpec, main: ProcessSpec) -> Resu
     let disk = spec.container().disk;
     let governs_cgroups = spec.governs(NEWCGROUP);
     let console = !spec.joins(NEWNS);
-    let own_time = spec.own_time();
-    let joining =
-        Joining { ids, own_network, own_time, cgroup, governs_cgroups, tasks, trees: Vec::new(), disk, console };
+    let (own_time, common, trees) = (spec.own_time(), spec.common(), Vec::new());
+    let joining = Joining { ids, own_network, own_time, common, cgroup, governs_cgroups, tasks, trees, disk, console };
     let further = !spec.container().without_init && !spec.container().idle;
     let main = further.then(|| process::plan(spec.main(), &joining, &inner.machine));
     Ok((container, main))

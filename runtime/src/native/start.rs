@@ -118,6 +118,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
 pub(super) fn machine(keeper: u32, privileged: bool, enters_pidns: bool) -> Machine {
     Machine {
         privileged,
+        whole: privileged && crate::sys::has_all_ids(),
         enters_pidns,
         nofile: nofile(),
         host: HostLayout::read(),

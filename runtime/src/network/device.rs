@@ -6,7 +6,7 @@
 //!  by a socket made inside: RTM_NEWADDR of each global, permanent address ─► up
 //! ```
 //!
-//! What was moved when something fails comes back, as it was.
+//! What was moved when something fails comes back, as it was; also when that is later ([`Given::back`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,9 +44,10 @@ const CHOSEN: u32 = 0x712;
 type Res<T> = Result<T, rustix::io::Errno>;
 
 /// One that was moved.
-struct Moved<'a> {
-    name: &'a str,
-    called: &'a str,
+#[derive(Debug)]
+struct Moved {
+    name: String,
+    called: String,
     addresses: Vec<Vec<u8>>,
     up: bool,
 }
@@ -62,6 +63,14 @@ pub(crate) fn wrong_name(name: &str) -> bool {
 /// # Errors
 /// With the name: there is no such interface, or it cannot be moved.
 pub(crate) fn give(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    lend(devices, namespace).map(drop)
+}
+
+/// The same, by somebody who may take them back.
+///
+/// # Errors
+/// As [`give`].
+pub(crate) fn lend(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>) -> Result<Given, Error> {
     let failed = |error: rustix::io::Errno| Error::system("cannot use netlink", error).with_field("net_devices");
     let here = Link::open().map_err(failed)?;
     let home: OwnedFd = File::open("/proc/thread-self/ns/net")
@@ -70,31 +79,51 @@ pub(crate) fn give(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>
     // Before anything is moved: with it all comes back.
     let there = inside(namespace)?;
     let mut moved = Vec::new();
-    let given = devices
-        .iter()
-        .try_for_each(|(name, called)| {
-            let one = here.look(name, called).map_err(|error| of_one(name, error))?;
-            let left = here.leave(&one, namespace);
-            if left.is_ok() {
-                moved.push(one);
-            } else if here.find(name).is_err() {
-                // The kernel moves it first and gives it its new name then, which may be taken there.
-                moved.push(Moved { called: name, ..one });
-            }
-            left.map_err(|error| of_one(name, error))
-        })
-        .and_then(|()| arrived(&there, &moved));
-    if given.is_err() {
-        for one in moved.iter().rev() {
-            let back = Moved { name: one.called, called: one.name, addresses: Vec::new(), up: false };
-            let returned =
-                there.leave(&back, home.as_fd()).and_then(|()| here.arrive(one.name, &one.addresses, one.up));
+    let gone = devices.iter().try_for_each(|(name, called)| {
+        let one = here.look(name, called).map_err(|error| of_one(name, error))?;
+        let left = here.leave(&one, namespace);
+        if left.is_ok() {
+            moved.push(one);
+        } else if here.find(name).is_err() {
+            // The kernel moves it first and gives it its new name then, which may be taken there.
+            moved.push(Moved { called: name.clone(), ..one });
+        }
+        left.map_err(|error| of_one(name, error))
+    });
+    let whole = gone.and_then(|()| arrived(&there, &moved));
+    let given = Given { here, there, home, moved };
+    match whole {
+        Ok(()) => Ok(given),
+        Err(error) => {
+            given.back();
+            Err(error)
+        }
+    }
+}
+
+/// What was given, with a socket in there: that namespace does not go before this does.
+#[derive(Debug)]
+pub(crate) struct Given {
+    here: Link,
+    there: Link,
+    home: OwnedFd,
+    moved: Vec<Moved>,
+}
+
+impl Given {
+    /// All of it comes back, as it was.
+    pub(crate) fn back(self) {
+        for one in self.moved.iter().rev() {
+            let (name, called) = (one.called.clone(), one.name.clone());
+            let back = Moved { name, called, addresses: Vec::new(), up: false };
+            let left = self.there.leave(&back, self.home.as_fd());
+            let returned = left.and_then(|()| self.here.arrive(&one.name, &one.addresses, one.up));
             if let Err(error) = returned {
-                tracing::warn!(name = one.name, %error, "an interface of the host's has not come back as it was");
+                let name = one.name.as_str();
+                tracing::warn!(name, %error, "an interface of the host's has not come back as it was");
             }
         }
     }
-    given
 }
 
 fn of_one(name: &str, error: rustix::io::Errno) -> Error {
@@ -105,10 +134,10 @@ fn of_one(name: &str, error: rustix::io::Errno) -> Error {
     Error::system(format!("cannot give the interface {name} to the container"), error).with_field(field)
 }
 
-fn arrived(there: &Link, moved: &[Moved<'_>]) -> Result<(), Error> {
+fn arrived(there: &Link, moved: &[Moved]) -> Result<(), Error> {
     moved
         .iter()
-        .try_for_each(|one| there.arrive(one.called, &one.addresses, true).map_err(|error| of_one(one.name, error)))
+        .try_for_each(|one| there.arrive(&one.called, &one.addresses, true).map_err(|error| of_one(&one.name, error)))
 }
 
 /// Made on a thread that is in there and ends: a socket stays where it was made.
@@ -128,6 +157,7 @@ fn inside(namespace: BorrowedFd<'_>) -> Result<Link, Error> {
 }
 
 /// A netlink socket of the namespace that it was made in.
+#[derive(Debug)]
 struct Link(OwnedFd);
 
 impl Link {
@@ -158,19 +188,19 @@ impl Link {
     }
 
     /// What it will have lost.
-    fn look<'a>(&self, name: &'a str, called: &'a str) -> Res<Moved<'a>> {
+    fn look(&self, name: &str, called: &str) -> Res<Moved> {
         let (index, up) = self.find(name)?;
         let answers = self.ask(Message::new(GET_ADDRESS, DUMP, &[0; 8]))?;
         let of_it = |(kind, body): &(u16, Vec<u8>)| if *kind == NEW_ADDRESS { address(body, index) } else { None };
         let addresses = answers.iter().filter_map(of_it).collect();
-        Ok(Moved { name, called, addresses, up })
+        Ok(Moved { name: name.to_owned(), called: called.to_owned(), addresses, up })
     }
 
     /// Move it.
-    fn leave(&self, one: &Moved<'_>, namespace: BorrowedFd<'_>) -> Res<()> {
-        let (index, _) = self.find(one.name)?;
+    fn leave(&self, one: &Moved, namespace: BorrowedFd<'_>) -> Res<()> {
+        let (index, _) = self.find(&one.name)?;
         let fd = namespace.as_raw_fd().to_ne_bytes();
-        self.ask(Message::new(NEW_LINK, 0, &info(index, 0)).attribute(NAMESPACE, &fd).text(NAME, one.called)).map(drop)
+        self.ask(Message::new(NEW_LINK, 0, &info(index, 0)).attribute(NAMESPACE, &fd).text(NAME, &one.called)).map(drop)
     }
 
     /// Its addresses and, if it is to be, up.

@@ -160,6 +160,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::CopyUp if step.x & 4 != 0 => format!("give it the mode of {a}"),
         Op::CopyUp => format!("copy what lies at {a} into it"),
         Op::Fchdir => format!("go to {a}"),
+        Op::PivotRoot if step.y != 0 => "make it the root above the old one, which stays".into(),
         Op::PivotRoot => "make it the root and let go of the old one".into(),
         Op::Hostname => format!("host name {s}"),
         Op::Domainname => format!("domain name {s}"),
@@ -275,6 +276,15 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
             "openat({a}, \".\"), getdents64(), openat2(RESOLVE_NO_XDEV), sendfile() and the like, name by name until the end"
         )),
         Op::Fchdir => one(format!("fchdir({a})")),
+        Op::PivotRoot if step.y != 0 => {
+            let moved = (step.y == 2).then_some("move_mount(\".\", \"/\")");
+            ["umount2(\"/proc\", MNT_DETACH)", "umount2(\"/sys\", MNT_DETACH)"]
+                .into_iter()
+                .chain(moved)
+                .chain(["chroot(\".\")", "chdir(\"/\")"])
+                .map(str::to_owned)
+                .collect()
+        }
         Op::PivotRoot => {
             let mut calls = vec!["pivot_root(\".\", \".\")".to_owned()];
             calls.extend((0..step.x).map(|_| "umount2(\".\", MNT_DETACH)".to_owned()));

@@ -50,7 +50,17 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
     let mut late = Vec::new();
     // A hook finds it where the bundle has it, and whoever enters the mount namespace the host's root.
     let directory = cx.spec.container().rootfs.directories().first().filter(|_| cx.spec.container().hooks.hold_up());
-    b.move_mount(root, Slot::CWD, directory.map_or(Path::new("/"), |path| path.as_path()));
+    match directory {
+        // It may be a link, which a mount by name does not follow.
+        Some(path) => {
+            let place = b.open(Slot::CWD, path.as_path(), PATH_DIR, 0);
+            b.move_mount(root, place, "");
+            b.close(place);
+        }
+        None => {
+            b.move_mount(root, Slot::CWD, "/");
+        }
+    }
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
         late.extend(one(b, cx, root, (index, mount), binds.get(index).copied().flatten()));
     }
@@ -76,7 +86,12 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
         b.mount_attr(root, RDONLY, 0, false);
     }
     b.field("").on(Op::Fchdir, root, 0);
-    b.op(Op::PivotRoot, 1, 0, 0);
+    let way = match (cx.spec.container().no_pivot, directory) {
+        (false, _) => 0,
+        (true, None) => 1,
+        (true, Some(_)) => 2,
+    };
+    b.op(Op::PivotRoot, 1, way, 0);
     let propagation = cx.spec.container().root_propagation;
     if propagation & !MS_REC != 0 {
         b.field("root_propagation").on_path(Op::Propagation, Slot::CWD, "/", propagation);
@@ -246,7 +261,7 @@ fn file_system(
 fn cgroups(b: &mut Builder, cx: &Context<'_>, place: Slot, exact: &Exact) {
     let attributes = exact.set | exact.set_below;
     let shared = cx.spec.joins(NEWCGROUP);
-    if shared && cx.allotment.ids.is_some() {
+    if shared && (cx.allotment.ids.is_some() || !cx.machine.whole) {
         // In a user namespace nothing but a copy of the host's can be had.
         let copy = b.open_tree(Slot::CWD, "/sys/fs/cgroup", true);
         b.mount_attrs(copy, RDONLY | NOSUID | NODEV | NOEXEC, 0, true);

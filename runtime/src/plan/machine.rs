@@ -13,6 +13,8 @@ use crate::rootfs::Layering;
 pub struct Machine {
     /// The keeper has the capabilities of the host's user namespace.
     pub privileged: bool,
+    /// That user namespace has every id: nodes that are made in it are devices, and what the host has mounted can be changed in it.
+    pub whole: bool,
     /// The keeper can enter a container's pid namespace and come back.
     pub enters_pidns: bool,
     /// RLIMIT_NOFILE of the caller (soft, hard): each child gets it back.

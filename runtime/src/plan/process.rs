@@ -39,6 +39,9 @@ pub struct Joining {
     pub own_network: bool,
     /// It has a time namespace of its own.
     pub own_time: bool,
+    /// Which of the others (CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP) it has in common with whoever makes the process: they need not be
+    /// entered, and cannot be by whoever has no rights over them.
+    pub common: u64,
     /// Born in the container's cgroup v2.
     pub cgroup: bool,
     /// The container has rights over the cgroup namespace that it lives in.
@@ -58,7 +61,7 @@ impl Joining {
     /// `nsdelegate`, as systemd does, nobody in that namespace gives birth into the cgroup from outside of it (ENOENT). The
     /// keeper is in no such namespace; a middle process would be.
     pub(super) fn enters_cgroups_last(&self, machine: &Machine) -> bool {
-        !machine.enters_pidns && self.cgroup && self.governs_cgroups
+        !machine.enters_pidns && self.cgroup && self.governs_cgroups && self.common & NEWCGROUP == 0
     }
 }
 
@@ -115,7 +118,7 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
 pub(super) fn enter(b: &mut Builder, joining: &Joining, machine: &Machine) {
     let Some(init) = b.received(Need::Init) else { return };
     b.born_beside(init);
-    let mut flags = NEWNS | NEWIPC | NEWUTS | NEWCGROUP;
+    let mut flags = (NEWNS | NEWIPC | NEWUTS | NEWCGROUP) & !joining.common;
     if joining.own_network {
         flags |= NEWNET;
     }

@@ -19,6 +19,7 @@ use crate::spec::{
 
 fn machine(enters_pidns: bool) -> Machine {
     Machine {
+        whole: enters_pidns,
         privileged: enters_pidns,
         enters_pidns,
         nofile: (1024, 4096),

@@ -133,7 +133,8 @@ ops! {
     Open = 17, "open";
     /// `fchdir(a)`.
     Fchdir = 18, "fchdir";
-    /// `pivot_root(".", ".")`, `umount2(".", MNT_DETACH)` `x` times, `chdir("/")`.
+    /// `pivot_root(".", ".")`, `umount2(".", MNT_DETACH)` `x` times, `chdir("/")`. Where `y` is not 0 instead `umount2` of /proc and /sys,
+    /// where it is 2 `move_mount(".", "/")`, then `chroot(".")`, `chdir("/")`.
     PivotRoot = 19, "pivot-root";
     /// `sethostname(s)`.
     Hostname = 20, "sethostname";

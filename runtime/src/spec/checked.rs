@@ -6,7 +6,7 @@ use super::mount::Seen;
 use super::namespaces::Joined;
 use super::{Caps, ContainerSpec, Ground, Limits, Network, ProcessSpec, UnmetLimit, UserNamespace, give};
 use crate::plan::idmap::IdMap;
-use crate::plan::wire::{NEWCGROUP, NEWNET, NEWTIME};
+use crate::plan::wire::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUTS};
 
 /// A container spec that is known to be possible here.
 #[derive(Clone, Debug)]
@@ -152,6 +152,12 @@ impl CheckedSpec {
     #[must_use]
     pub fn own_time(&self) -> bool {
         self.container.time.is_some() || self.joined_of(NEWTIME).is_some()
+    }
+
+    /// Those of ipc, uts and cgroup that are the keeper's as well (CLONE_NEW*).
+    #[must_use]
+    pub fn common(&self) -> u64 {
+        [NEWIPC, NEWUTS, NEWCGROUP].into_iter().filter(|kind| self.shares(*kind)).sum()
     }
 
     /// What was seen of the source of mount `index`.

@@ -186,6 +186,7 @@ pub(super) fn beside(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine,
         for (field, given) in [
             ("devices", !spec.devices.is_empty()),
             ("root_propagation", spec.root_propagation != 0),
+            ("no_pivot", spec.no_pivot),
             ("mount_label", spec.mount_label.is_some()),
         ] {
             if given {
@@ -234,7 +235,7 @@ fn check_exact(
     let field = format!("{field}.uidMappings");
     if !matches!(source, MountSource::Bind(_)) {
         no.add(field, "the ids of a bind mount alone can be mapped");
-    } else if !machine.privileged {
+    } else if !machine.whole {
         let why = "only root can map the ids of a mount (MOUNT_ATTR_IDMAP)";
         no.push(Error::new(ErrorKind::Unsupported, why).with_field(field));
     } else if let Some((what, why)) = ids.maps.as_ref().and_then(IdRanges::wrong) {
@@ -248,7 +249,7 @@ fn check_rules(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine, cgrou
     if spec.device_rules.is_empty() || spec.device_rules_if_possible {
         return;
     }
-    let why = match (machine.privileged, cgroups.has_v2()) {
+    let why = match (machine.whole, cgroups.has_v2()) {
         (false, _) => {
             "only root can have rules of devices; an ordinary user's containers have no devices but the user's"
         }
@@ -283,5 +284,5 @@ fn check_node(node: &DeviceNode, spec: &ContainerSpec, machine: &Machine) -> Res
 
 /// Device nodes can be made for the container, and are devices in it.
 pub(crate) fn makes_nodes(spec: &ContainerSpec, machine: &Machine) -> bool {
-    machine.privileged && spec.user_namespace == UserNamespace::Host
+    machine.whole && spec.user_namespace == UserNamespace::Host
 }

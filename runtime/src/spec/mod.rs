@@ -287,6 +287,9 @@ pub struct ContainerSpec {
     pub mount_label: Option<String>,
     /// Propagation of `/` inside, as the `MS_*` flags of mount(2); 0: private.
     pub root_propagation: u64,
+    /// The root is put upon the host's and entered by `chroot(2)`, for a host that runs from an initramfs, where `pivot_root(2)` cannot be. Who has
+    /// CAP_SYS_CHROOT inside can go back to what lies below. Of a container whose mounts are listed.
+    pub no_pivot: bool,
     /// Its share of caches and memory bandwidth: for [`single`](crate::native::single), as the next one.
     pub intel_rdt: Option<Rdt>,
     /// Where a bundle wants its cgroup (`linux.cgroupsPath`, as it stands): for [`single`](crate::native::single), whose

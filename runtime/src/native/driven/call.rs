@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Known;
@@ -14,7 +14,7 @@ use crate::native::container::running;
 use crate::native::helper;
 use crate::native::report::Report;
 use crate::native::supply::Supply;
-use crate::native::{Inner, stdio};
+use crate::native::{Inner, lives, stdio};
 use crate::plan::driver::{self, Ground, Host};
 use crate::plan::{Need, Plan};
 use crate::{Exit, ExitStatus};
@@ -62,8 +62,15 @@ pub(super) struct Ready {
 /// What `--version` says.
 pub(super) async fn version(inner: &Arc<Inner>, known: &Arc<Known>) -> Result<String, Error> {
     let call = Call { args: vec!["--version".into()], ..Call::default() };
-    let done = run(inner, known, prepare(inner, known, call)?).await.map_err(|error| error.with_field("runtime"))?;
+    let done = run_on(inner, known, prepare(inner, known, call)?).await.map_err(|error| error.with_field("runtime"))?;
     Ok(helper::text(&done.words))
+}
+
+/// [`run`], for who may be dropped meanwhile: it goes on, for its time.
+pub(super) async fn run_on(inner: &Arc<Inner>, known: &Arc<Known>, ready: Ready) -> Result<Done, Error> {
+    let (inner, known) = (Arc::clone(inner), Arc::clone(known));
+    let task = tokio::spawn(async move { run(&inner, &known, ready).await });
+    task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a call of the runtime panicked")))
 }
 
 /// Make it, and wait until it has ended well. Not to be dropped before.
@@ -76,18 +83,32 @@ pub(super) async fn run(inner: &Inner, known: &Known, ready: Ready) -> Result<Do
         true => inner.keeper.spawn_bringing(&plan, fds).await.map(|(spawned, brings)| (spawned, Some(brings)))?,
         false => (inner.keeper.spawn(&plan, fds).await?, None),
     };
-    let pidfd = spawned.pidfd.claim()?;
+    let (pid, pidfd) = (spawned.pid, spawned.pidfd.claim()?);
     running(&report, Some(&plan)).await.map_err(not_there)?;
-    let exit = ended(&pidfd, spawned.exit, known, &step).await?;
+    let exit = ended((pid, &pidfd), spawned.exit, known, &step).await?;
     let how = match exit.status {
         ExitStatus::Code(0) => return Ok(Done { _brings: brings, words }),
         ExitStatus::Code(code) => format!("ended with code {code}"),
         ExitStatus::Signal { signal, .. } => format!("was ended by signal {signal}"),
         ExitStatus::Lost => "ended without anybody seeing how".to_owned(),
     };
-    let logged = log.and_then(|log| std::fs::read(log).ok()).unwrap_or_default();
+    let logged = log.and_then(|log| end_of(&log).ok()).unwrap_or_default();
     let said = words::said(&String::from_utf8_lossy(&logged), &helper::text(&words));
     Err(words::failed(&step, &how, &said, runs.as_deref()))
+}
+
+/// So much of a log is read: a program may write without end.
+const LOG: u64 = 256 << 10;
+
+/// Its last error stands there.
+fn end_of(log: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(log)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(LOG)))?;
+    let mut text = Vec::new();
+    file.take(LOG).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Its plan and what belongs to it.
@@ -148,9 +169,9 @@ fn not_there(error: Error) -> Error {
     error.with_kind(kind).with_field("runtime")
 }
 
-/// How it ends; one that takes too long is killed.
+/// How it ends; one that takes too long is killed, with its session's first group: what it has started, unless that has left it.
 async fn ended(
-    pidfd: &OwnedFd,
+    (pid, pidfd): (i32, &OwnedFd),
     exit: tokio::sync::oneshot::Receiver<Exit>,
     known: &Known,
     step: &str,
@@ -160,6 +181,12 @@ async fn ended(
     match tokio::time::timeout(known.program.patience, &mut exit).await {
         Ok(exit) => exit.map_err(|_| gone()),
         Err(_) => {
+            // The number is its own as long as it has not ended.
+            if lives(pidfd)
+                && let Some(group) = rustix::process::Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
             let _ = exit.await;
             let what = format!("it has not ended within {:?}, and was killed", known.program.patience);

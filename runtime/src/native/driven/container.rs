@@ -117,7 +117,7 @@ impl Driven {
         stdio: Vec<Option<OwnedFd>>,
         group: Option<&Arc<Group>>,
     ) -> Result<Spawned, Error> {
-        let mut no = refused::process(process.spec(), self.known.flavour.get());
+        let mut no = refused::process(process.spec());
         if self.umask != process.spec().umask.unwrap_or(UMASK) {
             let flavour = self.known.flavour.get();
             no.extend(flavour.and_then(refused::umask));
@@ -125,6 +125,10 @@ impl Driven {
         if filter(process) != self.filter {
             let why = "a process that a driver starts has the filter of its container";
             no.push(Error::new(ErrorKind::Unsupported, why).with_field("seccomp"));
+        }
+        if process.spec().shares_keyring {
+            let why = "a driver can say that of a command that is pid 1 alone";
+            no.push(Error::new(ErrorKind::Unsupported, why).with_field("shares_keyring"));
         }
         if !no.is_empty() {
             return Err(Errors(no).into_one());
@@ -162,12 +166,23 @@ impl Driven {
     /// A call, and whom it leaves behind, who is killed where nobody waits for it any more.
     async fn bring(self: &Arc<Self>, ready: Ready, pid: PathBuf) -> Result<Spawned, Error> {
         self.apart(async move |driven| {
-            let done = call::run(&driven.inner, &driven.known, ready).await?;
-            let text = std::fs::read_to_string(&pid);
-            let number = text.ok().and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0);
+            let number = || {
+                let text = std::fs::read_to_string(&pid);
+                text.ok().and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0)
+            };
+            let done = match call::run(&driven.inner, &driven.known, ready).await {
+                Ok(done) => done,
+                Err(error) => {
+                    // It may have failed, or been killed, behind the birth: whom nobody claims further is killed.
+                    if let Some(number) = number() {
+                        drop(driven.inner.keeper.claim(number).await);
+                    }
+                    return Err(error);
+                }
+            };
             let none =
                 || Error::new(ErrorKind::Creation, "the runtime has left no number of the process that it has made");
-            let claimed = driven.inner.keeper.claim(number.ok_or_else(none)?).await;
+            let claimed = driven.inner.keeper.claim(number().ok_or_else(none)?).await;
             drop(done);
             claimed.map_err(|error| {
                 let what = "the process that the runtime has made is none that has fallen to us";
@@ -204,7 +219,7 @@ impl Driven {
             let args = vec!["delete".to_owned(), "--force".into(), self.id.clone()];
             let call = Call { args, log: self.log("delete"), ..Call::default() };
             let asked = match call::prepare(&self.inner, &self.known, call) {
-                Ok(ready) => call::run(&self.inner, &self.known, ready).await.map(drop),
+                Ok(ready) => call::run_on(&self.inner, &self.known, ready).await.map(drop),
                 Err(error) => Err(error),
             };
             if let Err(error) = asked {

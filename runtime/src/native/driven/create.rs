@@ -185,6 +185,7 @@ fn made((spec, allotment): Allotted, driven: &Driven, rests: Rests, before: OomE
     let joining = Joining {
         own_network: spec.container().network == Network::None,
         own_time: false,
+        common: 0,
         cgroup: allotment.cgroup,
         governs_cgroups: spec.governs(NEWCGROUP),
         tasks: allotment.tasks,

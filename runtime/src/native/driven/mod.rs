@@ -74,7 +74,10 @@ impl DrivenRuntime {
         }
         let dir = files.join("driver");
         prepare(&dir)?;
-        let place = PLACES.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or("/tmp");
+        // What a call itself needs is not to be hidden by it.
+        let free =
+            |place: &&str| Path::new(place).is_dir() && ![&path, &dir].iter().any(|used| used.starts_with(place));
+        let place = PLACES.into_iter().find(free).unwrap_or("/tmp");
         let known = Known { program, path, flavour: OnceCell::new(), dir, place, hierarchies };
         Ok((Self { native, known: Arc::new(known) }, driver))
     }

@@ -45,15 +45,16 @@ pub struct Order<'a> {
     pub hooked: Hooked<'a>,
     /// For a filter that asks.
     pub listening: Listening<'a>,
-    /// Called when its first process is there, before anything else is done: who is killed later has written down what it is.
+    /// Called when its cgroup is there, and again when its first process is, before anything else is done: who is killed later has
+    /// written down what they are.
     pub told: &'a mut dyn FnMut(&Born<'_>) -> Result<(), Error>,
 }
 
 /// What there is of a container that is being made.
 #[derive(Debug)]
 pub struct Born<'a> {
-    /// Its first process.
-    pub init: Identity,
+    /// Its first process; `None`: it is about to be born.
+    pub init: Option<Identity>,
     /// Its cgroup.
     pub group: Option<&'a Group>,
     /// Its ids, where it has its own.
@@ -112,10 +113,14 @@ fn network_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd, Error> {
     })
 }
 
-/// Interfaces of the host's.
-fn give(spec: &CheckedSpec, made: &Made) -> Result<(), Error> {
+/// Interfaces of the host's, which come back unless it is left.
+fn give(spec: &CheckedSpec, made: &mut Made) -> Result<(), Error> {
     let devices = &spec.container().net_devices;
-    if devices.is_empty() { Ok(()) } else { device::give(devices, network_of(made.pid, &made.pidfd)?.as_fd()) }
+    if !devices.is_empty() {
+        let namespace = network_of(made.pid, &made.pidfd)?;
+        made.lent = Some(device::lend(devices, namespace.as_fd())?);
+    }
+    Ok(())
 }
 
 impl Maker {
@@ -190,6 +195,7 @@ impl Maker {
         let gates = spec.container().hooks.hold_up().then(|| gate.try_clone()).transpose();
         let gates = gates.map_err(|error| Error::system("cannot duplicate the start gate", error))?;
         let mut ends = self.streams(spec.main(), ids.as_ref())?;
+        told(&Born { init: None, group: Some(&group), ids: ids.as_ref() })?;
         let spawned = self.spawned((spec, cgroups), ids.as_ref(), &group, (gate, theirs), &mut ends);
         let (plan, spawned) = spawned.map_err(|error| self.without(&group, error))?;
         let (pid, pidfd) = match spawned {
@@ -201,11 +207,11 @@ impl Maker {
                 return Err(join::explained(error, spec));
             }
         };
-        let mut made = Made { maker: Some(self), pid, pidfd, group: Some(group), ids, tty: None };
-        told(&Born { init: made.identity(), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
+        let mut made = Made { maker: Some(self), pid, pidfd, group: Some(group), ids, tty: None, lent: None };
+        told(&Born { init: Some(made.identity()), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
         if let Some(gate) = gates {
             is_ready(&report, &plan)?;
-            give(spec, &made)?;
+            give(spec, &mut made)?;
             made.hooks(spec, hooked)?;
             rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the gate of hooks", error))?;
         }
@@ -216,7 +222,7 @@ impl Maker {
         made.hear(ends)?;
         // Last: what is in there when the container goes is not the host's any more. Hooks need it before.
         if !spec.container().hooks.hold_up() {
-            give(spec, &made)?;
+            give(spec, &mut made)?;
         }
         Ok(made)
     }
@@ -263,7 +269,7 @@ impl Maker {
         spec: &CheckedSpec,
         ids: Option<&IdMap>,
     ) -> Result<Vec<(crate::plan::Need, Option<OwnedFd>)>, Error> {
-        let ids = ids.filter(|_| self.machine.privileged);
+        let ids = ids.filter(|_| self.machine.whole);
         let wanted = trees::wanted(spec, ids.is_some(), false);
         let mut mapped = trees::Mapped::new();
         for map in trees::maps(spec, &wanted, ids) {

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
-use crate::plan::wire::JOIN_CGROUP;
+use crate::plan::wire::{JOIN_CGROUP, NEWCGROUP, NEWIPC, NEWUTS};
 use crate::resctrl;
 use crate::spec::check::{self, CheckedProcess};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
@@ -71,7 +71,7 @@ impl Maker {
             }
         };
         let (pid, pidfd, ends) = started().map_err(|error| one(or_ended(beside, error)))?;
-        let mut made = Made { maker: Some(self), pid, pidfd, group: None, ids: None, tty: None };
+        let mut made = Made { maker: Some(self), pid, pidfd, group: None, ids: None, tty: None, lent: None };
         made.hear(ends).map_err(one)?;
         Ok(made)
     }
@@ -106,7 +106,8 @@ impl Maker {
         let joining = Joining {
             ids: beside.ids.cloned(),
             own_network: beside.own_network,
-            own_time: own_time(beside),
+            own_time: !is_ours(beside, "time").unwrap_or(beside.spec.time.is_none()),
+            common: common(beside),
             cgroup: beside.group.is_some_and(Group::has_birth),
             governs_cgroups: true,
             tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
@@ -141,14 +142,20 @@ fn or_ended(beside: &Beside<'_>, error: Error) -> Error {
     if lives(beside.init.1) { error } else { Error::new(ErrorKind::State, "the container has ended") }
 }
 
-/// Its time namespace is not ours. It may have joined another one, of which nothing is written down; before 5.6 there is one for all.
-fn own_time(beside: &Beside<'_>) -> bool {
+/// Whether this namespace of its is ours as well. It may have joined another one, of which nothing is written down. `None` where the kernel
+/// has no such namespaces (time before 5.6), or its process has ended.
+fn is_ours(beside: &Beside<'_>, kind: &str) -> Option<bool> {
     let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
-    let ours = rustix::fs::open("/proc/self/ns/time", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty());
-    match (ours, of_init(beside, "ns/time", OFlags::PATH)) {
-        (Ok(ours), Ok(theirs)) => identity(&theirs) != identity(&ours),
-        _ => beside.spec.time.is_some(),
-    }
+    let path = format!("/proc/self/ns/{kind}");
+    let ours = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
+    let theirs = of_init(beside, &format!("ns/{kind}"), OFlags::PATH).ok()?;
+    Some(identity(&theirs)? == identity(&ours)?)
+}
+
+/// See [`Joining::common`].
+fn common(beside: &Beside<'_>) -> u64 {
+    let kinds = [("ipc", NEWIPC), ("uts", NEWUTS), ("cgroup", NEWCGROUP)];
+    kinds.into_iter().filter(|(name, _)| is_ours(beside, name) == Some(true)).map(|(_, flag)| flag).sum()
 }
 
 /// What /proc has of its first process.

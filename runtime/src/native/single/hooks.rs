@@ -242,7 +242,7 @@ fn not_run(plan: &Plan, step: u16, errno: i32, hook: &Hook) -> Error {
     error
 }
 
-/// Read what has come; `false`: nothing more comes.
+/// Read some of what has come, and no more, so that one that never stops talking is not waited for; `false`: nothing more comes.
 fn more(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
     let mut buffer = [0u8; 4096];
     loop {
@@ -251,6 +251,7 @@ fn more(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
             Ok(len) => {
                 let room = WORDS.saturating_sub(said.len()).min(len);
                 said.extend_from_slice(buffer.get(..room).unwrap_or_default());
+                return true;
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return error == rustix::io::Errno::AGAIN,

@@ -31,6 +31,7 @@ use crate::cgroup::Group;
 use crate::durable::Identity;
 use crate::error::{Error, ErrorKind};
 use crate::keeper::{Brief, Nature};
+use crate::network::device::Given;
 use crate::plan::idmap::IdMap;
 use crate::plan::{Machine, Plan, wire};
 
@@ -99,6 +100,8 @@ pub struct Made {
     group: Option<Group>,
     ids: Option<IdMap>,
     tty: Option<OwnedFd>,
+    /// Interfaces of the host's that it was given.
+    lent: Option<Given>,
 }
 
 /// Called with who answers what the filter of a process asks, and the number of that process, as soon as it is there: what comes
@@ -182,6 +185,10 @@ pub fn run_on(cpus: &str) -> Result<(), Error> {
 impl Drop for Made {
     fn drop(&mut self) {
         let Some(mut maker) = self.maker.take() else { return };
+        // With its namespace they would be gone, or without their addresses.
+        if let Some(lent) = self.lent.take() {
+            lent.back();
+        }
         // The keeper kills and removes all of it, unless somebody has killed the keeper.
         if maker.brief.end() {
             return;
