@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Layout, mounts, process, seccomp, text};
+use crate::plan::SYS_MOUNTS;
 use crate::plan::idmap::Ids;
 use crate::plan::wire::{NEWCGROUP, NEWIPC, NEWPID, NEWUTS};
 use crate::spec::{Access, CheckedSpec, DeviceKind, DeviceNode, DeviceRule, Network, NodeKind, Seccomp};
@@ -20,20 +21,6 @@ const MASKED: [&str; 10] = [
     "/proc/interrupts",
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
-];
-/// Where the kernel lets file systems be mounted below /sys: in a copy of the host's they come along, and are not only read.
-const SYS_MOUNTS: [&str; 11] = [
-    "/sys/fs/bpf",
-    "/sys/fs/fuse/connections",
-    "/sys/fs/pstore",
-    "/sys/fs/resctrl",
-    "/sys/fs/selinux",
-    "/sys/fs/smackfs",
-    "/sys/hypervisor",
-    "/sys/kernel/config",
-    "/sys/kernel/debug",
-    "/sys/kernel/security",
-    "/sys/kernel/tracing",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -89,7 +76,8 @@ fn linux(layout: &Layout<'_>) -> Result<Value, String> {
             masked.push("/sys/fs/cgroup".into());
         }
         if mounts::copies_sys(layout) {
-            masked.extend(SYS_MOUNTS.map(str::to_owned));
+            // In a copy of the host's they come along, and are not only read.
+            masked.extend(SYS_MOUNTS.map(|path| format!("/sys/{path}")));
         }
     }
     masked.extend(spec.masked_paths.iter().map(text));

@@ -16,7 +16,7 @@ pub(super) struct Kernel {
 }
 
 /// Where the kernel lets file systems be mounted below /sys; the control groups have their own.
-const SYS_MOUNTS: [&str; 11] = [
+pub(crate) const SYS_MOUNTS: [&str; 11] = [
     "fs/bpf",
     "fs/fuse/connections",
     "fs/pstore",

@@ -31,4 +31,5 @@ mod tty;
 pub mod wire;
 
 pub use encode::{Builder, Need, Plan};
+pub(crate) use kernel::SYS_MOUNTS;
 pub use machine::Machine;
