@@ -152,7 +152,7 @@ pub enum Act {
     /// Write these bytes, at most 64, to this file: a limit, a frequency, whatever a file of the kernel takes.
     Write(Arc<OwnedFd>, Vec<u8>),
     /// Ask a process to end before it is made to: each of these signals at its time, followed by CONT, and the kill at the
-    /// deadline. [`Lease::sent`] says how far it has come.
+    /// deadline, of this process first. [`Lease::sent`] says how far it has come.
     Ladder {
         /// Whom the signals are for.
         to: Arc<OwnedFd>,

@@ -41,7 +41,7 @@ pub(crate) fn kept(dir: &Path, state: &State) -> io::Result<PerSource<Kept>> {
 fn kept_of(dir: &Path, source: Source, taken: u64) -> io::Result<Kept> {
     // A segment that goes between the listing and the opening is not kept: look again.
     for _ in 0..8 {
-        let segments = segment::list(dir, source)?;
+        let segments = segment::list_all(dir, source)?;
         let Some(last) = segments.last() else { return Ok(Kept { segments, oldest: taken, end: taken }) };
         if let Some(open) = Open::new(dir, last)? {
             let oldest = segments.first().map_or(0, |first| first.base);

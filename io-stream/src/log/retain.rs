@@ -25,7 +25,8 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions, watch: &Watch) -> io::Resu
     let mut closed = Vec::new();
     let mut removed = 0;
     for source in Source::ALL {
-        let segments = segment::list(dir, source)?;
+        // One that was not seen would stay between those that go.
+        let segments = segment::list_all(dir, source)?;
         let extra = segments.len().saturating_sub(options.keep_segments.max(1));
         let (old, kept) = segments.split_at(extra);
         for segment in old {

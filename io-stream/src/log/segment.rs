@@ -138,6 +138,22 @@ pub(crate) fn list(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
     Ok(std::mem::take(&mut look(dir)?.segments[source]))
 }
 
+/// The same, with each that was there all the while: one that is compressed while the directory is read may be seen under
+/// neither of its names, and is there for good when it is read once more. One that was removed meanwhile may be among them.
+pub(crate) fn list_all(dir: &Path, source: Source) -> io::Result<Vec<Segment>> {
+    list_again(dir, source, list(dir, source)?)
+}
+
+/// The second half of it, for who has `seen` some already.
+pub(crate) fn list_again(dir: &Path, source: Source, seen: Vec<Segment>) -> io::Result<Vec<Segment>> {
+    let mut all = list(dir, source)?;
+    all.extend(seen);
+    // Of one that was seen twice, as it was seen last.
+    all.sort_by_key(|segment| segment.base);
+    all.dedup_by_key(|segment| segment.base);
+    Ok(all)
+}
+
 /// Removes a segment, in both its forms and with what a compression has begun; that somebody else did so before is no error.
 pub(crate) fn remove(dir: &Path, segment: &Segment) -> io::Result<()> {
     for form in [Form::Plain, Form::Zstd] {
@@ -162,6 +178,23 @@ mod tests {
             }
         }
         assert_eq!(Segment::plain(Source::Stdout, 7).index(dir).to_str(), Some("/d/stdout.00000000000000000007.idx"));
+    }
+
+    /// As if the compressor had come to it while the directory was read.
+    #[test]
+    fn one_that_was_seen_under_neither_name_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, hidden, last] = [0, 10, 20].map(|base| Segment::plain(Source::Stdout, base));
+        let packed = Segment { form: Form::Zstd, ..hidden };
+        for segment in [first, packed, last] {
+            fs::write(segment.data(dir.path()), "").unwrap();
+        }
+        let again = |seen| list_again(dir.path(), Source::Stdout, seen).unwrap();
+        assert_eq!(again(vec![first, last]), [first, packed, last]);
+        assert_eq!(again(vec![first, hidden, last]), [first, packed, last], "as it is now");
+        fs::remove_file(last.data(dir.path())).unwrap();
+        assert_eq!(again(vec![first, last]), [first, packed, last], "what the second look has missed");
+        assert_eq!(list_all(dir.path(), Source::Stdout).unwrap(), [first, packed]);
     }
 
     #[test]

@@ -57,9 +57,10 @@ impl Track {
             if self.offset < open.end() {
                 return Ok(Place::Data);
             }
-            let segments = segment::list(dir, self.source)?;
+            let mut segments = segment::list(dir, self.source)?;
             let base = open.segment.base;
-            let Some(next) = segments.iter().find(|segment| segment.base > base) else {
+            let behind = |segments: &[Segment]| segments.iter().find(|segment| segment.base > base).copied();
+            let Some(mut next) = behind(&segments) else {
                 return Ok(Place::End);
             };
             // The writer had left this segment before the next one was there: now its end is its end.
@@ -67,8 +68,13 @@ impl Track {
             if self.offset < open.end() {
                 return Ok(Place::Data);
             }
+            if next.base > self.offset {
+                // A hole, or one that is just being compressed.
+                segments = segment::list_again(dir, self.source, segments)?;
+                next = behind(&segments).unwrap_or(next);
+            }
             let removed = segments.first().is_some_and(|first| first.base > base);
-            if let Some(place) = self.go(dir, next, if removed { GapCause::Removed } else { GapCause::LogFull })? {
+            if let Some(place) = self.go(dir, &next, if removed { GapCause::Removed } else { GapCause::LogFull })? {
                 return Ok(place);
             }
         }
@@ -76,7 +82,7 @@ impl Track {
 
     /// Finds the segment that the place is in; `None` when it is open or should be looked for again.
     fn enter(&mut self, dir: &Path) -> io::Result<Option<Place>> {
-        let segments = segment::list(dir, self.source)?;
+        let segments = segment::list_all(dir, self.source)?;
         let after = segments.partition_point(|segment| segment.base <= self.offset);
         let next = segments.get(after);
         if let Some(before) = after.checked_sub(1).and_then(|at| segments.get(at)) {

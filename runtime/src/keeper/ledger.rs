@@ -117,7 +117,8 @@ impl Armed {
             fds.push((Purpose::Pidfd, copy(pidfd)?));
             signal_number = u64::try_from(*signal).unwrap_or(0);
         }
-        if !rungs.is_empty() {
+        // Who was told the rungs is killed first in the end, also once none of them is left.
+        if !rungs.is_empty() || lever.told.is_some() {
             flags |= wire::LADDER;
             body.extend((rungs.len() as u64).to_le_bytes());
             body.extend(rungs.iter().flat_map(|rung| rung.encode()));
@@ -126,7 +127,7 @@ impl Armed {
             fds.push((Purpose::Control, copy(file)?));
             body.extend(bytes);
         }
-        if let Some(told) = lever.told.as_ref().filter(|_| flags & wire::LADDER != 0) {
+        if let Some(told) = &lever.told {
             fds.push((Purpose::Told, copy(told)?));
         }
         let head =

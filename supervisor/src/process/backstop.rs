@@ -139,11 +139,9 @@ impl Slot {
         let born = self.born.get()?;
         let to = born.pidfd()?;
         let Course { first, rungs, kill_ns } = course.clone();
-        // The keeper's kill of the main process is the container's, as ours is.
-        let act = match (self.main, rungs.is_empty()) {
-            (true, true) => Act::Kill,
-            (all, _) => Act::Ladder { to, rungs, all },
-        };
+        // The keeper's kill of the main process is the container's, as ours is; and it is killed by itself before what is frozen
+        // goes on: it may have been sent a signal that it would answer.
+        let act = Act::Ladder { to, rungs, all: self.main };
         match born.container.lease(Deadline { at_ns: kill_ns, at_end: false }, act).await {
             Ok(lease) => Some(Backstop { cause: cause.clone(), first, lease }),
             // It has ended meanwhile, or this runtime has no keeper.
