@@ -255,7 +255,7 @@ fn a_container_in_namespaces_of_another_one(scene: &Scene) {
     assert!(last.contains("CLONE_PARENT") && explain::birth(first).contains("CLONE_PARENT"), "{last}");
 }
 
-/// The calls of each process of a run, in order, a call that was interrupted in the listing once.
+/// The calls of each process of a run, in order; one that was interrupted in the listing as one line, with its result.
 #[expect(clippy::disallowed_methods, reason = "runs strace")]
 fn trace(scene: &Scene) -> BTreeMap<u32, Vec<String>> {
     let listing = scene.dir().join("strace");
@@ -268,10 +268,16 @@ fn trace(scene: &Scene) -> BTreeMap<u32, Vec<String>> {
     for line in std::fs::read_to_string(&listing).expect("a listing").lines() {
         let Some((pid, call)) = line.split_once(' ') else { continue };
         let call = call.trim_start();
-        if call.starts_with("<...") || call.starts_with("---") || call.starts_with("+++") {
-            continue;
+        let calls = calls.entry(pid.parse().expect("a pid")).or_default();
+        if let Some((_, result)) = call.strip_prefix("<... ").and_then(|call| call.split_once(" resumed>")) {
+            if let Some(begun) = calls.last_mut()
+                && let Some(whole) = begun.strip_suffix("<unfinished ...>").map(|begun| format!("{begun}{result}"))
+            {
+                *begun = whole;
+            }
+        } else if !call.starts_with("---") && !call.starts_with("+++") {
+            calls.push(call.to_owned());
         }
-        calls.entry(pid.parse().expect("a pid")).or_default().push(call.to_owned());
     }
     calls
 }

@@ -106,9 +106,11 @@ fn output_limit() {
 }
 
 fn unhealthy() {
-    let health = ["--health-exec", "sh", "--health-exec=-c", "--health-exec", "exit 1", "--health-interval", "1ms"];
+    // From when it listens for the signal: one that comes before would end it by itself.
+    let check = "test ! -e /tmp/up";
+    let health = ["--health-exec", "sh", "--health-exec=-c", "--health-exec", check, "--health-interval", "1ms"];
     let health = [&health[..], &["--health-failures", "1", "--stop", "USR1:1h"]].concat();
-    let script = "trap 'exit 6' USR1; echo up; while :; do sleep 0.05; done";
+    let script = "trap 'exit 6' USR1; echo up; : >/tmp/up; while :; do sleep 0.05; done";
     let (first, alone) = report(&health, script);
     assert_eq!((first.ended(6).text(), &alone["cause"]), ("up\n", &"unhealthy".into()));
     let (both, kept) = report(&[&["--restart", "on-failure:1"], &FAST[..], &health].concat(), script);

@@ -145,6 +145,8 @@ fn events() {
     assert_eq!(again, all);
     let of_b: Vec<_> =
         all.iter().filter(|event| event.name == "process_exited" && event.data["container"] == "b").collect();
+    let (status, _, field) = daemon.get("/v1/events?follow=false&kind=process_exited,nosuch").refusal();
+    assert_eq!((status, field.as_str()), (400, "kind"));
     let filtered = daemon.get("/v1/events?from=start&follow=false&container=b&kind=process_exited").events();
     assert_eq!(
         filtered.filter(|event| event.name != "now").collect::<Vec<_>>(),

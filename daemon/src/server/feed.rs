@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
-use orangery::events::{Events, Item, Since};
+use orangery::events::{Events, Item, Kind, Since};
 use orangery::runtime::spec::size::parse_duration;
 use orangery::stream::view::ServerSentEvents;
 use orangery::{Cursor, EventFilter, StatsStream};
@@ -58,6 +58,12 @@ fn filter(said: &EventsQuery) -> Result<EventFilter, Failed> {
         filter = filter.id(name);
     }
     for kind in said.kind.iter().flat_map(|kinds| kinds.split(',')) {
+        if !Kind::NAMES.contains(&kind) {
+            return Err(parameter(
+                "kind",
+                format!("no event is called {kind:?}: there are {}", Kind::NAMES.join(", ")),
+            ));
+        }
         filter = filter.kind(kind);
     }
     Ok(match &said.name_prefix {

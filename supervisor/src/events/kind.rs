@@ -268,6 +268,56 @@ impl From<&crate::Error> for Failure {
 }
 
 impl Kind {
+    /// The names of all that this version tells, which a filter can ask for.
+    ///
+    /// ```
+    /// assert!(orangery::events::Kind::NAMES.contains(&"keeper_lost"));
+    /// ```
+    pub const NAMES: [&str; 42] = [
+        "container_created",
+        "container_started",
+        "container_failed",
+        "container_ready",
+        "container_health",
+        "notify_refused",
+        "container_paused",
+        "container_resumed",
+        "container_updated",
+        "container_stopping",
+        "container_exited",
+        "container_unkillable",
+        "container_kept",
+        "container_removed",
+        "process_started",
+        "process_failed",
+        "process_stopping",
+        "process_exited",
+        "process_ended",
+        "oom",
+        "network_lost",
+        "root_lost",
+        "limit_unmet",
+        "limit_hit",
+        "hook_ended",
+        "leaked_writers",
+        "property_changed",
+        "service_changed",
+        "group_changed",
+        "pool_ready",
+        "pool_leased",
+        "pool_discarded",
+        "pool_back_off",
+        "actor_panicked",
+        "keeper_died",
+        "keeper_replaced",
+        "keeper_lost",
+        "fault_planned",
+        "fault_applied",
+        "fault_reverted",
+        "fault_skipped",
+        "fault_left",
+    ];
+
     /// Its name, as in JSON: `"process_exited"`.
     ///
     /// ```

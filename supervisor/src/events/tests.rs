@@ -187,7 +187,9 @@ fn each_kind_goes_through_json_under_its_own_name_beside_the_common_fields() {
     let labels = Arc::new(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
     let voice = feed.voice().of("job", &labels, 2);
     let kinds = every_kind();
-    assert_eq!(kinds.iter().map(Kind::name).collect::<BTreeSet<_>>().len(), kinds.len());
+    let names: BTreeSet<_> = kinds.iter().map(Kind::name).collect();
+    assert_eq!(names.len(), kinds.len());
+    assert_eq!(names, Kind::NAMES.into_iter().chain(["unknown"]).collect());
     let mut reader = feed.read(Since::Now);
     for kind in kinds {
         voice.tell(Some(ProcessId(1)), kind.clone(), Some(Cause::Own));
