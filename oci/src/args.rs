@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -107,11 +108,14 @@ pub(crate) enum Command {
     Exec(Exec),
     /// List the processes of a container
     Ps {
-        /// Its name
-        id: String,
         /// A table, or JSON
         #[arg(short, long, value_enum, default_value = "table")]
         format: Format,
+        /// Its name
+        id: String,
+        /// Options of ps(1), whose lines about them are printed [default: -ef, or our own table where there is no ps]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
     },
     /// Let all processes of a container stand still
     Pause {
@@ -130,9 +134,9 @@ pub(crate) enum Command {
         /// Once
         #[arg(long)]
         stats: bool,
-        /// Seconds between them
-        #[arg(long, default_value = "5", value_parser = seconds)]
-        interval: i64,
+        /// Time between them: 5s, 100ms, 1m30s, or a number of seconds
+        #[arg(long, default_value = "5s", value_parser = duration)]
+        interval: Duration,
     },
     /// Give a container other limits
     Update(Update),
@@ -224,8 +228,8 @@ pub(crate) struct Run {
     /// Do not wait for its end
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Leave it to be deleted by somebody else
-    #[arg(long, conflicts_with = "detach")]
+    /// Leave it to be deleted by somebody else, as --detach does too
+    #[arg(long)]
     pub(crate) keep: bool,
 }
 
@@ -274,6 +278,12 @@ pub(crate) struct Exec {
     /// It may not gain privileges
     #[arg(long)]
     pub(crate) no_new_privs: bool,
+    /// AppArmor profile, instead of the container's
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// SELinux label, instead of the container's
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
     /// Do not wait for its end
     #[arg(short, long)]
     pub(crate) detach: bool,
@@ -294,10 +304,28 @@ pub(crate) struct Exec {
     pub(crate) ignore_paused: bool,
 }
 
-/// A number of seconds, or a duration as runc writes it: `5s`.
-fn seconds(text: &str) -> Result<i64, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    number.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is no number of seconds above 0"))
+/// Units of a duration, longer ones first where one begins as another does, and their nanoseconds.
+const UNITS: [(&str, f64); 7] =
+    [("ns", 1.0), ("us", 1e3), ("\u{b5}s", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+
+/// A number of seconds, or a duration as Go writes it: `1m30s`, `100ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration above 0, as 5s, 100ms and 1m30s are");
+    let (mut left, mut nanoseconds) = (text, 0.0);
+    if left.parse::<u32>().is_ok() {
+        nanoseconds = left.parse::<f64>().map_err(|_| wrong())? * 1e9;
+        left = "";
+    }
+    while !left.is_empty() {
+        let end = left.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, rest) = left.split_at(end);
+        let (unit, of_unit) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(wrong)?;
+        nanoseconds += number.parse::<f64>().map_err(|_| wrong())? * of_unit;
+        left = rest.strip_prefix(unit).unwrap_or_default();
+    }
+    let found = Duration::try_from_secs_f64(nanoseconds / 1e9).ok();
+    // What is waited for is a time of the kernel's, whose seconds have a sign.
+    found.filter(|found| !found.is_zero() && i64::try_from(found.as_secs()).is_ok()).ok_or_else(wrong)
 }
 
 /// A number of bytes, with the units that runc takes: `50M`, `1g`, `64KiB`.
@@ -329,12 +357,30 @@ pub(crate) struct Update {
     /// The same of memory and swap together; -1 is no limit
     #[arg(long, allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory_swap: Option<i64>,
+    /// Bytes below which memory is not taken away where others have some (version 1: its soft limit)
+    #[arg(long, value_parser = bytes)]
+    pub(crate) memory_reservation: Option<i64>,
     /// Microseconds in each period; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) cpu_quota: Option<i64>,
     /// Microseconds
     #[arg(long)]
     pub(crate) cpu_period: Option<u64>,
+    /// Microseconds beyond the quota that may be saved up; 0 is none
+    #[arg(long)]
+    pub(crate) cpu_burst: Option<u64>,
+    /// 1: it runs when nobody else does; 0: as everybody
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) cpu_idle: Option<i64>,
+    /// Microseconds of real-time scheduling in each of its periods, of version 1
+    #[arg(long)]
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    /// Microseconds, of version 1
+    #[arg(long)]
+    pub(crate) cpu_rt_period: Option<u64>,
+    /// Share of the throughput of disks, 10 to 1000
+    #[arg(long)]
+    pub(crate) blkio_weight: Option<u16>,
     /// Shares of version 1, 1024 are everybody's
     #[arg(long, visible_alias = "cpu-shares")]
     pub(crate) cpu_share: Option<u64>,
@@ -351,7 +397,21 @@ pub(crate) struct Update {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use std::time::Duration;
+
+    use super::{bytes, duration};
+
+    #[test]
+    fn times_are_written_as_go_writes_them() {
+        for (text, ms) in
+            [("5", 5000), ("1s", 1000), ("100ms", 100), ("1m30s", 90_000), ("1.5s", 1500), ("1h", 3_600_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "0", "0s", "-1s", "s", "5x", "1 s", "5s1", "1.2.3s", "99999999999999999999h", "NaN", "inf"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn bytes_have_units() {

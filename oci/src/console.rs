@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use orangery_runtime::ProcessSpec;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
@@ -32,4 +33,20 @@ pub(crate) fn send(option: &str, path: &Path, name: &[u8], fd: BorrowedFd<'_>) -
         return Err(Failure::new(format!("{option} {}: it was not taken as a whole", path.display())));
     }
     Ok(())
+}
+
+/// Who waits at the socket would wait for ever, without a terminal to be sent.
+///
+/// # Errors
+/// There is a socket and no terminal.
+pub(crate) fn is_for_a_terminal(socket: Option<&Path>, process: &ProcessSpec) -> Result<(), Failure> {
+    match socket {
+        Some(path) if process.tty.is_none() => {
+            let path = path.display();
+            Err(Failure::new(format!(
+                "--console-socket {path}: the process has no terminal whose master could be sent"
+            )))
+        }
+        _ => Ok(()),
+    }
 }

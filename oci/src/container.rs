@@ -138,7 +138,7 @@ impl Container {
 /// It cannot be looked at.
 pub(crate) fn group(path: &Path) -> Result<Group, Failure> {
     let failed = |error| Failure::system(format!("cannot look at the cgroup {}", path.display()), reason(&error));
-    let (above, name) = Cgroups::above(path, false).map_err(failed)?;
+    let (above, name) = Cgroups::above(path, None).map_err(failed)?;
     above.find(&name).map_err(failed)
 }
 

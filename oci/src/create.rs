@@ -25,7 +25,7 @@ use crate::{clock, console};
 /// # Errors
 /// Whatever is refused or fails; nothing is left of the container then.
 pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<(), Failure> {
-    let preserved = Preserved::take(what.preserve_fds)?;
+    let preserved = Preserved::take_listening(what.preserve_fds)?;
     let bundle = Bundle::read(global, what)?;
     if bundle.process.tty.is_some() && what.console_socket.is_none() {
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
@@ -68,6 +68,7 @@ impl Bundle {
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
         let (mut spec, mut process) = oci::read(&path)?;
         process.shares_keyring = what.no_new_keyring;
+        console::is_for_a_terminal(what.console_socket.as_deref(), &process)?;
         if asks(&process) && spec.filter_listener.is_none() {
             return Err(Failure::new(
                 "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one, where somebody answers what is asked",
@@ -160,7 +161,7 @@ fn fill(
         init: None,
         unfinished: true,
         spec: bundle.spec.clone(),
-        process: streams::without(&main),
+        process: streams::without(&bundle.process),
         ids: None,
     };
     // Before there is anything: a command that is killed leaves what `delete` finds.
@@ -217,7 +218,7 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         Rootless::False => false,
         Rootless::Auto => !is_root(),
     };
-    match Cgroups::above(&path, true) {
+    match Cgroups::above(&path, Some(&bundle.spec.limits)) {
         Ok((cgroups, _)) if may_lack && !cgroups.roots().iter().all(|root| may_write(&root.path)) => {
             tracing::warn!("no cgroup of its own: no rights over what it would lie in");
             Ok(none("no rights over cgroups"))

@@ -1,5 +1,7 @@
 //! `events`: counters of a container, once or for as long as it runs, and its OOM kills.
 
+use std::time::Duration;
+
 use orangery_runtime::cgroup::{Ceiling, Group, Stats};
 use rustix::event::Timespec;
 use serde_json::{Value, json};
@@ -13,14 +15,18 @@ use crate::state::say;
 ///
 /// # Errors
 /// It does not run, or has no cgroup.
-pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: i64) -> Result<(), Failure> {
+pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: Duration) -> Result<(), Failure> {
     let container = Container::find(place, id)?;
     let (_, pidfd) = container.alive()?;
     let group = container.group()?.ok_or_else(|| Failure::new("events need a cgroup of the container's own"))?;
+    let interval = Timespec {
+        tv_sec: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(interval.subsec_nanos()),
+    };
     let mut last = group.stats();
     loop {
         say(&line("stats", id, Some(numbers(&last, &group))))?;
-        if stats || has_ended(pidfd, Some(Timespec { tv_sec: interval, tv_nsec: 0 })) {
+        if stats || has_ended(pidfd, Some(interval)) {
             return Ok(());
         }
         let now = group.stats();
@@ -31,12 +37,26 @@ pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: i64) -> Res
     }
 }
 
+/// In runc's order: there are callers that look how a line begins.
 fn line(kind: &str, id: &str, data: Option<Value>) -> String {
-    let mut event = json!({ "type": kind, "id": id });
-    if let Some(data) = data {
-        event["data"] = data;
-    }
-    format!("{event}\n")
+    let data = data.map(|data| format!(",\"data\":{data}")).unwrap_or_default();
+    format!("{{\"type\":{},\"id\":{}{data}}}\n", json!(kind), json!(id))
+}
+
+/// How long its processes have waited for this, where the kernel counts that: `some` and `full`, in percent and microseconds.
+fn waited(group: &Group, what: &str) -> Option<Value> {
+    let mut files = group.paths().into_iter().map(|dir| std::fs::read_to_string(dir.join(format!("{what}.pressure"))));
+    let text = files.find_map(Result::ok)?;
+    let number = |word: &str| {
+        let (key, number) = word.split_once('=')?;
+        let whole = number.parse::<u64>().map(Value::from);
+        Some((key.to_owned(), whole.or_else(|_| number.parse::<f64>().map(Value::from)).ok()?))
+    };
+    let entry = |line: &str| {
+        let (kind, numbers) = line.split_once(' ')?;
+        Some((kind.to_owned(), Value::Object(numbers.split(' ').filter_map(number).collect())))
+    };
+    Some(Value::Object(text.lines().filter_map(entry).collect()))
 }
 
 /// All that the kernel counts of its memory, by the kernel's own names: some callers look for those alone.
@@ -60,7 +80,7 @@ fn numbers(stats: &Stats, group: &Group) -> Value {
         let entries = entries.iter().filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.into())));
         Value::Object(entries.collect())
     };
-    json!({
+    let mut all = json!({
         "cpu": {
             "usage": known(&[
                 ("total", stats.cpu_usage_ns),
@@ -83,5 +103,11 @@ fn numbers(stats: &Stats, group: &Group) -> Value {
         },
         "pids": known(&[("current", stats.pids_current), ("limit", ceiling(stats.pids_limit))]),
         "blkio": known(&[("readBytes", stats.io_read_bytes), ("writeBytes", stats.io_write_bytes)]),
-    })
+    });
+    for (of, file) in [("cpu", "cpu"), ("memory", "memory"), ("blkio", "io")] {
+        if let Some(waited) = waited(group, file) {
+            all[of]["psi"] = waited;
+        }
+    }
+    all
 }

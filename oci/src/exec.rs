@@ -42,6 +42,7 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
         return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
     }
     let mut process = wanted(&container, what)?;
+    console::is_for_a_terminal(what.console_socket.as_deref(), &process)?;
     if process.tty.is_some() && what.detach && what.console_socket.is_none() {
         return Err(Failure::new("without waiting a terminal needs --console-socket, which gets its master"));
     }
@@ -115,7 +116,8 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
     process.argv.clone_from(&what.command);
     process.tty = what.tty.then(WindowSize::default);
     for entry in &what.env {
-        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        let pair = entry.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| Failure::new(format!("--env {entry:?} is not NAME=VALUE")))?;
         let key = OsString::from(key);
         process.env.retain(|(have, _)| *have != key);
         process.env.push((key, value.into()));
@@ -129,8 +131,14 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
     }
     process.groups.extend(&what.additional_gids);
     process.new_privileges &= !what.no_new_privs;
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    process.apparmor_profile = given(&what.apparmor).or(process.apparmor_profile);
+    process.selinux_label = given(&what.process_label).or(process.selinux_label);
     for name in &what.cap {
-        let cap = CapSet::parse(name).map_err(|why| Failure::new(format!("--cap {name}: {why}")))?;
+        let Ok(cap) = CapSet::parse(name) else {
+            tracing::warn!(%name, "--cap: no capability of this name is known: left out");
+            continue;
+        };
         let caps = process.caps.get_or_insert_with(orangery_runtime::spec::Caps::none);
         for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
             *set = *set | cap;

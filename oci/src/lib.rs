@@ -54,7 +54,7 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(told) => return unread(&told),
     };
     if let Some(number) = unopened(&arguments.command) {
-        eprintln!("--preserve-fds: descriptor {number} is not open");
+        eprintln!("--preserve-fds or LISTEN_FDS: descriptor {number} is not open");
         return ExitCode::FAILURE;
     }
     let log = match Log::open(&arguments.global) {
@@ -76,8 +76,8 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What is to be preserved and is not there, before the log can have its number.
 fn unopened(command: &Command) -> Option<usize> {
     let count = match command {
-        Command::Create(what) => what.preserve_fds,
-        Command::Run(what) => what.create.preserve_fds,
+        Command::Create(what) => what.preserve_fds.saturating_add(streams::listening()),
+        Command::Run(what) => what.create.preserve_fds.saturating_add(streams::listening()),
         Command::Exec(what) => what.preserve_fds,
         _ => 0,
     };
@@ -107,7 +107,7 @@ fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
         Command::Kill(what) => kill::kill(&place, &what).map(|()| 0),
         Command::Delete { id, force } => delete::delete(&place, &id, force).map(|()| 0),
         Command::Exec(what) => exec::exec(&place, &what),
-        Command::Ps { id, format } => ps::ps(&place, &id, format).map(|()| 0),
+        Command::Ps { id, format, options } => ps::ps(&place, &id, format, &options).map(|()| 0),
         Command::Pause { id } => pause::pause(&place, &id).map(|()| 0),
         Command::Resume { id } => pause::resume(&place, &id).map(|()| 0),
         Command::Events { id, stats, interval } => events::events(&place, &id, stats, interval).map(|()| 0),

@@ -94,16 +94,16 @@ impl Place {
     }
 }
 
-/// The library's rule for ids, which is also a file name.
+/// The library's rule for ids of bundles, which is also a file name: runc's, and no longer than a name may be.
 ///
 /// # Errors
 /// It is no id.
 pub(crate) fn check(id: &str) -> Result<(), Failure> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if id.len() <= 128 && id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(good) {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+');
+    if (1..=128).contains(&id.len()) && !matches!(id, "." | "..") && id.chars().all(good) {
         return Ok(());
     }
-    let rule = "1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit";
+    let rule = "1 to 128 of A-Z a-z 0-9 . _ + -, but neither . nor ..";
     Err(Failure::new(format!("invalid container id format: {id:?} ({rule})")))
 }
 

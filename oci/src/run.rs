@@ -23,7 +23,7 @@ use crate::terminal::{self, Terminal};
 /// # Errors
 /// Whatever `create` and `start` refuse; nothing is left of the container then.
 pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Failure> {
-    let preserved = Preserved::take(what.create.preserve_fds)?;
+    let preserved = Preserved::take_listening(what.create.preserve_fds)?;
     let mut bundle = Bundle::read(global, &what.create)?;
     if bundle.process.tty.is_some() && what.detach && what.create.console_socket.is_none() {
         return Err(Failure::new(

@@ -10,7 +10,19 @@ use crate::failure::Failure;
 
 /// Taken before anything else is opened, as they are known by their numbers alone.
 #[derive(Debug, Default)]
-pub(crate) struct Preserved(Vec<Arc<OwnedFd>>);
+pub(crate) struct Preserved {
+    fds: Vec<Arc<OwnedFd>>,
+    /// As many of them are sockets that somebody listens at for the container.
+    listening: usize,
+}
+
+/// Sockets that whoever activates us has handed to us for the container (sd_listen_fds(3)). Some callers say for whom, and some do not.
+pub(crate) fn listening() -> usize {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    let ours = std::env::var_os("LISTEN_PID").is_none()
+        || number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
+}
 
 impl Preserved {
     /// So many, from 3 up.
@@ -20,7 +32,16 @@ impl Preserved {
     pub(crate) fn take(count: usize) -> Result<Preserved, Failure> {
         let taken = orangery_runtime::sys::from_three(count)
             .map_err(|number| Failure::new(format!("--preserve-fds: descriptor {number} is not open")))?;
-        Ok(Preserved(taken.into_iter().map(Arc::new).collect()))
+        Ok(Preserved { fds: taken.into_iter().map(Arc::new).collect(), listening: 0 })
+    }
+
+    /// Those that are [listened](listening) at, and so many more.
+    ///
+    /// # Errors
+    /// As [`Preserved::take`].
+    pub(crate) fn take_listening(count: usize) -> Result<Preserved, Failure> {
+        let listening = listening();
+        Ok(Preserved { listening, ..Self::take(listening.saturating_add(count))? })
     }
 }
 
@@ -29,7 +50,14 @@ impl Preserved {
 /// # Errors
 /// No descriptor is left.
 pub(crate) fn give(process: &mut ProcessSpec, preserved: Preserved) -> Result<(), Failure> {
-    process.preserved = preserved.0;
+    process.preserved = preserved.fds;
+    if preserved.listening > 0 {
+        // To the container's first process it is its own number.
+        for (name, value) in [("LISTEN_FDS", preserved.listening.to_string()), ("LISTEN_PID", "1".to_owned())] {
+            process.env.retain(|(have, _)| have != name);
+            process.env.push((name.into(), value.into()));
+        }
+    }
     if process.tty.is_none() {
         process.stdin = stream(std::io::stdin().as_fd())?;
         process.stdout = stream(std::io::stdout().as_fd())?;

@@ -22,8 +22,9 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     let group = container.group()?.ok_or_else(|| Failure::new("limits need a cgroup of the container's own"))?;
     complete(&mut resources, &group.paths());
     let limits = pieces::limits(&resources)?;
+    // As with runc: callers pass on what they were told, which may be nothing.
     if limits.is_empty() {
-        return Err(Failure::new("nothing is to be changed"));
+        return Ok(());
     }
     group.update(&limits).map_err(|error| Failure::system("cannot change the limits", reason(&error)))
 }
@@ -46,16 +47,24 @@ fn wanted(what: &Update) -> Result<Value, Failure> {
     let number = |value: Option<u64>| value.map(Value::from);
     let signed = |value: Option<i64>| value.map(Value::from);
     let resources = json!({
-        "memory": group(&[("limit", signed(what.memory)), ("swap", signed(what.memory_swap))]),
+        "memory": group(&[("limit", signed(what.memory)), ("swap", signed(what.memory_swap)),
+            ("reservation", signed(what.memory_reservation))]),
         "cpu": group(&[
             ("quota", signed(what.cpu_quota)),
             ("period", number(what.cpu_period)),
+            ("burst", number(what.cpu_burst)),
+            ("idle", signed(what.cpu_idle)),
+            ("realtimeRuntime", signed(what.cpu_rt_runtime)),
+            ("realtimePeriod", number(what.cpu_rt_period)),
             ("shares", number(what.cpu_share)),
             ("cpus", what.cpuset_cpus.clone().map(Value::from)),
             ("mems", what.cpuset_mems.clone().map(Value::from)),
         ]),
     });
     let mut resources = resources;
+    if let Some(weight) = what.blkio_weight {
+        resources["blockIO"] = json!({ "weight": weight });
+    }
     if let Some(limit) = what.pids_limit {
         resources["pids"] = json!({ "limit": limit });
     }

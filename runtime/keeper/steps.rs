@@ -75,6 +75,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
             fill(slots, step.dst, call(nr::OPEN_TREE, [a as usize, CStr::EMPTY.0 as usize, flags, 0, 0, 0]))
         }
         Op::NewMount => new_mount(slots, birth, step),
+        Op::Reconfigure => reconfigure(a, birth, step),
         Op::MoveMount => {
             let flags = step.x as usize | 4 | if s_empty(birth, step.s) { 0x40 } else { 0 };
             simple(nr::MOVE_MOUNT, [a as usize, CStr::EMPTY.0 as usize, b as usize, s.0 as usize, flags, 0])
@@ -211,8 +212,7 @@ fn set_ids(uid: usize, gid: usize) -> Res<()> {
 }
 
 /// In the child: `fsopen`, one `fsconfig` for each option, one for the device that serves it, create, `fsmount`.
-fn new_mount(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
-    let fs = call(nr::FSOPEN, [at(birth, step.s).0 as usize, 1, 0, 0, 0, 0])?;
+fn options(fs: usize, birth: &Birth, step: &Step) -> Res<()> {
     let mut offset = step.t;
     let mut left = step.n;
     while left > 0 {
@@ -228,6 +228,24 @@ fn new_mount(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         offset = wire::list_end(birth.plan, value, 1).unwrap_or(offset);
         left -= 1;
     }
+    Ok(())
+}
+
+/// In the child.
+fn reconfigure(place: i32, birth: &Birth, step: &Step) -> Res<()> {
+    // FSPICK_CLOEXEC | FSPICK_EMPTY_PATH
+    let fs = call(nr::FSPICK, [place as usize, CStr::EMPTY.0 as usize, 1 | 8, 0, 0, 0])?;
+    options(fs, birth, step)?;
+    // FSCONFIG_CMD_RECONFIGURE
+    call(nr::FSCONFIG, [fs, 7, 0, 0, 0, 0])?;
+    sys::close(fs as i32);
+    Ok(())
+}
+
+/// In the child.
+fn new_mount(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
+    let fs = call(nr::FSOPEN, [at(birth, step.s).0 as usize, 1, 0, 0, 0, 0])?;
+    options(fs, birth, step)?;
     if step.a >= 0 {
         let mut number = [0u8; 40];
         spawn::fill(&mut number, b"", slots.get(step.a) as u64, b"");

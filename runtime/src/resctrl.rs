@@ -3,6 +3,7 @@
 //!
 //! Knows no processes. Where the file system is mounted is looked up; all else is told, so that tests can have a directory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -25,7 +26,8 @@ const DEFAULT: &str = "/";
 pub struct Rdt {
     /// The group, `/` for the default one; unset: one of the container's own, that goes with it. One that has a name is somebody's and stays.
     pub group: Option<String>,
-    /// Lines of its `schemata`. Without any a group that has a name must be there already.
+    /// Lines of its `schemata`. Without any a group that has a name must be there already; with some, one that is there must have
+    /// these: it is others' as well, and is not changed.
     pub schemata: Vec<String>,
     /// A monitoring group of the container's own.
     pub monitoring: bool,
@@ -113,22 +115,66 @@ fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
             let what = format!("there is no group {} of resctrl, and no schemata to make it with", group.display());
             return Err(Error::new(ErrorKind::Invalid, what).with_field(FIELD));
         }
+    } else if made(&group)? {
+        // One that has a name stays, unless it was made for nothing.
+        divide(root, &group, &rdt.schemata).inspect_err(|_| drop(fs::remove_dir(&group)))?;
     } else {
-        made(&group)?;
-    }
-    if !rdt.schemata.is_empty() {
-        let file = group.join("schemata");
-        let failed = |error| refused(root, format!("cannot write {}", file.display()), error);
-        let mut opened = fs::OpenOptions::new().write(true).open(&file).map_err(failed)?;
-        // A write for each: a later one may say otherwise of what an earlier one is about, and within one the kernel refuses that.
-        for line in &rdt.schemata {
-            opened.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
-        }
+        compare(root, &group, &rdt.schemata)?;
     }
     if rdt.monitoring {
         made(&group.join("mon_groups").join(id))?;
     }
     tasks(root, id, rdt)
+}
+
+/// Write the schemata of a group that was just made.
+fn divide(root: &Path, group: &Path, schemata: &[String]) -> Result<(), Error> {
+    let file = group.join("schemata");
+    let failed = |error| refused(root, format!("cannot write {}", file.display()), error);
+    if schemata.is_empty() {
+        return Ok(());
+    }
+    let mut opened = fs::OpenOptions::new().write(true).open(&file).map_err(failed)?;
+    // A write for each: a later one may say otherwise of what an earlier one is about, and within one the kernel refuses that.
+    schemata.iter().try_for_each(|line| opened.write_all(format!("{line}\n").as_bytes()).map_err(failed))
+}
+
+/// A group that is there has these.
+fn compare(root: &Path, group: &Path, schemata: &[String]) -> Result<(), Error> {
+    let file = group.join("schemata");
+    let text = fs::read_to_string(&file);
+    let text =
+        text.map_err(|error| Error::system(format!("cannot read {}", file.display()), error).with_field(FIELD))?;
+    let step = fs::read_to_string(root.join("info/MB/bandwidth_gran")).ok();
+    let step = step.and_then(|text| text.trim().parse().ok()).filter(|step| *step > 0).unwrap_or(1);
+    let (has, asked) = (values(text.lines(), step), values(schemata.iter().map(String::as_str), step));
+    match asked.iter().find(|(domain, value)| has.get(*domain) != Some(value)) {
+        None => Ok(()),
+        Some(((resource, domain), value)) => {
+            let what = format!(
+                "the group {} of resctrl is there already and does not have {resource}:{domain}={value}; it is not changed",
+                group.display()
+            );
+            Err(Error::new(ErrorKind::State, what).with_field(FIELD))
+        }
+    }
+}
+
+/// What each domain of each resource has: `L3:0=ff;1=f` and the like, the last word of all. The kernel writes zeros before a mask,
+/// blanks before a name, and rounds percentages up to a `step` of theirs.
+fn values<'a>(lines: impl Iterator<Item = &'a str>, step: u64) -> BTreeMap<(&'a str, &'a str), String> {
+    let of_line = |line: &'a str| {
+        let (resource, domains) = line.trim().split_once(':')?;
+        Some(domains.split(';').filter_map(move |one| {
+            let (domain, value) = one.split_once('=')?;
+            let value = match (resource, value.trim().parse::<u64>()) {
+                ("MB", Ok(percent)) => percent.div_ceil(step).saturating_mul(step).to_string(),
+                _ => value.trim().trim_start_matches('0').to_ascii_lowercase(),
+            };
+            Some(((resource, domain.trim()), value))
+        }))
+    };
+    lines.filter_map(of_line).flatten().collect()
 }
 
 /// `tasks` of what is there already, for the container's next process.
@@ -149,13 +195,15 @@ fn refused(root: &Path, what: String, error: std::io::Error) -> Error {
     Error::system(what, error).with_field(FIELD)
 }
 
-fn made(dir: &Path) -> Result<(), Error> {
+/// `false`: it was there.
+fn made(dir: &Path) -> Result<bool, Error> {
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
             let what = format!("cannot make the group {} of resctrl", dir.display());
             Err(Error::system(what, error).with_field(FIELD))
         }
-        _ => Ok(()),
     }
 }
 
@@ -207,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_gets_its_schemata_and_its_tasks() {
+    fn a_group_is_joined_as_it_is() {
         let root = tempfile::tempdir().unwrap();
         let dir = group(root.path(), "gold");
         let monitored = dir.join("mon_groups/c1");
@@ -215,8 +263,21 @@ mod tests {
         fs::write(monitored.join("tasks"), "").unwrap();
         let schemata = vec!["L3:0=f".to_owned(), "MB:0=20".to_owned()];
         let rdt = Rdt { group: Some("gold".into()), schemata, monitoring: true };
+        let before = "    MB:0= 20;1=100\n    L3:0=0000f;1=fffff\n";
+        fs::write(dir.join("schemata"), before).unwrap();
         let prepared = prepare(root.path(), "c1", &rdt).unwrap();
-        assert_eq!(fs::read_to_string(dir.join("schemata")).unwrap(), "L3:0=f\nMB:0=20\n");
+        for other in ["L3:0=7", "L3:2=f", "L2:0=f", "MB:0=10"] {
+            let other = Rdt { schemata: vec!["L3:1=fffff".into(), other.into()], ..rdt.clone() };
+            assert_eq!(prepare(root.path(), "c1", &other).unwrap_err().kind(), ErrorKind::State, "{other:?}");
+        }
+        assert_eq!(fs::read_to_string(dir.join("schemata")).unwrap(), before, "it is others' as well");
+        fs::create_dir_all(root.path().join("info/MB")).unwrap();
+        fs::write(root.path().join("info/MB/bandwidth_gran"), "10\n").unwrap();
+        let rounded = Rdt { schemata: vec!["L3:0=F;1=0".into(), "L3:1=fffff".into(), "MB:0=15".into()], ..rdt.clone() };
+        assert!(prepare(root.path(), "c1", &rounded).is_ok(), "the last word, as the kernel has it");
+        divide(root.path(), &dir, &rdt.schemata).unwrap();
+        let written = fs::read_to_string(dir.join("schemata")).unwrap();
+        assert!(written.starts_with("L3:0=f\nMB:0=20\n"), "{written}");
         for fd in &prepared.tasks {
             rustix::io::write(fd, b"0").unwrap();
         }

@@ -236,7 +236,8 @@ pub(crate) fn an_interface_of_the_hosts_is_the_containers(scene: &Scene) {
     ip("link set gift up");
     ip("addr add 10.9.8.7/24 dev gift");
     ip("addr add fd00::7/64 dev gift nodad");
-    let files = ["/sys/class/net/eth0/mtu", "/sys/class/net/eth0/address", "/sys/class/net/eth0/flags"];
+    let eth0 = |file: &str| format!("/sys/class/net/eth0/{file}");
+    let files = [eth0("mtu"), eth0("address"), eth0("flags"), "/sys/class/net/eth1/mtu".to_owned()];
     let (four, six) = ("/proc/net/fib_trie", "/proc/net/if_inet6");
     let mut bundle = bundle(scene, &["see", four, six]);
     bundle.config["process"]["args"].as_array_mut().expect("a list").extend(files.iter().map(|path| json!(path)));
@@ -248,11 +249,13 @@ pub(crate) fn an_interface_of_the_hosts_is_the_containers(scene: &Scene) {
         let refused = bundle.refused(host).await;
         assert!(refused.contains("net_devices[none]") || refused.contains("no interface none"), "{refused}");
         assert!(here().contains("10.9.8.7/24") && here().contains("fd00::7/64") && here().contains("UP"), "{}", here());
-        bundle.config["linux"]["netDevices"] = json!({"gift": {"name": "eth%d"}});
+        bundle.config["linux"]["netDevices"] = json!({"gift": {"name": "eth%s"}});
         assert!(bundle.refused(host).await.contains("net_devices[gift]"));
-        bundle.config["linux"]["netDevices"] = json!({"gift": {"name": "eth0"}});
+        // Each has the first number that is free when it comes.
+        bundle.config["linux"]["netDevices"] = json!({"gift": {"name": "eth%d"}, "rest": {"name": "eth%d"}});
         let seen = bundle.run(host).await.json();
-        assert_eq!(files.map(|path| content(&seen, path).trim()), ["1400", "02:00:00:00:00:07", "0x1003"], "{seen}");
+        let found = files.each_ref().map(|path| content(&seen, path).trim());
+        assert_eq!(found, ["1400", "02:00:00:00:00:07", "0x1003", "1500"], "{seen}");
         assert!(content(&seen, four).contains("10.9.8.7"), "{seen}");
         assert!(content(&seen, six).contains("fd000000000000000000000000000007 "), "{seen}");
         assert!(!here().contains("gift"), "{}", here());

@@ -8,7 +8,7 @@ use super::dir::Dir;
 use super::error::CgroupError;
 use super::group::Group;
 use super::limits::Limits;
-use super::parents::Parents;
+use super::parents::{Parents, asked};
 use super::place::Place;
 use super::{v1, v2};
 use std::ffi::OsString;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 type Result<T> = std::result::Result<T, CgroupError>;
 
 impl Cgroups {
-    /// What is above the group `path`, which is counted from the top of each hierarchy, and the group's name. With `make` it
-    /// is made where it is missing; without, a hierarchy that lacks it is not used.
+    /// What is above the group `path`, which is counted from the top of each hierarchy, and the group's name. With limits that
+    /// it is to have it is made where it is missing; without, a hierarchy that lacks it is not used.
     ///
     /// # Errors
     /// A path that leads out, or names no group; what cannot be made.
-    pub fn above(path: &Path, make: bool) -> Result<(Cgroups, String)> {
+    pub fn above(path: &Path, make: Option<&Limits>) -> Result<(Cgroups, String)> {
         let refused = |why: &str| CgroupError::refused("use the cgroup", path, why).with_field("cgroupsPath");
         let names = detect::normal(path).ok_or_else(|| refused("it must not contain .."))?;
         let Some((last, above)) = names.split_last() else { return Err(refused("it is the top of all")) };
@@ -37,7 +37,7 @@ impl Cgroups {
             match place(hierarchy) {
                 Ok(place) if hierarchy.kind == Kind::V2 => parents.v2 = Some(place),
                 Ok(place) => parents.v1.push(place),
-                Err(error) if !make && error.is_gone() => {}
+                Err(error) if make.is_none() && error.is_gone() => {}
                 Err(error) => return Err(error.with_field("cgroupsPath")),
             }
         }
@@ -75,11 +75,11 @@ impl Cgroups {
     }
 }
 
-fn place(hierarchy: &Hierarchy, above: &[OsString], make: bool, legacy: bool) -> Result<Place> {
+fn place(hierarchy: &Hierarchy, above: &[OsString], make: Option<&Limits>, legacy: bool) -> Result<Place> {
     let mut at = hierarchy.top.try_clone()?;
     let mut controllers = prepare(hierarchy, None, &at, make, legacy)?;
     for name in above {
-        if make {
+        if make.is_some() {
             let made = name.to_str().map_or(Ok(()), |name| at.make(name));
             made.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) })?;
         }
@@ -92,17 +92,29 @@ fn place(hierarchy: &Hierarchy, above: &[OsString], make: bool, legacy: bool) ->
 }
 
 /// Controllers for what is below `dir`.
-fn prepare(hierarchy: &Hierarchy, above: Option<&Dir>, dir: &Dir, make: bool, legacy: bool) -> Result<Vec<Controller>> {
+fn prepare(
+    hierarchy: &Hierarchy,
+    above: Option<&Dir>,
+    dir: &Dir,
+    make: Option<&Limits>,
+    legacy: bool,
+) -> Result<Vec<Controller>> {
     match &hierarchy.kind {
         Kind::V1(controllers) => {
-            if let Some(above) = above.filter(|_| make && controllers.contains(&Controller::Cpuset)) {
+            if let Some(above) = above.filter(|_| make.is_some() && controllers.contains(&Controller::Cpuset)) {
                 v1::fill_cpuset(above, dir)?;
             }
             Ok(controllers.clone())
         }
         // Beside v1 its controllers are v1's.
         Kind::V2 if legacy => Ok(Vec::new()),
-        Kind::V2 if make => Ok(v2::enable(dir).0),
-        Kind::V2 => Ok(v2::enabled(dir)),
+        Kind::V2 => Ok(match make {
+            Some(limits) => v2::enable_of(dir, &|controller| !controller.is_rare() || asks(limits, controller)).0,
+            None => v2::enabled(dir),
+        }),
     }
+}
+
+fn asks(limits: &Limits, controller: Controller) -> bool {
+    asked(limits).iter().any(|(one, _)| *one == controller)
 }

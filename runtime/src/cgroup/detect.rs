@@ -55,6 +55,11 @@ impl Controller {
         }
     }
 
+    /// It counts for few, and costs everybody who has it.
+    pub(super) fn is_rare(self) -> bool {
+        matches!(self, Controller::Hugetlb | Controller::Rdma | Controller::Misc | Controller::Dmem)
+    }
+
     /// The one of this name in either version.
     pub(super) fn named(name: &str) -> Option<Controller> {
         let all = Controller::V1.into_iter().chain(Controller::V2).chain([Controller::Core]);

@@ -49,6 +49,14 @@ pub(super) fn has_internal_processes(dir: &Dir) -> Result<bool> {
 /// Switches on what it can of our controllers for the children of `dir`. Returns those that are on, and why the
 /// others are not. One write each: a single write is all or nothing.
 pub(super) fn enable(dir: &Dir) -> (Vec<Controller>, BTreeMap<Controller, String>) {
+    enable_of(dir, &|_| true)
+}
+
+/// The same of those that are wanted; others that are on already are on.
+pub(super) fn enable_of(
+    dir: &Dir,
+    wanted: &dyn Fn(Controller) -> bool,
+) -> (Vec<Controller>, BTreeMap<Controller, String>) {
     let words = |file| dir.read(file).map(|t| parse::words(&t)).unwrap_or_default();
     let (available, on) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
     let (mut enabled, mut refused) = (Vec::new(), BTreeMap::new());
@@ -56,6 +64,8 @@ pub(super) fn enable(dir: &Dir) -> (Vec<Controller>, BTreeMap<Controller, String
         let name = controller.name();
         if on.iter().any(|w| w == name) {
             enabled.push(controller);
+        } else if !wanted(controller) {
+            refused.insert(controller, format!("nobody has asked for the {name} controller of this group"));
         } else if !available.iter().any(|w| w == name) {
             refused.insert(controller, format!("{} has no {name} controller", dir.path().display()));
         } else {
@@ -189,6 +199,20 @@ pub(super) fn is_empty(dir: &Dir) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::cgroup::CpuQuota;
+
+    #[test]
+    fn rare_controllers_are_switched_on_where_they_are_wanted() {
+        let group = tempfile::tempdir().unwrap();
+        std::fs::write(group.path().join("cgroup.controllers"), "cpu memory pids hugetlb misc\n").unwrap();
+        std::fs::write(group.path().join("cgroup.subtree_control"), "memory misc\n").unwrap();
+        let dir = Dir::open(group.path()).unwrap();
+        let (on, refused) = enable_of(&dir, &|controller| controller == Controller::Pids);
+        assert_eq!(on, [Controller::Memory, Controller::Pids, Controller::Misc], "what is on stays");
+        assert!(refused[&Controller::Hugetlb].contains("nobody has asked") && !refused.contains_key(&Controller::Misc));
+        let (on, refused) = enable(&dir);
+        assert!(on.contains(&Controller::Hugetlb) && refused[&Controller::Rdma].contains("has no rdma controller"));
+        assert!(Controller::V2.into_iter().filter(|one| one.is_rare()).count() == 4 && !Controller::Pids.is_rare());
+    }
 
     #[test]
     fn every_limit_has_its_file() {

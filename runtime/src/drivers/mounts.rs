@@ -122,8 +122,17 @@ fn one(layout: &Layout<'_>, index: usize, mount: &Mount) -> Value {
                 "" => key.clone(),
                 value => format!("{key}={value}"),
             };
-            let options: Vec<String> = own.into_iter().chain(options.iter().map(option)).collect();
-            let source = if source.is_empty() { kind } else { source };
+            let mut options: Vec<String> = own.into_iter().chain(options.iter().map(option)).collect();
+            // The attributes of a bind mount once more: they want a source that is there, and do not look at it.
+            let alone = kind == "none";
+            options.extend(alone.then(|| "bind".to_owned()));
+            let source = if alone {
+                "/"
+            } else if source.is_empty() {
+                kind
+            } else {
+                source
+            };
             entry(&target, kind, source, options.iter().map(String::as_str))
         }
     }
@@ -164,8 +173,8 @@ fn of_exact(exact: &Exact, bind: bool) -> Vec<String> {
         };
         words.extend(atime.map(|word| format!("{below}{word}")));
     }
-    if exact.copy_up {
-        words.push("tmpcopyup".into());
+    for (given, word) in [(exact.copy_up, "tmpcopyup"), (exact.remount, "remount")] {
+        words.extend(given.then(|| word.to_owned()));
     }
     for flags in &exact.propagation {
         let named = PROPAGATIONS.iter().find(|(bit, _)| flags & bit != 0);

@@ -52,6 +52,21 @@ struct Moved {
     up: bool,
 }
 
+/// In a name that is to be given: the first number that nobody there has.
+const NUMBER: &str = "%d";
+/// As many numbers as the kernel tries.
+const NUMBERS: u32 = 1 << 15;
+
+/// What no interface can be called. In a new name `%d` may stand once.
+pub(crate) fn wrong_new_name(name: &str) -> bool {
+    name.len() > 15 || wrong_name(&name.replacen(NUMBER, "0", 1))
+}
+
+/// One that others may have too, as each gets a number of its own.
+pub(crate) fn is_numbered(name: &str) -> bool {
+    name.contains(NUMBER)
+}
+
 /// What no interface is called.
 pub(crate) fn wrong_name(name: &str) -> bool {
     let odd = |byte: u8| byte <= b' ' || byte > b'~' || matches!(byte, b'/' | b':' | b'%');
@@ -80,7 +95,8 @@ pub(crate) fn lend(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>
     let there = inside(namespace)?;
     let mut moved = Vec::new();
     let gone = devices.iter().try_for_each(|(name, called)| {
-        let one = here.look(name, called).map_err(|error| of_one(name, error))?;
+        let called = there.free(called).map_err(|error| of_one(name, error))?;
+        let one = here.look(name, &called).map_err(|error| of_one(name, error))?;
         let left = here.leave(&one, namespace);
         if left.is_ok() {
             moved.push(one);
@@ -185,6 +201,23 @@ impl Link {
             Some((u32::try_from(u32_at(body, 4)?).ok()?, u32_at(body, 8)? & 1 != 0))
         });
         found.ok_or(rustix::io::Errno::NODEV)
+    }
+
+    /// This name, or what becomes of it with a number.
+    fn free(&self, pattern: &str) -> Res<String> {
+        if !is_numbered(pattern) {
+            return Ok(pattern.to_owned());
+        }
+        for number in 0..NUMBERS {
+            let name = pattern.replacen(NUMBER, &number.to_string(), 1);
+            match self.find(&name) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::NODEV) if wrong_name(&name) => return Err(rustix::io::Errno::NAMETOOLONG),
+                Err(rustix::io::Errno::NODEV) => return Ok(name),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(rustix::io::Errno::NFILE)
     }
 
     /// What it will have lost.
@@ -349,5 +382,7 @@ mod tests {
         assert_eq!(read(&Message::new(NEW_LINK, 0, &[1, 2, 3, 4]).bytes(), &mut answers), None);
         assert_eq!(answers, [(NEW_LINK, vec![1, 2, 3, 4])]);
         assert!(wrong_name("a/b") && wrong_name("eth%d") && wrong_name("sixteen-bytes-00") && !wrong_name("eth0.5"));
+        assert!(!wrong_new_name("eth%d") && !wrong_new_name("eth0") && is_numbered("a%db") && !is_numbered("a%sb"));
+        assert!(wrong_new_name("%d%d") && wrong_new_name("eth%s") && wrong_new_name("fourteen-bytes%d"));
     }
 }

@@ -438,6 +438,14 @@ impl Builder {
         dst
     }
 
+    /// Other options for the file system that is mounted at `place`.
+    pub fn reconfigure(&mut self, place: Slot, options: &[(&str, &str)]) -> &mut Self {
+        let pairs: Vec<&OsStr> = options.iter().flat_map(|(k, v)| [OsStr::new(*k), OsStr::new(*v)]).collect();
+        let t = self.strings(&pairs);
+        let n = u32::try_from(options.len()).unwrap_or(0);
+        self.push(Step { op: Op::Reconfigure, a: place.0, t, n, ..EMPTY })
+    }
+
     /// Copy what lies at `place` into `made`, with the `mode` and the `owner` of the directory.
     pub fn copy_up(&mut self, place: Slot, made: Slot, mode: bool, owner: bool) -> &mut Self {
         let x = u64::from(mode) | u64::from(owner) << 1;

@@ -141,6 +141,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::OpenTree => format!("copy the mount tree of {s}"),
         Op::CloneTree => format!("copy tree {a}"),
         Op::NewMount => format!("a new {s}"),
+        Op::Reconfigure => format!("give what is mounted at {a} other options"),
         Op::MoveMount if s.is_empty() => format!("attach it onto {b}"),
         Op::MoveMount => format!("attach it at {s}"),
         Op::MountAttr if step.z & 0xffff_ffff == SLAVE => {
@@ -257,6 +258,7 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::OpenTree => one(format!("{dst} = open_tree({a}, {s:?}, {:#x})", step.x)),
         Op::CloneTree => one(format!("{dst} = open_tree({a}, \"\", {:#x})", step.x)),
         Op::NewMount => new_mount(plan, step),
+        Op::Reconfigure => reconfigure(plan, step),
         Op::MoveMount => one(format!("move_mount({a}, \"\", {b}, {s:?})")),
         Op::MountAttr => {
             one(format!("mount_setattr({a}, {s:?}, set {:#x}, propagation {:#x})", step.x, step.z & 0xffff_ffff))
@@ -382,12 +384,24 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
     }
 }
 
-fn new_mount(plan: &Plan, step: &Step) -> Vec<String> {
-    let mut calls = vec![format!("fsopen({:?})", plan.text(step.s))];
-    calls.extend(pairs(plan, step).into_iter().map(|(key, value)| match value.as_str() {
+fn options(plan: &Plan, step: &Step) -> Vec<String> {
+    let option = |(key, value): (String, String)| match value.as_str() {
         "" => format!("fsconfig(FSCONFIG_SET_FLAG, {key:?})"),
         _ => format!("fsconfig(FSCONFIG_SET_STRING, {key:?}, {value:?})"),
-    }));
+    };
+    pairs(plan, step).into_iter().map(option).collect()
+}
+
+fn reconfigure(plan: &Plan, step: &Step) -> Vec<String> {
+    let mut calls = vec![format!("fspick({})", slot(plan, step.a))];
+    calls.extend(options(plan, step));
+    calls.extend(["fsconfig(FSCONFIG_CMD_RECONFIGURE)".into(), "close()".into()]);
+    calls
+}
+
+fn new_mount(plan: &Plan, step: &Step) -> Vec<String> {
+    let mut calls = vec![format!("fsopen({:?})", plan.text(step.s))];
+    calls.extend(options(plan, step));
     if step.a >= 0 {
         calls.push(format!("fsconfig(FSCONFIG_SET_STRING, \"fd\", number of {})", slot(plan, step.a)));
     }

@@ -14,6 +14,9 @@ use crate::spec::{Access, Device, DeviceNode, Exact, Mount, MountSource, Network
 
 /// `PROC_SUPER_MAGIC`
 const PROC: u64 = 0x9fa0;
+/// `MOUNT_ATTR_NODIRATIME`, `MOUNT_ATTR_NOSYMFOLLOW`
+const NODIRATIME: u64 = 0x80;
+const NOSYMFOLLOW: u64 = 0x20_0000;
 /// MS_REC
 const MS_REC: u64 = 0x4000;
 /// MS_SHARED
@@ -130,6 +133,10 @@ fn one(
     if late {
         exact.set &= !RDONLY;
     }
+    if exact.remount {
+        let place = again(b, cx, root, mount, &exact);
+        return keep(b, place, late);
+    }
     let has_its_mode = has_its_mode(mount);
     let place = match &mount.source {
         // The kernel's own are where they are said to be, whatever the image has made of the name.
@@ -166,11 +173,31 @@ fn one(
     };
     b.move_mount(made, place, "");
     b.close(place);
-    if late {
-        return Some(made);
+    keep(b, made, late)
+}
+
+/// What becomes read-only later stays open.
+fn keep(b: &mut Builder, made: Slot, late: bool) -> Option<Slot> {
+    if !late {
+        b.close(made);
     }
-    b.close(made);
-    None
+    late.then_some(made)
+}
+
+/// What is mounted there already, as if by mount(2) with `MS_REMOUNT`: attributes that are not named are gone, but for those of times.
+/// In a user namespace those stay that are not taken away by name: the kernel has locked the ones that came along from outside.
+fn again(b: &mut Builder, cx: &Context<'_>, root: Slot, mount: &Mount, exact: &Exact) -> Slot {
+    let place = b.place(root, mount.target.strip_prefix("/").unwrap_or(&mount.target), false, 0);
+    if let MountSource::FileSystem { options, .. } = &mount.source
+        && !options.is_empty()
+    {
+        let options: Vec<_> = options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        b.reconfigure(place, &options);
+    }
+    let all = if cx.allotment.ids.is_some() { 0 } else { RDONLY | NOSUID | NODEV | NOEXEC | NODIRATIME | NOSYMFOLLOW };
+    let clear = exact.clear | all & !exact.set;
+    attributes(b, &Exact { clear, ..exact.clone() }, place);
+    place
 }
 
 /// A tmpfs of which nobody says who may write to it: whoever could before.
@@ -184,8 +211,13 @@ fn is_late(cx: &Context<'_>, index: usize, mount: &Mount, exact: &Exact) -> bool
     let container = cx.spec.container();
     let is_empty = matches!(&mount.source, MountSource::FileSystem { kind, .. } if kind == "tmpfs");
     let within = |path: &Path| path.starts_with(&mount.target);
-    let mut others = container.mounts.iter().skip(index + 1).map(|other| other.target.as_path());
-    is_empty
+    let later = || container.mounts.iter().skip(index + 1);
+    let is_again = |other: &Mount| other.exact.as_ref().is_some_and(|exact| exact.remount);
+    let mut others = later().filter(|other| !is_again(other)).map(|other| other.target.as_path());
+    // What a later one says of the same mount is what counts in the end.
+    let is_last = !later().any(|other| is_again(other) && other.target == mount.target);
+    (is_empty || exact.remount)
+        && is_last
         && exact.set & RDONLY != 0
         && (within(Path::new("/dev"))
             || others.any(within)

@@ -51,8 +51,8 @@ pub const MAX_PLAN: usize = 4 * 1024 * 1024;
 /// Where in the header the slots of [`Header::join`] stand, two bytes each.
 pub const JOIN_AT: usize = 48;
 const _: () = assert!(JOIN_AT + 2 * JOINABLE.len() <= HEADER);
-/// Size of a `struct sched_attr` as of its first version.
-pub const SCHED_ATTR: u32 = 48;
+/// Size of a `struct sched_attr` with the range of utilization (5.3); an older kernel takes it as long as that is 0.
+pub const SCHED_ATTR: u32 = 56;
 /// "No slot" in a step.
 pub const NONE: i16 = -1;
 
@@ -244,6 +244,9 @@ ops! {
     MemoryPolicy = 91, "memory-policy";
     /// `sched_setaffinity(0, n, s)`: `n` bytes of a mask of CPUs.
     Affinity = 92, "affinity";
+    /// `fspick(a)`, `n` pairs of key and value at `t` as for [`Op::NewMount`], reconfigure: other options for the file system that is
+    /// mounted there.
+    Reconfigure = 93, "reconfigure";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -493,6 +496,7 @@ fn uses(op: Op) -> Uses {
         Op::Place => Uses { dst: true, a: Must, s: Text::One, ..none },
         Op::CloneTree | Op::OpenPeer => Uses { dst: true, a: Must, ..none },
         Op::NewMount => Uses { dst: true, a: May, s: Text::One, t: Text::Pairs, ..none },
+        Op::Reconfigure => Uses { a: Must, t: Text::Pairs, ..none },
         Op::MoveMount => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::MountAttr => Uses { a: Must, b: May, s: Text::One, ..none },
         Op::Stub => Uses { a: May, ..none },

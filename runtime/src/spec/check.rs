@@ -62,7 +62,7 @@ pub fn check(
     cgroups: &Cgroups,
 ) -> Result<CheckedSpec, Errors> {
     let mut no = Refusals(Vec::new());
-    check_id(&mut no, &container.id);
+    check_id(&mut no, &container.id, container.listed);
     rootfs::check(&mut no, &container);
     check_network(&mut no, &container, machine);
     let mounts = mount::check(&mut no, &container.mounts, container.listed);
@@ -119,8 +119,9 @@ fn check_net_devices(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine)
         no.push(Error::new(ErrorKind::Unsupported, why).with_field("net_devices"));
     }
     for (name, called) in &spec.net_devices {
-        let twice = spec.net_devices.values().filter(|other| *other == called).count() > 1;
-        if device::wrong_name(name) || device::wrong_name(called) || called == "lo" || twice {
+        let same = || spec.net_devices.values().filter(|other| *other == called).count();
+        let twice = !device::is_numbered(called) && same() > 1;
+        if device::wrong_name(name) || device::wrong_new_name(called) || called == "lo" || twice {
             no.add(format!("net_devices[{name}]"), format!("{called:?} is no name for one interface: 1 to 15 bytes"));
         }
     }
@@ -148,11 +149,19 @@ fn check_network(no: &mut Refusals, spec: &ContainerSpec, machine: &Machine) {
     pasta.refusals().into_iter().for_each(|refused| no.push(refused));
 }
 
-fn check_id(no: &mut Refusals, id: &str) {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if id.is_empty() || id.len() > 128 || !id.chars().all(good) || !id.starts_with(|c: char| c.is_ascii_alphanumeric())
-    {
-        no.add("id", format!("{id:?} is no container id: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"));
+/// Of a bundle it is what other runtimes take; of ours it is told from an option and from what is hidden.
+fn check_id(no: &mut Refusals, id: &str, listed: bool) {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || listed && c == '+';
+    let begins = |id: &str| match listed {
+        true => !matches!(id, "." | ".."),
+        false => id.starts_with(|c: char| c.is_ascii_alphanumeric()),
+    };
+    if id.is_empty() || id.len() > 128 || !id.chars().all(good) || !begins(id) {
+        let rule = match listed {
+            true => "1 to 128 of A-Z a-z 0-9 . _ + -, but neither . nor ..",
+            false => "1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit",
+        };
+        no.add("id", format!("{id:?} is no container id: {rule}"));
     }
 }
 

@@ -112,14 +112,17 @@ pub(super) fn check(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
     if let Err(why) = clean(&mount.target) {
         no.add(format!("{field}.target"), why);
     }
+    // Nothing comes to lie there.
+    let again = mount.exact.as_ref().is_some_and(|exact| exact.remount);
     if let (Ok(inside), MountSource::FileSystem { .. } | MountSource::Bind(_)) =
         (mount.target.strip_prefix("/proc"), &mount.source)
+        && !again
         && !inside.as_os_str().is_empty()
         && !IN_PROC.iter().any(|path| inside == Path::new(path))
     {
         no.add(format!("{field}.target"), "nothing may be mounted there: programs trust what /proc says");
     }
-    if mount.target == Path::new("/proc") && !is_proc(&mount.source) {
+    if mount.target == Path::new("/proc") && !again && !is_proc(&mount.source) {
         no.add(format!("{field}.target"), "nothing but a procfs may be mounted there: programs trust what /proc says");
     }
     let seen = match &mount.source {
@@ -230,6 +233,9 @@ fn check_exact(
 ) {
     if exact.copy_up && !matches!(source, MountSource::FileSystem { kind, .. } if kind == "tmpfs") {
         no.add(format!("{field}.options"), "tmpcopyup is an option of a tmpfs");
+    }
+    if exact.copy_up && exact.remount {
+        no.add(format!("{field}.options"), "tmpcopyup is about what is new, and remount about what is there");
     }
     let Some(ids) = &exact.ids else { return };
     let field = format!("{field}.uidMappings");

@@ -67,6 +67,10 @@ pub struct Exact {
     /// A tmpfs that begins with a copy of what lies where it is mounted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub copy_up: bool,
+    /// Nothing new: what is mounted there by then gets these attributes in the place of those that it had, and where the source
+    /// is a file system with options, that file system gets them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub remount: bool,
     /// A bind mount whose files belong to other ids than on the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<MountIds>,

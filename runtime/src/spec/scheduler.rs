@@ -23,7 +23,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// `struct sched_attr` in its first version.
+    /// `struct sched_attr`. What `SCHED_FLAG_UTIL_CLAMP_MIN` and `_MAX` are about is 0: nobody has a field for it.
     #[must_use]
     pub(crate) fn attributes(&self) -> Vec<u8> {
         let size = crate::plan::wire::SCHED_ATTR;
@@ -37,6 +37,7 @@ impl Scheduler {
         for word in [self.runtime, self.deadline, self.period] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
+        bytes.extend_from_slice(&[0; 8]);
         bytes
     }
 }
@@ -49,6 +50,6 @@ mod tests {
     fn it_is_the_structure_of_the_kernel() {
         let bytes = Scheduler { policy: 1, nice: -1, priority: 9, period: 7, ..Scheduler::default() }.attributes();
         assert_eq!(bytes.len(), usize::try_from(crate::plan::wire::SCHED_ATTR).unwrap());
-        assert_eq!((bytes[0], bytes[4], bytes[16], bytes[20], bytes[40]), (48, 1, 0xff, 9, 7));
+        assert_eq!((bytes[0], bytes[4], bytes[16], bytes[20], bytes[40]), (56, 1, 0xff, 9, 7));
     }
 }

@@ -38,10 +38,14 @@ pub(super) fn convert(no: &mut Refusals, linux: &oci::Linux, container: &mut Con
 /// Either way of writing it: the lines of `schemata` last.
 fn shares(rdt: &oci::LinuxIntelRdt) -> Rdt {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let older = given(rdt.l3_cache_schema()).into_iter().chain(given(rdt.mem_bw_schema()));
-    // Each may have several lines.
-    let mut schemata: Vec<String> =
-        older.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let (cache, bandwidth) = (given(rdt.l3_cache_schema()), given(rdt.mem_bw_schema()));
+    // Each may have several lines. Of what is said twice the field of its own counts.
+    let twice = |line: &str| bandwidth.is_some() && line.trim_start().starts_with("MB:");
+    let lines =
+        |text: &Option<String>| text.iter().flat_map(|text| text.lines()).map(str::to_owned).collect::<Vec<_>>();
+    let mut schemata = lines(&cache);
+    schemata.retain(|line| !twice(line));
+    schemata.extend(lines(&bandwidth));
     schemata.extend(rdt.schemata().iter().flatten().cloned());
     Rdt { group: given(rdt.clos_id()), schemata, monitoring: rdt.enable_monitoring().unwrap_or(false) }
 }

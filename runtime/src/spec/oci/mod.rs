@@ -89,9 +89,22 @@ pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec),
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
     without_unknown_capabilities(&mut value);
+    flags_of_the_scheduler(&mut value);
     user_is_root(&mut value);
     let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
     convert(bundle, &spec)
+}
+
+/// The specification's words, of which two are other ones to those who read them for us.
+fn flags_of_the_scheduler(config: &mut Value) {
+    const WORDS: [(&str, &str); 2] =
+        [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+    let flags = config.pointer_mut("/process/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        if let Some((_, theirs)) = WORDS.iter().find(|(word, _)| flag.as_str() == Some(word)) {
+            *flag = (*theirs).into();
+        }
+    }
 }
 
 /// Who is not said, as in many a file of `exec --process`: others read it so too.
@@ -251,6 +264,18 @@ mod tests {
             let gid = if user.is_empty() { 0 } else { 7 };
             assert_eq!(process.user, crate::spec::User::Ids { uid: 0, gid });
         }
+    }
+
+    #[test]
+    fn flags_of_a_scheduler_are_the_specifications() {
+        let with = |flags: &str| {
+            let scheduler = format!(r#""cwd":"/","scheduler":{{"policy":"SCHED_DEADLINE","flags":{flags}}}"#);
+            parse(Path::new("/bundle"), SMALL.replace(r#""cwd":"/""#, &scheduler).as_bytes())
+        };
+        let all = r#"["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN","SCHED_FLAG_KEEP_POLICY",
+            "SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN","SCHED_FLAG_UTIL_CLAMP_MAX"]"#;
+        assert_eq!(with(all).unwrap().1.scheduler.unwrap().flags, 0x7f);
+        assert!(with(r#"["SCHED_FLAG_NONE"]"#).is_err());
     }
 
     #[test]

@@ -55,7 +55,7 @@ const FLAGS: [&str; 7] = ["sync", "async", "dirsync", "mand", "nomand", "lazytim
 const NOTHING: [&str; 6] = ["defaults", "bind", "silent", "loud", "iversion", "noiversion"];
 
 /// What is done by us.
-const OWN: [&str; 4] = ["rbind", "tmpcopyup", "idmap", "ridmap"];
+const OWN: [&str; 5] = ["rbind", "remount", "tmpcopyup", "idmap", "ridmap"];
 
 /// `MS_*` of a word such as `rslave`.
 pub(super) fn propagation(word: &str) -> Option<u64> {
@@ -114,7 +114,7 @@ fn one(bundle: &Path, mount: &oci::Mount) -> Result<Mount, String> {
     for option in options {
         if !apply(&mut exact, option) {
             match option {
-                "remount" => return Err(format!("the option {option:?} is not supported yet")),
+                "remount" => exact.remount = true,
                 "tmpcopyup" => exact.copy_up = true,
                 "idmap" | "ridmap" => {}
                 _ if FLAGS.contains(&option) && is_bind => {}
@@ -126,7 +126,11 @@ fn one(bundle: &Path, mount: &oci::Mount) -> Result<Mount, String> {
             }
         }
     }
-    let source = if is_bind {
+    let source = if exact.remount {
+        // Of a bind mount it is about the mount alone, and what is its source was decided when it was made.
+        let kind = if is_bind { "none" } else { kind }.to_owned();
+        MountSource::FileSystem { kind, source: String::new(), options: data }
+    } else if is_bind {
         let source = mount.source().clone().ok_or("a bind mount needs a source")?;
         MountSource::Bind(std::path::absolute(bundle.join(source)).map_err(|error| error.to_string())?)
     } else if kind == "none" || kind.is_empty() {
@@ -208,8 +212,12 @@ mod tests {
         assert!(bind.exact.as_ref().is_some_and(|exact| exact.single && exact.propagation == [1 << 18 | MS_REC]));
         let deep = mount(r#"{"destination":"/d","type":"bind","source":"/d","options":["rbind"]}"#).unwrap();
         assert!(deep.exact.is_some_and(|exact| !exact.single));
+        let again = mount(r#"{"destination":"/d","type":"tmpfs","options":["remount","ro","size=1m"]}"#).unwrap();
+        let MountSource::FileSystem { kind, options, .. } = &again.source else { panic!("{again:?}") };
+        assert_eq!((kind.as_str(), &options[..]), ("tmpfs", &[pair("size", "1m")][..]));
+        let again = mount(r#"{"destination":"/d","options":["bind","remount","ro"]}"#).unwrap();
+        assert!(again.exact.is_some_and(|exact| exact.remount && exact.set == RDONLY));
         for wrong in [
-            r#"{"destination":"/d","type":"tmpfs","options":["remount"]}"#,
             r#"{"destination":"/d","options":["bind"]}"#,
             r#"{"destination":"/d","source":"/d"}"#,
             r#"{"destination":"/d","source":"/d","options":["bind","size=1"]}"#,

@@ -36,14 +36,13 @@ pub(super) fn memory(memory: &oci::LinuxMemory) -> Vec<Other> {
 pub(super) fn cpu(cpu: &oci::LinuxCpu) -> Vec<Other> {
     let new = |field: &str| Other::new(format!("{RESOURCES}.cpu.{field}"), "cpu");
     let mut all = Vec::new();
-    if let Some(burst) = cpu.burst().filter(|burst| *burst > 0) {
-        let burst = burst.to_string();
-        all.push(new("burst").v1("cpu.cfs_burst_us", &burst).v2("cpu.max.burst", &burst));
-    }
-    if let Some(idle) = cpu.idle().filter(|idle| *idle != 0) {
-        let idle = idle.to_string();
-        all.push(new("idle").v1("cpu.idle", &idle).v2("cpu.idle", &idle));
-    }
+    // 0 takes away what an update finds there, and asks for nothing of a kernel without it.
+    let given = |field: &str, value: String, v1: &str, v2: &str| {
+        let setting = new(field).v1(v1, &value).v2(v2, &value);
+        if value == "0" { setting.optional() } else { setting }
+    };
+    all.extend(cpu.burst().map(|burst| given("burst", burst.to_string(), "cpu.cfs_burst_us", "cpu.max.burst")));
+    all.extend(cpu.idle().map(|idle| given("idle", idle.to_string(), "cpu.idle", "cpu.idle")));
     // The period first: a time is compared with it.
     if let Some(period) = cpu.realtime_period().filter(|period| *period > 0) {
         all.push(new("realtimePeriod").v1("cpu.rt_period_us", period.to_string()));
@@ -66,6 +65,20 @@ pub(super) fn hugepages(resources: &oci::LinuxResources) -> Vec<Other> {
         [new(""), new("rsvd.").optional()]
     };
     resources.hugepage_limits().iter().flatten().enumerate().flat_map(of_one).collect()
+}
+
+/// Weights of a group's own processes beside those of the groups below it: of version 1, before Linux 5.0.
+pub(super) fn leaves(block: &oci::LinuxBlockIo) -> Vec<Other> {
+    let new = |field: &str, file: &str, value: String| {
+        Other::new(format!("{RESOURCES}.blockIO.{field}"), "blkio").v1(file, value)
+    };
+    let positive = |weight: Option<u16>| weight.filter(|weight| *weight > 0);
+    let of_all = positive(block.leaf_weight()).map(|weight| new("leafWeight", "blkio.leaf_weight", weight.to_string()));
+    let of_one = |of: &oci::LinuxWeightDevice| {
+        let line = format!("{}:{} {}", of.major(), of.minor(), positive(of.leaf_weight())?);
+        Some(new("weightDevice.leafWeight", "blkio.leaf_weight_device", line))
+    };
+    of_all.into_iter().chain(block.weight_device().iter().flatten().filter_map(of_one)).collect()
 }
 
 pub(super) fn rdma(resources: &oci::LinuxResources) -> Vec<Other> {

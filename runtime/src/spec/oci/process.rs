@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use oci_spec::runtime as oci;
 
 use super::{Refusals, seccomp};
+use crate::error::{Error, ErrorKind};
 use crate::spec::{CapSet, Caps, MemoryPolicy, ProcessSpec, Resource, Rlimit, Scheduler, Seccomp, User, WindowSize};
 
 pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&oci::Linux>) -> ProcessSpec {
@@ -12,7 +13,10 @@ pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&
     let affinity = process.exec_cpu_affinity().as_ref();
     no.unsupported("process.commandLine", process.command_line().is_some());
     let user = process.user();
-    no.unsupported("process.user.username", user.username().is_some());
+    if user.username().is_some() {
+        let why = "the specification has it for Windows alone; here uid and gid say who";
+        no.0.push(Error::new(ErrorKind::Unsupported, why).with_field("process.user.username"));
+    }
     let caps = process.capabilities().as_ref().map_or_else(Caps::none, |caps| convert_caps(no, caps));
     let mut spec = ProcessSpec {
         argv: process.args().iter().flatten().map(Into::into).collect(),
@@ -61,8 +65,11 @@ fn env(no: &mut Refusals, process: &oci::Process) -> Vec<(OsString, OsString)> {
 
 fn personality(no: &mut Refusals, linux: &oci::Linux) -> Option<u32> {
     let personality = linux.personality().as_ref()?;
-    // The specification has none.
-    no.unsupported("linux.personality.flags", personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()));
+    let flags = personality.flags().iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if !flags.is_empty() {
+        let why = format!("the specification's list of flags is empty so far, so nobody says what is meant by {flags}");
+        no.0.push(Error::new(ErrorKind::Unsupported, why).with_field("linux.personality.flags"));
+    }
     Some(match personality.domain() {
         oci::LinuxPersonalityDomain::PerLinux => 0,
         oci::LinuxPersonalityDomain::PerLinux32 => 8,
@@ -133,8 +140,6 @@ fn convert_scheduler(no: &mut Refusals, scheduler: &oci::Scheduler) -> Option<Sc
         Flag::SchedFlagUtilClampMax => 0x40,
     };
     let flags = scheduler.flags().iter().flatten().fold(0, |all, flag| all | bit(flag));
-    // The kernel would take the range that is meant from fields that a config.json does not have.
-    no.unsupported("process.scheduler.flags", flags & 0x60 != 0);
     let Ok(priority) = u32::try_from(scheduler.priority().unwrap_or(0)) else {
         no.add("process.scheduler.priority", "it is not below 0");
         return None;

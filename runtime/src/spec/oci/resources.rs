@@ -127,9 +127,7 @@ fn of_one(rule: &oci::LinuxDeviceCgroup) -> Result<DeviceRule, String> {
 
 /// Of all lists, one entry for each device.
 fn block_io(no: &mut Refusals, block: &oci::LinuxBlockIo, limits: &mut Limits) {
-    no.unsupported("linux.resources.blockIO.leafWeight", block.leaf_weight().is_some_and(|weight| weight > 0));
-    let leaves = block.weight_device().iter().flatten().any(|of| of.leaf_weight().is_some_and(|weight| weight > 0));
-    no.unsupported("linux.resources.blockIO.weightDevice.leafWeight", leaves);
+    limits.other.extend(other::leaves(block));
     limits.io_weight = block.weight().filter(|weight| *weight > 0).map(|weight| io_weight(weight.into()));
     let mut device = |field: &str, major: i64, minor: i64| match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Some(BlockDevice::Number { major, minor }),
@@ -217,7 +215,9 @@ mod tests {
                 "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":7},{"major":8,"minor":16,"rate":0}]}}"#,
             UserNamespace::Host,
         );
-        assert_eq!(no, ["linux.resources.blockIO.leafWeight"]);
+        assert!(no.is_empty(), "{no:?}");
+        let [leaf] = spec.limits.other.as_slice() else { panic!("{:?}", spec.limits) };
+        assert_eq!((leaf.v1.clone(), leaf.v2.clone()), (Some(("blkio.leaf_weight".into(), "5".into())), None));
         let [most] = spec.limits.io_max.as_slice() else { panic!("{:?}", spec.limits) };
         assert_eq!((most.read_bps, most.write_iops, spec.limits.io_weight), (Some(5), Some(7), Some(10_000)));
     }
