@@ -66,7 +66,7 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     }
     let told = Told::of(&container.record).with(container.status()?.name(), pid);
     let listening = &mut |listener, further| agent::tell(spec.filter_listener.as_ref(), listener, further, &told);
-    let mut made = Maker::start()?.exec(&beside, process, listening)?;
+    let mut made = Maker::start_beside((pid, init))?.exec(&beside, process, listening)?;
     let mut tty = made.take_tty();
     if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
         console::send("--console-socket", path, b"/dev/ptmx", master.as_fd())?;

@@ -77,7 +77,11 @@ impl Told {
 pub(crate) fn maker(container: &Container) -> Result<Option<Maker>, Failure> {
     let hooks = &container.record.spec.hooks;
     let some = !(hooks.start_container.is_empty() && hooks.poststart.is_empty());
-    Ok(some.then(Maker::start).transpose()?)
+    if !some {
+        return Ok(None);
+    }
+    let (pid, pidfd) = container.alive()?;
+    Ok(Some(Maker::start_beside((pid, pidfd))?))
 }
 
 /// In the container, right before its command. If one fails the container is stopped.

@@ -44,12 +44,12 @@ pub(crate) struct Nature {
 }
 
 impl Brief {
-    /// Start one.
+    /// Start one, in the user namespace of the one before it, where that is told.
     ///
     /// # Errors
     /// As [`launch`](super::launch).
-    pub(crate) fn start() -> Result<(Brief, Nature, Option<crate::plan::idmap::IdMap>), Error> {
-        let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch_here()?;
+    pub(crate) fn start(userns: Option<&OwnedFd>) -> Result<(Brief, Nature, Option<crate::plan::idmap::IdMap>), Error> {
+        let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch_here(userns)?;
         let brief = Brief { socket: Some(socket), keeper: pidfd, next: 1 };
         Ok((brief, Nature { pid, enters_pidns, privileged }, ids))
     }

@@ -51,9 +51,13 @@ pub fn launch(path: Option<&Path>) -> Result<Launched, Error> {
     launch_where(path, is_privileged())
 }
 
-/// Start one for a program that goes: with rights over this user namespace it lives here, whatever ids there are.
-pub(super) fn launch_here() -> Result<Launched, Error> {
-    launch_where(None, has_rights())
+/// Start one for a program that goes: with rights over this user namespace it lives here, whatever ids there are; otherwise in that
+/// of the keeper before it, if there was one.
+pub(super) fn launch_here(userns: Option<&OwnedFd>) -> Result<Launched, Error> {
+    match userns.filter(|_| !has_rights()) {
+        Some(userns) => launch_again(None, Some(userns)),
+        None => launch_where(None, has_rights()),
+    }
 }
 
 fn launch_where(path: Option<&Path>, here: bool) -> Result<Launched, Error> {
@@ -96,7 +100,7 @@ pub(crate) fn is_privileged() -> bool {
 }
 
 /// In this user namespace, whichever it is.
-fn has_rights() -> bool {
+pub(crate) fn has_rights() -> bool {
     [21, 7, 6].into_iter().all(crate::sys::has_capability)
 }
 

@@ -27,7 +27,7 @@ pub use door::listen;
 pub use driver::Driver;
 pub(crate) use frame::{Heard, peek, receive};
 pub use launch::{Launched, launch};
-pub(crate) use launch::{is_privileged, write_program};
+pub(crate) use launch::{has_rights, is_privileged, write_program};
 pub use lease::{Deadline, Lease, Lever};
 pub use store::{Holding, Kept, Stored};
 pub(crate) use succession::{Heir, Present, Which};

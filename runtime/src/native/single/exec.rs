@@ -160,11 +160,35 @@ fn common(beside: &Beside<'_>) -> u64 {
 
 /// What /proc has of its first process.
 fn of_init(beside: &Beside<'_>, what: &str, flags: OFlags) -> Result<OwnedFd, Error> {
-    let path = format!("/proc/{}/{what}", beside.init.0);
+    of_process(beside.init, what, flags)
+}
+
+fn of_process((pid, pidfd): (i32, &OwnedFd), what: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{pid}/{what}");
     let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .map_err(|error| Error::system(format!("cannot open the container's {what}"), error));
     // The number was the container's if its process still lives after it was used.
-    opened.map_err(|error| or_ended(beside, error)).and_then(|opened| {
-        if lives(beside.init.1) { Ok(opened) } else { Err(Error::new(ErrorKind::State, "the container has ended")) }
-    })
+    if lives(pidfd) { opened } else { Err(Error::new(ErrorKind::State, "the container has ended")) }
+}
+
+/// The user namespace that the keeper lived in by which a container was made whose first process is this: the one, of those that it
+/// lies in, that lies in ours. `None`: it lies in none.
+pub(super) fn keepers_namespace(init: (i32, &OwnedFd)) -> Result<Option<OwnedFd>, Error> {
+    let failed = |error| Error::system("cannot look at the container's user namespace", error);
+    let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let ours = rustix::fs::open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    let ours = ours.and_then(|ours| identity(&ours)).map_err(|error| failed(error.into()))?;
+    let mut at = of_process(init, "ns/user", OFlags::RDONLY)?;
+    loop {
+        let above = match crate::sys::parent_namespace(&at) {
+            Ok(above) => above,
+            // What lies above ours is not shown.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if identity(&above).map_err(|error| failed(error.into()))? == ours {
+            return Ok(Some(at));
+        }
+        at = above;
+    }
 }

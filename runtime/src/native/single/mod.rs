@@ -30,7 +30,7 @@ use super::stdio::Ends;
 use crate::cgroup::Group;
 use crate::durable::Identity;
 use crate::error::{Error, ErrorKind};
-use crate::keeper::{Brief, Nature};
+use crate::keeper::{Brief, Nature, has_rights};
 use crate::network::device::Given;
 use crate::plan::idmap::IdMap;
 use crate::plan::{Machine, Plan, wire};
@@ -52,7 +52,21 @@ impl Maker {
     /// # Errors
     /// It does not start ([`ErrorKind::Keeper`]), or this user may not make user namespaces.
     pub fn start() -> Result<Self, Error> {
-        let (mut brief, nature, keepers_ids) = Brief::start()?;
+        Self::start_in(None)
+    }
+
+    /// Start one for a container that another one has made, whose first process is this: an ordinary user's lives in the user
+    /// namespace of that one, as none but those in there have rights over what was made from there.
+    ///
+    /// # Errors
+    /// As [`Maker::start`]; [`ErrorKind::State`] when the container has ended.
+    pub fn start_beside(init: (i32, &OwnedFd)) -> Result<Self, Error> {
+        let keepers = if has_rights() { None } else { exec::keepers_namespace(init)? };
+        Self::start_in(keepers.as_ref())
+    }
+
+    fn start_in(userns: Option<&OwnedFd>) -> Result<Self, Error> {
+        let (mut brief, nature, keepers_ids) = Brief::start(userns)?;
         brief.hello(wire::End::Kill, trace_fd(&Options::default())?)?;
         let Nature { pid, enters_pidns, privileged } = nature;
         let machine = machine(pid, privileged, enters_pidns);
