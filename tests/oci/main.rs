@@ -12,6 +12,8 @@ mod inside;
 mod killed;
 mod lives;
 mod odd;
+mod ordinary;
+mod others;
 mod podman;
 mod unsaid;
 
@@ -44,6 +46,12 @@ use odd::{
     who_wants_systemd_is_told, without_a_pid_namespace_all_are_killed, without_pivot_the_root_is_the_images,
 };
 use orangery_tests::trial;
+use ordinary::{an_ordinary_user_with_a_range, an_ordinary_user_with_one_id};
+use others::{
+    a_config_that_is_changed_later_changes_nothing, a_group_that_is_not_fit_is_refused, counters_come_in_milliseconds,
+    every_operation_wants_an_id, ids_are_those_of_others, ps_takes_the_options_of_ps,
+    sockets_that_are_listened_at_are_handed_on, what_is_mounted_is_mounted_again, words_of_runcs_command_line,
+};
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
 
 fn main() -> ExitCode {
@@ -89,6 +97,17 @@ fn main() -> ExitCode {
         trial!(a_process_file_need_not_say_who, Root, Busybox),
         trial!(without_a_pid_namespace_all_are_killed, Root, Busybox, GroupKill),
         trial!(an_update_leaves_what_it_does_not_name, Root, Busybox, Memory, Pids, Cpu),
+        trial!(what_is_mounted_is_mounted_again, Root, Busybox),
+        trial!(ps_takes_the_options_of_ps, Root, Busybox, Cgroups).skip_if(others::lacks_ps()),
+        trial!(ids_are_those_of_others, Root, Busybox),
+        trial!(words_of_runcs_command_line, Root, Busybox, Cgroups),
+        trial!(counters_come_in_milliseconds, Root, Busybox, Cgroups),
+        trial!(sockets_that_are_listened_at_are_handed_on, Root, Busybox),
+        trial!(a_config_that_is_changed_later_changes_nothing, Root, Busybox),
+        trial!(every_operation_wants_an_id, Root, Busybox),
+        trial!(a_group_that_is_not_fit_is_refused, Root, Busybox, Cgroups),
+        trial!(an_ordinary_user_with_one_id, Root, Busybox).skip_if(ordinary::lacks()),
+        trial!(an_ordinary_user_with_a_range, Root, Busybox).skip_if(ordinary::lacks_a_range()),
         trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
         trial!(podman_without_root_runs_containers, Root, Busybox).skip_if(podman::lacks_without_root()),
