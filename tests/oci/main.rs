@@ -48,9 +48,10 @@ use odd::{
 use orangery_tests::trial;
 use ordinary::{an_ordinary_user_with_a_range, an_ordinary_user_with_one_id};
 use others::{
-    a_config_that_is_changed_later_changes_nothing, a_group_that_is_not_fit_is_refused, counters_come_in_milliseconds,
-    every_operation_wants_an_id, ids_are_those_of_others, ps_takes_the_options_of_ps,
-    sockets_that_are_listened_at_are_handed_on, what_is_mounted_is_mounted_again, words_of_runcs_command_line,
+    a_config_that_is_changed_later_changes_nothing, a_group_that_is_not_fit_is_refused,
+    an_exec_is_beside_the_first_process, counters_come_in_milliseconds, every_operation_wants_an_id,
+    ids_are_those_of_others, ps_takes_the_options_of_ps, sockets_that_are_listened_at_are_handed_on,
+    what_is_mounted_is_mounted_again, words_of_runcs_command_line,
 };
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
 
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         trial!(an_update_leaves_what_it_does_not_name, Root, Busybox, Memory, Pids, Cpu),
         trial!(what_is_mounted_is_mounted_again, Root, Busybox),
         trial!(ps_takes_the_options_of_ps, Root, Busybox, Cgroups).skip_if(others::lacks_ps()),
+        trial!(an_exec_is_beside_the_first_process, Root, Busybox, Cgroups).skip_if(others::lacks_division()),
         trial!(ids_are_those_of_others, Root, Busybox),
         trial!(words_of_runcs_command_line, Root, Busybox, Cgroups),
         trial!(counters_come_in_milliseconds, Root, Busybox, Cgroups),

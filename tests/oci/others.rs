@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use orangery_tests::{Scene, wait};
@@ -106,6 +107,54 @@ pub(crate) fn ids_are_those_of_others(scene: &Scene) {
     for id in [".", "..", "a/b", "a b", ""] {
         assert!(caller.bad(&["run", "--bundle", path(&made), "--", id]).contains("invalid container id"), "{id}");
     }
+}
+
+/// The one of version 2 that counts for whole groups, and that groups below `dir` have.
+fn divisible(dir: &Path) -> Option<&'static str> {
+    let text = fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
+    ["memory", "io", "hugetlb"].into_iter().find(|name| text.split_whitespace().any(|word| word == *name))
+}
+
+/// Why a group of version 2 cannot be divided here.
+pub(crate) fn lacks_division() -> Option<&'static str> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let top = mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        (words.get(2) == Some(&"cgroup2")).then(|| words[1].to_owned())
+    });
+    let on = top.and_then(|top| fs::read_to_string(Path::new(&top).join("cgroup.subtree_control")).ok());
+    let can = on.is_some_and(|on| on.split_whitespace().any(|word| ["memory", "io", "hugetlb"].contains(&word)));
+    (!can).then_some("needs a controller of cgroup version 2")
+}
+
+/// As systemd inside a container does: the container's own group may have no processes any more, and its first one is below.
+pub(crate) fn an_exec_is_beside_the_first_process(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let parents = scene.cgroup_parents().iter();
+    let parent = parents.into_iter().find(|parent| divisible(parent).is_some()).expect("version 2");
+    let controller = format!("+{}", divisible(parent).expect("one"));
+    let init = sleeping(&caller, "divided");
+    let group = parent.join("divided");
+    let below = group.join("init.scope");
+    let its = || {
+        let said = caller.good(&["exec", "divided", "cat", "/proc/self/cgroup"]);
+        said.lines().find_map(|line| line.strip_prefix("0::")).expect("version 2").to_owned()
+    };
+    assert!(its().ends_with("/divided"));
+    fs::create_dir(&below).expect("a group below");
+    fs::write(below.join("cgroup.procs"), caller.state("divided")["pid"].to_string()).expect("moved");
+    assert!(its().ends_with("/divided"), "it may be there still");
+    for dir in [parent, &group] {
+        fs::write(dir.join("cgroup.subtree_control"), &controller).expect("switched on");
+    }
+    assert!(its().ends_with("/divided/init.scope"));
+    let pids: Value = serde_json::from_str(&caller.good(&["ps", "--format", "json", "divided"])).expect("JSON");
+    assert_eq!(pids, json!([caller.state("divided")["pid"]]), "who is below is the container's");
+    let output = caller.run(&["exec", "--cgroup", "/", "divided", "true"]);
+    assert_eq!(output.status.code(), Some(255), "who says where is taken at the word");
+    assert!(text(&output.stderr).contains("busy"), "{}", text(&output.stderr));
+    ends(&caller, "divided", &init);
+    fs::write(parent.join("cgroup.subtree_control"), controller.replace('+', "-")).expect("switched off");
 }
 
 /// Options that runc's callers give, and what becomes of a container that has ended.
@@ -219,7 +268,7 @@ pub(crate) fn a_group_that_is_not_fit_is_refused(scene: &Scene) {
     assert!(refused("outside", format!("{}/../../../../x", cgroup(scene, "x"))).contains("linux.cgroupsPath"));
     let init = sleeping(&caller, "taken");
     let told = refused("second", cgroup(scene, "taken"));
-    assert!(told.contains("cgroup") && told.contains("taken"), "{told}");
+    assert!(told.contains("container's cgroup is not empty") && told.contains("taken"), "{told}");
     assert_eq!(caller.status("taken"), "running", "who is in there goes on");
     ends(&caller, "taken", &init);
     // Groups below it are somebody's too.

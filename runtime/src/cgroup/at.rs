@@ -41,6 +41,7 @@ impl Cgroups {
                 Err(error) => return Err(error.with_field("cgroupsPath")),
             }
         }
+        parents.is_there();
         Ok((Cgroups { parents: Arc::new(parents) }, name.to_owned()))
     }
 
@@ -57,7 +58,7 @@ impl Cgroups {
         // Half of one is what a removal that was cut short leaves: it is finished, and the whole is made.
         let there = Group::reopen(Arc::clone(&self.parents), name)?;
         if !there.is_empty()? || !there.below().is_empty() {
-            return Err(exists);
+            return Err(exists.with_reason("the container's cgroup is not empty: it is somebody else's"));
         }
         there.remove()?;
         Group::create(Arc::clone(&self.parents), name, limits)

@@ -237,6 +237,26 @@ impl Group {
         Ok(Spot { v2, tasks: tasks.collect::<Result<_>>()? })
     }
 
+    /// Groups below it have controllers of their own, and the kernel lets no further process into it (version 2).
+    pub fn is_divided(&self) -> bool {
+        let dir = self.v2_dir().ok().flatten();
+        dir.and_then(|dir| dir.read("cgroup.subtree_control").ok()).is_some_and(|text| !text.trim().is_empty())
+    }
+
+    /// Where a process is born that is to be beside another one, whose group of version 2 is this, as `/proc/PID/cgroup` has it: there, if
+    /// that is below ours.
+    ///
+    /// # Errors
+    /// As [`Group::spot`].
+    pub fn spot_beside(&self, path: &Path) -> Result<Spot> {
+        let mut spot = self.spot(&[])?;
+        let below = self.v2_dir()?.and_then(|dir| Some((below(dir.path(), path)?, dir)));
+        if let Some((path, dir)) = below.filter(|(path, _)| spot.v2.is_some() && !path.as_os_str().is_empty()) {
+            spot.v2 = Some(dir.child(path)?.into_fd());
+        }
+        Ok(spot)
+    }
+
     /// Every directory, for people and records.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.places().map(|place| place.dir.path().join(&self.id)).collect()
@@ -389,6 +409,13 @@ impl Group {
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.parents.v2.iter().filter(|_| self.v2).chain(self.v1_places())
     }
+}
+
+/// What of `path`, which is counted from the top of a hierarchy, is below `dir`, whose own path begins further up.
+fn below(dir: &Path, path: &Path) -> Option<PathBuf> {
+    let path = path.strip_prefix("/").ok()?;
+    let mut above = path.ancestors().filter(|above| !above.as_os_str().is_empty() && dir.ends_with(above));
+    Some(path.strip_prefix(above.next()?).ok()?.to_path_buf())
 }
 
 fn v1_settings(controller: Controller, limits: &Limits, dir: &Dir, fresh: bool) -> Result<Vec<Setting>> {

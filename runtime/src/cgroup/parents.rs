@@ -155,6 +155,13 @@ impl Parents {
         }
     }
 
+    /// Nothing says any more why there is none, if there is one.
+    pub(super) fn is_there(&mut self) {
+        if self.mode() != Mode::None {
+            self.why = None;
+        }
+    }
+
     pub(super) fn why(&self) -> Option<&str> {
         self.why.as_deref()
     }

@@ -122,7 +122,23 @@ impl Maker {
 impl Beside<'_> {
     /// Where a process is born.
     fn spot(&self) -> Result<Option<Spot>, Error> {
-        self.group.map(|group| group.spot(self.below)).transpose().map_err(|error| cgroup_error(&error))
+        let Some(group) = self.group else { return Ok(None) };
+        let spot = match self.below.is_empty() && group.is_divided() {
+            true => group.spot_beside(&self.of_init_in_v2()?),
+            false => group.spot(self.below),
+        };
+        spot.map(Some).map_err(|error| cgroup_error(&error))
+    }
+
+    /// The group of version 2 that its first process is in: an init that divides what it has moves itself.
+    fn of_init_in_v2(&self) -> Result<PathBuf, Error> {
+        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", self.init.0))
+            .map_err(|error| Error::system("cannot read the container's cgroup", error));
+        let text = text.map_err(|error| or_ended(self, error))?;
+        if !lives(self.init.1) {
+            return Err(Error::new(ErrorKind::State, "the container has ended"));
+        }
+        Ok(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().into())
     }
 
     /// What a plan beside it needs of its first process.
