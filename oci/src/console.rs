@@ -5,13 +5,18 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use orangery_runtime::ProcessSpec;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
 };
 
 use crate::failure::Failure;
+
+/// How long somebody may take to take it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Send `fd` to who listens at `path`, with `name`, as the protocol wants a byte at least.
 ///
@@ -21,6 +26,8 @@ pub(crate) fn send(option: &str, path: &Path, name: &[u8], fd: BorrowedFd<'_>) -
     let failed = |error: rustix::io::Errno| Failure::system(format!("{option} {}", path.display()), error);
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+    // Who listens and never comes to accept anybody is not waited for.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE)).map_err(failed)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
     let fds = [fd.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

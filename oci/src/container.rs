@@ -57,7 +57,7 @@ impl Container {
     /// # Errors
     /// As [`Container::find`].
     pub(crate) fn hold(place: &Place, id: &str) -> Result<Container, Failure> {
-        Self::of(place.find(id)?.lock()?)
+        Self::of(place.find(id)?.change()?)
     }
 
     pub(crate) fn of(room: Room) -> Result<Container, Failure> {

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use orangery_runtime::cgroup::{Cgroups, Group};
-use orangery_runtime::native::single::{Born, Hooked, Made, Maker, Order};
+use orangery_runtime::native::single::{Born, Halt, Hooked, Made, Maker, Order};
 use orangery_runtime::seccomp::{Action, Filter};
 use orangery_runtime::spec::{Rootfs, oci};
 use orangery_runtime::{ContainerSpec, Error, ErrorKind, ProcessSpec};
@@ -30,7 +31,7 @@ pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<()
     if bundle.process.tty.is_some() && what.console_socket.is_none() {
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
     }
-    make(place, global, what, bundle, preserved).map(drop)
+    make(place, global, what, bundle, preserved, None).map(drop)
 }
 
 /// Its filter asks somebody.
@@ -102,7 +103,7 @@ impl Bundle {
     }
 }
 
-/// Make it, write it down, and let it go.
+/// Make it, write it down, and let it go; `halt` may want that it is given up.
 ///
 /// # Errors
 /// As [`create`].
@@ -112,18 +113,23 @@ pub(crate) fn make(
     what: &Create,
     bundle: Bundle,
     preserved: Preserved,
+    halt: Option<Rc<dyn Halt>>,
 ) -> Result<Left, Failure> {
     let room = place.make(&what.id)?;
     let mut begun = None;
-    let made = fill(place, &room, global, what, bundle, preserved, &mut begun);
-    if made.is_err() {
-        // What had come to the keeper is gone with it; whatever else fails here has its reason already.
-        let _ = room.remove();
-        if let Some(record) = begun {
-            hooks::after_end(&record);
+    match fill(place, &room, global, what, (bundle, preserved), halt.clone(), &mut begun) {
+        Ok((pidfd, tty)) => Ok(Left { room, pidfd, tty }),
+        Err(failure) => {
+            // What had come to the keeper is gone with it; whatever else fails here has its reason already.
+            let _ = room.remove();
+            // There may be another one of this name while the programs of this one run.
+            drop(room);
+            if let Some(record) = begun {
+                hooks::after_end(&record, halt);
+            }
+            Err(failure)
         }
     }
-    made.map(|(pidfd, tty)| Left { room, pidfd, tty })
 }
 
 /// A container that was made and let go, and is locked as long as we have this.
@@ -140,8 +146,8 @@ fn fill(
     room: &Room,
     global: &Global,
     what: &Create,
-    bundle: Bundle,
-    preserved: Preserved,
+    (bundle, preserved): (Bundle, Preserved),
+    halt: Option<Rc<dyn Halt>>,
     begun: &mut Option<Record>,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     let (cgroups, group, cgroup) = cgroups(global, &bundle)?;
@@ -166,7 +172,8 @@ fn fill(
     };
     // Before there is anything: a command that is killed leaves what `delete` finds.
     room.write(&record)?;
-    let maker = Maker::start()?;
+    let mut maker = Maker::start()?;
+    maker.halted_by(halt);
     let (gate, report) = fifos(room)?;
     let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
     let lock = room.dir().try_clone();
@@ -181,7 +188,12 @@ fn fill(
         if record.init.is_some() {
             *begun = Some(record.clone());
         }
-        written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))
+        written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))?;
+        // Whoever wants that looks at what is written down afterwards, to kill what there is by then.
+        match room.is_unwanted() {
+            true => Err(Error::new(ErrorKind::State, "the container was deleted while it was made")),
+            false => Ok(()),
+        }
     };
     let agent = bundle.spec.filter_listener.clone();
     let listening = &mut |listener, pid| agent::tell(agent.as_ref(), listener, pid, &told.with("creating", pid));

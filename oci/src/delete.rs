@@ -1,15 +1,19 @@
 //! `delete`: nothing is left of a container. What a command that was killed has left is removed as well, and a removal that was
 //! cut short is finished by the next.
 
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
 use orangery_runtime::cgroup::Group;
 use orangery_runtime::native::signal;
+use orangery_runtime::native::single::Halt;
 use orangery_runtime::resctrl;
 use rustix::event::Timespec;
 
 use crate::container::{self, Container, Status, has_ended, reason};
 use crate::failure::Failure;
 use crate::hooks;
-use crate::place::{Place, Room};
+use crate::place::{Lock, Place, Room};
 
 /// How long what was killed may take to end.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -21,7 +25,7 @@ const TRIES: i64 = 60;
 /// # Errors
 /// It runs and is not to be killed; there is none; something of it cannot be removed.
 pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure> {
-    let room = match place.find(id).and_then(Room::lock) {
+    let room = match place.find(id).and_then(Room::try_lock).and_then(|lock| ours(lock, force)) {
         Ok(room) => room,
         // What `force` asks for is that it is not there.
         Err(_) if force && !place.root().join(id).exists() => return Ok(()),
@@ -44,34 +48,73 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
         remove_shares(&container)?;
         return container.room.remove();
     }
-    remove(&container)
+    remove(container, None)
 }
 
-/// Kill what is left of it, and remove everything.
+/// Where somebody else begins or ends it, that ends first: with the container's first process, where that is to be.
+fn ours(lock: Lock, force: bool) -> Result<Room, Failure> {
+    let room = match lock {
+        Lock::Ours(room) => return Ok(room),
+        Lock::Others(room) => room,
+    };
+    if force {
+        room.unwant()?;
+    }
+    // After that: whoever makes it writes down what there is, and looks then whether it is wanted.
+    if let Some(record) = room.record()?.filter(|record| record.init.is_some()) {
+        let container = Container::with(room, record);
+        // Whoever has it waits for a program of its bundle, which may be us.
+        if !force && container.init.is_some() {
+            let (id, status) = (container.room.id(), container.status()?.name());
+            let why = format!(
+                "cannot delete container {id} that is not stopped: {status}, and another command begins or ends it"
+            );
+            return Err(Failure::new(why));
+        }
+        if let Some((_, pidfd)) = &container.init {
+            kill(&container, pidfd)?;
+        }
+        return container.room.lock();
+    }
+    room.lock()
+}
+
+/// All of it, also where it is frozen.
+fn kill(container: &Container, pidfd: &OwnedFd) -> Result<(), Failure> {
+    // Gone meanwhile is as good.
+    let killed = signal(pidfd, 9);
+    if let Some(group) = container.group()? {
+        // A frozen one on v1 feels no signal.
+        let _ = group.kill();
+    }
+    if !has_ended(pidfd, Some(PATIENCE)) {
+        killed?;
+        return Err(Failure::new("the container's first process does not die"));
+    }
+    Ok(())
+}
+
+/// Kill what is left of it, and remove everything; `halt` may want that what comes then is not waited for.
 ///
 /// # Errors
 /// What does not die, or cannot be removed.
-pub(crate) fn remove(container: &Container) -> Result<(), Failure> {
+pub(crate) fn remove(container: Container, halt: Option<Rc<dyn Halt>>) -> Result<(), Failure> {
+    // It is not frozen while it is killed. What is written down of it may be gone already.
+    let _changes = container.room.lock_changes();
     let group = container.group()?;
     if let Some((_, pidfd)) = &container.init {
-        // Gone meanwhile is as good.
-        let killed = signal(pidfd, 9);
-        if let Some(group) = &group {
-            // A frozen one on v1 feels no signal.
-            let _ = group.kill();
-        }
-        if !has_ended(pidfd, Some(PATIENCE)) {
-            killed?;
-            return Err(Failure::new("the container's first process does not die"));
-        }
+        kill(&container, pidfd)?;
     }
     if let Some(group) = group {
         remove_group(&group, true)?;
     }
-    remove_shares(container)?;
+    remove_shares(&container)?;
     container.room.remove()?;
-    if container.record.init.is_some() {
-        hooks::after_end(&container.record);
+    let Container { room, record, .. } = container;
+    // There may be another one of this name while the programs of this one run.
+    drop(room);
+    if record.init.is_some() {
+        hooks::after_end(&record, halt);
     }
     Ok(())
 }

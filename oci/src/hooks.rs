@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use orangery_runtime::native::signal;
-use orangery_runtime::native::single::{Beside, Hooked, Maker};
+use orangery_runtime::native::single::{Beside, Halt, Hooked, Maker};
 use orangery_runtime::spec::{HookKind, Network};
 use rustix::event::Timespec;
 use serde::Serialize;
@@ -70,18 +71,20 @@ impl Told {
     }
 }
 
-/// A keeper for the hooks of a start, where there are some.
+/// A keeper for the hooks of a start, where there are some; `halt` may want that they are ended.
 ///
 /// # Errors
 /// It does not start.
-pub(crate) fn maker(container: &Container) -> Result<Option<Maker>, Failure> {
+pub(crate) fn maker(container: &Container, halt: Option<Rc<dyn Halt>>) -> Result<Option<Maker>, Failure> {
     let hooks = &container.record.spec.hooks;
     let some = !(hooks.start_container.is_empty() && hooks.poststart.is_empty());
     if !some {
         return Ok(None);
     }
     let (pid, pidfd) = container.alive()?;
-    Ok(Some(Maker::start_beside((pid, pidfd))?))
+    let mut maker = Maker::start_beside((pid, pidfd))?;
+    maker.halted_by(halt);
+    Ok(Some(maker))
 }
 
 /// In the container, right before its command. If one fails the container is stopped.
@@ -129,7 +132,7 @@ fn stopped(container: &Container, failure: Failure) -> Failure {
 }
 
 /// When the container is gone: what fails is a warning.
-pub(crate) fn after_end(record: &Record) {
+pub(crate) fn after_end(record: &Record, halt: Option<Rc<dyn Halt>>) {
     if record.spec.hooks.poststop.is_empty() {
         return;
     }
@@ -138,6 +141,7 @@ pub(crate) fn after_end(record: &Record) {
         true
     };
     let ran = Maker::start().map_err(Failure::from).and_then(|mut maker| {
+        maker.halted_by(halt);
         outside(record, HookKind::Poststop, 0, &mut maker, warn)?;
         Ok(maker.leave()?)
     });

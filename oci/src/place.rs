@@ -4,21 +4,29 @@
 //!   ID/state.json   the record, whole or not at all
 //!   ID/gate         FIFO: the command of a container that was made waits at its reading end
 //!   ID/report       FIFO: and tells at this one, if it does not come to its exec
+//!   ID/unwanted     somebody waits to remove it: who makes it gives up
 //! ```
 //!
-//! Who changes a container has its directory locked (flock(2)), which a killed command lets go. A container whose directory
-//! has no record, or a record without a process, was in the making when its command was killed.
+//! Who begins or ends a container has its directory locked (flock(2)), which a killed command lets go; so it is while programs of the bundle
+//! run which the container waits for, but for those that want to end it: they have its first process killed, which ends such a program as
+//! well. Changes of one that lives lock its record, for moments. A container whose directory has no record, or a record without a process,
+//! was in the making when its command was killed.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::event::Timespec;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
+use crate::container::pause;
 use crate::failure::Failure;
 use crate::record::Record;
+
+/// How often a lock is tried that others have, each time a little later up to 50 ms: some fifteen seconds in all.
+const TRIES: i64 = 310;
 
 /// The directory of all containers.
 #[derive(Debug)]
@@ -113,6 +121,16 @@ pub(crate) struct Room {
     path: PathBuf,
     id: String,
     dir: OwnedFd,
+    /// Locked by us.
+    changes: Option<OwnedFd>,
+}
+
+/// Whether a directory could be locked.
+#[derive(Debug)]
+pub(crate) enum Lock {
+    Ours(Room),
+    /// Somebody else begins or ends the container.
+    Others(Room),
 }
 
 impl Room {
@@ -121,24 +139,86 @@ impl Room {
         match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(dir) => {
                 believable(&dir, &path)?;
-                Ok(Room { path, id: id.to_owned(), dir })
+                Ok(Room { path, id: id.to_owned(), dir, changes: None })
             }
             Err(Errno::NOENT) => Err(Failure::no_such_container()),
             Err(error) => Err(Failure::system(format!("cannot open {}", path.display()), error)),
         }
     }
 
-    /// Wait until nobody else changes it. Until this is dropped.
+    /// Nobody else begins or ends it, until this is dropped. Waited for, but not for ever.
+    ///
+    /// # Errors
+    /// It was removed meanwhile; somebody else does not come to an end.
+    pub(crate) fn lock(mut self) -> Result<Room, Failure> {
+        for tries in 0..TRIES {
+            match self.try_lock()? {
+                Lock::Ours(room) => return Ok(room),
+                Lock::Others(room) => self = room,
+            }
+            pause(Timespec { tv_sec: 0, tv_nsec: tries.min(50) * 1_000_000 });
+        }
+        Err(Failure::new(format!("another command that begins or ends container {} does not come to an end", self.id)))
+    }
+
+    /// The same, without waiting.
     ///
     /// # Errors
     /// It was removed meanwhile.
-    pub(crate) fn lock(self) -> Result<Room, Failure> {
-        while let Err(error) = flock(&self.dir, FlockOperation::LockExclusive) {
-            if error != Errno::INTR {
-                return Err(Failure::system(format!("cannot lock {}", self.path.display()), error));
-            }
+    pub(crate) fn try_lock(self) -> Result<Lock, Failure> {
+        match rustix::io::retry_on_intr(|| flock(&self.dir, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) if self.is_there() => Ok(Lock::Ours(self)),
+            Ok(()) => Err(Failure::no_such_container()),
+            Err(Errno::WOULDBLOCK) => Ok(Lock::Others(self)),
+            Err(error) => Err(Failure::system(format!("cannot lock {}", self.path.display()), error)),
         }
+    }
+
+    /// Let others begin or end it.
+    pub(crate) fn unlock(&self) {
+        let _ = flock(&self.dir, FlockOperation::Unlock);
+    }
+
+    /// Nobody else changes it, until this is dropped. Waited for: nobody does so for long.
+    ///
+    /// # Errors
+    /// It was removed meanwhile.
+    pub(crate) fn change(mut self) -> Result<Room, Failure> {
+        self.changes = Some(self.lock_changes()?);
         if self.is_there() { Ok(self) } else { Err(Failure::no_such_container()) }
+    }
+
+    /// Nobody else changes it, as long as this is there.
+    ///
+    /// # Errors
+    /// Nothing is written down of it.
+    pub(crate) fn lock_changes(&self) -> Result<OwnedFd, Failure> {
+        let failed = |error| Failure::system("cannot lock what is written down of the container", error);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.dir, "state.json", flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Err(Failure::no_such_container()),
+            Err(error) => return Err(failed(error)),
+        };
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// Who makes it is to give up as soon as it comes to look.
+    ///
+    /// # Errors
+    /// There is no space, or no right.
+    pub(crate) fn unwant(&self) -> Result<(), Failure> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, "unwanted", flags, Mode::from_raw_mode(0o600)) {
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Failure::system(format!("cannot write in {}", self.path.display()), error)),
+        }
+    }
+
+    /// Somebody waits to remove it.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        rustix::fs::statat(&self.dir, "unwanted", rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// The directory that we have open is still the one of that name.
@@ -199,17 +279,24 @@ impl Room {
         if !self.is_there() {
             return Ok(());
         }
-        match fs::read_dir(&self.path) {
-            Ok(entries) => {
-                for entry in entries {
-                    gone_is_fine(fs::remove_file(entry.map_err(failed)?.path())).map_err(failed)?;
+        for _ in 0..TRIES {
+            match fs::read_dir(&self.path) {
+                Ok(entries) => {
+                    for entry in entries {
+                        gone_is_fine(fs::remove_file(entry.map_err(failed)?.path())).map_err(failed)?;
+                    }
                 }
+                // The keeper of a command that was killed is faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(failed(error)),
             }
-            // The keeper of a command that was killed is faster.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(error)),
+            match fs::remove_dir(&self.path) {
+                // Another one wants it removed as well, and has just said so in there.
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                removed => return gone_is_fine(removed).map_err(failed),
+            }
         }
-        gone_is_fine(fs::remove_dir(&self.path)).map_err(failed)
+        Err(failed(Errno::NOTEMPTY.into()))
     }
 }
 

@@ -1,19 +1,23 @@
 //! `run`: create and start in one, and in the foreground wait for the end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use orangery_runtime::native::signal;
+use orangery_runtime::native::single::Halt;
+use orangery_runtime::{Error, ErrorKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::args::{Global, Run};
-use crate::container::Container;
+use crate::container::{Container, has_ended};
 use crate::create::{Bundle, Left, make};
 use crate::delete;
 use crate::failure::Failure;
-use crate::place::Place;
+use crate::place::{Place, Room};
 use crate::start;
 use crate::streams::Preserved;
 use crate::terminal::{self, Terminal};
@@ -33,21 +37,27 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
     if what.create.console_socket.is_none() {
         terminal::fit(&mut bundle.process);
     }
-    let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
-    let Left { room, pidfd, tty } = make(place, global, &what.create, bundle, preserved)?;
+    let waiting = if what.detach { None } else { Some(Rc::new(Waiting::begin()?)) };
+    let halt = waiting.clone().map(|waiting| waiting as Rc<dyn Halt>);
+    let coded = |failure| match &waiting {
+        Some(waiting) => waiting.code_of(failure),
+        None => failure,
+    };
+    let made = make(place, global, &what.create, bundle, preserved, halt.clone());
+    let Left { room, pidfd, tty } = made.map_err(&coded)?;
     drop(room);
     let id = &what.create.id;
-    if let Err(failure) = start::start(place, id) {
+    if let Err(failure) = start::start(place, id, waiting.as_ref()) {
         let _ = delete::delete(place, id, true);
-        return Err(failure);
+        return Err(coded(failure));
     }
-    let Some(waiting) = waiting else { return Ok(0) };
+    let Some(waiting) = &waiting else { return Ok(0) };
     let terminal = tty.map(Terminal::begin).transpose();
     let code = terminal.and_then(|terminal| waiting.until_end(&pidfd, terminal));
     if !what.keep {
         // Somebody else may have done so.
-        if let Ok(container) = Container::hold(place, id) {
-            delete::remove(&container)?;
+        if let Ok(container) = place.find(id).and_then(Room::lock).and_then(Container::of) {
+            delete::remove(container, halt)?;
         }
     }
     code
@@ -57,7 +67,14 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
 #[derive(Debug)]
 pub(crate) struct Waiting {
     signals: SignalFd,
+    /// Those of them that end a command which is not there yet.
+    ends: SignalFd,
+    /// Which of them has.
+    ended: Cell<Option<i32>>,
 }
+
+/// What ends a command that has nobody to pass it on to. All others wait until there is somebody.
+const ENDS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 impl Waiting {
     /// Before anything is started.
@@ -76,8 +93,25 @@ impl Waiting {
         }
         let failed = |error: nix::errno::Errno| Failure::system("cannot listen to signals", error);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None).map_err(failed)?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
-        Ok(Waiting { signals })
+        let listen = |set| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed);
+        Ok(Waiting { signals: listen(set)?, ends: listen(ENDS.into_iter().collect())?, ended: Cell::new(None) })
+    }
+
+    /// With 128 and the signal, where one has ended it.
+    fn code_of(&self, failure: Failure) -> Failure {
+        match self.ended.get().and_then(|signal| u8::try_from(128 + signal).ok()) {
+            Some(code) => failure.with_code(code),
+            None => failure,
+        }
+    }
+
+    /// For what is waited for while the command runs: signals are passed on to it, and when one has ended it nothing is waited for.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub(crate) fn passing_on(self: &Rc<Self>, init: &OwnedFd) -> Result<Rc<dyn Halt>, Failure> {
+        let init = init.try_clone().map_err(|error| Failure::system("cannot duplicate a pidfd", error))?;
+        Ok(Rc::new(PassingOn { waiting: Rc::clone(self), init, passed: Cell::new(None) }))
     }
 
     /// Pass signals on, and be the window of its terminal, until it has ended; its exit code, or 128 and the signal.
@@ -115,6 +149,53 @@ impl Waiting {
         }
         let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         Ok((ended, Terminal::is_typing(fds.get(2..).unwrap_or_default())))
+    }
+}
+
+impl Halt for Waiting {
+    fn wakes(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.ends.as_fd()]
+    }
+
+    fn asked(&self) -> Option<Error> {
+        let number = self.ends.read_signal().ok()??.ssi_signo.cast_signed();
+        self.ended.set(Some(number));
+        Some(by(number))
+    }
+}
+
+fn by(number: i32) -> Error {
+    let name = Signal::try_from(number).map_or("a signal", Signal::as_str);
+    Error::new(ErrorKind::State, format!("ended by {name}"))
+}
+
+/// See [`Waiting::passing_on`].
+#[derive(Debug)]
+struct PassingOn {
+    waiting: Rc<Waiting>,
+    init: OwnedFd,
+    /// One that ends commands.
+    passed: Cell<Option<i32>>,
+}
+
+impl Halt for PassingOn {
+    fn wakes(&self) -> Vec<BorrowedFd<'_>> {
+        let ends = self.passed.get().map(|_| self.init.as_fd());
+        [self.waiting.signals.as_fd()].into_iter().chain(ends).collect()
+    }
+
+    fn asked(&self) -> Option<Error> {
+        while let Ok(Some(told)) = self.waiting.signals.read_signal() {
+            let number = told.ssi_signo.cast_signed();
+            // It may be ending just now.
+            let _ = signal(&self.init, number);
+            if ENDS.iter().any(|end| *end as i32 == number) {
+                self.passed.set(Some(number));
+            }
+        }
+        let number = self.passed.get().filter(|_| has_ended(&self.init, None))?;
+        self.waiting.ended.set(Some(number));
+        Some(by(number))
     }
 }
 

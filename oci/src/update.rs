@@ -16,9 +16,10 @@ use crate::place::Place;
 /// # Errors
 /// What cannot be limited, or not so.
 pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
+    // Read first: nobody else waits for who writes it.
+    let mut resources = wanted(what)?;
     let container = Container::hold(place, &what.id)?;
     container.alive()?;
-    let mut resources = wanted(what)?;
     let group = container.group()?.ok_or_else(|| Failure::new("limits need a cgroup of the container's own"))?;
     complete(&mut resources, &group.paths());
     let limits = pieces::limits(&resources)?;

@@ -78,17 +78,21 @@ fn thaw_below(dir: i32, depth: u32) {
     });
 }
 
+/// With the groups that they lead: a program of a bundle has begun others, which nobody else would end.
 fn kill_children(keeper: &mut Keeper) {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
-        if keeper.entry(fd).is_some_and(|entry| entry.state == 1) {
+        if let Some(entry) = keeper.entry(fd).copied().filter(|entry| entry.state == 1) {
+            if entry.pid > 0 {
+                let _ = sys::group_kill(entry.pid);
+            }
             let _ = sys::pidfd_kill(fd);
         }
         fd += 1;
     }
 }
 
-/// Reap until nobody is left; the pidfds wake us, the time limit is for a process that cannot die.
+/// Reap until nobody is left of those that were killed; the pidfds wake us, the time limit is for a process that cannot die.
 fn reap_all(keeper: &mut Keeper) {
     let mut events = [EpollEvent { events: 0, data: 0 }; 64];
     sys::epoll_del(keeper.epoll, keeper.socket);
@@ -96,6 +100,8 @@ fn reap_all(keeper: &mut Keeper) {
     while idle < PATIENCE {
         match sys::waitid(P_ALL, 0, WNOHANG) {
             Ok(Some(_)) => idle = 0,
+            // A program of a bundle may have left somebody behind who fell to us and is none of ours.
+            Ok(None) if !somebody_is_ours(keeper) => return,
             Ok(None) => {
                 let mut info = [0u8; 128];
                 while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
@@ -106,6 +112,47 @@ fn reap_all(keeper: &mut Keeper) {
             Err(_) => return,
         }
     }
+}
+
+/// A child that we have started is there still, or somebody in a cgroup that is to be removed.
+fn somebody_is_ours(keeper: &mut Keeper) -> bool {
+    let mut fd = sys::HIGH;
+    while fd <= keeper.top {
+        let watched = keeper.entry(fd).is_some_and(|entry| entry.state != 0);
+        if watched && sys::waitid(sys::P_PIDFD, fd, WNOHANG | sys::WNOWAIT).is_ok() {
+            return true;
+        }
+        fd += 1;
+    }
+    let cgroups = keeper.roots.iter().filter(|root| root.parent >= 0 && root.kind == Tree::Cgroup as u64);
+    for root in cgroups {
+        if let Ok(dir) = open_dir(root.parent, name(root)) {
+            let lives = has_somebody(dir, 0);
+            sys::close(dir);
+            if lives {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// In this cgroup, or below it.
+fn has_somebody(dir: i32, depth: u32) -> bool {
+    let mut found = false;
+    if let Ok(file) = sys::openat(dir, lit(c"cgroup.procs"), 0, 0) {
+        found = sys::read(file, &mut [0u8; 1]).is_ok_and(|len| len > 0);
+        sys::close(file);
+    }
+    let _ = each_entry(dir, |name, is_dir| {
+        if is_dir && !found && depth < MAX_DEPTH {
+            if let Ok(child) = open_dir(dir, name) {
+                found = has_somebody(child, depth + 1);
+                sys::close(child);
+            }
+        }
+    });
+    found
 }
 
 fn remove_root(root: &Root) {

@@ -240,6 +240,11 @@ pub(crate) fn pidfd_kill(pidfd: i32) -> Res<()> {
     call(nr::PIDFD_SEND_SIGNAL, [pidfd as usize, 9, 0, 0, 0, 0]).map(drop)
 }
 
+/// All of the process group that `leader`, a child of ours that nobody has reaped, has made; nobody where it has made none.
+pub(crate) fn group_kill(leader: i32) -> Res<()> {
+    call(nr::KILL, [leader.wrapping_neg() as usize, 9, 0, 0, 0, 0]).map(drop)
+}
+
 /// Whether a descriptor is readable now; a pidfd: its process has ended.
 pub(crate) fn readable(fd: i32) -> bool {
     let now = [0i64; 2];

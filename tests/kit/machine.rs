@@ -44,6 +44,8 @@ pub enum Need {
     Pasta,
     /// fuse-overlayfs, and /dev/fuse open to this user.
     Fuse,
+    /// A kernel that takes calls of 32-bit programs.
+    Narrow,
     /// ip(8), pairs of interfaces and bridges, for networks of a trial's own.
     Nets,
 }
@@ -86,6 +88,9 @@ impl Machine {
         if let Err(error) = orangery_runtime::rootfs::Layering::FuseOverlayfs.look() {
             no(Need::Fuse, format!("needs fuse-overlayfs: {error}"));
         }
+        if let Err(why) = narrow() {
+            no(Need::Narrow, why);
+        }
         if let Err(why) = crate::net::nets() {
             no(Need::Nets, why);
         }
@@ -117,6 +122,22 @@ fn strace() -> Result<(), String> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("strace cannot trace here: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => Err(format!("needs strace: {error}")),
+    }
+}
+
+/// The probe's own number, asked for in this way; where there is none the kernel ends it.
+#[expect(clippy::disallowed_methods, reason = "asks what the kernel takes")]
+fn narrow() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the probe does not run here: {error}");
+    let dir = tempfile::tempdir().map_err(failed)?;
+    let probe = crate::scene::put_probe(dir.path()).map_err(failed)?;
+    // getpid of i386.
+    let output = std::process::Command::new(&probe).args(["narrow", "20"]).output().map_err(failed)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let number = said.split(|c: char| !c.is_ascii_digit() && c != '-').find_map(|word| word.parse::<i32>().ok());
+    match number {
+        Some(number) if output.status.success() && number > 0 => Ok(()),
+        _ => Err("needs a kernel that takes calls of 32-bit programs".into()),
     }
 }
 

@@ -110,11 +110,7 @@ impl Scene {
         let dir = std::env::temp_dir().join(format!("orangery-trial-{owner}"));
         fs::create_dir(&dir).expect("the trial's directory");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("its mode");
-        let probe = probe_in(&dir);
-        if !probe.exists() {
-            fs::write(&probe, PROBE).expect("the probe");
-            fs::set_permissions(&probe, fs::Permissions::from_mode(0o755)).expect("its mode");
-        }
+        let probe = put_probe(&dir).expect("the probe");
         Self { dir, name, owner, parents: make_parents(owner), probe }
     }
 
@@ -130,6 +126,16 @@ impl Scene {
 fn probe_in(dir: &Path) -> PathBuf {
     let given = std::env::var_os("ORANGERY_TEST_BIN_DIR").map(|from| Path::new(&from).join("orangery-probe"));
     given.filter(|probe| probe.exists()).unwrap_or_else(|| dir.join("probe"))
+}
+
+/// The probe where it is given, or in this directory.
+pub(crate) fn put_probe(dir: &Path) -> std::io::Result<PathBuf> {
+    let probe = probe_in(dir);
+    if !probe.exists() {
+        fs::write(&probe, PROBE)?;
+        fs::set_permissions(&probe, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(probe)
 }
 
 /// Run one trial in this process.

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         trial!(the_ids_of_a_mount_are_its_own),
         trial!(the_clocks_of_a_bundle),
         trial!(an_interface_of_the_hosts_is_the_containers, Root, Nets),
-        trial!(programs_of_32_bits_are_filtered_too),
+        trial!(programs_of_32_bits_are_filtered_too, Narrow),
         trial!(the_other_limits_of_a_bundle, Root),
         trial!(memory_and_cpus_of_a_process),
         trial!(labels_are_refused_where_nobody_reads_them),

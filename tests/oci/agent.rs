@@ -128,3 +128,22 @@ pub(crate) fn without_an_agent_nothing_is_made(scene: &Scene) {
         assert!(left.is_empty(), "{why}: {left:?}");
     }
 }
+
+/// The hook asks, and nobody says anything.
+pub(crate) fn a_hook_whose_agent_does_not_answer_is_killed_in_time(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let place = scene.dir().join("agent");
+    let agent = UnixListener::bind(&place).expect("listening");
+    let bundle = bundle(scene, "asks", &["true"], |config| {
+        config["linux"]["seccomp"] = asking(Some(&place));
+        config["hooks"]["startContainer"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/x"], "env": ["PATH=/bin"], "timeout": 1 }]);
+    });
+    let init = wait::pidfd(caller.create(&bundle, "asks", Stdio::null()));
+    let (_, first) = heard(&agent);
+    let told = caller.bad(&["start", "asks"]);
+    assert!(told.contains("startContainer hook #0: hook ran past specified timeout of 1s"), "{told}");
+    end_of(&init);
+    drop((first, heard(&agent)));
+    caller.good(&["delete", "asks"]);
+}

@@ -131,7 +131,9 @@ fn each_in_its_place(scene: &Scene, mapped: bool) {
 pub(crate) fn a_hook_has_what_it_is_given(scene: &Scene) {
     let caller = Caller::new(scene);
     let file = scene.dir().join("said");
-    let script = "echo $0 $*; tr '\\0' '\\n' < /proc/self/environ; ls /proc/self/fd | wc -l; umask";
+    // The first of its own arguments, which `$0` of a script is not.
+    let script = "tr '\\0' ' ' < /proc/$$/cmdline | cut -d' ' -f1,2; readlink /proc/$$/exe; echo $0 $*; \
+                  tr '\\0' '\\n' < /proc/self/environ; ls /proc/self/fd | wc -l; umask";
     let script = format!("({script}) > {} ; echo loud >&2", path(&file));
     let bundle = bundle(scene, "given", &["true"], |config| {
         config["hooks"]["createRuntime"] =
@@ -141,7 +143,8 @@ pub(crate) fn a_hook_has_what_it_is_given(scene: &Scene) {
     caller.good(&["run", "-b", path(&bundle), "given"]);
     let said = fs::read_to_string(&file).expect("it has run");
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.first(), Some(&"zero one"));
+    let shell = fs::canonicalize("/bin/sh").expect("a shell");
+    assert_eq!(lines.get(..3), Some(&["named -c", path(&shell), "zero one"][..]), "{said}");
     // The shell adds PWD and the like to its children's.
     let ours = lines.iter().filter(|line| line.contains('=') && !line.starts_with("PWD=") && !line.starts_with("_="));
     let ours: Vec<&str> =

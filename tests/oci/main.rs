@@ -8,6 +8,7 @@ mod caller;
 mod containerd;
 mod garden;
 mod hooks;
+mod hung;
 mod inside;
 mod killed;
 mod lives;
@@ -22,11 +23,20 @@ use garden::as_guardian_calls_it;
 use podman::{podman_runs_containers, podman_without_root_runs_containers};
 use std::process::ExitCode;
 
-use agent::{an_agent_answers_what_a_filter_asks, without_an_agent_nothing_is_made};
+use agent::{
+    a_hook_whose_agent_does_not_answer_is_killed_in_time, an_agent_answers_what_a_filter_asks,
+    without_an_agent_nothing_is_made,
+};
 use hooks::{
     a_hook_has_what_it_is_given, a_hook_may_leave_somebody_behind, a_hook_that_fails_ends_what_it_is_for,
     a_hook_that_is_none_is_refused, a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
     hooks_of_a_container_with_ids_of_its_own, hooks_run_in_order_and_where_they_belong,
+};
+use hung::{
+    a_command_that_is_killed_takes_its_hook_along, a_hook_may_call_for_its_own_container,
+    a_hook_may_delete_its_own_container, a_hook_that_does_not_begin_is_killed_in_time,
+    a_hung_hook_of_a_creation_holds_nobody_up, a_hung_hook_of_a_start_holds_nobody_up,
+    a_signal_ends_a_run_while_a_hook_runs, hooks_that_do_harm,
 };
 use inside::{
     a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for, exec_is_a_further_process,
@@ -87,6 +97,15 @@ fn main() -> ExitCode {
         trial!(a_hook_that_takes_too_long_is_killed, Root, Busybox, Cgroups),
         trial!(a_hook_may_leave_somebody_behind, Root, Busybox),
         trial!(a_hook_that_is_none_is_refused, Root, Busybox),
+        trial!(a_hung_hook_of_a_creation_holds_nobody_up, Root, Busybox, Cgroups),
+        trial!(a_hung_hook_of_a_start_holds_nobody_up, Root, Busybox, Cgroups, Freezer),
+        trial!(a_hook_may_call_for_its_own_container, Root, Busybox, Pids, Freezer),
+        trial!(a_hook_may_delete_its_own_container, Root, Busybox, Cgroups),
+        trial!(a_command_that_is_killed_takes_its_hook_along, Root, Busybox, Cgroups),
+        trial!(a_signal_ends_a_run_while_a_hook_runs, Root, Busybox, Cgroups),
+        trial!(a_hook_that_does_not_begin_is_killed_in_time, Root, Busybox, Freezer),
+        trial!(a_hook_whose_agent_does_not_answer_is_killed_in_time, Root, Busybox),
+        trial!(hooks_that_do_harm, Root, Busybox, Cgroups),
         trial!(an_agent_answers_what_a_filter_asks, Root, Busybox),
         trial!(without_an_agent_nothing_is_made, Root, Busybox, Cgroups),
         trial!(home_is_what_the_container_says, Root, Busybox),

@@ -112,6 +112,7 @@ pub(crate) mod nr {
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const SETNS: usize = 268;
     pub(crate) const SECCOMP: usize = 277;
+    pub(crate) const KILL: usize = 129;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const PPOLL: usize = 73;

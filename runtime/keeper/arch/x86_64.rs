@@ -112,6 +112,7 @@ pub(crate) mod nr {
     pub(crate) const SETNS: usize = 308;
     pub(crate) const SECCOMP: usize = 317;
     pub(crate) const EXECVE: usize = 59;
+    pub(crate) const KILL: usize = 62;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const PPOLL: usize = 271;

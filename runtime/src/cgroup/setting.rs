@@ -25,6 +25,26 @@ pub(super) struct Line {
     pub(super) reset: String,
 }
 
+impl Line {
+    /// The line that `value` changes, in a file of many: the kernel's files of that kind are known by name. `None`: the file holds
+    /// one value, or one that nobody knows.
+    pub(super) fn of(file: &str, value: &str) -> Option<Line> {
+        let key = value.split_whitespace().next()?;
+        let no_more = match file {
+            "io.max" => "rbps=max wbps=max riops=max wiops=max",
+            "io.weight" | "io.bfq.weight" if key == "default" => "100",
+            "io.weight" | "io.bfq.weight" | "blkio.weight_device" | "blkio.bfq.weight_device" => "default",
+            "io.latency" => "target=max",
+            "rdma.max" => "hca_handle=max hca_object=max",
+            "misc.max" | "dmem.max" => "max",
+            "dmem.min" | "dmem.low" | "net_prio.ifpriomap" => "0",
+            rate if rate.starts_with("blkio.throttle.") && rate.ends_with("_device") => "0",
+            _ => return None,
+        };
+        Some(Line { key: key.to_owned(), reset: format!("{key} {no_more}") })
+    }
+}
+
 impl Setting {
     pub(super) fn new(controller: Controller, file: &'static str, value: String, field: &'static str) -> Setting {
         Setting { controller, file: file.into(), value, field: field.into(), line: None }
@@ -32,7 +52,8 @@ impl Setting {
 
     /// Of a file that somebody else has named.
     pub(super) fn named(controller: Controller, file: String, value: String, field: String) -> Setting {
-        Setting { controller, file: file.into(), value, field: field.into(), line: None }
+        let line = Line::of(&file, &value);
+        Setting { controller, file: file.into(), value, field: field.into(), line }
     }
 
     pub(super) fn of_line(self, line: Line) -> Setting {
@@ -78,11 +99,19 @@ fn write(dir: &Dir, setting: &Setting, restore: bool) -> Result<String, CgroupEr
 }
 
 fn undo(done: Vec<(&Dir, &Setting, String)>, error: CgroupError) -> CgroupError {
-    let lost: Vec<&str> = done
-        .into_iter()
-        .rev()
-        .filter(|(dir, setting, old)| dir.write(&setting.file, old).is_err())
-        .map(|(_, setting, _)| &*setting.file)
-        .collect();
+    let lost: Vec<String> =
+        done.into_iter().rev().filter_map(|(dir, setting, old)| lost(dir, setting, &old).err()).collect();
     if lost.is_empty() { error } else { error.with_reason(format!("and could not put back {}", lost.join(", "))) }
+}
+
+/// Put one back; what of it was not to be. A file takes one line in a write, whatever it shows.
+fn lost(dir: &Dir, setting: &Setting, old: &str) -> Result<(), String> {
+    let write = |line: &str| {
+        let what = setting.line.as_ref().map_or_else(String::new, |line| format!(" ({})", line.key));
+        dir.write(&setting.file, line).map_err(|error| format!("{}{what}: {error}", setting.file))
+    };
+    match old.lines().count() {
+        0 => write(""),
+        _ => old.lines().try_for_each(write),
+    }
 }

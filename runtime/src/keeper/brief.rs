@@ -4,11 +4,10 @@
 //! Until [`Brief::leave`] the keeper does what it does for any supervisor that goes, however it goes: kills and removes all
 //! that it has started and was told of.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::Launched;
 use super::client::{self, expect};
@@ -96,45 +95,26 @@ impl Brief {
         Ok((head.id, answered.pid, expect(answered.brought, Purpose::Pidfd)?))
     }
 
-    /// How the process has ended that was started by this number; `None`: it has not, by `until`. What can be read from `words`
-    /// meanwhile is given to `read`.
-    pub(crate) fn end_of(
-        &self,
-        id: u64,
-        until: Option<Instant>,
-        words: &OwnedFd,
-        read: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<ExitRecord>, Error> {
+    /// How the process has ended that was started by this number; `None`: nobody has said so yet, which is when the
+    /// [socket](Brief::socket) can be read from again.
+    pub(crate) fn end_of(&self, id: u64) -> Result<Option<ExitRecord>, Error> {
         let socket = self.socket.as_ref().ok_or_else(gone)?;
-        let mut open = true;
         loop {
             match receive(socket) {
                 Ok(Some(heard)) if heard.message.id == id && heard.message.kind == Tell::Exited as u16 => {
-                    if open {
-                        // Once: whoever it has left behind may hold them open for ever.
-                        read();
-                    }
                     return Ok(Some(heard.message.exit));
                 }
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => return Err(gone()),
-                Err(rustix::io::Errno::AGAIN) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 Err(error) => return Err(unsaid(error)),
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(words, PollFlags::IN)];
-            match poll(if open { &mut fds } else { &mut fds[..1] }, left.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(unsaid(error)),
-            }
-            if open && !fds[1].revents().is_empty() {
-                open = read();
             }
         }
+    }
+
+    /// What the keeper says comes here.
+    pub(crate) fn socket(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.socket.as_ref().map(AsFd::as_fd).ok_or_else(gone)
     }
 
     /// The keeper goes, and everything that it has started is a child of our nearest subreaper's, ended or not.
@@ -152,6 +132,8 @@ impl Brief {
         if self.socket.take().is_none() {
             return true;
         }
+        // A program that it has started may have stopped it.
+        let _ = pidfd_send_signal(&self.keeper, Signal::CONT);
         loop {
             match waitid(WaitId::PidFd(self.keeper.as_fd()), WaitIdOptions::EXITED) {
                 Err(rustix::io::Errno::INTR) => {}

@@ -1,6 +1,6 @@
 //! Standard streams: which end goes to the process, which stays with us.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -142,9 +142,12 @@ impl Ends {
         Ok((self.tty, self.listener))
     }
 
-    /// Wait for the listener of a filter, where the plan sends one, and take it. `None`: it does not, or has ended before.
-    pub(super) fn listener(&mut self) -> Result<Option<OwnedFd>, Error> {
-        use rustix::event::{PollFd, PollFlags, poll};
+    /// Wait for the listener of a filter, where the plan sends one, and take it. `None`: it does not, or has ended before. `wait` waits
+    /// until the channel can be read from.
+    pub(super) fn listener<E: From<Error>>(
+        &mut self,
+        mut wait: impl FnMut(BorrowedFd<'_>) -> Result<(), E>,
+    ) -> Result<Option<OwnedFd>, E> {
         use rustix::io::Errno;
         if !self.sends.listener {
             return Ok(None);
@@ -160,12 +163,9 @@ impl Ends {
                     }
                 }
                 Ok(None) => break,
-                Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&channel, PollFlags::IN)], None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(failed(error)),
-                },
+                Err(Errno::AGAIN) => wait(channel.as_fd())?,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed(error).into()),
             }
         }
         self.channel = Some(channel);
@@ -254,7 +254,7 @@ fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd
     }
 }
 
-fn duplicate(fd: std::os::fd::BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Error> {
+fn duplicate(fd: BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Error> {
     fd.try_clone_to_owned().map_err(|error| Error::system("cannot duplicate a descriptor", error).with_field(field))
 }
 

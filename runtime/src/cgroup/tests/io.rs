@@ -135,3 +135,25 @@ fn a_process_has_limits_of_its_own() {
         group.remove().unwrap();
     });
 }
+
+/// Settings that are named by their file, a line for each disk: the second is refused, and the first is as it was.
+#[test]
+fn lines_that_were_written_before_a_failure_are_put_back() {
+    with_io(|cgroups, disks| {
+        let group = make(&cgroups, "io", &Limits { io_max: vec![most(&disks[0])], ..Limits::default() });
+        let lines = |rates: &str, of: &[&str]| of.iter().map(|disk| format!("{disk} {rates}\n")).collect::<String>();
+        let (first, second) = (disks[0].to_string(), disks[1].to_string());
+        let asked = |of: &[&str]| {
+            let one = Other::new("rates", "io").v2("io.max", lines("wbps=4096", of));
+            let one = one.v1("blkio.throttle.write_bps_device", lines("4096", of));
+            Limits { other: vec![one], ..Limits::default() }
+        };
+        let before = [rates(&group, &disks[0]), rates(&group, &disks[1])];
+        let error = group.update(&asked(&[&second, &first, "4095:1048575"])).unwrap_err();
+        assert!(error.field() == Some("rates") && !error.to_string().contains("put back"), "{error}");
+        assert_eq!([rates(&group, &disks[0]), rates(&group, &disks[1])], before);
+        group.update(&asked(&[&second, &first])).unwrap();
+        assert_eq!(rates(&group, &disks[1])[1], "4096");
+        group.remove().unwrap();
+    });
+}

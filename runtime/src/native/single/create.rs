@@ -7,7 +7,7 @@ use super::super::start::directory;
 use super::super::stdio::{self, Ends};
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, create, join, trees};
-use super::{Beside, Hooked, Listening, Made, Maker, Word, heard};
+use super::{Beside, Hooked, Listening, Made, Maker, Until, Word, heard};
 use crate::cgroup::{Cgroups, Group};
 use crate::durable::Identity;
 use crate::error::{Error, ErrorKind, Errors};
@@ -76,8 +76,8 @@ struct Rest<'a> {
 type Spawned = Result<(i32, OwnedFd), Error>;
 
 /// It has come to a gate.
-fn is_ready(report: &OwnedFd, plan: &Plan) -> Result<(), Error> {
-    if heard(report, plan)? == Word::Ready {
+fn is_ready(report: &OwnedFd, plan: &Plan, until: &Until<'_>) -> Result<(), Error> {
+    if heard(report, plan, until)? == Word::Ready {
         return Ok(());
     }
     let what = "the container's first process was killed while it was made";
@@ -194,6 +194,8 @@ impl Maker {
         let Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, told } = rest;
         let gates = spec.container().hooks.hold_up().then(|| gate.try_clone()).transpose();
         let gates = gates.map_err(|error| Error::system("cannot duplicate the start gate", error))?;
+        let halt = self.halt.clone();
+        let until = Until { halt: halt.as_deref(), ..Until::default() };
         let mut ends = self.streams(spec.main(), ids.as_ref())?;
         told(&Born { init: None, group: Some(&group), ids: ids.as_ref() })?;
         let spawned = self.spawned((spec, cgroups), ids.as_ref(), &group, (gate, theirs), &mut ends);
@@ -203,22 +205,22 @@ impl Maker {
             Err(error) if error.kind() == ErrorKind::Keeper => return Err(self.without(&group, error)),
             // The child's own word is nearer to the truth than what its death has led to.
             Err(error) => {
-                heard(&report, &plan)?;
+                heard(&report, &plan, &until)?;
                 return Err(join::explained(error, spec));
             }
         };
         let mut made = Made { maker: Some(self), pid, pidfd, group: Some(group), ids, tty: None, lent: None };
         told(&Born { init: Some(made.identity()), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
         if let Some(gate) = gates {
-            is_ready(&report, &plan)?;
+            is_ready(&report, &plan, &until)?;
             give(spec, &mut made)?;
             made.hooks(spec, hooked)?;
             rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the gate of hooks", error))?;
         }
-        if let Some(listener) = ends.listener()? {
+        if let Some(listener) = ends.listener(|channel| until.wait([Some(channel)]).map(drop))? {
             listening(listener, made.pid)?;
         }
-        is_ready(&report, &plan)?;
+        is_ready(&report, &plan, &until)?;
         made.hear(ends)?;
         // Last: what is in there when the container goes is not the host's any more. Hooks need it before.
         if !spec.container().hooks.hold_up() {

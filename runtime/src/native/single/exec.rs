@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, lives, stdio};
-use super::{Listening, Made, Maker, Word, heard};
+use super::{Listening, Made, Maker, Until, Word, heard};
 use crate::cgroup::{Cgroups, Group, Spot};
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::Plan;
@@ -62,10 +62,12 @@ impl Maker {
             supply.tasks = some(tasks);
             beside.supply(&mut supply, &plan)?;
             let (pid, pidfd) = self.brief.spawn(&plan, supply.all(&plan, beside.group)?)?;
-            if let Some(listener) = ends.listener()? {
+            let halt = self.halt.clone();
+            let until = Until { init: Some(beside.init.1), halt: halt.as_deref(), ..Until::default() };
+            if let Some(listener) = ends.listener(|channel| until.wait([Some(channel)]).map(drop))? {
                 listening(listener, pid)?;
             }
-            match heard(&report, &plan)? {
+            match heard(&report, &plan, &until)? {
                 Word::End => Ok((pid, pidfd, ends)),
                 Word::Ready => Err(Error::new(ErrorKind::Keeper, "a running process said that it is ready")),
             }

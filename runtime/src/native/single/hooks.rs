@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{Seek as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,10 @@ use super::super::report::{Said, step_error};
 use super::super::stdio;
 use super::super::supply::{Supply, some};
 use super::exec::Beside;
-use super::{Listening, Maker, word};
+use super::{Listening, Maker, Stop, Until, word};
+use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Errors};
-use crate::plan::wire::Op;
+use crate::plan::wire::{ExitRecord, Op};
 use crate::plan::{Plan, hook};
 use crate::spec::{Hook, HookKind, ProcessSpec, Stdio};
 
@@ -40,6 +41,33 @@ impl std::fmt::Debug for Hooked<'_> {
     }
 }
 
+/// CLD_EXITED.
+const EXITED: i32 = 1;
+
+/// Where one runs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The container's first process, whose end ends it as well.
+    init: Option<&'a OwnedFd>,
+    /// The container, for one that runs inside.
+    beside: Option<&'a Beside<'a>>,
+}
+
+impl<'a> Place<'a> {
+    /// In this container.
+    fn of(beside: &'a Beside<'a>) -> Self {
+        Self { init: Some(beside.init.1), beside: Some(beside) }
+    }
+}
+
+/// What one says.
+struct Words {
+    /// `None`: nothing more comes.
+    pipe: Option<OwnedFd>,
+    /// As much of it as is told.
+    said: Vec<u8>,
+}
+
 /// One that is about to run.
 struct Ready {
     plan: Plan,
@@ -61,10 +89,22 @@ impl Maker {
         hooked: Hooked<'_>,
         pid: i32,
     ) -> Result<(), Error> {
+        self.outside((kind, index), hook, hooked, (pid, None))
+    }
+
+    /// The same, of a container that is needed for it.
+    fn outside(
+        &mut self,
+        (kind, index): (HookKind, usize),
+        hook: &Hook,
+        hooked: Hooked<'_>,
+        (pid, init): (i32, Option<&OwnedFd>),
+    ) -> Result<(), Error> {
         let plan = hook::outside(hook, hooked.bundle, &self.machine);
         let prepared = prepared(plan, &(hooked.state)(kind, pid));
+        let place = Place { init, beside: None };
         prepared
-            .and_then(|ready| self.run(ready, hook, None, &mut |_| Ok(())))
+            .and_then(|ready| self.run(ready, hook, place, &mut |_, _| Ok(())))
             .map_err(|error| named(kind, index, &error))
     }
 
@@ -73,7 +113,7 @@ impl Maker {
         let hooks = &beside.spec.hooks;
         for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
             for (index, hook) in hooks.of(kind).iter().enumerate() {
-                self.hook(kind, index, hook, hooked, beside.init.0)?;
+                self.outside((kind, index), hook, hooked, (beside.init.0, Some(beside.init.1)))?;
             }
         }
         let kind = HookKind::CreateContainer;
@@ -83,7 +123,7 @@ impl Maker {
             let ran = self.joining(beside).and_then(|(joining, tasks)| {
                 let mut ready = prepared(hook::inside(hook, rootfs, &joining, &self.machine), &state)?;
                 ready.supply.tasks = some(tasks);
-                self.run(ready, hook, Some(beside), &mut |_| Ok(()))
+                self.run(ready, hook, Place::of(beside), &mut |_, _| Ok(()))
             });
             ran.map_err(|error| named(kind, index, &error))?;
         }
@@ -134,46 +174,68 @@ impl Maker {
         };
         let (ready, mut ends) = ready().map_err(one)?;
         drop(checked);
-        let mut asks = |pid| ends.listener()?.map_or(Ok(()), |listener| listening(listener, pid));
-        self.run(ready, hook, Some(beside), &mut asks).map_err(one)
+        let mut asks = |pid, until: &Until<'_>| {
+            let listener = ends.listener(|channel| until.wait([Some(channel)]).map(drop))?;
+            listener.map_or(Ok(()), |listener| Ok(listening(listener, pid)?))
+        };
+        self.run(ready, hook, Place::of(beside), &mut asks).map_err(one)
     }
 
-    /// Start it, and wait for its end.
+    /// Start it, and wait for its end: not past its timeout, nor longer than there is a container that it is for.
     fn run(
         &mut self,
         ready: Ready,
         hook: &Hook,
-        beside: Option<&Beside<'_>>,
-        begun: &mut dyn FnMut(i32) -> Result<(), Error>,
+        place: Place<'_>,
+        begun: &mut dyn FnMut(i32, &Until<'_>) -> Result<(), Stop>,
     ) -> Result<(), Error> {
         let Ready { plan, mut supply, report, words } = ready;
-        let until = (hook.timeout > 0).then(|| Instant::now() + Duration::from_secs(hook.timeout.into()));
-        if let Some(beside) = beside {
+        let time = (hook.timeout > 0).then(|| Instant::now() + Duration::from_secs(hook.timeout.into()));
+        let halt = self.halt.clone();
+        let until = Until { time, init: place.init, halt: halt.as_deref() };
+        until.look()?;
+        if let Some(beside) = place.beside {
             beside.supply(&mut supply, &plan)?;
         }
-        let fds = supply.all(&plan, beside.and_then(|beside| beside.group))?;
+        let group = place.beside.and_then(|beside| beside.group);
+        let fds = supply.all(&plan, group)?;
         let (id, pid, pidfd) = self.brief.spawn_own(&plan, fds)?;
-        begun(pid)?;
-        if let Said::Failed(step, errno) = word(&report)? {
-            return Err(not_run(&plan, step, errno, hook));
-        }
-        let mut said = Vec::new();
-        let mut read = || more(&words, &mut said);
-        let end = self.brief.end_of(id, until, &words, &mut read)?;
-        if end.is_none() {
-            kill(pid, &pidfd);
-            self.brief.end_of(id, Some(Instant::now() + PATIENCE), &words, &mut read)?;
-        }
-        let how = match end {
-            None => format!("hook ran past specified timeout of {}s", hook.timeout),
-            Some(end) => match (end.code, end.status) {
-                // CLD_EXITED
-                (1, 0) => return Ok(()),
-                (1, code) => format!("exit status {code}"),
-                (_, signal) => format!("signal {signal}"),
-            },
+        let mut words = Words { pipe: Some(words), said: Vec::new() };
+        let ended = begun(pid, &until).and_then(|()| match word(&report, &until)? {
+            Said::Failed(step, errno) => Err(not_run(&plan, step, errno, hook).into()),
+            Said::Ready | Said::End => self.end_of(id, &until, &mut words),
+        });
+        let how = match ended {
+            Ok(ExitRecord { code: EXITED, status: 0, .. }) => return Ok(()),
+            Ok(ExitRecord { code: EXITED, status, .. }) => format!("exit status {status}"),
+            Ok(ExitRecord { status, .. }) => format!("signal {status}"),
+            Err(stop) => {
+                kill(pid, &pidfd, group);
+                let patience = Until { time: Some(Instant::now() + PATIENCE), ..Until::default() };
+                let _ = self.end_of(id, &patience, &mut words);
+                match stop {
+                    Stop::Late => format!("hook ran past specified timeout of {}s", hook.timeout),
+                    Stop::Failed(error) => return Err(error),
+                }
+            }
         };
-        Err(Error::new(ErrorKind::Creation, how + &told(&said)))
+        Err(Error::new(ErrorKind::Creation, how + &told(&words.said)))
+    }
+
+    /// Its end, waited for; what it says meanwhile is read.
+    fn end_of(&self, id: u64, until: &Until<'_>, words: &mut Words) -> Result<ExitRecord, Stop> {
+        loop {
+            if let Some(end) = self.brief.end_of(id)? {
+                // Once: whoever it has left behind may hold them open for ever.
+                words.read();
+                return Ok(end);
+            }
+            let pipe = words.pipe.as_ref().map(OwnedFd::as_fd);
+            let [_, speaks] = until.wait([Some(self.brief.socket()?), pipe])?;
+            if speaks {
+                words.read();
+            }
+        }
     }
 }
 
@@ -242,19 +304,19 @@ fn not_run(plan: &Plan, step: u16, errno: i32, hook: &Hook) -> Error {
     error
 }
 
-/// Read some of what has come, and no more, so that one that never stops talking is not waited for; `false`: nothing more comes.
-fn more(words: &OwnedFd, said: &mut Vec<u8>) -> bool {
-    let mut buffer = [0u8; 4096];
-    loop {
-        match rustix::io::read(words, &mut buffer) {
-            Ok(0) => return false,
+impl Words {
+    /// Read some of what has come, and no more, so that one that never stops talking is not waited for.
+    fn read(&mut self) {
+        let Some(pipe) = &self.pipe else { return };
+        let mut buffer = [0u8; 4096];
+        match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer)) {
+            Ok(0) => self.pipe = None,
             Ok(len) => {
-                let room = WORDS.saturating_sub(said.len()).min(len);
-                said.extend_from_slice(buffer.get(..room).unwrap_or_default());
-                return true;
+                let room = WORDS.saturating_sub(self.said.len()).min(len);
+                self.said.extend_from_slice(buffer.get(..room).unwrap_or_default());
             }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return error == rustix::io::Errno::AGAIN,
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(_) => self.pipe = None,
         }
     }
 }
@@ -265,8 +327,9 @@ fn told(said: &[u8]) -> String {
     if text.is_empty() { String::new() } else { format!(", output: {text}") }
 }
 
-/// With its group: what it has started, unless that has left it.
-fn kill(pid: i32, pidfd: &OwnedFd) {
+/// With its group: what it has started, unless that has left it. Of one inside, the whole container goes, which would not be started
+/// without it: who is frozen feels a signal no sooner.
+fn kill(pid: i32, pidfd: &OwnedFd, group: Option<&Group>) {
     // The number is its own as long as it has not ended.
     if super::super::lives(pidfd)
         && let Some(group) = rustix::process::Pid::from_raw(pid)
@@ -274,4 +337,7 @@ fn kill(pid: i32, pidfd: &OwnedFd) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     let _ = super::super::signal(pidfd, 9);
+    if let Some(group) = group {
+        let _ = group.kill();
+    }
 }

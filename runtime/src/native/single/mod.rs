@@ -12,16 +12,21 @@
 
 mod create;
 mod exec;
+mod halt;
 mod home;
 mod hooks;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use create::{Born, Order};
 pub use exec::Beside;
+pub use halt::Halt;
 pub use hooks::Hooked;
+
+use halt::{Stop, Until};
 
 use super::Options;
 use super::report::{self, Said, step_error};
@@ -44,6 +49,8 @@ pub struct Maker {
     keeper: u32,
     /// All ids of an unprivileged keeper's namespace, where that has more than one.
     keepers_ids: Option<IdMap>,
+    /// Who may want that nothing is waited for any more.
+    halt: Option<Rc<dyn Halt>>,
 }
 
 impl Maker {
@@ -70,7 +77,12 @@ impl Maker {
         brief.hello(wire::End::Kill, trace_fd(&Options::default())?)?;
         let Nature { pid, enters_pidns, privileged } = nature;
         let machine = machine(pid, privileged, enters_pidns);
-        Ok(Self { brief, machine, keeper: pid, keepers_ids })
+        Ok(Self { brief, machine, keeper: pid, keepers_ids, halt: None })
+    }
+
+    /// Whoever this is can end every wait from here on; the one before cannot any more.
+    pub fn halted_by(&mut self, halt: Option<Rc<dyn Halt>>) {
+        self.halt = halt;
     }
 
     /// Let it go: what it has started goes on.
@@ -234,8 +246,8 @@ fn gone(group: &Group) {
 }
 
 /// What a plan says on its report pipe or FIFO: that it is ready, or, when it was let go, nothing but the end of it.
-fn heard(report: &OwnedFd, plan: &Plan) -> Result<Word, Error> {
-    match word(report)? {
+fn heard(report: &OwnedFd, plan: &Plan, until: &Until<'_>) -> Result<Word, Error> {
+    match word(report, until)? {
         Said::Ready => Ok(Word::Ready),
         Said::Failed(step, errno) => Err(step_error(plan, step, errno)),
         Said::End => Ok(Word::End),
@@ -250,31 +262,27 @@ enum Word {
 }
 
 /// The next word, waited for.
-fn word(report: &OwnedFd) -> Result<Said, Error> {
-    let failed = |error: rustix::io::Errno| Error::system("cannot read the report", error);
+fn word(report: &OwnedFd, until: &Until<'_>) -> Result<Said, Stop> {
     loop {
         match report::read(report) {
             Ok(said) => return Ok(said),
-            Err(rustix::io::Errno::AGAIN) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(failed(error)),
-        }
-        match poll(&mut [PollFd::new(report, PollFlags::IN)], None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(failed(error)),
+            Err(rustix::io::Errno::AGAIN) => drop(until.wait([Some(report.as_fd())])?),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::system("cannot read the report", error).into()),
         }
     }
 }
 
 /// Open the gate of a container that somebody else has [made](Maker::create), and wait until its command runs.
-/// `gate` is the writing end of what it waits at, `report` the reading end of its report, opened before.
+/// `gate` is the writing end of what it waits at, `report` the reading end of its report, opened before; `halt` may want that it is
+/// not waited for.
 ///
 /// # Errors
 /// The step between gate and exec that failed; [`ErrorKind::State`] when it has gone.
-pub fn open_gate(gate: OwnedFd, report: &OwnedFd) -> Result<(), Error> {
+pub fn open_gate(gate: OwnedFd, report: &OwnedFd, halt: Option<&dyn Halt>) -> Result<(), Error> {
     rustix::io::write(&gate, &[1]).map_err(|error| Error::system("cannot open the start gate", error))?;
     drop(gate);
-    match word(report)? {
+    match word(report, &Until { halt, ..Until::default() })? {
         Said::End => Ok(()),
         Said::Failed(step, errno) => Err(report::failed_before(step, errno)),
         Said::Ready => Err(Error::new(ErrorKind::Keeper, "a process behind its gate said that it is ready")),
