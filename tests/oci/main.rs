@@ -51,9 +51,10 @@ use lives::{
     states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
 };
 use odd::{
-    a_device_directory_may_be_read_only, a_file_is_no_device, a_process_file_need_not_say_who,
-    a_tmpfs_has_the_mode_of_its_place, an_update_leaves_what_it_does_not_name, nothing_but_a_procfs_is_on_proc,
-    who_wants_systemd_is_told, without_a_pid_namespace_all_are_killed, without_pivot_the_root_is_the_images,
+    a_device_directory_may_be_read_only, a_file_is_no_device, a_group_at_the_top_has_limits,
+    a_process_file_need_not_say_who, a_tmpfs_has_the_mode_of_its_place, an_update_leaves_what_it_does_not_name,
+    nothing_but_a_procfs_is_on_proc, who_wants_systemd_is_told, without_a_pid_namespace_all_are_killed,
+    without_pivot_the_root_is_the_images,
 };
 use orangery_tests::trial;
 use ordinary::{an_ordinary_user_with_a_range, an_ordinary_user_with_one_id};
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         trial!(devices_are_the_usual_ones_unless_rules_say_more, Root, Busybox, Cgroups, GroupKill),
         trial!(a_tmpfs_has_the_mode_of_its_place, Root, Busybox),
         trial!(without_pivot_the_root_is_the_images, Root, Busybox),
+        trial!(a_group_at_the_top_has_limits, Root, Busybox, Pids),
         trial!(who_wants_systemd_is_told, Root, Busybox),
         trial!(a_file_is_no_device, Root, Busybox),
         trial!(a_process_file_need_not_say_who, Root, Busybox),

@@ -191,6 +191,29 @@ pub(crate) fn without_pivot_the_root_is_the_images(scene: &Scene) {
     }
 }
 
+/// Where it is without `linux.cgroupsPath`: the topmost group itself has none of these files.
+pub(crate) fn a_group_at_the_top_has_limits(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let name = format!("at-the-top-of-{}", std::process::id());
+    let bundle = bundle(scene, "top", &["sleep", "1000"], |config| {
+        config["linux"]["cgroupsPath"] = format!("/{name}").into();
+        config["linux"]["resources"] = json!({ "pids": { "limit": 41 } });
+    });
+    let limit = || {
+        let mut groups = orangery_tests::scene::hierarchies().into_iter().map(|top| top.join(&name));
+        groups.find_map(|group| fs::read_to_string(group.join("pids.max")).ok()).map(|text| text.trim().to_owned())
+    };
+    let init = wait::pidfd(caller.create(&bundle, "top", Stdio::null()));
+    let made = limit();
+    let updated = caller.run(&["update", "--pids-limit", "42", "top"]);
+    let changed = limit();
+    caller.good(&["delete", "--force", "top"]);
+    end_of(&init);
+    assert_eq!(made.as_deref(), Some("41"));
+    assert_eq!((text(&updated.stderr).as_str(), changed.as_deref()), ("", Some("42")));
+    assert_eq!(limit(), None, "it is still there");
+}
+
 pub(crate) fn who_wants_systemd_is_told(scene: &Scene) {
     let (caller, bundle) = (Caller::new(scene), bundle(scene, "asked", &["true"], |_| ()));
     for global in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"]] {

@@ -99,6 +99,13 @@ impl Dir {
         rfs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// Groups in here have no such file, as far as that is to be seen: the topmost one of a hierarchy has few of those that it gives
+    /// to others, and a write tells.
+    pub(super) fn lacks(&self, file: &str) -> bool {
+        let topmost = self.has("release_agent") || self.has("cgroup.controllers") && !self.has("cgroup.events");
+        !topmost && !self.has(file)
+    }
+
     /// The file may be written by who we are.
     pub(super) fn is_ours(&self, file: &str) -> bool {
         rfs::accessat(&self.fd, file, rfs::Access::WRITE_OK, AtFlags::EACCESS).is_ok()

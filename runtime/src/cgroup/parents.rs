@@ -211,7 +211,7 @@ impl Parents {
             return io::files::refusal(place, legacy, field, limits);
         }
         let file = needed_file(field, legacy);
-        (!place.dir.has(file)).then(|| format!("this kernel has no {file} ({})", place.dir.path().display()))
+        place.dir.lacks(file).then(|| format!("this kernel has no {file} ({})", place.dir.path().display()))
     }
 
     /// The first thing wrong with these limits, as an error.

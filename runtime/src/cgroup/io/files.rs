@@ -27,7 +27,7 @@ const THROTTLE: [(&str, &str); 4] = [
 pub(in crate::cgroup) fn refusal(place: &Place, legacy: bool, field: &str, limits: &Limits) -> Option<String> {
     let dir = &place.dir;
     let known = |files: &[&str]| {
-        let none = !files.iter().any(|file| dir.has(file));
+        let none = files.iter().all(|file| dir.lacks(file));
         none.then(|| format!("this kernel has no {} ({})", files.join(" and no "), dir.path().display()))
     };
     if let Some(of) = limits.io_max.iter().find(|of| of.name() == field) {
