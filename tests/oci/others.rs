@@ -67,7 +67,9 @@ pub(crate) fn what_is_mounted_is_mounted_again(scene: &Scene) {
     {
         let output = run(name, "/tmp", mounts);
         assert_eq!(output.status.code(), Some(1), "{name}: {}", text(&output.stdout));
-        assert!(text(&output.stderr).contains("mounts"), "{name}: {}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(told.contains("mounts"), "{name}: {told}");
+        assert_eq!(told.contains("mounted again"), name == "odd", "what is refused of a file system says why: {told}");
     }
 }
 

@@ -157,6 +157,9 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("", Op::NewMount, libc::EPERM) => Some(
             "something masks /proc or /sys outside, so that the kernel refuses new ones inside; see `orangery doctor`",
         ),
+        ("mounts", Op::Reconfigure, libc::EINVAL) => {
+            Some("nothing is mounted there that could be mounted again, or its file system has no such option")
+        }
         ("disk", Op::MakeFile, libc::ENOSPC) | ("files", _, libc::ENOSPC) => Some("raise the disk limit"),
         _ => None,
     }

@@ -11,11 +11,15 @@ use crate::spec::{CapSet, Caps, MemoryPolicy, ProcessSpec, Resource, Rlimit, Sch
 pub(super) fn convert(no: &mut Refusals, process: &oci::Process, linux: Option<&oci::Linux>) -> ProcessSpec {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let affinity = process.exec_cpu_affinity().as_ref();
-    no.unsupported("process.commandLine", process.command_line().is_some());
     let user = process.user();
-    if user.username().is_some() {
-        let why = "the specification has it for Windows alone; here uid and gid say who";
-        no.0.push(Error::new(ErrorKind::Unsupported, why).with_field("process.user.username"));
+    for (field, given, here) in [
+        ("process.commandLine", process.command_line().is_some(), "args say what is run"),
+        ("process.user.username", user.username().is_some(), "uid and gid say who"),
+    ] {
+        if given {
+            let why = format!("the specification has it for Windows alone; here {here}");
+            no.0.push(Error::new(ErrorKind::Unsupported, why).with_field(field));
+        }
     }
     let caps = process.capabilities().as_ref().map_or_else(Caps::none, |caps| convert_caps(no, caps));
     let mut spec = ProcessSpec {
