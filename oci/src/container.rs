@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use orangery_runtime::cgroup::{Cgroups, Group};
+use orangery_runtime::cgroup::{CgroupError, Cgroups, Group};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -67,7 +67,7 @@ impl Container {
 
     /// What is written down of it was read.
     pub(crate) fn with(room: Room, record: Record) -> Container {
-        let init = record.init.as_ref().and_then(|init| Some((init.pid(), init.find()?)));
+        let init = record.progress.init.as_ref().and_then(|init| Some((init.pid(), init.find()?)));
         let init = init.filter(|(_, pidfd)| !has_ended(pidfd, None));
         Container { room, record, init }
     }
@@ -86,7 +86,7 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn status(&self) -> Result<Status, Failure> {
-        if self.record.unfinished || self.record.init.is_none() {
+        if self.record.progress.unfinished || self.record.progress.init.is_none() {
             return Ok(Status::Creating);
         }
         if self.init.is_none() {
@@ -103,7 +103,8 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn is_frozen(&self) -> Result<bool, Failure> {
-        Ok(self.group()?.is_some_and(|group| group.is_frozen()))
+        let frozen = self.group_by(Cgroups::freezers_above)?;
+        Ok(frozen.is_some_and(|group| group.is_frozen()))
     }
 
     /// The start gate, if the command waits there.
@@ -125,25 +126,25 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn group(&self) -> Result<Option<Group>, Failure> {
+        self.group_by(|path| Cgroups::above(path, None))
+    }
+
+    fn group_by(&self, above: impl Fn(&Path) -> Found) -> Result<Option<Group>, Failure> {
         let Some(path) = &self.record.cgroup else { return Ok(None) };
-        let found = group(path)?;
+        let failed = |error| Failure::system(format!("cannot look at the cgroup {}", path.display()), reason(&error));
+        let (above, name) = above(path).map_err(failed)?;
+        let found = above.find(&name).map_err(failed)?;
         // What is not written down yet has nobody in it that is ours.
-        Ok(Some(if self.record.groups.is_empty() { found } else { found.that_are(&self.record.groups) }))
+        let groups = &self.record.progress.groups;
+        Ok(Some(if groups.is_empty() { found } else { found.that_are(groups) }))
     }
 }
 
-/// The group at this path, as far as it is there.
-///
-/// # Errors
-/// It cannot be looked at.
-pub(crate) fn group(path: &Path) -> Result<Group, Failure> {
-    let failed = |error| Failure::system(format!("cannot look at the cgroup {}", path.display()), reason(&error));
-    let (above, name) = Cgroups::above(path, None).map_err(failed)?;
-    above.find(&name).map_err(failed)
-}
+/// What a group lies in, and its name there.
+type Found = Result<(Cgroups, String), CgroupError>;
 
 /// A cgroup's error in words, with what the kernel said.
-pub(crate) fn reason(error: &orangery_runtime::cgroup::CgroupError) -> std::io::Error {
+pub(crate) fn reason(error: &CgroupError) -> std::io::Error {
     std::io::Error::other(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -17,7 +17,7 @@ use crate::container::reason;
 use crate::failure::Failure;
 use crate::hooks::{self, Told};
 use crate::place::{self, Place, Room};
-use crate::record::{Maps, Record};
+use crate::record::{Maps, Progress, Record};
 use crate::streams::{self, Preserved};
 use crate::{clock, console};
 
@@ -50,6 +50,8 @@ pub(crate) struct Bundle {
     pub(crate) process: ProcessSpec,
     oci_version: String,
     annotations: std::collections::BTreeMap<String, String>,
+    /// We are root of the machine: of another user namespace is an ordinary user of it.
+    by_root: bool,
 }
 
 impl Bundle {
@@ -67,7 +69,7 @@ impl Bundle {
         }
         let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
-        let (mut spec, mut process) = oci::read(&path)?;
+        let (mut spec, mut process, said) = oci::read_with(&path)?;
         process.shares_keyring = what.no_new_keyring;
         console::is_for_a_terminal(what.console_socket.as_deref(), &process)?;
         if asks(&process) && spec.filter_listener.is_none() {
@@ -75,15 +77,15 @@ impl Bundle {
                 "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one, where somebody answers what is asked",
             ));
         }
-        let said = oci::said(&path)?;
         spec.id.clone_from(&what.id);
         spec.no_pivot = what.no_pivot;
-        if !is_root() {
+        let by_root = rustix::process::geteuid().is_root() && orangery_runtime::sys::has_all_ids();
+        if !by_root {
             // As with runc: there are no devices but those of the host that this user may open.
             spec.device_rules_if_possible |= !spec.device_rules.is_empty();
         }
         let (oci_version, annotations) = (said.version, said.annotations);
-        Ok(Bundle { path, spec, process, oci_version, annotations })
+        Ok(Bundle { path, spec, process, oci_version, annotations, by_root })
     }
 
     fn rootfs(&self) -> PathBuf {
@@ -163,12 +165,9 @@ fn fill(
         created: clock::now(),
         owner: rustix::process::geteuid().as_raw(),
         cgroup,
-        groups: Vec::new(),
-        init: None,
-        unfinished: true,
+        progress: Progress::default(),
         spec: bundle.spec.clone(),
         process: streams::without(&bundle.process),
-        ids: None,
     };
     // Before there is anything: a command that is killed leaves what `delete` finds.
     room.write(&record)?;
@@ -181,11 +180,14 @@ fn fill(
     let told = Told::of(&record);
     let hooked = Hooked { state: &|kind, pid| told.text(kind, pid), bundle: &record.bundle.clone() };
     let born = &mut |born: &Born<'_>| {
-        record.init.clone_from(&born.init);
-        record.ids = born.ids.map(Maps::of);
-        record.groups = born.group.map(Group::identity).unwrap_or_default();
-        let written = room.write(&record);
-        if record.init.is_some() {
+        let progress = &mut record.progress;
+        progress.init.clone_from(&born.init);
+        progress.ids = born.ids.map(Maps::of);
+        if progress.init.is_none() {
+            progress.groups = born.group.map(Group::identity).unwrap_or_default();
+        }
+        let written = room.add(progress);
+        if progress.init.is_some() {
             *begun = Some(record.clone());
         }
         written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))?;
@@ -200,8 +202,8 @@ fn fill(
     let order = Order { spec: bundle.spec, main, cgroups, owns, lock, gate, report, hooked, listening, told: born };
     let mut made = maker.create(order)?;
     let tty = hand_over(&mut made, what)?;
-    record.unfinished = false;
-    room.write(&record)?;
+    record.progress.unfinished = false;
+    room.add(&record.progress)?;
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
     }
@@ -228,7 +230,7 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
     let may_lack = match global.rootless {
         Rootless::True => true,
         Rootless::False => false,
-        Rootless::Auto => !is_root(),
+        Rootless::Auto => !bundle.by_root,
     };
     match Cgroups::above(&path, Some(&bundle.spec.limits)) {
         Ok((cgroups, _)) if may_lack && !cgroups.roots().iter().all(|root| may_write(&root.path)) => {
@@ -242,11 +244,6 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         }
         Err(error) => Err(Failure::system("linux.cgroupsPath", reason(&error))),
     }
-}
-
-/// Of the machine: root of another user namespace is an ordinary user of it.
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root() && orangery_runtime::sys::has_all_ids()
 }
 
 fn may_write(dir: &Path) -> bool {

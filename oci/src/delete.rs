@@ -38,7 +38,7 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
     if !force && matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(format!("cannot delete container {id} that is not stopped: {}", status.name())));
     }
-    if container.record.init.is_none() && container.record.groups.is_empty() {
+    if container.record.progress.init.is_none() && container.record.progress.groups.is_empty() {
         // Nobody was born, and whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
         let removed = container.group()?.map_or(Ok(()), |group| remove_group(&group, false));
         // What is forced is that nothing of ours is left, and what is in use is not ours.
@@ -61,7 +61,7 @@ fn ours(lock: Lock, force: bool) -> Result<Room, Failure> {
         room.unwant()?;
     }
     // After that: whoever makes it writes down what there is, and looks then whether it is wanted.
-    if let Some(record) = room.record()?.filter(|record| record.init.is_some()) {
+    if let Some(record) = room.record()?.filter(|record| record.progress.init.is_some()) {
         let container = Container::with(room, record);
         // Whoever has it waits for a program of its bundle, which may be us.
         if !force && container.init.is_some() {
@@ -113,7 +113,7 @@ pub(crate) fn remove(container: Container, halt: Option<Rc<dyn Halt>>) -> Result
     let Container { room, record, .. } = container;
     // There may be another one of this name while the programs of this one run.
     drop(room);
-    if record.init.is_some() {
+    if record.progress.init.is_some() {
         hooks::after_end(&record, halt);
     }
     Ok(())

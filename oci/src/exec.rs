@@ -35,7 +35,7 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     let container = Container::find(place, &what.id)?;
     let (pid, init) = container.alive()?;
     // What it would enter is the host's still.
-    if container.record.unfinished {
+    if container.record.progress.unfinished {
         return Err(Failure::new("cannot exec in a container that is being created"));
     }
     if !what.ignore_paused && container.is_frozen()? {

@@ -19,7 +19,7 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     let number = parse(&what.signal)?;
     let container = Container::find(place, &what.id)?;
     // Whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
-    if container.record.init.is_none() {
+    if container.record.progress.init.is_none() {
         return Err(Failure::new("container not running"));
     }
     // All of none is no error, as with runc: callers say so after the end, for what may be left.

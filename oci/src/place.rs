@@ -1,7 +1,7 @@
 //! Where containers are written down: a directory for each below `--root`.
 //!
 //! ```text
-//!   ID/state.json   the record, whole or not at all
+//!   ID/state.json   the record, whole or not at all, and a line each time that more is known
 //!   ID/gate         FIFO: the command of a container that was made waits at its reading end
 //!   ID/report       FIFO: and tells at this one, if it does not come to its exec
 //!   ID/unwanted     somebody waits to remove it: who makes it gives up
@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::container::pause;
 use crate::failure::Failure;
-use crate::record::Record;
+use crate::record::{Progress, Record};
 
 /// How often a lock is tried that others have, each time a little later up to 50 ms: some fifteen seconds in all.
 const TRIES: i64 = 310;
@@ -251,12 +251,8 @@ impl Room {
             Err(error) => Err(error.into()),
         };
         read.map_err(|error| Failure::system(format!("cannot read {}", path.display()), error))?;
-        let refused = |why: String| Failure::new(format!("{} is no record of ours: {why}", path.display()));
-        let record: Record = serde_json::from_slice(&text).map_err(|error| refused(error.to_string()))?;
-        if record.version != Record::VERSION {
-            return Err(refused(format!("version {}", record.version)));
-        }
-        Ok(Some(record))
+        let record = Record::parse(&text);
+        record.map(Some).map_err(|why| Failure::new(format!("{} is no record of ours: {why}", path.display())))
     }
 
     /// Write it down, whole or not at all.
@@ -264,9 +260,19 @@ impl Room {
     /// # Errors
     /// There is no space, or no right.
     pub(crate) fn write(&self, record: &Record) -> Result<(), Failure> {
-        let text =
-            serde_json::to_vec(record).map_err(|error| Failure::new(format!("cannot write it down: {error}")))?;
-        replace(&self.path.join("state.json"), &text, 0o600)
+        replace(&self.path.join("state.json"), &record.line()?, 0o600)
+    }
+
+    /// Add to what was written down how far it has come by now.
+    ///
+    /// # Errors
+    /// As [`Room::write`].
+    pub(crate) fn add(&self, progress: &Progress) -> Result<(), Failure> {
+        let failed = |error| Failure::system(format!("cannot write {}", self.path.join("state.json").display()), error);
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, "state.json", flags, Mode::empty());
+        let file = file.map_err(|error| failed(error.into()))?;
+        fs::File::from(file).write_all(&progress.line()?).map_err(failed)
     }
 
     /// Remove it: files first, so that one that was cut short is a container that was in the making.

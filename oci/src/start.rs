@@ -25,7 +25,7 @@ pub(crate) fn start(place: &Place, id: &str, waiting: Option<&Rc<Waiting>>) -> R
     if container.init.is_some() && container.is_frozen()? {
         return Err(Failure::new("cannot start a container that is paused"));
     }
-    let waits = container.init.is_some() && !container.record.unfinished;
+    let waits = container.init.is_some() && !container.record.progress.unfinished;
     let gate = container.gate()?.filter(|_| waits);
     let Some(gate) = gate else { return Err(why_not(&container)) };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -3,7 +3,7 @@
 //! has, because those who chose the path look for its counters there, and change its limits later.
 
 use super::Cgroups;
-use super::detect::{self, Controller, Hierarchy, Kind};
+use super::detect::{self, Controller, Kind, Mount};
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::group::Group;
@@ -24,18 +24,33 @@ impl Cgroups {
     /// # Errors
     /// A path that leads out, or names no group; what cannot be made.
     pub fn above(path: &Path, make: Option<&Limits>) -> Result<(Cgroups, String)> {
+        Self::above_in(path, make, |_| true)
+    }
+
+    /// Of what is [above](Cgroups::above), as far as it is there, only that by which a group [stands still](Group::is_frozen).
+    ///
+    /// # Errors
+    /// As [`Cgroups::above`].
+    pub fn freezers_above(path: &Path) -> Result<(Cgroups, String)> {
+        let freezes = |kind: &Kind| match kind {
+            Kind::V1(controllers) => controllers.contains(&Controller::Freezer),
+            Kind::V2 => true,
+        };
+        Self::above_in(path, None, freezes)
+    }
+
+    fn above_in(path: &Path, make: Option<&Limits>, wanted: impl Fn(&Kind) -> bool) -> Result<(Cgroups, String)> {
         let refused = |why: &str| CgroupError::refused("use the cgroup", path, why).with_field("cgroupsPath");
         let names = detect::normal(path).ok_or_else(|| refused("it must not contain .."))?;
         let Some((last, above)) = names.split_last() else { return Err(refused("it is the top of all")) };
         let name = last.to_str().filter(|name| name.len() <= 127).ok_or_else(|| refused("its name cannot be used"))?;
-        let found = detect::hierarchies()?;
+        let found = detect::tops(wanted)?;
         let mut parents = Parents::none("no cgroup hierarchy is mounted".into());
         parents.at_a_path = true;
-        let legacy = found.iter().any(|hierarchy| hierarchy.kind != Kind::V2);
-        let place = |hierarchy: &Hierarchy| place(hierarchy, above, make, legacy);
-        for hierarchy in &found {
-            match place(hierarchy) {
-                Ok(place) if hierarchy.kind == Kind::V2 => parents.v2 = Some(place),
+        let legacy = found.iter().any(|(mount, _)| mount.kind != Kind::V2);
+        for (Mount { kind, .. }, top) in found {
+            match place(&kind, top, above, make, legacy) {
+                Ok(place) if kind == Kind::V2 => parents.v2 = Some(place),
                 Ok(place) => parents.v1.push(place),
                 Err(error) if make.is_none() && error.is_gone() => {}
                 Err(error) => return Err(error.with_field("cgroupsPath")),
@@ -76,16 +91,16 @@ impl Cgroups {
     }
 }
 
-fn place(hierarchy: &Hierarchy, above: &[OsString], make: Option<&Limits>, legacy: bool) -> Result<Place> {
-    let mut at = hierarchy.top.try_clone()?;
-    let mut controllers = prepare(hierarchy, None, &at, make, legacy)?;
+fn place(kind: &Kind, top: Dir, above: &[OsString], make: Option<&Limits>, legacy: bool) -> Result<Place> {
+    let mut at = top;
+    let mut controllers = prepare(kind, None, &at, make, legacy)?;
     for name in above {
         if make.is_some() {
             let made = name.to_str().map_or(Ok(()), |name| at.make(name));
             made.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) })?;
         }
         let child = at.child(name)?;
-        controllers = prepare(hierarchy, Some(&at), &child, make, legacy)?;
+        controllers = prepare(kind, Some(&at), &child, make, legacy)?;
         at = child;
     }
     let (parent, name) = (at.try_clone()?, String::new());
@@ -94,13 +109,13 @@ fn place(hierarchy: &Hierarchy, above: &[OsString], make: Option<&Limits>, legac
 
 /// Controllers for what is below `dir`.
 fn prepare(
-    hierarchy: &Hierarchy,
+    kind: &Kind,
     above: Option<&Dir>,
     dir: &Dir,
     make: Option<&Limits>,
     legacy: bool,
 ) -> Result<Vec<Controller>> {
-    match &hierarchy.kind {
+    match kind {
         Kind::V1(controllers) => {
             if let Some(above) = above.filter(|_| make.is_some() && controllers.contains(&Controller::Cpuset)) {
                 v1::fill_cpuset(above, dir)?;

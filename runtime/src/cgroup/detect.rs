@@ -123,27 +123,30 @@ pub(super) struct Hierarchy {
     pub(super) own: Result<Vec<OsString>, String>,
 }
 
-/// Opens every distinct hierarchy. A mount that another one hides (a cgroup2 over the v1 tree) is left out: what its
-/// path leads to has another device or another type of file system.
+/// Opens every distinct hierarchy.
 pub(super) fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
-    let read = |path: &str| std::fs::read(path).map_err(|e| CgroupError::sys("read", path, e));
-    let mounts = parse_mountinfo(&read("/proc/self/mountinfo")?);
+    let found = tops(|_| true)?;
     let own = parse_self_cgroup(&read("/proc/self/cgroup")?);
-    let mut found: Vec<Hierarchy> = Vec::new();
-    for mount in mounts {
-        if found.iter().any(|h| h.kind == mount.kind) {
+    let placed = |(mount, top): (Mount, Dir)| Hierarchy { own: place_of(&mount, &own), kind: mount.kind, top };
+    Ok(found.into_iter().map(placed).collect())
+}
+
+/// The tops of those that are wanted. A mount that another one hides (a cgroup2 over the v1 tree) is left out: what its
+/// path leads to has another device or another type of file system.
+pub(super) fn tops(wanted: impl Fn(&Kind) -> bool) -> Result<Vec<(Mount, Dir)>, CgroupError> {
+    let mut found: Vec<(Mount, Dir)> = Vec::new();
+    for mount in parse_mountinfo(&read("/proc/self/mountinfo")?) {
+        if !wanted(&mount.kind) || found.iter().any(|(other, _)| other.kind == mount.kind) {
             continue;
         }
-        let Ok(top) = Dir::open(&mount.point) else {
-            continue;
-        };
-        if !is_that_mount(&top, &mount) {
-            continue;
-        }
-        let own = place_of(&mount, &own);
-        found.push(Hierarchy { kind: mount.kind, top, own });
+        let top = Dir::open(&mount.point).ok().filter(|top| is_that_mount(top, &mount));
+        found.extend(top.map(|top| (mount, top)));
     }
     Ok(found)
+}
+
+fn read(path: &str) -> Result<Vec<u8>, CgroupError> {
+    crate::sys::text(path).map_err(|e| CgroupError::sys("read", path, e))
 }
 
 fn is_that_mount(top: &Dir, mount: &Mount) -> bool {

@@ -283,9 +283,8 @@ fn check_id(id: &str) -> Result<(), CgroupError> {
 
 /// The hierarchies of version 1, as /proc/self/cgroup calls them.
 pub(crate) fn legacy_hierarchies() -> Vec<String> {
-    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let names = text.lines().filter_map(|line| line.split(':').nth(1));
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let own = detect::parse_self_cgroup(&crate::sys::text("/proc/self/cgroup").unwrap_or_default());
+    own.into_iter().map(|(names, _)| names.join(",")).filter(|names| !names.is_empty()).collect()
 }
 
 /// Whether limits can be had where this process is, on pure v2: its own group or one above it is its user's to divide. `true`

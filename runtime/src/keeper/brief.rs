@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::Launched;
 use super::client::{self, expect};
 use super::conversation::{confused, failed, full, gone, unsaid};
 use super::frame::{frame, receive, sealed, transmit};
 use super::launch::launch_here;
 use super::ledger::register;
+use super::{Heard, Launched};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 use crate::plan::wire::{self, Ask, End, ExitRecord, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
@@ -22,10 +22,14 @@ use crate::plan::wire::{self, Ask, End, ExitRecord, LEAVE_EXIT, MAX_INLINE, Mess
 /// A keeper of one's own. Dropped, it kills and removes everything, which is waited for.
 #[derive(Debug)]
 pub(crate) struct Brief {
-    /// `None` when it has been let go.
+    /// `None` when it has been let go, or is to end.
     socket: Option<OwnedFd>,
     keeper: OwnedFd,
     next: u64,
+    /// Requests that were [posted](Brief::post), and not answered yet as far as we have heard.
+    owed: usize,
+    /// It has ended, and by itself.
+    ended: Option<bool>,
 }
 
 /// What a request has brought.
@@ -49,20 +53,20 @@ impl Brief {
     /// As [`launch`](super::launch).
     pub(crate) fn start(userns: Option<&OwnedFd>) -> Result<(Brief, Nature, Option<crate::plan::idmap::IdMap>), Error> {
         let Launched { socket, pidfd, pid, enters_pidns, privileged, ids } = launch_here(userns)?;
-        let brief = Brief { socket: Some(socket), keeper: pidfd, next: 1 };
+        let brief = Brief { socket: Some(socket), keeper: pidfd, next: 1, owed: 0, ended: None };
         Ok((brief, Nature { pid, enters_pidns, privileged }, ids))
     }
 
-    /// What the end of the conversation means, and where traces go.
+    /// What the end of the conversation means, and where traces go. Its refusal is told by what is asked next.
     pub(crate) fn hello(&mut self, end: End, trace: Option<OwnedFd>) -> Result<(), Error> {
         let (head, body, fds) = client::hello(self.id(), end, trace, None);
-        self.ask(head, &body, fds).map(drop)
+        self.post(head, &body, fds)
     }
 
-    /// Remove `name` below `parent` when the conversation ends.
+    /// Remove `name` below `parent` when the conversation ends. Its refusal is told by what is asked next.
     pub(crate) fn register(&mut self, tree: wire::Tree, parent: OwnedFd, name: &str) -> Result<(), Error> {
         let (head, body, fds) = register(self.id(), tree, parent, name);
-        self.ask(head, &body, fds).map(drop)
+        self.post(head, &body, fds)
     }
 
     /// A user namespace with these maps, for id-mapped mounts.
@@ -123,25 +127,37 @@ impl Brief {
     /// The keeper does not answer: then it is dead, or kills everything as it goes.
     pub(crate) fn leave(&mut self) -> Result<(), Error> {
         self.hello(End::Release, None)?;
-        self.end();
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        // With it goes the end of the conversation, so that the keeper wakes once; its answer waits until it has gone.
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Write).map_err(unsaid)?;
+        self.ended();
+        self.settle()?;
+        self.socket = None;
         Ok(())
     }
 
     /// Close our end, and wait until it has ended. `false`: somebody has killed it, and it has killed and removed nothing.
     pub(crate) fn end(&mut self) -> bool {
-        if self.socket.take().is_none() {
-            return true;
-        }
-        // A program that it has started may have stopped it.
-        let _ = pidfd_send_signal(&self.keeper, Signal::CONT);
-        loop {
-            match waitid(WaitId::PidFd(self.keeper.as_fd()), WaitIdOptions::EXITED) {
-                Err(rustix::io::Errno::INTR) => {}
-                ended => {
-                    return !ended.is_ok_and(|ended| ended.is_some_and(|status| status.killed() || status.dumped()));
+        self.socket = None;
+        self.ended()
+    }
+
+    /// Wait until it has ended, which it does by itself unless somebody has killed it.
+    fn ended(&mut self) -> bool {
+        let keeper = &self.keeper;
+        *self.ended.get_or_insert_with(|| {
+            // A program that it has started may have stopped it.
+            let _ = pidfd_send_signal(keeper, Signal::CONT);
+            loop {
+                match waitid(WaitId::PidFd(keeper.as_fd()), WaitIdOptions::EXITED) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    ended => {
+                        return !ended
+                            .is_ok_and(|ended| ended.is_some_and(|status| status.killed() || status.dumped()));
+                    }
                 }
             }
-        }
+        })
     }
 
     fn id(&mut self) -> u64 {
@@ -150,7 +166,44 @@ impl Brief {
         id
     }
 
-    fn ask(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<Answered, Error> {
+    /// Ask for what brings nothing, and go on: a change of process for each answer would be most of what it costs. What was asked
+    /// counts from here on, also if we are killed: the keeper reads all of it before it takes our end for one.
+    fn post(&mut self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<(), Error> {
+        self.say(head, body, fds)?;
+        self.owed += 1;
+        Ok(())
+    }
+
+    /// Wait until all that was posted is done.
+    ///
+    /// # Errors
+    /// The first refusal of it.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        let mut settled = Ok(());
+        while self.owed > 0 {
+            let heard = self.hear()?;
+            // How something ended that was asked for before: its own report has told.
+            if heard.message.kind != Tell::Exited as u16 {
+                self.owed -= 1;
+                settled = settled.and(answered(heard).map(drop));
+            }
+        }
+        settled
+    }
+
+    /// Nothing is asked for before all is done that it may depend on.
+    fn ask(&mut self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<Answered, Error> {
+        self.settle()?;
+        self.say(head, body, fds)?;
+        loop {
+            let heard = self.hear()?;
+            if heard.message.id == head.id {
+                return answered(heard);
+            }
+        }
+    }
+
+    fn say(&self, head: Message, body: &[u8], fds: Vec<(Purpose, OwnedFd)>) -> Result<(), Error> {
         let socket = self.socket.as_ref().ok_or_else(gone)?;
         if fds.len() > wire::MAX_FDS {
             let what = format!("{} descriptors in one request; {} are possible", fds.len(), wire::MAX_FDS);
@@ -159,18 +212,20 @@ impl Brief {
         let (bytes, fds) = frame(head, body, fds);
         loop {
             match transmit(socket, &bytes, &fds) {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::AGAIN) => wait(socket, PollFlags::OUT)?,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(unsaid(error)),
             }
         }
-        drop(fds);
+    }
+
+    /// The next that the keeper says.
+    fn hear(&self) -> Result<Heard, Error> {
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
         loop {
             match receive(socket) {
-                Ok(Some(heard)) if heard.message.id == head.id => return answered(heard),
-                // How something ended that was asked for before: its own report has told.
-                Ok(Some(_)) => {}
+                Ok(Some(heard)) => return Ok(heard),
                 Ok(None) => return Err(gone()),
                 Err(rustix::io::Errno::AGAIN) => wait(socket, PollFlags::IN)?,
                 Err(rustix::io::Errno::INTR) => {}
@@ -193,7 +248,7 @@ fn wait(socket: &OwnedFd, what: PollFlags) -> Result<(), Error> {
     }
 }
 
-fn answered(heard: super::Heard) -> Result<Answered, Error> {
+fn answered(heard: Heard) -> Result<Answered, Error> {
     match (Tell::from_u16(heard.message.kind), heard.brought) {
         (_, None) if heard.no_room => Err(full()),
         (Some(Tell::Done), Some(brought)) => Ok(Answered { pid: heard.message.pid, brought }),

@@ -90,7 +90,7 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
     let Parts { keeper, cgroups, ranges, instance } = parts;
     let Speaking { client, driver, pid, privileged, enters_pidns, ids } = keeper;
     let (sender, janitor) = Janitor::new();
-    let machine = machine(pid, privileged, enters_pidns);
+    let machine = machine(pid, privileged, enters_pidns, HostLayout::read());
     let inner = Inner {
         keeper: client,
         present: Arc::new(Present { pid: AtomicU32::new(pid), ..Present::default() }),
@@ -115,14 +115,14 @@ pub(super) fn assemble(options: Options, parts: Parts) -> (NativeRuntime, Driver
 }
 
 /// The facts that plans depend on, with this keeper.
-pub(super) fn machine(keeper: u32, privileged: bool, enters_pidns: bool) -> Machine {
+pub(super) fn machine(keeper: u32, privileged: bool, enters_pidns: bool, host: HostLayout) -> Machine {
     Machine {
         privileged,
         whole: privileged && crate::sys::has_all_ids(),
         enters_pidns,
         nofile: nofile(),
-        host: HostLayout::read(),
-        cgroup2: std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("cgroup2")),
+        host,
+        cgroup2: knows_cgroup2(),
         cgroup1: crate::cgroup::legacy_hierarchies(),
         user_namespace: join::keepers_own(keeper).filter(|_| !privileged),
         counts_by_namespace: crate::sys::probe::counts_by_namespace(),
@@ -171,6 +171,11 @@ pub(super) fn trace_fd(options: &Options) -> Result<Option<OwnedFd>, Error> {
     rustix::fs::open(format!("/proc/self/fd/{number}"), flags, rustix::fs::Mode::empty()).map(Some).map_err(|error| {
         refused(format!("descriptor {number} cannot be written")).with_errno(Some(error.raw_os_error()))
     })
+}
+
+fn knows_cgroup2() -> bool {
+    let known = crate::sys::text("/proc/filesystems").unwrap_or_default();
+    known.split(|byte| *byte == b'\n').any(|line| line.ends_with(b"\tcgroup2"))
 }
 
 fn nofile() -> (u64, u64) {

@@ -34,20 +34,25 @@ const fn ioctl(request: u32) -> libc::Ioctl {
     request as libc::Ioctl
 }
 
-/// Effective capability `number` of this process, from /proc.
+/// Effective capability `number` of this thread.
 #[must_use]
 pub fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let set = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    set & (1 << number) != 0
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.bits() & (1 << number) != 0)
+}
+
+/// A small file of /proc. Its size is not known before, and without room for it the library begins with 32 bytes, doubling them.
+pub(crate) fn text(path: &str) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut text = Vec::with_capacity(4096);
+    std::fs::File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Every id that ranges are taken from exists in our user namespace: it is the machine's own.
 #[must_use]
 pub fn has_all_ids() -> bool {
     ["/proc/self/uid_map", "/proc/self/gid_map"].iter().all(|file| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = text(file).ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
         text.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>() == Ok(vec![0, 0, u32::MAX])
     })
 }

@@ -15,12 +15,12 @@ use crate::network::device;
 use crate::plan::Plan;
 use crate::plan::container::{Context, plan};
 use crate::plan::idmap::IdMap;
-use crate::plan::machine::Allotment;
+use crate::plan::machine::{Allotment, HostLayout};
 use crate::plan::wire::Tree;
 use crate::resctrl;
 use crate::rootfs::Layering;
 use crate::spec::check::{self, CheckedProcess, CheckedSpec};
-use crate::spec::{ContainerSpec, Network, ProcessSpec, Stdio};
+use crate::spec::{ContainerSpec, Network, ProcessSpec, Rootfs, Stdio};
 
 /// A container to be made.
 #[expect(missing_debug_implementations, reason = "it has a function in it")]
@@ -137,6 +137,9 @@ impl Maker {
         // It is where they are.
         spec.cgroups_path = None;
         super::home::of_new(&spec, &mut main);
+        if !(spec.listed && matches!(spec.rootfs, Rootfs::Dir { .. })) {
+            self.machine.host = HostLayout::read();
+        }
         let spec = check::check(spec, main, &self.machine, cgroups)?;
         let ids = self.ids(&spec).map_err(one)?;
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
@@ -172,9 +175,8 @@ impl Maker {
 
     /// What its group of resctrl is entered by; one of its own goes with the keeper unless it is left.
     fn shares(&mut self, spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
-        let Some((rdt, root)) = spec.container().intel_rdt.as_ref().zip(resctrl::mounted()) else {
-            return Ok(Vec::new());
-        };
+        let Some(rdt) = &spec.container().intel_rdt else { return Ok(Vec::new()) };
+        let Some(root) = resctrl::mounted() else { return Ok(Vec::new()) };
         let prepared = resctrl::prepare(&root, &spec.container().id, rdt)?;
         for (parent, name) in &prepared.own {
             self.brief.register(Tree::Files, directory(parent)?, name)?;
@@ -261,6 +263,8 @@ impl Maker {
         let plan = plan(&Context { spec, machine: &self.machine, allotment: &allotment });
         plan.fits()?;
         let fds = supply.all(&plan, Some(group))?;
+        // What goes with the keeper is known to it before there is anybody.
+        self.brief.settle()?;
         let spawned = self.brief.spawn(&plan, fds);
         Ok((plan, spawned))
     }

@@ -102,7 +102,9 @@ impl Maker {
     /// What it joins, and what that needs of the cgroup.
     pub(super) fn joining(&self, beside: &Beside<'_>) -> Result<(Joining, Vec<OwnedFd>), Error> {
         let mut tasks = beside.spot()?.map_or_else(Vec::new, |spot| spot.tasks);
-        if let Some((rdt, root)) = beside.spec.intel_rdt.as_ref().zip(resctrl::mounted()) {
+        if let Some(rdt) = &beside.spec.intel_rdt
+            && let Some(root) = resctrl::mounted()
+        {
             tasks.extend(resctrl::tasks(&root, &beside.spec.id, rdt)?);
         }
         let joining = Joining {

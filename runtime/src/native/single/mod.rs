@@ -38,6 +38,7 @@ use crate::error::{Error, ErrorKind};
 use crate::keeper::{Brief, Nature, has_rights};
 use crate::network::device::Given;
 use crate::plan::idmap::IdMap;
+use crate::plan::machine::HostLayout;
 use crate::plan::{Machine, Plan, wire};
 
 /// Makes one thing by a keeper that is started for it. Dropped, all that it has made is killed and removed, which is waited for.
@@ -76,7 +77,8 @@ impl Maker {
         let (mut brief, nature, keepers_ids) = Brief::start(userns)?;
         brief.hello(wire::End::Kill, trace_fd(&Options::default())?)?;
         let Nature { pid, enters_pidns, privileged } = nature;
-        let machine = machine(pid, privileged, enters_pidns);
+        // Of the host's layout nothing is read before somebody shows the host.
+        let machine = machine(pid, privileged, enters_pidns, HostLayout::default());
         Ok(Self { brief, machine, keeper: pid, keepers_ids, halt: None })
     }
 

@@ -42,13 +42,21 @@ impl Refusals {
 /// # Errors
 /// The file cannot be read or is not valid, or every refusal at once.
 pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    read_with(bundle).map(|(container, process, _)| (container, process))
+}
+
+/// [`read`], with what the bundle says of itself.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
     let path = bundle.join("config.json");
     let one = |error: Error| Errors(vec![error.with_field("bundle")]);
     let text = text(&path).map_err(|error| match error.raw_os_error() {
         Some(_) => one(Error::system(format!("cannot read {}", path.display()), error)),
         None => one(Error::invalid("bundle", format!("{}: {error}", path.display()))),
     })?;
-    parse(bundle, &text)
+    parse_with(bundle, &text)
 }
 
 /// The options of mounts that mean something to us, whatever the file system; others are handed to it.
@@ -79,6 +87,10 @@ fn text(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// As for [`read`].
 pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec), Errors> {
+    parse_with(bundle, text).map(|(container, process, _)| (container, process))
+}
+
+fn parse_with(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
     let path = bundle.join("config.json");
     let refused = |why: &dyn std::fmt::Display| {
         Errors(vec![Error::invalid("bundle", format!("{} is not a config.json: {why}", path.display()))])
@@ -91,8 +103,9 @@ pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec),
     without_unknown_capabilities(&mut value);
     flags_of_the_scheduler(&mut value);
     user_is_root(&mut value);
+    let said = Said::of(&value);
     let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
-    convert(bundle, &spec)
+    convert(bundle, &spec).map(|(container, process)| (container, process, said))
 }
 
 /// The specification's words, of which two are other ones to those who read them for us.
@@ -143,20 +156,13 @@ pub struct Said {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// That, of a bundle that was [read].
-///
-/// # Errors
-/// It cannot be read any more.
-pub fn said(bundle: &Path) -> Result<Said, Error> {
-    let path = bundle.join("config.json");
-    let failed = |error: &dyn std::fmt::Display| Error::invalid("bundle", format!("{}: {error}", path.display()));
-    let text = text(&path).map_err(|error| failed(&error))?;
-    // Not as a whole: what `read` leaves out is no error here either.
-    let value: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-    let annotations = value.get("annotations").and_then(Value::as_object).into_iter().flatten();
-    let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
-    let version = value.get("ociVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Said { version, annotations })
+impl Said {
+    fn of(config: &Value) -> Said {
+        let annotations = config.get("annotations").and_then(Value::as_object).into_iter().flatten();
+        let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let version = config.get("ociVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Said { version, annotations: annotations.collect() }
+    }
 }
 
 fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpec), Errors> {
