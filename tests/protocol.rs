@@ -67,8 +67,7 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
         | Ask::Kill
         | Ask::Discard
         | Ask::Settle
-        | Ask::Claim
-        | Ask::Brought => false,
+        | Ask::Claim => false,
         // Each of a plan's own purposes alone is a matter of the plan.
         Ask::Spawn => !matches!(
             purpose,

@@ -206,6 +206,7 @@ Examples:
   orangery run -it -- bash
   orangery run --mount type=bind,src=.,dst=/src,ro --workdir /src -- make -n
   orangery run --rootfs ./alpine --writable -- /bin/sh -c 'apk info'
+  orangery run --runtime crun --rootfs ./alpine -- /bin/sh -c 'apk info'
   orangery run --rootfs alpine-minirootfs.tar.gz --rw -- /bin/sh -c 'apk info'
   orangery run --join net=/proc/4711/ns/net -- ip address
   orangery run --restart on-failure:5 --restart-delay 1s -- ./flaky
@@ -303,6 +304,10 @@ pub(crate) struct PlaceArgs {
     /// How a --writable root may be made, the first that can be had [overlay,fuse-overlayfs,copy]
     #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
     pub(crate) layering: Vec<Layering>,
+    /// Have this program make the containers: crun, runc, youki, orangery-oci, by name or path. Of root alone, with a directory as
+    /// --rootfs; what else it cannot have is refused (docs/drivers.md)
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) runtime: Option<PathBuf>,
 }
 
 /// The command line of this process, with how it was written; or, for help and errors, how to end it.

@@ -382,6 +382,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "output" => "--output-limit",
         "cgroup_parent" => "--cgroup-parent",
         "state_dir" => "--state-dir",
+        "runtime" => "--runtime",
         "network" | "pasta" => "--network",
         "publish" => "--publish",
         "network_provider" => "--network-plugin",

@@ -56,6 +56,9 @@ pub(crate) fn explain(args: &RunArgs, json: bool) -> Result<u8, Failure> {
         let text = if json { as_json(&of)? } else { preset_text(choices.preset, &of.choices) };
         return write(&text);
     }
+    if args.place.runtime.is_some() {
+        return Err(Failure::refused("--runtime", "the steps are those of our own runtime: what another program does it decides"));
+    }
     let wanted = Wanted::new(&args.work, args.words())?;
     let _leaf = Leaf::enter();
     let supervisor = start::supervisor(&args.place).build()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use orangery::runtime::{cgroup, systemd};
-use orangery::{Supervisor, SupervisorBuilder};
+use orangery::{Program, Supervisor, SupervisorBuilder};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -96,6 +96,9 @@ pub(crate) fn supervisor(place: &PlaceArgs) -> SupervisorBuilder {
         builder = builder.state_dir(absolute(dir));
     }
     builder = builder.layering(place.layering.iter().copied());
+    if let Some(program) = &place.runtime {
+        builder = builder.runtime(Program::new(program));
+    }
     match &place.cgroup_parent {
         Some(parent) => builder.cgroup_parent(parent),
         None => builder,

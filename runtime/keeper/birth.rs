@@ -74,22 +74,20 @@ pub(crate) fn watch(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) ->
     // In a pid namespace of its own its orphans stay there. For good: those of one that shares ours may end long after it.
     keeper.adopts |= birth.header.pidns < 0 && birth.header.clone & CLONE_NEWPID as u64 == 0;
     let (keep, leave, brings) = (birth.keep, birth.leave, birth.brings);
-    let new = Entry { id: birth.id, pid, next: 0, state: 1, end: 0, keep, leave, told: true, brings };
+    let new = Entry { keep, leave, brings, ..Entry::alive(birth.id, pid, true) };
     enter(keeper, pidfd, new)
 }
 
 /// Watch a child that another one has left to us.
 pub(crate) fn adopt(keeper: &mut Keeper, id: u64, pid: i32, pidfd: i32) -> Res<i32> {
-    let new = Entry { id, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: true, brings: false };
-    let kept = enter(keeper, pidfd, new)?;
+    let kept = enter(keeper, pidfd, Entry::alive(id, pid, true))?;
     make_room(keeper, kept);
     Ok(kept)
 }
 
 /// Watch a child that has served its purpose: kill it, reap it when it is dead, say nothing about it.
 pub(crate) fn dismiss(keeper: &mut Keeper, pid: i32, pidfd: i32) {
-    let new = Entry { id: 0, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told: false, brings: false };
-    match enter(keeper, pidfd, new) {
+    match enter(keeper, pidfd, Entry::alive(0, pid, false)) {
         Ok(kept) => abandon(keeper, kept),
         Err(_) => give_up(keeper, pidfd),
     }

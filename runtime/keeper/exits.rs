@@ -45,7 +45,16 @@ pub(crate) fn drain(keeper: &mut Keeper) {
         match (keeper.entry(fd), came) {
             (Some(entry), Came::Traced) => entry.state = 1,
             (Some(entry), Came::Kept) => entry.state = 3,
-            _ => release(keeper, fd),
+            _ => {
+                release(keeper, fd);
+                if entry.wanted > 0 {
+                    // What fell to it has fallen to us.
+                    take(keeper, entry.wanted_id, entry.wanted);
+                }
+            }
+        }
+        if keeper.blocked {
+            return;
         }
     }
 }
@@ -179,8 +188,8 @@ fn release(keeper: &mut Keeper, fd: i32) {
 pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     let mut info = [0u8; 128];
     while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}
-    // Of those who have fallen to us some may be claimed, ended or not: as long as nobody reaps them the numbers are theirs.
-    if keeper.expected > 0 || !keeper.adopts && keeper.unwatched == 0 {
+    keeper.unswept = false;
+    if !keeper.adopts && keeper.unwatched == 0 {
         return;
     }
     loop {
@@ -191,6 +200,10 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
             if keeper.entry(fd).is_some_and(|entry| entry.state != 0) {
                 return;
             }
+        } else if wanted(keeper, waited.pid) {
+            // Its number is its own until it is watched, which is with the end of who attended it.
+            keeper.unswept = true;
+            return;
         } else {
             keeper.unwatched = keeper.unwatched.saturating_sub(1);
             if sys::waitid(P_PID, waited.pid, WNOHANG).is_err() {
@@ -200,16 +213,34 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     }
 }
 
-/// A process that was left to us is one that the supervisor wants to have: from here on it is as one that we have started.
+/// A process that was left to a child of ours is one that the supervisor wants to have. It falls to us when that child ends, and from
+/// there on it is as one that we have started.
 pub(crate) fn claim(keeper: &mut Keeper, message: &Message) {
     let (id, pid) = (message.id, message.pid);
-    if pid <= 0 || known(keeper, pid).is_some() {
+    if pid <= 0 || known(keeper, pid).is_some() || wanted(keeper, pid) {
         return keeper.refuse(id, Stage::Watch, sys::EINVAL);
     }
+    let attendant = attendant(keeper, message.x);
+    match attendant.and_then(|fd| keeper.entry(fd)) {
+        Some(entry) if entry.wanted == 0 => (entry.wanted, entry.wanted_id) = (pid, id),
+        Some(_) => return keeper.refuse(id, Stage::Watch, sys::EINVAL),
+        None => return take(keeper, id, pid),
+    }
+    if let Some(fd) = attendant {
+        let _ = sys::pidfd_kill(fd);
+    }
+}
+
+/// Watch who has fallen to us, and say so.
+fn take(keeper: &mut Keeper, id: u64, pid: i32) {
     // Ours, and not reaped, also where it has ended: until we do that, its number is nobody else's.
     let watched = sys::waitid(P_PID, pid, WNOHANG | WNOWAIT)
         .and_then(|_| sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]))
-        .and_then(|pidfd| birth::adopt(keeper, id, pid, pidfd as i32));
+        .and_then(|pidfd| {
+            let kept = birth::adopt(keeper, id, pid, pidfd as i32);
+            sys::close(pidfd as i32);
+            kept
+        });
     match watched {
         Ok(kept) => {
             let done = Message { kind: Tell::Done as u16, id, pid, x: kept as u64, ..Message::default() };
@@ -219,10 +250,14 @@ pub(crate) fn claim(keeper: &mut Keeper, message: &Message) {
     }
 }
 
-/// Nobody else is to be claimed of what a child has left behind.
-pub(crate) fn brought(keeper: &mut Keeper) {
-    keeper.expected = keeper.expected.saturating_sub(1);
-    sweep_orphans(keeper);
+/// Who attends the call that request `id` has started, as long as its end is not told.
+fn attendant(keeper: &mut Keeper, id: u64) -> Option<i32> {
+    find(keeper, |entry| entry.brings && entry.id == id)
+}
+
+/// This process is claimed of somebody who has not ended yet, or whose end is not told yet.
+fn wanted(keeper: &mut Keeper, pid: i32) -> bool {
+    find(keeper, |entry| entry.wanted == pid).is_some()
 }
 
 /// The supervisor had no room for the pidfd of the child that request `id` has started: nobody but us can end it. Looks
@@ -231,25 +266,23 @@ pub(crate) fn kill(keeper: &mut Keeper, id: u64) {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
         if keeper.entry(fd).is_some_and(|entry| entry.state == 1 && entry.told && entry.id == id) {
-            expect_nobody(keeper, fd);
             let _ = sys::pidfd_kill(fd);
         }
         fd += 1;
     }
 }
 
-/// Nobody knows of this child, so that nobody will claim whom it leaves behind, nor say that there is nobody.
-pub(crate) fn expect_nobody(keeper: &mut Keeper, fd: i32) {
-    let expected = keeper.entry(fd).is_some_and(|entry| core::mem::take(&mut entry.brings));
-    keeper.expected = keeper.expected.saturating_sub(u32::from(expected));
-}
-
 /// The pidfd of a child that we started.
 fn known(keeper: &mut Keeper, pid: i32) -> Option<i32> {
+    find(keeper, |entry| entry.pid == pid)
+}
+
+/// The first child that is like this.
+fn find(keeper: &mut Keeper, like: impl Fn(&Entry) -> bool) -> Option<i32> {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
         match keeper.entry(fd) {
-            Some(entry) if entry.state != 0 && entry.pid == pid => return Some(fd),
+            Some(entry) if entry.state != 0 && like(entry) => return Some(fd),
             Some(_) => fd += 1,
             None => return None,
         }

@@ -12,7 +12,7 @@
 //! It is compiled by `runtime/build.rs` with one `rustc` call, embedded in `orangery-runtime` and run from a sealed
 //! memfd. Reading order: `main` (start) -> `serve` (the loop) -> `spawn` (one request; `middle`, where
 //! it enters what exists) -> `birth` -> `child` -> `steps`;
-//! a plan that runs nothing may end in a `hand` (files, in somebody's name);
+//! a plan that runs nothing may end in a `hand` (files, in somebody's name); one that calls another program has somebody to `attend` it;
 //! `exits` (peek, record, reap), `deadline` (what is to be done at a time; `lease`, one of those), `store` (what is held for a further supervisor)
 //! and, when the supervisor is gone, `sweep` or `alone`.
 #![no_std]
@@ -24,6 +24,7 @@ mod alone;
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
 mod arch;
+mod attend;
 mod birth;
 mod child;
 mod copyup;

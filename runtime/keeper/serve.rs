@@ -44,8 +44,18 @@ pub(crate) struct Entry {
     pub(crate) leave: bool,
     /// The supervisor is told of its end: it knows of its birth.
     pub(crate) told: bool,
-    /// Somebody is expected whom it leaves behind.
+    /// What falls to it may be claimed.
     pub(crate) brings: bool,
+    /// Who of that is claimed, and by which request; 0 for nobody.
+    pub(crate) wanted: i32,
+    pub(crate) wanted_id: u64,
+}
+
+impl Entry {
+    /// One that lives; `told`: to whom request `id` is known.
+    pub(crate) const fn alive(id: u64, pid: i32, told: bool) -> Entry {
+        Entry { id, pid, next: 0, state: 1, end: 0, keep: false, leave: false, told, brings: false, wanted: 0, wanted_id: 0 }
+    }
 }
 
 /// A tree to remove at the end.
@@ -111,8 +121,8 @@ pub(crate) struct Keeper {
     pub(crate) pending: i32,
     /// There is, or was, a child whose orphans come to us.
     pub(crate) adopts: bool,
-    /// So many children leave somebody behind whom nobody has claimed yet.
-    pub(crate) expected: u32,
+    /// Somebody who is claimed, and cannot be told of yet, stands before those who have ended and are nobody's.
+    pub(crate) unswept: bool,
     /// Children that were killed because they could not be watched, and are not yet reaped.
     pub(crate) unwatched: u32,
     /// An answer that did not fit into the socket, with its descriptor.
@@ -272,7 +282,6 @@ fn undo(keeper: &mut Keeper, made: Brought) {
     if made.ours {
         sys::close(made.fd);
     } else {
-        exits::expect_nobody(keeper, made.fd);
         birth::abandon(keeper, made.fd);
     }
 }
@@ -312,6 +321,9 @@ pub(crate) fn run(keeper: &mut Keeper) -> ! {
                 pipe if pipe & store::EVENT != 0 => on_pipe(keeper, pipe as u32),
                 fd => exits::ended(keeper, fd as i32),
             }
+        }
+        if keeper.unswept {
+            exits::sweep_orphans(keeper);
         }
     }
 }
@@ -420,7 +432,6 @@ fn dispatch(keeper: &mut Keeper, message: &Message, got: &sys::Received) {
         Some(Ask::Discard) => store::discard(keeper, message),
         Some(Ask::Settle) => exits::settle(keeper, message),
         Some(Ask::Claim) => exits::claim(keeper, message),
-        Some(Ask::Brought) => exits::brought(keeper),
         None => keeper.refuse(message.id, Stage::Request, sys::EPROTO),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const CLONE_PARENT: u64 = 0x8000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
-const SIGCHLD: u64 = 17;
+pub(crate) const SIGCHLD: u64 = 17;
 
 /// Words of the page that keeper and newborn share.
 pub(crate) mod shared {
@@ -49,7 +49,7 @@ pub(crate) struct Birth {
     pub(crate) keep: bool,
     /// How it ends is for its next parent.
     pub(crate) leave: bool,
-    /// It leaves somebody behind who will be claimed.
+    /// What falls to it may be claimed.
     pub(crate) brings: bool,
     pub(crate) fds: [i32; wire::MAX_FDS],
 }
@@ -126,7 +126,6 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, brings, fds };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
-                    keeper.expected += u32::from(brings);
                     let x = pidfd as u64;
                     let done = Message { kind: Tell::Done as u16, id: message.id, pid, x, ..Message::default() };
                     keeper.pass(Moment::Born);

@@ -209,7 +209,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,
         adopts: false,
-        expected: 0,
+        unswept: false,
         unwatched: 0,
         reply: None,
         blocked: false,

@@ -4,7 +4,7 @@ use crate::arch::nr;
 use crate::spawn::Birth;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Res, call, lit};
 use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
-use crate::{child, copyup, hand, landlock, place, spawn, stub, terminal};
+use crate::{attend, child, copyup, hand, landlock, place, spawn, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
 pub(crate) struct Slots([i32; MAX_SLOTS]);
@@ -166,6 +166,7 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::WindowSize => terminal::window_size(a, step.x as u16, step.y as u16),
         Op::ControllingTerminal => terminal::control(a),
         Op::Hand => hand::run(a),
+        Op::Attend => attend::run(a),
         Op::LandlockRuleset => fill(slots, step.dst, landlock::ruleset(step.x, step.y, step.z)),
         Op::LandlockPath => landlock::path(a, b, step.x, step.y),
         Op::LandlockPort => landlock::port(a, step.x, step.y),
@@ -484,7 +485,9 @@ fn exec(birth: &Birth, step: &Step) -> Res<()> {
     let env_table = table.wrapping_add(argc as usize + 1);
     pointers(birth, table, argv, argc);
     pointers(birth, env_table, envp, envc);
-    sys::prctl(sys::PDEATHSIG, 0)?;
+    if step.z == 0 {
+        sys::prctl(sys::PDEATHSIG, 0)?;
+    }
     let mut verdict = sys::ENOENT;
     let mut candidate = step.s;
     let mut left = step.n;

@@ -256,6 +256,13 @@ pub(crate) fn wait_readable(fd: i32) -> bool {
     poll(fd, 0)
 }
 
+/// Wait until one of the two is readable or its other end is closed; which. A negative one is left out.
+pub(crate) fn either_readable(a: i32, b: i32) -> (bool, bool) {
+    let mut polls = [a as u32 as u64 | 1 << 32, b as u32 as u64 | 1 << 32];
+    let _ = call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, 0, 0, 8, 0]);
+    (polls[0] >> 48 != 0, polls[1] >> 48 != 0)
+}
+
 /// `timeout`: where a `struct timespec` is, or 0.
 fn poll(fd: i32, timeout: usize) -> bool {
     // struct pollfd: fd (4), events (2), revents (2); POLLIN is 1.

@@ -84,6 +84,16 @@ pub(crate) fn filters(scene: &Scene, which: Which) {
         let error = container.exec(probe(&["true"])).await.expect_err("another filter");
         assert_eq!(error.field(), Some("seccomp"), "{error:?}");
         container.delete().await.expect("deleted");
+        // A name that the program's libseccomp may not know is not let through by a default that lets others through.
+        let number = syscall_number("mseal").expect("known");
+        let rule = Rule { syscall: number, args: Vec::new(), action: Action::Errno(95) };
+        let mut main = probe(&["call", &number.to_string()]);
+        main.filters = vec![Filter { default: Action::Allow, rules: vec![rule], arches: vec![Arch::native()] }];
+        main.seccomp = Seccomp::Unconfined;
+        let (outcome, _) = host.life(host.spec("unknown"), main).await;
+        let result = outcome.json()["result"].as_i64().expect("a number");
+        assert!([-95, -38].contains(&result), "refused, or as of an older kernel: {outcome:?}");
+        assert!(which != Which::Ours || result == -95, "{outcome:?}");
     });
 }
 

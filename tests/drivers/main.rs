@@ -4,14 +4,16 @@
 
 mod ends;
 mod inside;
+mod lies;
 mod lives;
 mod program;
 mod refused;
+mod terminals;
 
 use std::process::ExitCode;
 
 use orangery_tests::{Need, Trial, trial};
-use program::{Which, is_the_program};
+use program::{SENDS, Which, is_the_program, send_something};
 
 /// A trial of this name for each program.
 macro_rules! each {
@@ -37,11 +39,20 @@ fn main() -> ExitCode {
     if is_the_program() {
         return orangery_oci::main(std::env::args_os());
     }
+    if let Some(socket) = std::env::var_os(SENDS) {
+        return send_something(socket.as_ref());
+    }
     let mut trials = vec![
         trial!(a_program_that_is_not_there, Root, Cgroups),
         trial!(a_program_that_is_too_old, Root, Cgroups),
         trial!(a_program_that_hangs, Root, Busybox, Cgroups),
         trial!(the_words_of_a_program, Root, Busybox, Cgroups),
+        trial!(orphans_are_reaped_while_a_call_goes_on, Root, Busybox, Cgroups),
+        trial!(numbers_that_are_none, Root, Busybox, Cgroups),
+        trial!(words_without_end, Root, Busybox, Cgroups),
+        trial!(more_than_was_asked_for, Root, Busybox, Cgroups),
+        trial!(a_removal_that_is_held_up, Root, Busybox, Cgroups).skip_if(without_freezer()),
+        trial!(what_is_no_terminal, Root, Busybox, Cgroups),
     ];
     each! { trials:
         lives::output_and_exit_codes();
@@ -59,6 +70,8 @@ fn main() -> ExitCode {
         ends::dropped_creations_leave_nothing();
         ends::a_dropped_process_is_killed();
         ends::without_a_shutdown_nothing_is_left();
+        terminals::a_terminal_of_each();
+        terminals::a_hang_up();
         inside::what_a_command_sees();
         inside::ids_of_its_own();
         inside::filters();
@@ -70,4 +83,15 @@ fn main() -> ExitCode {
     orangery_tests::main(&trials)
 }
 
+/// What is frozen by version 2 can be killed.
+fn without_freezer() -> Option<&'static str> {
+    let there = orangery_tests::scene::hierarchies().iter().any(|top| top.ends_with("freezer"));
+    (!there).then_some("needs the freezer of cgroup v1")
+}
+
+use lies::{
+    a_removal_that_is_held_up, more_than_was_asked_for, numbers_that_are_none, orphans_are_reaped_while_a_call_goes_on,
+    words_without_end,
+};
+use terminals::what_is_no_terminal;
 use refused::{a_program_that_hangs, a_program_that_is_not_there, a_program_that_is_too_old, the_words_of_a_program};

@@ -11,6 +11,21 @@ use orangery_tests::{Scene, wait};
 /// Tells this program that it is `orangery-oci`.
 const ROLE: &str = "ORANGERY_TEST_OCI";
 
+/// Tells this program that it sends something that is no terminal to the socket of this path.
+pub(crate) const SENDS: &str = "ORANGERY_TEST_SENDS";
+
+pub(crate) fn send_something(socket: &std::ffi::OsStr) -> std::process::ExitCode {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let null = std::fs::File::open("/dev/null").expect("there");
+    let to = std::os::unix::net::UnixStream::connect(socket).expect("somebody listens");
+    let fds = [std::os::fd::AsFd::as_fd(&null)];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let sent = rustix::net::sendmsg(&to, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty());
+    sent.map_or(std::process::ExitCode::FAILURE, |_| std::process::ExitCode::SUCCESS)
+}
+
 pub(crate) fn is_the_program() -> bool {
     std::env::var_os(ROLE).is_some()
 }

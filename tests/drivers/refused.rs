@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orangery_runtime::drivers::{DrivenRuntime, Program};
 use orangery_runtime::native::End;
-use orangery_runtime::spec::{Mount, StagedFile, WindowSize};
+use orangery_runtime::spec::{Landlock, Mount, StagedFile};
 use orangery_runtime::{Error, ErrorKind, Runtime as _};
 use orangery_tests::host::{command, outcome, probe};
 use orangery_tests::{Scene, wait};
@@ -68,13 +68,22 @@ pub(crate) fn fields_that_it_cannot_have(scene: &Scene, which: Which) {
         let (mut spec, mut main) = (host.spec("refused"), probe(&["true"]));
         spec.rootfs = orangery_runtime::spec::Rootfs::HostAllowList;
         spec.files.push(StagedFile { path: "/tmp/x".into(), content: [].into(), mode: 0o600 });
-        main.tty = Some(WindowSize::default());
-        let expected = ["rootfs", "files", "tty"];
+        main.personality = Some(8);
+        let expected = ["rootfs", "files", "personality"];
         for errors in [host.rt.check(&spec, &main).expect_err("refused"), host.refused(spec, main).await] {
             let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
             assert_eq!(fields, expected);
             assert!(errors.0.iter().all(|error| error.kind() == ErrorKind::Unsupported), "{errors}");
         }
+        // What it is, and how to go without it.
+        let mut main = probe(&["true"]);
+        main.landlock = Some(Landlock::new().scope_signals(true));
+        let errors = host.refused(host.spec("refused"), main.clone()).await;
+        let error = &errors.0[0];
+        assert_eq!((error.field(), errors.0.len()), (Some("landlock"), 1), "{errors}");
+        assert!(error.what().contains("scope:signals") && error.hint().is_some_and(|hint| hint.contains("none()")));
+        main.landlock = Some(Landlock::none());
+        assert_eq!(host.life(host.spec("without"), main).await.0.code(), 0);
         // Nothing is made in a root that is only read, as some would.
         let mut spec = host.spec("refused");
         spec.mounts.push(Mount::tmpfs("/no/such/place"));
@@ -104,7 +113,7 @@ pub(crate) fn a_program_that_is_not_there(scene: &Scene) {
 }
 
 /// A program of a few lines.
-fn script(scene: &Scene, lines: &str) -> PathBuf {
+pub(crate) fn script(scene: &Scene, lines: &str) -> PathBuf {
     let path = scene.dir().join("script");
     std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("a script");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");

@@ -96,7 +96,8 @@ pub(crate) struct RootArgs {
     #[arg(long)]
     pub(crate) host_opt: bool,
     /// Rules that hold whatever permissions say, for children too: ro:PATH, rw:PATH, read:PATH, write:PATH, exec:PATH (then nothing
-    /// else of the files), bind:PORT, connect:PORT (or none), scope:sockets, scope:signals. Needs landlock in the kernel
+    /// else of the files), bind:PORT, connect:PORT (or none), scope:sockets, scope:signals. Needs landlock in the kernel. none: no rules, also
+    /// where a preset has some
     #[arg(long, value_name = "RULE,..", value_parser = str::parse::<Landlock>)]
     pub(crate) landlock: Option<Landlock>,
     /// Mount more: type=bind|tmpfs,src=HOST,dst=INSIDE[,ro][,noexec][,size=SIZE][,propagation=private|slave]

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orangery::Pasta;
+use orangery::runtime::drivers::{DrivenRuntime, Flavour};
+use orangery::runtime::native::Options;
+use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind, Runtime as _};
 use orangery::runtime::ids::subordinate::user::{Extent, Given};
 use orangery::runtime::keeper::maps;
 
@@ -14,7 +17,7 @@ const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
 
 /// Facts beside the probes. `many_ids`: whether more than one id could be used, where that was tried.
 pub(super) fn examine(many_ids: Option<bool>) -> Vec<Finding> {
-    let mut findings = vec![subordinate_ids(many_ids), pasta(), landlock()];
+    let mut findings = vec![subordinate_ids(many_ids), pasta(), landlock(), drivers()];
     let masked = masked_proc();
     if !masked.is_empty() {
         findings.push(
@@ -48,6 +51,37 @@ fn landlock() -> Finding {
             Finding::ok("landlock").detail(detail)
         }
     }
+}
+
+/// Programs that can make the containers in our place, each asked who it is.
+fn drivers() -> Finding {
+    let name = "other runtimes";
+    let asked = ["crun", "runc", "youki", "orangery-oci"].map(|program| (program, asked(program)));
+    let there: Vec<String> = asked
+        .iter()
+        .filter_map(|(program, flavour)| match flavour {
+            Ok(flavour) => Some(flavour.to_string()),
+            Err(error) if error.kind() == RuntimeErrorKind::NotFound => None,
+            Err(error) => Some(format!("{program} ({})", error.what())),
+        })
+        .collect();
+    let works = asked.iter().any(|(_, flavour)| flavour.is_ok());
+    let finding = Finding::new(name, if works { State::Ok } else { State::Without });
+    let finding = if there.is_empty() { finding } else { finding.detail(there.join(", ")) };
+    if works { finding } else { finding.without("--runtime is refused; nothing of ours needs another one") }
+}
+
+fn asked(program: &str) -> Result<Flavour, RuntimeError> {
+    let failed = |error| RuntimeError::system("cannot start the event loop", error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        let (driven, driver) = DrivenRuntime::start(orangery::Program::new(program), Options::default())?;
+        let driver = tokio::spawn(driver.run());
+        let flavour = driven.ask().await;
+        driven.shutdown().await;
+        let _ = driver.await;
+        flavour
+    })
 }
 
 /// A number below /proc/sys.

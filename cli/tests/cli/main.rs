@@ -16,6 +16,7 @@ mod refusals;
 mod remote;
 mod restart;
 mod rootfs;
+mod runtime;
 mod setup;
 mod signals;
 mod stock;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         refusals::tests(),
         restart::tests(),
         rootfs::tests(),
+        runtime::tests(),
         powerless::tests(),
         setup::tests(),
         bundle::tests(),

@@ -8,7 +8,7 @@ use crate::spec::{CapSet, Caps, ProcessSpec};
 
 /// `process` of a config.json, or the file of an `exec --process`.
 pub(crate) fn written(process: &CheckedProcess) -> Value {
-    let ProcessSpec { argv, env, cwd, umask, new_privileges, rlimits, oom_score_adj, .. } = process.spec();
+    let ProcessSpec { argv, env, cwd, umask, new_privileges, rlimits, oom_score_adj, tty, .. } = process.spec();
     let (uid, gid) = process.ids();
     let mut user = json!({ "uid": uid, "gid": gid, "additionalGids": process.groups() });
     // Nobody else sets one where none is given.
@@ -19,7 +19,7 @@ pub(crate) fn written(process: &CheckedProcess) -> Value {
         json!({ "type": name, "soft": limit.soft, "hard": limit.hard })
     };
     let mut made = json!({
-        "terminal": false,
+        "terminal": tty.is_some(),
         "user": user,
         "args": argv.iter().map(text).collect::<Vec<_>>(),
         "env": env,
@@ -28,6 +28,9 @@ pub(crate) fn written(process: &CheckedProcess) -> Value {
         "rlimits": rlimits.iter().map(rlimit).collect::<Vec<_>>(),
         "noNewPrivileges": !new_privileges,
     });
+    if let Some(size) = tty {
+        made["consoleSize"] = json!({ "height": size.rows, "width": size.columns });
+    }
     if let Some(score) = oom_score_adj {
         made["oomScoreAdj"] = (*score).into();
     }

@@ -83,7 +83,7 @@ const CONTAINER: [&str; 27] = [
 ];
 
 /// The same of a process.
-const PROCESS: [&str; 22] = [
+const PROCESS: [&str; 23] = [
     "argv",
     "env",
     "cwd",
@@ -106,6 +106,7 @@ const PROCESS: [&str; 22] = [
     "shares_keyring",
     "mounts",
     "limits",
+    "landlock",
 ];
 
 /// Every other field that is not as it is by default, also one that has come since this was written: nothing is left out in
@@ -154,13 +155,17 @@ pub(crate) fn rest(spec: &CheckedSpec) -> Result<(), Errors> {
 pub(crate) fn process(spec: &ProcessSpec) -> Vec<Error> {
     let mut no = Vec::new();
     let fields = [
-        ("tty", spec.tty.is_some(), "a driver makes no terminals"),
         ("hold", spec.hold.is_some(), "a driver's processes end with this supervisor"),
         ("mounts", !spec.mounts.is_empty(), "a driver gives a process no mounts of its own"),
         ("limits", !spec.limits.is_empty(), "a driver gives a process no limits of its own"),
         ("filter_flags", spec.filter_flags & !(2 | 4) != 0, "a driver can pass LOG and SPEC_ALLOW on"),
     ];
     no.extend(fields.into_iter().filter(|(_, given, _)| *given).map(|(field, _, why)| unsupported(field, why)));
+    if let Some(rules) = spec.landlock.as_ref().filter(|rules| !rules.is_empty()) {
+        let why = format!("a config.json has no words for rules of landlock: {rules}");
+        let hint = "go without them: Landlock::none(), or --landlock none; of the presets `strict` chooses scope:signals";
+        no.push(unsupported("landlock", &why).with_hint(hint));
+    }
     // Descriptors are not written down.
     let written = ProcessSpec { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..spec.clone() };
     no.extend(unknown(&written, &PROCESS));
@@ -193,7 +198,7 @@ fn no_text(field: &str, word: &OsStr) -> Option<Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{StagedFile, WindowSize};
+    use crate::spec::StagedFile;
 
     fn fields(spec: &ContainerSpec, main: &ProcessSpec, flavour: Option<&Flavour>) -> Vec<String> {
         container(spec, main, flavour).iter().filter_map(Error::field).map(str::to_owned).collect()
@@ -205,10 +210,10 @@ mod tests {
         let mut spec = ContainerSpec { domainname: Some("d".into()), ..ContainerSpec::default() };
         spec.files.push(StagedFile { path: "/tmp/x".into(), content: [].into(), mode: 0o600 });
         spec.shared.push(SharedNamespace::Pid);
-        let mut main = ProcessSpec { tty: Some(WindowSize::default()), personality: Some(8), ..ProcessSpec::default() };
+        let mut main = ProcessSpec { personality: Some(8), ..ProcessSpec::default() };
         main.argv.push(OsStr::from_bytes(b"\xff").to_owned());
         main.shares_keyring = true;
-        let all = ["rootfs", "files", "shared", "domainname", "shares_keyring", "tty", "personality", "argv[0]"];
+        let all = ["rootfs", "files", "shared", "domainname", "shares_keyring", "personality", "argv[0]"];
         assert_eq!(fields(&spec, &main, Some(&old)), all);
         let new = Flavour::of("runc version 1.2.0\n");
         assert!(!fields(&spec, &main, Some(&new)).contains(&"domainname".to_owned()));

@@ -3,12 +3,21 @@
 //! Ours say what the first rule that fits decides; those words have no order. So the conditions of a call are made to exclude
 //! each other: each is a set of arguments with some bits given (a *cube*), and what is left over by all of them is written as
 //! such sets too.
+//!
+//! runc and crun pass over a name that their libseccomp does not know. Where the default lets calls through, a call that is refused by
+//! such a name would be let through as well; so it is said the other way round then: the default refuses, and every other call that is
+//! known here is named as one that passes.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule, syscall_name};
+use crate::seccomp::{Action, Arch, ArgCheck, Filter, Op, Rule, syscall_name, syscall_number};
+
+/// Linux 4.18. What was numbered after it not every libseccomp knows that is in use.
+const NEWEST_OF_ALL: &str = "rseq";
+/// What a call gets whose name is not known there: that of an older kernel.
+const ENOSYS: u16 = 38;
 
 /// Arguments that have these bits where the mask is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +35,21 @@ pub(super) fn written(filter: &Filter, flags: u64) -> Result<Value, String> {
     for rule in &filter.rules {
         rules.entry(rule.syscall).or_default().push(rule);
     }
+    let default = match closed(filter, &rules) {
+        true => {
+            // Nothing is said of them, and that has to be said.
+            for (number, _) in Arch::native().syscalls() {
+                rules.entry(number).or_default();
+            }
+            Action::Errno(ENOSYS)
+        }
+        false => filter.default,
+    };
     let mut always: BTreeMap<String, (Value, Vec<&str>)> = BTreeMap::new();
     let mut calls = Vec::new();
     for (number, rules) in rules {
         let name = syscall_name(number).ok_or_else(|| format!("system call {number} has no name here"))?;
-        for (check, action) in apart(&rules, filter.default).map_err(|why| format!("{name}: {why}"))? {
+        for (check, action) in apart(&rules, filter.default, default).map_err(|why| format!("{name}: {why}"))? {
             let mut entry = of_action(action)?;
             match check {
                 // Those of one answer are one entry.
@@ -48,7 +67,7 @@ pub(super) fn written(filter: &Filter, flags: u64) -> Result<Value, String> {
         calls.push(entry);
     }
     let mut made = json!({ "architectures": [of_arch(Arch::native())], "syscalls": calls });
-    let default = of_action(filter.default)?;
+    let default = of_action(default)?;
     made["defaultAction"] = default["action"].clone();
     if let Some(errno) = default.get("errnoRet") {
         made["defaultErrnoRet"] = errno.clone();
@@ -61,14 +80,23 @@ pub(super) fn written(filter: &Filter, flags: u64) -> Result<Value, String> {
     Ok(made)
 }
 
+/// It lets through what it does not name, and refuses by a name that may be passed over.
+fn closed(filter: &Filter, rules: &BTreeMap<u32, Vec<&Rule>>) -> bool {
+    let passes = |action| matches!(action, Action::Allow | Action::Log);
+    let newest = syscall_number(NEWEST_OF_ALL).unwrap_or(0);
+    let mut uncertain = rules.range(newest.saturating_add(1)..).flat_map(|(_, rules)| rules);
+    passes(filter.default) && uncertain.any(|rule| !passes(rule.action))
+}
+
 type Entries = Vec<(Option<Value>, Action)>;
 
-/// The rules of one call, none of which fits where another one does; without those that say what is said of all calls.
-fn apart(rules: &[&Rule], default: Action) -> Result<Entries, String> {
+/// The rules of one call, none of which fits where another one does; without those that say what is said of all calls. `unsaid`: what a
+/// call gets for which no rule fits; `default`: what is written as that of all calls.
+fn apart(rules: &[&Rule], unsaid: Action, default: Action) -> Result<Entries, String> {
     let first = rules.iter().position(|rule| rule.args.is_empty());
     let (checked, otherwise) = match first {
         Some(at) => (&rules[..at], rules[at].action),
-        None => (rules, default),
+        None => (rules, unsaid),
     };
     let mut entries: Entries = match (cubes(checked), checked) {
         (_, []) => vec![(None, otherwise)],
@@ -265,6 +293,36 @@ mod tests {
             let conditions = made["syscalls"].as_array().unwrap().iter().filter(|entry| entry.get("args").is_some());
             assert!(conditions.count() < 400);
         }
+    }
+
+    /// Refused by a name that may not be known there: then nothing else is let through by default.
+    #[test]
+    fn an_unknown_name_does_not_open_it() {
+        let refused = |name| Rule { syscall: syscall_number(name).unwrap(), args: vec![], action: Action::Errno(1) };
+        let of = |rules: Vec<Rule>, default| {
+            let filter = Filter { default, rules, arches: vec![Arch::native()] };
+            (written(&filter, 0).unwrap(), filter)
+        };
+        let (old, _) = of(vec![refused("ptrace")], Action::Allow);
+        assert_eq!(old["defaultAction"], "SCMP_ACT_ALLOW");
+        for default in [Action::Allow, Action::Log] {
+            let mut rules = vec![refused("ptrace"), refused("mseal")];
+            let some = ArgCheck { index: 0, op: Op::Eq, value: 5 };
+            rules.push(Rule { args: vec![some], ..refused("cachestat") });
+            let (made, filter) = of(rules, default);
+            assert_eq!((&made["defaultAction"], &made["defaultErrnoRet"]), (&json!("SCMP_ACT_ERRNO"), &json!(ENOSYS)));
+            for (number, name) in Arch::native().syscalls() {
+                for argument in [5, 6] {
+                    let mut expected = of_action(ours(&filter, number, argument)).unwrap();
+                    if expected.get("errnoRet").is_none() {
+                        expected["errnoRet"] = Value::Null;
+                    }
+                    assert_eq!(theirs(&made, name, argument), expected, "{name} {argument}");
+                }
+            }
+        }
+        let (kept, _) = of(vec![refused("mseal")], Action::Errno(13));
+        assert_eq!(kept["defaultErrnoRet"], 13);
     }
 
     #[test]

@@ -102,19 +102,17 @@ impl Client {
         self.spawn_as(id, wire::KEEP_EXIT, plan, fds).await
     }
 
-    /// A process that leaves others behind, which fall to the keeper: until the second of the two is dropped they can be
-    /// [claimed](Client::claim). Not to be dropped before it has its answer.
-    pub(crate) async fn spawn_bringing(&self, plan: &Plan, fds: Vec<OwnedFd>) -> Result<(Spawned, Brings), Error> {
-        let spawned = self.spawn_as(self.id(), wire::BRINGS, plan, fds).await?;
-        Ok((spawned, Brings(self.clone())))
+    /// A process as request `id`, which nobody has used. One of those that fall to it can be [claimed](Client::claim).
+    pub(crate) async fn spawn_bringing(&self, id: u64, plan: &Plan, fds: Vec<OwnedFd>) -> Result<Spawned, Error> {
+        self.spawn_as(id, wire::BRINGS, plan, fds).await
     }
 
-    /// A process that has fallen to the keeper: as if it had been started by this.
-    pub(crate) async fn claim(&self, pid: i32) -> Result<Spawned, Error> {
+    /// A process that has fallen to the one that request `of` has started, which ends by this: as if it had been started by this.
+    pub(crate) async fn claim(&self, of: u64, pid: i32) -> Result<Spawned, Error> {
         let id = self.id();
         let (sender, exit) = oneshot::channel();
         let awaited = Awaited { sender, span: tracing::Span::current(), keep: false };
-        let head = Message { kind: Ask::Claim as u16, id, pid, ..Message::default() };
+        let head = Message { kind: Ask::Claim as u16, id, pid, x: of, ..Message::default() };
         let note = |waiting: &mut Waiting| drop(waiting.exits.insert(id, awaited));
         let asked = match self.begin(head, &[], Vec::new(), note) {
             Ok(answer) => Asking { shared: &self.shared, id, answer: Some(answer) }.wait().await,
@@ -338,18 +336,6 @@ impl Client {
             waiting.answers.remove(&head.id);
         }
         posted.map(|()| receiver)
-    }
-}
-
-/// Somebody may have been left to the keeper, and is not reaped before this is dropped.
-#[derive(Debug)]
-pub(crate) struct Brings(Client);
-
-impl Drop for Brings {
-    fn drop(&mut self) {
-        let head = Message { kind: Ask::Brought as u16, id: self.0.id(), ..Message::default() };
-        // Without a keeper there is nobody to be reaped by it.
-        let _ = self.0.shared.post(head, &[], Vec::new());
     }
 }
 

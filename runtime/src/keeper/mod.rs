@@ -19,7 +19,6 @@ mod succession;
 pub use adopt::{Child, Found, adopt};
 pub(crate) use adopt::{adopt_for, first_id, pid_of};
 pub(crate) use brief::{Brief, Nature};
-pub(crate) use client::Brings;
 pub(crate) use client::expect;
 pub use client::{Client, Spawned};
 pub use conversation::Unclaimed;

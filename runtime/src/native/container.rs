@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::OFlags;
 use tokio::sync::{Notify, OnceCell, oneshot};
 
-use super::driven::Driven;
+use super::driven::{Brought, Driven};
 use super::janitor::{Rests, Work};
 use super::off_thread::off_thread;
 use super::own_group::OwnGroup;
@@ -358,8 +358,10 @@ impl Core {
     async fn exec_driven(&self, driven: &Arc<Driven>, process: &CheckedProcess) -> Result<Started, Error> {
         let mut ends = stdio::open(process, self.inner.owner(process, self.joining.ids.as_ref()))?;
         let theirs = std::mem::take(&mut ends.theirs);
-        let spawned = driven.exec(process, theirs, self.rests.group.as_ref()).await;
-        let Spawned { pid, pidfd, exit, .. } = spawned.map_err(|error| self.or_ended(error))?;
+        let brought = driven.exec(process, theirs, self.rests.group.as_ref()).await;
+        let Brought { process, terminal } = brought.map_err(|error| self.or_ended(error))?;
+        let Spawned { pid, pidfd, exit, .. } = process;
+        ends.has_terminal(terminal);
         ends.started(self.exec_of(pid, Arc::new(pidfd.claim()?), exit), None)
     }
 

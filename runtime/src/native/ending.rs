@@ -107,7 +107,7 @@ impl Core {
         self.finish().await;
         let deleted = self.deleted.get_or_try_init(|| async {
             let removed = self.removed.load(Ordering::Acquire);
-            self.rests.clear(removed).await.map_err(|error| cgroup_error(&error))?;
+            self.rests.clear(removed).await?;
             self.rests.free();
             self.forget();
             tracing::debug!("removed");

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use super::cgroup_error;
 use super::driven::Driven;
 use super::helper::Helper;
 use super::off_thread::off_thread;
@@ -153,8 +154,8 @@ impl Rests {
     /// The processes are gone: give back what stands around them, the last that was made first. Idempotent.
     ///
     /// # Errors
-    /// The cgroup cannot be removed; the rest is tried all the same.
-    pub(super) async fn clear(&self, group_is_gone: bool) -> Result<(), crate::cgroup::CgroupError> {
+    /// The cgroup cannot be removed; the rest is tried all the same. A program that is held up holds up what comes after it, once.
+    pub(super) async fn clear(&self, group_is_gone: bool) -> Result<(), Error> {
         if let Some(network) = &self.network {
             network.detach().await;
         }
@@ -162,7 +163,7 @@ impl Rests {
             serving.end().await;
         }
         if let Some(driven) = &self.driven {
-            driven.remove().await;
+            driven.remove().await?;
         }
         let removed = match &self.group {
             Some(group) if !group_is_gone => remove_group(group).await,
@@ -171,7 +172,7 @@ impl Rests {
         if let Some(root) = &self.root {
             root.release().await;
         }
-        removed
+        removed.map_err(|error| cgroup_error(&error))
     }
 
     /// Free name and range; the container they belonged to is gone.
@@ -191,8 +192,12 @@ impl Rests {
             self.stop_serving();
             let _ = ended(&init).await;
         }
-        if let Err(error) = self.clear(false).await {
-            tracing::warn!(%error, "a cgroup could not be removed");
+        let mut cleared = self.clear(false).await;
+        if cleared.is_err() && self.driven.is_some() {
+            cleared = self.clear(false).await;
+        }
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "what is left of a container could not be removed");
         }
         self.free();
         tracing::debug!("removed");

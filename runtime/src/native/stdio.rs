@@ -88,6 +88,11 @@ impl Ends {
         *place = Some(fd);
     }
 
+    /// The master of its terminal has come another way.
+    pub(super) fn has_terminal(&mut self, master: Option<OwnedFd>) {
+        self.tty = master;
+    }
+
     /// Take what the plan has sent. With `storing` it is held by the keeper before it leaves the channel, so that it always
     /// has an owner that lives.
     pub(super) async fn receive(

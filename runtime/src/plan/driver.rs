@@ -18,7 +18,7 @@ const APART: u64 = 64;
 /// MS_REC | MS_SLAVE
 const SLAVES: u64 = 0x4000 | 0x8_0000;
 
-/// One call.
+/// One call, by a child of whoever carries this out: that one attends it ([`Op::Attend`]).
 pub struct Call<'a> {
     /// The program's path.
     pub program: &'a OsStr,
@@ -36,6 +36,8 @@ pub struct Call<'a> {
     pub preserved: u16,
     /// Where it is called.
     pub ground: Ground<'a>,
+    /// The directory with the socket that waits for the master of a terminal: `console` of the place.
+    pub console: Option<&'a OsStr>,
     /// What it finds of the host, where it makes a container.
     pub host: Option<Host<'a>>,
 }
@@ -80,16 +82,19 @@ pub fn call(call: &Call<'_>) -> Plan {
         needs.extend(Host::trees(host.spec));
     }
     needs.extend(call.grouped.then_some(Need::Cgroup));
+    needs.push(Need::Channel);
     let mut b = Builder::new(&needs);
     if let Some(group) = b.received(Need::Cgroup) {
         b.born_in(group);
     }
-    b.field("runtime").op(Op::Setsid, 0, 0, 0);
+    let line = b.field("runtime").received(Need::Channel).unwrap_or(Slot::CWD);
+    b.on(Op::Attend, line, 0);
+    b.op(Op::Setsid, 0, 0, 0);
     if let Some(score) = call.oom_score_adj {
         b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
         b.field("runtime");
     }
-    let space = ground(&mut b, call.ground, call.host.as_ref().and_then(|host| host.init));
+    let space = ground(&mut b, call);
     if let Some(host) = &call.host {
         root(&mut b, host, space);
         binds(&mut b, host, space);
@@ -99,7 +104,7 @@ pub fn call(call: &Call<'_>) -> Plan {
     b.field("runtime").op(Op::Umask, 0o022, 0, 0);
     b.op(Op::Rlimit, NOFILE, call.nofile.0, call.nofile.1);
     b.op(Op::Signals, 0, 0, 0);
-    b.exec(&[call.program], &words(call.argv), &words(call.env));
+    b.exec_tied(&[call.program], &words(call.argv), &words(call.env));
     b.finish()
 }
 
@@ -127,8 +132,10 @@ fn install(b: &mut Builder, preserved: u16) {
 }
 
 /// A mount namespace in which later mounts of the host arrive and from which none travels, and the place in it, with the
-/// program that is to be pid 1.
-fn ground(b: &mut Builder, ground: Ground<'_>, init: Option<&OsStr>) -> Slot {
+/// program that is to be pid 1, and the way to who waits for a terminal.
+fn ground(b: &mut Builder, call: &Call<'_>) -> Slot {
+    let Call { ground, console, .. } = *call;
+    let init = call.host.as_ref().and_then(|host| host.init);
     b.op(Op::Unshare, NEWNS, 0, 0);
     b.on_path(Op::Propagation, Slot::CWD, "/", SLAVES);
     if let Some(path) = ground.unified {
@@ -137,10 +144,15 @@ fn ground(b: &mut Builder, ground: Ground<'_>, init: Option<&OsStr>) -> Slot {
     }
     // Opened first: what is at the place may be hidden by it.
     let init = init.map(|path| b.open_tree(Slot::CWD, path, false));
+    let console = console.map(|path| b.open_tree(Slot::CWD, path, false));
     let space = b.new_mount("tmpfs", &[("size", "1m"), ("nr_inodes", "1024"), ("mode", "0755")], NOSUID | NODEV);
     b.move_mount(space, Slot::CWD, ground.place);
     for name in ["rootfs", "binds", "scratch"] {
         b.on_path(Op::Mkdir, space, name, 0o755);
+    }
+    if let Some(console) = console {
+        b.on_path(Op::Mkdir, space, "console", 0o755);
+        b.move_mount(console, space, "console");
     }
     if let Some(init) = init {
         b.make_file(space, "init", 0o755, None, Slot::CWD);

@@ -617,6 +617,15 @@ impl Builder {
         self.push(Step { op: Op::Exec, s, n: count(candidates), t: table, x, y, ..EMPTY })
     }
 
+    /// As [`exec`](Self::exec), of a process that goes on ending with its parent.
+    pub fn exec_tied(&mut self, candidates: &[&OsStr], argv: &[&OsStr], env: &[&OsStr]) -> &mut Self {
+        self.exec(candidates, argv, env);
+        if let Some(step) = self.steps.last_mut() {
+            step.z = 1;
+        }
+        self
+    }
+
     /// One of these must be a program that the process may execute.
     pub fn find(&mut self, candidates: &[&OsStr]) -> &mut Self {
         let (s, n) = (self.strings(candidates), u32::try_from(candidates.len()).unwrap_or(u32::MAX));

@@ -193,6 +193,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Ready => "tell the supervisor: created".into(),
         Op::Stub if step.a >= 0 => format!("be the stub init: reap, sleep; end with {a} unless it lets go"),
         Op::Stub => "be the stub init: reap, sleep".into(),
+        Op::Attend => format!("go on in a child, of which {a} is told how it ends"),
         Op::Guard => format!("be a guard: end with the process of {a}"),
         Op::Exec => format!("run {}", list(plan, wire::pair(step.x).0, wire::pair(step.x).1).join(" ")),
         Op::Find => format!("one of {} must be a program", list(plan, step.s, step.n).join(", ")),
@@ -336,6 +337,11 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Stub => {
             vec!["close_range(0, ~0)".into(), "munmap()".into(), "waitid(), rt_sigtimedwait(SIGCHLD), ...".into()]
         }
+        Op::Attend => vec![
+            "prctl(PR_SET_CHILD_SUBREAPER, 1)".into(),
+            "clone3()".into(),
+            "prctl(PR_SET_PDEATHSIG, SIGKILL)".into(),
+        ],
         Op::Guard => vec![
             format!("dup3({a}, 0)"),
             "close_range(1, ~0)".into(),

@@ -173,7 +173,7 @@ ops! {
     /// Be the stub init: close everything but slot `a`, if there is one, reap, never return. A byte on `a` lets it go; end of file
     /// without one ends it.
     Stub = 37, "stub-init";
-    /// `execve`: the first of `n` candidates at `s` that can be executed.
+    /// `execve`: the first of `n` candidates at `s` that can be executed. Where `z` is not 0 it goes on ending with its parent.
     Exec = 38, "execve";
     /// Close slot `a`.
     Close = 39, "close";
@@ -247,6 +247,9 @@ ops! {
     /// `fspick(a)`, `n` pairs of key and value at `t` as for [`Op::NewMount`], reconfigure: other options for the file system that is
     /// mounted there.
     Reconfigure = 93, "reconfigure";
+    /// What follows is done by a child, which ends with this process: that one is a subreaper, reaps nobody else, says how the child ends
+    /// over socket `a` (`si_code` and `si_status`), kills it for a byte from there, and ends when that is closed.
+    Attend = 100, "attend";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -483,6 +486,7 @@ fn uses(op: Op) -> Uses {
         | Op::Chmod
         | Op::Guard
         | Op::Hand
+        | Op::Attend
         | Op::LandlockPort
         | Op::LandlockRestrict
         | Op::CheckType => Uses { a: Must, ..none },

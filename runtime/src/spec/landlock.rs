@@ -127,6 +127,18 @@ impl Landlock {
         Self::default()
     }
 
+    /// Nothing is restricted: in place of what somebody else has chosen, such as a preset. As a word: `none`.
+    ///
+    /// ```
+    /// use orangery_runtime::spec::Landlock;
+    /// assert_eq!("none".parse(), Ok(Landlock::none()));
+    /// assert!(Landlock::none().is_empty());
+    /// ```
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
     /// Access to what is at and below `path`, as a word: `ro` (read and execute), `rw` (all), `read`, `write`, `exec`. Another
     /// word allows nothing.
     #[must_use]
@@ -289,6 +301,9 @@ impl Ruleset {
 /// As it can be written. Rules by kinds that have no word are named by those of their kinds.
 impl std::fmt::Display for Landlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
         let mut words = Vec::new();
         for PathRule { path, access: PathAccess { read, write, execute }, .. } in &self.paths {
             let kinds: &[&str] = match (read, write, execute) {
@@ -315,6 +330,9 @@ impl std::str::FromStr for Landlock {
 
     fn from_str(words: &str) -> Result<Self, String> {
         let mut all = Self::default();
+        if words == "none" {
+            return Ok(all);
+        }
         words.split(',').try_for_each(|word| all.add(word)).map(|()| all)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use orangery::{Access, ExitStatus, Program, Sandbox, UserNamespace};
+use orangery::{
+    Access, Enforcement, ExitStatus, Landlock, Preset, Program, Sandbox, SandboxBuilder, UserNamespace,
+};
 use orangery_tests::{Scene, Trial, trial, wait};
 
 use crate::stage::{builder, up};
@@ -40,6 +42,18 @@ fn a_supervisor_on_another_program(scene: &Scene) {
                 ExitStatus::Code(5),
                 "{name}"
             );
+            // The strictest preset has rules of landlock, which no config.json can say; without them it can be had.
+            let strict = |rules: Option<Landlock>| {
+                let sandbox = Sandbox::builder().preset(Preset::Strict).enforcement(Enforcement::BestEffort);
+                let sandbox = sandbox.rootfs_dir(&image, Access::ReadOnly).user_namespace(UserNamespace::Host);
+                let sandbox = rules.into_iter().fold(sandbox, SandboxBuilder::landlock).build().expect("a sandbox");
+                supervisor.command("/bin/true").sandbox(&sandbox).run()
+            };
+            let error = wait::soon("a refusal", strict(None)).await.expect_err("refused");
+            assert_eq!(error.field(), Some("landlock"), "{name}: {error:?}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("strict")), "{name}: {error:?}");
+            let output = wait::soon("its end", strict(Some(Landlock::none()))).await.expect("run");
+            assert_eq!(output.report.exit, ExitStatus::Code(0), "{name}");
             wait::soon("shutdown", supervisor.shutdown()).await;
         });
     }

@@ -1,25 +1,33 @@
-//! One call of the program: by the keeper, with a time that it may take. Its words come from its log and from what it writes.
+//! One call of the program: by the keeper, with a time that it may take. Its words come from its log and from what it writes. It is
+//! attended (`keeper/attend.rs`): who attends it says how it ends, and has what it leaves behind until that is claimed or let go.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::Known;
 use crate::cgroup::Group;
 use crate::drivers::words;
 use crate::error::{Error, ErrorKind};
-use crate::keeper::Brings;
 use crate::native::container::running;
 use crate::native::helper;
 use crate::native::report::Report;
 use crate::native::supply::Supply;
-use crate::native::{Inner, lives, stdio};
+use crate::native::{Inner, stdio};
 use crate::plan::driver::{self, Ground, Host};
 use crate::plan::{Need, Plan};
-use crate::{Exit, ExitStatus};
+use crate::ExitStatus;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Who was killed is gone by then, or is held up inside of the kernel.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// What is to be called.
 #[derive(Default)]
@@ -39,11 +47,14 @@ pub(super) struct Call<'a> {
     pub(super) runs: Option<String>,
     /// The command's.
     pub(super) oom_score_adj: Option<i32>,
+    /// Where it finds the socket for the master of a terminal.
+    pub(super) console: Option<PathBuf>,
 }
 
-/// What a call has left behind can be claimed as long as this is there.
+/// What a call has left behind is nobody else's as long as this is there.
 pub(super) struct Done {
-    _brings: Option<Brings>,
+    _line: AsyncFd<OwnedFd>,
+    _attendant: OwnedFd,
     words: Arc<OwnedFd>,
 }
 
@@ -56,7 +67,9 @@ pub(super) struct Ready {
     words: Arc<OwnedFd>,
     log: Option<PathBuf>,
     runs: Option<String>,
-    brings: bool,
+    line: AsyncFd<OwnedFd>,
+    /// The number of the request, for claims.
+    pub(super) request: u64,
 }
 
 /// What `--version` says.
@@ -78,21 +91,17 @@ pub(super) async fn run_on(inner: &Arc<Inner>, known: &Arc<Known>, ready: Ready)
 /// # Errors
 /// What it says, with its name and the command as the stage.
 pub(super) async fn run(inner: &Inner, known: &Known, ready: Ready) -> Result<Done, Error> {
-    let Ready { step, plan, fds, report, words, log, runs, brings } = ready;
-    let (spawned, brings) = match brings {
-        true => inner.keeper.spawn_bringing(&plan, fds).await.map(|(spawned, brings)| (spawned, Some(brings)))?,
-        false => (inner.keeper.spawn(&plan, fds).await?, None),
-    };
-    let (pid, pidfd) = (spawned.pid, spawned.pidfd.claim()?);
+    let Ready { step, plan, fds, report, words, log, runs, line, request } = ready;
+    let spawned = inner.keeper.spawn_bringing(request, &plan, fds).await?;
+    let attendant = spawned.pidfd.claim()?;
     running(&report, Some(&plan)).await.map_err(not_there)?;
-    let exit = ended((pid, &pidfd), spawned.exit, known, &step).await?;
-    let how = match exit.status {
-        ExitStatus::Code(0) => return Ok(Done { _brings: brings, words }),
+    let how = match ended(&line, known, &step).await? {
+        ExitStatus::Code(0) => return Ok(Done { _line: line, _attendant: attendant, words }),
         ExitStatus::Code(code) => format!("ended with code {code}"),
         ExitStatus::Signal { signal, .. } => format!("was ended by signal {signal}"),
         ExitStatus::Lost => "ended without anybody seeing how".to_owned(),
     };
-    let logged = log.and_then(|log| end_of(&log).ok()).unwrap_or_default();
+    let logged = log.and_then(|log| end_of(&log, LOG).ok()).unwrap_or_default();
     let said = words::said(&String::from_utf8_lossy(&logged), &helper::text(&words));
     Err(words::failed(&step, &how, &said, runs.as_deref()))
 }
@@ -100,14 +109,19 @@ pub(super) async fn run(inner: &Inner, known: &Known, ready: Ready) -> Result<Do
 /// So much of a log is read: a program may write without end.
 const LOG: u64 = 256 << 10;
 
-/// Its last error stands there.
-fn end_of(log: &Path) -> std::io::Result<Vec<u8>> {
+/// The last `most` bytes of what a program has written into a file. Something else may be there by now, which nobody waits for.
+pub(super) fn end_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use rustix::fs::{Mode, OFlags};
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = std::fs::File::open(log)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(LOG)))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    file.seek(SeekFrom::Start(about.len().saturating_sub(most)))?;
     let mut text = Vec::new();
-    file.take(LOG).read_to_end(&mut text)?;
+    file.take(most).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -115,10 +129,15 @@ fn end_of(log: &Path) -> std::io::Result<Vec<u8>> {
 pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Result<Ready, Error> {
     let failed = |error: std::io::Error| Error::system("cannot prepare a call of the runtime", error);
     let words = Arc::new(helper::words()?);
-    if call.stdio.is_empty() {
-        let null = std::fs::File::open("/dev/null").map_err(failed)?;
-        let copy = || words.try_clone().map(Some).map_err(failed);
-        call.stdio = vec![Some(null.into()), copy()?, copy()?];
+    if call.stdio.len() < 3 {
+        call.stdio.resize_with(3, || None);
+    }
+    // Without streams of a process nothing is read, and what is written are words.
+    for (number, stream) in call.stdio.iter_mut().enumerate().take(3).filter(|(_, stream)| stream.is_none()) {
+        *stream = Some(match number {
+            0 => std::fs::File::open("/dev/null").map_err(failed)?.into(),
+            _ => words.try_clone().map_err(failed)?,
+        });
     }
     let argv = argv(known, &call);
     let mut env = vec![OsString::from(PATH), "HOME=/".into()];
@@ -134,18 +153,22 @@ pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Resul
         preserved: u16::try_from(call.stdio.len().saturating_sub(3)).unwrap_or(u16::MAX),
         ground: Ground { place: known.place, unified: known.hierarchies.beside() },
         host: call.host.take(),
+        console: call.console.as_deref().map(Path::as_os_str),
     });
     plan.fits()?;
     let (read, write) = stdio::pipe()?;
     let mut supply = Supply::new(write);
     supply.stdio = call.stdio;
     supply.trees = call.trees;
+    let (line, theirs) = stdio::channel()?;
+    supply.channel = Some(theirs);
     let fds = supply.all(&plan, group.as_deref())?;
     let command = call.args.first().map_or("", String::as_str);
     let step = format!("{} {command}", known.program.name());
-    let brings = matches!(command, "create" | "exec");
-    let (log, runs) = (call.log, call.runs);
-    Ok(Ready { step, plan, fds, report: Report::new(read, false)?, words, log, runs, brings })
+    let (log, runs, request) = (call.log, call.runs, inner.keeper.id());
+    let line = crate::sys::watch(line, Interest::READABLE)
+        .map_err(|error| Error::system("cannot watch a call of the runtime", error))?;
+    Ok(Ready { step, plan, fds, report: Report::new(read, false)?, words, log, runs, line, request })
 }
 
 fn argv(known: &Known, call: &Call<'_>) -> Vec<OsString> {
@@ -169,28 +192,49 @@ fn not_there(error: Error) -> Error {
     error.with_kind(kind).with_field("runtime")
 }
 
-/// How it ends; one that takes too long is killed, with its session's first group: what it has started, unless that has left it.
-async fn ended(
-    (pid, pidfd): (i32, &OwnedFd),
-    exit: tokio::sync::oneshot::Receiver<Exit>,
-    known: &Known,
-    step: &str,
-) -> Result<Exit, Error> {
-    let gone = || Error::new(ErrorKind::Keeper, "the keeper is gone");
-    let mut exit = exit;
-    match tokio::time::timeout(known.program.patience, &mut exit).await {
-        Ok(exit) => exit.map_err(|_| gone()),
-        Err(_) => {
-            // The number is its own as long as it has not ended.
-            if lives(pidfd)
-                && let Some(group) = rustix::process::Pid::from_raw(pid)
-            {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
-            let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
-            let _ = exit.await;
-            let what = format!("it has not ended within {:?}, and was killed", known.program.patience);
-            Err(Error::new(ErrorKind::Creation, what).with_stage(step).with_field("runtime"))
+/// How it ends; one that takes too long is killed, with its first process group: what it has started, unless that has left it.
+async fn ended(line: &AsyncFd<OwnedFd>, known: &Known, step: &str) -> Result<ExitStatus, Error> {
+    let patience = known.program.patience;
+    if let Ok(said) = tokio::time::timeout(patience, said(line)).await {
+        return said;
+    }
+    // Without anybody who attends it there is nobody who could be told.
+    let _ = rustix::net::send(line, &[1], rustix::net::SendFlags::NOSIGNAL);
+    let what = format!("it has not ended within {patience:?}, and was killed");
+    let error = match tokio::time::timeout(KILLED, said(line)).await {
+        Ok(_) => Error::new(ErrorKind::Creation, what),
+        Err(_) => Error::system(format!("{what}, and is still there {KILLED:?} later"), Errno::TIMEDOUT)
+            .with_hint("it waits inside of the kernel, for a device or a file system, or is frozen: what for says /proc/PID/stack"),
+    };
+    Err(error.with_stage(step).with_field("runtime"))
+}
+
+/// Not even a kill has ended it.
+pub(super) fn is_held_up(error: &Error) -> bool {
+    error.errno() == Some(Errno::TIMEDOUT.raw_os_error()) && error.field() == Some("runtime")
+}
+
+/// What is said of its end by who attends it.
+async fn said(line: &AsyncFd<OwnedFd>) -> Result<ExitStatus, Error> {
+    let failed = |error: std::io::Error| Error::system("cannot hear how a call of the runtime ends", error);
+    let mut words = [0; 8];
+    loop {
+        let mut ready = line.readable().await.map_err(failed)?;
+        match rustix::net::recv(line, &mut words, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((8, _)) => break,
+            // Killed, with the group that it was born in.
+            Ok(_) | Err(Errno::CONNRESET) => return Ok(ExitStatus::Lost),
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
         }
     }
+    let [a, b, c, d, e, f, g, h] = words;
+    let (code, status) = (i32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]));
+    Ok(match code {
+        // CLD_EXITED, CLD_KILLED, CLD_DUMPED
+        1 => ExitStatus::Code(status),
+        2 | 3 => ExitStatus::Signal { signal: status, core_dumped: code == 3 },
+        _ => ExitStatus::Lost,
+    })
 }

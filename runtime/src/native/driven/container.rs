@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use super::Known;
 use super::call::{self, Call, Ready};
+use super::terminal::Terminal;
 use crate::Exit;
 use crate::cgroup::Group;
 use crate::drivers::{self, UMASK, refused};
@@ -19,8 +20,26 @@ use crate::native::Inner;
 use crate::native::off_thread::off_thread;
 use crate::native::stdio::Ends;
 use crate::seccomp::Filter;
-use crate::spec::Seccomp;
+use crate::spec::{Seccomp, WindowSize};
 use crate::spec::check::{CheckedProcess, CheckedSpec};
+
+/// How far it has come.
+#[derive(Debug, Default)]
+struct Removal {
+    was_held_up: bool,
+    done: bool,
+}
+
+/// A number is shorter.
+const NUMBER: u64 = 32;
+
+/// Whom a call has left behind.
+pub(in crate::native) struct Brought {
+    /// Claimed; it is killed when nobody takes it.
+    pub(in crate::native) process: Spawned,
+    /// The master of its terminal, where it has one.
+    pub(in crate::native) terminal: Option<OwnedFd>,
+}
 
 /// The program's side of one container.
 #[derive(Debug)]
@@ -34,12 +53,13 @@ pub(in crate::native) struct Driven {
     calls: Arc<RwLock<()>>,
     /// The program has been asked to make it.
     made: AtomicBool,
-    removed: tokio::sync::Mutex<bool>,
+    removal: tokio::sync::Mutex<Removal>,
     /// Its command's streams and end, where that is pid 1 and waits to be started.
     pub(super) main: Mutex<Option<(Ends, oneshot::Receiver<Exit>)>>,
     /// What is executed then.
     command: Option<String>,
     execs: AtomicU64,
+    ttys: AtomicU64,
     /// Its filter is that of all its processes.
     filter: (Seccomp, Vec<Filter>, u64),
     /// That of its command.
@@ -56,10 +76,11 @@ impl Driven {
             id,
             calls: Arc::default(),
             made: AtomicBool::new(false),
-            removed: tokio::sync::Mutex::default(),
+            removal: tokio::sync::Mutex::default(),
             main: Mutex::default(),
             command: spec.main().spec().argv.first().map(|word| word.to_string_lossy().into_owned()),
             execs: AtomicU64::new(1),
+            ttys: AtomicU64::new(1),
             filter: filter(spec.main()),
             umask: spec.main().spec().umask.unwrap_or(UMASK),
         })
@@ -75,8 +96,21 @@ impl Driven {
         group.filter(|_| self.known.hierarchies.beside().is_some()).cloned()
     }
 
-    /// Have the program make the container; its first process.
-    pub(super) async fn create(self: &Arc<Self>, call: Call<'_>, group: Option<&Arc<Group>>) -> Result<Spawned, Error> {
+    /// A terminal that is asked for, and what is said of it to the call.
+    fn terminal(&self, size: Option<WindowSize>, args: &mut Vec<String>) -> Result<Option<Terminal>, Error> {
+        let Some(size) = size else { return Ok(None) };
+        let terminal = Terminal::listen(&self.dir, self.ttys.fetch_add(1, Ordering::Relaxed), size)?;
+        args.extend(["--console-socket".into(), terminal.inside(self.known.place)]);
+        Ok(Some(terminal))
+    }
+
+    /// Have the program make the container; its first process, and the master of its terminal.
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        call: Call<'_>,
+        tty: Option<WindowSize>,
+        group: Option<&Arc<Group>>,
+    ) -> Result<Brought, Error> {
         let preserved = call.stdio.len().saturating_sub(3);
         let pid = self.dir.join("pid");
         let mut args = vec!["create".to_owned(), "--bundle".into(), show(&self.dir), "--pid-file".into(), show(&pid)];
@@ -84,11 +118,13 @@ impl Driven {
         if preserved > 0 {
             args.extend(["--preserve-fds".into(), preserved.to_string()]);
         }
+        let terminal = self.terminal(tty, &mut args)?;
         args.push(self.id.clone());
-        let call = Call { args, log: self.log("create"), group: self.birthplace(group), ..call };
+        let console = terminal.is_some().then(|| self.dir.clone());
+        let call = Call { args, log: self.log("create"), group: self.birthplace(group), console, ..call };
         let ready = call::prepare(&self.inner, &self.known, call)?;
         self.made.store(true, Ordering::Release);
-        self.bring(ready, pid).await
+        self.bring(ready, pid, terminal).await
     }
 
     /// `start`: what waits in it runs.
@@ -116,7 +152,7 @@ impl Driven {
         process: &CheckedProcess,
         stdio: Vec<Option<OwnedFd>>,
         group: Option<&Arc<Group>>,
-    ) -> Result<Spawned, Error> {
+    ) -> Result<Brought, Error> {
         let mut no = refused::process(process.spec());
         if self.umask != process.spec().umask.unwrap_or(UMASK) {
             let flavour = self.known.flavour.get();
@@ -142,6 +178,7 @@ impl Driven {
         if preserved > 0 {
             args.extend(["--preserve-fds".into(), preserved.to_string()]);
         }
+        let terminal = self.terminal(process.spec().tty, &mut args)?;
         args.push(self.id.clone());
         let runs = process.spec().argv.first().map(|word| word.to_string_lossy().into_owned());
         let log = self.log(&format!("exec-{number}"));
@@ -153,10 +190,11 @@ impl Driven {
             group: self.birthplace(group),
             runs,
             oom_score_adj,
+            console: terminal.is_some().then(|| self.dir.clone()),
             ..Call::default()
         };
         let ready = call::prepare(&self.inner, &self.known, call)?;
-        let brought = self.bring(ready, pid.clone()).await;
+        let brought = self.bring(ready, pid.clone(), terminal).await;
         for file in [Some(file), Some(pid), log].into_iter().flatten() {
             let _ = std::fs::remove_file(file);
         }
@@ -164,30 +202,38 @@ impl Driven {
     }
 
     /// A call, and whom it leaves behind, who is killed where nobody waits for it any more.
-    async fn bring(self: &Arc<Self>, ready: Ready, pid: PathBuf) -> Result<Spawned, Error> {
+    async fn bring(
+        self: &Arc<Self>,
+        ready: Ready,
+        pid: PathBuf,
+        terminal: Option<Terminal>,
+    ) -> Result<Brought, Error> {
         self.apart(async move |driven| {
+            let request = ready.request;
             let number = || {
-                let text = std::fs::read_to_string(&pid);
-                text.ok().and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0)
+                let text = call::end_of(&pid, NUMBER).ok().and_then(|text| String::from_utf8(text).ok());
+                text.and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0)
             };
             let done = match call::run(&driven.inner, &driven.known, ready).await {
                 Ok(done) => done,
                 Err(error) => {
                     // It may have failed, or been killed, behind the birth: whom nobody claims further is killed.
                     if let Some(number) = number() {
-                        drop(driven.inner.keeper.claim(number).await);
+                        drop(driven.inner.keeper.claim(request, number).await);
                     }
                     return Err(error);
                 }
             };
             let none =
                 || Error::new(ErrorKind::Creation, "the runtime has left no number of the process that it has made");
-            let claimed = driven.inner.keeper.claim(number().ok_or_else(none)?).await;
+            let claimed = driven.inner.keeper.claim(request, number().ok_or_else(none)?).await;
             drop(done);
-            claimed.map_err(|error| {
+            let process = claimed.map_err(|error| {
                 let what = "the process that the runtime has made is none that has fallen to us";
                 Error::new(ErrorKind::Creation, what).with_errno(error.errno()).with_field("runtime")
-            })
+            })?;
+            let terminal = terminal.map(|terminal| terminal.take()).transpose()?;
+            Ok(Brought { process, terminal })
         })
         .await
     }
@@ -208,11 +254,15 @@ impl Driven {
         task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a call of the runtime panicked")))
     }
 
-    /// The program forgets it, and so do we. Idempotent. What is under way ends first.
-    pub(in crate::native) async fn remove(&self) {
-        let mut removed = self.removed.lock().await;
-        if *removed {
-            return;
+    /// The program forgets it, and so do we. Idempotent. What is under way ends first, which takes no longer than the patience with a call.
+    ///
+    /// # Errors
+    /// The program can neither do it nor be ended, for the first time: nothing is removed yet. After the second try everything is that it
+    /// has written down.
+    pub(in crate::native) async fn remove(&self) -> Result<(), Error> {
+        let mut removal = self.removal.lock().await;
+        if removal.done {
+            return Ok(());
         }
         let _none = self.calls.write().await;
         if self.made.load(Ordering::Acquire) {
@@ -223,6 +273,9 @@ impl Driven {
                 Err(error) => Err(error),
             };
             if let Err(error) = asked {
+                if call::is_held_up(&error) && !std::mem::replace(&mut removal.was_held_up, true) {
+                    return Err(error);
+                }
                 tracing::warn!(%error, "the runtime did not delete a container; what it wrote down is removed");
             }
         }
@@ -233,7 +286,8 @@ impl Driven {
             let _ = std::fs::remove_dir_all(dir);
         };
         let _ = off_thread(forget).await;
-        *removed = true;
+        removal.done = true;
+        Ok(())
     }
 }
 

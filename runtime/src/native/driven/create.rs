@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Known;
 use super::call::Call;
-use super::container::{Driven, write};
+use super::container::{Brought, Driven, write};
 use crate::Exit;
 use crate::cgroup::OomEvidence;
 use crate::drivers::{self, Layout, refused};
@@ -159,7 +159,10 @@ async fn born(
         }
     }
     let group = undo.rests().group.clone();
-    let Spawned { id, pid, pidfd, exit, .. } = driven.create(call, group.as_ref()).await?;
+    let tty = spec.main().spec().tty.filter(|_| without_init);
+    let Brought { process, terminal } = driven.create(call, tty, group.as_ref()).await?;
+    let Spawned { id, pid, pidfd, exit, .. } = process;
+    ends.has_terminal(terminal);
     undo.rests().born(Arc::new(pidfd.claim()?));
     if let Some(group) = &group {
         // Some make the group anew, or write what they take for no limit.

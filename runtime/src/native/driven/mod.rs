@@ -1,5 +1,5 @@
 //! Containers that another program makes (`drivers/`): `call.rs` runs it once, by the keeper; `create.rs` makes a container;
-//! `container.rs` is what of it differs from ours. Everything else of a life is that of our own containers: group, ids, kill,
+//! `container.rs` is what of it differs from ours; `terminal.rs` waits for the masters of terminals. Everything else of a life is that of our own containers: group, ids, kill,
 //! pause, counters, the files of its root. The keeper is the parent of what such a program leaves behind (`Ask::Claim`), so
 //! that it is told how that ends, with what it used.
 
@@ -7,13 +7,14 @@ mod call;
 mod container;
 mod create;
 mod hierarchies;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-pub(super) use container::Driven;
+pub(super) use container::{Brought, Driven};
 use hierarchies::Hierarchies;
 
 use super::{Driver, End, Inner, NativeRuntime, Options, helper};
@@ -86,6 +87,14 @@ impl DrivenRuntime {
     #[must_use]
     pub fn native(&self) -> &NativeRuntime {
         &self.native
+    }
+
+    /// Which program it is: it is asked, if it was not yet.
+    ///
+    /// # Errors
+    /// It cannot be executed, does not say it, or is too old to be driven; with the field `runtime`.
+    pub async fn ask(&self) -> Result<Flavour, Error> {
+        self.known.flavour(&self.native.inner).await.cloned()
     }
 
     /// Which program it is, once the first container has been asked for.

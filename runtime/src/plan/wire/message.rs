@@ -26,8 +26,7 @@ pub const KEEP_EXIT: u16 = 32;
 /// Flag of [`Ask::Spawn`]: the keeper neither tells nor reaps its end, which is for whoever becomes its parent when the keeper
 /// leaves ([`End::Release`]).
 pub const LEAVE_EXIT: u16 = 64;
-/// Flag of [`Ask::Spawn`]: it leaves a child behind, which falls to the keeper. Until [`Ask::Brought`] nobody is reaped who is not
-/// [claimed](Ask::Claim).
+/// Flag of [`Ask::Spawn`]: what falls to it ([`Op::Attend`](super::Op::Attend)) may be [claimed](Ask::Claim).
 pub const BRINGS: u16 = 128;
 /// Flag of [`Ask::Store`]: it is no reason for the keeper to stay.
 pub const ASIDE: u16 = 16;
@@ -74,12 +73,10 @@ pub enum Ask {
     /// How the process ended that request `id` has started at place `x` is written down, or of no interest: forget it, and
     /// tell no more of it. There is no answer.
     Settle = 12,
-    /// Process `pid`, which another one has left behind ([`BRINGS`]), is as one that this request has started: it is watched, and
-    /// its end is told. The answer is that of [`Ask::Spawn`]. Refused with ECHILD where it is no child of the keeper's.
+    /// Process `pid`, which has fallen to the one that request `x` has started ([`BRINGS`]), is as one that this request has started: it
+    /// is watched, and its end is told. That other one is ended for it, if it has not gone. The answer is that of [`Ask::Spawn`]. Refused
+    /// with ECHILD where it is no child of the keeper's then.
     Claim = 13,
-    /// What one with [`BRINGS`] has left behind is claimed, or there is nothing: who else falls to the keeper is reaped unseen.
-    /// There is no answer.
-    Brought = 14,
 }
 
 impl Ask {
@@ -99,7 +96,6 @@ impl Ask {
             11 => Ask::Discard,
             12 => Ask::Settle,
             13 => Ask::Claim,
-            14 => Ask::Brought,
             _ => return None,
         })
     }

@@ -151,8 +151,7 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
         | Ask::Kill
         | Ask::Discard
         | Ask::Settle
-        | Ask::Claim
-        | Ask::Brought => others.is_empty(),
+        | Ask::Claim => others.is_empty(),
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))

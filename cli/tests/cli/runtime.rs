@@ -1,0 +1,91 @@
+//! `run --runtime`: another program makes the container.
+
+use std::path::Path;
+
+use crate::kit::{ran, root, sh};
+use crate::refusals::short;
+use crate::{Test, always, needs};
+
+const BUSYBOX: &str = "/usr/bin/busybox";
+
+pub(crate) fn tests() -> Vec<Test> {
+    let lacks = || {
+        let lacks = if !root() {
+            "needs root".to_owned()
+        } else if !Path::new(BUSYBOX).exists() {
+            format!("needs {BUSYBOX}")
+        } else {
+            return (programs().is_empty()).then(|| "needs runc or crun".to_owned());
+        };
+        Some(lacks)
+    };
+    vec![
+        needs("another_program_makes_the_container", lacks(), runs),
+        needs("doctor_lists_the_programs", lacks(), listed),
+        needs("what_another_program_cannot_have_is_named", lacks(), refused),
+        always("a_program_that_is_not_there_is_named", missing),
+    ]
+}
+
+fn programs() -> Vec<&'static str> {
+    let is = |name: &&str| ["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(name).is_file());
+    ["runc", "crun"].into_iter().filter(is).collect()
+}
+
+/// A root with a shell.
+fn image() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bin", "proc", "sys", "dev", "tmp", "run"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    std::fs::copy(BUSYBOX, dir.path().join("bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", dir.path().join("bin/sh")).unwrap();
+    std::os::unix::fs::symlink("busybox", dir.path().join("bin/stty")).unwrap();
+    dir
+}
+
+fn runs() {
+    let image = image();
+    let path = image.path().to_str().unwrap();
+    for program in programs() {
+        let said = sh(&["--runtime", program, "--rootfs", path, "--userns", "host"], "echo out; echo err >&2; exit 3");
+        assert_eq!((said.ended(3).text(), said.err.as_str()), ("out\n", "err\n"), "{program}");
+        let said = sh(&["--runtime", program, "--rootfs", path, "--userns", "host", "-t"], "stty size; exit 4");
+        assert_eq!(said.ended(4).text(), "24 80\r\n", "{program}");
+        let said = ran(&["run", "--runtime", program, "--rootfs", path, "--userns", "host", "--", "no-such-command"]);
+        assert_eq!(said.code, Some(127), "{said:?}");
+    }
+}
+
+fn listed() {
+    let said = ran(&["doctor", "--json"]).json();
+    let findings = said["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["name"] == "other runtimes").unwrap();
+    let detail = found["detail"].as_str().unwrap();
+    for program in programs() {
+        assert!(detail.contains(&format!("{program} 1.")), "{detail}");
+    }
+    assert_eq!(found["state"], "ok");
+}
+
+fn refused() {
+    let program = programs()[0];
+    let said = sh(&["--runtime", program], "true");
+    assert_eq!(said.code, Some(125), "{said:?}");
+    assert!(said.err.contains("--rootfs"), "{said:?}");
+    let image = image();
+    let path = image.path().to_str().unwrap();
+    let options = ["--runtime", program, "--rootfs", path, "--userns", "host", "--preset", "strict"];
+    let options = [&options[..], &["--limits", "best-effort"]].concat();
+    let said = sh(&options, "true");
+    assert!(said.err.contains("--landlock none") && said.err.contains("strict"), "{said:?}");
+    assert_eq!(sh(&[&options[..], &["--landlock", "none"]].concat(), "exit 6").code, Some(6));
+    let said = ran(&["explain", "--runtime", program, "--", "true"]);
+    assert!(short(&said).contains("our own runtime"), "{said:?}");
+}
+
+fn missing() {
+    let said = sh(&["--runtime", "no-such-runtime", "--rootfs", "/"], "true");
+    assert_eq!(said.code, Some(125), "{said:?}");
+    assert!(said.err.contains("no-such-runtime") && said.err.contains("--runtime"), "{said:?}");
+}
