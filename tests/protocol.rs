@@ -61,13 +61,7 @@ fn requests_with_other_descriptors_are_refused_and_closed(_: &Scene) {
                 | Purpose::Lock
                 | Purpose::Pidfd
         ),
-        Ask::Forget
-        | Ask::Userns
-        | Ask::Cancel
-        | Ask::Kill
-        | Ask::Discard
-        | Ask::Settle
-        | Ask::Claim => false,
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard | Ask::Settle | Ask::Claim => false,
         // Each of a plan's own purposes alone is a matter of the plan.
         Ask::Spawn => !matches!(
             purpose,

@@ -57,7 +57,10 @@ pub(crate) fn explain(args: &RunArgs, json: bool) -> Result<u8, Failure> {
         return write(&text);
     }
     if args.place.runtime.is_some() {
-        return Err(Failure::refused("--runtime", "the steps are those of our own runtime: what another program does it decides"));
+        return Err(Failure::refused(
+            "--runtime",
+            "the steps are those of our own runtime: what another program does it decides",
+        ));
     }
     let wanted = Wanted::new(&args.work, args.words())?;
     let _leaf = Leaf::enter();

@@ -47,12 +47,12 @@ pub(crate) fn orphans_are_reaped_while_a_call_goes_on(scene: &Scene) {
     });
 }
 
-/// What is not a number, a number without end, a number of nobody, and one of somebody else's.
+/// What is not a number, numbers without end, a number of nobody, and one of somebody else's.
 pub(crate) fn numbers_that_are_none(scene: &Scene) {
     let of_another = scene.dir().join("another");
     for (does, says) in [
         ("mkfifo $pid".to_owned(), "no number"),
-        ("yes 7 | head -c 4000000 >$pid".to_owned(), "that has fallen to us"),
+        ("yes 7 | head -c 4000000 >$pid".to_owned(), "no number"),
         ("echo x >$pid".to_owned(), "no number"),
         ("echo 2147483647 >$pid".to_owned(), "that has fallen to us"),
         ("echo $$ >$pid".to_owned(), "that has fallen to us"),
@@ -80,7 +80,8 @@ pub(crate) fn numbers_that_are_none(scene: &Scene) {
 pub(crate) fn words_without_end(scene: &Scene) {
     let deaf = "trap '' TERM HUP INT; sleep 1000 & while :; do wait; done";
     let flood = "yes error | head -c 8000000; yes error | head -c 8000000 >&2; yes '{\"level\":\"error\",\"msg\":\"m\"}' | head -c 8000000 >>$log";
-    for (does, says) in [(format!("{flood}; exit 4"), "m"), ("mkfifo $log; exit 4".into(), "said nothing"), (deaf.into(), "killed")]
+    for (does, says) in
+        [(format!("{flood}; exit 4"), "m"), ("mkfifo $log; exit 4".into(), "said nothing"), (deaf.into(), "killed")]
     {
         let lines = format!("{HEAD} case \"$all\" in *create*) {does};; *) exit 0;; esac");
         let program = Program::new(script(scene, &lines)).patience(Duration::from_secs(3));

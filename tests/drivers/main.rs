@@ -93,5 +93,5 @@ use lies::{
     a_removal_that_is_held_up, more_than_was_asked_for, numbers_that_are_none, orphans_are_reaped_while_a_call_goes_on,
     words_without_end,
 };
-use terminals::what_is_no_terminal;
 use refused::{a_program_that_hangs, a_program_that_is_not_there, a_program_that_is_too_old, the_words_of_a_program};
+use terminals::what_is_no_terminal;

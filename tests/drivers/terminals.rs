@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use orangery_runtime::spec::{ProcessSpec, WindowSize};
+use orangery_runtime::spec::{ProcessSpec, Stdio, WindowSize};
 use orangery_runtime::{ErrorKind, ExitStatus, Started};
 use orangery_tests::Scene;
 use orangery_tests::host::{command, outcome};
@@ -17,6 +17,7 @@ const SIZE: WindowSize = WindowSize { rows: 33, columns: 77 };
 fn at_a_terminal(line: &str) -> ProcessSpec {
     let mut process = command(&["/bin/sh", "-c", line]);
     process.tty = Some(SIZE);
+    (process.stdin, process.stdout, process.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
     process
 }
 

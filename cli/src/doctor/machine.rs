@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use orangery::Pasta;
 use orangery::runtime::drivers::{DrivenRuntime, Flavour};
-use orangery::runtime::native::Options;
-use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind, Runtime as _};
 use orangery::runtime::ids::subordinate::user::{Extent, Given};
 use orangery::runtime::keeper::maps;
+use orangery::runtime::native::Options;
+use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind, Runtime as _};
 
 use super::{Finding, State};
 

@@ -163,7 +163,8 @@ pub(crate) fn process(spec: &ProcessSpec) -> Vec<Error> {
     no.extend(fields.into_iter().filter(|(_, given, _)| *given).map(|(field, _, why)| unsupported(field, why)));
     if let Some(rules) = spec.landlock.as_ref().filter(|rules| !rules.is_empty()) {
         let why = format!("a config.json has no words for rules of landlock: {rules}");
-        let hint = "go without them: Landlock::none(), or --landlock none; of the presets `strict` chooses scope:signals";
+        let hint =
+            "go without them: Landlock::none(), or --landlock none; of the presets `strict` chooses scope:signals";
         no.push(unsupported("landlock", &why).with_hint(hint));
     }
     // Descriptors are not written down.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use orangery::{
-    Access, Enforcement, ExitStatus, Landlock, Preset, Program, Sandbox, SandboxBuilder, UserNamespace,
-};
+use orangery::{Access, Enforcement, ExitStatus, Landlock, Preset, Program, Sandbox, SandboxBuilder, UserNamespace};
 use orangery_tests::{Scene, Trial, trial, wait};
 
 use crate::stage::{builder, up};

@@ -12,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Known;
+use crate::ExitStatus;
 use crate::cgroup::Group;
 use crate::drivers::words;
 use crate::error::{Error, ErrorKind};
@@ -22,7 +23,6 @@ use crate::native::supply::Supply;
 use crate::native::{Inner, stdio};
 use crate::plan::driver::{self, Ground, Host};
 use crate::plan::{Need, Plan};
-use crate::ExitStatus;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -203,8 +203,9 @@ async fn ended(line: &AsyncFd<OwnedFd>, known: &Known, step: &str) -> Result<Exi
     let what = format!("it has not ended within {patience:?}, and was killed");
     let error = match tokio::time::timeout(KILLED, said(line)).await {
         Ok(_) => Error::new(ErrorKind::Creation, what),
-        Err(_) => Error::system(format!("{what}, and is still there {KILLED:?} later"), Errno::TIMEDOUT)
-            .with_hint("it waits inside of the kernel, for a device or a file system, or is frozen: what for says /proc/PID/stack"),
+        Err(_) => Error::system(format!("{what}, and is still there {KILLED:?} later"), Errno::TIMEDOUT).with_hint(
+            "it waits inside of the kernel, for a device or a file system, or is frozen: what for says /proc/PID/stack",
+        ),
     };
     Err(error.with_stage(step).with_field("runtime"))
 }

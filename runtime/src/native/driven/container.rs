@@ -20,8 +20,8 @@ use crate::native::Inner;
 use crate::native::off_thread::off_thread;
 use crate::native::stdio::Ends;
 use crate::seccomp::Filter;
-use crate::spec::{Seccomp, WindowSize};
 use crate::spec::check::{CheckedProcess, CheckedSpec};
+use crate::spec::{Seccomp, WindowSize};
 
 /// How far it has come.
 #[derive(Debug, Default)]
@@ -202,12 +202,7 @@ impl Driven {
     }
 
     /// A call, and whom it leaves behind, who is killed where nobody waits for it any more.
-    async fn bring(
-        self: &Arc<Self>,
-        ready: Ready,
-        pid: PathBuf,
-        terminal: Option<Terminal>,
-    ) -> Result<Brought, Error> {
+    async fn bring(self: &Arc<Self>, ready: Ready, pid: PathBuf, terminal: Option<Terminal>) -> Result<Brought, Error> {
         self.apart(async move |driven| {
             let request = ready.request;
             let number = || {

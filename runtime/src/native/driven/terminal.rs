@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
 };
 use rustix::termios::Winsize;
 
@@ -40,8 +41,7 @@ impl Terminal {
         // The directory's own path may be longer than an address.
         let address = format!("/proc/self/fd/{}/{name}", opened.as_raw_fd());
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(address).map_err(failed)?).map_err(failed)?;
         let made = Self { socket, path: dir.join(&name), name, size };
         rustix::net::listen(&made.socket, 1).map_err(failed)?;

@@ -145,13 +145,9 @@ fn asked(ask: Ask, flags: u16, list: &[u8]) -> bool {
         }
         Ask::Register => only(Purpose::TreeRoot),
         Ask::Arm => armed(flags, others),
-        Ask::Forget
-        | Ask::Userns
-        | Ask::Cancel
-        | Ask::Kill
-        | Ask::Discard
-        | Ask::Settle
-        | Ask::Claim => others.is_empty(),
+        Ask::Forget | Ask::Userns | Ask::Cancel | Ask::Kill | Ask::Discard | Ask::Settle | Ask::Claim => {
+            others.is_empty()
+        }
         Ask::Spawn => {
             (flags & 1 == 0 || last == Some(Purpose::Plan as u8))
                 && others.iter().all(|number| Purpose::from_u8(*number).is_some_and(of_a_plan))
