@@ -383,6 +383,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         "cgroup_parent" => "--cgroup-parent",
         "state_dir" => "--state-dir",
         "runtime" => "--runtime",
+        "landlock" => "--landlock",
         "network" | "pasta" => "--network",
         "publish" => "--publish",
         "network_provider" => "--network-plugin",

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orangery::Pasta;
-use orangery::runtime::drivers::{DrivenRuntime, Flavour};
+use orangery::runtime::drivers::{Flavour, flavour_of};
 use orangery::runtime::ids::subordinate::user::{Extent, Given};
 use orangery::runtime::keeper::maps;
-use orangery::runtime::native::Options;
-use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind, Runtime as _};
+use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind};
 
 use super::{Finding, State};
 
@@ -74,14 +73,7 @@ fn drivers() -> Finding {
 fn asked(program: &str) -> Result<Flavour, RuntimeError> {
     let failed = |error| RuntimeError::system("cannot start the event loop", error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
-        let (driven, driver) = DrivenRuntime::start(orangery::Program::new(program), Options::default())?;
-        let driver = tokio::spawn(driver.run());
-        let flavour = driven.ask().await;
-        driven.shutdown().await;
-        let _ = driver.await;
-        flavour
-    })
+    runtime.block_on(flavour_of(orangery::Program::new(program)))
 }
 
 /// A number below /proc/sys.

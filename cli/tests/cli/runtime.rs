@@ -32,6 +32,8 @@ fn programs() -> Vec<&'static str> {
     ["runc", "crun"].into_iter().filter(is).collect()
 }
 
+// A config.json has one path for all hierarchies, and our own group may have several.
+
 /// A root with a shell.
 fn image() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -48,11 +50,15 @@ fn runs() {
     let image = image();
     let path = image.path().to_str().unwrap();
     for program in programs() {
-        let said = sh(&["--runtime", program, "--rootfs", path, "--userns", "host"], "echo out; echo err >&2; exit 3");
+        let said = sh(
+            &["--runtime", program, "--cgroup-parent", "/", "--rootfs", path, "--userns", "host"],
+            "echo out; echo err >&2; exit 3",
+        );
         assert_eq!((said.ended(3).text(), said.err.as_str()), ("out\n", "err\n"), "{program}");
-        let said = sh(&["--runtime", program, "--rootfs", path, "--userns", "host", "-t"], "stty size; exit 4");
+        let said = sh(&["--runtime", program, "--cgroup-parent", "/", "--rootfs", path, "-t"], "stty size; exit 4");
         assert_eq!(said.ended(4).text(), "24 80\r\n", "{program}");
-        let said = ran(&["run", "--runtime", program, "--rootfs", path, "--userns", "host", "--", "no-such-command"]);
+        let said =
+            ran(&["run", "--runtime", program, "--cgroup-parent", "/", "--rootfs", path, "--", "no-such-command"]);
         assert_eq!(said.code, Some(127), "{said:?}");
     }
 }
@@ -70,12 +76,12 @@ fn listed() {
 
 fn refused() {
     let program = programs()[0];
-    let said = sh(&["--runtime", program], "true");
+    let said = sh(&["--runtime", program, "--cgroup-parent", "/"], "true");
     assert_eq!(said.code, Some(125), "{said:?}");
     assert!(said.err.contains("--rootfs"), "{said:?}");
     let image = image();
     let path = image.path().to_str().unwrap();
-    let options = ["--runtime", program, "--rootfs", path, "--userns", "host", "--preset", "strict"];
+    let options = ["--runtime", program, "--cgroup-parent", "/", "--rootfs", path, "--preset", "strict"];
     let options = [&options[..], &["--limits", "best-effort"]].concat();
     let said = sh(&options, "true");
     assert!(said.err.contains("--landlock none") && said.err.contains("strict"), "{said:?}");

@@ -18,7 +18,7 @@ pub(crate) mod refused;
 mod seccomp;
 pub(crate) mod words;
 
-pub use crate::native::driven::DrivenRuntime;
+pub use crate::native::driven::{DrivenRuntime, flavour_of};
 pub use flavour::{Flavour, Kind};
 pub(crate) use mounts::scratch;
 pub(crate) use process::written;

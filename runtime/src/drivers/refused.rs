@@ -20,9 +20,13 @@ fn unsupported(field: &str, why: &str) -> Error {
 pub(crate) fn container(spec: &ContainerSpec, main: &ProcessSpec, flavour: Option<&Flavour>) -> Vec<Error> {
     let mut no = Vec::new();
     let dir = matches!(&spec.rootfs, Rootfs::Dir { access: Access::ReadOnly | Access::ReadWrite, .. });
-    if !dir || !spec.root_mounts.is_empty() || spec.rootfs_provider.is_some() {
-        let why = "a driver's container has one directory as its root, which is read or written";
-        no.push(unsupported("rootfs", why).with_hint("layers and roots of the host's are those of our own runtime"));
+    if spec.rootfs_provider.is_some() {
+        let why = "a driver's container has one directory as its root: what a provider prepares is layers";
+        no.push(unsupported("rootfs_provider", why).with_hint("give the directory itself (Rootfs::Dir)"));
+    } else if !dir || !spec.root_mounts.is_empty() {
+        let why = "a driver's container has one directory as its root (Rootfs::Dir), which is read or written";
+        let hint = "layers, overlays and roots of the host's are those of our own runtime";
+        no.push(unsupported("rootfs", why).with_hint(hint));
     }
     let fields = [
         ("files", !spec.files.is_empty(), "a driver stages no files"),

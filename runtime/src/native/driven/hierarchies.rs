@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::native::start::directory;
 
 /// Our directory in all hierarchies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Hierarchies {
     /// From the top of each on.
     path: PathBuf,
@@ -38,7 +38,7 @@ impl Hierarchies {
             let why =
                 "this process has groups of different names in different hierarchies, and a config.json has one path";
             let refused = Error::new(ErrorKind::Unsupported, why).with_field("cgroup_parent");
-            return Err(refused.with_hint("give a parent that is there in all of them"));
+            return Err(refused.with_hint("give a parent that is there in all of them, such as /"));
         };
         let ours = |top: &PathBuf| roots.iter().any(|root| root.path == top.join(&path));
         let further = mounts.iter().map(|(top, _)| top).filter(|top| !ours(top)).map(|top| top.join(&path)).collect();

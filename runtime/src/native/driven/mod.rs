@@ -89,14 +89,6 @@ impl DrivenRuntime {
         &self.native
     }
 
-    /// Which program it is: it is asked, if it was not yet.
-    ///
-    /// # Errors
-    /// It cannot be executed, does not say it, or is too old to be driven; with the field `runtime`.
-    pub async fn ask(&self) -> Result<Flavour, Error> {
-        self.known.flavour(&self.native.inner).await.cloned()
-    }
-
     /// Which program it is, once the first container has been asked for.
     #[must_use]
     pub fn flavour(&self) -> Option<&Flavour> {
@@ -131,6 +123,22 @@ impl Runtime for DrivenRuntime {
             known.hierarchies.remove();
         })
     }
+}
+
+/// Which program it is: it is asked, by a keeper of its own. Nothing is made.
+///
+/// # Errors
+/// With the field `runtime`: it is not there ([`ErrorKind::NotFound`]), cannot be executed, fails, or is too old to be driven.
+pub async fn flavour_of(program: Program) -> Result<Flavour, Error> {
+    let path = find(&program.path)?;
+    let (native, driver) = NativeRuntime::start(Options::default())?;
+    let driver = tokio::spawn(driver.run());
+    let (flavour, hierarchies) = (OnceCell::new(), Hierarchies::default());
+    let known = Arc::new(Known { program, path, flavour, dir: PathBuf::new(), place: "/tmp", hierarchies });
+    let asked = known.flavour(&native.inner).await.cloned();
+    native.shutdown().await;
+    let _ = driver.await;
+    asked
 }
 
 /// The program, and that it can be executed.
