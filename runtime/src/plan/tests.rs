@@ -513,12 +513,20 @@ fn a_call_of_a_driver_is_a_plan() {
         oom_score_adj: Some(5),
         preserved: 2,
         ground,
+        console: Some("/run/bundle".as_ref()),
         host: Some(host),
     };
     let plan = call(&one);
     accepted(&plan);
     let text = text(&plan);
     assert!(text.contains("/mnt") && text.contains("/usr/bin/crun") && text.contains("chown"), "{text}");
+    assert!(text.contains("/run/bundle"), "{text}");
+    let (first, last) = (plan.steps().next().unwrap(), plan.steps().last().unwrap());
+    assert_eq!(
+        (first.op, last.op, last.z),
+        (wire::Op::Attend, wire::Op::Exec, 1),
+        "it is attended, and ends with who does that"
+    );
     assert!(plan.needs().contains(&Need::Layer(0)) && plan.needs().contains(&Need::Bind(0)), "{:?}", plan.needs());
     let plain = call(&Call { host: None, grouped: false, preserved: 0, ..one });
     accepted(&plain);
