@@ -116,7 +116,6 @@ pub(crate) mod nr {
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const PPOLL: usize = 73;
-    pub(crate) const KILL: usize = 129;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const GETPPID: usize = 173;
     pub(crate) const OPEN_TREE: usize = 428;

@@ -117,7 +117,6 @@ pub(crate) mod nr {
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const GETPID: usize = 39;
-    pub(crate) const KILL: usize = 62;
     pub(crate) const GETPPID: usize = 110;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;
