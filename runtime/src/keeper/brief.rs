@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::client::{self, expect};
@@ -18,6 +18,9 @@ use super::{Heard, Launched};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 use crate::plan::wire::{self, Ask, End, ExitRecord, LEAVE_EXIT, MAX_INLINE, Message, Purpose, Tell};
+
+/// After that it is looked why nothing is answered.
+const SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// A keeper of one's own. Dropped, it kills and removes everything, which is waited for.
 #[derive(Debug)]
@@ -136,6 +139,11 @@ impl Brief {
         Ok(())
     }
 
+    /// A program that it has started may have stopped it.
+    pub(crate) fn wake(&self) {
+        let _ = pidfd_send_signal(&self.keeper, Signal::CONT);
+    }
+
     /// Close our end, and wait until it has ended. `false`: somebody has killed it, and it has killed and removed nothing.
     pub(crate) fn end(&mut self) -> bool {
         self.socket = None;
@@ -144,10 +152,9 @@ impl Brief {
 
     /// Wait until it has ended, which it does by itself unless somebody has killed it.
     fn ended(&mut self) -> bool {
+        self.wake();
         let keeper = &self.keeper;
         *self.ended.get_or_insert_with(|| {
-            // A program that it has started may have stopped it.
-            let _ = pidfd_send_signal(keeper, Signal::CONT);
             loop {
                 match waitid(WaitId::PidFd(keeper.as_fd()), WaitIdOptions::EXITED) {
                     Err(rustix::io::Errno::INTR) => {}
@@ -227,7 +234,12 @@ impl Brief {
             match receive(socket) {
                 Ok(Some(heard)) => return Ok(heard),
                 Ok(None) => return Err(gone()),
-                Err(rustix::io::Errno::AGAIN) => wait(socket, PollFlags::IN)?,
+                Err(rustix::io::Errno::AGAIN) => {
+                    // What it was asked to start may have stopped it before it could answer.
+                    if !waited(socket, PollFlags::IN, Some(&SECOND))? {
+                        self.wake();
+                    }
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(unsaid(error)),
             }
@@ -242,8 +254,14 @@ impl Drop for Brief {
 }
 
 fn wait(socket: &OwnedFd, what: PollFlags) -> Result<(), Error> {
-    match poll(&mut [PollFd::new(socket, what)], None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+    waited(socket, what, None).map(drop)
+}
+
+/// `false`: so long nothing has come.
+fn waited(socket: &OwnedFd, what: PollFlags, long: Option<&Timespec>) -> Result<bool, Error> {
+    match poll(&mut [PollFd::new(socket, what)], long) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(true),
         Err(error) => Err(unsaid(error)),
     }
 }

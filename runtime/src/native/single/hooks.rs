@@ -3,18 +3,18 @@
 
 use std::ffi::OsString;
 use std::io::{Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, OFlags};
 
-use super::super::report::{Said, step_error};
+use super::super::report::{Said, read, step_error};
 use super::super::stdio;
 use super::super::supply::{Supply, some};
 use super::exec::Beside;
-use super::{Listening, Maker, Stop, Until, word};
+use super::{Listening, Maker, Stop, Until};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::wire::{ExitRecord, Op};
@@ -201,9 +201,9 @@ impl Maker {
         let fds = supply.all(&plan, group)?;
         let (id, pid, pidfd) = self.brief.spawn_own(&plan, fds)?;
         let mut words = Words { pipe: Some(words), said: Vec::new() };
-        let ended = begun(pid, &until).and_then(|()| match word(&report, &until)? {
+        let ended = begun(pid, &until).and_then(|()| match self.word((&report, &pidfd), &until)? {
             Said::Failed(step, errno) => Err(not_run(&plan, step, errno, hook).into()),
-            Said::Ready | Said::End => self.end_of(id, &until, &mut words),
+            Said::Ready | Said::End => self.end_of((id, &pidfd), &until, &mut words),
         });
         let how = match ended {
             Ok(ExitRecord { code: EXITED, status: 0, .. }) => return Ok(()),
@@ -212,7 +212,7 @@ impl Maker {
             Err(stop) => {
                 kill(pid, &pidfd, group);
                 let patience = Until { time: Some(Instant::now() + PATIENCE), ..Until::default() };
-                let _ = self.end_of(id, &patience, &mut words);
+                let _ = self.end_of((id, &pidfd), &patience, &mut words);
                 match stop {
                     Stop::Late => format!("hook ran past specified timeout of {}s", hook.timeout),
                     Stop::Failed(error) => return Err(error),
@@ -222,8 +222,32 @@ impl Maker {
         Err(Error::new(ErrorKind::Creation, how + &told(&words.said)))
     }
 
+    /// What it reports before its exec.
+    fn word(&self, (report, pidfd): (&OwnedFd, &OwnedFd), until: &Until<'_>) -> Result<Said, Stop> {
+        let mut lives = Some(pidfd.as_fd());
+        loop {
+            match read(report) {
+                Err(rustix::io::Errno::AGAIN) => {
+                    let [_, ended] = until.wait([Some(report.as_fd()), lives])?;
+                    self.wake(ended, &mut lives);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                said => return said.map_err(|error| Error::system("cannot read the report", error).into()),
+            }
+        }
+    }
+
+    /// It has ended, and may have stopped the keeper before that, which has to tell.
+    fn wake(&self, ended: bool, lives: &mut Option<BorrowedFd<'_>>) {
+        if ended {
+            self.brief.wake();
+            *lives = None;
+        }
+    }
+
     /// Its end, waited for; what it says meanwhile is read.
-    fn end_of(&self, id: u64, until: &Until<'_>, words: &mut Words) -> Result<ExitRecord, Stop> {
+    fn end_of(&self, (id, pidfd): (u64, &OwnedFd), until: &Until<'_>, words: &mut Words) -> Result<ExitRecord, Stop> {
+        let mut lives = Some(pidfd.as_fd());
         loop {
             if let Some(end) = self.brief.end_of(id)? {
                 // Once: whoever it has left behind may hold them open for ever.
@@ -231,7 +255,8 @@ impl Maker {
                 return Ok(end);
             }
             let pipe = words.pipe.as_ref().map(OwnedFd::as_fd);
-            let [_, speaks] = until.wait([Some(self.brief.socket()?), pipe])?;
+            let [_, speaks, ended] = until.wait([Some(self.brief.socket()?), pipe, lives])?;
+            self.wake(ended, &mut lives);
             if speaks {
                 words.read();
             }
