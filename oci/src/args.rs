@@ -46,7 +46,7 @@ pub(crate) struct Global {
     /// Who makes cgroups
     #[arg(long, global = true, value_enum, default_value = "cgroupfs")]
     pub(crate) cgroup_manager: CgroupManager,
-    /// The same as --cgroup-manager systemd, which is refused where a container is made
+    /// The same as --cgroup-manager systemd
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
 }
@@ -73,7 +73,7 @@ pub(crate) enum CgroupManager {
     Cgroupfs,
     /// Nobody: the container stays in the caller's.
     Disabled,
-    /// Not us: refused where a container is made.
+    /// systemd, as units of its own: `linux.cgroupsPath` is `slice:prefix:name` then.
     Systemd,
 }
 

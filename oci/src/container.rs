@@ -126,7 +126,9 @@ impl Container {
     /// # Errors
     /// It cannot be looked at.
     pub(crate) fn group(&self) -> Result<Option<Group>, Failure> {
-        self.group_by(|path| Cgroups::above(path, None))
+        self.group_by(|path| {
+            if self.record.systemd.is_some() { Cgroups::of_unit(path, None) } else { Cgroups::above(path, None) }
+        })
     }
 
     fn group_by(&self, above: impl Fn(&Path) -> Found) -> Result<Option<Group>, Failure> {

@@ -19,6 +19,7 @@ use crate::hooks::{self, Told};
 use crate::place::{self, Place, Room};
 use crate::record::{Maps, Progress, Record};
 use crate::streams::{self, Preserved};
+use crate::systemd::{Owner, Wanted};
 use crate::{clock, console};
 
 /// `create`, whole.
@@ -49,6 +50,8 @@ pub(crate) struct Bundle {
     spec: ContainerSpec,
     pub(crate) process: ProcessSpec,
     oci_version: String,
+    /// Who makes its cgroup, if that is systemd.
+    systemd: Option<Wanted>,
     annotations: std::collections::BTreeMap<String, String>,
     /// We are root of the machine: of another user namespace is an ordinary user of it.
     by_root: bool,
@@ -61,12 +64,6 @@ impl Bundle {
     /// Every refusal of its config.json.
     pub(crate) fn read(global: &Global, what: &Create) -> Result<Bundle, Failure> {
         place::check(&what.id)?;
-        if global.systemd_cgroup || global.cgroup_manager == CgroupManager::Systemd {
-            return Err(Failure::new(
-                "--systemd-cgroup: systemd is not asked for cgroups, they are made by their files: call it without, and give \
-                 linux.cgroupsPath as a path (podman --cgroup-manager cgroupfs; containerd SystemdCgroup = false)",
-            ));
-        }
         let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
         let (mut spec, mut process, said) = oci::read_with(&path)?;
@@ -85,7 +82,10 @@ impl Bundle {
             spec.device_rules_if_possible |= !spec.device_rules.is_empty();
         }
         let (oci_version, annotations) = (said.version, said.annotations);
-        Ok(Bundle { path, spec, process, oci_version, annotations, by_root })
+        let by_systemd = global.systemd_cgroup || global.cgroup_manager == CgroupManager::Systemd;
+        let wanted = || Wanted::of(spec.cgroups_path.as_deref(), &what.id, &annotations, !by_root);
+        let systemd = by_systemd.then(wanted).transpose()?;
+        Ok(Bundle { path, spec, process, oci_version, systemd, annotations, by_root })
     }
 
     fn rootfs(&self) -> PathBuf {
@@ -118,15 +118,18 @@ pub(crate) fn make(
     halt: Option<Rc<dyn Halt>>,
 ) -> Result<Left, Failure> {
     let room = place.make(&what.id)?;
-    let mut begun = None;
+    let mut begun = Begun::default();
     match fill(place, &room, global, what, (bundle, preserved), halt.clone(), &mut begun) {
         Ok((pidfd, tty)) => Ok(Left { room, pidfd, tty }),
         Err(failure) => {
             // What had come to the keeper is gone with it; whatever else fails here has its reason already.
             let _ = room.remove();
+            if let Some(owner) = begun.unit {
+                owner.stop();
+            }
             // There may be another one of this name while the programs of this one run.
             drop(room);
-            if let Some(record) = begun {
+            if let Some(record) = begun.record {
                 hooks::after_end(&record, halt);
             }
             Err(failure)
@@ -143,16 +146,28 @@ pub(crate) struct Left {
     pub(crate) tty: Option<OwnedFd>,
 }
 
+/// What there is of a container, for when its making fails.
+#[derive(Debug, Default)]
+struct Begun {
+    /// Once its first process was born.
+    record: Option<Record>,
+    /// The unit that systemd has made for it.
+    unit: Option<Owner>,
+}
+
 fn fill(
     place: &Place,
     room: &Room,
     global: &Global,
     what: &Create,
-    (bundle, preserved): (Bundle, Preserved),
+    (mut bundle, preserved): (Bundle, Preserved),
     halt: Option<Rc<dyn Halt>>,
-    begun: &mut Option<Record>,
+    begun: &mut Begun,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
-    let (cgroups, group, cgroup) = cgroups(global, &bundle)?;
+    let home = match bundle.systemd.take() {
+        Some(wanted) => Home::Unit(wanted),
+        None => Home::Files(cgroups(global, &bundle)?),
+    };
     let mut main = bundle.process.clone();
     streams::give(&mut main, preserved)?;
     let mut record = Record {
@@ -164,15 +179,31 @@ fn fill(
         annotations: bundle.annotations,
         created: clock::now(),
         owner: rustix::process::geteuid().as_raw(),
-        cgroup,
+        cgroup: home.path(),
+        systemd: home.owner(),
         progress: Progress::default(),
         spec: bundle.spec.clone(),
         process: streams::without(&bundle.process),
     };
     // Before there is anything: a command that is killed leaves what `delete` finds.
     room.write(&record)?;
+    if let Some(owner) = &record.systemd {
+        owner.come_near()?;
+    }
     let mut maker = Maker::start()?;
     maker.halted_by(halt);
+    let mut stand_in = None;
+    let (cgroups, group, _) = match home {
+        Home::Files(made) => made,
+        Home::Unit(wanted) => {
+            let there = maker.stand_in()?;
+            let made = given(wanted, there.pid(), &bundle.spec, begun)?;
+            stand_in = Some(there);
+            record.cgroup.clone_from(&made.2);
+            room.write(&record)?;
+            made
+        }
+    };
     let (gate, report) = fifos(room)?;
     let (cgroups, owns) = ((&cgroups, group.as_str()), (place.root(), room.id()));
     let lock = room.dir().try_clone();
@@ -188,7 +219,7 @@ fn fill(
         }
         let written = room.add(progress);
         if progress.init.is_some() {
-            *begun = Some(record.clone());
+            begun.record = Some(record.clone());
         }
         written.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))?;
         // Whoever wants that looks at what is written down afterwards, to kill what there is by then.
@@ -199,7 +230,8 @@ fn fill(
     };
     let agent = bundle.spec.filter_listener.clone();
     let listening = &mut |listener, pid| agent::tell(agent.as_ref(), listener, pid, &told.with("creating", pid));
-    let order = Order { spec: bundle.spec, main, cgroups, owns, lock, gate, report, hooked, listening, told: born };
+    let order =
+        Order { spec: bundle.spec, main, cgroups, stand_in, owns, lock, gate, report, hooked, listening, told: born };
     let mut made = maker.create(order)?;
     let tty = hand_over(&mut made, what)?;
     record.progress.unfinished = false;
@@ -223,8 +255,36 @@ fn hand_over(made: &mut Made, what: &Create) -> Result<Option<OwnedFd>, Failure>
     Ok(tty)
 }
 
-/// Where its cgroup is made, under which name, and its path.
-fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<PathBuf>), Failure> {
+/// Where a cgroup is made, under which name, and its path; `None`: there is none.
+type Lies = (Cgroups, String, Option<PathBuf>);
+
+/// Who makes its cgroup.
+enum Home {
+    /// We do, by files.
+    Files(Lies),
+    /// systemd, for its unit.
+    Unit(Wanted),
+}
+
+impl Home {
+    /// As far as it is known before anything is made.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Files((_, _, path)) => path.clone(),
+            Self::Unit(_) => None,
+        }
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Files(_) => None,
+            Self::Unit(wanted) => Some(wanted.owner()),
+        }
+    }
+}
+
+/// That of a container without systemd.
+fn cgroups(global: &Global, bundle: &Bundle) -> Result<Lies, Failure> {
     let none = |why: &str| (Cgroups::none(why), "none".to_owned(), None);
     let Some(path) = bundle.cgroup(global) else { return Ok(none("switched off")) };
     let may_lack = match global.rootless {
@@ -244,6 +304,15 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<(Cgroups, String, Option<
         }
         Err(error) => Err(Failure::system("linux.cgroupsPath", reason(&error))),
     }
+}
+
+/// The cgroup that systemd makes for it, around this process.
+fn given(mut wanted: Wanted, pid: i32, spec: &ContainerSpec, begun: &mut Begun) -> Result<Lies, Failure> {
+    let path = wanted.start(pid, &spec.limits)?;
+    begun.unit = Some(wanted.owner());
+    let (cgroups, name) = Cgroups::of_unit(&path, Some(&spec.limits))
+        .map_err(|error| Failure::system("the cgroup of its unit", reason(&error)))?;
+    Ok((cgroups, name, Some(path)))
 }
 
 fn may_write(dir: &Path) -> bool {

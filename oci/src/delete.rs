@@ -106,6 +106,7 @@ pub(crate) fn remove(container: Container, halt: Option<Rc<dyn Halt>>) -> Result
         kill(&container, pidfd)?;
     }
     if let Some(group) = group {
+        stop_unit(container, &group)?;
         remove_group(&group, true)?;
     }
     remove_shares(&container)?;
@@ -116,6 +117,15 @@ pub(crate) fn remove(container: Container, halt: Option<Rc<dyn Halt>>) -> Result
     if record.progress.init.is_some() {
         hooks::after_end(&record, halt);
     }
+    Ok(())
+}
+
+/// The unit of a cgroup that systemd has made, as long as that is there: another's may have its name after.
+fn stop_unit(container: &Container, group: &Group) -> Result<(), Failure> {
+    let Some(owner) = container.record.systemd.as_ref().filter(|_| !group.paths().is_empty()) else { return Ok(()) };
+    // systemd asks those who live in it to end, and waits for them for a minute and a half.
+    group.kill().map_err(|error| Failure::system("cannot kill what is in the container's cgroup", reason(&error)))?;
+    owner.stop();
     Ok(())
 }
 

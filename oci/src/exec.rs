@@ -50,6 +50,9 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
         terminal::fit(&mut process);
     }
     streams::give(&mut process, preserved)?;
+    if let Some(owner) = &container.record.systemd {
+        owner.come_near()?;
+    }
     let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
     let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), container.record.ids()?);
     let spec = &container.record.spec;

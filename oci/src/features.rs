@@ -32,7 +32,7 @@ pub(crate) fn features() -> Result<(), Failure> {
             "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
         },
         "annotations": { "io.github.orangery.version": env!("CARGO_PKG_VERSION") },
     });

@@ -82,6 +82,9 @@ pub(crate) fn maker(container: &Container, halt: Option<Rc<dyn Halt>>) -> Result
         return Ok(None);
     }
     let (pid, pidfd) = container.alive()?;
+    if let Some(owner) = &container.record.systemd {
+        owner.come_near()?;
+    }
     let mut maker = Maker::start_beside((pid, pidfd))?;
     maker.halted_by(halt);
     Ok(Some(maker))

@@ -32,6 +32,7 @@ mod run;
 mod start;
 mod state;
 mod streams;
+mod systemd;
 mod template;
 mod terminal;
 mod update;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
+use crate::systemd::Owner;
 use orangery_runtime::cgroup::GroupIdentity;
 use orangery_runtime::durable::Identity;
 use orangery_runtime::plan::idmap::{IdMap, Ids};
@@ -27,6 +28,9 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     /// Its cgroup, from the top of each hierarchy; `None`: it has none of its own.
     pub(crate) cgroup: Option<PathBuf>,
+    /// Whose unit that is, where systemd has made it.
+    #[serde(default)]
+    pub(crate) systemd: Option<Owner>,
     /// How far it has come.
     #[serde(skip)]
     pub(crate) progress: Progress,

@@ -27,7 +27,19 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     if limits.is_empty() {
         return Ok(());
     }
-    group.update(&limits).map_err(|error| Failure::system("cannot change the limits", reason(&error)))
+    let failed = |error| Failure::system("cannot change the limits", reason(&error));
+    let Some(owner) = &container.record.systemd else { return group.update(&limits).map_err(failed) };
+    let before = group.put_back(&limits).map_err(failed)?;
+    group.update(&limits).map_err(failed)?;
+    if let Err(refused) = owner.knows(&limits) {
+        for (file, text) in before {
+            // Each was written to a moment ago.
+            let _ = rustix::io::write(&file, &text);
+        }
+        return Err(refused);
+    }
+    // systemd has written what it keeps of them, rounded.
+    group.update(&limits).map_err(failed)
 }
 
 /// `--resources`, or the others put together as if they had come by it.

@@ -215,10 +215,25 @@ pub(crate) fn a_group_at_the_top_has_limits(scene: &Scene) {
 }
 
 pub(crate) fn who_wants_systemd_is_told(scene: &Scene) {
-    let (caller, bundle) = (Caller::new(scene), bundle(scene, "asked", &["true"], |_| ()));
+    let caller = Caller::new(scene);
+    let unit = |config: &mut Value| config["linux"]["cgroupsPath"] = json!("a.slice:b:c");
+    let (bundle, by_path) = (bundle(scene, "asked", &["true"], unit), bundle(scene, "by-path", &["true"], |_| ()));
+    let socket = scene.dir().join("bus");
     for global in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"]] {
-        let told = caller.bad(&[global, &["run", "-b", path(&bundle), "asked"]].concat());
-        assert!(told.contains("--systemd-cgroup") && told.contains("cgroupfs"), "{told}");
+        let refused = |bundle| {
+            let mut command = caller.command(&[global, &["run", "-b", path(bundle), "asked"]].concat());
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", path(&socket)));
+            let output = command.output().expect("it runs");
+            assert_eq!(output.status.code(), Some(1));
+            text(&output.stderr)
+        };
+        let told = refused(&bundle);
+        let there = format!("{}: No such file or directory (os error 2)", path(&socket));
+        assert!(told.contains("--systemd-cgroup") && told.contains(&there), "{told}");
+        // By its form alone, before anybody is asked.
+        let told = refused(&by_path);
+        assert!(told.contains("linux.cgroupsPath") && told.contains("slice:prefix:name"), "{told}");
+        assert_eq!(caller.good(&["list", "--quiet"]), "");
         // Where no group is made it means nothing: callers write it everywhere.
         caller.good(&[global, &["delete", "--force", "asked"]].concat());
     }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! And once more with Debian's systemd, where its packages can be had: `systemd.rs` is the host's side, `session.rs`
-//! what runs there.
+//! and `oci.rs` what runs there.
 //!
 //! One program plays all parts: as pid 1 it boots, in the machine it is a kit harness, else it is the host side. It runs
 //! with `ORANGERY_VM=1` only (CI sets it where it could install qemu) and is otherwise counted as skipped:
@@ -34,6 +34,7 @@ mod boot;
 mod guest;
 mod host;
 mod kernel;
+mod oci;
 mod session;
 mod suites;
 mod systemd;
@@ -42,6 +43,9 @@ mod user;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::var_os(oci::ROLE).is_some() {
+        return orangery_oci::main(std::env::args_os());
+    }
     if std::process::id() == 1 {
         return if std::env::var_os(boot::SYSTEMD).is_some() { boot::hand_over() } else { boot::run() };
     }

@@ -15,6 +15,7 @@ use orangery_runtime::{ExitStatus, Runtime as _};
 use orangery_tests::block::writes_are_held_up;
 use orangery_tests::wait;
 
+use crate::oci;
 use crate::suites::{BEGIN, DONE, END, GUEST, USER};
 use crate::user::{life, sh, spec, with_runtime};
 
@@ -37,11 +38,13 @@ pub(crate) fn run(part: &str) -> ExitCode {
             println!("\n{BEGIN} setup");
             let failed = trial("handed_over_once_and_taken_back");
             println!("\n{END} setup {}", u8::from(failed));
+            units("units");
         }
         "user" => {
             println!("\n{BEGIN} session");
             let failed = [trial("no_rights_at_first"), trial("limits_hold_in_a_scope")];
             println!("\n{END} session {}", u8::from(failed.contains(&true)));
+            units("units@user");
             for (suite, _) in SUITES {
                 println!("\n{BEGIN} {suite}@scope");
                 println!("\n{END} {suite}@scope {}", ended(again(&format!("suite {suite}")).stdout(Stdio::inherit())));
@@ -55,12 +58,22 @@ pub(crate) fn run(part: &str) -> ExitCode {
         "handed" => handed(),
         "no_rights_at_first" => no_rights(),
         "limits_hold_in_a_scope" => limits_hold(),
+        "a_life_in_a_unit" => oci::a_life_in_a_unit(),
+        "units_end_either_way" => oci::units_end_either_way(),
+        "what_fails_leaves_no_unit" => oci::what_fails_leaves_no_unit(),
         other => match other.strip_prefix("suite ") {
             Some(suite) => in_a_scope(suite),
             None => panic!("no part is called {other:?}"),
         },
     }
     ExitCode::SUCCESS
+}
+
+/// Containers in units of this user's manager.
+fn units(suite: &str) {
+    println!("\n{BEGIN} {suite}");
+    let failed = ["a_life_in_a_unit", "units_end_either_way", "what_fails_leaves_no_unit"].map(trial);
+    println!("\n{END} {suite} {}", u8::from(failed.contains(&true)));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a part of a trial")]

@@ -24,7 +24,7 @@ impl Cgroups {
     /// # Errors
     /// A path that leads out, or names no group; what cannot be made.
     pub fn above(path: &Path, make: Option<&Limits>) -> Result<(Cgroups, String)> {
-        Self::above_in(path, make, |_| true)
+        Self::found(path, make, detect::tops(|_| true)?, true)
     }
 
     /// Of what is [above](Cgroups::above), as far as it is there, only that by which a group [stands still](Group::is_frozen).
@@ -36,19 +36,39 @@ impl Cgroups {
             Kind::V1(controllers) => controllers.contains(&Controller::Freezer),
             Kind::V2 => true,
         };
-        Self::above_in(path, None, freezes)
+        Self::found(path, None, detect::tops(freezes)?, false)
     }
 
-    fn above_in(path: &Path, make: Option<&Limits>, wanted: impl Fn(&Kind) -> bool) -> Result<(Cgroups, String)> {
+    /// The same of a group that systemd has made for a unit. Which controllers it has on version 2 is systemd's to say, and where
+    /// systemd knows its processes by a hierarchy of version 1 that has no controllers, it is in that as well. With `make` it is made
+    /// in the hierarchies that systemd does without.
+    ///
+    /// # Errors
+    /// As [`Cgroups::above`]; systemd has made no such group.
+    pub fn of_unit(path: &Path, make: Option<&Limits>) -> Result<(Cgroups, String)> {
+        let mut found = detect::tops(|_| true)?;
+        if found.iter().all(|(mount, _)| mount.kind != Kind::V2) {
+            found.extend(detect::of_systemd()?);
+        }
+        Self::found(path, make, found, false)
+    }
+
+    /// In these hierarchies; without `enable` nothing is made on version 2.
+    pub(super) fn found(
+        path: &Path,
+        make: Option<&Limits>,
+        found: Vec<(Mount, Dir)>,
+        enable: bool,
+    ) -> Result<(Cgroups, String)> {
         let refused = |why: &str| CgroupError::refused("use the cgroup", path, why).with_field("cgroupsPath");
         let names = detect::normal(path).ok_or_else(|| refused("it must not contain .."))?;
         let Some((last, above)) = names.split_last() else { return Err(refused("it is the top of all")) };
         let name = last.to_str().filter(|name| name.len() <= 127).ok_or_else(|| refused("its name cannot be used"))?;
-        let found = detect::tops(wanted)?;
         let mut parents = Parents::none("no cgroup hierarchy is mounted".into());
         parents.at_a_path = true;
         let legacy = found.iter().any(|(mount, _)| mount.kind != Kind::V2);
         for (Mount { kind, .. }, top) in found {
+            let make = make.filter(|_| enable || kind != Kind::V2);
             match place(&kind, top, above, make, legacy) {
                 Ok(place) if kind == Kind::V2 => parents.v2 = Some(place),
                 Ok(place) => parents.v1.push(place),
@@ -77,6 +97,16 @@ impl Cgroups {
         }
         there.remove()?;
         Group::create(Arc::clone(&self.parents), name, limits)
+    }
+
+    /// Takes the group of this name that somebody else has made, with whoever is in it; makes it in the hierarchies that it is not in,
+    /// and writes its limits.
+    ///
+    /// # Errors
+    /// As [`Cgroups::create`]; what was made is removed then.
+    pub fn complete(&self, name: &str, limits: &Limits) -> Result<Group> {
+        self.parents.check(limits, true)?;
+        Group::complete(Arc::clone(&self.parents), name, limits)
     }
 
     /// The group of this name in all hierarchies that have one; without any of them it has no directories.

@@ -134,8 +134,18 @@ pub(super) fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
 /// The tops of those that are wanted. A mount that another one hides (a cgroup2 over the v1 tree) is left out: what its
 /// path leads to has another device or another type of file system.
 pub(super) fn tops(wanted: impl Fn(&Kind) -> bool) -> Result<Vec<(Mount, Dir)>, CgroupError> {
+    opened(parse_mountinfo(&read("/proc/self/mountinfo")?), wanted)
+}
+
+/// The hierarchy without controllers by which systemd knows its processes where there is no version 2.
+pub(super) fn of_systemd() -> Result<Vec<(Mount, Dir)>, CgroupError> {
+    let text = read("/proc/self/mountinfo")?;
+    opened(text.split(|b| *b == b'\n').filter_map(parse_mount_of_systemd).collect(), |_| true)
+}
+
+fn opened(mounts: Vec<Mount>, wanted: impl Fn(&Kind) -> bool) -> Result<Vec<(Mount, Dir)>, CgroupError> {
     let mut found: Vec<(Mount, Dir)> = Vec::new();
-    for mount in parse_mountinfo(&read("/proc/self/mountinfo")?) {
+    for mount in mounts {
         if !wanted(&mount.kind) || found.iter().any(|(other, _)| other.kind == mount.kind) {
             continue;
         }
@@ -164,6 +174,17 @@ pub(super) fn parse_mountinfo(text: &[u8]) -> Vec<Mount> {
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {
+    let mount = parse_any_mount(line).map(|(mount, _)| mount);
+    mount.filter(|mount| mount.kind != Kind::V1(Vec::new()))
+}
+
+fn parse_mount_of_systemd(line: &[u8]) -> Option<Mount> {
+    let (mount, options) = parse_any_mount(line)?;
+    options.split(|b| *b == b',').any(|option| option == b"name=systemd").then_some(mount)
+}
+
+/// One of either version, and the options of its file system.
+fn parse_any_mount(line: &[u8]) -> Option<(Mount, &[u8])> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     // "-" ends the optional fields, of which there may be none; the six before it are fixed.
     let dash = 6 + fields.get(6..)?.iter().position(|f| *f == b"-")?;
@@ -172,17 +193,14 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
         b"cgroup" => {
             let options: Vec<&[u8]> = fields.get(dash + 3)?.split(|b| *b == b',').collect();
             let has = |c: &Controller| options.contains(&c.legacy_name().as_bytes());
-            let controllers: Vec<Controller> = Controller::V1.into_iter().filter(has).collect();
-            if controllers.is_empty() {
-                return None;
-            }
-            Kind::V1(controllers)
+            Kind::V1(Controller::V1.into_iter().filter(has).collect())
         }
         _ => return None,
     };
     let (major, minor) = std::str::from_utf8(fields[2]).ok()?.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount { device, root: unescape(fields[3]), point: unescape(fields[4]), kind })
+    let mount = Mount { device, root: unescape(fields[3]), point: unescape(fields[4]), kind };
+    Some((mount, fields.get(dash + 3).copied().unwrap_or_default()))
 }
 
 /// Blank, tab, newline and backslash stand as `\ooo` in mountinfo.
@@ -267,6 +285,8 @@ broken
         assert_eq!(mounts[1].device, (0, 32));
         assert_eq!(mounts[2].kind, Kind::V1(vec![Controller::Io]));
         assert_eq!(mounts[3].kind, Kind::V2);
+        let named: Vec<_> = INFO.split(|b| *b == b'\n').filter_map(parse_mount_of_systemd).collect();
+        assert_eq!((named.len(), &named[0].kind, named[0].device), (1, &Kind::V1(Vec::new()), (0, 37)));
     }
 
     #[test]

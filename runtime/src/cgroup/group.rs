@@ -89,6 +89,36 @@ impl Group {
         }
     }
 
+    /// One that is there in some hierarchies, of somebody else's making.
+    pub(super) fn complete(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
+        let mut group = Group::reopen(Arc::clone(&parents), id)?;
+        let mut made = Group::empty(parents, id.into());
+        let written = made.fill_other(&mut group).and_then(|()| group.write(limits, true));
+        match written {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // What it had before goes with whoever has made it.
+                let _ = made.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Make the directories that `there` lacks: they are this one's, and its from then on.
+    fn fill_other(&mut self, there: &mut Group) -> Result<()> {
+        let parents = Arc::clone(&self.parents);
+        for (index, place) in parents.v1.iter().enumerate() {
+            if !there.is_member(index) {
+                self.make_v1(index)?;
+                there.members.push(index);
+            }
+            if place.has(Controller::Cpuset) {
+                v1::fill_cpuset(&place.dir, &place.dir.child(&there.id)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Without any directory yet.
     pub(super) fn empty(parents: Arc<Parents>, id: String) -> Group {
         let guests = Mutex::default();

@@ -281,6 +281,28 @@ fn check_id(id: &str) -> Result<(), CgroupError> {
     Err(CgroupError::refused("use the name", id.escape_debug().to_string(), why).with_field("id"))
 }
 
+/// All controllers are those of version 2, because nothing else is mounted.
+///
+/// # Errors
+/// What is mounted cannot be read.
+pub fn is_unified() -> Result<bool, CgroupError> {
+    let found = detect::hierarchies()?;
+    Ok(!found.is_empty() && found.iter().all(|hierarchy| hierarchy.kind == Kind::V2))
+}
+
+/// Where a process is by `/proc/PID/cgroup`: in version 2, or in the hierarchy of systemd's where there is none.
+///
+/// # Errors
+/// There is no such process.
+pub fn of_process(pid: i32) -> Result<Option<PathBuf>, CgroupError> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read(&path).map_err(|error| CgroupError::sys("read", path, error))?;
+    let lines = detect::parse_self_cgroup(&text);
+    let of =
+        |wanted: fn(&[String]) -> bool| lines.iter().find(|(names, _)| wanted(names)).map(|(_, path)| path.clone());
+    Ok(of(<[String]>::is_empty).or_else(|| of(|names| names.iter().any(|name| name == "name=systemd"))))
+}
+
 /// The hierarchies of version 1, as /proc/self/cgroup calls them.
 pub(crate) fn legacy_hierarchies() -> Vec<String> {
     let own = detect::parse_self_cgroup(&crate::sys::text("/proc/self/cgroup").unwrap_or_default());

@@ -25,6 +25,7 @@ pub mod process;
 pub mod reach;
 mod rootfs;
 pub mod server;
+pub mod stand_in;
 #[cfg(test)]
 mod tests;
 mod tty;

@@ -13,11 +13,37 @@ const BUS: &str = "org.freedesktop.DBus";
 /// Signals that nobody has asked for yet: a bus sends what was asked for alone.
 const WAITING: usize = 64;
 
+#[derive(Debug)]
 pub(super) struct Bus {
     stream: UnixStream,
+    patience: Duration,
     until: Instant,
+    /// There is no bus in between: who answers is at the other end.
+    direct: bool,
     serial: u32,
     signals: VecDeque<Message>,
+}
+
+/// The words of who has refused a call.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    member: String,
+    /// Such as `org.freedesktop.systemd1.NoSuchUnit`.
+    pub(super) name: String,
+    said: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}: {}", self.member, self.name, self.said)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What the other side calls its refusal, where it is one.
+pub(super) fn refusal(error: &io::Error) -> Option<&str> {
+    Some(error.get_ref()?.downcast_ref::<Refusal>()?.name.as_str())
 }
 
 fn wrong(what: impl Into<String>) -> io::Error {
@@ -25,38 +51,62 @@ fn wrong(what: impl Into<String>) -> io::Error {
 }
 
 impl Bus {
-    /// At this socket, within this time for everything together.
+    /// At this socket, within this time, and within this time again after each [`begin`](Bus::begin).
     pub(super) fn connect(socket: &Path, patience: Duration) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        let mut bus = Self { stream, until: Instant::now() + patience, serial: 0, signals: VecDeque::new() };
-        bus.authenticate()?;
+        let mut bus = Self::direct(socket, patience)?;
+        bus.direct = false;
         let hello =
             Call { destination: BUS, path: "/org/freedesktop/DBus", interface: BUS, member: "Hello", signature: "" };
         bus.call(&hello, Vec::new())?;
         Ok(bus)
     }
 
-    /// EXTERNAL: the bus knows by the socket who we are.
+    /// The same where there is no bus in between.
+    pub(super) fn direct(socket: &Path, patience: Duration) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        let until = Instant::now() + patience;
+        let mut bus = Self { stream, patience, until, direct: true, serial: 0, signals: VecDeque::new() };
+        bus.authenticate()?;
+        Ok(bus)
+    }
+
+    /// Something new is to be done.
+    pub(super) fn begin(&mut self) {
+        self.until = Instant::now() + self.patience;
+    }
+
+    /// EXTERNAL without a name: the other side knows by the socket who we are, and in a user namespace we do not know it.
     fn authenticate(&mut self) -> io::Result<()> {
-        let uid = rustix::process::geteuid().as_raw().to_string();
-        let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n") {
-            if answer.len() > 512 {
-                return Err(wrong("the bus answers without an end"));
-            }
-            answer.extend(self.read(1)?);
+        self.write(b"\0AUTH EXTERNAL\r\n")?;
+        let mut answer = self.line()?;
+        if answer == "DATA" {
+            self.write(b"DATA\r\n")?;
+            answer = self.line()?;
         }
-        if !answer.starts_with(b"OK ") {
-            let said = String::from_utf8_lossy(&answer).trim().escape_debug().to_string();
+        if !answer.starts_with("OK ") {
+            let said = answer.escape_debug();
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the bus does not take us: {said}")));
         }
         self.write(b"BEGIN\r\n")
     }
 
-    /// Ask for these signals.
+    /// Of what is said before the first message.
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            if line.len() > 512 {
+                return Err(wrong("the bus answers without an end"));
+            }
+            line.extend(self.read(1)?);
+        }
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Ask for these signals. Who is at the other end itself sends all of its own.
     pub(super) fn listen(&mut self, rule: &str) -> io::Result<()> {
+        if self.direct {
+            return Ok(());
+        }
         let mut body = marshal::Writer::default();
         body.text(rule);
         let call = Call {
@@ -82,7 +132,7 @@ impl Bus {
                     let said =
                         marshal::Reader::new(&message.body).text().filter(|_| message.signature.starts_with('s'));
                     let said = said.unwrap_or_default().escape_debug().to_string();
-                    return Err(io::Error::other(format!("{}: {}: {said}", call.member, message.error)));
+                    return Err(io::Error::other(Refusal { member: call.member.into(), name: message.error, said }));
                 }
                 SIGNAL if self.signals.len() < WAITING => self.signals.push_back(message),
                 _ => {}

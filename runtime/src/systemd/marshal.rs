@@ -16,6 +16,13 @@ pub(super) enum Value<'a> {
     Signature(&'a str),
     Flag(bool),
     Numbers(&'a [u32]),
+    Number(u32),
+    Wide(u64),
+    Signed(i32),
+    SignedWide(i64),
+    Real(f64),
+    Bytes(&'a [u8]),
+    Texts(&'a [String]),
 }
 
 impl Writer {
@@ -26,6 +33,11 @@ impl Writer {
     pub(super) fn number(&mut self, value: u32) {
         self.align(4);
         self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn wide(&mut self, bytes: [u8; 8]) {
+        self.align(8);
+        self.bytes.extend_from_slice(&bytes);
     }
 
     pub(super) fn text(&mut self, text: &str) {
@@ -65,6 +77,13 @@ impl Writer {
             Value::Signature(_) => "g",
             Value::Flag(_) => "b",
             Value::Numbers(_) => "au",
+            Value::Number(_) => "u",
+            Value::Wide(_) => "t",
+            Value::Signed(_) => "i",
+            Value::SignedWide(_) => "x",
+            Value::Real(_) => "d",
+            Value::Bytes(_) => "ay",
+            Value::Texts(_) => "as",
         };
         self.signature(signature);
         match value {
@@ -72,6 +91,13 @@ impl Writer {
             Value::Signature(text) => self.signature(text),
             Value::Flag(flag) => self.number(flag.into()),
             Value::Numbers(numbers) => self.array(4, |it| numbers.iter().for_each(|number| it.number(*number))),
+            Value::Number(number) => self.number(number),
+            Value::Wide(number) => self.wide(number.to_le_bytes()),
+            Value::Signed(number) => self.number(number.cast_unsigned()),
+            Value::SignedWide(number) => self.wide(number.to_le_bytes()),
+            Value::Real(number) => self.wide(number.to_le_bytes()),
+            Value::Bytes(bytes) => self.array(1, |it| it.bytes.extend_from_slice(bytes)),
+            Value::Texts(texts) => self.array(4, |it| texts.iter().for_each(|text| it.text(text))),
         }
     }
 
@@ -94,19 +120,31 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// The whole message.
     pub(super) fn message(&self, serial: u32, body: Vec<u8>) -> Vec<u8> {
+        self.bytes(CALL, serial, None, body)
+    }
+
+    /// What the other side says, for trials.
+    #[cfg(test)]
+    pub(super) fn of_kind(&self, kind: u8, answers: Option<u32>, body: Vec<u8>) -> Vec<u8> {
+        self.bytes(kind, 1, answers, body)
+    }
+
+    fn bytes(&self, kind: u8, serial: u32, answers: Option<u32>, body: Vec<u8>) -> Vec<u8> {
         let mut head = Writer::default();
-        // Little endian, a call, no flags, version 1.
-        head.bytes.extend_from_slice(&[b'l', CALL, 0, 1]);
+        // Little endian, no flags, version 1.
+        head.bytes.extend_from_slice(&[b'l', kind, 0, 1]);
         head.number(u32::try_from(body.len()).unwrap_or(u32::MAX));
         head.number(serial);
+        let answers = answers.map(|serial| (5, Value::Number(serial)));
+        let fields = [
+            (1, Value::Path(self.path)),
+            (2, Value::Text(self.interface)),
+            (3, Value::Text(self.member)),
+            (6, Value::Text(self.destination)),
+            (8, Value::Signature(self.signature)),
+        ];
         head.array(8, |it| {
-            for (code, value) in [
-                (1, Value::Path(self.path)),
-                (2, Value::Text(self.interface)),
-                (3, Value::Text(self.member)),
-                (6, Value::Text(self.destination)),
-                (8, Value::Signature(self.signature)),
-            ] {
+            for (code, value) in fields.into_iter().chain(answers) {
                 if matches!(value, Value::Signature("")) {
                     continue;
                 }
@@ -218,7 +256,7 @@ impl<'a> Reader<'a> {
         self.ended(length)
     }
 
-    fn signature(&mut self) -> Option<String> {
+    pub(super) fn signature(&mut self) -> Option<String> {
         let length = self.byte()?.into();
         self.ended(length)
     }
@@ -264,6 +302,24 @@ mod tests {
         .concat();
         let bytes = writer.into_bytes();
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn wide_values_are_aligned_within_their_variant() {
+        let mut writer = Writer::default();
+        writer.array(8, |it| {
+            it.property("A", Value::Wide(7));
+            it.property("B", Value::Bytes(&[1, 2]));
+            it.property("C", Value::Texts(&["x".into()]));
+        });
+        let expected = [
+            b"\x3e\x00\x00\x00\x00\x00\x00\x00".as_slice(),
+            b"\x01\x00\x00\x00A\x00\x01t\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00",
+            b"\x01\x00\x00\x00B\x00\x02ay\x00\x00\x00\x02\x00\x00\x00\x01\x02\x00\x00",
+            b"\x01\x00\x00\x00C\x00\x02as\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00\x00x\x00",
+        ]
+        .concat();
+        assert_eq!(writer.into_bytes(), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! and takes stock at the end. This file is the kit.
 
 mod delegated;
+mod given;
 mod handed;
 mod io;
 mod life;

@@ -7,7 +7,7 @@ use super::super::start::directory;
 use super::super::stdio::{self, Ends};
 use super::super::supply::{Supply, some};
 use super::super::{cgroup_error, create, join, trees};
-use super::{Beside, Hooked, Listening, Made, Maker, Until, Word, heard};
+use super::{Beside, Hooked, Listening, Made, Maker, StandIn, Until, Word, heard};
 use crate::cgroup::{Cgroups, Group};
 use crate::durable::Identity;
 use crate::error::{Error, ErrorKind, Errors};
@@ -31,6 +31,9 @@ pub struct Order<'a> {
     pub main: ProcessSpec,
     /// Where its cgroup is, and how it is called there.
     pub cgroups: (&'a Cgroups, &'a str),
+    /// Who is in that cgroup already, which somebody else has made around it; it is let go when the container is in there. `None`: the
+    /// cgroup is made, or is one that nobody is in.
+    pub stand_in: Option<StandIn>,
     /// A directory, and a name in it, that is removed with all that is in it unless the container is [left](Made::leave): what
     /// is written down of it. From the moment on in which its cgroup goes as well: who is killed before leaves word of that.
     pub owns: (&'a Path, &'a str),
@@ -69,6 +72,7 @@ struct Rest<'a> {
     report: (OwnedFd, OwnedFd),
     hooked: Hooked<'a>,
     listening: Listening<'a>,
+    stand_in: Option<StandIn>,
     told: &'a mut dyn FnMut(&Born<'_>) -> Result<(), Error>,
 }
 
@@ -131,8 +135,8 @@ impl Maker {
     /// Every refusal of the spec; the step that failed. Nothing is left of it then.
     pub fn create(mut self, order: Order<'_>) -> Result<Made, Errors> {
         let one = |error: Error| Errors(vec![error]);
-        let Order { mut spec, mut main, cgroups: (cgroups, name), owns, lock, gate, report, hooked, listening, told } =
-            order;
+        let Order { mut spec, mut main, cgroups: (cgroups, name), stand_in, owns, lock, gate, report, .. } = order;
+        let (hooked, listening, told) = (order.hooked, order.listening, order.told);
         let (report, theirs) = report;
         // It is where they are.
         spec.cgroups_path = None;
@@ -145,8 +149,8 @@ impl Maker {
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
         // What is registered is held; the gate is nobody's once the keeper removes what it is told of.
         self.brief.register(Tree::Files, lock, "gate").map_err(one)?;
-        let group = self.group(&spec, (cgroups, name), owns).map_err(one)?;
-        let rest = Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, told };
+        let group = self.group(&spec, (cgroups, name, stand_in.is_some()), owns).map_err(one)?;
+        let rest = Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, stand_in, told };
         self.born(&spec, group, rest).map_err(one)
     }
 
@@ -154,10 +158,12 @@ impl Maker {
     fn group(
         &mut self,
         spec: &CheckedSpec,
-        (cgroups, name): (&Cgroups, &str),
+        (cgroups, name, given): (&Cgroups, &str, bool),
         owns: (&Path, &str),
     ) -> Result<Group, Error> {
-        let group = cgroups.take(name, &spec.container().limits).map_err(|error| cgroup_error(&error))?;
+        let limits = &spec.container().limits;
+        let group = if given { cgroups.complete(name, limits) } else { cgroups.take(name, limits) };
+        let group = group.map_err(|error| cgroup_error(&error))?;
         let mut registered = || {
             for root in cgroups.roots() {
                 // Ours is the group, not what it lies in.
@@ -193,7 +199,7 @@ impl Maker {
     }
 
     fn born(mut self, spec: &CheckedSpec, group: Group, rest: Rest<'_>) -> Result<Made, Error> {
-        let Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, told } = rest;
+        let Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, stand_in, told } = rest;
         let gates = spec.container().hooks.hold_up().then(|| gate.try_clone()).transpose();
         let gates = gates.map_err(|error| Error::system("cannot duplicate the start gate", error))?;
         let halt = self.halt.clone();
@@ -212,6 +218,9 @@ impl Maker {
             }
         };
         let mut made = Made { maker: Some(self), pid, pidfd, group: Some(group), ids, tty: None, lent: None };
+        if let Some(stand_in) = stand_in {
+            made.maker()?.relieve(stand_in)?;
+        }
         told(&Born { init: Some(made.identity()), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
         if let Some(gate) = gates {
             is_ready(&report, &plan, &until)?;

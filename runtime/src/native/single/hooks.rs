@@ -24,7 +24,7 @@ use crate::spec::{Hook, HookKind, ProcessSpec, Stdio};
 /// What of its words is told when one fails.
 const WORDS: usize = 4096;
 /// How long what was killed may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What hooks are told, and where they run.
 #[derive(Clone, Copy)]

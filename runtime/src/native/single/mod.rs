@@ -15,6 +15,7 @@ mod exec;
 mod halt;
 mod home;
 mod hooks;
+mod stand_in;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
@@ -25,6 +26,7 @@ pub use create::{Born, Order};
 pub use exec::Beside;
 pub use halt::Halt;
 pub use hooks::Hooked;
+pub use stand_in::StandIn;
 
 use halt::{Stop, Until};
 
