@@ -118,10 +118,9 @@ impl Tools {
 
     fn plain(initramfs: PathBuf) -> Boot {
         let more = std::env::var(MORE).map(|more| format!(" {MORE}={more}")).unwrap_or_default();
-        let seconds = std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
         let times = u32::try_from(1 + more.split(',').count().min(more.len())).unwrap_or(1);
         let append = format!("console=ttyS0 {KERNEL}{more}");
-        let limit = Duration::from_secs(seconds) * times;
+        let limit = Duration::from_secs(seconds()) * times;
         Boot { name: "", initramfs, append, accelerator: std::env::var(ACCELERATOR).ok(), limit }
     }
 
@@ -150,7 +149,7 @@ impl Tools {
         let unit = "systemd.unit=orangery.target systemd.show_status=0 systemd.log_target=kmsg";
         let append = format!("console=ttyS1 {KERNEL} {}=1 {unit}", boot::SYSTEMD);
         let accelerator = std::env::var(ACCELERATOR).ok();
-        let limit = Duration::from_secs(SECONDS);
+        let limit = Duration::from_secs(seconds());
         self.boot(&Boot { name: "systemd-", initramfs, append, accelerator, limit })
     }
 
@@ -260,6 +259,10 @@ impl Tools {
         println!("vm: {}ran {:.1} s", boot.name, start.elapsed().as_secs_f64());
         Ok(read(&console))
     }
+}
+
+fn seconds() -> u64 {
+    std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
 }
 
 /// One run of a machine.
