@@ -49,7 +49,7 @@ fn micros(seconds: &Variant) -> Option<u64> {
         Variant::SignedWide(number) => u64::try_from(*number).ok()?.checked_mul(1_000_000),
         Variant::Real(number) => {
             let micros = number * 1e6;
-            let fits = micros >= 0.0 && micros < 9e18;
+            let fits = (0.0..9e18).contains(&micros);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was looked at")]
             fits.then_some(micros as u64)
         }
