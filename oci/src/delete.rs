@@ -106,7 +106,7 @@ pub(crate) fn remove(container: Container, halt: Option<Rc<dyn Halt>>) -> Result
         kill(&container, pidfd)?;
     }
     if let Some(group) = group {
-        stop_unit(container, &group)?;
+        stop_unit(&container, &group)?;
         remove_group(&group, true)?;
     }
     remove_shares(&container)?;
