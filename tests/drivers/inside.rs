@@ -19,7 +19,8 @@ pub(crate) fn what_a_command_sees(scene: &Scene, which: Which) {
         main.groups = vec![77];
         main.cwd = Some("/etc".into());
         main.env = vec![("A".into(), "b=c".into())];
-        main.rlimits = vec![Rlimit::new(Resource::Nofile, 33, 44).expect("a limit")];
+        // Not of descriptors: of those Go's own start makes the soft limit the hard one, now and then after runc has set both.
+        main.rlimits = vec![Rlimit::new(Resource::Core, 33, 44).expect("a limit")];
         main.oom_score_adj = Some(321);
         let set = CapSet::parse("CAP_KILL").expect("known");
         main.caps = Some(Caps { bounding: set, ..Caps::none() });
@@ -37,8 +38,8 @@ pub(crate) fn what_a_command_sees(scene: &Scene, which: Which) {
         assert_eq!((word("NoNewPrivs").as_str(), word("Seccomp").as_str()), ("1", "2"));
         assert_eq!((word("CapBnd").as_str(), word("CapEff").as_str()), ("0000000000000020", "0000000000000000"));
         let limits = seen["limits"].as_array().expect("lines");
-        let files = limits.iter().filter_map(Value::as_str).find(|line| line.starts_with("Max open files"));
-        assert_eq!(files.expect("a line").split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["33", "44"]);
+        let core = limits.iter().filter_map(Value::as_str).find(|line| line.starts_with("Max core file size"));
+        assert_eq!(core.expect("a line").split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["33", "44"]);
         assert_eq!(seen["paths"]["/etc/marker"]["content"], "the image");
         assert_eq!(seen["paths"]["/dev/null"]["content"], "1:3");
         assert_eq!(seen["paths"]["/proc/interrupts"]["content"], "1:3", "it is masked");

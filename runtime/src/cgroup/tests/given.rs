@@ -32,7 +32,7 @@ fn what_is_lacking_is_made_and_goes_with_a_failure() {
         let limits = if there.supports(&limits).is_empty() { limits } else { Limits::default() };
         let group = Guarded(there.complete("x.scope", &limits).unwrap());
         assert_eq!(left().len(), all.len());
-        let child = born(&group, "sleep 1000");
+        let child = born(&group, "exec sleep 1000");
         let member = std::fs::read_to_string(given.join("cgroup.procs")).unwrap();
         assert_eq!(member.trim(), child.id().to_string());
         assert_eq!(
