@@ -144,6 +144,8 @@ async fn everything(host: &Host, scene: &Scene, role: &str) {
     let flood = start(host, scene, "flood", probe(&["noise", &total.to_string()]), most).await;
     let waits = start(host, scene, "waits", waits, most).await;
     let deaf = start(host, scene, "deaf", probe(&["deaf"]), most).await;
+    // So that whoever empties its pipe finds it there.
+    assert!(wait::readable(deaf.stdout.as_ref().expect("stdout"), wait::PATIENCE), "it says that it is ready");
     println!("{} {} {}", flood.pid, waits.pid, deaf.pid);
     let mut input = String::new();
     let wanted: u64 = match role.split_once(' ') {

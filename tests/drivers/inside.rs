@@ -50,6 +50,12 @@ pub(crate) fn what_a_command_sees(scene: &Scene, which: Which) {
 }
 
 pub(crate) fn ids_of_its_own(scene: &Scene, which: Which) {
+    let null = || {
+        use std::os::unix::fs::MetadataExt as _;
+        let null = std::fs::metadata("/dev/null").expect("a device");
+        (null.uid(), null.gid(), null.mode())
+    };
+    let before = null();
     play(scene, which, async |host| {
         let mut spec = host.spec("ids");
         spec.user_namespace = UserNamespace::Own;
@@ -63,6 +69,8 @@ pub(crate) fn ids_of_its_own(scene: &Scene, which: Which) {
         let map = paths["/proc/self/uid_map"]["content"].as_str().expect("text").split_whitespace().collect::<Vec<_>>();
         assert!(map[0] == "0" && map[1] != "0", "{map:?}");
     });
+    // Its standard input was one: crun gives what it passes on to the container's user.
+    assert_eq!(null(), before, "the machine's own /dev/null");
 }
 
 pub(crate) fn filters(scene: &Scene, which: Which) {

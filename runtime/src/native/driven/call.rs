@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Known;
+use super::{Known, null};
 use crate::ExitStatus;
 use crate::cgroup::Group;
 use crate::drivers::words;
@@ -133,11 +133,12 @@ pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Resul
         call.stdio.resize_with(3, || None);
     }
     // Without streams of a process nothing is read, and what is written are words.
-    for (number, stream) in call.stdio.iter_mut().enumerate().take(3).filter(|(_, stream)| stream.is_none()) {
-        *stream = Some(match number {
-            0 => std::fs::File::open("/dev/null").map_err(failed)?.into(),
-            _ => words.try_clone().map_err(failed)?,
-        });
+    for (number, stream) in call.stdio.iter_mut().enumerate().take(3) {
+        match stream {
+            None if number > 0 => *stream = Some(words.try_clone().map_err(failed)?),
+            Some(fd) if !null::is_null(fd) => {}
+            _ => *stream = Some(null::own().map_err(|error| failed(error.into()))?),
+        }
     }
     let argv = argv(known, &call);
     let mut env = vec![OsString::from(PATH), "HOME=/".into()];

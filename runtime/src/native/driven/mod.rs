@@ -7,6 +7,7 @@ mod call;
 mod container;
 mod create;
 mod hierarchies;
+mod null;
 mod terminal;
 
 use std::path::{Path, PathBuf};
