@@ -132,7 +132,8 @@ fn counters(report: &Report, limit: LimitKind) -> Vec<Counted> {
 fn an_oom_kill_of_a_grandchild_is_told_when_it_happens(scene: &Scene) {
     play(scene, async |supervisor| {
         let mut events = supervisor.events(Since::Now);
-        let hog = "sh -c 'head -c 200000000 /dev/zero | tail -n 1 > /dev/null'; read line; exit 0";
+        // One that takes memory, and nobody beside it who would take some while it dies.
+        let hog = "sh -c 'dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; :'; read line; exit 0";
         let command = sh(supervisor, Sandbox::builder().memory(24 << 20), hog).stdin(Stdin::Piped);
         let container = command.spawn().await.unwrap();
         let told = async {
