@@ -1,6 +1,7 @@
 //! OOM kills as they happen. One descriptor, for as long as somebody waits.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::OFlags;
@@ -20,13 +21,13 @@ impl Group {
     /// Waits until the OOM killer has taken more than `seen` processes of the group, and says how many.
     ///
     /// v2: woken by `memory.events`, up to some 20 ms late. v1: by an eventfd, which also fires for what is no kill, and not
-    /// for a limit of a group below this one. The count is read after each wake-up, and once before the first.
+    /// for a limit of a group below this one; it comes before the kill, so that the count is read a few times after it.
     ///
     /// # Errors
     /// There is no memory controller, or no counter of kills; the group is gone ([`is_gone`](CgroupError::is_gone)).
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing. Needs a tokio runtime with I/O.
+    /// Dropping the future changes nothing. Needs a tokio runtime with I/O and time.
     pub async fn wait_oom_kills(&self, seen: u64) -> Result<u64> {
         let home = self.home(Controller::Memory)?;
         let no_counter = |dir: &Dir| unsupported("watch", dir.path(), "there is no counter of OOM kills");
@@ -35,22 +36,37 @@ impl Group {
             Some(Home::V1(dir)) => (dir, News::eventfd(dir)?),
             None => return Err(unsupported("watch", self.id(), "the container has no memory controller")),
         };
-        loop {
+        let look = || {
             let kills = match &home {
                 Some(Home::V1(dir)) => kills_v1(dir),
                 _ => dir.read("memory.events").ok().and_then(|text| keyed(&text, "oom_kill")),
             };
             match kills {
-                Some(kills) if kills > seen => return Ok(kills),
-                Some(_) => {}
+                Some(kills) => Ok(Some(kills).filter(|kills| *kills > seen)),
                 // Its end looks like that too.
-                None if dir.has("cgroup.procs") => return Err(no_counter(dir)),
-                None => return Err(CgroupError::sys("watch", dir.path(), rustix::io::Errno::NODEV)),
+                None if dir.has("cgroup.procs") => Err(no_counter(dir)),
+                None => Err(CgroupError::sys("watch", dir.path(), rustix::io::Errno::NODEV)),
+            }
+        };
+        let again: &[u64] = if matches!(news, News::Eventfd(_)) { &LOOKS_AGAIN } else { &[] };
+        loop {
+            if let Some(kills) = look()? {
+                return Ok(kills);
             }
             news.next(dir).await?;
+            for pause in again {
+                if let Some(kills) = look()? {
+                    return Ok(kills);
+                }
+                tokio::time::sleep(Duration::from_millis(*pause)).await;
+            }
         }
     }
 }
+
+/// v1 tells that somebody will be killed, and nothing more: it counts the kill after it has described it on the console, which may be slow.
+/// Pauses before it is looked at again, in milliseconds.
+const LOOKS_AGAIN: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /// What wakes.
 enum News {
