@@ -3,7 +3,6 @@
 use std::io::{Read as _, Seek as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed};
@@ -13,14 +12,8 @@ use crate::{Scene, scene, wait};
 
 /// Names the trial that a child process is to run.
 const TRIAL: &str = "ORANGERY_TRIAL";
-/// One that fails is run once more, and told as unsteady where it passes then: for who runs all of them and lets few of those pass
-/// (`.ci/run`). Whoever works on one has it fail.
-const AGAIN: &str = "ORANGERY_AGAIN";
 /// Longest time for one trial.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Those that have failed once and then passed, with what they said when they failed.
-static UNSTEADY: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
 
 /// One end-to-end test.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +84,6 @@ pub fn main(trials: &[Trial]) -> ExitCode {
     let mut skipped = Vec::new();
     let tests = trials.iter().map(|trial| test(*trial, &machine, arguments.nocapture, &mut skipped)).collect();
     let conclusion = libtest_mimic::run(&arguments, tests);
-    for (name, said) in UNSTEADY.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        println!("unsteady: {name}: it has failed, and passed when it was run again\n{said}");
-    }
     if !arguments.list && arguments.filter.is_none() {
         tell(&skipped, &conclusion);
     }
@@ -117,7 +107,7 @@ fn test(
         return libtest_mimic::Trial::test(trial.name, || Ok(())).with_kind(brief(&why)).with_ignored_flag(true);
     }
     match trial.known {
-        None => libtest_mimic::Trial::test(trial.name, move || run_or_again(trial.name, trial.limit, shown)),
+        None => libtest_mimic::Trial::test(trial.name, move || run(trial.name, trial.limit, shown)),
         Some(why) => {
             skipped.push((trial.name, format!("known failure: {why}")));
             libtest_mimic::Trial::ignorable_test(trial.name, move || match run(trial.name, trial.limit, shown) {
@@ -138,18 +128,6 @@ fn tell(skipped: &[(&'static str, String)], conclusion: &Conclusion) {
         println!("skipped: {name}: {why}");
     }
     println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
-}
-
-fn run_or_again(name: &'static str, limit: Duration, shown: bool) -> Result<(), Failed> {
-    match run(name, limit, shown) {
-        Err(failed) if std::env::var_os(AGAIN).is_some() => {
-            run(name, limit, shown)?;
-            let said = failed.message().unwrap_or_default().to_owned();
-            UNSTEADY.lock().unwrap_or_else(PoisonError::into_inner).push((name, said));
-            Ok(())
-        }
-        ran => ran,
-    }
 }
 
 /// `shown`: what it says is, also where it has passed (`--nocapture`).
