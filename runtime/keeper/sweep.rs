@@ -9,6 +9,9 @@ use crate::wire::{End, Moment, Tree};
 /// Longest time the keeper waits for what it has killed, in steps of 50 ms of an otherwise idle wait.
 const PATIENCE: u32 = 200;
 
+/// The same, for whom a call's attendant has left dying: it is killed with that one, and falls to us.
+const LEFT: u32 = 20;
+
 pub(crate) fn supervisor_gone(keeper: &mut Keeper) {
     if keeper.end == End::Keep && alone::holds_anything(keeper) {
         return alone::begin(keeper);
@@ -30,8 +33,8 @@ fn remove_everything(keeper: &mut Keeper) -> ! {
         }
         index += 1;
     }
-    kill_children(keeper);
-    reap_all(keeper);
+    let patience = if kill_children(keeper) { LEFT } else { 0 };
+    reap_all(keeper, patience);
     keeper.pass(Moment::Buried);
     for root in keeper.roots.iter().filter(|root| root.parent >= 0) {
         remove_root(root);
@@ -78,22 +81,26 @@ fn thaw_below(dir: i32, depth: u32) {
     });
 }
 
-/// With the groups that they lead: a program of a bundle has begun others, which nobody else would end.
-fn kill_children(keeper: &mut Keeper) {
-    let mut fd = sys::HIGH;
+/// With the groups that they lead: a program of a bundle has begun others, which nobody else would end. Whether one of them attends a
+/// call.
+fn kill_children(keeper: &mut Keeper) -> bool {
+    let (mut fd, mut attends) = (sys::HIGH, false);
     while fd <= keeper.top {
         if let Some(entry) = keeper.entry(fd).copied().filter(|entry| entry.state == 1) {
             if entry.pid > 0 {
                 let _ = sys::group_kill(entry.pid);
             }
             let _ = sys::pidfd_kill(fd);
+            attends |= entry.brings;
         }
         fd += 1;
     }
+    attends
 }
 
-/// Reap until nobody is left of those that were killed; the pidfds wake us, the time limit is for a process that cannot die.
-fn reap_all(keeper: &mut Keeper) {
+/// Reap until nobody is left of those that were killed; the pidfds wake us, the time limit is for a process that cannot die. `left`:
+/// so long for those who are none of ours.
+fn reap_all(keeper: &mut Keeper, left: u32) {
     let mut events = [EpollEvent { events: 0, data: 0 }; 64];
     sys::epoll_del(keeper.epoll, keeper.socket);
     let mut idle = 0;
@@ -101,7 +108,7 @@ fn reap_all(keeper: &mut Keeper) {
         match sys::waitid(P_ALL, 0, WNOHANG) {
             Ok(Some(_)) => idle = 0,
             // A program of a bundle may have left somebody behind who fell to us and is none of ours.
-            Ok(None) if !somebody_is_ours(keeper) => return,
+            Ok(None) if idle >= left && !somebody_is_ours(keeper) => return,
             Ok(None) => {
                 let mut info = [0u8; 128];
                 while sys::read(keeper.orphans, &mut info) == Ok(info.len()) {}

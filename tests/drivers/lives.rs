@@ -19,7 +19,7 @@ pub(crate) fn output_and_exit_codes(scene: &Scene, which: Which) {
             let (outcome, evidence) = host.life(host.spec("codes"), main).await;
             assert_eq!(outcome.code(), code);
             assert!(outcome.exit.rusage.is_some(), "the keeper saw it: {outcome:?}");
-            assert_ne!(evidence.cgroup_mode, "none");
+            assert_eq!(evidence.cgroup_mode, host.rt.native().cgroup_mode().0);
         }
         let (outcome, _) = host.life(host.spec("both"), probe(&["both", "to stdout", "to stderr"])).await;
         assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("to stdout\n", "to stderr\n"));

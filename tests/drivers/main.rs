@@ -27,7 +27,7 @@ macro_rules! each {
         $trials.push(
             Trial::new(
                 concat!($prefix, stringify!($name)),
-                &[Need::Root, Need::Busybox, Need::Cgroups, $($need),*],
+                &[Need::Containers, Need::Busybox, $($need),*],
                 |scene| $run(scene, Which::$which),
             )
             .skip_if(Which::$which.lacks()),
@@ -43,23 +43,23 @@ fn main() -> ExitCode {
         return send_something(socket.as_ref());
     }
     let mut trials = vec![
-        trial!(a_program_that_is_not_there, Root, Cgroups),
-        trial!(a_program_that_is_too_old, Root, Cgroups),
-        trial!(a_program_that_hangs, Root, Busybox, Cgroups),
-        trial!(the_words_of_a_program, Root, Busybox, Cgroups),
-        trial!(orphans_are_reaped_while_a_call_goes_on, Root, Busybox, Cgroups),
-        trial!(numbers_that_are_none, Root, Busybox, Cgroups),
-        trial!(words_without_end, Root, Busybox, Cgroups),
-        trial!(more_than_was_asked_for, Root, Busybox, Cgroups),
+        trial!(a_program_that_is_not_there, Containers),
+        trial!(a_program_that_is_too_old, Containers),
+        trial!(a_program_that_hangs, Containers, Busybox),
+        trial!(the_words_of_a_program, Containers, Busybox),
+        trial!(orphans_are_reaped_while_a_call_goes_on, Containers, Busybox),
+        trial!(numbers_that_are_none, Containers, Busybox),
+        trial!(words_without_end, Containers, Busybox),
+        trial!(more_than_was_asked_for, Containers, Busybox),
         trial!(a_removal_that_is_held_up, Root, Busybox, Cgroups).skip_if(without_freezer()),
-        trial!(what_is_no_terminal, Root, Busybox, Cgroups),
+        trial!(what_is_no_terminal, Containers, Busybox),
     ];
     each! { trials:
         lives::output_and_exit_codes();
         lives::a_command_that_is_pid_1();
         lives::standard_input();
         lives::signals();
-        lives::further_processes();
+        lives::further_processes(ManyIds);
         lives::many_short_processes_at_once();
         lives::an_idle_container();
         ends::a_kill_takes_all();
@@ -72,13 +72,14 @@ fn main() -> ExitCode {
         ends::without_a_shutdown_nothing_is_left();
         terminals::a_terminal_of_each();
         terminals::a_hang_up();
-        inside::what_a_command_sees();
+        inside::what_a_command_sees(ManyIds);
         inside::ids_of_its_own();
         inside::filters();
         inside::mounts_and_private_directories();
         refused::commands_that_are_not_there();
         refused::a_failed_creation_leaves_nothing();
         refused::fields_that_it_cannot_have();
+        refused::a_user_beside_the_one_id();
     }
     orangery_tests::main(&trials)
 }

@@ -73,6 +73,10 @@ impl Which {
     }
 }
 
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// A runtime that drives a program, and an image.
 pub(crate) struct Host {
     pub(crate) rt: DrivenRuntime,
@@ -98,12 +102,14 @@ pub(crate) fn play_with(scene: &Scene, program: Program, play: impl AsyncFnOnce(
 }
 
 impl Host {
-    /// The image, read-only, with the host's ids.
+    /// The image, read-only, with the host's ids, where they are ours to give.
     pub(crate) fn spec(&self, id: &str) -> ContainerSpec {
         let mut spec = ContainerSpec::default();
         spec.id = id.to_owned();
         spec.rootfs = Rootfs::Dir { path: self.image.clone(), access: Access::ReadOnly };
-        spec.user_namespace = UserNamespace::Host;
+        if is_root() {
+            spec.user_namespace = UserNamespace::Host;
+        }
         spec
     }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use orangery_runtime::drivers::{DrivenRuntime, Program};
 use orangery_runtime::native::End;
-use orangery_runtime::spec::{Landlock, Mount, StagedFile};
+use orangery_runtime::spec::{Landlock, Mount, StagedFile, User};
 use orangery_runtime::{Error, ErrorKind, Runtime as _};
 use orangery_tests::host::{command, outcome, probe};
 use orangery_tests::{Scene, wait};
 
-use crate::program::{Which, play, play_with};
+use crate::program::{Which, is_root, play, play_with};
 
 pub(crate) fn commands_that_are_not_there(scene: &Scene, which: Which) {
     play(scene, which, async |host| {
@@ -93,6 +93,23 @@ pub(crate) fn fields_that_it_cannot_have(scene: &Scene, which: Which) {
         assert_eq!(fields, ["mounts[0].target"], "{errors}");
         assert!(!host.image.join("no").exists());
         host.rt.check(&host.spec("good"), &probe(&["true"])).expect("it can be had");
+    });
+}
+
+/// An ordinary user without a range: that id is the container's root.
+pub(crate) fn a_user_beside_the_one_id(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        let mut main = command(&["/bin/sh", "-c", "/bin/busybox id -u"]);
+        main.user = User::Ids { uid: 1234, gid: 4321 };
+        if host.rt.check(&host.spec("beside"), &main).is_ok() {
+            assert_eq!(host.life(host.spec("beside"), main).await.0.out, "1234\n");
+        } else {
+            assert!(!is_root());
+            let errors = host.refused(host.spec("beside"), main).await;
+            let error = &errors.0[0];
+            assert_eq!((error.field(), error.kind()), (Some("user"), ErrorKind::Unsupported), "{errors}");
+        }
+        assert_eq!(host.life(host.spec("root"), command(&["/bin/sh", "-c", "/bin/busybox id -u"])).await.0.out, "0\n");
     });
 }
 

@@ -155,6 +155,16 @@ pub(crate) fn rest(spec: &CheckedSpec) -> Result<(), Errors> {
     if no.is_empty() { Ok(()) } else { Err(Errors(no)) }
 }
 
+/// The one id that there is has to be root's inside, as whom the program makes the container.
+pub(crate) fn user(spec: &CheckedSpec, one_id: bool) -> Result<(), Errors> {
+    if !one_id || spec.main().ids() == (0, 0) {
+        return Ok(());
+    }
+    let why = "this user has one id, and a driver's container needs it for its root";
+    let hint = "run it as root inside, or get a range of ids: usermod --add-subuids, and newuidmap (docs/rootless.md)";
+    Err(Errors(vec![unsupported("user", why).with_hint(hint)]))
+}
+
 /// All that is wrong with a process.
 pub(crate) fn process(spec: &ProcessSpec) -> Vec<Error> {
     let mut no = Vec::new();

@@ -13,7 +13,11 @@ use crate::spec::{IdRange, IdRanges};
 /// # Errors
 /// It has none of these ids; the error names the list.
 pub(crate) fn of(maps: &IdRanges, keeper: Option<(u32, Option<&IdMap>)>) -> Result<IdMap, Error> {
-    let deny_setgroups = keeper.is_some_and(|(_, ids)| ids.is_none_or(|ids| ids.deny_setgroups));
+    let deny_setgroups = match keeper {
+        Some((_, ids)) => ids.is_none_or(|ids| ids.deny_setgroups),
+        // Root of a user namespace with one id, as an ordinary user's keeper or another engine has made it.
+        None => fs::read_to_string("/proc/self/setgroups").is_ok_and(|said| said.trim() == "deny"),
+    };
     let one = |what: &str, list: &[IdRange]| match keeper {
         None => Ok(Ids::of(list)),
         Some((pid, _)) => {

@@ -343,6 +343,11 @@ impl Inner {
         outside.filter(|_| self.machine.privileged)
     }
 
+    /// An ordinary user has no other id than its own.
+    fn has_one_id(&self) -> bool {
+        !self.machine.privileged && self.keepers_ids.is_none()
+    }
+
     /// In the keeper's namespace 0 is its user and 1.. are the subordinate ids. Without those the one id that exists
     /// is called what the main process wants to be.
     fn unprivileged_ids(&self, spec: &CheckedSpec) -> IdMap {

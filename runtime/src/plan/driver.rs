@@ -4,10 +4,12 @@
 //! unmounted.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
+use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
-use super::mounts::prepare;
-use super::rootfs::{NODEV, NOEXEC, NOSUID, PATH_DIR, PRIVATE, RDONLY};
+use super::mounts::{self, prepare};
+use super::rootfs::{NODEV, NOEXEC, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY};
 use super::wire::{EXIST_OK, NEWNS, Op};
 use crate::spec::{Access, CheckedSpec, Disk};
 
@@ -28,8 +30,10 @@ pub struct Call<'a> {
     pub env: &'a [OsString],
     /// Limits of descriptors, as the supervisor has them.
     pub nofile: (u64, u64),
-    /// It is born in the container's group.
+    /// It is born in the container's group of version 2.
     pub grouped: bool,
+    /// It enters so many of version 1.
+    pub tasks: u16,
     /// The score that the kernel has for it, and for all that come of it, when memory is short.
     pub oom_score_adj: Option<i32>,
     /// So many descriptors from 3 on.
@@ -47,15 +51,19 @@ pub struct Call<'a> {
 pub struct Ground<'a> {
     /// An existing directory, at which there is nothing but what is put there.
     pub place: &'a str,
-    /// Where version 2 of cgroups is mounted beside version 1, if it is: taken away, because some programs refuse such a machine. Who is
-    /// born in a group of it need not enter it.
+    /// Where version 2 of cgroups is mounted beside version 1, if it is: covered, because some programs refuse such a machine. Who is
+    /// born in a group of it need not enter it. Not unmounted, which nobody may in a user namespace.
     pub unified: Option<&'a OsStr>,
+    /// Hierarchies that are only read here: who is in the container's groups already makes none.
+    pub read_only: &'a [PathBuf],
 }
 
 /// What is at the place of a call that makes a container.
 pub struct Host<'a> {
     /// The container.
     pub spec: &'a CheckedSpec,
+    /// Its [trees](Self::trees) come along; else the call, which has rights over mounts in its user namespace alone, copies them itself.
+    pub brought: bool,
     /// Its private directories: name and mode.
     pub scratch: &'a [(&'static str, u32)],
     /// Who they belong to, outside.
@@ -78,10 +86,11 @@ impl Host<'_> {
 #[must_use]
 pub fn call(call: &Call<'_>) -> Plan {
     let mut needs: Vec<Need> = (0..3).map(Need::Stdio).chain((0..call.preserved).map(Need::Preserved)).collect();
-    if let Some(host) = &call.host {
+    if let Some(host) = call.host.as_ref().filter(|host| host.brought) {
         needs.extend(Host::trees(host.spec));
     }
     needs.extend(call.grouped.then_some(Need::Cgroup));
+    needs.extend((0..call.tasks).map(Need::Tasks));
     needs.push(Need::Channel);
     let mut b = Builder::new(&needs);
     if let Some(group) = b.received(Need::Cgroup) {
@@ -89,17 +98,14 @@ pub fn call(call: &Call<'_>) -> Plan {
     }
     let line = b.field("runtime").received(Need::Channel).unwrap_or(Slot::CWD);
     b.on(Op::Attend, line, 0);
+    container::cgroup(&mut b, call.tasks);
+    b.field("runtime");
     b.op(Op::Setsid, 0, 0, 0);
     if let Some(score) = call.oom_score_adj {
         b.field("oom_score_adj").on_paths(Op::WriteFile, Slot::CWD, "/proc/self/oom_score_adj", score.to_string());
         b.field("runtime");
     }
-    let space = ground(&mut b, call);
-    if let Some(host) = &call.host {
-        root(&mut b, host, space);
-        binds(&mut b, host, space);
-        scratch(&mut b, host, space);
-    }
+    ground(&mut b, call);
     install(&mut b, call.preserved);
     b.field("runtime").op(Op::Umask, 0o022, 0, 0);
     b.op(Op::Rlimit, NOFILE, call.nofile.0, call.nofile.1);
@@ -132,20 +138,31 @@ fn install(b: &mut Builder, preserved: u16) {
 }
 
 /// A mount namespace in which later mounts of the host arrive and from which none travels, and the place in it, with the
-/// program that is to be pid 1, and the way to who waits for a terminal.
-fn ground(b: &mut Builder, call: &Call<'_>) -> Slot {
-    let Call { ground, console, .. } = *call;
-    let init = call.host.as_ref().and_then(|host| host.init);
+/// program that is to be pid 1, the way to who waits for a terminal, and what is the host's.
+fn ground(b: &mut Builder, call: &Call<'_>) {
+    let Call { ground, console, ref host, .. } = *call;
     b.op(Op::Unshare, NEWNS, 0, 0);
     b.on_path(Op::Propagation, Slot::CWD, "/", SLAVES);
     if let Some(path) = ground.unified {
-        // MNT_DETACH
-        b.on_path(Op::Umount, Slot::CWD, path, 2);
+        // crun makes directories there whatever it is.
+        let cover =
+            b.new_mount("tmpfs", &[("size", "1m"), ("nr_inodes", "64"), ("mode", "0755")], NOSUID | NODEV | NOEXEC);
+        b.move_mount(cover, Slot::CWD, path);
+    }
+    for top in ground.read_only {
+        let top = b.open(Slot::CWD, top, O_PATH, 0);
+        b.mount_attr(top, RDONLY, 0, false);
+        b.close(top);
     }
     // Opened first: what is at the place may be hidden by it.
-    let init = init.map(|path| b.open_tree(Slot::CWD, path, false));
+    let init = host.as_ref().and_then(|host| host.init).map(|path| b.open_tree(Slot::CWD, path, false));
     let console = console.map(|path| b.open_tree(Slot::CWD, path, false));
-    let space = b.new_mount("tmpfs", &[("size", "1m"), ("nr_inodes", "1024"), ("mode", "0755")], NOSUID | NODEV);
+    let sources = host.as_ref().map(|host| (host, sources(b, host)));
+    let space = b.field("runtime").new_mount(
+        "tmpfs",
+        &[("size", "1m"), ("nr_inodes", "1024"), ("mode", "0755")],
+        NOSUID | NODEV,
+    );
     b.move_mount(space, Slot::CWD, ground.place);
     for name in ["rootfs", "binds", "scratch"] {
         b.on_path(Op::Mkdir, space, name, 0o755);
@@ -160,12 +177,32 @@ fn ground(b: &mut Builder, call: &Call<'_>) -> Slot {
         b.mount_attrs(init, RDONLY | NOSUID | NODEV, NOEXEC, false);
         b.move_mount(init, space, "init");
     }
-    space
+    if let Some((host, sources)) = sources {
+        root(b, host, space, sources.root);
+        binds(b, host, space, &sources.binds);
+        scratch(b, host, space);
+    }
 }
 
-fn root(b: &mut Builder, host: &Host<'_>, space: Slot) {
+/// What is the host's: as it came along, or copied.
+struct Sources {
+    root: Slot,
+    /// In the order of the mounts.
+    binds: Vec<Option<Slot>>,
+}
+
+fn sources(b: &mut Builder, host: &Host<'_>) -> Sources {
     let spec = host.spec.container();
-    let tree = b.field("rootfs").received(Need::Layer(0)).unwrap_or(Slot::CWD);
+    let tree = b.field("rootfs").received(Need::Layer(0));
+    let path = spec.rootfs.directories().first();
+    let root = tree.or_else(|| path.map(|path| b.open_tree(Slot::CWD, path, true))).unwrap_or(Slot::CWD);
+    let mounts = spec.mounts.iter().enumerate();
+    Sources { root, binds: mounts.map(|(index, mount)| mounts::open(b, index, mount)).collect() }
+}
+
+fn root(b: &mut Builder, host: &Host<'_>, space: Slot, tree: Slot) {
+    let spec = host.spec.container();
+    b.field("rootfs");
     let read = if spec.rootfs.access() == Some(Access::ReadOnly) { RDONLY } else { 0 };
     let kept = if spec.listed { 0 } else { NOSUID | NODEV };
     // What is only read is not written to by the program either: of the root itself, what is mounted in it is as it is.
@@ -174,14 +211,13 @@ fn root(b: &mut Builder, host: &Host<'_>, space: Slot) {
     b.move_mount(tree, space, "rootfs");
 }
 
-fn binds(b: &mut Builder, host: &Host<'_>, space: Slot) {
+fn binds(b: &mut Builder, host: &Host<'_>, space: Slot, trees: &[Option<Slot>]) {
     let dir = b.field("mounts").open(space, "binds", PATH_DIR, 0);
-    for (index, mount) in host.spec.container().mounts.iter().enumerate() {
-        let need = Need::Bind(u16::try_from(index).unwrap_or(u16::MAX));
-        let Some(tree) = b.received(need) else { continue };
+    for (index, (mount, tree)) in host.spec.container().mounts.iter().zip(trees).enumerate() {
+        let Some(tree) = *tree else { continue };
         let seen = host.spec.mount(index);
         let name = index.to_string();
-        super::mounts::make(b, dir, OsStr::new(&name), seen.is_file);
+        mounts::make(b, dir, OsStr::new(&name), seen.is_file);
         prepare(b, mount, seen, tree);
         b.move_mount(tree, dir, &name);
     }

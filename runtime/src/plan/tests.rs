@@ -499,10 +499,12 @@ fn a_call_of_a_driver_is_a_plan() {
     spec.rootfs = Rootfs::Dir { path: "/".into(), access: Access::ReadOnly };
     spec.mounts = vec![Mount::bind("/usr", "/tmp/usr").read_only()];
     let checked = checked(spec, command());
-    let ground = Ground { place: "/mnt", unified: Some("/sys/fs/cgroup/unified".as_ref()) };
+    let read_only = ["/sys/fs/cgroup/memory".into()];
+    let ground = Ground { place: "/mnt", unified: Some("/sys/fs/cgroup/unified".as_ref()), read_only: &read_only };
     let argv = ["crun".into(), "create".into()];
     let scratch = [("tmp", 0o1777)];
-    let host = Host { spec: &checked, scratch: &scratch, owner: (524_288, 524_288), init: Some("/run/init".as_ref()) };
+    let (owner, init) = ((524_288, 524_288), Some("/run/init".as_ref()));
+    let host = |brought| Some(Host { spec: &checked, brought, scratch: &scratch, owner, init });
     let program = "/usr/bin/crun".as_ref();
     let one = Call {
         program,
@@ -510,11 +512,12 @@ fn a_call_of_a_driver_is_a_plan() {
         env: &[],
         nofile: (1, 2),
         grouped: true,
+        tasks: 2,
         oom_score_adj: Some(5),
         preserved: 2,
         ground,
         console: Some("/run/bundle".as_ref()),
-        host: Some(host),
+        host: host(true),
     };
     let plan = call(&one);
     accepted(&plan);
@@ -528,6 +531,12 @@ fn a_call_of_a_driver_is_a_plan() {
         "it is attended, and ends with who does that"
     );
     assert!(plan.needs().contains(&Need::Layer(0)) && plan.needs().contains(&Need::Bind(0)), "{:?}", plan.needs());
+    // Where the call has the rights, and we have not.
+    let copies = call(&Call { host: host(false), grouped: false, ..one });
+    accepted(&copies);
+    assert!(!copies.needs().iter().any(|need| matches!(need, Need::Layer(_) | Need::Bind(_))), "{:?}", copies.needs());
+    let place = |copies: &Plan, what| copies.steps().position(|step| step.op == what).unwrap();
+    assert!(place(&copies, wire::Op::OpenTree) < place(&copies, wire::Op::Mkdir), "before anything can hide a source");
     let plain = call(&Call { host: None, grouped: false, preserved: 0, ..one });
     accepted(&plain);
     assert!(!plain.needs().contains(&Need::Cgroup), "{:?}", plain.needs());

@@ -19,8 +19,8 @@ use crate::error::{Error, ErrorKind};
 use crate::native::container::running;
 use crate::native::helper;
 use crate::native::report::Report;
-use crate::native::supply::Supply;
-use crate::native::{Inner, stdio};
+use crate::native::supply::{Supply, some};
+use crate::native::{Inner, cgroup_error, stdio};
 use crate::plan::driver::{self, Ground, Host};
 use crate::plan::{Need, Plan};
 
@@ -136,23 +136,32 @@ pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Resul
     for (number, stream) in call.stdio.iter_mut().enumerate().take(3) {
         match stream {
             None if number > 0 => *stream = Some(words.try_clone().map_err(failed)?),
-            Some(fd) if !null::is_null(fd) => {}
-            _ => *stream = Some(null::own().map_err(|error| failed(error.into()))?),
+            Some(fd) if !(inner.machine.privileged && null::is_null(fd)) => {}
+            _ => *stream = Some(null::for_a_call(inner.machine.privileged).map_err(|error| failed(error.into()))?),
         }
     }
     let argv = argv(known, &call);
     let mut env = vec![OsString::from(PATH), "HOME=/".into()];
     env.extend(known.program.env.iter().map(|(key, value)| format!("{key}={value}").into()));
     let group = call.group.take();
+    // Root's program enters those of version 1 itself.
+    let tasks =
+        group.as_ref().filter(|_| !inner.machine.privileged).map_or_else(|| Ok(Vec::new()), |group| group.tasks());
+    let tasks = tasks.map_err(|error| cgroup_error(&error))?;
     let plan = driver::call(&driver::Call {
         program: known.path.as_os_str(),
         argv: &argv,
         env: &env,
         nofile: inner.machine.nofile,
-        grouped: group.is_some(),
+        grouped: group.as_ref().is_some_and(|group| group.has_birth()),
+        tasks: u16::try_from(tasks.len()).unwrap_or(u16::MAX),
         oom_score_adj: call.oom_score_adj,
         preserved: u16::try_from(call.stdio.len().saturating_sub(3)).unwrap_or(u16::MAX),
-        ground: Ground { place: known.place, unified: known.hierarchies.beside() },
+        ground: Ground {
+            place: known.place,
+            unified: known.hierarchies.beside(),
+            read_only: &known.hierarchies.read_only,
+        },
         host: call.host.take(),
         console: call.console.as_deref().map(Path::as_os_str),
     });
@@ -161,6 +170,7 @@ pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Resul
     let mut supply = Supply::new(write);
     supply.stdio = call.stdio;
     supply.trees = call.trees;
+    supply.tasks = some(tasks);
     let (line, theirs) = stdio::channel()?;
     supply.channel = Some(theirs);
     let fds = supply.all(&plan, group.as_deref())?;

@@ -91,9 +91,9 @@ impl Driven {
         Some(self.dir.join(format!("{of}.log")))
     }
 
-    /// The group that a process has to be born in to be in all of them.
+    /// The group that a process has to be born in to be in all of its container's.
     fn birthplace(&self, group: Option<&Arc<Group>>) -> Option<Arc<Group>> {
-        group.filter(|_| self.known.hierarchies.beside().is_some()).cloned()
+        group.filter(|group| self.known.hierarchies.are_born_in(group)).cloned()
     }
 
     /// A terminal that is asked for, and what is said of it to the call.

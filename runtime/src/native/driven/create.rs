@@ -95,6 +95,7 @@ fn prepare(
 ) -> Result<(Allotted, Arc<Driven>), Errors> {
     let mut spec = inner.check(spec, main)?;
     refused::rest(&spec)?;
+    refused::user(&spec, inner.has_one_id())?;
     let allotment = allot(inner, &mut spec, undo.rests()).map_err(one)?;
     let driven = Driven::new(inner, known, &spec);
     undo.rests().driven = Some(Arc::clone(&driven));
@@ -109,6 +110,9 @@ async fn copy_trees(
     spec: CheckedSpec,
     allotment: &Allotment,
 ) -> Result<(CheckedSpec, Vec<(Need, Option<OwnedFd>)>), Error> {
+    if !inner.machine.privileged {
+        return Ok((spec, Vec::new()));
+    }
     let (needs, ids) = (Host::trees(&spec), allotment.ids.clone());
     let mut mapped = Vec::new();
     for map in trees::maps(&spec, &needs, ids.as_ref()) {
@@ -123,14 +127,19 @@ async fn copy_trees(
     made.await.map_err(|_| Error::new(ErrorKind::System, "the thread that copies mounts panicked"))?
 }
 
-fn layout<'a>(driven: &'a Driven, spec: &'a CheckedSpec, allotment: &'a Allotment, path: &'a str) -> Layout<'a> {
+fn layout<'a>(
+    driven: &'a Driven,
+    spec: &'a CheckedSpec,
+    allotment: &'a Allotment,
+    cgroup: Option<&'a str>,
+) -> Layout<'a> {
     let unified = driven.known.hierarchies.unified;
-    Layout { spec, ids: allotment.ids.as_ref(), cgroup: Some(path), place: driven.known.place, unified }
+    Layout { spec, ids: allotment.ids.as_ref(), cgroup, place: driven.known.place, unified }
 }
 
 fn config(driven: &Driven, spec: &CheckedSpec, allotment: &Allotment) -> Result<String, Error> {
     let path = driven.known.hierarchies.of_container(&spec.container().id);
-    let config = drivers::config::config(&layout(driven, spec, allotment, &path));
+    let config = drivers::config::config(&layout(driven, spec, allotment, path.as_deref()));
     config.map(|config| config.to_string()).map_err(|why| Error::invalid("filters", why))
 }
 
@@ -144,10 +153,11 @@ async fn born(
 ) -> Result<Born, Error> {
     let inner = &driven.inner;
     let without_init = spec.container().without_init;
-    let scratch = drivers::scratch(&layout(driven, spec, allotment, ""));
+    let scratch = drivers::scratch(&layout(driven, spec, allotment, None));
     let init = driven.known.dir.join("init");
     let owner = allotment.ids.as_ref().map_or(Some((0, 0)), |ids| ids.outside(0, 0)).unwrap_or_default();
-    let host = Host { spec, scratch: &scratch, owner, init: (!without_init).then_some(init.as_os_str()) };
+    let brought = inner.machine.privileged;
+    let host = Host { spec, brought, scratch: &scratch, owner, init: (!without_init).then_some(init.as_os_str()) };
     let mut call = Call { host: Some(host), trees, oom_score_adj: spec.main().spec().oom_score_adj, ..Call::default() };
     let mut ends = stdio::Ends::default();
     if without_init {

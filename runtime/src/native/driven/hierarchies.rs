@@ -5,21 +5,23 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::Root;
+use crate::cgroup::{Group, Root};
 use crate::error::{Error, ErrorKind};
 use crate::native::start::directory;
 
 /// Our directory in all hierarchies.
 #[derive(Debug, Default)]
 pub(super) struct Hierarchies {
-    /// From the top of each on.
-    path: PathBuf,
+    /// From the top of each on; `None`: the program makes no groups.
+    path: Option<PathBuf>,
     /// Those in which our own runtime has none.
     further: Vec<PathBuf>,
     /// There is version 2 and nothing else.
     pub(super) unified: bool,
     /// Where version 2 is, beside version 1: who enters the others does not enter that one.
     beside: Option<PathBuf>,
+    /// The tops of those that a call may only read.
+    pub(super) read_only: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -29,6 +31,9 @@ impl Hierarchies {
     /// [`ErrorKind::Unsupported`] where ours do not have one path.
     pub(super) fn of(roots: &[Root]) -> Result<Self, Error> {
         let mounts = mounts();
+        let unified = mounts.iter().all(|(_, v2)| *v2);
+        let v2 = mounts.iter().find(|(_, v2)| *v2 && !unified);
+        let beside = v2.map(|(top, _)| top.clone());
         let inside = |path: &Path| {
             let below = mounts.iter().filter_map(|(top, _)| path.strip_prefix(top).ok().map(Path::to_path_buf));
             below.min_by_key(|path| path.components().count())
@@ -42,10 +47,16 @@ impl Hierarchies {
         };
         let ours = |top: &PathBuf| roots.iter().any(|root| root.path == top.join(&path));
         let further = mounts.iter().map(|(top, _)| top).filter(|top| !ours(top)).map(|top| top.join(&path)).collect();
+        Ok(Self { path: Some(path), further, unified, beside, read_only: Vec::new() })
+    }
+
+    /// Those of an ordinary user, who may have groups in some of them: a call is born in these, and the program makes none.
+    pub(super) fn of_a_user() -> Self {
+        let mounts = mounts();
         let unified = mounts.iter().all(|(_, v2)| *v2);
-        let v2 = mounts.iter().find(|(_, v2)| *v2 && !unified);
-        let beside = v2.map(|(top, _)| top.clone());
-        Ok(Self { path, further, unified, beside })
+        let (beside, read_only): (Vec<_>, Vec<_>) = mounts.into_iter().partition(|(_, v2)| *v2 && !unified);
+        let tops = |mounts: Vec<(PathBuf, bool)>| mounts.into_iter().map(|(top, _)| top);
+        Self { unified, beside: tops(beside).next(), read_only: tops(read_only).collect(), ..Self::default() }
     }
 
     /// Where version 2 is mounted, on a machine with both.
@@ -54,8 +65,13 @@ impl Hierarchies {
     }
 
     /// `linux.cgroupsPath` of the container of this name.
-    pub(super) fn of_container(&self, id: &str) -> String {
-        Path::new("/").join(&self.path).join(id).display().to_string()
+    pub(super) fn of_container(&self, id: &str) -> Option<String> {
+        self.path.as_ref().map(|path| Path::new("/").join(path).join(id).display().to_string())
+    }
+
+    /// Whether a call has to be born in the container's group, for its processes to be in all of them.
+    pub(super) fn are_born_in(&self, group: &Group) -> bool {
+        self.path.is_none() || (self.beside.is_some() && group.has_birth())
     }
 
     /// Our directory where our own runtime has none, made, for somebody who removes it when we are gone.

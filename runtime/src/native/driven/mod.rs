@@ -28,7 +28,7 @@ use crate::{BoxFuture, Container, Runtime};
 /// Where a call that makes a container has what is the host's: a directory that every host has.
 const PLACES: [&str; 5] = ["/mnt", "/media", "/srv", "/opt", "/home"];
 
-/// Makes containers by a [`Program`]. Root only. Cheap to clone.
+/// Makes containers by a [`Program`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DrivenRuntime {
     native: NativeRuntime,
@@ -52,8 +52,9 @@ impl DrivenRuntime {
     ///
     /// # Errors
     /// As for [`NativeRuntime::start`]; with the field `runtime`: [`ErrorKind::NotFound`] or [`ErrorKind::Permission`] where the
-    /// program is not there or cannot be executed, [`ErrorKind::Unsupported`] for anybody but root, without cgroups, and for
-    /// containers that are to outlive us.
+    /// program is not there or cannot be executed, [`ErrorKind::Unsupported`] for root without cgroups, and for
+    /// containers that are to outlive us. With the field `cgroup_parent`: [`ErrorKind::Unsupported`] where root's groups have not
+    /// one path in all hierarchies.
     pub fn start(program: Program, options: Options) -> Result<(DrivenRuntime, Driver), Error> {
         let refused = |why: &str| Err(Error::new(ErrorKind::Unsupported, why).with_field("runtime"));
         if options.end != End::Kill {
@@ -61,16 +62,13 @@ impl DrivenRuntime {
         }
         let path = find(&program.path)?;
         let (native, driver) = NativeRuntime::start(options)?;
-        if !native.inner.machine.privileged {
-            return refused("a driver makes the containers of root alone");
-        }
         let cgroups = native.inner.cgroups()?;
-        let roots = cgroups.roots();
-        if roots.is_empty() {
-            return refused("a driver needs cgroups");
+        let (roots, privileged) = (cgroups.roots(), native.inner.machine.privileged);
+        if roots.is_empty() && privileged {
+            return refused("root's driver needs cgroups");
         }
         let (Some(files), _) = native.places() else { return refused("the runtime is shut down") };
-        let hierarchies = Hierarchies::of(&roots)?;
+        let hierarchies = if privileged { Hierarchies::of(&roots)? } else { Hierarchies::of_a_user() };
         for (parent, name) in hierarchies.further()? {
             native.inner.keeper.register(wire::Tree::Cgroup, parent, &name)?;
         }
@@ -114,6 +112,7 @@ impl Runtime for DrivenRuntime {
     fn check(&self, spec: &ContainerSpec, main: &ProcessSpec) -> Result<(), Errors> {
         self.refusals(spec, main)?;
         let checked = self.native.inner.check(spec.clone(), main.clone())?;
+        refused::user(&checked, self.native.inner.has_one_id())?;
         refused::rest(&checked)
     }
 

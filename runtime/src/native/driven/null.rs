@@ -18,11 +18,19 @@ pub(super) fn is_null(fd: &OwnedFd) -> bool {
     fstat(fd).is_ok_and(wanted)
 }
 
+/// What a call is given: an ordinary user's cannot give the machine's node to anybody.
+pub(super) fn for_a_call(privileged: bool) -> Result<OwnedFd> {
+    if privileged {
+        return own();
+    }
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// A node that nobody else has, on a file system that nobody sees (5.2), both gone with the last descriptor.
 ///
 /// # Errors
 /// No right to make one, which a program that is driven needs as well; no descriptor is left.
-pub(super) fn own() -> Result<OwnedFd> {
+fn own() -> Result<OwnedFd> {
     let all = Mode::from_raw_mode(0o666);
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(fs.as_fd())?;
