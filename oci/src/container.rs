@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use orangery_runtime::cgroup::{CgroupError, Cgroups, Group};
+use orangery_runtime::native;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -11,6 +12,13 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::place::{Place, Room};
 use crate::record::Record;
+
+/// It is pid 1 of its pid namespace: nobody of that outlives it.
+pub(crate) fn is_first(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    inside.and_then(|pids| pids.split_whitespace().last()) == Some("1")
+}
 
 /// The specification's states, and runc's `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +127,23 @@ impl Container {
             Err(Errno::NOENT | Errno::NXIO) => Ok(None),
             Err(error) => Err(Failure::system("cannot open the start gate", error)),
         }
+    }
+
+    /// Who is in its pid namespace, where that is its own: what it has for a cgroup where it has none.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub(crate) fn members(&self) -> Result<Option<Vec<(i32, OwnedFd)>>, Failure> {
+        let Some((pid, pidfd)) = self.init.as_ref().filter(|(pid, _)| is_first(*pid)) else { return Ok(None) };
+        Ok(Some(native::in_its_pid_namespace(*pid, pidfd)?))
+    }
+
+    /// It has none, and this command is nothing without one.
+    pub(crate) fn no_group(what: &str) -> Failure {
+        Failure::new(format!(
+            "{what} needs a cgroup of the container's own, and this one was made without: --systemd-cgroup, or a linux.cgroupsPath \
+             below a group that was delegated to this user"
+        ))
     }
 
     /// Its cgroup, as far as it is there.

@@ -18,7 +18,7 @@ use crate::state::say;
 pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: Duration) -> Result<(), Failure> {
     let container = Container::find(place, id)?;
     let (_, pidfd) = container.alive()?;
-    let group = container.group()?.ok_or_else(|| Failure::new("events need a cgroup of the container's own"))?;
+    let group = container.group()?.ok_or_else(|| Container::no_group("events"))?;
     let interval = Timespec {
         tv_sec: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(interval.subsec_nanos()),

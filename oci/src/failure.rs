@@ -39,16 +39,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A program that is not there, in runc's words, by which callers tell that from everything else. Others have ours.
+/// A program that cannot be executed, in runc's words as well: callers tell by them that it is not there (127 with Docker) or may
+/// not be executed (126), from everything else. Other failures have ours alone.
 fn no_program(error: &orangery_runtime::Error) -> Option<String> {
-    use orangery_runtime::ErrorKind::CommandNotFound;
-    let program = error.what().strip_suffix(" not found in the container")?;
-    let why = match program.contains('/') {
-        true => format!("stat {program}: no such file or directory"),
-        false => "executable file not found in $PATH".to_owned(),
+    use orangery_runtime::ErrorKind::{CommandNotExecutable, CommandNotFound};
+    let what = error.what();
+    let (program, why) = match error.kind() {
+        CommandNotFound => {
+            let program = what.strip_suffix(" not found in the container")?;
+            let why = match program.contains('/') {
+                true => format!("stat {program}: no such file or directory"),
+                false => "executable file not found in $PATH".to_owned(),
+            };
+            (program, why)
+        }
+        CommandNotExecutable => {
+            let why = std::io::Error::from_raw_os_error(error.errno()?).to_string();
+            let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+            (what.strip_suffix(" cannot be executed")?, why)
+        }
+        _ => return None,
     };
-    let said = format!("{error}: unable to start container process: exec: {program:?}: {why}");
-    (error.kind() == CommandNotFound).then_some(said)
+    Some(format!("{error}: unable to start container process: exec: {program:?}: {why}"))
 }
 
 impl From<orangery_runtime::Error> for Failure {

@@ -1,10 +1,12 @@
 //! `kill`: a signal for the first process of a container, or for all of them.
 
+use std::os::fd::OwnedFd;
+
 use orangery_runtime::native::signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::args::Kill;
-use crate::container::{Container, reason};
+use crate::container::{Container, is_first, reason};
 use crate::failure::Failure;
 use crate::place::Place;
 
@@ -54,22 +56,21 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
     Ok(())
 }
 
-/// It is pid 1 of its pid namespace: nobody of that outlives it.
-fn is_first(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    inside.and_then(|pids| pids.split_whitespace().last()) == Some("1")
-}
-
 fn processes(container: &Container) -> Result<Vec<i32>, Failure> {
     let failed = |error| Failure::system("cannot look at the processes of the cgroup", reason(&error));
     let group = container.group()?.filter(|group| !group.paths().is_empty());
     group.map_or(Ok(Vec::new()), |group| group.processes()).map_err(failed)
 }
 
-/// To each process that is in its cgroup; `false`: it has none.
+/// To each process that is in its cgroup, or in its pid namespace; `false`: it has neither.
 fn all(container: &Container, number: i32) -> Result<bool, Failure> {
-    let Some(group) = container.group()?.filter(|group| !group.paths().is_empty()) else { return Ok(false) };
+    let Some(group) = container.group()?.filter(|group| !group.paths().is_empty()) else {
+        // All of them end with the first one.
+        let members = if number == KILL { None } else { container.members()? };
+        let Some(members) = members else { return Ok(false) };
+        members.iter().try_for_each(|(_, pidfd)| unless_gone(pidfd, number))?;
+        return Ok(true);
+    };
     let failed = |error| Failure::system("cannot signal the processes of the cgroup", reason(&error));
     if number == KILL {
         return group.kill().map(|()| true).map_err(failed);
@@ -79,13 +80,18 @@ fn all(container: &Container, number: i32) -> Result<bool, Failure> {
         // Still in there once its pidfd is open: the number is not somebody else's.
         let Some(Ok(pidfd)) = pidfd else { continue };
         if group.processes().map_err(failed)?.contains(&pid) {
-            match signal(&pidfd, number) {
-                Err(error) if error.kind() == orangery_runtime::ErrorKind::State => {}
-                sent => sent?,
-            }
+            unless_gone(&pidfd, number)?;
         }
     }
     Ok(true)
+}
+
+/// 0 asks, and nobody is told.
+fn unless_gone(pidfd: &OwnedFd, number: i32) -> Result<(), Failure> {
+    match if number == 0 { Ok(()) } else { signal(pidfd, number) } {
+        Err(error) if error.kind() == orangery_runtime::ErrorKind::State => Ok(()),
+        sent => Ok(sent?),
+    }
 }
 
 /// A name with or without SIG, or a number.

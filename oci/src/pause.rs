@@ -29,7 +29,7 @@ pub(crate) fn resume(place: &Place, id: &str) -> Result<(), Failure> {
 }
 
 fn set(container: &Container, frozen: bool) -> Result<(), Failure> {
-    let group = container.group()?.ok_or_else(|| Failure::new("a pause needs a cgroup of the container's own"))?;
+    let group = container.group()?.ok_or_else(|| Container::no_group("a pause"))?;
     let failed = |error| Failure::system("cannot freeze or thaw the container", reason(&error));
     let asked = if frozen { group.freeze() } else { group.thaw() };
     asked.and_then(|()| group.await_frozen(frozen)).map_err(|error| {

@@ -28,6 +28,12 @@ use crate::record::{Progress, Record};
 /// How often a lock is tried that others have, each time a little later up to 50 ms: some fifteen seconds in all.
 const TRIES: i64 = 310;
 
+/// Root of a user namespace that an ordinary user has made, as podman does: /run is the machine's there. One that says that its name is
+/// root may be in a container with a /run of its own (runc's rule).
+fn is_root_of_users() -> bool {
+    std::env::var_os("USER").is_none_or(|user| user != "root") && !orangery_runtime::sys::has_all_ids()
+}
+
 /// The directory of all containers.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -40,12 +46,16 @@ impl Place {
     /// # Errors
     /// An ordinary user without XDG_RUNTIME_DIR has no such place.
     pub(crate) fn of(asked: Option<&Path>) -> Result<Place, Failure> {
-        let root = match (asked, std::env::var_os("XDG_RUNTIME_DIR")) {
-            (Some(asked), _) => std::path::absolute(asked)
+        let runtime = || std::env::var_os("XDG_RUNTIME_DIR").filter(|runtime| !runtime.is_empty()).map(PathBuf::from);
+        let root = match asked {
+            Some(asked) => std::path::absolute(asked)
                 .map_err(|error| Failure::system(format!("--root {}", asked.display()), error))?,
-            (None, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run/orangery-oci"),
-            (None, Some(runtime)) if !runtime.is_empty() => PathBuf::from(runtime).join("orangery-oci"),
-            (None, _) => return Err(Failure::new("--root is needed: XDG_RUNTIME_DIR is not set")),
+            None if rustix::process::geteuid().is_root() => {
+                runtime().filter(|_| is_root_of_users()).unwrap_or_else(|| PathBuf::from("/run")).join("orangery-oci")
+            }
+            None => runtime()
+                .ok_or_else(|| Failure::new("--root is needed: XDG_RUNTIME_DIR is not set"))?
+                .join("orangery-oci"),
         };
         Ok(Place { root })
     }

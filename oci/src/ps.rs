@@ -13,12 +13,18 @@ use crate::state::{owner, print, say};
 /// `ps`, whole.
 ///
 /// # Errors
-/// There is no such container; it has no cgroup to know its processes by; ps(1) is not there, or fails.
+/// There is no such container; it has neither a cgroup nor a pid namespace to know its processes by; ps(1) is not there, or fails.
 pub(crate) fn ps(place: &Place, id: &str, format: Format, options: &[OsString]) -> Result<(), Failure> {
     let container = Container::find(place, id)?;
-    let group = container.group()?.ok_or_else(|| Failure::new("ps needs a cgroup of the container's own"))?;
     let failed = |error| Failure::system("cannot list the processes of the cgroup", reason(&error));
-    let mut pids = if group.paths().is_empty() { Vec::new() } else { group.processes().map_err(failed)? };
+    let mut pids = match (container.group()?, &container.init) {
+        (Some(group), _) if !group.paths().is_empty() => group.processes().map_err(failed)?,
+        (Some(_), _) | (None, None) => Vec::new(),
+        (None, Some(_)) => {
+            let members = container.members()?.ok_or_else(|| Container::no_group("ps without a pid namespace"))?;
+            members.into_iter().map(|(pid, _)| pid).collect()
+        }
+    };
     pids.sort_unstable();
     if format == Format::Json {
         return print(&serde_json::to_string(&pids));

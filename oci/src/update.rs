@@ -20,7 +20,7 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     let mut resources = wanted(what)?;
     let container = Container::hold(place, &what.id)?;
     container.alive()?;
-    let group = container.group()?.ok_or_else(|| Failure::new("limits need a cgroup of the container's own"))?;
+    let group = container.group()?.ok_or_else(|| Container::no_group("a limit"))?;
     complete(&mut resources, &group.paths());
     let limits = pieces::limits(&resources)?;
     // As with runc: callers pass on what they were told, which may be nothing.

@@ -61,6 +61,8 @@ fn processes(caller: &Caller<'_>) {
     for (program, words) in [
         ("no-such", "exec: \"no-such\": executable file not found in $PATH"),
         ("/no/such", "exec: \"/no/such\": stat /no/such: no such file or directory"),
+        // And Docker that it may not be executed.
+        ("/bin", "exec: \"/bin\": permission denied"),
     ] {
         let (output, log, _) = exec(caller, &spec(&[program]));
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");

@@ -6,6 +6,7 @@ mod attacks;
 mod bundle;
 mod caller;
 mod containerd;
+mod docker;
 mod garden;
 mod hooks;
 mod hung;
@@ -19,6 +20,7 @@ mod podman;
 mod unsaid;
 
 use containerd::containerd_runs_containers;
+use docker::docker_runs_containers;
 use garden::as_guardian_calls_it;
 use podman::{podman_runs_containers, podman_without_root_runs_containers};
 use std::process::ExitCode;
@@ -61,8 +63,8 @@ use ordinary::{an_ordinary_user_with_a_range, an_ordinary_user_with_one_id};
 use others::{
     a_config_that_is_changed_later_changes_nothing, a_group_that_is_not_fit_is_refused,
     an_exec_is_beside_the_first_process, counters_come_in_milliseconds, every_operation_wants_an_id,
-    ids_are_those_of_others, ps_takes_the_options_of_ps, sockets_that_are_listened_at_are_handed_on,
-    what_is_mounted_is_mounted_again, words_of_runcs_command_line,
+    ids_are_those_of_others, mounts_as_podman_asks_for_them, ps_takes_the_options_of_ps,
+    sockets_that_are_listened_at_are_handed_on, what_is_mounted_is_mounted_again, words_of_runcs_command_line,
 };
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
 
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         trial!(what_is_mounted_is_mounted_again, Root, Busybox),
         trial!(ps_takes_the_options_of_ps, Root, Busybox, Cgroups).skip_if(others::lacks_ps()),
         trial!(an_exec_is_beside_the_first_process, Root, Busybox, Cgroups).skip_if(others::lacks_division()),
+        trial!(mounts_as_podman_asks_for_them, Root, Busybox, Cgroups),
         trial!(ids_are_those_of_others, Root, Busybox),
         trial!(words_of_runcs_command_line, Root, Busybox, Cgroups),
         trial!(counters_come_in_milliseconds, Root, Busybox, Cgroups),
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
         trial!(an_ordinary_user_with_one_id, Root, Busybox).skip_if(ordinary::lacks()),
         trial!(an_ordinary_user_with_a_range, Root, Busybox).skip_if(ordinary::lacks_a_range()),
         trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),
+        trial!(docker_runs_containers, Root, Busybox, Cgroups, Memory, Pids).skip_if(docker::lacks()),
         trial!(podman_runs_containers, Root, Busybox, Cgroups).skip_if(podman::lacks()),
         trial!(podman_without_root_runs_containers, Root, Busybox).skip_if(podman::lacks_without_root()),
     ];

@@ -230,6 +230,7 @@ pub(crate) fn who_wants_systemd_is_told(scene: &Scene) {
         let told = refused(&bundle);
         let there = format!("{}: No such file or directory (os error 2)", path(&socket));
         assert!(told.contains("--systemd-cgroup") && told.contains(&there), "{told}");
+        assert_eq!(told.matches("os error").count(), 1, "{told}");
         // By its form alone, before anybody is asked.
         let told = refused(&by_path);
         assert!(told.contains("linux.cgroupsPath") && told.contains("slice:prefix:name"), "{told}");

@@ -180,11 +180,26 @@ fn life(user: &User<'_>) {
     let further = fs::read_to_string(&pid_file).expect("a pid file").parse().expect("a number");
     assert_eq!(end_of(&wait::pidfd(further)).exit_status(), Some(3));
 
-    // Without rights over cgroups there is none of its own, and what needs one says so.
-    for line in [&["pause"][..], &["ps"], &["events", "--stats"], &["update", "--pids-limit", "9"]] {
+    // Without rights over cgroups there is none of its own, and what needs one says so. Its processes are those in its pid namespace.
+    for line in [&["pause"][..], &["events", "--stats"], &["update", "--pids-limit", "9"]] {
         let told = user.bad(&[line, &["lives"]].concat());
-        assert!(told.contains("a cgroup of the container's own"), "{line:?}: {told}");
+        assert!(
+            told.contains("a cgroup of the container's own") && told.contains("--systemd-cgroup"),
+            "{line:?}: {told}"
+        );
     }
+    let line = ["exec", "--detach", "--pid-file", path(&pid_file), "lives", "sleep", "1000"];
+    assert!(user.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it runs").success());
+    let further: u32 = fs::read_to_string(&pid_file).expect("a pid file").parse().expect("a number");
+    let ended = wait::pidfd(further);
+    let mut pids: Vec<u32> = serde_json::from_str(&user.good(&["ps", "--format", "json", "lives"])).expect("numbers");
+    pids.retain(|pid| *pid != further);
+    assert_eq!(pids.len(), 1, "the other one is its first");
+    // The first of a pid namespace feels no signal from outside that it has not asked for, but for KILL and STOP.
+    user.good(&["kill", "--all", "lives", "0"]);
+    user.good(&["kill", "--all", "lives", "USR1"]);
+    assert_eq!(end_of(&ended).terminating_signal(), Some(10));
+    assert_eq!(user.status("lives"), "running");
     assert!(user.bad(&["resume", "lives"]).contains("not paused"));
     assert!(user.bad(&["delete", "lives"]).contains("not stopped"));
     assert_eq!(user.good(&["list", "--quiet"]), "lives\n");

@@ -285,3 +285,45 @@ pub(crate) fn a_group_that_is_not_fit_is_refused(scene: &Scene) {
         fs::remove_dir(parent.join("full")).expect("it is there still");
     }
 }
+
+/// podman for a container whose command is systemd, and podman's images as mounts.
+pub(crate) fn mounts_as_podman_asks_for_them(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let run = |name: &str, command: &str, mounts: Value| {
+        let bundle = bundle(scene, name, &["sh", "-c", command], |config| {
+            let list = config["mounts"].as_array_mut().expect("a list");
+            list.extend(mounts.as_array().expect("a list").iter().cloned());
+        });
+        let output = caller.run(&["run", "--bundle", path(&bundle), name]);
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let hierarchy = "/sys/fs/cgroup/systemd";
+    if Path::new(hierarchy).exists() {
+        let said = run(
+            "init",
+            "cat /proc/self/mountinfo | busybox grep -c ' /sys/fs/cgroup/systemd '",
+            json!([
+                { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] },
+                { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rprivate", "ro"] },
+                { "destination": hierarchy, "type": "bind", "source": hierarchy, "options": ["bind", "ro"] },
+            ]),
+        );
+        assert_eq!(said, "1\n");
+    }
+    // Two paths that are longer together than an option of fsconfig(2).
+    let layers = ["one", "two"].map(|name| {
+        let dir = scene.dir().join("store").join(name.repeat(38)).join("lower");
+        fs::create_dir_all(&dir).expect("a layer");
+        fs::write(dir.join(name), "").expect("a file");
+        dir
+    });
+    let lower = format!("lowerdir={}:{}", path(&layers[0]), path(&layers[1]));
+    assert!(lower.len() > 255 + "lowerdir=".len());
+    let said = run(
+        "image",
+        "cd /tmp; echo *",
+        json!([{ "destination": "/tmp", "type": "overlay", "source": "overlay", "options": [lower, "private"] }]),
+    );
+    assert_eq!(said, "one two\n");
+}

@@ -430,6 +430,16 @@ pub(crate) fn lives(pidfd: &OwnedFd) -> bool {
     matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())), Ok(0))
 }
 
+/// The processes in the pid namespace of this one and in those below it, each by its number here and a pidfd: those of a container that has
+/// no cgroup. All processes of the machine are looked at; who is born meanwhile may be missing.
+///
+/// # Errors
+/// [`ErrorKind::State`]: that process has ended.
+pub fn in_its_pid_namespace(pid: i32, pidfd: &OwnedFd) -> Result<Vec<(i32, OwnedFd)>, Error> {
+    let members = space::Space::of(pid, pidfd)?.members()?;
+    Ok(members.into_iter().map(|member| (member.key.0, member.pidfd)).collect())
+}
+
 /// Send a signal through a pidfd: 1 to 31, or 34 to 64 (SIGRTMIN to SIGRTMAX). 32 and 33 belong to the C library.
 ///
 /// # Errors

@@ -160,6 +160,9 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("mounts", Op::Reconfigure, libc::EINVAL) => {
             Some("nothing is mounted there that could be mounted again, or its file system has no such option")
         }
+        ("oom_score_adj", Op::WriteFd, libc::EACCES) => Some(
+            "a score below what this process was given needs CAP_SYS_RESOURCE; one that is ours or higher does not",
+        ),
         ("disk", Op::MakeFile, libc::ENOSPC) | ("files", _, libc::ENOSPC) => Some("raise the disk limit"),
         _ => None,
     }

@@ -10,6 +10,7 @@ use super::encode::{Builder, Need, Slot};
 use super::rootfs::{self, NODEV, NOEXEC, NOFOLLOW, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY, Root, SLAVE, STRICT};
 use super::wire::{EXIST_OK, NEWCGROUP, NEWNET, NEWPID, Op};
 use super::{hidden, mounts};
+use crate::spec::overlay;
 use crate::spec::{Access, Device, DeviceNode, Exact, Mount, MountSource, Network, NodeKind};
 
 /// `PROC_SUPER_MAGIC`
@@ -279,12 +280,20 @@ fn file_system(
     let unmapped = |(key, value): &(&str, &str)| {
         *key == "gid" && value.parse().is_ok_and(|gid| kind == "devpts" && !cx.maps_gid(gid))
     };
+    let short = overlay::shortened(kind, options);
+    let (above, options) = short.as_ref().map_or((None, options), |(above, options)| (Some(above), options.as_slice()));
     let mut all = vec![("source", if source.is_empty() { kind } else { source })];
     all.extend(options.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(|option| !unmapped(option)));
     // Those of the kernel have labels of their own.
     let label = cx.spec.container().mount_label.as_deref().filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue"));
     all.extend(label.map(|label| ("context", label)));
+    if let Some(above) = above {
+        b.on_path(Op::Chdir, Slot::CWD, above, 0);
+    }
     let made = b.new_mount(kind, &all, attributes);
+    if above.is_some() {
+        b.on_path(Op::Chdir, Slot::CWD, "/", 0);
+    }
     propagation(b, exact, made);
     made
 }
@@ -335,6 +344,10 @@ fn hierarchies(b: &mut Builder, cx: &Context<'_>, top: Slot, attributes: u64) {
         for controller in name.split(',').filter(|controller| controller != name) {
             b.on_paths(Op::Symlink, top, controller, name);
         }
+    }
+    // Nothing of the container's is in a hierarchy without controllers. Callers that run an init of systemd's bind theirs to that place.
+    for name in cx.machine.cgroup1.iter().filter_map(|name| name.strip_prefix("name=")) {
+        b.on_path(Op::Mkdir, top, name, 0o755);
     }
     if cx.machine.cgroup2 && cx.allotment.cgroup {
         b.on_path(Op::Mkdir, top, "unified", 0o755);

@@ -499,9 +499,11 @@ fn check_oom_score(no: &mut Refusals, score: i32) {
     if !(-1000..=1000).contains(&score) {
         return no.add("oom_score_adj", format!("{score} is not between -1000 and 1000"));
     }
+    // The kernel counts from the least that a privileged process has given us, which is nowhere to be read: 0 unless somebody has
+    // lowered it. Who has raised its own since, as containerd's shim does, may give less than that.
     let now = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if now.is_some_and(|now| score < now) && !crate::sys::has_capability(24) {
-        let why = format!("{score} is below ours and this process lacks CAP_SYS_RESOURCE");
+    if now.is_some_and(|now| score < now.min(0)) && !crate::sys::has_capability(24) {
+        let why = format!("{score} is below ours and 0, and this process lacks CAP_SYS_RESOURCE");
         no.push(Error::invalid("oom_score_adj", why).with_hint("a score that is ours or higher"));
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Refusals;
 use super::mount::{Device, Seen, device, look};
+use super::overlay::{self, LONGEST};
 use super::{ContainerSpec, Exact, Mount, MountSource, Rootfs, UserNamespace};
 use crate::cgroup::{Cgroups, MOST_DEVICE_RULES};
 use crate::error::{Error, ErrorKind};
@@ -129,9 +130,11 @@ pub(super) fn check(no: &mut Refusals, mount: &Mount, field: &str) -> Seen {
         MountSource::Bind(path) => look(path).map(|meta| Seen { is_file: !meta.is_dir(), device: None }),
         MountSource::Device(path) => device(path).map(|device| Seen { is_file: true, device: Some(device) }),
         MountSource::FileSystem { kind, source, options } => {
+            let short = overlay::shortened(kind, options).map(|(_, options)| options);
+            let options = short.as_ref().unwrap_or(options);
             let texts = options.iter().flat_map(|(key, value)| [key, value]).chain([kind, source]);
             // What fsconfig(2) takes.
-            match texts.into_iter().find(|text| text.len() > 255 || text.contains('\0')) {
+            match texts.into_iter().find(|text| text.len() > LONGEST || text.contains('\0')) {
                 Some(text) => Err(Error::invalid("", format!("{text:?} is no option of a mount: at most 255 bytes"))),
                 None => Ok(Seen::default()),
             }

@@ -30,6 +30,7 @@ mod mount;
 pub mod namespaces;
 #[cfg(feature = "oci")]
 pub mod oci;
+pub(crate) mod overlay;
 pub(crate) mod placement;
 mod recordable;
 pub mod rlimit;

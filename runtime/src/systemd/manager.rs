@@ -119,21 +119,17 @@ impl Manager {
     /// The first that answers, of sockets of a bus, and of systemd's own.
     fn first(buses: &[PathBuf], own: &[PathBuf]) -> Result<Self, Error> {
         let mut tried = Vec::new();
-        let mut errno = None;
         let direct = |path: &PathBuf| Bus::direct(path, PATIENCE).and_then(|bus| Self { bus }.listening());
         let buses = buses.iter().map(|path| (path, Self::at(path, PATIENCE)));
         // One after the other: what is not needed is not asked.
         for (path, connected) in buses.chain(own.iter().map(|path| (path, direct(path)))) {
             match connected {
                 Ok(manager) => return Ok(manager),
-                Err(error) => {
-                    errno = errno.or(error.raw_os_error());
-                    tried.push(format!("{}: {error}", path.display()));
-                }
+                // Each has a number of its own, so that the whole has none.
+                Err(error) => tried.push(format!("{}: {error}", path.display())),
             }
         }
-        let what = format!("no systemd can be asked: {}", tried.join("; "));
-        Err(Error::new(ErrorKind::Unsupported, what).with_errno(errno))
+        Err(Error::new(ErrorKind::Unsupported, format!("no systemd can be asked: {}", tried.join("; "))))
     }
 
     /// Behind the bus of this socket, which has so much time for each thing that it is asked.
@@ -264,11 +260,13 @@ impl Manager {
 
 fn failed(what: &str, error: &io::Error) -> Error {
     let why = match error.kind() {
-        io::ErrorKind::TimedOut => format!("there was no answer within {} s", PATIENCE.as_secs()),
-        io::ErrorKind::UnexpectedEof => "the connection to it has ended".to_owned(),
-        _ => error.to_string(),
+        // The error says it itself.
+        _ if error.raw_os_error().is_some() => String::new(),
+        io::ErrorKind::TimedOut => format!(": there was no answer within {} s", PATIENCE.as_secs()),
+        io::ErrorKind::UnexpectedEof => ": the connection to it has ended".to_owned(),
+        _ => format!(": {error}"),
     };
-    Error::new(ErrorKind::System, format!("systemd {what}: {why}")).with_errno(error.raw_os_error())
+    Error::new(ErrorKind::System, format!("systemd {what}{why}")).with_errno(error.raw_os_error())
 }
 
 /// The arguments of `StartTransientUnit`: name, mode, properties, no further units.
