@@ -322,6 +322,7 @@ impl Group {
     /// cannot be reclaimed), with the field.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         self.parents.check(limits, false)?;
+        self.parents.switch_on(limits)?;
         self.write(limits, false)
     }
 
@@ -332,6 +333,7 @@ impl Group {
     /// As [`update`](Group::update) refuses; a file cannot be read.
     pub fn put_back(&self, limits: &Limits) -> Result<Vec<(OwnedFd, Vec<u8>)>> {
         self.parents.check(limits, false)?;
+        self.parents.switch_on(limits)?;
         let file = |(dir, setting): &(&Dir, Setting)| {
             let now = dir.read(&setting.file)?;
             Ok((dir.file(&setting.file, OFlags::WRONLY)?, setting.put_back(&now).into_bytes()))

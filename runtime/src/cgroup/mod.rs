@@ -231,6 +231,7 @@ impl Cgroups {
     pub fn create(&self, id: &str, limits: &Limits) -> Result<Group, CgroupError> {
         check_id(id)?;
         self.parents.check(limits, true)?;
+        self.parents.switch_on(limits)?;
         Group::create(Arc::clone(&self.parents), id, limits)
     }
 

@@ -101,7 +101,8 @@ impl Group {
         let mut refused = None;
         for _ in 0..ROUNDS {
             empty(&dir, &leaf)?;
-            let (on, why) = v2::enable(&dir);
+            let asked = |one: Controller| wanted.iter().any(|(controller, _)| *controller == one);
+            let (on, why) = v2::enable_of(&dir, &|one| !one.is_rare() || asked(one));
             refused = wanted.iter().find(|(controller, _)| !on.contains(controller)).map(|(controller, field)| {
                 (field.clone(), why.get(controller).cloned().unwrap_or_else(|| format!("no {}", controller.name())))
             });

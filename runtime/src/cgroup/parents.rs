@@ -227,6 +227,22 @@ impl Parents {
         }
     }
 
+    /// What these limits ask for and few others do is switched on for our groups.
+    pub(super) fn switch_on(&self, limits: &Limits) -> Result<()> {
+        let asked = asked(limits);
+        let Some(place) = self.v2.as_ref().filter(|_| !self.at_a_path && asked.iter().any(|(one, _)| one.is_rare()))
+        else {
+            return Ok(());
+        };
+        // Beside version 1 each controller is in one hierarchy alone.
+        let here = |one: Controller| place.has(one) && asked.iter().any(|(controller, _)| *controller == one);
+        let refused = place.switch_on(&here);
+        let first = asked.iter().find_map(|(controller, field)| Some((field, refused.get(controller)?)));
+        first.map_or(Ok(()), |(field, why)| {
+            Err(unsupported("set limits", field.as_ref(), why.clone()).with_field(field.clone()))
+        })
+    }
+
     /// Removes our directories; returns those that would not go.
     pub(super) fn close(&self) -> Vec<PathBuf> {
         if self.at_a_path {

@@ -26,7 +26,7 @@ pub(super) struct Place {
     /// The group that contains it.
     pub(super) parent: Dir,
     pub(super) name: String,
-    /// Which of our controllers our groups have here (v2: those that could be switched on).
+    /// Which of our controllers our groups have here (v2: those that could be switched on, and those that a limit switches on).
     pub(super) controllers: Vec<Controller>,
     /// How many levels `dir` is below the mount's top.
     pub(super) depth: usize,
@@ -48,6 +48,20 @@ impl Place {
 
     pub(super) fn has(&self, controller: Controller) -> bool {
         self.controllers.contains(&controller)
+    }
+
+    /// Version 2: those that few ask for, for who does; everybody else is spared what they cost. Why some cannot be switched on.
+    pub(super) fn switch_on(&self, wanted: &dyn Fn(Controller) -> bool) -> BTreeMap<Controller, String> {
+        let rare = |controller: Controller| controller.is_rare() && wanted(controller);
+        let mut refused = BTreeMap::new();
+        for dir in self.top.iter().chain([&self.parent, &self.dir]) {
+            for (controller, why) in v2::enable_of(dir, &rare).1 {
+                if rare(controller) {
+                    refused.entry(controller).or_insert(why);
+                }
+            }
+        }
+        refused
     }
 
     /// Removes our directory, and `orangery/` if nobody else is in it. True if nothing of ours is left.
@@ -209,7 +223,7 @@ fn place_top(hierarchy: &Hierarchy, name: &str) -> Result<Placed> {
     for _ in 0..8 {
         let parent = make(&hierarchy.top, TOP)?;
         if !v2::has_internal_processes(&hierarchy.top)? {
-            v2::enable(&hierarchy.top);
+            v2::enable_of(&hierarchy.top, &|controller| !controller.is_rare());
         }
         match finish_v2(parent, name, 2, Some(hierarchy.top.try_clone()?), true) {
             Err(e) if e.is_gone() => last = Some(e),
@@ -224,9 +238,13 @@ fn finish_v2(parent: Dir, name: &str, depth: usize, top: Option<Dir>, controller
     let dir = make(&parent, name)?;
     let (mut enabled, mut refused) = (Vec::new(), BTreeMap::new());
     if controllers {
-        refused = v2::enable(&parent).1;
-        let (on, why) = v2::enable(&dir);
+        let common = |controller: Controller| !controller.is_rare();
+        refused = v2::enable_of(&parent, &common).1;
+        let (on, why) = v2::enable_of(&dir, &common);
         enabled = on;
+        // The others are switched on when a limit asks ([`Place::switch_on`]).
+        let could = v2::available(top.as_ref().unwrap_or(&parent));
+        enabled.extend(could.into_iter().filter(|one| one.is_rare() && !enabled.contains(one)).collect::<Vec<_>>());
         // Where the parent refused, ours has just "no such controller": the parent's reason is the better one.
         for (controller, reason) in why {
             refused.entry(controller).or_insert(reason);
@@ -235,4 +253,34 @@ fn finish_v2(parent: Dir, name: &str, depth: usize, top: Option<Dir>, controller
     }
     let place = Place { dir, parent, name: name.into(), controllers: enabled, depth, top };
     Ok(Placed { place, refused })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn what_few_ask_for_is_switched_on_from_above() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("orangery-x");
+        fs::create_dir(&dir).unwrap();
+        let on = |dir: &Path| fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap();
+        for (dir, there) in [(top.path(), "memory hugetlb misc rdma"), (&dir, "memory hugetlb misc")] {
+            fs::write(dir.join("cgroup.controllers"), there).unwrap();
+            fs::write(dir.join("cgroup.subtree_control"), "").unwrap();
+        }
+        let parent = Dir::open(top.path()).unwrap();
+        let name = "orangery-x".to_owned();
+        let place =
+            Place { dir: parent.child(&name).unwrap(), parent, name, controllers: Vec::new(), depth: 1, top: None };
+        assert!(place.switch_on(&|_| false).is_empty());
+        assert!(on(top.path()).is_empty(), "nobody has asked");
+        let asked = |controller| matches!(controller, Controller::Memory | Controller::Hugetlb);
+        assert!(place.switch_on(&asked).is_empty());
+        assert_eq!([on(top.path()), on(&dir)], ["+hugetlb\n"; 2], "memory is on anyway");
+        let refused = place.switch_on(&|controller| controller == Controller::Rdma);
+        assert!(refused[&Controller::Rdma].contains("has no rdma controller"), "{refused:?}");
+    }
 }

@@ -80,6 +80,12 @@ pub(super) fn enable_of(
     (enabled, refused)
 }
 
+/// Our controllers that `dir` has.
+pub(super) fn available(dir: &Dir) -> Vec<Controller> {
+    let there = dir.read("cgroup.controllers").map(|text| parse::words(&text)).unwrap_or_default();
+    Controller::V2.into_iter().filter(|controller| there.iter().any(|word| word == controller.name())).collect()
+}
+
 /// Our controllers that are on for the children of `dir`.
 pub(super) fn enabled(dir: &Dir) -> Vec<Controller> {
     let on = dir.read("cgroup.subtree_control").map(|text| parse::words(&text)).unwrap_or_default();

@@ -34,6 +34,7 @@ fn places_are_found_in_order() {
     assert_eq!(cgroups.roots()[0].path, top.join("orangery").join(format!("orangery-{}", config.instance)));
     assert_eq!(cgroups.supports(&some_limits()), []);
     make(&cgroups, "x", &some_limits());
+    few_ask_for_huge_pages(&cgroups);
     assert!(cgroups.close().is_empty());
     assert!(!top.join("orangery").exists());
 
@@ -54,6 +55,20 @@ fn places_are_found_in_order() {
     move_self(&top);
     fs::remove_dir(leaf).unwrap();
     fs::remove_dir(own).unwrap();
+}
+
+/// What costs everybody who has it is switched on with the first limit that asks.
+fn few_ask_for_huge_pages(cgroups: &Cgroups) {
+    let ours = cgroups.roots()[0].path.clone();
+    let on = || fs::read_to_string(ours.join("cgroup.subtree_control")).unwrap();
+    assert!(on().contains("memory") && !on().contains("hugetlb") && !on().contains("misc"), "{}", on());
+    let huge = Other::new("huge", "hugetlb").v2("hugetlb.2MB.max", "0");
+    let limits = Limits { other: vec![huge], ..Limits::default() };
+    assert_eq!(cgroups.supports(&limits), []);
+    let group = make(cgroups, "huge", &limits);
+    assert!(on().contains("hugetlb") && !on().contains("misc"), "{}", on());
+    assert_eq!(fs::read_to_string(ours.join("huge/hugetlb.2MB.max")).unwrap(), "0\n");
+    group.remove().unwrap();
 }
 
 /// An ordinary user gets mode none with the reason and the way out, and a delegated group does work for them.
