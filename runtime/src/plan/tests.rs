@@ -574,3 +574,16 @@ fn a_bundle_is_written_as_it_was_read() {
     spec.mounts[1].source = MountSource::Bind("/mnt/binds/1".into());
     assert_eq!(again.mounts, spec.mounts);
 }
+
+/// A keeper lives on while the program that has started it is replaced.
+#[test]
+fn the_version_is_raised_with_what_it_is_the_version_of() {
+    let steps = wire::Op::ALL.iter().fold(0u64, |sum, op| sum.wrapping_mul(31).wrapping_add(*op as u64));
+    let sizes = (wire::HEADER, wire::STEP, wire::MESSAGE, wire::SCHED_ATTR);
+    let now = (wire::VERSION, wire::Op::ALL.len(), steps, sizes);
+    assert_eq!(
+        now,
+        (8, 72, 4_389_811_513_395_186_141, (64, 48, 128, 56)),
+        "raise wire::VERSION, and write here what it stands for"
+    );
+}
