@@ -256,6 +256,12 @@ pub(crate) fn wait_readable(fd: i32) -> bool {
     poll(fd, 0)
 }
 
+/// Whether it is within a second.
+pub(crate) fn readable_soon(fd: i32) -> bool {
+    let second = [1i64, 0];
+    poll(fd, second.as_ptr() as usize)
+}
+
 /// Wait until one of the two is readable or its other end is closed; which. A negative one is left out.
 pub(crate) fn either_readable(a: i32, b: i32) -> (bool, bool) {
     let mut polls = [a as u32 as u64 | 1 << 32, b as u32 as u64 | 1 << 32];

@@ -129,6 +129,45 @@ pub(crate) fn a_removal_that_is_held_up(scene: &Scene) {
     std::fs::remove_dir(&freezer).expect("nobody is in it");
 }
 
+/// Who is left beside the process that was asked for is ended with whom it has begun, in a session of its own too; so it is after
+/// calls of which nobody is asked for.
+pub(crate) fn strays_are_ended(scene: &Scene) {
+    let (notes, fifo) = (scene.dir().join("strays"), scene.dir().join("fifo"));
+    let lines = format!(
+        r#"{HEAD} stray() {{
+            rm -f {fifo}; mkfifo {fifo}
+            setsid sh -c 'sleep 2000 & echo $$ $! >>{notes}; echo >{fifo}; wait' >/dev/null 2>&1 &
+            read ready <{fifo}; }}
+        case "$all" in
+        *create*fails*) stray; exit 3;;
+        *create*) sleep 1000 >/dev/null 2>&1 & echo $! >$pid; stray;;
+        *start*) stray;; *) exit 0;; esac"#,
+        notes = notes.display(),
+        fifo = fifo.display()
+    );
+    let ended = |count: usize| {
+        let text = std::fs::read_to_string(&notes).expect("somebody was left");
+        let all: Vec<u32> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+        assert_eq!(all.len(), count, "{text}");
+        let lives = |pid: &u32| stock::process(*pid).is_some_and(|process| process.state != 'Z');
+        assert!(!all.iter().any(lives), "{text}");
+    };
+    play_with(scene, Program::new(script(scene, &lines)), async |host| {
+        let mut spec = host.spec("stray");
+        spec.without_init = true;
+        let container = host.create(spec, command(&["/bin/sleep", "1000"])).await;
+        ended(2);
+        let started = container.start().await.expect("started");
+        ended(4);
+        container.kill().expect("killed");
+        let killed = orangery_runtime::ExitStatus::Signal { signal: 9, core_dumped: false };
+        assert_eq!(outcome(started).await.exit.status, killed, "who was asked for lived");
+        container.delete().await.expect("deleted");
+        host.refused(host.spec("fails"), probe(&["true"])).await;
+        ended(6);
+    });
+}
+
 /// A process that is left beside the one that was asked for does not hold up anything, and nobody mistakes it for another.
 pub(crate) fn more_than_was_asked_for(scene: &Scene) {
     let lines = format!(

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         trial!(numbers_that_are_none, Containers, Busybox),
         trial!(words_without_end, Containers, Busybox),
         trial!(more_than_was_asked_for, Containers, Busybox),
+        trial!(strays_are_ended, Containers, Busybox),
         trial!(a_removal_that_is_held_up, Root, Busybox, Cgroups).skip_if(without_freezer()),
         trial!(what_is_no_terminal, Containers, Busybox),
     ];
@@ -92,7 +93,7 @@ fn without_freezer() -> Option<&'static str> {
 
 use lies::{
     a_removal_that_is_held_up, more_than_was_asked_for, numbers_that_are_none, orphans_are_reaped_while_a_call_goes_on,
-    words_without_end,
+    strays_are_ended, words_without_end,
 };
 use refused::{a_program_that_hangs, a_program_that_is_not_there, a_program_that_is_too_old, the_words_of_a_program};
 use terminals::what_is_no_terminal;

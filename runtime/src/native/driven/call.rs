@@ -53,9 +53,18 @@ pub(super) struct Call<'a> {
 
 /// What a call has left behind is nobody else's as long as this is there.
 pub(super) struct Done {
-    _line: AsyncFd<OwnedFd>,
+    line: AsyncFd<OwnedFd>,
     _attendant: OwnedFd,
     words: Arc<OwnedFd>,
+}
+
+impl Done {
+    /// Whoever is left to who attends it, but for this one, is ended; those that a kill does not end soon are left to the keeper.
+    pub(super) async fn end_others(&self, kept: i32) {
+        if rustix::net::send(&self.line, &kept.to_le_bytes(), rustix::net::SendFlags::NOSIGNAL).is_ok() {
+            let _ = tokio::time::timeout(KILLED, said(&self.line)).await;
+        }
+    }
 }
 
 /// A call that only has to be made.
@@ -86,23 +95,36 @@ pub(super) async fn run_on(inner: &Arc<Inner>, known: &Arc<Known>, ready: Ready)
     task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::System, "a call of the runtime panicked")))
 }
 
+/// [`bring`], and whom it has left behind is ended.
+pub(super) async fn run(inner: &Inner, known: &Known, ready: Ready) -> Result<Done, Error> {
+    let done = bring(inner, known, ready).await?;
+    done.end_others(0).await;
+    Ok(done)
+}
+
 /// Make it, and wait until it has ended well. Not to be dropped before.
 ///
 /// # Errors
-/// What it says, with its name and the command as the stage.
-pub(super) async fn run(inner: &Inner, known: &Known, ready: Ready) -> Result<Done, Error> {
+/// What it says, with its name and the command as the stage; whom it has left behind is ended.
+pub(super) async fn bring(inner: &Inner, known: &Known, ready: Ready) -> Result<Done, Error> {
     let Ready { step, plan, fds, report, words, log, runs, line, request } = ready;
     let spawned = inner.keeper.spawn_bringing(request, &plan, fds).await?;
-    let attendant = spawned.pidfd.claim()?;
+    let done = Done { line, _attendant: spawned.pidfd.claim()?, words };
     running(&report, Some(&plan)).await.map_err(not_there)?;
-    let how = match ended(&line, known, &step).await? {
-        ExitStatus::Code(0) => return Ok(Done { _line: line, _attendant: attendant, words }),
+    let status = ended(&done.line, known, &step).await;
+    if matches!(status, Ok(ExitStatus::Code(0))) {
+        return Ok(done);
+    }
+    if !status.as_ref().is_err_and(is_held_up) {
+        done.end_others(0).await;
+    }
+    let how = match status? {
         ExitStatus::Code(code) => format!("ended with code {code}"),
         ExitStatus::Signal { signal, .. } => format!("was ended by signal {signal}"),
         ExitStatus::Lost => "ended without anybody seeing how".to_owned(),
     };
     let logged = log.and_then(|log| end_of(&log, LOG).ok()).unwrap_or_default();
-    let said = words::said(&String::from_utf8_lossy(&logged), &helper::text(&words));
+    let said = words::said(&String::from_utf8_lossy(&logged), &helper::text(&done.words));
     Err(words::failed(&step, &how, &said, runs.as_deref()))
 }
 

@@ -209,7 +209,7 @@ impl Driven {
                 let text = call::end_of(&pid, NUMBER).ok().and_then(|text| String::from_utf8(text).ok());
                 text.and_then(|text| text.trim().parse().ok()).filter(|pid: &i32| *pid > 0)
             };
-            let done = match call::run(&driven.inner, &driven.known, ready).await {
+            let done = match call::bring(&driven.inner, &driven.known, ready).await {
                 Ok(done) => done,
                 Err(error) => {
                     // It may have failed, or been killed, behind the birth: whom nobody claims further is killed.
@@ -221,7 +221,9 @@ impl Driven {
             };
             let none =
                 || Error::new(ErrorKind::Creation, "the runtime has left no number of the process that it has made");
-            let claimed = driven.inner.keeper.claim(request, number().ok_or_else(none)?).await;
+            let number = number().ok_or_else(none)?;
+            done.end_others(number).await;
+            let claimed = driven.inner.keeper.claim(request, number).await;
             drop(done);
             let process = claimed.map_err(|error| {
                 let what = "the process that the runtime has made is none that has fallen to us";
