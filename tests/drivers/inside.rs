@@ -2,7 +2,7 @@
 
 use orangery_runtime::seccomp::{Action, Arch, Filter, Rule, syscall_number};
 use orangery_runtime::spec::{
-    Access, CapSet, Caps, Disk, Mount, Resource, Rlimit, Rootfs, Seccomp, User, UserNamespace,
+    Access, CapSet, Caps, Disk, Mount, Resource, Rlimit, Rootfs, Seccomp, Stdio, User, UserNamespace,
 };
 use orangery_tests::Scene;
 use orangery_tests::host::{command, probe, see};
@@ -50,12 +50,14 @@ pub(crate) fn what_a_command_sees(scene: &Scene, which: Which) {
 }
 
 pub(crate) fn ids_of_its_own(scene: &Scene, which: Which) {
-    let null = || {
-        use std::os::unix::fs::MetadataExt as _;
-        let null = std::fs::metadata("/dev/null").expect("a device");
-        (null.uid(), null.gid(), null.mode())
+    let nodes = || {
+        ["/dev/null", "/dev/zero", "/dev/full"].map(|path| {
+            use std::os::unix::fs::MetadataExt as _;
+            let node = std::fs::metadata(path).expect("a device");
+            (node.uid(), node.gid(), node.mode())
+        })
     };
-    let before = null();
+    let before = nodes();
     play(scene, which, async |host| {
         let mut spec = host.spec("ids");
         spec.user_namespace = UserNamespace::Own;
@@ -68,9 +70,27 @@ pub(crate) fn ids_of_its_own(scene: &Scene, which: Which) {
         }
         let map = paths["/proc/self/uid_map"]["content"].as_str().expect("text").split_whitespace().collect::<Vec<_>>();
         assert!(map[0] == "0" && (map[1] != "0" || !is_root()), "{map:?}");
+        let given = |path: &str| {
+            let node = std::fs::File::options().read(true).write(true).open(path).expect("a device");
+            Stdio::Fd(std::sync::Arc::new(node.into()))
+        };
+        let mut spec = host.spec("devices");
+        spec.user_namespace = UserNamespace::Own;
+        let mut main = command(&[
+            "/bin/sh",
+            "-c",
+            "/bin/busybox head -c 3 | /bin/busybox wc -c >&2; /bin/busybox echo x || exit 7",
+        ]);
+        (main.stdin, main.stdout) = (given("/dev/zero"), given("/dev/full"));
+        let outcome = host.life(spec, main).await.0;
+        assert_eq!(
+            (outcome.code(), outcome.err.lines().next()),
+            (7, Some("3")),
+            "they are what they were: {outcome:?}"
+        );
     });
-    // Its standard input was one: crun gives what it passes on to the container's user.
-    assert_eq!(null(), before, "the machine's own /dev/null");
+    // Its streams were such: crun gives what it passes on to the container's user.
+    assert_eq!(nodes(), before, "the machine's own");
 }
 
 pub(crate) fn filters(scene: &Scene, which: Which) {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{Known, null};
+use super::{Known, own_node};
 use crate::ExitStatus;
 use crate::cgroup::Group;
 use crate::drivers::words;
@@ -156,11 +156,12 @@ pub(super) fn prepare(inner: &Inner, known: &Known, mut call: Call<'_>) -> Resul
     }
     // Without streams of a process nothing is read, and what is written are words.
     for (number, stream) in call.stdio.iter_mut().enumerate().take(3) {
-        match stream {
-            None if number > 0 => *stream = Some(words.try_clone().map_err(failed)?),
-            Some(fd) if !(inner.machine.privileged && null::is_null(fd)) => {}
-            _ => *stream = Some(null::for_a_call(inner.machine.privileged).map_err(|error| failed(error.into()))?),
-        }
+        let own = match stream.take() {
+            None if number > 0 => words.try_clone().map_err(failed)?,
+            None => own_node::null(inner.machine.privileged).map_err(|error| failed(error.into()))?,
+            Some(fd) => own_node::instead_of(fd, inner.machine.privileged).map_err(|error| failed(error.into()))?,
+        };
+        *stream = Some(own);
     }
     let argv = argv(known, &call);
     let mut env = vec![OsString::from(PATH), "HOME=/".into()];

@@ -7,7 +7,7 @@ mod call;
 mod container;
 mod create;
 mod hierarchies;
-mod null;
+mod own_node;
 mod terminal;
 
 use std::path::{Path, PathBuf};
