@@ -1,5 +1,6 @@
 //! What a command finds inside.
 
+use orangery_runtime::rootfs::Directory;
 use orangery_runtime::seccomp::{Action, Arch, Filter, Rule, syscall_number};
 use orangery_runtime::spec::{
     Access, CapSet, Caps, Disk, Mount, Resource, Rlimit, Rootfs, Seccomp, Stdio, User, UserNamespace,
@@ -123,6 +124,36 @@ pub(crate) fn filters(scene: &Scene, which: Which) {
         let result = outcome.json()["result"].as_i64().expect("a number");
         assert!([-95, -38].contains(&result), "refused, or as of an older kernel: {outcome:?}");
         assert!(which != Which::Ours || result == -95, "{outcome:?}");
+    });
+}
+
+/// A root of layers, which is written to and thrown away, or only read; and one that somebody else has prepared.
+pub(crate) fn layers(scene: &Scene, which: Which) {
+    play(scene, which, async |host| {
+        let upper = scene.dir().join("upper");
+        std::fs::create_dir_all(upper.join("etc")).expect("directories");
+        std::fs::write(upper.join("etc/marker"), "above").expect("a file");
+        let line = "cat /etc/marker; echo new >/etc/new && cat /etc/new; /bin/busybox dd if=/dev/zero of=/var/big bs=64k count=64 2>&1 | /bin/busybox grep -c space";
+        let run = || command(&["/bin/sh", "-c", line]);
+        for user_namespace in [UserNamespace::Own, host.spec("x").user_namespace] {
+            let mut spec = host.spec("overlay");
+            spec.user_namespace = user_namespace;
+            spec.disk = Disk { bytes: 1 << 20, inodes: 64 };
+            spec.rootfs = Rootfs::Dir { path: host.image.clone(), access: Access::Overlay };
+            let (outcome, _) = host.life(spec.clone(), run()).await;
+            assert_eq!(outcome.out, "the imagenew\n1\n", "{outcome:?}");
+            let lower = vec![upper.clone(), host.image.clone()];
+            spec.rootfs = Rootfs::Layers { lower: lower.clone(), access: Access::Overlay };
+            assert_eq!(host.life(spec.clone(), run()).await.0.out, "abovenew\n1\n");
+            spec.rootfs = Rootfs::Layers { lower, access: Access::ReadOnly };
+            assert_eq!(host.life(spec.clone(), run()).await.0.out, "above0\n");
+            let provider = Directory::new(host.image.clone(), Access::Overlay);
+            spec.rootfs_provider = Some(std::sync::Arc::new(provider));
+            let (outcome, _) = host.life(spec, run()).await;
+            assert_eq!(outcome.out, "the imagenew\n1\n", "{outcome:?}");
+        }
+        assert!(!host.image.join("etc/new").exists() && !host.image.join("var/big").exists());
+        assert!(!upper.join("etc/new").exists());
     });
 }
 

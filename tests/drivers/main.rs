@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         inside::ids_of_its_own();
         inside::filters();
         inside::mounts_and_private_directories();
+        inside::layers();
         refused::commands_that_are_not_there();
         refused::a_failed_creation_leaves_nothing();
         refused::fields_that_it_cannot_have();

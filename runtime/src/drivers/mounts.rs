@@ -31,7 +31,7 @@ pub(crate) fn scratch(layout: &Layout<'_>) -> Vec<(&'static str, u32)> {
     }
     let shown: &[_] = match spec.rootfs.access() {
         _ if spec.plain_root => &[],
-        Some(Access::ReadWrite) => &[("run", 0o755)],
+        Some(Access::ReadWrite | Access::Overlay) => &[("run", 0o755)],
         _ => &[("tmp", 0o1777), ("run", 0o755)],
     };
     shown.iter().copied().chain([("shm", 0o1777)]).collect()

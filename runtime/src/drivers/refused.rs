@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::config;
 use super::flavour::{Beyond, Flavour};
 use crate::error::{Error, ErrorKind, Errors};
+use crate::rootfs::Layering;
 use crate::spec::{Access, CheckedSpec, ContainerSpec, ProcessSpec, Rootfs, SharedNamespace, Stdio};
 
 fn unsupported(field: &str, why: &str) -> Error {
@@ -19,14 +20,9 @@ fn unsupported(field: &str, why: &str) -> Error {
 /// All that is wrong with a container and its command. `flavour`: `None` where nobody knows yet which program it is.
 pub(crate) fn container(spec: &ContainerSpec, main: &ProcessSpec, flavour: Option<&Flavour>) -> Vec<Error> {
     let mut no = Vec::new();
-    let dir = matches!(&spec.rootfs, Rootfs::Dir { access: Access::ReadOnly | Access::ReadWrite, .. });
-    if spec.rootfs_provider.is_some() {
-        let why = "a driver's container has one directory as its root: what a provider prepares is layers";
-        no.push(unsupported("rootfs_provider", why).with_hint("give the directory itself (Rootfs::Dir)"));
-    } else if !dir || !spec.root_mounts.is_empty() {
-        let why = "a driver's container has one directory as its root (Rootfs::Dir), which is read or written";
-        let hint = "layers, overlays and roots of the host's are those of our own runtime";
-        no.push(unsupported("rootfs", why).with_hint(hint));
+    if spec.rootfs_provider.is_none() && spec.rootfs.access().is_none() {
+        let why = "a driver's container has a root of directories: one, or layers";
+        no.push(unsupported("rootfs", why).with_hint("roots of the host's are those of our own runtime"));
     }
     let fields = [
         ("files", !spec.files.is_empty(), "a driver stages no files"),
@@ -163,6 +159,17 @@ pub(crate) fn user(spec: &CheckedSpec, one_id: bool) -> Result<(), Errors> {
     let why = "this user has one id, and a driver's container needs it for its root";
     let hint = "run it as root inside, or get a range of ids: usermod --add-subuids, and newuidmap (docs/rootless.md)";
     Err(Errors(vec![unsupported("user", why).with_hint(hint)]))
+}
+
+/// A root of layers is an overlay of the kernel's, where that is one of the ways that may be gone.
+pub(crate) fn layering(spec: &ContainerSpec, ways: &[Layering]) -> Result<(), Errors> {
+    let layered = spec.rootfs.directories().len().max(spec.root_mounts.len()) > 1;
+    if !(layered || spec.rootfs.access() == Some(Access::Overlay)) || ways.contains(&Layering::Overlay) {
+        return Ok(());
+    }
+    let why =
+        "a driver's root of layers is an overlay of the kernel's, which is none of the ways that may be gone here";
+    Err(Errors(vec![unsupported("rootfs", why).with_hint("let `layering` have `overlay`, or give one directory")]))
 }
 
 /// All that is wrong with a process.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
+use super::layers;
 use super::mounts::{self, prepare};
 use super::rootfs::{NODEV, NOEXEC, NOSUID, O_PATH, PATH_DIR, PRIVATE, RDONLY};
 use super::wire::{EXIST_OK, NEWNS, Op};
@@ -62,8 +63,8 @@ pub struct Ground<'a> {
 pub struct Host<'a> {
     /// The container.
     pub spec: &'a CheckedSpec,
-    /// Its [trees](Self::trees) come along; else the call, which has rights over mounts in its user namespace alone, copies them itself.
-    pub brought: bool,
+    /// Trees of its root and mounts that come along; the others the call, which has rights over mounts in its user namespace, copies itself.
+    pub trees: &'a [Need],
     /// Its private directories: name and mode.
     pub scratch: &'a [(&'static str, u32)],
     /// Who they belong to, outside.
@@ -73,12 +74,11 @@ pub struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// Trees that come along: the root, and the source of each mount that is the host's.
-    #[must_use]
-    pub fn trees(spec: &CheckedSpec) -> Vec<Need> {
-        let mounts = (0u16..).zip(&spec.container().mounts);
-        let binds = mounts.filter(|(_, mount)| mount.source.path().is_some()).map(|(index, _)| Need::Bind(index));
-        std::iter::once(Need::Layer(0)).chain(binds).collect()
+    /// Its root is an overlay.
+    fn is_layered(&self) -> bool {
+        let spec = self.spec.container();
+        let several = spec.rootfs.directories().len().max(spec.root_mounts.len()) > 1;
+        several || spec.rootfs.access() == Some(Access::Overlay)
     }
 }
 
@@ -86,9 +86,7 @@ impl Host<'_> {
 #[must_use]
 pub fn call(call: &Call<'_>) -> Plan {
     let mut needs: Vec<Need> = (0..3).map(Need::Stdio).chain((0..call.preserved).map(Need::Preserved)).collect();
-    if let Some(host) = call.host.as_ref().filter(|host| host.brought) {
-        needs.extend(Host::trees(host.spec));
-    }
+    needs.extend(call.host.as_ref().map_or(&[][..], |host| host.trees));
     needs.extend(call.grouped.then_some(Need::Cgroup));
     needs.extend((0..call.tasks).map(Need::Tasks));
     needs.push(Need::Channel);
@@ -178,26 +176,33 @@ fn ground(b: &mut Builder, call: &Call<'_>) {
         b.move_mount(init, space, "init");
     }
     if let Some((host, sources)) = sources {
-        root(b, host, space, sources.root);
+        let private = scratch(b, host, space);
+        match private.filter(|_| host.is_layered()) {
+            Some(private) => layered(b, host, space, (&sources.layers, private)),
+            None => root(b, host, space, sources.layers.first().copied().unwrap_or(Slot::CWD)),
+        }
         binds(b, host, space, &sources.binds);
-        scratch(b, host, space);
     }
 }
 
 /// What is the host's: as it came along, or copied.
 struct Sources {
-    root: Slot,
+    /// Of the root, the uppermost first.
+    layers: Vec<Slot>,
     /// In the order of the mounts.
     binds: Vec<Option<Slot>>,
 }
 
 fn sources(b: &mut Builder, host: &Host<'_>) -> Sources {
     let spec = host.spec.container();
-    let tree = b.field("rootfs").received(Need::Layer(0));
-    let path = spec.rootfs.directories().first();
-    let root = tree.or_else(|| path.map(|path| b.open_tree(Slot::CWD, path, true))).unwrap_or(Slot::CWD);
+    b.field("rootfs");
+    let paths = spec.rootfs.directories().iter().map(Some).chain(spec.root_mounts.iter().map(|_| None));
+    let layer = |b: &mut Builder, (index, path): (u16, Option<&PathBuf>)| {
+        b.received(Need::Layer(index)).or_else(|| path.map(|path| b.open_tree(Slot::CWD, path, true)))
+    };
+    let layers = (0u16..).zip(paths).filter_map(|one| layer(b, one)).collect();
     let mounts = spec.mounts.iter().enumerate();
-    Sources { root, binds: mounts.map(|(index, mount)| mounts::open(b, index, mount)).collect() }
+    Sources { layers, binds: mounts.map(|(index, mount)| mounts::open(b, index, mount)).collect() }
 }
 
 fn root(b: &mut Builder, host: &Host<'_>, space: Slot, tree: Slot) {
@@ -209,6 +214,20 @@ fn root(b: &mut Builder, host: &Host<'_>, space: Slot, tree: Slot) {
     b.mount_attr(tree, kept, PRIVATE, true);
     b.mount_attr(tree, read, 0, !spec.listed);
     b.move_mount(tree, space, "rootfs");
+}
+
+/// An overlay, of which what is written lies on the file system of what is private: one size for both. It goes with the container's
+/// last mount of it.
+fn layered(b: &mut Builder, host: &Host<'_>, space: Slot, (layers, private): (&[Slot], Slot)) {
+    let spec = host.spec.container();
+    let writable = spec.rootfs.access() == Some(Access::Overlay);
+    b.field("rootfs");
+    layers::directories(b, private, writable);
+    if writable && host.owner != (0, 0) {
+        b.chown(private, "upper", host.owner.0, host.owner.1);
+    }
+    let root = layers::overlaid(b, layers, private, (writable, spec.user_namespace));
+    b.move_mount(root, space, "rootfs");
 }
 
 fn binds(b: &mut Builder, host: &Host<'_>, space: Slot, trees: &[Option<Slot>]) {
@@ -223,9 +242,9 @@ fn binds(b: &mut Builder, host: &Host<'_>, space: Slot, trees: &[Option<Slot>]) 
     }
 }
 
-fn scratch(b: &mut Builder, host: &Host<'_>, space: Slot) {
-    if host.scratch.is_empty() {
-        return;
+fn scratch(b: &mut Builder, host: &Host<'_>, space: Slot) -> Option<Slot> {
+    if host.scratch.is_empty() && !host.is_layered() {
+        return None;
     }
     let Disk { bytes, inodes } = host.spec.container().disk;
     let (size, inodes) = (bytes.to_string(), inodes.to_string());
@@ -238,4 +257,5 @@ fn scratch(b: &mut Builder, host: &Host<'_>, space: Slot) {
             b.chown(made, name, host.owner.0, host.owner.1);
         }
     }
+    Some(made)
 }

@@ -60,6 +60,18 @@ pub(super) fn over(b: &mut Builder, cx: &Context<'_>, layers: &[Slot], space: Sp
 /// several layers, the directory that holds them: an option of `fsconfig` has 256 bytes, and 64 short names fit.
 fn overlay(b: &mut Builder, cx: &Context<'_>, layers: &[Slot], scratch: Slot, writable: bool) -> Slot {
     directories(b, scratch, writable);
+    let root = overlaid(b, layers, scratch, (writable, cx.spec.container().user_namespace));
+    b.move_mount(root, Slot::CWD, "/");
+    root
+}
+
+/// The same, attached nowhere, in directories that are there.
+pub(super) fn overlaid(
+    b: &mut Builder,
+    layers: &[Slot],
+    scratch: Slot,
+    (writable, ids): (bool, UserNamespace),
+) -> Slot {
     let (lower, upper, work) = match layers {
         [layer] => {
             b.move_mount(*layer, scratch, "lower");
@@ -72,12 +84,11 @@ fn overlay(b: &mut Builder, cx: &Context<'_>, layers: &[Slot], scratch: Slot, wr
     if writable {
         options.extend([("upperdir", upper), ("workdir", work)]);
     }
-    if cx.spec.container().user_namespace != UserNamespace::Host {
+    if ids != UserNamespace::Host {
         options.push(("userxattr", ""));
     }
     let root = b.new_mount("overlay", &options, NOSUID | NODEV | if writable { 0 } else { RDONLY });
     b.on_path(Op::Chdir, Slot::CWD, "/", 0);
-    b.move_mount(root, Slot::CWD, "/");
     root
 }
 
@@ -93,7 +104,7 @@ fn stacked(b: &mut Builder, layers: &[Slot], scratch: Slot) -> String {
     names.join(":")
 }
 
-fn directories(b: &mut Builder, scratch: Slot, writable: bool) {
+pub(super) fn directories(b: &mut Builder, scratch: Slot, writable: bool) {
     for name in if writable { &["lower", "upper", "work"][..] } else { &["lower"][..] } {
         b.on_path(Op::Mkdir, scratch, name, 0o755);
     }

@@ -504,7 +504,7 @@ fn a_call_of_a_driver_is_a_plan() {
     let argv = ["crun".into(), "create".into()];
     let scratch = [("tmp", 0o1777)];
     let (owner, init) = ((524_288, 524_288), Some("/run/init".as_ref()));
-    let host = |brought| Some(Host { spec: &checked, brought, scratch: &scratch, owner, init });
+    let host = |trees| Some(Host { spec: &checked, trees, scratch: &scratch, owner, init });
     let program = "/usr/bin/crun".as_ref();
     let one = Call {
         program,
@@ -517,7 +517,7 @@ fn a_call_of_a_driver_is_a_plan() {
         preserved: 2,
         ground,
         console: Some("/run/bundle".as_ref()),
-        host: host(true),
+        host: host(&[Need::Layer(0), Need::Bind(0)]),
     };
     let plan = call(&one);
     accepted(&plan);
@@ -532,7 +532,7 @@ fn a_call_of_a_driver_is_a_plan() {
     );
     assert!(plan.needs().contains(&Need::Layer(0)) && plan.needs().contains(&Need::Bind(0)), "{:?}", plan.needs());
     // Where the call has the rights, and we have not.
-    let copies = call(&Call { host: host(false), grouped: false, ..one });
+    let copies = call(&Call { host: host(&[]), grouped: false, ..one });
     accepted(&copies);
     assert!(!copies.needs().iter().any(|need| matches!(need, Need::Layer(_) | Need::Bind(_))), "{:?}", copies.needs());
     let place = |copies: &Plan, what| copies.steps().position(|step| step.op == what).unwrap();

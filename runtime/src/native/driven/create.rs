@@ -20,7 +20,9 @@ use crate::native::container::{Core, Idle, Made, Main, NativeContainer};
 use crate::native::create::{Undo, allot};
 use crate::native::janitor::Rests;
 use crate::native::off_thread::off_thread;
-use crate::native::{Inner, cgroup_error, stdio, trees};
+use crate::native::provided::Root;
+use crate::native::writable::{self, Way};
+use crate::native::{Inner, Point, cgroup_error, stdio, trees};
 use crate::plan::Need;
 use crate::plan::driver::Host;
 use crate::plan::machine::Allotment;
@@ -67,6 +69,11 @@ async fn make(
     main: ProcessSpec,
     undo: &mut Undo,
 ) -> Result<(Allotted, Arc<Driven>, OomEvidence, Born), Errors> {
+    let mut spec = spec;
+    if let Some(provider) = spec.rootfs_provider.clone() {
+        undo.rests().root = Some(Root::prepare(&*provider, &mut spec).await.map_err(one)?);
+        inner.faults.pass(&spec.id, Point::RootfsPrepared).map_err(one)?;
+    }
     let (for_thread, for_driven, mut lent) = (Arc::clone(inner), Arc::clone(known), undo.lend());
     let prepared = off_thread(move || {
         let prepared = prepare(&for_thread, &for_driven, spec, main, &mut lent);
@@ -96,6 +103,7 @@ fn prepare(
     let mut spec = inner.check(spec, main)?;
     refused::rest(&spec)?;
     refused::user(&spec, inner.has_one_id())?;
+    refused::layering(spec.container(), &inner.layering)?;
     let allotment = allot(inner, &mut spec, undo.rests()).map_err(one)?;
     let driven = Driven::new(inner, known, &spec);
     undo.rests().driven = Some(Arc::clone(&driven));
@@ -110,10 +118,8 @@ async fn copy_trees(
     spec: CheckedSpec,
     allotment: &Allotment,
 ) -> Result<(CheckedSpec, Vec<(Need, Option<OwnedFd>)>), Error> {
-    if !inner.machine.privileged {
-        return Ok((spec, Vec::new()));
-    }
-    let (needs, ids) = (Host::trees(&spec), allotment.ids.clone());
+    let needs = trees::wanted(&spec, inner.machine.privileged, false);
+    let ids = allotment.ids.clone().filter(|_| inner.machine.privileged);
     let mut mapped = Vec::new();
     for map in trees::maps(&spec, &needs, ids.as_ref()) {
         let userns = inner.userns(&map).await?;
@@ -156,8 +162,9 @@ async fn born(
     let scratch = drivers::scratch(&layout(driven, spec, allotment, None));
     let init = driven.known.dir.join("init");
     let owner = allotment.ids.as_ref().map_or(Some((0, 0)), |ids| ids.outside(0, 0)).unwrap_or_default();
-    let brought = inner.machine.privileged;
-    let host = Host { spec, brought, scratch: &scratch, owner, init: (!without_init).then_some(init.as_os_str()) };
+    let needs: Vec<Need> = trees.iter().map(|(need, _)| *need).collect();
+    let host =
+        Host { spec, trees: &needs, scratch: &scratch, owner, init: (!without_init).then_some(init.as_os_str()) };
     let mut call = Call { host: Some(host), trees, oom_score_adj: spec.main().spec().oom_score_adj, ..Call::default() };
     let mut ends = stdio::Ends::default();
     if without_init {
@@ -212,6 +219,8 @@ fn made((spec, allotment): Allotted, driven: &Driven, rests: Rests, before: OomE
     let (unmet, ground) = (spec.unmet().to_vec(), spec.ground());
     let (container, main) = spec.into_parts();
     let main_ids = main.ids();
+    let maps = driven.inner.machine.privileged && joining.ids.is_some();
+    let root_way = writable::way(&container, maps, &Way::default());
     tracing::debug!(init_pid = born.pid, program = %driven.known.program.name(), "created");
     let idle = born.exit.filter(|_| container.idle).map(|exit| Idle { exit, storing: None });
     let main = (!container.idle && !container.without_init).then(|| Main::Checked(Box::new(main)));
@@ -232,6 +241,6 @@ fn made((spec, allotment): Allotted, driven: &Driven, rests: Rests, before: OomE
         main,
         waiting: None,
         idle,
-        root_way: None,
+        root_way: Some(root_way),
     }
 }

@@ -113,6 +113,7 @@ impl Runtime for DrivenRuntime {
         self.refusals(spec, main)?;
         let checked = self.native.inner.check(spec.clone(), main.clone())?;
         refused::user(&checked, self.native.inner.has_one_id())?;
+        refused::layering(checked.container(), &self.native.inner.layering)?;
         refused::rest(&checked)
     }
 
