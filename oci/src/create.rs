@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use orangery_runtime::cgroup::{Cgroups, Group};
+use orangery_runtime::cgroup::{Cgroups, Group, GroupIdentity};
 use orangery_runtime::native::single::{Born, Halt, Hooked, Made, Maker, Order};
 use orangery_runtime::seccomp::{Action, Filter};
 use orangery_runtime::spec::{Rootfs, oci};
@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::agent;
 use crate::args::{CgroupManager, Create, Global, Rootless};
-use crate::container::reason;
+use crate::container::{Container, reason};
 use crate::failure::Failure;
 use crate::hooks::{self, Told};
 use crate::place::{self, Place, Room};
@@ -120,13 +120,13 @@ pub(crate) fn make(
     let room = place.make(&what.id)?;
     let mut begun = Begun::default();
     match fill(place, &room, global, what, (bundle, preserved), halt.clone(), &mut begun) {
-        Ok((pidfd, tty)) => Ok(Left { room, pidfd, tty }),
+        Ok(Filled { record, pidfd, tty }) => Ok(Left { container: Container::with(room, record), pidfd, tty }),
         Err(failure) => {
+            if let Some(unit) = begun.unit {
+                unit.stop();
+            }
             // What had come to the keeper is gone with it; whatever else fails here has its reason already.
             let _ = room.remove();
-            if let Some(owner) = begun.unit {
-                owner.stop();
-            }
             // There may be another one of this name while the programs of this one run.
             drop(room);
             if let Some(record) = begun.record {
@@ -140,7 +140,7 @@ pub(crate) fn make(
 /// A container that was made and let go, and is locked as long as we have this.
 #[derive(Debug)]
 pub(crate) struct Left {
-    pub(crate) room: Room,
+    pub(crate) container: Container,
     pub(crate) pidfd: OwnedFd,
     /// The master of its terminal, if nobody else got it.
     pub(crate) tty: Option<OwnedFd>,
@@ -152,7 +152,33 @@ struct Begun {
     /// Once its first process was born.
     record: Option<Record>,
     /// The unit that systemd has made for it.
-    unit: Option<Owner>,
+    unit: Option<Unit>,
+}
+
+/// A unit, and its cgroup as it was when systemd had just made it.
+#[derive(Debug)]
+struct Unit {
+    owner: Owner,
+    path: PathBuf,
+    groups: Vec<GroupIdentity>,
+}
+
+impl Unit {
+    /// As long as it is this one: with its last process, which the keeper has ended, it is gone, and so is what is written down
+    /// of the container. Whoever makes another one of that name has a unit of that name.
+    fn stop(&self) {
+        let there = Cgroups::of_unit(&self.path, None).and_then(|(above, name)| above.find(&name));
+        if there.is_ok_and(|group| group.that_are(&self.groups).has_unit()) {
+            self.owner.stop();
+        }
+    }
+}
+
+/// A container that was made.
+struct Filled {
+    record: Record,
+    pidfd: OwnedFd,
+    tty: Option<OwnedFd>,
 }
 
 fn fill(
@@ -163,7 +189,7 @@ fn fill(
     (mut bundle, preserved): (Bundle, Preserved),
     halt: Option<Rc<dyn Halt>>,
     begun: &mut Begun,
-) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+) -> Result<Filled, Failure> {
     let home = match bundle.systemd.take() {
         Some(wanted) => Home::Unit(wanted),
         None => Home::Files(cgroups(global, &bundle)?),
@@ -239,7 +265,7 @@ fn fill(
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
     }
-    Ok((made.leave()?, tty))
+    Ok(Filled { pidfd: made.leave()?, record, tty })
 }
 
 /// Who is waited for at sockets gets what comes over them.
@@ -309,9 +335,10 @@ fn cgroups(global: &Global, bundle: &Bundle) -> Result<Lies, Failure> {
 /// The cgroup that systemd makes for it, around this process.
 fn given(mut wanted: Wanted, pid: i32, spec: &ContainerSpec, begun: &mut Begun) -> Result<Lies, Failure> {
     let path = wanted.start(pid, &spec.limits)?;
-    begun.unit = Some(wanted.owner());
-    let (cgroups, name) = Cgroups::of_unit(&path, Some(&spec.limits))
-        .map_err(|error| Failure::system("the cgroup of its unit", reason(&error)))?;
+    let failed = |error| Failure::system("the cgroup of its unit", reason(&error));
+    let (cgroups, name) = Cgroups::of_unit(&path, Some(&spec.limits)).map_err(failed)?;
+    let groups = cgroups.find(&name).map_err(failed)?.identity();
+    begun.unit = Some(Unit { owner: wanted.owner(), path: path.clone(), groups });
     Ok((cgroups, name, Some(path)))
 }
 

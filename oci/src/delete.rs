@@ -25,18 +25,31 @@ const TRIES: i64 = 60;
 /// # Errors
 /// It runs and is not to be killed; there is none; something of it cannot be removed.
 pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure> {
-    let room = match place.find(id).and_then(Room::try_lock).and_then(|lock| ours(lock, force)) {
+    let room = match place.find(id).and_then(|room| locked(room, force)) {
         Ok(room) => room,
         // What `force` asks for is that it is not there.
         Err(_) if force && !place.root().join(id).exists() => return Ok(()),
         Err(failure) => return Err(failure),
     };
+    all_of(room, force)
+}
+
+/// The one of this directory, whatever has its name by now.
+///
+/// # Errors
+/// It is gone already; something of it cannot be removed.
+pub(crate) fn forced(room: Room) -> Result<(), Failure> {
+    all_of(locked(room, true)?, true)
+}
+
+fn all_of(room: Room, force: bool) -> Result<(), Failure> {
     // Nobody makes it any more: it is ours. The keeper of a command that was killed may be removing it as well.
     let Some(record) = room.record()? else { return room.remove() };
     let container = Container::with(room, record);
     let status = container.status()?;
     if !force && matches!(status, Status::Running | Status::Paused) {
-        return Err(Failure::new(format!("cannot delete container {id} that is not stopped: {}", status.name())));
+        let (id, status) = (container.room.id(), status.name());
+        return Err(Failure::new(format!("cannot delete container {id} that is not stopped: {status}")));
     }
     if container.record.progress.init.is_none() && container.record.progress.groups.is_empty() {
         // Nobody was born, and whose processes are in its cgroup nobody has written down: they may be another's who wants the same one.
@@ -52,8 +65,8 @@ pub(crate) fn delete(place: &Place, id: &str, force: bool) -> Result<(), Failure
 }
 
 /// Where somebody else begins or ends it, that ends first: with the container's first process, where that is to be.
-fn ours(lock: Lock, force: bool) -> Result<Room, Failure> {
-    let room = match lock {
+fn locked(room: Room, force: bool) -> Result<Room, Failure> {
+    let room = match room.try_lock()? {
         Lock::Ours(room) => return Ok(room),
         Lock::Others(room) => room,
     };
@@ -61,10 +74,10 @@ fn ours(lock: Lock, force: bool) -> Result<Room, Failure> {
         room.unwant()?;
     }
     // After that: whoever makes it writes down what there is, and looks then whether it is wanted.
-    if let Some(record) = room.record()?.filter(|record| record.progress.init.is_some()) {
+    if let Some(record) = room.record()? {
         let container = Container::with(room, record);
-        // Whoever has it waits for a program of its bundle, which may be us.
-        if !force && container.init.is_some() {
+        // Whoever has it waits for a program of its bundle, which may be us, or for systemd.
+        if !force && (container.init.is_some() || container.record.progress.init.is_none()) {
             let (id, status) = (container.room.id(), container.status()?.name());
             let why = format!(
                 "cannot delete container {id} that is not stopped: {status}, and another command begins or ends it"
@@ -125,7 +138,10 @@ fn stop_unit(container: &Container, group: &Group) -> Result<(), Failure> {
     let Some(owner) = container.record.systemd.as_ref().filter(|_| !group.paths().is_empty()) else { return Ok(()) };
     // systemd asks those who live in it to end, and waits for them for a minute and a half.
     group.kill().map_err(|error| Failure::system("cannot kill what is in the container's cgroup", reason(&error)))?;
-    owner.stop();
+    // With the last of them the unit may be gone by now, and what of the cgroup systemd knows nothing of is not.
+    if container.group()?.is_some_and(|group| group.has_unit()) {
+        owner.stop();
+    }
     Ok(())
 }
 

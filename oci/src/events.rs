@@ -26,12 +26,17 @@ pub(crate) fn events(place: &Place, id: &str, stats: bool, interval: Duration) -
     let mut last = group.stats();
     loop {
         say(&line("stats", id, Some(numbers(&last, &group))))?;
-        if stats || has_ended(pidfd, Some(interval)) {
+        if stats {
             return Ok(());
         }
+        let ended = has_ended(pidfd, Some(interval));
+        // Also of what has ended it.
         let now = group.stats();
         for _ in last.oom_kills.unwrap_or(0)..now.oom_kills.unwrap_or(0) {
             say(&line("oom", id, None))?;
+        }
+        if ended {
+            return Ok(());
         }
         last = now;
     }

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use orangery_runtime::ProcessSpec;
-use orangery_runtime::native::single::{self, Beside, Maker};
+use orangery_runtime::native::single::{self, Beside, Halt, Maker};
 use orangery_runtime::spec::{CapSet, Network, User, WindowSize, user};
 
 use crate::agent;
@@ -27,10 +28,18 @@ const FAILED: u8 = 255;
 /// # Errors
 /// It was refused, or has not come to its exec.
 pub(crate) fn exec(place: &Place, what: &Exec) -> Result<u8, Failure> {
-    begin(place, what).map_err(|failure| failure.with_code(FAILED))
+    let mut waiting = None;
+    begin(place, what, &mut waiting).map_err(|failure| {
+        let failure = failure.with_code(FAILED);
+        match &waiting {
+            Some(waiting) => waiting.code_of(failure),
+            None => failure,
+        }
+    })
 }
 
-fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
+/// In the foreground there is somebody who passes signals on; one that ends commands ends this one before there is another.
+fn begin(place: &Place, what: &Exec, waiting: &mut Option<Rc<Waiting>>) -> Result<u8, Failure> {
     let preserved = Preserved::take(what.preserve_fds)?;
     let container = Container::find(place, &what.id)?;
     let (pid, init) = container.alive()?;
@@ -53,7 +62,9 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     if let Some(owner) = &container.record.systemd {
         owner.come_near()?;
     }
-    let waiting = if what.detach { None } else { Some(Waiting::begin()?) };
+    if !what.detach {
+        *waiting = Some(Rc::new(Waiting::begin()?));
+    }
     let (group, ids) = (container.group()?.filter(|group| !group.paths().is_empty()), container.record.ids()?);
     let spec = &container.record.spec;
     let below: Vec<_> = what.cgroup.iter().flat_map(|text| sub_cgroup(text)).collect();
@@ -69,7 +80,9 @@ fn begin(place: &Place, what: &Exec) -> Result<u8, Failure> {
     }
     let told = Told::of(&container.record).with(container.status()?.name(), pid);
     let listening = &mut |listener, further| agent::tell(spec.filter_listener.as_ref(), listener, further, &told);
-    let mut made = Maker::start_beside((pid, init))?.exec(&beside, process, listening)?;
+    let mut maker = Maker::start_beside((pid, init))?;
+    maker.halted_by(waiting.clone().map(|waiting| waiting as Rc<dyn Halt>));
+    let mut made = maker.exec(&beside, process, listening)?;
     let mut tty = made.take_tty();
     if let (Some(path), Some(master)) = (&what.console_socket, &tty) {
         console::send("--console-socket", path, b"/dev/ptmx", master.as_fd())?;

@@ -102,7 +102,7 @@ fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
     tracing::debug!(root = %place.root().display(), "{} begins", command.name());
     match command {
         Command::Create(what) => create::create(&place, &global, &what).map(|()| 0),
-        Command::Start { id } => start::start(&place, &id, None).map(|()| 0),
+        Command::Start { id } => start::start(&place, &id).map(|()| 0),
         Command::Run(what) => run::run(&place, &global, &what),
         Command::State { id } => state::state(&place, &id).map(|()| 0),
         Command::Kill(what) => kill::kill(&place, &what).map(|()| 0),

@@ -72,6 +72,7 @@ impl Place {
         let failed = |error| Failure::system(format!("cannot make {}", self.root.display()), error);
         rustix::process::umask(Mode::from_raw_mode(0o022));
         fs::create_dir_all(&self.root).map_err(failed)?;
+        trusted(&self.root)?;
         let path = self.root.join(id);
         match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
@@ -79,7 +80,7 @@ impl Place {
             Err(error) => return Err(Failure::system(format!("cannot make {}", path.display()), error)),
         }
         // Whoever deletes it in between finds it empty, and we find it gone.
-        let room = Room::open(path, id)?.lock()?;
+        let room = Room::open(&self.root, id)?.lock()?;
         room.is_there().then_some(room).ok_or_else(Failure::no_such_container)
     }
 
@@ -89,7 +90,7 @@ impl Place {
     /// There is none.
     pub(crate) fn find(&self, id: &str) -> Result<Room, Failure> {
         check(id)?;
-        Room::open(self.root.join(id), id)
+        Room::open(&self.root, id)
     }
 
     /// All that are there, by name.
@@ -103,6 +104,7 @@ impl Place {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
+        trusted(&self.root)?;
         let mut names = Vec::new();
         for entry in entries {
             names.extend(entry.map_err(failed)?.file_name().into_string());
@@ -144,7 +146,9 @@ pub(crate) enum Lock {
 }
 
 impl Room {
-    fn open(path: PathBuf, id: &str) -> Result<Room, Failure> {
+    fn open(root: &Path, id: &str) -> Result<Room, Failure> {
+        trusted(root)?;
+        let path = root.join(id);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(dir) => {
@@ -166,7 +170,7 @@ impl Room {
                 Lock::Ours(room) => return Ok(room),
                 Lock::Others(room) => self = room,
             }
-            pause(Timespec { tv_sec: 0, tv_nsec: tries.min(50) * 1_000_000 });
+            pause_before(tries);
         }
         Err(Failure::new(format!("another command that begins or ends container {} does not come to an end", self.id)))
     }
@@ -189,19 +193,19 @@ impl Room {
         let _ = flock(&self.dir, FlockOperation::Unlock);
     }
 
-    /// Nobody else changes it, until this is dropped. Waited for: nobody does so for long.
+    /// Nobody else changes it, until this is dropped. Waited for, but not for ever: nobody does so for long.
     ///
     /// # Errors
-    /// It was removed meanwhile.
+    /// It was removed meanwhile; somebody else does not come to an end.
     pub(crate) fn change(mut self) -> Result<Room, Failure> {
         self.changes = Some(self.lock_changes()?);
         if self.is_there() { Ok(self) } else { Err(Failure::no_such_container()) }
     }
 
-    /// Nobody else changes it, as long as this is there.
+    /// Nobody else changes it, as long as this is there. Waited for as [`Room::change`].
     ///
     /// # Errors
-    /// Nothing is written down of it.
+    /// Nothing is written down of it; somebody else does not come to an end.
     pub(crate) fn lock_changes(&self) -> Result<OwnedFd, Failure> {
         let failed = |error| Failure::system("cannot lock what is written down of the container", error);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -210,8 +214,14 @@ impl Room {
             Err(Errno::NOENT) => return Err(Failure::no_such_container()),
             Err(error) => return Err(failed(error)),
         };
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).map_err(failed)?;
-        Ok(file)
+        for tries in 0..TRIES {
+            match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK) => pause_before(tries),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(Failure::new(format!("another command that changes container {} does not come to an end", self.id)))
     }
 
     /// Who makes it is to give up as soon as it comes to look.
@@ -261,8 +271,13 @@ impl Room {
             Err(error) => Err(error.into()),
         };
         read.map_err(|error| Failure::system(format!("cannot read {}", path.display()), error))?;
-        let record = Record::parse(&text);
-        record.map(Some).map_err(|why| Failure::new(format!("{} is no record of ours: {why}", path.display())))
+        let wrong = |why: String| Failure::new(format!("{} is no record of ours: {why}", path.display()));
+        let record = Record::parse(&text).map_err(wrong)?;
+        // Somebody has moved the directory.
+        if record.id != self.id {
+            return Err(wrong(format!("it is that of container {}", record.id.escape_debug())));
+        }
+        Ok(Some(record))
     }
 
     /// Write it down, whole or not at all.
@@ -316,17 +331,38 @@ impl Room {
     }
 }
 
+/// Who can rename in there says which container is meant by a name.
+fn trusted(root: &Path) -> Result<(), Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(root, flags, Mode::empty()) {
+        Ok(dir) => whose(&dir, root, true),
+        Err(Errno::NOENT) => Err(Failure::no_such_container()),
+        Err(error) => Err(Failure::system(format!("cannot open {}", root.display()), error)),
+    }
+}
+
 /// Who can write in there says whom `kill` and `delete` end. In a place that all can write to, as /tmp is, that may be anybody.
 fn believable(dir: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    whose(dir, path, false)
+}
+
+/// Nobody but root and us changes what is in there; where each may add what is his alone (sticky), that may be enough.
+fn whose(dir: &OwnedFd, path: &Path, sticky_will_do: bool) -> Result<(), Failure> {
     let failed = |error| Failure::system(format!("cannot look at {}", path.display()), error);
     let stat = rustix::fs::fstat(dir).map_err(failed)?;
     let ours = [rustix::process::geteuid().as_raw(), 0].contains(&stat.st_uid);
+    let sticky = sticky_will_do && stat.st_mode & 0o1000 != 0;
     let why = match (ours, stat.st_mode & 0o022) {
-        (true, 0) => return Ok(()),
+        (true, mode) if mode == 0 || sticky => return Ok(()),
         (true, _) => "can be written to by others".to_owned(),
         (false, _) => format!("belongs to user {}", stat.st_uid),
     };
     Err(Failure::new(format!("{} {why}: what it says of a container is not believed", path.display())))
+}
+
+/// Whoever has a lock tells nobody when he is done.
+fn pause_before(tries: i64) {
+    pause(Timespec { tv_sec: 0, tv_nsec: tries.min(50) * 1_000_000 });
 }
 
 fn gone_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {

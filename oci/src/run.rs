@@ -17,7 +17,7 @@ use crate::container::{Container, has_ended};
 use crate::create::{Bundle, Left, make};
 use crate::delete;
 use crate::failure::Failure;
-use crate::place::{Place, Room};
+use crate::place::Place;
 use crate::start;
 use crate::streams::Preserved;
 use crate::terminal::{self, Terminal};
@@ -44,11 +44,10 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
         None => failure,
     };
     let made = make(place, global, &what.create, bundle, preserved, halt.clone());
-    let Left { room, pidfd, tty } = made.map_err(&coded)?;
-    drop(room);
-    let id = &what.create.id;
-    if let Err(failure) = start::start(place, id, waiting.as_ref()) {
-        let _ = delete::delete(place, id, true);
+    let Left { container, pidfd, tty } = made.map_err(&coded)?;
+    // From here on it is known by its directory: another container may have its name when we come back to it.
+    if let Err(failure) = start::begin(&container, waiting.as_ref()) {
+        let _ = delete::forced(container.room);
         return Err(coded(failure));
     }
     let Some(waiting) = &waiting else { return Ok(0) };
@@ -56,7 +55,7 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
     let code = terminal.and_then(|terminal| waiting.until_end(&pidfd, terminal));
     if !what.keep {
         // Somebody else may have done so.
-        if let Ok(container) = place.find(id).and_then(Room::lock).and_then(Container::of) {
+        if let Ok(container) = container.room.lock().and_then(Container::of) {
             delete::remove(container, halt)?;
         }
     }
@@ -98,7 +97,7 @@ impl Waiting {
     }
 
     /// With 128 and the signal, where one has ended it.
-    fn code_of(&self, failure: Failure) -> Failure {
+    pub(crate) fn code_of(&self, failure: Failure) -> Failure {
         match self.ended.get().and_then(|signal| u8::try_from(128 + signal).ok()) {
             Some(code) => failure.with_code(code),
             None => failure,

@@ -11,30 +11,38 @@ use crate::hooks;
 use crate::place::{Lock, Place};
 use crate::run::Waiting;
 
-/// `start`, whole; in the foreground of `run` there is somebody who passes signals on.
+/// `start`, whole.
 ///
 /// # Errors
 /// It does not wait to be started; it did not come to its exec.
-pub(crate) fn start(place: &Place, id: &str, waiting: Option<&Rc<Waiting>>) -> Result<(), Failure> {
+pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
     // Not waited for: it may be a program of its bundle that asks, and whoever makes or starts it waits for that.
-    let container = match place.find(id)?.try_lock()? {
-        Lock::Ours(room) => Container::of(room)?,
-        Lock::Others(room) => return Err(why_not(&Container::of(room)?)),
-    };
+    match place.find(id)?.try_lock()? {
+        Lock::Ours(room) => begin(&Container::of(room)?, None),
+        Lock::Others(room) => Err(why_not(&Container::of(room)?)),
+    }
+}
+
+/// One that is locked by us, which it is not any more once its command runs; in the foreground of `run` there is somebody who passes
+/// signals on.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn begin(container: &Container, waiting: Option<&Rc<Waiting>>) -> Result<(), Failure> {
     // It would not come through its gate, and we would keep whoever resumes it out meanwhile.
     if container.init.is_some() && container.is_frozen()? {
         return Err(Failure::new("cannot start a container that is paused"));
     }
     let waits = container.init.is_some() && !container.record.progress.unfinished;
     let gate = container.gate()?.filter(|_| waits);
-    let Some(gate) = gate else { return Err(why_not(&container)) };
+    let Some(gate) = gate else { return Err(why_not(container)) };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let report = rustix::fs::openat(container.room.dir(), "report", flags, Mode::empty())
         .map_err(|error| Failure::system("cannot open the report of the container", error))?;
     let halt = waiting.map(|waiting| Rc::clone(waiting) as Rc<dyn Halt>);
-    let mut maker = hooks::maker(&container, halt.clone())?;
+    let mut maker = hooks::maker(container, halt.clone())?;
     if let Some(maker) = &mut maker {
-        hooks::before_start(&container, maker)?;
+        hooks::before_start(container, maker)?;
     }
     let opened = open_gate(gate, &report, halt.as_deref());
     let program = container.record.process.argv.first();
@@ -55,7 +63,7 @@ pub(crate) fn start(place: &Place, id: &str, waiting: Option<&Rc<Waiting>>) -> R
         maker.halted_by(
             waiting.zip(container.init.as_ref()).map(|(waiting, (_, init))| waiting.passing_on(init)).transpose()?,
         );
-        hooks::after_start(&container, &mut maker)?;
+        hooks::after_start(container, &mut maker)?;
         maker.leave()?;
     }
     Ok(())

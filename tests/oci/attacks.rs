@@ -480,6 +480,23 @@ fn a_state_directory_of_others_is_not_believed(scene: &Scene) {
     symlink("../record", open.join("victim/state.json")).expect("a link");
     assert!(theirs.bad(&["state", "victim"]).contains("state.json"));
     assert_eq!(caller.status("victim"), "running");
+    // Of whoever has the place, each name may be that of another one: by his right, by everybody's, or by root's mistake.
+    fs::remove_file(open.join("victim/state.json")).expect("removed");
+    fs::write(open.join("victim/state.json"), &record).expect("a record");
+    fs::rename(open.join("victim"), open.join("other")).expect("moved");
+    assert!(theirs.bad(&["kill", "other"]).contains("it is that of container victim"));
+    assert!(theirs.bad(&["delete", "--force", "other"]).contains("it is that of container victim"));
+    fs::rename(open.join("other"), open.join("victim")).expect("moved");
+    for (owner, mode, why) in [(65_534, 0o755, "belongs to user"), (0, 0o777, "can be written to by others")] {
+        std::os::unix::fs::chown(&open, Some(owner), None).expect("given");
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("its mode");
+        for line in [&["state", "victim"][..], &["delete", "--force", "victim"], &["list"], &["create", "new"]] {
+            let command = theirs.command(line).current_dir(victim.as_path()).output().expect("it runs");
+            let told = text(&command.stderr);
+            assert!(!command.status.success() && told.contains(why), "{line:?}: {told}");
+        }
+    }
+    assert_eq!(caller.status("victim"), "running");
     fs::remove_dir_all(&open).expect("removed");
     caller.good(&["delete", "--force", "victim"]);
     end_of(&init);

@@ -304,6 +304,42 @@ pub(crate) fn a_signal_ends_a_run_while_a_hook_runs(scene: &Scene) {
     }
 }
 
+/// In the foreground, also before there is somebody to pass it on to: in a container that stands still nobody comes to his command.
+pub(crate) fn a_signal_ends_an_exec_that_has_not_begun(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "held", &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&bundle, "held", Stdio::null()));
+    caller.good(&["start", "held"]);
+    caller.good(&["pause", "held"]);
+    for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT] {
+        // It comes to the command when that listens, however early it was sent: until then it is kept back, as here.
+        let kept: nix::sys::signal::SigSet = [signal].into_iter().collect();
+        kept.thread_block().expect("blocked");
+        let exec = spawn(&caller, &["exec", "--ignore-paused", "held", "true"]);
+        kept.thread_unblock().expect("as before");
+        send(&exec, Signal::from_named_raw(signal as i32).expect("a signal"));
+        let (code, told) = ended(exec);
+        assert!(code == Some(128 + signal as i32) && told.contains("ended by SIG"), "{code:?}: {told}");
+    }
+    caller.good(&["delete", "--force", "held"]);
+    end_of(&init);
+}
+
+/// Whoever has what is written down of a container locked, and stays, is waited for for a while.
+pub(crate) fn a_lock_that_somebody_keeps_holds_nobody_up_for_ever(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "kept", &["sleep", "1000"], |_| ());
+    let init = wait::pidfd(caller.create(&bundle, "kept", Stdio::null()));
+    caller.good(&["start", "kept"]);
+    let record = File::open(caller.root.join("kept/state.json")).expect("a record");
+    rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let (code, told) = ended(spawn(&caller, &["pause", "kept"]));
+    assert!(code == Some(1) && told.contains("changes container kept does not come to an end"), "{told}");
+    let (code, told) = ended(spawn(&caller, &["delete", "--force", "kept"]));
+    assert_eq!(code, Some(0), "{told}");
+    end_of(&init);
+}
+
 /// Also one that never comes to its own beginning: its cgroup stands still.
 pub(crate) fn a_hook_that_does_not_begin_is_killed_in_time(scene: &Scene) {
     let caller = Caller::new(scene);

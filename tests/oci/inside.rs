@@ -1,6 +1,7 @@
 //! What is done to a container that lives.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -124,6 +125,26 @@ pub(crate) fn limits_and_counters(scene: &Scene) {
     let lifted = stats();
     assert!(lifted["data"]["pids"]["limit"].as_u64().is_none_or(|limit| limit >= 4 << 20), "{lifted}");
     end(&caller, "limited", &init);
+}
+
+/// Whoever listens hears it before the end, however seldom he looks.
+pub(crate) fn an_oom_kill_that_ends_a_container_is_told(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "hungry", &["sh", "-c", "x=x; while :; do x=$x$x; done"], |config| {
+        config["linux"]["resources"] = json!({ "memory": { "limit": 16 << 20 } });
+    });
+    let init = wait::pidfd(caller.create(&bundle, "hungry", Stdio::null()));
+    let (said, out) = pipe();
+    let mut events = caller.command(&["events", "--interval", "1000s", "hungry"]).stdout(out).spawn().expect("it runs");
+    let mut lines = BufReader::new(said).lines();
+    let first = lines.next().expect("a line").expect("read");
+    assert!(first.contains("\"stats\""), "{first}");
+    caller.good(&["start", "hungry"]);
+    assert_eq!(end_of(&init).terminating_signal(), Some(9));
+    let rest: Vec<String> = lines.map(|line| line.expect("read")).collect();
+    assert_eq!(rest, [r#"{"type":"oom","id":"hungry"}"#]);
+    assert!(wait::child(&mut events, wait::PATIENCE).expect("waited").expect("in time").success());
+    caller.good(&["delete", "hungry"]);
 }
 
 /// The master of its terminal goes to who listens, for the first process and for a further one.

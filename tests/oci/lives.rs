@@ -133,3 +133,28 @@ pub(crate) fn one_that_was_not_started_is_deleted(scene: &Scene) {
     assert_eq!(end_of(&init).terminating_signal(), Some(9));
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
 }
+
+/// While `run` is held up, what it waits for is deleted, and somebody makes another one of that name.
+pub(crate) fn a_run_removes_its_own_container_alone(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let bundle = bundle(scene, "name", &["sh", "-c", "echo ready; exec sleep 1000"], |_| ());
+    let (mut said, out) = pipe();
+    let mut process = caller.command(&["run", "--bundle", path(&bundle), "name"]);
+    let mut process = process.stdout(out).spawn().expect("it runs");
+    std::io::Read::read_exact(&mut said, &mut [0; 6]).expect("it says that it is ready");
+    // Its command runs a moment before it lets others come.
+    let room = fs::File::open(caller.root.join("name")).expect("its directory");
+    rustix::fs::flock(&room, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    drop(room);
+    let runs = wait::pidfd(process.id());
+    wait::stop(&runs);
+    caller.good(&["delete", "--force", "name"]);
+    let init = wait::pidfd(caller.create(&bundle, "name", Stdio::null()));
+    caller.good(&["start", "name"]);
+    rustix::process::pidfd_send_signal(&runs, rustix::process::Signal::CONT).expect("told");
+    let status = wait::child(&mut process, wait::PATIENCE).expect("waited").expect("in time");
+    assert_eq!(status.code(), Some(137));
+    assert_eq!(caller.status("name"), "running", "it is another one");
+    caller.good(&["delete", "--force", "name"]);
+    assert_eq!(end_of(&init).terminating_signal(), Some(9));
+}

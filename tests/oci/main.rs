@@ -38,19 +38,21 @@ use hung::{
     a_command_that_is_killed_takes_its_hook_along, a_hook_may_call_for_its_own_container,
     a_hook_may_delete_its_own_container, a_hook_that_does_not_begin_is_killed_in_time,
     a_hung_hook_of_a_creation_holds_nobody_up, a_hung_hook_of_a_start_holds_nobody_up,
-    a_signal_ends_a_run_while_a_hook_runs, hooks_that_do_harm,
+    a_lock_that_somebody_keeps_holds_nobody_up_for_ever, a_signal_ends_a_run_while_a_hook_runs,
+    a_signal_ends_an_exec_that_has_not_begun, hooks_that_do_harm,
 };
 use inside::{
-    a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for, exec_is_a_further_process,
-    limits_and_counters, processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
+    a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for,
+    an_oom_kill_that_ends_a_container_is_told, exec_is_a_further_process, limits_and_counters,
+    processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
 };
 use killed::{
     a_cgroup_that_is_anothers_by_now_is_left_alone, a_create_that_is_killed_in_a_hook_is_deleted,
     a_create_that_is_killed_leaves_what_delete_removes, a_keeper_that_is_killed_leaves_nothing_unknown,
 };
 use lives::{
-    a_life_by_commands, one_that_was_not_started_is_deleted, run_waits_and_tells_the_exit_code,
-    states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
+    a_life_by_commands, a_run_removes_its_own_container_alone, one_that_was_not_started_is_deleted,
+    run_waits_and_tells_the_exit_code, states_in_which_a_command_is_refused, what_is_refused_leaves_nothing,
 };
 use odd::{
     a_device_directory_may_be_read_only, a_file_is_no_device, a_group_at_the_top_has_limits,
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         trial!(what_is_refused_leaves_nothing, Root, Busybox),
         trial!(states_in_which_a_command_is_refused, Root, Busybox),
         trial!(run_waits_and_tells_the_exit_code, Root, Busybox),
+        trial!(a_run_removes_its_own_container_alone, Root, Busybox, Cgroups),
         trial!(one_that_was_not_started_is_deleted, Root, Busybox, Cgroups),
         trial!(a_create_that_is_killed_leaves_what_delete_removes, Root, Busybox, Cgroups),
         trial!(a_keeper_that_is_killed_leaves_nothing_unknown, Root, Busybox, Cgroups),
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         trial!(a_detached_exec_ends_at_its_caller, Root, Busybox),
         trial!(processes_stand_still_and_go_on, Root, Busybox, Freezer),
         trial!(limits_and_counters, Root, Busybox, Memory, Pids),
+        trial!(an_oom_kill_that_ends_a_container_is_told, Root, Busybox, Memory),
         trial!(terminals_go_over_a_socket, Root, Busybox),
         trial!(what_it_tells_of_itself, Root, Busybox),
         trial!(as_guardian_calls_it, Root, Busybox, Memory, Pids),
@@ -106,6 +110,8 @@ fn main() -> ExitCode {
         trial!(a_hook_may_delete_its_own_container, Root, Busybox, Cgroups),
         trial!(a_command_that_is_killed_takes_its_hook_along, Root, Busybox, Cgroups),
         trial!(a_signal_ends_a_run_while_a_hook_runs, Root, Busybox, Cgroups),
+        trial!(a_signal_ends_an_exec_that_has_not_begun, Root, Busybox, Freezer),
+        trial!(a_lock_that_somebody_keeps_holds_nobody_up_for_ever, Root, Busybox, Freezer),
         trial!(a_hook_that_does_not_begin_is_killed_in_time, Root, Busybox, Freezer),
         trial!(a_hook_whose_agent_does_not_answer_is_killed_in_time, Root, Busybox),
         trial!(hooks_that_do_harm, Root, Busybox, Cgroups),

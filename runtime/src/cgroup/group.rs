@@ -297,6 +297,17 @@ impl Group {
         self.places().filter_map(|place| GroupIdentity::of(place.dir.child(&self.id).ok()?)).collect()
     }
 
+    /// Of a unit's: the directory by which systemd knows that it is there. That is the one of version 2, or, where there is none, the one
+    /// in the hierarchy of version 1 that has no controllers; those that it has elsewhere may outlive the unit.
+    #[must_use]
+    pub fn has_unit(&self) -> bool {
+        let known = match &self.parents.v2 {
+            Some(place) => Some(place).filter(|_| self.v2),
+            None => self.v1_places().find(|place| place.controllers.is_empty()),
+        };
+        known.is_some_and(|place| place.dir.has(&self.id))
+    }
+
     /// Without the directories that are none of these: those are another's by now.
     #[must_use]
     pub fn that_are(mut self, known: &[GroupIdentity]) -> Group {

@@ -41,6 +41,16 @@ fn what_is_lacking_is_made_and_goes_with_a_failure() {
         );
         group.kill().unwrap();
         assert_eq!(exit_signal(child), Some(9));
+        let again = there.find("x.scope").unwrap();
+        let whose = again.identity();
+        assert!(again.has_unit() && again.that_are(&whose).has_unit());
+        // As systemd does when the last process has gone: what it knows nothing of stays.
+        std::fs::remove_dir(&given).unwrap();
+        let rest = there.find("x.scope").unwrap().that_are(&whose);
+        assert!(!rest.has_unit());
+        std::fs::create_dir(&given).unwrap();
+        let another = there.find("x.scope").unwrap();
+        assert!(another.has_unit() && !another.that_are(&whose).has_unit());
         drop(group);
         assert!(left().is_empty());
         all.iter().for_each(|dir| std::fs::remove_dir(dir).unwrap());
