@@ -29,14 +29,13 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     }
     let failed = |error| Failure::system("cannot change the limits", reason(&error));
     let Some(owner) = &container.record.systemd else { return group.update(&limits).map_err(failed) };
-    let before = group.put_back(&limits).map_err(failed)?;
+    let before = group.before(&limits).map_err(failed)?;
     group.update(&limits).map_err(failed)?;
     if let Err(refused) = owner.knows(&limits) {
-        for (file, text) in before {
-            // Each was written to a moment ago.
-            let _ = rustix::io::write(&file, &text);
-        }
-        return Err(refused);
+        return Err(match before.put_back() {
+            Ok(()) => refused,
+            Err(lost) => Failure::new(format!("{refused}; and could not put back {lost}")),
+        });
     }
     // systemd has written what it keeps of them, rounded.
     group.update(&limits).map_err(failed)

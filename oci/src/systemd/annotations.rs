@@ -123,7 +123,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
                 'n' => '\n',
                 't' => '\t',
                 // Others that have a meaning are not taken for letters.
-                other if other.is_ascii_alphanumeric() => return None,
+                other if other.is_ascii_alphanumeric() || other == '\0' => return None,
                 other => other,
             }),
             '\0' => return None,
@@ -183,6 +183,8 @@ mod tests {
             ("Slice", "'a.slice'"),
             ("Name", "yes"),
             ("Name", "'open"),
+            ("Name", "'a\0'"),
+            ("Name", "'a\\\0'"),
             ("Name", "'a' 'b'"),
             ("Name", "['a'"),
             ("Name", "['a' 'b']"),

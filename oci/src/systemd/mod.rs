@@ -45,7 +45,13 @@ impl Owner {
         let mut manager = self.manager()?;
         let version = manager.version()?;
         let properties = properties::of(limits, unified()?, version);
-        if properties.is_empty() { Ok(()) } else { Ok(manager.set(&self.unit, &properties)?) }
+        if properties.is_empty() {
+            return Ok(());
+        }
+        manager.set(&self.unit, &properties)?;
+        // It answers before it writes them into the cgroup, and writes before it answers what comes next.
+        manager.version()?;
+        Ok(())
     }
 
     /// The unit goes, with all that is in it. A manager that cannot be asked takes a scope away by itself once it is empty.
@@ -115,7 +121,7 @@ impl Wanted {
         let found = cgroup::of_process(pid)
             .map_err(|error| Failure::system("cannot find the unit's cgroup", reason(&error)))?;
         match found {
-            Some(path) if path.ends_with(&unit.name) => Ok(path),
+            Some(path) if path.file_name().is_some_and(|group| name::is_group_of(&unit.name, group)) => Ok(path),
             found => {
                 self.owner().stop();
                 let at = found.unwrap_or_default();

@@ -1,11 +1,14 @@
 //! `linux.cgroupsPath` as `slice:prefix:name`, by runc's rules.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::failure::Failure;
 
-/// Longest name of a unit.
+/// Longest name of a slice.
 const LONGEST: usize = 255;
+/// Longest name of a container's cgroup, which its unit is called after.
+const LONGEST_GROUP: usize = 127;
 
 /// What a unit is called, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +52,18 @@ impl Name {
             "" => format!("{name}.scope"),
             prefix => format!("{prefix}-{name}.scope"),
         };
-        if unit.len() > LONGEST || !unit.chars().all(is_of_a_unit) {
-            return Err(format!("{unit:?} is no name of a unit: 1 to {LONGEST} of A-Z a-z 0-9 _ . \\ @ -"));
+        let longest = if unit.starts_with(['_', '.']) { LONGEST_GROUP - 1 } else { LONGEST_GROUP };
+        if unit.len() > longest || !unit.chars().all(is_of_a_unit) {
+            return Err(format!("{unit:?} is no name of a unit: 1 to {longest} of A-Z a-z 0-9 _ . \\ @ -"));
         }
         Ok(Name { slice: slice.to_owned(), unit })
     }
+}
+
+/// The cgroup of this name is that of this unit. Systemd puts a `_` before what begins with one or with a dot, and before what may be a file
+/// of the kernel's, as `pids.scope`.
+pub(super) fn is_group_of(unit: &str, group: &OsStr) -> bool {
+    group.to_str().is_some_and(|group| group == unit || group.strip_prefix('_') == Some(unit))
 }
 
 fn is_of_a_unit(c: char) -> bool {
@@ -87,6 +97,19 @@ mod tests {
             let name = Name::of(path.map(Path::new), "box", user).unwrap();
             assert_eq!((name.slice.as_str(), name.unit.as_str()), (slice, unit), "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_no_longer_than_its_cgroup_may_be() {
+        let of = |name: &str| Name::of(Some(Path::new(&format!("::{name}"))), "box", false);
+        assert_eq!(of(&"x".repeat(121)).unwrap().unit.len(), 127);
+        assert!(of(&"x".repeat(122)).is_err());
+        assert_eq!(of(&format!("_{}", "x".repeat(119))).unwrap().unit.len(), 126);
+        assert!(of(&format!("_{}", "x".repeat(120))).is_err(), "systemd gives it one more");
+        assert!(
+            is_group_of("pids.scope", OsStr::new("_pids.scope")) && is_group_of("_x.scope", OsStr::new("__x.scope"))
+        );
+        assert!(is_group_of("x.scope", OsStr::new("x.scope")) && !is_group_of("_x.scope", OsStr::new("x.scope")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::error::{CgroupError, unsupported};
 use super::limits::Limits;
 use super::parents::Parents;
 use super::place::Place;
-use super::setting::{Setting, apply};
+use super::setting::{Before, Setting, apply};
 use super::{io, nested, v1, v2};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -350,6 +350,15 @@ impl Group {
             Ok((dir.file(&setting.file, OFlags::WRONLY)?, setting.put_back(&now).into_bytes()))
         };
         self.with_settings(limits, false, |writes| writes.iter().rev().map(file).collect())
+    }
+
+    /// What the limits are now that [`update`](Group::update) would change.
+    ///
+    /// # Errors
+    /// As [`Group::put_back`].
+    pub fn before(&self, limits: &Limits) -> Result<Before> {
+        self.parents.check(limits, false)?;
+        self.with_settings(limits, false, Before::of)
     }
 
     pub(super) fn write(&self, limits: &Limits, fresh: bool) -> Result<()> {

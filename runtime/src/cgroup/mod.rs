@@ -63,6 +63,7 @@ pub use limits::{CpuQuota, Limits, MEMORY_MIN, PIDS_MAX};
 pub use oom::{Counter, Oom, OomEvidence};
 pub use other::Other;
 pub use parse::Ceiling;
+pub use setting::Before;
 pub use stat::{Source, Stats};
 
 use detect::Kind;

@@ -98,6 +98,30 @@ fn write(dir: &Dir, setting: &Setting, restore: bool) -> Result<String, CgroupEr
     Ok(old)
 }
 
+/// What limits were before they are changed: for somebody who finds later that they are not to be.
+#[derive(Debug)]
+pub struct Before(Vec<(Dir, Setting, String)>);
+
+impl Before {
+    /// Of what these would change.
+    pub(super) fn of(writes: &[(&Dir, Setting)]) -> Result<Before, CgroupError> {
+        let one = |(dir, setting): &(&Dir, Setting)| {
+            Ok((dir.try_clone()?, setting.clone(), setting.put_back(&dir.read(&setting.file)?)))
+        };
+        writes.iter().map(one).collect::<Result<_, _>>().map(Before)
+    }
+
+    /// Put them back, the last one first. All are tried.
+    ///
+    /// # Errors
+    /// What could not be, each by its file, and why.
+    pub fn put_back(self) -> Result<(), String> {
+        let lost = self.0.iter().rev().filter_map(|(dir, setting, old)| lost(dir, setting, old).err());
+        let lost: Vec<String> = lost.collect();
+        if lost.is_empty() { Ok(()) } else { Err(lost.join(", ")) }
+    }
+}
+
 fn undo(done: Vec<(&Dir, &Setting, String)>, error: CgroupError) -> CgroupError {
     let lost: Vec<String> =
         done.into_iter().rev().filter_map(|(dir, setting, old)| lost(dir, setting, &old).err()).collect();

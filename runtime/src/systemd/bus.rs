@@ -1,5 +1,5 @@
 //! One connection to a message bus: authenticated as this user, one call at a time, and the signals that come meanwhile.
-//! It blocks, and nothing takes longer than its patience.
+//! It blocks, and nothing takes longer than its patience. Of signals the ends of jobs alone are kept.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -7,10 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
 use super::marshal::{self, Call, ERROR, HEAD, Message, RETURN, SIGNAL};
 
 const BUS: &str = "org.freedesktop.DBus";
-/// Signals that nobody has asked for yet: a bus sends what was asked for alone.
+/// The signal that a job has ended.
+pub(super) const ENDED: &str = "JobRemoved";
+/// Ends of jobs that nobody has asked for yet, the last ones: that of a job may come before the answer that names it, and all jobs of the
+/// machine's are told.
 const WAITING: usize = 64;
 
 #[derive(Debug)]
@@ -63,7 +68,7 @@ impl Bus {
 
     /// The same where there is no bus in between.
     pub(super) fn direct(socket: &Path, patience: Duration) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let stream = connected(socket, patience)?;
         let until = Instant::now() + patience;
         let mut bus = Self { stream, patience, until, direct: true, serial: 0, signals: VecDeque::new() };
         bus.authenticate()?;
@@ -134,13 +139,20 @@ impl Bus {
                     let said = said.unwrap_or_default().escape_debug().to_string();
                     return Err(io::Error::other(Refusal { member: call.member.into(), name: message.error, said }));
                 }
-                SIGNAL if self.signals.len() < WAITING => self.signals.push_back(message),
+                SIGNAL if message.member == ENDED => self.keep(message),
                 _ => {}
             }
         }
     }
 
-    /// The next signal.
+    fn keep(&mut self, signal: Message) {
+        if self.signals.len() == WAITING {
+            self.signals.pop_front();
+        }
+        self.signals.push_back(signal);
+    }
+
+    /// The next signal; of those before the last answer only ends of jobs.
     pub(super) fn signal(&mut self) -> io::Result<Message> {
         if let Some(signal) = self.signals.pop_front() {
             return Ok(signal);
@@ -188,6 +200,18 @@ impl Bus {
     }
 }
 
+/// Whoever listens there may have so many to accept before us that it waits for the kernel to take us.
+fn connected(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let ours = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&ours, sockopt::Timeout::Send, Some(patience))?;
+    let address = SocketAddrUnix::new(socket)?;
+    match rustix::io::retry_on_intr(|| rustix::net::connect(&ours, &address)) {
+        Ok(()) => Ok(ours.into()),
+        Err(rustix::io::Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Where the bus of this user's session is, if there is one: by `DBUS_SESSION_BUS_ADDRESS`, else in the runtime directory.
 pub(super) fn place(address: Option<&str>, runtime_dir: Option<&Path>) -> Option<PathBuf> {
     let named = address.and_then(|list| list.split(';').find_map(socket));
@@ -215,5 +239,21 @@ mod tests {
             assert_eq!(of(none), None, "{none}");
         }
         assert_eq!(place(None, Some(Path::new("/nonexistent"))), None);
+    }
+
+    #[test]
+    fn who_never_accepts_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bus");
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let socket = || rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        let listener = socket();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        // With as many as the kernel takes before somebody accepts them.
+        let first = socket();
+        rustix::net::connect(&first, &address).unwrap();
+        let error = Bus::direct(&path, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     }
 }

@@ -1,11 +1,12 @@
 //! One of systemd's managers: the machine's, or that of a user's session. It starts a transient unit, changes its properties, and
 //! stops it, each waited for.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::bus::{self, Bus, refusal};
+use super::bus::{self, Bus, ENDED, refusal};
 use super::marshal::{Call, Message, Reader, Value, Writer};
 use super::{PATIENCE, runtime_dir};
 use crate::error::{Error, ErrorKind};
@@ -97,8 +98,9 @@ impl Manager {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`]: there is nobody; each socket that was tried is named, with what the kernel said.
+    /// [`ErrorKind::Invalid`]: the variable that names the bus names none that is understood.
     pub fn of_machine() -> Result<Self, Error> {
-        match std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().and_then(|address| bus::place(Some(&address), None)) {
+        match named("DBUS_SYSTEM_BUS_ADDRESS")? {
             // Who names one means no other.
             Some(named) => Self::first(&[named], &[]),
             None => Self::first(&[MACHINE.into()], &["/run/systemd/private".into()]),
@@ -110,7 +112,7 @@ impl Manager {
     /// # Errors
     /// As [`of_machine`](Manager::of_machine).
     pub fn of_user() -> Result<Self, Error> {
-        match std::env::var("DBUS_SESSION_BUS_ADDRESS").ok().and_then(|address| bus::place(Some(&address), None)) {
+        match named("DBUS_SESSION_BUS_ADDRESS")? {
             Some(named) => Self::first(&[named], &[]),
             None => Self::first(&[runtime_dir().join("bus")], &[runtime_dir().join("systemd/private")]),
         }
@@ -191,7 +193,7 @@ impl Manager {
         })
     }
 
-    pub(super) fn begin_unit(&mut self, unit: &Unit) -> io::Result<()> {
+    fn begin_unit(&mut self, unit: &Unit) -> io::Result<()> {
         let answer = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", arguments(unit))?;
         self.done(&answer, &unit.name)
     }
@@ -243,7 +245,7 @@ impl Manager {
         let job = Reader::new(&answer.body).text().filter(|_| answer.signature == "o").ok_or_else(none)?;
         loop {
             let signal = self.bus.signal()?;
-            if signal.member != "JobRemoved" || signal.signature != "uoss" {
+            if signal.member != ENDED || signal.signature != "uoss" {
                 continue;
             }
             let mut reader = Reader::new(&signal.body);
@@ -256,6 +258,22 @@ impl Manager {
             }
         }
     }
+}
+
+/// The socket that a variable of the environment names; `None`: it is not set, or empty.
+fn named(variable: &str) -> Result<Option<PathBuf>, Error> {
+    match std::env::var_os(variable).filter(|address| !address.is_empty()) {
+        None => Ok(None),
+        Some(address) => understood(variable, &address).map(Some),
+    }
+}
+
+/// Who names one means no other: what is not understood is not passed over.
+fn understood(variable: &str, address: &OsStr) -> Result<PathBuf, Error> {
+    address.to_str().and_then(|text| bus::place(Some(text), None)).ok_or_else(|| {
+        let what = format!("{variable}: {address:?} names no socket by its path, as unix:path=/run/user/1000/bus does");
+        Error::new(ErrorKind::Invalid, what)
+    })
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {
@@ -366,6 +384,29 @@ mod tests {
         let (_dir, path) = fake(|_, serial| job(serial, "done"));
         let mut manager = Manager::at(&path, PATIENCE).unwrap();
         manager.start(&scope()).unwrap();
+    }
+
+    #[test]
+    fn a_job_among_many_others_is_done() {
+        // As many signals of something else as no queue holds, before it and after it.
+        let (_dir, path) = fake(|_, serial| {
+            let noise = || (0..100).map(|_| message(SIGNAL, None, "UnitNew", "", Writer::default()));
+            let mut said = job(serial, "done");
+            let answer = said.pop();
+            noise().chain(said).chain(noise()).chain(answer).collect()
+        });
+        Manager::at(&path, PATIENCE).unwrap().start(&scope()).unwrap();
+    }
+
+    #[test]
+    fn a_bus_that_is_named_and_not_understood_is_told() {
+        for address in ["unix:abstract=/tmp/x", "unix:path=/a%20b", "tcp:host=x"] {
+            let error = understood("DBUS_SESSION_BUS_ADDRESS", address.as_ref()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.what().contains("DBUS_SESSION_BUS_ADDRESS") && error.what().contains(address), "{error}");
+        }
+        assert_eq!(understood("X", "unix:path=/b".as_ref()).unwrap(), Path::new("/b"));
+        assert_eq!(named("ORANGERY_NOBODY_SETS_THIS").unwrap(), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use manager::{Manager, Property, Unit, Variant};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// For each thing that is asked: a manager that is busy with a log-in takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -31,15 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// It blocks until the manager has done it, for fifteen seconds at most.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`]: this user has no session bus. [`ErrorKind::System`]: the bus or the manager refuses, or does
-/// not answer in time; the message has its words. This process may then be in the scope or not.
+/// [`Unsupported`](crate::ErrorKind::Unsupported): this user's manager is to be had neither over a session bus nor over its own socket; as
+/// [`Manager::of_user`]. [`System`](crate::ErrorKind::System): the bus or the manager refuses, or does not answer in time; the message has its
+/// words. This process may then be in the scope or not.
 pub fn enter_scope(description: &str) -> Result<String, Error> {
-    let socket = session_bus().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "this user's session has no message bus").with_field("cgroup_parent")
-    })?;
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::System, format!("the user's systemd gives no scope: {error}")).with_field("cgroup_parent")
-    };
     let pid = std::process::id();
     let name = format!("orangery-{pid}-{:08x}.scope", crate::native::now_ns() & 0xffff_ffff);
     let properties = vec![
@@ -48,8 +43,8 @@ pub fn enter_scope(description: &str) -> Result<String, Error> {
         Property::new("CollectMode", Variant::Text("inactive-or-failed".to_owned())),
     ];
     let unit = Unit { name, processes: vec![pid], properties };
-    let started = Manager::at(&socket, PATIENCE).and_then(|mut manager| manager.begin_unit(&unit));
-    started.map(|()| unit.name).map_err(failed)
+    let started = Manager::of_user().and_then(|mut manager| manager.start(&unit));
+    started.map(|()| unit.name).map_err(|error| error.with_field("cgroup_parent"))
 }
 
 /// The socket of the session's bus, if there is one.

@@ -79,7 +79,15 @@ fn what_was_there_is_put_back() {
             assert_eq!(rustix::io::write(file, bytes).unwrap(), bytes.len());
         }
         assert_eq!(files(), before);
+        let kept = group.before(&starved).unwrap();
+        group.update(&starved).unwrap();
+        assert_ne!(files(), before);
+        kept.put_back().unwrap();
+        assert_eq!(files(), before);
+        let kept = group.before(&starved).unwrap();
         until("removed", || group.remove().is_ok());
+        let lost = kept.put_back().unwrap_err();
+        assert!(lost.contains("pids.max: "), "{lost}");
     });
 }
 
