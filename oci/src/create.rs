@@ -242,6 +242,7 @@ fn fill(
         progress.ids = born.ids.map(Maps::of);
         if progress.init.is_none() {
             progress.groups = born.group.map(Group::identity).unwrap_or_default();
+            progress.shares = born.shares.to_vec();
         }
         let written = room.add(progress);
         if progress.init.is_some() {

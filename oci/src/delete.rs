@@ -145,10 +145,9 @@ fn stop_unit(container: &Container, group: &Group) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Its group of resctrl, where it has one of its own.
+/// Groups of resctrl that were made for it.
 fn remove_shares(container: &Container) -> Result<(), Failure> {
-    let spec = &container.record.spec;
-    Ok(spec.intel_rdt.as_ref().map_or(Ok(()), |rdt| resctrl::remove(&spec.id, rdt))?)
+    Ok(resctrl::remove(&container.record.progress.shares)?)
 }
 
 /// The last process may just have been reaped, and one in a shared pid namespace is nobody's that we wait for.

@@ -51,7 +51,7 @@ impl Log {
     pub(crate) fn error(&self, what: &str) {
         self.write("error", what);
         if self.file.is_some() {
-            eprintln!("{what}");
+            eprintln!("{}", plain(what));
         }
     }
 
@@ -69,6 +69,19 @@ impl Log {
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }
+}
+
+/// For a terminal: what a hook or an image says is no command to it.
+fn plain(what: &str) -> String {
+    let mut said = String::with_capacity(what.len());
+    for c in what.chars() {
+        match c {
+            '\n' | '\t' => said.push(c),
+            c if c.is_control() => said.extend(c.escape_debug()),
+            c => said.push(c),
+        }
+    }
+    said
 }
 
 /// Hears what the library tells.
@@ -121,5 +134,16 @@ impl Visit for Words {
         } else {
             self.fields.push_str(&format!(" {}={value:?}", field.name()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_no_command_to_a_terminal() {
+        assert_eq!(plain("two\nlines\té"), "two\nlines\té");
+        assert_eq!(plain("a\u{1b}]0;x\u{7}\u{9b}2J\r"), r"a\u{1b}]0;x\u{7}\u{9b}2J\r");
     }
 }

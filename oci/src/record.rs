@@ -50,13 +50,16 @@ pub(crate) struct Progress {
     pub(crate) init: Option<Identity>,
     /// Its user namespace, as it was made.
     pub(crate) ids: Option<Maps>,
+    /// Groups of resctrl that were made for it, inner ones first.
+    #[serde(default)]
+    pub(crate) shares: Vec<PathBuf>,
     /// It is being made, or whoever made it was killed.
     pub(crate) unfinished: bool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { groups: Vec::new(), init: None, ids: None, unfinished: true }
+        Self { groups: Vec::new(), init: None, ids: None, shares: Vec::new(), unfinished: true }
     }
 }
 

@@ -52,7 +52,7 @@ impl Preserved {
 pub(crate) fn give(process: &mut ProcessSpec, preserved: Preserved) -> Result<(), Failure> {
     process.preserved = preserved.fds;
     if preserved.listening > 0 {
-        // To the container's first process it is its own number.
+        // The first process's own number, where it has a pid namespace of its own. As with runc it is said wherever it has none as well.
         for (name, value) in [("LISTEN_FDS", preserved.listening.to_string()), ("LISTEN_PID", "1".to_owned())] {
             process.env.retain(|(have, _)| have != name);
             process.env.push((name.into(), value.into()));

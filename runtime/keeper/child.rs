@@ -12,8 +12,8 @@ pub(crate) const UNSHARE: usize = 2;
 /// In the newborn child: still with the keeper's rights and sharing its descriptor table, or the only one in it where
 /// the keeper did not wait.
 pub(crate) fn main(birth: &Birth) -> ! {
-    // Nobody else could write our maps. Undone when we are on our own feet; one that the supervisor knows already is.
-    if !come(birth, shared::TOLD) {
+    // Nobody else could write our maps. Undone when we are on our own feet; one that the supervisor knows already is, unless it never is.
+    if !come(birth, shared::TOLD) || steps::is_tied(birth) {
         die_with(birth.keeper);
     }
     if sys::close_range(HIGH as usize, usize::MAX >> 32, UNSHARE).is_err() {

@@ -478,6 +478,12 @@ pub(crate) fn fs_magic(fd: i32) -> Res<u64> {
     Ok(stat.first().copied().unwrap_or(0))
 }
 
+/// It goes on ending with the keeper (`Builder::tie`).
+pub(crate) fn is_tied(birth: &Birth) -> bool {
+    let last = birth.header.steps.checked_sub(1).and_then(|index| wire::step(birth.plan, index));
+    last.is_some_and(|step| step.op == Op::Exec && step.z != 0)
+}
+
 /// In the child: try each candidate of the search path as `execvp` does. Comes back only with an error.
 fn exec(birth: &Birth, step: &Step) -> Res<()> {
     let ((argv, argc), (envp, envc)) = (pair(step.x), pair(step.y));

@@ -82,33 +82,21 @@ pub(crate) struct Prepared {
     pub(crate) own: Vec<(PathBuf, String)>,
 }
 
-/// The directories of a container's own, inner ones first.
-fn own(root: &Path, id: &str, rdt: &Rdt) -> Vec<(PathBuf, String)> {
-    let mut all = Vec::new();
-    let group = root.join(name(id, rdt));
-    if rdt.monitoring {
-        all.push((group.join("mon_groups"), id.to_owned()));
-    }
-    if rdt.group.is_none() {
-        all.push((root.to_owned(), id.to_owned()));
-    }
-    all
-}
-
 /// Make or find it, below `root`.
 pub(crate) fn prepare(root: &Path, id: &str, rdt: &Rdt) -> Result<Prepared, Error> {
-    let own = own(root, id, rdt);
-    let group = root.join(id);
-    if rdt.group.is_none() && group.exists() {
-        // It would go with this container.
-        let what = format!("there is a group {} of resctrl already, which is somebody else's", group.display());
-        return Err(Error::new(ErrorKind::State, what).with_field(FIELD));
-    }
-    let tasks = fill(root, id, rdt).inspect_err(|_| take_away(&own))?;
+    let mut own = Vec::new();
+    let tasks = fill(root, id, rdt, &mut own).inspect_err(|_| take_away(&own))?;
     Ok(Prepared { tasks, own })
 }
 
-fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
+/// One that is there already would go with this container.
+fn anothers(group: &Path) -> Error {
+    let what = format!("there is a group {} of resctrl already, which is somebody else's", group.display());
+    Error::new(ErrorKind::State, what).with_field(FIELD)
+}
+
+/// What goes with the container, of what was made, is added to `own`, inner ones first.
+fn fill(root: &Path, id: &str, rdt: &Rdt, own: &mut Vec<(PathBuf, String)>) -> Result<Vec<OwnedFd>, Error> {
     let group = root.join(name(id, rdt));
     if rdt.group.is_some() && rdt.schemata.is_empty() {
         if !group.is_dir() {
@@ -118,11 +106,20 @@ fn fill(root: &Path, id: &str, rdt: &Rdt) -> Result<Vec<OwnedFd>, Error> {
     } else if made(&group)? {
         // One that has a name stays, unless it was made for nothing.
         divide(root, &group, &rdt.schemata).inspect_err(|_| drop(fs::remove_dir(&group)))?;
+        if rdt.group.is_none() {
+            own.push((root.to_owned(), id.to_owned()));
+        }
+    } else if rdt.group.is_none() {
+        return Err(anothers(&group));
     } else {
         compare(root, &group, &rdt.schemata)?;
     }
     if rdt.monitoring {
-        made(&group.join("mon_groups").join(id))?;
+        let groups = group.join("mon_groups");
+        if !made(&groups.join(id))? {
+            return Err(anothers(&groups.join(id)));
+        }
+        own.insert(0, (groups, id.to_owned()));
     }
     tasks(root, id, rdt)
 }
@@ -221,15 +218,14 @@ fn take_away(own: &[(PathBuf, String)]) {
     }
 }
 
-/// Remove what goes with a container; what is gone already is as good.
+/// Remove what was made for a container, by what is written down of it ([`Born::shares`](crate::native::single::Born::shares)); what is gone
+/// already is as good.
 ///
 /// # Errors
 /// It is there and does not go.
-pub fn remove(id: &str, rdt: &Rdt) -> Result<(), Error> {
-    let Some(root) = mounted() else { return Ok(()) };
-    for (parent, name) in own(&root, id, rdt) {
-        let dir = parent.join(name);
-        match fs::remove_dir(&dir) {
+pub fn remove(own: &[PathBuf]) -> Result<(), Error> {
+    for dir in own {
+        match fs::remove_dir(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 let what = format!("cannot remove the group {} of resctrl", dir.display());
                 return Err(Error::system(what, error).with_field(FIELD));
@@ -258,13 +254,18 @@ mod tests {
     fn a_group_is_joined_as_it_is() {
         let root = tempfile::tempdir().unwrap();
         let dir = group(root.path(), "gold");
-        let monitored = dir.join("mon_groups/c1");
-        fs::create_dir(&monitored).unwrap();
-        fs::write(monitored.join("tasks"), "").unwrap();
         let schemata = vec!["L3:0=f".to_owned(), "MB:0=20".to_owned()];
         let rdt = Rdt { group: Some("gold".into()), schemata, monitoring: true };
         let before = "    MB:0= 20;1=100\n    L3:0=0000f;1=fffff\n";
         fs::write(dir.join("schemata"), before).unwrap();
+        // A group to watch that is somebody else's.
+        let monitored = dir.join("mon_groups/c1");
+        fs::create_dir(&monitored).unwrap();
+        let error = prepare(root.path(), "c1", &rdt).unwrap_err();
+        assert!(error.kind() == ErrorKind::State && error.what().contains("mon_groups/c1"), "{error}");
+        assert!(monitored.is_dir(), "it is not taken away");
+        fs::remove_dir(&monitored).unwrap();
+        let rdt = Rdt { monitoring: false, ..rdt };
         let prepared = prepare(root.path(), "c1", &rdt).unwrap();
         for other in ["L3:0=7", "L3:2=f", "L2:0=f", "MB:0=10"] {
             let other = Rdt { schemata: vec!["L3:1=fffff".into(), other.into()], ..rdt.clone() };
@@ -281,14 +282,30 @@ mod tests {
         for fd in &prepared.tasks {
             rustix::io::write(fd, b"0").unwrap();
         }
-        let of = |dir: &Path| fs::read_to_string(dir.join("tasks")).unwrap();
-        assert_eq!((of(&dir), of(&monitored)), ("0".into(), "0".into()));
-        assert_eq!(prepared.own, [(dir.join("mon_groups"), "c1".to_owned())], "what has a name stays");
+        assert_eq!(fs::read_to_string(dir.join("tasks")).unwrap(), "0");
+        assert!(prepared.own.is_empty(), "what has a name stays");
         let alone = Rdt::default();
-        assert_eq!(own(root.path(), "c1", &alone), [(root.path().to_owned(), "c1".to_owned())]);
         let others = group(root.path(), "c1");
         assert_eq!(prepare(root.path(), "c1", &alone).unwrap_err().kind(), ErrorKind::State);
         assert!(others.is_dir(), "what is somebody else's stays");
+    }
+
+    #[test]
+    fn what_was_made_is_told_and_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = group(root.path(), "gold");
+        let watched = Rdt { group: Some("gold".into()), monitoring: true, ..Rdt::default() };
+        let mut own = Vec::new();
+        // No kernel fills what is made here.
+        fill(root.path(), "c1", &watched, &mut own).unwrap_err();
+        assert_eq!(own, [(dir.join("mon_groups"), "c1".to_owned())]);
+        let all: Vec<PathBuf> = own.iter().map(|(parent, name)| parent.join(name)).collect();
+        remove(&all).unwrap();
+        assert!(!all[0].exists() && dir.is_dir());
+        remove(&all).unwrap();
+        let mut own = Vec::new();
+        fill(root.path(), "c1", &Rdt::default(), &mut own).unwrap_err();
+        assert_eq!(own, [(root.path().to_owned(), "c1".to_owned())]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use orangery_tests::net::{Net, ip, ip_says};
 use orangery_tests::victim::reap_adopted;
 use orangery_tests::{Scene, wait};
 use serde_json::{Value, json};
@@ -260,4 +261,24 @@ pub(crate) fn a_hook_that_is_none_is_refused(scene: &Scene) {
         assert!(told.contains(why), "{told}");
         fs::remove_dir_all(bundle).expect("gone");
     }
+}
+
+/// What was lent comes back by whichever name it has inside by then.
+pub(crate) fn an_interface_that_a_hook_renames_comes_back(scene: &Scene) {
+    let _net = Net::set(scene);
+    ip("link add gift type veth peer name rest");
+    ip("addr add 10.9.8.7/24 dev gift");
+    ip("link set gift up");
+    let caller = Caller::new(scene);
+    let rename = "ip link set eth0 down && ip link set eth0 name stolen && exit 3; exit 4";
+    let bundle = bundle(scene, "lent", &["true"], |config| {
+        config["linux"]["netDevices"] = json!({ "gift": { "name": "eth0" } });
+        config["hooks"]["createContainer"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", rename], "env": ["PATH=/usr/sbin:/sbin:/usr/bin:/bin"] }]);
+    });
+    let told = caller.bad(&["create", "--bundle", path(&bundle), "lent"]);
+    assert!(told.contains("createContainer hook #0: exit status 3"), "{told}");
+    let here = ip_says("addr show dev gift");
+    assert!(here.contains("10.9.8.7/24") && here.contains("UP"), "{here}");
+    reap_adopted();
 }

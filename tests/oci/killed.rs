@@ -105,6 +105,46 @@ pub(crate) fn a_create_that_is_killed_in_a_hook_is_deleted(scene: &Scene) {
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
 }
 
+/// Nobody is left who would wait for it: neither the command nor the keeper, each killed while the other could do nothing.
+pub(crate) fn a_hook_ends_with_its_keeper(scene: &Scene) {
+    let caller = Caller::new(scene);
+    for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
+        let inside = kind == "startContainer";
+        let name = kind.to_ascii_lowercase();
+        let place = scene.dir().join(if inside { format!("{name}/rootfs/begun") } else { format!("{name}-begun") });
+        let bundle = bundle(scene, &name, &["sleep", "1000"], |config| {
+            let begun = if inside { "/begun" } else { path(&place) };
+            let script = format!("echo $$ > {begun}; exec sleep 1000");
+            config["hooks"][kind] =
+                json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+            config["root"]["readonly"] = false.into();
+            // It tells its number as we have it.
+            let all = config["linux"]["namespaces"].as_array_mut().expect("a list");
+            all.retain(|namespace| namespace["type"] != "pid");
+        });
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        let create = ["create", "--bundle", path(&bundle), "tied"];
+        let line = if kind.starts_with("create") { &create[..] } else { &["start", "tied"] };
+        if line != create {
+            caller.create(&bundle, "tied", Stdio::null());
+        }
+        let mut command = caller.command(line);
+        let mut command = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        let pid = std::fs::read_to_string(&place).expect("a line");
+        let hook = wait::pidfd(pid.trim().parse().expect("a pid"));
+        wait::stop(wait::pidfd(command.id()));
+        wait::kill(keeper_of(command.id()).expect("a keeper"));
+        command.kill().expect("killed");
+        command.wait().expect("reaped");
+        wait::gone(&hook, kind);
+        caller.good(&["delete", "--force", "tied"]);
+        while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
+        reap_adopted();
+        assert!(scene.cgroups().is_empty(), "{kind}: {:?}", scene.cgroups());
+    }
+}
+
 /// What lies at the path of its cgroup by now is another's, and none of its business.
 pub(crate) fn a_cgroup_that_is_anothers_by_now_is_left_alone(scene: &Scene) {
     let caller = Caller::new(scene);

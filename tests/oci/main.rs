@@ -32,7 +32,8 @@ use agent::{
 use hooks::{
     a_hook_has_what_it_is_given, a_hook_may_leave_somebody_behind, a_hook_that_fails_ends_what_it_is_for,
     a_hook_that_is_none_is_refused, a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
-    hooks_of_a_container_with_ids_of_its_own, hooks_run_in_order_and_where_they_belong,
+    an_interface_that_a_hook_renames_comes_back, hooks_of_a_container_with_ids_of_its_own,
+    hooks_run_in_order_and_where_they_belong,
 };
 use hung::{
     a_command_that_is_killed_takes_its_hook_along, a_hook_may_call_for_its_own_container,
@@ -48,7 +49,8 @@ use inside::{
 };
 use killed::{
     a_cgroup_that_is_anothers_by_now_is_left_alone, a_create_that_is_killed_in_a_hook_is_deleted,
-    a_create_that_is_killed_leaves_what_delete_removes, a_keeper_that_is_killed_leaves_nothing_unknown,
+    a_create_that_is_killed_leaves_what_delete_removes, a_hook_ends_with_its_keeper,
+    a_keeper_that_is_killed_leaves_nothing_unknown,
 };
 use lives::{
     a_life_by_commands, a_run_removes_its_own_container_alone, one_that_was_not_started_is_deleted,
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         trial!(a_create_that_is_killed_leaves_what_delete_removes, Root, Busybox, Cgroups),
         trial!(a_keeper_that_is_killed_leaves_nothing_unknown, Root, Busybox, Cgroups),
         trial!(a_create_that_is_killed_in_a_hook_is_deleted, Root, Busybox, Cgroups),
+        trial!(a_hook_ends_with_its_keeper, Root, Busybox, Cgroups),
         trial!(a_cgroup_that_is_anothers_by_now_is_left_alone, Root, Busybox, Cgroups),
         trial!(exec_is_a_further_process, Root, Busybox),
         trial!(an_exec_is_in_the_group_that_it_asks_for, Root, Busybox, Cgroups),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         trial!(a_hook_that_fails_ends_what_it_is_for, Root, Busybox, Cgroups),
         trial!(a_poststop_hook_that_fails_is_a_warning, Root, Busybox),
         trial!(a_hook_that_takes_too_long_is_killed, Root, Busybox, Cgroups),
+        trial!(an_interface_that_a_hook_renames_comes_back, Root, Busybox, Nets),
         trial!(a_hook_may_leave_somebody_behind, Root, Busybox),
         trial!(a_hook_that_is_none_is_refused, Root, Busybox),
         trial!(a_hung_hook_of_a_creation_holds_nobody_up, Root, Busybox, Cgroups),

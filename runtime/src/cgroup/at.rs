@@ -99,14 +99,15 @@ impl Cgroups {
         Group::create(Arc::clone(&self.parents), name, limits)
     }
 
-    /// Takes the group of this name that somebody else has made, with whoever is in it; makes it in the hierarchies that it is not in,
-    /// and writes its limits.
+    /// Takes the group of this name that somebody else has made around a process; makes it in the hierarchies that it is not in, and
+    /// writes its limits.
     ///
     /// # Errors
-    /// As [`Cgroups::create`]; what was made is removed then.
-    pub fn complete(&self, name: &str, limits: &Limits) -> Result<Group> {
+    /// As [`Cgroups::create`]; what was made is removed then. [`is_exists`](CgroupError::is_exists) when anybody else is in it, in whichever
+    /// hierarchy: nothing was made or written then.
+    pub fn complete(&self, name: &str, limits: &Limits, of: i32) -> Result<Group> {
         self.parents.check(limits, true)?;
-        Group::complete(Arc::clone(&self.parents), name, limits)
+        Group::complete(Arc::clone(&self.parents), name, limits, of)
     }
 
     /// The group of this name in all hierarchies that have one; without any of them it has no directories.

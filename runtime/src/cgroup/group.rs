@@ -89,9 +89,10 @@ impl Group {
         }
     }
 
-    /// One that is there in some hierarchies, of somebody else's making.
-    pub(super) fn complete(parents: Arc<Parents>, id: &str, limits: &Limits) -> Result<Group> {
+    /// One that is there in some hierarchies, of somebody else's making, around this process.
+    pub(super) fn complete(parents: Arc<Parents>, id: &str, limits: &Limits, of: i32) -> Result<Group> {
         let mut group = Group::reopen(Arc::clone(&parents), id)?;
+        group.places().try_for_each(|place| is_of_nobody_else(&place.dir.child(id)?, of))?;
         let mut made = Group::empty(parents, id.into());
         let written = made.fill_other(&mut group).and_then(|()| group.write(limits, true));
         match written {
@@ -461,6 +462,16 @@ impl Group {
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.parents.v2.iter().filter(|_| self.v2).chain(self.v1_places())
     }
+}
+
+/// Nobody but this process is in there, and no group. Of a hierarchy that systemd does without, a group of that name may be anybody's.
+fn is_of_nobody_else(dir: &Dir, pid: i32) -> Result<()> {
+    let others = dir.read("cgroup.procs")?.lines().any(|line| line.trim().parse() != Ok(pid));
+    if others || !dir.children()?.is_empty() {
+        let exists = CgroupError::sys("use the cgroup", dir.path(), rustix::io::Errno::EXIST);
+        return Err(exists.with_reason("others are in it: it is somebody else's").with_field("cgroupsPath"));
+    }
+    Ok(())
 }
 
 /// What of `path`, which is counted from the top of a hierarchy, is below `dir`, whose own path begins further up.

@@ -154,7 +154,8 @@ impl Rests {
     /// The processes are gone: give back what stands around them, the last that was made first. Idempotent.
     ///
     /// # Errors
-    /// The cgroup cannot be removed; the rest is tried all the same. A program that is held up holds up what comes after it, once.
+    /// The cgroup cannot be removed: the rest is tried all the same. A program that has made it is held up: for the first time nothing that
+    /// comes after it is tried, so that it finds what it has to remove (`driven/container.rs`).
     pub(super) async fn clear(&self, group_is_gone: bool) -> Result<(), Error> {
         if let Some(network) = &self.network {
             network.detach().await;

@@ -50,6 +50,8 @@ struct Moved {
     called: String,
     addresses: Vec<Vec<u8>>,
     up: bool,
+    /// Its number where it is now, which stays when somebody there gives it another name; `None`: it has not been looked at there.
+    index: Option<u32>,
 }
 
 /// In a name that is to be given: the first number that nobody there has.
@@ -106,7 +108,7 @@ pub(crate) fn lend(devices: &BTreeMap<String, String>, namespace: BorrowedFd<'_>
         }
         left.map_err(|error| of_one(name, error))
     });
-    let whole = gone.and_then(|()| arrived(&there, &moved));
+    let whole = gone.and_then(|()| arrived(&there, &mut moved));
     let given = Given { here, there, home, moved };
     match whole {
         Ok(()) => Ok(given),
@@ -131,9 +133,10 @@ impl Given {
     pub(crate) fn back(self) {
         for one in self.moved.iter().rev() {
             let (name, called) = (one.called.clone(), one.name.clone());
-            let back = Moved { name, called, addresses: Vec::new(), up: false };
+            let back = Moved { name, called, addresses: Vec::new(), up: false, index: one.index };
             let left = self.there.leave(&back, self.home.as_fd());
-            let returned = left.and_then(|()| self.here.arrive(&one.name, &one.addresses, one.up));
+            let found = left.and_then(|()| self.here.find(&one.name));
+            let returned = found.and_then(|(index, _)| self.here.arrive(index, &one.addresses, one.up));
             if let Err(error) = returned {
                 let name = one.name.as_str();
                 tracing::warn!(name, %error, "an interface of the host's has not come back as it was");
@@ -150,10 +153,15 @@ fn of_one(name: &str, error: rustix::io::Errno) -> Error {
     Error::system(format!("cannot give the interface {name} to the container"), error).with_field(field)
 }
 
-fn arrived(there: &Link, moved: &[Moved]) -> Result<(), Error> {
-    moved
-        .iter()
-        .try_for_each(|one| there.arrive(&one.called, &one.addresses, true).map_err(|error| of_one(&one.name, error)))
+fn arrived(there: &Link, moved: &mut [Moved]) -> Result<(), Error> {
+    // All of them first: by their numbers all come back, whichever fails.
+    let look = |one: &mut Moved| there.find(&one.called).map(|(index, _)| one.index = Some(index));
+    let looked = moved.iter_mut().try_for_each(|one| look(one).map_err(|error| of_one(&one.name, error)));
+    looked?;
+    moved.iter().try_for_each(|one| {
+        let index = one.index.unwrap_or_default();
+        there.arrive(index, &one.addresses, true).map_err(|error| of_one(&one.name, error))
+    })
 }
 
 /// Made on a thread that is in there and ends: a socket stays where it was made.
@@ -226,19 +234,18 @@ impl Link {
         let answers = self.ask(Message::new(GET_ADDRESS, DUMP, &[0; 8]))?;
         let of_it = |(kind, body): &(u16, Vec<u8>)| if *kind == NEW_ADDRESS { address(body, index) } else { None };
         let addresses = answers.iter().filter_map(of_it).collect();
-        Ok(Moved { name: name.to_owned(), called: called.to_owned(), addresses, up })
+        Ok(Moved { name: name.to_owned(), called: called.to_owned(), addresses, up, index: None })
     }
 
     /// Move it.
     fn leave(&self, one: &Moved, namespace: BorrowedFd<'_>) -> Res<()> {
-        let (index, _) = self.find(&one.name)?;
+        let index = one.index.map_or_else(|| self.find(&one.name).map(|(index, _)| index), Ok)?;
         let fd = namespace.as_raw_fd().to_ne_bytes();
         self.ask(Message::new(NEW_LINK, 0, &info(index, 0)).attribute(NAMESPACE, &fd).text(NAME, &one.called)).map(drop)
     }
 
     /// Its addresses and, if it is to be, up.
-    fn arrive(&self, name: &str, addresses: &[Vec<u8>], up: bool) -> Res<()> {
-        let (index, _) = self.find(name)?;
+    fn arrive(&self, index: u32, addresses: &[Vec<u8>], up: bool) -> Res<()> {
         for address in addresses {
             let mut body = address.clone();
             // struct ifaddrmsg: family, prefix, flags, scope, index.

@@ -619,8 +619,12 @@ impl Builder {
 
     /// As [`exec`](Self::exec), of a process that goes on ending with its parent.
     pub fn exec_tied(&mut self, candidates: &[&OsStr], argv: &[&OsStr], env: &[&OsStr]) -> &mut Self {
-        self.exec(candidates, argv, env);
-        if let Some(step) = self.steps.last_mut() {
+        self.exec(candidates, argv, env).tie()
+    }
+
+    /// Of what was just told to [`exec`](Self::exec): it goes on ending with its parent.
+    pub fn tie(&mut self) -> &mut Self {
+        if let Some(step) = self.steps.last_mut().filter(|step| step.op == Op::Exec) {
             step.z = 1;
         }
         self

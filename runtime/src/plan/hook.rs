@@ -68,6 +68,7 @@ fn finish(mut b: Builder, hook: &Hook, cwd: &Path, machine: &Machine) -> Plan {
     let args: Vec<&OsStr> = hook.args.iter().map(OsStr::new).collect();
     let env: Vec<&OsStr> = hook.env.iter().map(OsStr::new).collect();
     let args = if args.is_empty() { vec![path] } else { args };
-    b.exec(&[path], &args, &env);
+    // Nobody waits for it when its parent, the keeper, was killed.
+    b.exec_tied(&[path], &args, &env);
     b.finish()
 }

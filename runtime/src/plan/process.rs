@@ -79,6 +79,18 @@ pub(super) fn needs(process: &CheckedProcess) -> Vec<Need> {
 /// The plan that starts `process` in a container.
 #[must_use]
 pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Plan {
+    whole(process, joining, machine).finish()
+}
+
+/// The same of one that ends with its parent: a hook, which is waited for.
+#[must_use]
+pub fn plan_tied(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Plan {
+    let mut b = whole(process, joining, machine);
+    b.tie();
+    b.finish()
+}
+
+fn whole(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Builder {
     let mut needs_all = vec![Need::Init];
     if joining.cgroup {
         needs_all.push(Need::Cgroup);
@@ -93,7 +105,7 @@ pub fn plan(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> P
     join(&mut b, process, joining, machine);
     own_mounts::steps(&mut b, process, joining, &binds);
     steps(&mut b, process, machine, joining.ids.as_ref(), joining.console);
-    b.finish()
+    b
 }
 
 fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &Machine) {

@@ -25,16 +25,32 @@ fn what_is_lacking_is_made_and_goes_with_a_failure() {
         let left = || all.iter().map(|dir| dir.join("x.scope")).filter(|dir| dir.exists()).collect::<Vec<_>>();
 
         let refused = Limits { cpuset_cpus: Some("8191".into()), ..Limits::default() };
-        there.complete("x.scope", &refused).unwrap_err();
+        let us = i32::try_from(std::process::id()).unwrap();
+        there.complete("x.scope", &refused, us).unwrap_err();
         assert_eq!(left(), [given.as_path()], "legacy: {legacy}");
         let limits = Limits { pids: Some(7), ..Limits::default() };
         // What version 2 alone has for it is systemd's to switch on.
         let limits = if there.supports(&limits).is_empty() { limits } else { Limits::default() };
-        let group = Guarded(there.complete("x.scope", &limits).unwrap());
+        // Of somebody who has been there before.
+        for place in &all {
+            let theirs = place.join("x.scope/theirs");
+            std::fs::create_dir_all(&theirs).unwrap();
+            let before = left();
+            assert!(there.complete("x.scope", &limits, us).unwrap_err().is_exists(), "{}", theirs.display());
+            assert_eq!(left(), before, "nothing was made or removed");
+            std::fs::remove_dir(&theirs).unwrap();
+            if before != [given.as_path()] {
+                std::fs::remove_dir(place.join("x.scope")).unwrap();
+            }
+        }
+        let group = Guarded(there.complete("x.scope", &limits, us).unwrap());
         assert_eq!(left().len(), all.len());
         let child = born(&group, "exec sleep 1000");
         let member = std::fs::read_to_string(given.join("cgroup.procs")).unwrap();
         assert_eq!(member.trim(), child.id().to_string());
+        let its = i32::try_from(child.id()).unwrap();
+        assert!(there.complete("x.scope", &limits, us).unwrap_err().is_exists(), "somebody is in it");
+        assert!(there.complete("x.scope", &limits, its).is_ok(), "whom it was made around");
         assert_eq!(
             of_process(i32::try_from(child.id()).unwrap()).unwrap().filter(|_| !legacy),
             Some(path).filter(|_| !legacy)

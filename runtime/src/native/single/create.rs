@@ -1,7 +1,7 @@
 //! A container that waits behind its gate for somebody who comes later.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::start::directory;
 use super::super::stdio::{self, Ends};
@@ -62,6 +62,8 @@ pub struct Born<'a> {
     pub group: Option<&'a Group>,
     /// Its ids, where it has its own.
     pub ids: Option<&'a IdMap>,
+    /// Groups of resctrl that were made for it, inner ones first: they go with it.
+    pub shares: &'a [PathBuf],
 }
 
 /// What of an order is needed from its first process on.
@@ -149,7 +151,7 @@ impl Maker {
         check::check_mapped(spec.main(), ids.as_ref()).map_err(one)?;
         // What is registered is held; the gate is nobody's once the keeper removes what it is told of.
         self.brief.register(Tree::Files, lock, "gate").map_err(one)?;
-        let group = self.group(&spec, (cgroups, name, stand_in.is_some()), owns).map_err(one)?;
+        let group = self.group(&spec, (cgroups, name, stand_in.as_ref().map(StandIn::pid)), owns).map_err(one)?;
         let rest = Rest { cgroups, ids, gate, report: (report, theirs), hooked, listening, stand_in, told };
         self.born(&spec, group, rest).map_err(one)
     }
@@ -158,11 +160,14 @@ impl Maker {
     fn group(
         &mut self,
         spec: &CheckedSpec,
-        (cgroups, name, given): (&Cgroups, &str, bool),
+        (cgroups, name, around): (&Cgroups, &str, Option<i32>),
         owns: (&Path, &str),
     ) -> Result<Group, Error> {
         let limits = &spec.container().limits;
-        let group = if given { cgroups.complete(name, limits) } else { cgroups.take(name, limits) };
+        let group = match around {
+            Some(pid) => cgroups.complete(name, limits, pid),
+            None => cgroups.take(name, limits),
+        };
         let group = group.map_err(|error| cgroup_error(&error))?;
         let mut registered = || {
             for root in cgroups.roots() {
@@ -180,14 +185,15 @@ impl Maker {
     }
 
     /// What its group of resctrl is entered by; one of its own goes with the keeper unless it is left.
-    fn shares(&mut self, spec: &CheckedSpec) -> Result<Vec<OwnedFd>, Error> {
-        let Some(rdt) = &spec.container().intel_rdt else { return Ok(Vec::new()) };
-        let Some(root) = resctrl::mounted() else { return Ok(Vec::new()) };
+    fn shares(&mut self, spec: &CheckedSpec) -> Result<(Vec<OwnedFd>, Vec<PathBuf>), Error> {
+        let none = (Vec::new(), Vec::new());
+        let Some(rdt) = &spec.container().intel_rdt else { return Ok(none) };
+        let Some(root) = resctrl::mounted() else { return Ok(none) };
         let prepared = resctrl::prepare(&root, &spec.container().id, rdt)?;
         for (parent, name) in &prepared.own {
             self.brief.register(Tree::Files, directory(parent)?, name)?;
         }
-        Ok(prepared.tasks)
+        Ok((prepared.tasks, prepared.own.iter().map(|(parent, name)| parent.join(name)).collect()))
     }
 
     /// It failed: whoever has killed the keeper has left the group, and nobody is in it.
@@ -205,8 +211,9 @@ impl Maker {
         let halt = self.halt.clone();
         let until = Until { halt: halt.as_deref(), ..Until::default() };
         let mut ends = self.streams(spec.main(), ids.as_ref())?;
-        told(&Born { init: None, group: Some(&group), ids: ids.as_ref() })?;
-        let spawned = self.spawned((spec, cgroups), ids.as_ref(), &group, (gate, theirs), &mut ends);
+        let (entered, shares) = self.shares(spec)?;
+        told(&Born { init: None, group: Some(&group), ids: ids.as_ref(), shares: &shares })?;
+        let spawned = self.spawned((spec, cgroups), ids.as_ref(), (&group, entered), (gate, theirs), &mut ends);
         let (plan, spawned) = spawned.map_err(|error| self.without(&group, error))?;
         let (pid, pidfd) = match spawned {
             Ok(born) => born,
@@ -221,7 +228,8 @@ impl Maker {
         if let Some(stand_in) = stand_in {
             made.maker()?.relieve(stand_in)?;
         }
-        told(&Born { init: Some(made.identity()), group: made.group.as_ref(), ids: made.ids.as_ref() })?;
+        let (group, ids) = (made.group.as_ref(), made.ids.as_ref());
+        told(&Born { init: Some(made.identity()), group, ids, shares: &shares })?;
         if let Some(gate) = gates {
             is_ready(&report, &plan, &until)?;
             give(spec, &mut made)?;
@@ -245,12 +253,12 @@ impl Maker {
         &mut self,
         (spec, cgroups): (&CheckedSpec, &Cgroups),
         ids: Option<&IdMap>,
-        group: &Group,
+        (group, entered): (&Group, Vec<OwnedFd>),
         (gate, theirs): (OwnedFd, OwnedFd),
         ends: &mut Ends,
     ) -> Result<(Plan, Spawned), Error> {
         let mut tasks = group.tasks().map_err(|error| cgroup_error(&error))?;
-        tasks.extend(self.shares(spec)?);
+        tasks.extend(entered);
         let mut supply = Supply::new(theirs);
         supply.files = some(create::contents(spec)?);
         supply.trees = self.trees(spec, ids)?;

@@ -10,10 +10,10 @@ use super::super::{cgroup_error, lives, stdio};
 use super::{Listening, Made, Maker, Until, Word, heard};
 use crate::cgroup::{Cgroups, Group, Spot};
 use crate::error::{Error, ErrorKind, Errors};
-use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
 use crate::plan::process::{self, Joining};
 use crate::plan::wire::{JOIN_CGROUP, NEWCGROUP, NEWIPC, NEWUTS};
+use crate::plan::{Machine, Plan};
 use crate::resctrl;
 use crate::spec::check::{self, CheckedProcess};
 use crate::spec::{ContainerSpec, ProcessSpec, User};
@@ -50,7 +50,7 @@ impl Maker {
         let root = of_init(beside, "root", OFlags::PATH | OFlags::DIRECTORY).map_err(one)?;
         super::home::of_living(&root, &mut process);
         drop(root);
-        let (process, plan, tasks) = self.planned(beside, process)?;
+        let (process, plan, tasks) = self.planned(beside, process, process::plan)?;
         let started = || -> Result<(i32, OwnedFd, stdio::Ends), Error> {
             let (report, theirs) = stdio::pipe()?;
             rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
@@ -83,6 +83,7 @@ impl Maker {
         &self,
         beside: &Beside<'_>,
         process: ProcessSpec,
+        plan: fn(&CheckedProcess, &Joining, &Machine) -> Plan,
     ) -> Result<(CheckedProcess, Plan, Vec<OwnedFd>), Errors> {
         let one = |error: Error| Errors(vec![error]);
         let root = match &process.user {
@@ -93,8 +94,8 @@ impl Maker {
         let root = root.as_ref().map(AsFd::as_fd);
         let process = check::check_further(process, beside.spec, root, &self.machine, &none)?;
         check::check_mapped(&process, beside.ids).map_err(one)?;
-        let (joining, tasks) = self.joining(beside).map_err(one)?;
-        let plan = process::plan(&process, &joining, &self.machine);
+        let (joining, tasks) = self.joining(beside).map_err(|error| one(or_ended(beside, error)))?;
+        let plan = plan(&process, &joining, &self.machine);
         plan.fits().map_err(one)?;
         Ok((process, plan, tasks))
     }
@@ -158,7 +159,7 @@ impl Beside<'_> {
 }
 
 /// Entering the namespaces of a container that has just ended fails in ways that do not say so.
-fn or_ended(beside: &Beside<'_>, error: Error) -> Error {
+pub(super) fn or_ended(beside: &Beside<'_>, error: Error) -> Error {
     if lives(beside.init.1) { error } else { Error::new(ErrorKind::State, "the container has ended") }
 }
 

@@ -13,12 +13,12 @@ use rustix::fs::{MemfdFlags, OFlags};
 use super::super::report::{Said, read, step_error};
 use super::super::stdio;
 use super::super::supply::{Supply, some};
-use super::exec::Beside;
+use super::exec::{Beside, or_ended};
 use super::{Listening, Maker, Stop, Until};
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Errors};
 use crate::plan::wire::{ExitRecord, Op};
-use crate::plan::{Plan, hook};
+use crate::plan::{Plan, hook, process};
 use crate::spec::{Hook, HookKind, ProcessSpec, Stdio};
 
 /// What of its words is told when one fails.
@@ -120,7 +120,8 @@ impl Maker {
         let rootfs = beside.spec.rootfs.directories().first().map_or(Path::new("/"), |path| path.as_path());
         for (index, hook) in hooks.of(kind).iter().enumerate() {
             let state = (hooked.state)(kind, number_inside(beside));
-            let ran = self.joining(beside).and_then(|(joining, tasks)| {
+            let joined = self.joining(beside).map_err(|error| or_ended(beside, error));
+            let ran = joined.and_then(|(joining, tasks)| {
                 let mut ready = prepared(hook::inside(hook, rootfs, &joining, &self.machine), &state)?;
                 ready.supply.tasks = some(tasks);
                 self.run(ready, hook, Place::of(beside), &mut |_, _| Ok(()))
@@ -163,7 +164,7 @@ impl Maker {
         let (stdin, out) = (Arc::new(stdin), Arc::new(out));
         let mut spec = as_command(hook, main);
         (spec.stdin, spec.stdout, spec.stderr) = (Stdio::Fd(stdin), Stdio::Fd(Arc::clone(&out)), Stdio::Fd(out));
-        let (checked, plan, tasks) = self.planned(beside, spec)?;
+        let (checked, plan, tasks) = self.planned(beside, spec, process::plan_tied)?;
         let ready = || {
             let mut ends = self.streams(&checked, beside.ids)?;
             let (report, mut supply) = reporting()?;
@@ -194,18 +195,25 @@ impl Maker {
         let halt = self.halt.clone();
         let until = Until { time, init: place.init, halt: halt.as_deref() };
         until.look()?;
-        if let Some(beside) = place.beside {
-            beside.supply(&mut supply, &plan)?;
-        }
         let group = place.beside.and_then(|beside| beside.group);
-        let fds = supply.all(&plan, group)?;
-        let (id, pid, pidfd) = self.brief.spawn_own(&plan, fds)?;
+        let ended = |error| match place.beside {
+            Some(beside) => or_ended(beside, error),
+            None => error,
+        };
+        let spawned = || {
+            if let Some(beside) = place.beside {
+                beside.supply(&mut supply, &plan)?;
+            }
+            let fds = supply.all(&plan, group)?;
+            self.brief.spawn_own(&plan, fds)
+        };
+        let (id, pid, pidfd) = spawned().map_err(ended)?;
         let mut words = Words { pipe: Some(words), said: Vec::new() };
-        let ended = begun(pid, &until).and_then(|()| match self.word((&report, &pidfd), &until)? {
-            Said::Failed(step, errno) => Err(not_run(&plan, step, errno, hook).into()),
+        let end = begun(pid, &until).and_then(|()| match self.word((&report, &pidfd), &until)? {
+            Said::Failed(step, errno) => Err(ended(not_run(&plan, step, errno, hook)).into()),
             Said::Ready | Said::End => self.end_of((id, &pidfd), &until, &mut words),
         });
-        let how = match ended {
+        let how = match end {
             Ok(ExitRecord { code: EXITED, status: 0, .. }) => return Ok(()),
             Ok(ExitRecord { code: EXITED, status, .. }) => format!("exit status {status}"),
             Ok(ExitRecord { status, .. }) => format!("signal {status}"),
@@ -355,8 +363,10 @@ fn told(said: &[u8]) -> String {
 /// With its group: what it has started, unless that has left it. Of one inside, the whole container goes, which would not be started
 /// without it: who is frozen feels a signal no sooner.
 fn kill(pid: i32, pidfd: &OwnedFd, group: Option<&Group>) {
-    // The number is its own as long as it has not ended.
-    if super::super::lives(pidfd)
+    // Before 6.9 a group is known by number alone, which is its own as long as it has not ended.
+    let unknown = crate::sys::pidfd_kill_group(pidfd).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL));
+    if unknown
+        && super::super::lives(pidfd)
         && let Some(group) = rustix::process::Pid::from_raw(pid)
     {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -33,6 +33,10 @@ fn one(no: &mut Refusals, field: &str, hook: &oci::Hook) -> Hook {
             no.add(&format!("{field}.{name}"), "it has a NUL in it");
         }
     }
+    // As in the environment of a process.
+    for (index, _) in env.iter().enumerate().filter(|(_, entry)| !entry.contains('=')) {
+        no.add(&format!("{field}.env[{index}]"), "it is not KEY=VALUE");
+    }
     let timeout = hook.timeout().map_or(Some(0), |asked| u32::try_from(asked).ok().filter(|seconds| *seconds > 0));
     if timeout.is_none() {
         no.add(&format!("{field}.timeout"), "it is a number of seconds above 0");
@@ -68,8 +72,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let (_, wrong) = of(r#"{"poststop":[{"path":"a"},{"path":"/a","timeout":0},{"path":"/a","timeout":-1},
-            {"path":"/a","args":["\u0000"],"env":["\u0000"]}]}"#);
-        let all = ["[0].path", "[1].timeout", "[2].timeout", "[3].args", "[3].env"];
+            {"path":"/a","args":["\u0000"],"env":["K=\u0000"]},{"path":"/a","env":["K=V","KEY"]}]}"#);
+        let all = ["[0].path", "[1].timeout", "[2].timeout", "[3].args", "[3].env", "[4].env[1]"];
         assert_eq!(wrong, all.map(|rest| format!("hooks.poststop{rest}")));
     }
 }
