@@ -9,9 +9,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, V
 use orangery::runtime::rootfs::Layering;
 use orangery::runtime::spec::size::parse_duration;
 
-use crate::errors::Failure;
-use crate::spec::Words;
-use crate::terminal::DetachKeys;
+use crate::terminal::detach::DetachKeys;
 
 mod act;
 mod client;
@@ -21,6 +19,7 @@ mod logs;
 mod look;
 mod preset;
 mod probes;
+mod refused;
 mod restart;
 mod rootfs;
 mod serve;
@@ -40,7 +39,7 @@ pub(crate) use rootfs::{RemoveArgs, RootfsAct, RootfsArgs, UnpackArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use setup::SetupArgs;
 pub(crate) use up::{GroupArgs, OwnArgs, ServiceArgs, TopArgs, UpArgs};
-pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, WorkArgs};
+pub(crate) use work::{Network, RootArgs, TimeArgs, Userns, Words, WorkArgs};
 
 /// Run commands in supervised sandboxes: own namespaces, own cgroup, a read-only view of the host, no network.
 #[derive(Debug, Parser)]
@@ -320,7 +319,7 @@ pub(crate) fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
     });
     cli.map_err(|error| {
         if error.use_stderr() {
-            return Failure::from_clap(&error).tell(Cli::wants_json(std::env::args_os()));
+            return refused::refusal(&error).tell(Cli::wants_json(std::env::args_os()));
         }
         // Help or version; a closed stdout is nobody's loss.
         let _ = error.print();

@@ -1,18 +1,17 @@
 //! What the user reads when it does not work: at most three lines (what and errno, where, what to do), or one JSON
 //! document. Further refusals of the same spec are one line each.
 
-use std::error::Error as _;
+mod mistake;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use orangery::{Error, ErrorKind};
 use serde::Serialize;
 
-use crate::args::Cli;
-use crate::doctor::machine;
-use crate::up::file::Mistake;
+use crate::outer;
+
+pub(crate) use mistake::Mistake;
 
 const EPERM: i32 = 1;
 /// Our own failure.
@@ -145,34 +144,6 @@ impl Failure {
         self
     }
 
-    /// The command line itself is wrong. clap's own text takes more lines than an error should.
-    pub(crate) fn from_clap(error: &clap::Error) -> Self {
-        let text = error.to_string();
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
-        let tip = rest.iter().find_map(|line| line.strip_prefix("tip: ")).map(str::to_owned);
-        let argument = context(error, ContextKind::InvalidArg);
-        let what = match (error.kind(), error.source()) {
-            (ClapKind::ValueValidation, Some(source)) => source.to_string(),
-            (ClapKind::MissingRequiredArgument, _) => {
-                format!("{} is missing", argument.as_deref().unwrap_or("an argument"))
-            }
-            (ClapKind::ArgumentConflict, _) => {
-                let others = context(error, ContextKind::PriorArg).unwrap_or_else(|| "another".into());
-                format!("{} cannot be used with {others}", argument.as_deref().unwrap_or("an argument"))
-            }
-            (ClapKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => "no subcommand is given".into(),
-            _ => first,
-        };
-        let subcommand = std::env::args().nth(1).filter(|word| Cli::command().find_subcommand(word).is_some());
-        let help = format!("orangery {}--help", subcommand.map(|word| word + " ").unwrap_or_default());
-        let option = argument.filter(|_| error.kind() == ClapKind::ValueValidation);
-        let possible = (error.kind() == ClapKind::InvalidValue).then(|| possible(error)).flatten();
-        let hint = possible.or(tip).unwrap_or(help);
-        Self { kind: "usage".into(), option, hint: Some(hint), ..Self::new(what) }
-    }
-
     /// As one JSON document.
     ///
     /// # Errors
@@ -232,22 +203,6 @@ impl Failure {
         // Nobody to tell is no further failure.
         let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.exit_code)
-    }
-}
-
-/// Every value that there is, where one was given that there is not.
-fn possible(error: &clap::Error) -> Option<String> {
-    match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
-        _ => None,
-    }
-}
-
-fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(texts) => Some(texts.join(", ")),
-        _ => None,
     }
 }
 
@@ -320,7 +275,7 @@ impl From<Error> for Failure {
 /// A new /proc or /sys is refused where the outer one is not seen whole.
 fn masked(error: &Error) -> Option<String> {
     let refused = error.errno() == Some(EPERM) && error.stage().is_some_and(|stage| stage.ends_with("new-mount"));
-    if refused { machine::fix_for_proc() } else { None }
+    if refused { outer::fix_for_proc() } else { None }
 }
 
 /// What to do where the library, which knows no options, says nothing.

@@ -26,6 +26,7 @@ mod log_view;
 mod logged;
 mod logs;
 mod mount;
+mod outer;
 mod passthrough;
 mod rootfs;
 mod run;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::args::{RemoveArgs, RootfsAct, RootfsArgs, UnpackArgs};
 use crate::commands::{document, say};
 use crate::errors::{Failure, notice};
+use crate::signals::by_signal;
 
 /// So much of what was left out is told to people; all of it with `--json`.
 const TOLD: usize = 10;
@@ -57,7 +58,7 @@ pub(crate) fn rootfs(args: &RootfsArgs, json: bool) -> Result<u8, Failure> {
         };
         tokio::select! {
             done = work => done,
-            signal = signals.next() => Err(Failure::new("interrupted").with_exit_code(crate::run::by_signal(signal))),
+            signal = signals.next() => Err(Failure::new("interrupted").with_exit_code(by_signal(signal))),
         }
     });
     // Interrupted, the work is told and undoes what it has made. What is stuck in an input is left to the next one's sweep.

@@ -15,7 +15,7 @@ use crate::errors::Failure;
 use crate::events;
 use crate::logged;
 use crate::passthrough::{Copies, Streams};
-use crate::signals::{self, Signals};
+use crate::signals::{self, Signals, by_signal};
 use crate::spec::{GRACE, Wanted};
 use crate::start::{self, Leaf};
 use crate::terminal::{Session, Terminal};
@@ -175,10 +175,6 @@ fn tell_mode(supervisor: &Supervisor) {
     if let Some((mode, why)) = supervisor.native().map(|native| native.cgroup_mode()) {
         tracing::info!(mode, why = why.unwrap_or_default(), "cgroups");
     }
-}
-
-pub(crate) fn by_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 /// A container that runs, and what has been done to it.

@@ -16,6 +16,11 @@ pub(crate) const KILL: i32 = 9;
 pub(crate) const PIPE: i32 = 13;
 pub(crate) const TERM: i32 = 15;
 
+/// The exit code that tells of a signal.
+pub(crate) fn by_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
 /// The signals that are forwarded, as they come.
 #[derive(Debug)]
 pub(crate) struct Signals {

@@ -13,7 +13,7 @@ use orangery::{
     SandboxBuilder, Supervisor, User, UserNamespace, WindowSize,
 };
 
-use crate::args::{self, Enforcing, LimitArgs, RootArgs, TimeArgs, WorkArgs};
+use crate::args::{self, Enforcing, LimitArgs, RootArgs, TimeArgs, Words, WorkArgs};
 use crate::errors::Failure;
 use crate::signals;
 use crate::start::absolute;
@@ -30,15 +30,6 @@ pub(crate) struct Wanted {
 
 /// Between the signal of a `--timeout-signal` and the kill.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
-
-/// What is said beside the options that describe the work.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Words<'a> {
-    pub(crate) command: &'a [OsString],
-    /// The container's.
-    pub(crate) name: Option<&'a str>,
-    pub(crate) tty: bool,
-}
 
 impl Wanted {
     /// What the options say.

@@ -7,7 +7,7 @@
 //!
 //! The command never has our terminal, so that nothing inside can set its modes or type at it.
 
-mod detach;
+pub(crate) mod detach;
 mod raw;
 
 use orangery::stream::GapCause;
@@ -26,7 +26,7 @@ use crate::copy::{self, Trouble};
 use crate::errors::Failure;
 use crate::passthrough::{Copies, thread};
 
-pub(crate) use detach::DetachKeys;
+use detach::DetachKeys;
 use detach::Watcher;
 use raw::Raw;
 

@@ -9,7 +9,7 @@ use orangery::runtime::spec::size::{parse_cpus, parse_duration, parse_size};
 
 use super::client::LastingArgs;
 use super::limits::whole;
-use crate::terminal::DetachKeys;
+use crate::terminal::detach::DetachKeys;
 
 pub(super) const EXEC_HELP: &str = "\
 Exit code: the command's own; 128+n when signal n ended it; 124 the timeout did; 125 orangery itself failed; 126 the command

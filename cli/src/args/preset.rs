@@ -1,16 +1,9 @@
 //! `--preset`: what it says where nothing else was said. The library has the values.
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use orangery::{Choices, Enforcement, Preset};
+use orangery::{Choices, Enforcement};
 
 use super::limits::Enforcing;
 use super::work::WorkArgs;
-
-/// A preset by its name; whoever mistypes it is told all names.
-pub(super) fn named() -> impl TypedValueParser<Value = Preset> {
-    let known = Preset::ALL.map(|preset| PossibleValue::new(preset.name()).help(preset.about()));
-    PossibleValuesParser::new(known).try_map(|name| name.parse::<Preset>())
-}
 
 impl WorkArgs {
     /// Options that were not given are the preset's.

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use orangery::runtime::spec::size::{parse_duration, parse_size};
 use orangery::{Landlock, Mount, OutputLimit, Preset, Publish, StopLadder};
 
 use super::limits::{LimitArgs, RlimitArgs, output_limit};
 use super::logs::LogArgs;
-use super::preset;
 use super::restart::{ExitArgs, RestartArgs};
 use crate::join::{self, Join};
 use crate::{mount, signals};
@@ -75,7 +75,7 @@ const CONFIG_JSON_SAYS: [&str; 28] = [
 #[command(next_help_heading = "What the sandbox sees")]
 pub(crate) struct RootArgs {
     /// Limits and other choices that go together; options beside it change them. `orangery explain --preset judge` has all of it
-    #[arg(long, value_name = "NAME", value_parser = preset::named())]
+    #[arg(long, value_name = "NAME", value_parser = preset())]
     pub(crate) preset: Option<Preset>,
     /// This directory is `/`, read-only; or a tar archive, which is unpacked for the container and removed with it
     #[arg(long, value_name = "DIR|FILE")]
@@ -225,4 +225,19 @@ pub(super) fn property(text: &str) -> Result<(String, Option<String>), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), (!value.is_empty()).then(|| value.to_owned()))),
         _ => Err(format!("{text:?} is no property: write key=value, or key= to take it away")),
     }
+}
+
+/// A preset by its name; whoever mistypes it is told all names.
+fn preset() -> impl TypedValueParser<Value = Preset> {
+    let known = Preset::ALL.map(|preset| PossibleValue::new(preset.name()).help(preset.about()));
+    PossibleValuesParser::new(known).try_map(|name| name.parse::<Preset>())
+}
+
+/// What is said beside the options that describe the work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words<'a> {
+    pub(crate) command: &'a [OsString],
+    /// The container's.
+    pub(crate) name: Option<&'a str>,
+    pub(crate) tty: bool,
 }

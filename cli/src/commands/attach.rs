@@ -2,7 +2,7 @@
 
 use orangery_daemon::wire::{Container, Stdin};
 
-use super::exec::{by_signal, is_typed};
+use super::exec::is_typed;
 use super::input::Input;
 use super::output::Output;
 use super::session::{Left, Session, Whose};
@@ -10,7 +10,7 @@ use super::{asking, container, known, wait};
 use crate::args::{AttachArgs, History};
 use crate::client::Again;
 use crate::errors::Failure;
-use crate::signals::Signals;
+use crate::signals::{Signals, by_signal};
 use crate::terminal::{Session as Window, Terminal};
 
 pub(super) fn attach(args: &AttachArgs, json: bool) -> Result<u8, Failure> {

@@ -12,7 +12,7 @@ use super::{asking, container, detach, document, say, spec, wait};
 use crate::args::ExecArgs;
 use crate::client::{Again, Client};
 use crate::errors::Failure;
-use crate::signals::{self, Signals};
+use crate::signals::{self, Signals, by_signal};
 use crate::terminal::Terminal;
 
 pub(super) fn exec(args: &ExecArgs, json: bool) -> Result<u8, Failure> {
@@ -55,11 +55,6 @@ pub(super) fn exec(args: &ExecArgs, json: bool) -> Result<u8, Failure> {
             Left::Signal(signal) => Ok(by_signal(signal)),
         }
     })
-}
-
-/// As a shell says it.
-pub(super) fn by_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 fn wanted(args: &ExecArgs) -> Result<Exec, Failure> {

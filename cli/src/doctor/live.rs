@@ -9,8 +9,9 @@ use orangery::{Access, ContainerHandle, Error, ErrorKind, Rootfs, Sandbox, Stdin
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::machine::{self, fix_for_namespaces};
+use super::machine::fix_for_namespaces;
 use super::{Finding, State};
+use crate::outer;
 
 /// A whole container, and what can be seen beside it while it lives and after it has ended.
 pub(super) fn examine(supervisor: &Supervisor) -> Vec<Finding> {
@@ -69,10 +70,10 @@ fn groups(supervisor: &Supervisor) -> Finding {
 
 /// A sandbox that could not be made.
 pub(super) fn refused(name: &str, error: &Error) -> Finding {
-    let masked = machine::masked_proc();
+    let masked = outer::masked_proc();
     let proc = error.stage().is_some_and(|stage| stage.contains("mount")) && !masked.is_empty();
     let fix = if proc {
-        machine::fix_for_proc()
+        outer::fix_for_proc()
     } else if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Permission | ErrorKind::Exhausted) {
         fix_for_namespaces()
     } else {
@@ -97,7 +98,7 @@ fn version_2(container: &ContainerHandle) -> [Finding; 2] {
             absent(kill).without("the kill is the pid namespace's: its init dies, and every process with it"),
         ];
     }
-    let dir = machine::cgroup2_of(container.pid());
+    let dir = outer::cgroup2_of(container.pid());
     let found = dir.is_some_and(|dir| dir.join(kill).exists());
     let killer = match found {
         true => Finding::ok(kill),

@@ -1,7 +1,7 @@
 //! What the administrator, the distribution or an outer container has set. Read, never changed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use orangery::Pasta;
 use orangery::runtime::drivers::{Flavour, flavour_of};
@@ -10,14 +10,12 @@ use orangery::runtime::keeper::maps;
 use orangery::runtime::{Error as RuntimeError, ErrorKind as RuntimeErrorKind};
 
 use super::{Finding, State};
-
-/// Mount points in /proc that hide nothing: the kernel keeps these directories empty for them.
-const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
+use crate::outer;
 
 /// Facts beside the probes. `many_ids`: whether more than one id could be used, where that was tried.
 pub(super) fn examine(many_ids: Option<bool>) -> Vec<Finding> {
     let mut findings = vec![subordinate_ids(many_ids), pasta(), landlock(), drivers()];
-    let masked = masked_proc();
+    let masked = outer::masked_proc();
     if !masked.is_empty() {
         findings.push(
             Finding::new("an unmasked /proc", State::Without)
@@ -94,7 +92,7 @@ pub(super) fn fix_for_namespaces() -> Option<String> {
     }
     let options =
         "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined";
-    match outer() {
+    match outer::engine() {
         Some("kubernetes") => Some(
             "in the pod: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}, hostUsers: false"
                 .into(),
@@ -104,24 +102,10 @@ pub(super) fn fix_for_namespaces() -> Option<String> {
     }
 }
 
-/// What makes a new /proc possible, where something hides parts of ours.
-pub(crate) fn fix_for_proc() -> Option<String> {
-    let masked = masked_proc();
-    if masked.is_empty() {
-        return None;
-    }
-    Some(match outer() {
-        Some("kubernetes") => "in the pod: securityContext: {procMount: Unmasked}, hostUsers: false".into(),
-        Some("podman") => "podman run --security-opt unmask=ALL ...".into(),
-        Some(engine) => format!("{engine} run --security-opt systempaths=unconfined ..."),
-        None => format!("sudo umount {}", masked.join(" ")),
-    })
-}
-
 /// What makes limits possible.
 pub(super) fn fix_for_cgroups() -> Option<String> {
-    let read_only = mounts().any(|mount| mount.kind.starts_with("cgroup") && mount.read_only);
-    match outer() {
+    let read_only = outer::mounts().any(|mount| mount.kind.starts_with("cgroup") && mount.read_only);
+    match outer::engine() {
         Some("kubernetes") if read_only => Some("in the pod: securityContext: {privileged: true}".into()),
         Some(engine) if read_only => {
             Some(format!("{engine} run --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw ..."))
@@ -140,52 +124,6 @@ pub(super) fn fix_for_controllers() -> Option<&'static str> {
     let managed = Path::new("/run/systemd/system").exists() && !rustix::process::geteuid().is_root();
     managed
         .then_some("sudo systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; then log in anew")
-}
-
-/// The container engine around us.
-fn outer() -> Option<&'static str> {
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        return Some("kubernetes");
-    }
-    if Path::new("/run/.containerenv").exists() {
-        return Some("podman");
-    }
-    Path::new("/.dockerenv").exists().then_some("docker")
-}
-
-/// A line of /proc/self/mountinfo, as far as it is needed.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    point: String,
-    kind: String,
-    read_only: bool,
-}
-
-fn mounts() -> impl Iterator<Item = Mount> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(mount).collect::<Vec<_>>().into_iter()
-}
-
-fn mount(line: &str) -> Option<Mount> {
-    let (fixed, rest) = line.split_once(" - ")?;
-    let mut fixed = fixed.split(' ').skip(4);
-    let (point, options) = (fixed.next()?, fixed.next()?);
-    let read_only = options.split(',').any(|option| option == "ro");
-    Some(Mount { point: point.into(), kind: rest.split(' ').next()?.into(), read_only })
-}
-
-/// What is mounted over parts of /proc.
-pub(super) fn masked_proc() -> Vec<String> {
-    let below = |mount: &Mount| mount.point.starts_with("/proc/") && !HARMLESS.contains(&mount.point.as_str());
-    mounts().filter(below).map(|mount| mount.point).collect()
-}
-
-/// The cgroup of version 2 that a process is in.
-pub(super) fn cgroup2_of(pid: i32) -> Option<PathBuf> {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mount = mounts().find(|mount| mount.kind == "cgroup2")?;
-    Some(Path::new(&mount.point).join(path))
 }
 
 /// More than one user id for an ordinary user.
@@ -255,18 +193,4 @@ fn login(uid: u32) -> String {
         (parts.nth(1)?.parse() == Ok(uid)).then_some(name)
     });
     name.map_or_else(|| uid.to_string(), str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mounts_are_read_with_and_without_optional_fields() {
-        let line = "35 31 0:32 / /proc/kcore ro,nosuid shared:1 - tmpfs tmpfs rw,size=64k";
-        let expected = Mount { point: "/proc/kcore".into(), kind: "tmpfs".into(), read_only: true };
-        assert_eq!(mount(line), Some(expected));
-        assert!(!mount("1 0 0:1 / /proc rw - proc proc ro").unwrap().read_only);
-        assert_eq!(mount("broken"), None);
-    }
 }

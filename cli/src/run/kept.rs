@@ -7,13 +7,13 @@ use orangery::restart::{Death, GiveUp};
 use orangery::{OutputAction, OutputLimit, Report, Restart, Service, ServiceInspect, ServiceState, Supervisor};
 use serde::Serialize;
 
-use super::{Ended, by_signal, cared_for};
+use super::{Ended, cared_for};
 use crate::args::RunArgs;
 use crate::copy::{Counts, Trouble};
 use crate::errors::Failure;
 use crate::logged::{self, Lives};
 use crate::passthrough::{Copies, Streams};
-use crate::signals::{self, Signals};
+use crate::signals::{self, Signals, by_signal};
 use crate::spec::Wanted;
 
 /// A stop that is followed by no kill: the command decides.

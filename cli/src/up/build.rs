@@ -4,10 +4,10 @@ use orangery::runtime::spec::StagedFile;
 use orangery::{Command, Error, Group, GroupBuilder, Supervisor};
 
 use super::file::{File, Member, MemberKind, Refusal, Service};
-use crate::args::OwnArgs;
+use crate::args::{OwnArgs, Words};
 use crate::errors::Failure;
 use crate::logged;
-use crate::spec::{Wanted, Words};
+use crate::spec::Wanted;
 
 /// A service, as it is shown and as it is found.
 #[derive(Clone, Debug)]

@@ -26,8 +26,8 @@ use crate::signals::Signals;
 use crate::start::{self, Leaf};
 use build::Built;
 use file::{LONGEST, Refusal, Text};
+use news::View;
 use screen::Mode;
-use watch::View;
 
 /// Do what the file says.
 ///

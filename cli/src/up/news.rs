@@ -8,8 +8,15 @@ use tokio::sync::mpsc;
 
 use super::build::Unit;
 use super::screen::{Mode, Tell};
-use super::watch::View;
 use super::words;
+
+/// What `up` shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    pub(super) mode: Mode,
+    /// `--watch-events`.
+    pub(super) events: bool,
+}
 
 /// See the file's head.
 pub(super) struct News {

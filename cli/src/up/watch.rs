@@ -10,18 +10,10 @@ use tokio::task::JoinHandle;
 
 use super::build::{Built, Unit};
 use super::follow::Followers;
-use super::news::News;
+use super::news::{News, View};
 use super::screen::{Mode, Screen, Tell};
 use crate::errors::Failure;
 use crate::signals::{self, Signals};
-
-/// What `up` shows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct View {
-    pub(super) mode: Mode,
-    /// `--watch-events`.
-    pub(super) events: bool,
-}
 
 /// It was told to end, and told again.
 const KILLED: u8 = 137;

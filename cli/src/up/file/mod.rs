@@ -20,7 +20,7 @@ use toml::de::DeTable;
 use crate::args::{GroupArgs, ServiceArgs, TopArgs};
 
 pub(crate) use keys::{Keys, Kind, kind, value_name};
-pub(crate) use refusal::{Mistake, Refusal};
+pub(crate) use refusal::Refusal;
 pub(crate) use text::{Span, Text};
 
 /// A file is no longer than this.

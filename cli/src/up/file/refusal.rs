@@ -1,10 +1,7 @@
 //! What is wrong with a file, each at its place; all at once.
 
-use std::fmt::Write as _;
-
-use serde::Serialize;
-
 use super::text::{Span, Text};
+use crate::errors::Mistake;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,21 +14,6 @@ pub(crate) struct Refusal {
     pub(crate) hint: Option<String>,
     /// The kind of the failure, where it is this machine that refuses: what was said may be good elsewhere.
     pub(crate) machine: Option<String>,
-}
-
-/// The same, with its place in words: what is told.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Mistake {
-    pub(crate) file: String,
-    /// From 1 on.
-    pub(crate) line: usize,
-    /// In characters, from 1 on.
-    pub(crate) column: usize,
-    pub(crate) field: Option<String>,
-    pub(crate) what: String,
-    pub(crate) hint: Option<String>,
-    #[serde(skip)]
-    excerpt: (String, String),
 }
 
 impl Refusal {
@@ -60,23 +42,6 @@ impl Refusal {
             hint: self.hint,
             excerpt: text.excerpt(&self.span),
         }
-    }
-}
-
-impl Mistake {
-    /// In lines for people. `clean`: makes a text one line.
-    pub(crate) fn text(&self, clean: fn(&str) -> String) -> String {
-        let Self { file, line, column, field, what, hint, excerpt: (part, marks) } = self;
-        let field = field.as_ref().map(|field| format!("{}: ", clean(field))).unwrap_or_default();
-        let mut out = format!("{}:{line}:{column}: {field}{}\n", clean(file), clean(what));
-        let number = line.to_string();
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "  {number} | {part}");
-        let _ = writeln!(out, "  {} | {marks}", " ".repeat(number.len()));
-        if let Some(hint) = hint {
-            let _ = writeln!(out, "  try: {}", clean(hint));
-        }
-        out
     }
 }
 

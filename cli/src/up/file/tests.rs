@@ -1,4 +1,5 @@
 use super::*;
+use crate::errors::Mistake;
 
 fn text(text: &str) -> Text {
     Text::new("up.toml", text.as_bytes().to_vec()).unwrap()
