@@ -37,6 +37,9 @@ fn main() -> ExitCode {
 /// own, one that was before it asked for that included.
 const BETWEEN: [&str; 4] = ["close_range(", "futex(", "prctl(PR_SET_PDEATHSIG", "ppoll("];
 
+/// Calls of a middle process before it enters a container: what it must not take along (docs/decisions/0075).
+const APART: [&str; 5] = ["setgroups(0", "open_tree(", "mount_setattr(", "dup3(", "close("];
+
 /// What a walk is made of, name by name.
 const WALK: [&str; 6] = ["openat2(", "fstat(", "readlinkat(", "mkdirat(", "openat(", "close("];
 
@@ -182,16 +185,28 @@ fn compare(scene: &Scene, what: impl Fn(&Host) -> (ContainerSpec, ProcessSpec)) 
         plans.extend([Some(container), main].into_iter().flatten());
     });
     let calls = trace(scene);
-    follow(&plans[0], caller(&calls, &["sethostname("]));
+    follow(&plans[0], &caller(&calls, &["sethostname("]));
     if let Some(main) = plans.get(1) {
-        follow(main, caller(&calls, &["setsid(", "getcwd(", "execve("]));
+        follow(main, &caller(&calls, &["setsid(", "getcwd(", "execve("]));
     }
 }
 
-/// What the process has called that has made all these calls.
-fn caller<'c>(calls: &'c BTreeMap<u32, Vec<String>>, marks: &[&str]) -> &'c [String] {
-    let child = calls.values().find(|calls| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark))));
-    child.unwrap_or_else(|| panic!("nobody called {marks:?}"))
+/// What the process has called that has made all these calls, after what the middle process has that it was cloned by.
+fn caller(calls: &BTreeMap<u32, Vec<String>>, marks: &[&str]) -> Vec<String> {
+    let all = |calls: &[String]| marks.iter().all(|mark| calls.iter().any(|call| call.starts_with(mark)));
+    let child = calls.iter().find(|(_, calls)| all(calls));
+    let (pid, child) = child.unwrap_or_else(|| panic!("nobody called {marks:?}"));
+    let gives_birth = |call: &String| {
+        call.starts_with("clone3(") && call.contains("CLONE_PARENT_SETTID") && call.ends_with(&format!("= {pid}"))
+    };
+    // One that enters a container; what it joins by name is no step.
+    let enters = |call: &String| call.starts_with("setns(") && call.contains("CLONE_NEWPID");
+    let middle = calls.values().find(|calls| calls.iter().any(gives_birth) && calls.iter().any(enters));
+    // From where it has left the keeper's table.
+    let begins = |call: &&String| !call.starts_with("close_range(256");
+    let middle = middle.into_iter().flat_map(|calls| calls.iter().skip_while(begins));
+    let until = middle.scan(false, |done, call| (!std::mem::replace(done, gives_birth(call))).then_some(call));
+    until.chain(child).cloned().collect()
 }
 
 /// Until it waits for what comes next.
@@ -207,7 +222,7 @@ fn a_hand(scene: &Scene) {
         });
     }
     let calls = trace(scene);
-    follow(&reach::hand((1, 1)), caller(&calls, &["prctl(PR_SET_NAME, \"orangery-hand\""]));
+    follow(&reach::hand((1, 1)), &caller(&calls, &["prctl(PR_SET_NAME, \"orangery-hand\""]));
 }
 
 /// In the order in which they are entered.
@@ -242,8 +257,8 @@ fn a_container_in_namespaces_of_another_one(scene: &Scene) {
     });
     let [first, main] = plans.as_slice() else { return };
     let calls = trace(scene);
-    follow(first, caller(&calls, &["sethostname(\"joins\""]));
-    follow(main, caller(&calls, &["chdir(\"/tmp\")", "execve("]));
+    follow(first, &caller(&calls, &["sethostname(\"joins\""]));
+    follow(main, &caller(&calls, &["chdir(\"/tmp\")", "execve("]));
     let entered = |calls: &[String]| -> Vec<String> {
         let flags =
             calls.iter().filter_map(|call| call.strip_prefix("setns(")?.split([' ', ')']).nth(1).map(str::to_owned));
@@ -308,7 +323,9 @@ fn follow(plan: &Plan, seen: &[String]) {
             if line.op == "stub-init" && index > 1 {
                 return;
             }
-            let between = |seen: &&String| BETWEEN.iter().any(|name| seen.starts_with(name)) && !matches(seen, call);
+            let apart = if line.op == "enter" { &APART[..] } else { &[] };
+            let between =
+                |seen: &&String| BETWEEN.iter().chain(apart).any(|name| seen.starts_with(name)) && !matches(seen, call);
             while seen.get(at).is_some_and(|seen| between(&seen)) {
                 at += 1;
             }

@@ -16,8 +16,14 @@ use crate::{child, start};
 /// the table itself. A newborn whose cgroup is frozen or out of CPU time, or that was stopped, may not run for long.
 const PATIENCE_NS: i64 = 2_000_000;
 
-/// Parent of a newborn. The pidfd that it gives back is kept and watched.
-pub(crate) fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -> Result<i32, (Stage, Errno)> {
+/// Parent of a newborn, which `shares` our descriptor table. The pidfd that it gives back is kept and watched.
+pub(crate) fn settle(
+    keeper: &mut Keeper,
+    birth: &Birth,
+    pid: i32,
+    pidfd: i32,
+    shares: bool,
+) -> Result<i32, (Stage, Errno)> {
     let kept = match watch(keeper, birth, pid, pidfd) {
         Ok(kept) => kept,
         Err(errno) => {
@@ -25,7 +31,8 @@ pub(crate) fn settle(keeper: &mut Keeper, birth: &Birth, pid: i32, pidfd: i32) -
             return Err((Stage::Watch, errno));
         }
     };
-    match apart(keeper, birth).and_then(|()| maps(keeper, birth, pid)) {
+    let apart = if shares { apart(keeper, birth) } else { Ok(()) };
+    match apart.and_then(|()| maps(keeper, birth, pid)) {
         Ok(()) => {}
         Err(failed) => {
             abandon(keeper, kept);

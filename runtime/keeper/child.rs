@@ -11,7 +11,7 @@ pub(crate) const UNSHARE: usize = 2;
 
 /// In the newborn child: still with the keeper's rights and sharing its descriptor table, or the only one in it where
 /// the keeper did not wait.
-pub(crate) fn main(birth: &Birth) -> ! {
+pub(crate) fn main(birth: &Birth, slots: Option<&Slots>) -> ! {
     // Nobody else could write our maps. Undone when we are on our own feet; one that the supervisor knows already is, unless it never is.
     if !come(birth, shared::TOLD) || steps::is_tied(birth) {
         die_with(birth.keeper);
@@ -24,8 +24,11 @@ pub(crate) fn main(birth: &Birth) -> ! {
         store(birth.page, shared::LEFT, birth.seq);
     }
     let birth = &traced_apart(birth);
-    let mut slots = Slots::new(birth);
-    let mut index = 0;
+    let mut slots = slots.copied().unwrap_or_else(|| Slots::new(birth));
+    let mut index = birth.first;
+    if let Some(errno) = birth.failed {
+        give_up(&slots, birth, index, errno);
+    }
     while index < birth.header.steps {
         let Some(step) = wire::step(birth.plan, index) else { break };
         if let Err(errno) = run(&mut slots, birth, index, &step) {
@@ -42,7 +45,7 @@ fn traced_apart(birth: &Birth) -> Birth {
     Birth { trace: moved.unwrap_or(-1), ..*birth }
 }
 
-/// In a child: a keeper that dies from now on takes us along, and so does one that has died before.
+/// In a child: a keeper that dies from now on takes us along, and so does one that has died before, of which `keeper` tells.
 pub(crate) fn die_with(keeper: i32) {
     let _ = sys::prctl(sys::PDEATHSIG, 9);
     if sys::readable(keeper) {
@@ -50,8 +53,8 @@ pub(crate) fn die_with(keeper: i32) {
     }
 }
 
-/// In the child.
-fn run(slots: &mut Slots, birth: &Birth, index: u16, step: &Step) -> sys::Res<()> {
+/// In the child, or in the middle process before it.
+pub(crate) fn run(slots: &mut Slots, birth: &Birth, index: u16, step: &Step) -> sys::Res<()> {
     if step.flags & (OPTIONAL | PRESENT) != 0 && (slots.is_empty(step.a) || slots.is_empty(step.b)) {
         return Ok(());
     }

@@ -1,13 +1,18 @@
-//! The middle process: what the keeper must not do to itself, because it could not come back. It enters the namespaces
-//! that a child is to be born in, clones the child as its own sibling (CLONE_PARENT, so that the keeper is the parent)
-//! into the descriptor table that all three share, and ends. The keeper stays where it is, whatever fails.
+//! The middle process: what the keeper must not do to itself, because it could not come back. It does the steps of the plan that need the
+//! host, enters the namespaces that a child is to be born in, clones the child as its own sibling (CLONE_PARENT, so that the keeper is
+//! the parent), and ends. The keeper stays where it is, whatever fails.
+//!
+//! Who is in the pid namespace that it enters sees the child from its first moment, and with CAP_SYS_PTRACE has what /proc shows of it:
+//! its root, its working directory, its descriptors. So before that both are the container's, and of the keeper's descriptors nothing
+//! is left: the middle process has a table of its own, with what came for the request (docs/decisions/0075).
 
 use crate::arch::nr;
-use crate::birth;
 use crate::serve::{CLONE_NEWPID, Keeper};
-use crate::spawn::{self, Birth, CLONE_PARENT, load, shared, store};
-use crate::sys::{self, Errno, P_PIDFD, WNOHANG, WNOWAIT};
-use crate::wire::{JOIN_CGROUP, JOINABLE, Stage};
+use crate::spawn::{self, Birth, CLONE_PARENT, CLONE_PARENT_SETTID, load, shared, store};
+use crate::steps::Slots;
+use crate::sys::{self, AT_EMPTY_PATH, CStr, Errno, HIGH, O_CLOEXEC, P_PIDFD, Res, WNOHANG, WNOWAIT};
+use crate::wire::{self, JOIN_CGROUP, JOINABLE, Op, Stage};
+use crate::{birth, child};
 
 /// How long a middle process may take: 50 waits of 10 ms, then it is killed.
 const PATIENCE: u32 = 50;
@@ -23,40 +28,44 @@ const JOINING: u32 = 2;
 
 /// Parent of the middle process and, in the end, of the child.
 pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
-    store(keeper.page, shared::MIDDLE_PIDFD, -1i32 as u32);
+    store(keeper.page, shared::MIDDLE_PID, 0);
     store(keeper.page, shared::MIDDLE_ERRNO, NOT_YET);
-    let (pid, middle_pidfd) = spawn::helper(0, cradle(birth)).map_err(|errno| (Stage::Clone, errno))?;
+    let cradle = cradle(keeper, birth);
+    let (pid, middle_pidfd) = spawn::helper(0, cradle).map_err(|errno| (Stage::Clone, errno))?;
     if pid == 0 {
-        run(birth);
+        run(birth, keeper.alive, cradle.is_some());
     }
     // It does a few system calls and ends, in our own cgroup or a new one: nothing but a signal of our own user, or the
     // end of the memory, can hold it up.
     let answer = wait(keeper.page, middle_pidfd);
     let _ = sys::pidfd_kill(middle_pidfd);
     let _ = sys::waitid(P_PIDFD, middle_pidfd, 0);
-    let pidfd = load(keeper.page, shared::MIDDLE_PIDFD) as i32;
-    match answer {
-        0 => match spawn::pid_of(keeper.proc, pidfd) {
-            Ok(pid) => Ok((pid, pidfd)),
-            Err(errno) => {
-                birth::give_up(keeper, pidfd);
-                Err((Stage::Birth, errno))
-            }
-        },
-        NOT_YET => {
-            if pidfd >= 0 {
-                birth::give_up(keeper, pidfd);
-            }
+    // Our child, which nobody but us reaps: the number is its own.
+    let pid = load(keeper.page, shared::MIDDLE_PID) as i32;
+    let pidfd = if pid > 0 { sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) } else { Err(sys::ECANCELED) };
+    match (answer, pidfd) {
+        (0, Ok(pidfd)) => Ok((pid, pidfd as i32)),
+        (NOT_YET, Ok(pidfd)) => {
+            birth::give_up(keeper, pidfd as i32);
             Err((Stage::Birth, sys::ETIMEDOUT))
         }
-        failed => Err((stage(failed >> SHIFT), (failed & ((1 << SHIFT) - 1)) as Errno)),
+        (NOT_YET, Err(_)) => Err((Stage::Birth, sys::ETIMEDOUT)),
+        (0, Err(errno)) => {
+            // No descriptor is left. The number is its own: nobody but us reaps it.
+            let _ = sys::call(nr::KILL, [pid as usize, 9, 0, 0, 0, 0]);
+            keeper.unwatched += 1;
+            Err((Stage::Birth, errno))
+        }
+        (failed, _) => Err((stage(failed >> SHIFT), (failed & ((1 << SHIFT) - 1)) as Errno)),
     }
 }
 
-/// Where a cgroup namespace is joined, the middle process is born in the cgroup, and the child inherits it: a cgroup file
-/// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in.
-fn cradle(birth: &Birth) -> Option<i32> {
-    birth.joined(usize::from(JOIN_CGROUP)).and_then(|_| birth.cgroup())
+/// Where the middle process is born in the cgroup, and the child inherits it: where a cgroup namespace is joined, as a cgroup file
+/// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in; and beside a
+/// process, where we have no rights to [`confine`].
+fn cradle(keeper: &Keeper, birth: &Birth) -> Option<i32> {
+    let joins = birth.joined(usize::from(JOIN_CGROUP)).is_some();
+    birth.cgroup().filter(|_| joins || birth.init().is_some() && !keeper.enters_pidns)
 }
 
 fn stage(place: u32) -> Stage {
@@ -86,36 +95,104 @@ fn wait(page: *mut u32, middle_pidfd: i32) -> u32 {
     }
 }
 
-/// In the middle process: same user as the keeper, sharing its descriptor table.
-fn run(birth: &Birth) -> ! {
-    if let Err(failed) = enter(birth) {
-        store(birth.page, shared::MIDDLE_ERRNO, failed);
-        sys::exit_group(1);
-    }
-    // What a middle process enters beside another process is not made anew.
+/// In the middle process: same user as the keeper, and sharing its descriptor table up to here. `cradled`: it is in the cgroup already.
+fn run(birth: &Birth, alive: i32, cradled: bool) -> ! {
     let namespaces = if birth.init().is_some() { 0 } else { birth.header.clone };
-    let cgroup = if cradle(birth).is_some() { None } else { birth.cgroup() };
-    // SAFETY: the word lies in the page. In there, so that a child can never be without a pidfd that the keeper knows.
-    let place = unsafe { birth.page.add(shared::MIDDLE_PIDFD) };
-    let cloned = spawn::clone(birth, CLONE_PARENT, namespaces, cgroup, place.cast());
-    store(birth.page, shared::MIDDLE_ERRNO, cloned.map_or_else(|errno| errno as u32, |_| 0));
+    let cgroup = if cradled { None } else { birth.cgroup() };
+    let made = apart(alive).map_err(|errno| errno as u32).and_then(|keeper| {
+        let mut birth = Birth { keeper, ..*birth };
+        let mut slots = Slots::new(&birth);
+        match enter(&mut birth, &mut slots, cradled) {
+            // It has nothing to do but to tell.
+            Ok(()) if birth.failed.is_some() => clone(&birth, &slots, 0, None),
+            Ok(()) => clone(&birth, &slots, namespaces, cgroup),
+            Err(failed) => Err(failed),
+        }
+    });
+    store(birth.page, shared::MIDDLE_ERRNO, made.err().unwrap_or(0));
     sys::exit_group(0)
 }
 
-/// In the middle process: those of a process that is there already, all in one call, or those that came along, one by
-/// one.
-fn enter(birth: &Birth) -> Result<(), u32> {
+/// In the middle process: nothing of the keeper's table is left but what tells of its end, below what a child leaves.
+fn apart(alive: i32) -> Res<i32> {
+    // F_DUPFD_CLOEXEC
+    let alive = sys::call(nr::FCNTL, [alive as usize, 1030, 0, 0, 0, 0])?;
+    sys::close_range(HIGH as usize, usize::MAX >> 32, child::UNSHARE)?;
+    Ok(alive as i32)
+}
+
+/// In the middle process. The number of the child is where the keeper sees it, so that there can never be one that it does not know of.
+fn clone(birth: &Birth, slots: &Slots, namespaces: u64, cgroup: Option<i32>) -> Result<(), u32> {
+    // SAFETY: the word lies in the page.
+    let place = unsafe { birth.page.add(shared::MIDDLE_PID) };
+    let extra = CLONE_PARENT | CLONE_PARENT_SETTID;
+    let cloned = spawn::clone(birth, Some(slots), extra, namespaces, cgroup, (0, place as u64));
+    cloned.map(drop).map_err(|errno| errno as u32)
+}
+
+/// In the middle process: the steps that are its own and the namespaces of a process that is there already, those in one call; or the
+/// namespaces that came along, one by one.
+fn enter(birth: &mut Birth, slots: &mut Slots, cradled: bool) -> Result<(), u32> {
     let failed = |place: u32| move |errno: Errno| place << SHIFT | errno as u32;
-    // In there it may be denied, and the groups of the supervisor's user must not come along. Refused to a keeper that has a
-    // user namespace with a single id.
-    let _ = sys::call(nr::SETGROUPS, [0; 6]);
     if let Some(init) = birth.init() {
-        return sys::setns(init, birth.header.clone as usize | CLONE_NEWPID).map_err(failed(ENTERING));
+        let Some(kinds) = before(birth, slots) else { return Ok(()) };
+        if kinds & wire::NEWUSER != 0 {
+            no_groups();
+        }
+        if let Some(cgroup) = birth.cgroup() {
+            if cradled {
+                sys::close(cgroup);
+            } else {
+                confine(cgroup).map_err(failed(0))?;
+            }
+        }
+        return sys::setns(init, kinds as usize | CLONE_NEWPID).map_err(failed(ENTERING));
     }
+    no_groups();
     for (place, kind) in JOINABLE.iter().enumerate() {
         if let Some(fd) = birth.joined(place) {
             sys::setns(fd, *kind as usize).map_err(failed(JOINING + place as u32))?;
         }
     }
     Ok(())
+}
+
+/// In the middle process: where it goes it may be denied, and the groups of the supervisor's user must not come along. Refused to a
+/// keeper that has a user namespace with a single id.
+fn no_groups() {
+    let _ = sys::call(nr::SETGROUPS, [0; 6]);
+}
+
+/// In the middle process: the steps up to that of entering; which namespaces that one enters. `None`: one has failed, and `birth` says
+/// which.
+fn before(birth: &mut Birth, slots: &mut Slots) -> Option<u64> {
+    while birth.first < birth.header.steps {
+        let step = wire::step(birth.plan, birth.first)?;
+        if step.op == Op::Enter {
+            birth.first += 1;
+            return Some(step.x);
+        }
+        if let Err(errno) = child::run(slots, birth, birth.first, &step) {
+            birth.failed = Some(errno);
+            return None;
+        }
+        birth.first += 1;
+    }
+    birth.failed = Some(sys::ECANCELED);
+    None
+}
+
+/// In the middle process: `cgroup` leads nowhere else and cannot be written to, as the child has it from its first moment. It
+/// becomes a mount of its own, which has nothing above it.
+fn confine(cgroup: i32) -> Res<()> {
+    let empty = CStr::EMPTY.0 as usize;
+    // OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    let tree = sys::call(nr::OPEN_TREE, [cgroup as usize, empty, AT_EMPTY_PATH | O_CLOEXEC | 1, 0, 0, 0])?;
+    // struct mount_attr: MOUNT_ATTR_RDONLY | NOSUID | NODEV | NOEXEC set, nothing cleared
+    let attr = [0xfu64, 0, 0, 0];
+    let size = size_of_val(&attr);
+    sys::call(nr::MOUNT_SETATTR, [tree, empty, AT_EMPTY_PATH, attr.as_ptr() as usize, size, 0])?;
+    let replaced = sys::dup3(tree as i32, cgroup, true);
+    sys::close(tree as i32);
+    replaced
 }

@@ -98,7 +98,8 @@ pub(crate) struct Keeper {
     /// Our own pidfd: how a newborn sees that we are there.
     pub(crate) me: i32,
     pub(crate) proc: i32,
-    pub(crate) pidns: i32,
+    /// Readable once we have ended, for who may not have our pidfd: the other end is in our table alone, which nobody else keeps.
+    pub(crate) alive: i32,
     pub(crate) orphans: i32,
     pub(crate) trace: i32,
     /// Whoever reads the trace answers each of our own moments.

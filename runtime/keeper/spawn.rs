@@ -5,15 +5,16 @@
 //! holds. Until one of the two has left the table (`birth.rs`), no descriptor of the request may be closed.
 
 use crate::arch::nr;
-use crate::serve::{Brought, CLONE_NEWPID, Keeper};
+use crate::serve::{Brought, Keeper};
 use crate::sys::{self, CStr, Errno, Received, Res};
-use crate::trace::Line;
 use crate::wire::{self, Header, Message, Moment, Purpose, Stage, Tell};
+use crate::steps::Slots;
 use crate::{birth, child, middle};
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_FILES: u64 = 0x400;
 pub(crate) const CLONE_PARENT: u64 = 0x8000;
+pub(crate) const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
@@ -25,8 +26,8 @@ pub(crate) mod shared {
     pub(crate) const LEFT: usize = 0;
     /// The newest child whose maps are written.
     pub(crate) const MAPPED: usize = 1;
-    /// pidfd that a middle process got from its clone; -1 before. The kernel writes it.
-    pub(crate) const MIDDLE_PIDFD: usize = 2;
+    /// Number of the child that a middle process has cloned; 0 before. The kernel writes it.
+    pub(crate) const MIDDLE_PID: usize = 2;
     /// What the middle process has come to; `middle::NOT_YET` before.
     pub(crate) const MIDDLE_ERRNO: usize = 3;
     /// The newest child whose pidfd the supervisor has been sent.
@@ -41,7 +42,7 @@ pub(crate) struct Birth {
     /// This child's number in the shared page.
     pub(crate) seq: u32,
     pub(crate) page: *mut u32,
-    /// The keeper's pidfd.
+    /// Readable once the keeper has ended.
     pub(crate) keeper: i32,
     pub(crate) trace: i32,
     pub(crate) id: u64,
@@ -52,6 +53,10 @@ pub(crate) struct Birth {
     /// What falls to it may be claimed.
     pub(crate) brings: bool,
     pub(crate) fds: [i32; wire::MAX_FDS],
+    /// The step that it begins with: those before it are done.
+    pub(crate) first: u16,
+    /// That step has failed already, so.
+    pub(crate) failed: Option<Errno>,
 }
 
 impl Birth {
@@ -123,7 +128,10 @@ pub(crate) fn spawn(keeper: &mut Keeper, message: &Message, got: &Received) {
             let leave = message.flags & wire::LEAVE_EXIT != 0;
             let brings = message.flags & wire::BRINGS != 0;
             let (id, fds) = (message.id, got.fds);
-            let birth = Birth { plan, header, seq, page, keeper: keeper.me, trace, id, keep, leave, brings, fds };
+            let (first, failed) = (0, None);
+            let me = keeper.me;
+            let birth =
+                Birth { plan, header, seq, page, keeper: me, trace, id, keep, leave, brings, fds, first, failed };
             match start(keeper, &birth) {
                 Ok((pid, pidfd)) => {
                     let x = pidfd as u64;
@@ -155,39 +163,30 @@ fn map_plan(got: &Received, index: usize, len: usize) -> Res<*mut u8> {
 
 /// Clone the child and see it through its birth.
 fn start(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
-    let (pid, pidfd) = match birth.init() {
-        Some(init) if keeper.enters_pidns => beside(keeper, birth, init)?,
-        None if !birth.joins() => {
-            clone(birth, 0, birth.header.clone, birth.cgroup(), &mut -1).map_err(|errno| (Stage::Clone, errno))?
-        }
-        _ => middle::through(keeper, birth)?,
-    };
-    birth::settle(keeper, birth, pid, pidfd).map(|kept| (pid, kept))
-}
-
-/// Born in the pid namespace of `init`. Until we have come back it is that of all our children, and of nothing else of
-/// ours; other namespaces the keeper never enters.
-fn beside(keeper: &Keeper, birth: &Birth, init: i32) -> Result<(i32, i32), (Stage, Errno)> {
-    sys::setns(init, CLONE_NEWPID).map_err(|errno| (Stage::PidNamespace, errno))?;
-    let cloned = clone(birth, 0, birth.header.clone, birth.cgroup(), &mut -1);
-    if let Err(errno) = sys::setns(keeper.pidns, CLONE_NEWPID) {
-        // Every container to come would be born in there: rather none.
-        Line::new().text(b"keeper cannot come back from a pid namespace errno=").number(errno as u64).end(keeper.trace);
-        sys::exit_group(123);
+    if birth.init().is_some() || birth.joins() {
+        let (pid, pidfd) = middle::through(keeper, birth)?;
+        return birth::settle(keeper, birth, pid, pidfd, false).map(|kept| (pid, kept));
     }
-    cloned.map_err(|errno| (Stage::Clone, errno))
+    let mut pidfd: i32 = -1;
+    let place = &raw mut pidfd as u64;
+    let pid = clone(birth, None, CLONE_PIDFD, birth.header.clone, birth.cgroup(), (place, 0))
+        .map_err(|errno| (Stage::Clone, errno))?;
+    // SAFETY: our own word; the kernel wrote it before the clone returned, which the compiler does not know.
+    let pidfd = unsafe { core::ptr::read_volatile(&raw const pidfd) };
+    birth::settle(keeper, birth, pid, pidfd, true).map(|kept| (pid, kept))
 }
 
-/// `clone3`, fork-style. Returns in the parent, with the pidfd at `place`; the child goes into `child::main` and never
-/// comes back.
+/// `clone3`, fork-style. Returns in the parent, with pidfd and number at `places` as far as `extra` asks for them; the child goes into
+/// `child::main`, with what steps before it have opened, and never comes back.
 pub(crate) fn clone(
     birth: &Birth,
+    slots: Option<&Slots>,
     extra: u64,
     namespaces: u64,
     cgroup: Option<i32>,
-    place: *mut i32,
-) -> Res<(i32, i32)> {
-    let mut flags = CLONE_PIDFD | CLONE_FILES | CLONE_CLEAR_SIGHAND | namespaces | extra;
+    places: (u64, u64),
+) -> Res<i32> {
+    let mut flags = CLONE_FILES | CLONE_CLEAR_SIGHAND | namespaces | extra;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
@@ -195,13 +194,12 @@ pub(crate) fn clone(
     let exit_signal = if extra & CLONE_PARENT != 0 { 0 } else { SIGCHLD };
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup
-    let args = [flags, place as u64, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
+    let args = [flags, places.0, 0, places.1, exit_signal, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
     if pid == 0 {
-        child::main(birth);
+        child::main(birth, slots);
     }
-    // SAFETY: the callers' word; the kernel wrote it before the clone returned, which the compiler does not know.
-    Ok((pid as i32, unsafe { core::ptr::read_volatile(place) }))
+    Ok(pid as i32)
 }
 
 /// A clone that shares the table, without a plan: in the child it returns pid 0.
@@ -213,31 +211,6 @@ pub(crate) fn helper(extra: u64, cgroup: Option<i32>) -> Res<(i32, i32)> {
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
     // SAFETY: our own word; see `clone`.
     Ok((pid as i32, unsafe { core::ptr::read_volatile(&raw const pidfd) }))
-}
-
-/// The pid of `pidfd` in the keeper's pid namespace, from its fdinfo.
-pub(crate) fn pid_of(proc: i32, pidfd: i32) -> Res<i32> {
-    let mut path = [0u8; 40];
-    fill(&mut path, b"self/fdinfo/", pidfd as u64, b"");
-    let fd = sys::openat(proc, CStr(path.as_ptr()), 0, 0)?;
-    let mut text = [0u8; 512];
-    let len = sys::read(fd, &mut text);
-    sys::close(fd);
-    let text = text.get(..len?).unwrap_or(&[]);
-    let mut at = 0;
-    while let Some(tail) = text.get(at..) {
-        if let Some(digits) = tail.strip_prefix(b"\nPid:\t") {
-            return Ok(digits
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .fold(0i32, |sum, byte| sum.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'))));
-        }
-        if tail.is_empty() {
-            break;
-        }
-        at += 1;
-    }
-    Err(sys::EINVAL)
 }
 
 /// `before`, a decimal number and `after` as a NUL-terminated path.

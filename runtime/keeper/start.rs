@@ -163,9 +163,11 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     for fd in 0..3 {
         sys::dup3(null, fd, false)?;
     }
+    let pidns = sys::openat(sys::AT_FDCWD, lit(c"/proc/self/ns/pid"), 0, 0)?;
+    let enters_pidns = sys::setns(pidns, serve::CLONE_NEWPID).is_ok();
+    sys::close(pidns);
     let epoll = high(sys::call(nr::EPOLL_CREATE1, [sys::O_CLOEXEC, 0, 0, 0, 0, 0])? as i32)?;
     let proc = open_high(lit(c"/proc"), sys::O_PATH | sys::O_DIRECTORY)?;
-    let pidns = open_high(lit(c"/proc/self/ns/pid"), 0)?;
     grow(null, serve::TABLE.min(places));
     sys::epoll_add(epoll, socket, serve::IN, u64::MAX)?;
     let chld: u64 = 1 << 16; // SIGCHLD is 17
@@ -174,6 +176,9 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     sys::epoll_add(epoll, orphans, serve::IN, u64::MAX - 1)?;
     let me = sys::call(nr::PIDFD_OPEN, [sys::call(nr::GETPID, [0; 6])?, 0, 0, 0, 0, 0])?;
     let me = high(me as i32)?;
+    let [alive, end] = sys::pipe()?;
+    let alive = high(alive)?;
+    high(end)?;
     let supervisor = match supervisor() {
         Some(supervisor) => high(supervisor)?,
         None => -1,
@@ -193,7 +198,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         epoll,
         me,
         proc,
-        pidns,
+        alive,
         orphans,
         trace: -1,
         paced: false,
@@ -204,7 +209,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         top: HIGH,
         buf: sys::mmap(serve::BUFFER, false)?,
         seq: 0,
-        enters_pidns: sys::setns(pidns, serve::CLONE_NEWPID).is_ok(),
+        enters_pidns,
         end: wire::End::Kill,
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,

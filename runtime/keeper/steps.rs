@@ -7,6 +7,7 @@ use crate::wire::{self, MAX_SLOTS, Op, Step, pair};
 use crate::{attend, child, copyup, hand, landlock, place, spawn, stub, terminal};
 
 /// The descriptors of a plan: received ones first, then what its steps open. -1 is empty.
+#[derive(Clone, Copy)]
 pub(crate) struct Slots([i32; MAX_SLOTS]);
 
 impl Slots {
@@ -118,7 +119,10 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::Prctl => simple(nr::PRCTL, [step.x as usize, step.y as usize, 0, 0, 0, 0]),
         Op::Seccomp => seccomp(slots, birth, step),
         Op::Install => install(slots, step),
-        Op::CloseRange => sys::close_range(step.x as usize, usize::MAX >> 32, step.y as usize),
+        Op::CloseRange => {
+            let last = if step.z == 0 { usize::MAX >> 32 } else { step.z as usize };
+            sys::close_range(step.x as usize, last, step.y as usize)
+        }
         Op::Signals => {
             let none = 0u64;
             simple(nr::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0])
@@ -167,6 +171,8 @@ pub(crate) fn run(slots: &mut Slots, birth: &Birth, step: &Step) -> Res<()> {
         Op::ControllingTerminal => terminal::control(a),
         Op::Hand => hand::run(a),
         Op::Attend => attend::run(a),
+        // The middle process's.
+        Op::Enter => Err(sys::EINVAL),
         Op::LandlockRuleset => fill(slots, step.dst, landlock::ruleset(step.x, step.y, step.z)),
         Op::LandlockPath => landlock::path(a, b, step.x, step.y),
         Op::LandlockPort => landlock::port(a, step.x, step.y),

@@ -5,6 +5,8 @@
 
 use crate::arch::{EpollEvent, nr, syscall6};
 
+pub(crate) use crate::wire::HIGH;
+
 pub(crate) type Errno = i32;
 pub(crate) type Res<T> = Result<T, Errno>;
 
@@ -118,10 +120,14 @@ pub(crate) fn dup_high(fd: i32) -> Res<i32> {
     call(nr::FCNTL, [fd as usize, 1030, HIGH as usize, 0, 0, 0]).map(|fd| fd as i32)
 }
 
-/// The keeper's own descriptors live at and above this number; a request's, and the child's, below.
-pub(crate) const HIGH: i32 = 256;
-
 const _: () = assert!(HIGH as usize >= FDS + 16, "a request's descriptors and what is opened for it lie below HIGH");
+
+/// Both ends of a pipe, reading one first.
+pub(crate) fn pipe() -> Res<[i32; 2]> {
+    let mut ends = [-1i32; 2];
+    call(nr::PIPE2, [ends.as_mut_ptr() as usize, O_CLOEXEC, 0, 0, 0, 0])?;
+    Ok(ends)
+}
 
 pub(crate) fn dup3(from: i32, to: i32, cloexec: bool) -> Res<()> {
     call(nr::DUP3, [from as usize, to as usize, if cloexec { O_CLOEXEC } else { 0 }, 0, 0, 0]).map(drop)

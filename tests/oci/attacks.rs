@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(a_working_directory_is_inside, Root, Busybox),
         trial!(no_descriptor_but_the_preserved_ones, Root, Busybox),
         trial!(the_program_cannot_be_reached_from_inside, Root, Busybox),
+        trial!(nobody_sees_the_host_through_who_comes_in, Root, Busybox, Cgroups),
+        trial!(who_waits_to_be_started_has_nothing_of_the_hosts, Root, Busybox, Cgroups),
         trial!(what_a_process_of_a_bundle_must_not_do, Root, Busybox),
         trial!(a_fork_bomb_in_a_bundle_ends_at_its_limit, Root, Busybox, Pids),
         trial!(a_node_that_is_made_inside_cannot_be_opened, Root, Busybox),
@@ -231,6 +233,44 @@ fn the_program_cannot_be_reached_from_inside(scene: &Scene) {
     });
     assert!(!said.contains("written"), "{said}");
     assert_eq!(sum(&us), before);
+}
+
+/// With the one capability that lets it look at processes of root's, and no user namespace that would make it worthless.
+fn looks_at_others(config: &mut Value) {
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
+    }
+}
+
+fn nobody_sees_the_host_through_who_comes_in(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let secret = scene.dir().join("secret");
+    fs::write(&secret, "secret of the host").expect("a file of the host's");
+    let made = bundle(scene, "peeks", &["/probe", "peek", path(&secret)], looks_at_others);
+    let (said, ()) = beside(&caller, &made, "peeks", || {
+        for _ in 0..60 {
+            caller.good(&["exec", "peeks", "true"]);
+        }
+    });
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert!(said["seen"].as_u64() > Some(0), "{said}");
+    assert_eq!(said["found"], json!([]), "{said}");
+}
+
+/// A further process may come in before the command runs, and so may a hook of the image's.
+fn who_waits_to_be_started_has_nothing_of_the_hosts(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let made = bundle(scene, "waits", &["sleep", "1000"], looks_at_others);
+    let init = wait::pidfd(caller.create(&made, "waits", Stdio::null()));
+    let list = "for fd in /proc/1/fd/*; do echo ${fd##*/} $(busybox stat -L -c %F $fd); done";
+    let said = caller.good(&["exec", "waits", "sh", "-c", list]);
+    caller.good(&["delete", "--force", "waits"]);
+    end_of(&init);
+    let others: Vec<_> = said.lines().filter_map(|line| line.split_once(' ')).filter(|(fd, _)| fd.len() > 1).collect();
+    assert!(said.lines().count() >= 4, "{said}");
+    assert!(others.iter().all(|(_, kind)| *kind == "fifo"), "{said}");
+    let low = said.lines().filter(|line| line.split_once(' ').is_some_and(|(fd, _)| fd.len() == 1)).count();
+    assert_eq!(low, 3, "{said}");
 }
 
 /// What one says after its first line, while something is done beside it: from that line on until its input ends.

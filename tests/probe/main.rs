@@ -22,6 +22,7 @@ fn main() {
         "look" => see::look(&rest),
         "attack" => attack::attack(),
         "spy" => attack::spy(),
+        "peek" => attack::peek(&rest),
         "write-cgroup" => attack::write_below("/sys/fs/cgroup"),
         _ => act::act(&name, &rest),
     }

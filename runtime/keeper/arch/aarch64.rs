@@ -118,6 +118,7 @@ pub(crate) mod nr {
     pub(crate) const PPOLL: usize = 73;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const GETPPID: usize = 173;
+    pub(crate) const PIPE2: usize = 59;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;
     pub(crate) const FSOPEN: usize = 430;

@@ -118,6 +118,7 @@ pub(crate) mod nr {
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const GETPID: usize = 39;
     pub(crate) const GETPPID: usize = 110;
+    pub(crate) const PIPE2: usize = 293;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;
     pub(crate) const FSOPEN: usize = 430;

@@ -389,21 +389,20 @@ impl Core {
         made.await.map_err(|_| Error::new(ErrorKind::System, "the preparing thread panicked"))?.map(Some)
     }
 
-    /// Id-mapped trees for the mounts of one process; without ids of its own the child opens them itself.
+    /// The trees for the mounts of one process, id-mapped where the container has ids of its own. Where we may not make them there are
+    /// none: `check_further` has refused them.
     async fn own_trees(&self, process: &CheckedProcess) -> Result<Vec<(u16, OwnedFd)>, Error> {
         let mounts = process.spec().mounts.iter().enumerate();
-        let binds = mounts.filter_map(|(index, mount)| Some((index, mount.source.path()?)));
-        let Some(ids) = self.joining.ids.as_ref().filter(|_| self.inner.machine.privileged) else {
-            return Ok(Vec::new());
-        };
         let mut trees = Vec::new();
-        for (index, path) in binds {
-            let userns = self.inner.userns(ids).await?;
+        for (index, mount) in mounts.filter(|_| self.inner.machine.privileged) {
+            let Some(path) = mount.source.path() else { continue };
+            let userns = match &self.joining.ids {
+                Some(ids) => Some(self.inner.userns(ids).await?),
+                None => None,
+            };
             let field = |error: Error| error.with_field(format!("mounts[{index}].source"));
-            trees.push((
-                u16::try_from(index).unwrap_or(u16::MAX),
-                super::trees::of_host(path, Some(&userns)).map_err(field)?,
-            ));
+            let tree = super::trees::of_host(path, userns.as_deref()).map_err(field)?;
+            trees.push((u16::try_from(index).unwrap_or(u16::MAX), tree));
         }
         Ok(trees)
     }

@@ -272,10 +272,10 @@ impl Builder {
         self
     }
 
-    /// The child is born in the pid namespace of this pidfd's process.
-    pub fn born_beside(&mut self, init: Slot) -> &mut Self {
+    /// From here on it is for the child, which is born in the pid namespace of this pidfd's process and in these others of its.
+    pub fn born_beside(&mut self, init: Slot, namespaces: u64) -> &mut Self {
         self.pidns = init.0;
-        self
+        self.on(Op::Enter, init, namespaces)
     }
 
     /// The child is born in these existing namespaces, as far as their descriptors come along.

@@ -40,6 +40,10 @@ pub fn lines(plan: &Plan) -> Vec<Line> {
 #[must_use]
 pub fn birth(plan: &Plan) -> String {
     let Some(header) = plan.header() else { return String::new() };
+    if header.pidns >= 0 {
+        // Of the middle process; the child's is at the step of entering.
+        return "clone3(CLONE_PIDFD|CLONE_FILES)".into();
+    }
     let joins = header.join.iter().any(|fd| *fd >= 0);
     let mut text = if joins { middle(plan, &header) } else { String::new() };
     let _ = write!(text, "clone3(CLONE_PIDFD|CLONE_FILES|CLONE_CLEAR_SIGHAND{}", namespaces(header.clone));
@@ -135,6 +139,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Unshare => "namespaces of its own".into(),
         Op::SetNs if step.x == wire::NEWCGROUP => "join the container's cgroup namespace".into(),
         Op::SetNs => format!("join the namespaces of {a}"),
+        Op::Enter => format!("be born beside {a}, in its namespaces"),
         Op::SetGroups => format!("set {} supplementary groups", step.n / 4),
         Op::SetIds => format!("become uid {}, gid {}", step.x, step.y),
         Op::Propagation => format!("make {s} private: no mount travels to the host"),
@@ -186,6 +191,7 @@ fn words(plan: &Plan, step: &Step) -> String {
         Op::Seccomp => format!("load the system call filter ({} instructions)", step.n / 8),
         Op::Install => format!("{a} becomes descriptor {}", step.x),
         Op::Lift => format!("move {a} out of the way"),
+        Op::CloseRange if step.z > 0 => format!("close descriptors {} to {}", step.x, step.z),
         Op::CloseRange => format!("close everything from descriptor {} on at exec", step.x),
         Op::Signals => "unblock all signals".into(),
         Op::Name => format!("name {s}"),
@@ -253,6 +259,10 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::WriteFd => one(format!("write({a}, {s:?})")),
         Op::Unshare => one(format!("unshare({})", namespaces(step.x).trim_start_matches('|'))),
         Op::SetNs => one(format!("setns({a}, {})", namespaces(step.x).trim_start_matches('|'))),
+        Op::Enter => vec![
+            format!("setns({a}, CLONE_NEWPID{})", namespaces(step.x)),
+            "clone3({CLONE_PARENT, CLONE_FILES, ...})".into(),
+        ],
         Op::SetGroups => one(format!("setgroups({})", step.n / 4)),
         Op::SetIds => vec![format!("setresgid({0}, {0}, {0})", step.y), format!("setresuid({0}, {0}, {0})", step.x)],
         Op::Propagation => one(format!("mount(NULL, {s:?}, NULL, {:#x})", step.x)),
@@ -322,6 +332,7 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Seccomp => one(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", step.n / 8)),
         Op::Install => one(format!("dup3({a}, {})", step.x)),
         Op::Lift => one(format!("fcntl({a}, F_DUPFD_CLOEXEC, {})", step.x)),
+        Op::CloseRange if step.z > 0 => one(format!("close_range({}, {}, {})", step.x, step.z, step.y)),
         Op::CloseRange => one(format!("close_range({}, ~0, {})", step.x, step.y)),
         Op::Signals => one("rt_sigprocmask(SIG_SETMASK, [])".into()),
         Op::Name => one(format!("prctl(PR_SET_NAME, {s:?})")),

@@ -57,7 +57,7 @@ pub fn guard(field: &'static str, name: &str, ids: Option<&IdMap>) -> Plan {
 #[must_use]
 pub fn helper(ids: &IdMap, nofile: (u64, u64), programs: &[OsString], argv: &[OsString]) -> Plan {
     let (mut b, guard) = begin("network", &[Need::Init, Need::Stdio(0), Need::Stdio(1), Need::Stdio(2)]);
-    b.born_beside(guard);
+    b.born_beside(guard, 0);
     enter(&mut b, guard, Some(ids));
     let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
     finish(b, CAPS, nofile, programs, &argv)

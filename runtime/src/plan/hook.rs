@@ -8,7 +8,7 @@ use std::path::Path;
 use super::container;
 use super::encode::{Builder, Need, Plan, Slot};
 use super::machine::Machine;
-use super::process::{CGROUP_NAMESPACE, Joining, enter};
+use super::process::{CGROUP_NAMESPACE, Joining, beside, enter};
 use super::wire::Op;
 use crate::spec::Hook;
 
@@ -34,6 +34,7 @@ pub fn inside(hook: &Hook, cwd: &Path, joining: &Joining, machine: &Machine) -> 
     needs.extend(joining.enters_cgroups_last(machine).then_some(CGROUP_NAMESPACE));
     needs.extend(STDIO);
     let mut b = Builder::new(&needs);
+    beside(&mut b, joining, machine);
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }

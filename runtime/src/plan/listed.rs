@@ -3,7 +3,7 @@
 //! that stays inside the root (`Op::Place`), and nothing but a list's own /proc, or a file of it, is mounted on a procfs.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::container::Context;
 use super::encode::{Builder, Need, Slot};
@@ -65,8 +65,9 @@ pub(super) fn steps(b: &mut Builder, cx: &Context<'_>, early: Option<Slot>, slav
             b.move_mount(root, Slot::CWD, "/");
         }
     }
+    let mut kept = Vec::new();
     for (index, mount) in cx.spec.container().mounts.iter().enumerate() {
-        late.extend(one(b, cx, root, (index, mount), binds.get(index).copied().flatten()));
+        late.extend(one(b, cx, root, (index, mount), binds.get(index).copied().flatten(), &mut kept));
     }
     devices(b, cx, root);
     if cx.spec.container().hooks.hold_up() {
@@ -126,6 +127,7 @@ fn one(
     root: Slot,
     (index, mount): (usize, &Mount),
     bind: Option<Slot>,
+    kept: &mut Vec<(PathBuf, Slot)>,
 ) -> Option<Slot> {
     b.field("mounts");
     let inside = mount.target.strip_prefix("/").unwrap_or(&mount.target);
@@ -134,9 +136,15 @@ fn one(
     if late {
         exact.set &= !RDONLY;
     }
+    let comes_again = cx.spec.container().mounts.iter().skip(index + 1).any(|later| is_again(later, &mount.target));
     if exact.remount {
-        let place = again(b, cx, root, mount, &exact);
-        return keep(b, place, late);
+        // A name may lead elsewhere by now, where others have the directory as well: what was mounted there is known.
+        let place = match kept.iter().position(|(target, _)| *target == mount.target) {
+            Some(at) => kept.swap_remove(at).1,
+            None => b.place(root, inside, false, 0),
+        };
+        again(b, cx, place, mount, &exact);
+        return keep(b, place, late, comes_again.then_some((mount, kept)));
     }
     let has_its_mode = has_its_mode(mount);
     let place = match &mount.source {
@@ -174,21 +182,27 @@ fn one(
     };
     b.move_mount(made, place, "");
     b.close(place);
-    keep(b, made, late)
+    keep(b, made, late, comes_again.then_some((mount, kept)))
 }
 
-/// What becomes read-only later stays open.
-fn keep(b: &mut Builder, made: Slot, late: bool) -> Option<Slot> {
-    if !late {
-        b.close(made);
+/// What becomes read-only later stays open, and what is mounted again later does.
+fn keep(b: &mut Builder, made: Slot, late: bool, again: Option<(&Mount, &mut Vec<(PathBuf, Slot)>)>) -> Option<Slot> {
+    match again {
+        Some((mount, kept)) => kept.push((mount.target.clone(), made)),
+        None if late => return Some(made),
+        None => b.close(made),
     }
-    late.then_some(made)
+    None
+}
+
+/// It is for what is mounted at this target.
+fn is_again(mount: &Mount, target: &Path) -> bool {
+    mount.exact.as_ref().is_some_and(|exact| exact.remount) && mount.target == target
 }
 
 /// What is mounted there already, as if by mount(2) with `MS_REMOUNT`: attributes that are not named are gone, but for those of times.
 /// In a user namespace those stay that are not taken away by name: the kernel has locked the ones that came along from outside.
-fn again(b: &mut Builder, cx: &Context<'_>, root: Slot, mount: &Mount, exact: &Exact) -> Slot {
-    let place = b.place(root, mount.target.strip_prefix("/").unwrap_or(&mount.target), false, 0);
+fn again(b: &mut Builder, cx: &Context<'_>, place: Slot, mount: &Mount, exact: &Exact) {
     if let MountSource::FileSystem { options, .. } = &mount.source
         && !options.is_empty()
     {
@@ -198,7 +212,6 @@ fn again(b: &mut Builder, cx: &Context<'_>, root: Slot, mount: &Mount, exact: &E
     let all = if cx.allotment.ids.is_some() { 0 } else { RDONLY | NOSUID | NODEV | NOEXEC | NODIRATIME | NOSYMFOLLOW };
     let clear = exact.clear | all & !exact.set;
     attributes(b, &Exact { clear, ..exact.clone() }, place);
-    place
 }
 
 /// A tmpfs of which nobody says who may write to it: whoever could before.
@@ -213,10 +226,9 @@ fn is_late(cx: &Context<'_>, index: usize, mount: &Mount, exact: &Exact) -> bool
     let is_empty = matches!(&mount.source, MountSource::FileSystem { kind, .. } if kind == "tmpfs");
     let within = |path: &Path| path.starts_with(&mount.target);
     let later = || container.mounts.iter().skip(index + 1);
-    let is_again = |other: &Mount| other.exact.as_ref().is_some_and(|exact| exact.remount);
-    let mut others = later().filter(|other| !is_again(other)).map(|other| other.target.as_path());
+    let mut others = later().filter(|other| !is_again(other, &other.target)).map(|other| other.target.as_path());
     // What a later one says of the same mount is what counts in the end.
-    let is_last = !later().any(|other| is_again(other) && other.target == mount.target);
+    let is_last = !later().any(|other| is_again(other, &mount.target));
     (is_empty || exact.remount)
         && is_last
         && exact.set & RDONLY != 0

@@ -100,7 +100,7 @@ fn whole(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Buil
     needs_all.extend(joining.trees.iter().copied().map(Need::Bind));
     needs_all.extend(needs(process));
     let mut b = Builder::new(&needs_all);
-    // While the child still sees the host.
+    // While the host is seen.
     let binds = own_mounts::sources(&mut b, process);
     join(&mut b, process, joining, machine);
     own_mounts::steps(&mut b, process, joining, &binds);
@@ -109,6 +109,8 @@ fn whole(process: &CheckedProcess, joining: &Joining, machine: &Machine) -> Buil
 }
 
 fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &Machine) {
+    of_itself(b, process);
+    beside(b, joining, machine);
     if let Some(cgroup) = b.received(Need::Cgroup) {
         b.born_in(cgroup);
     }
@@ -120,40 +122,44 @@ fn join(b: &mut Builder, process: &CheckedProcess, joining: &Joining, machine: &
     if let Some(cpus) = &process.spec().cpus {
         b.field("cpus").affinity(&placement::cpus(cpus));
     }
-    of_itself(b, process);
     // A hard limit is raised with the keeper's rights or not at all.
     rlimits(b, process, machine);
     enter(b, joining, machine);
 }
 
-/// The namespaces of the container, beside whose first process it is born.
-pub(super) fn enter(b: &mut Builder, joining: &Joining, machine: &Machine) {
+/// Which namespaces of the container a process has to enter.
+fn namespaces(joining: &Joining) -> u64 {
+    let own = [(joining.own_network, NEWNET), (joining.own_time, NEWTIME), (joining.ids.is_some(), NEWUSER)];
+    let own = own.into_iter().filter(|(own, _)| *own).fold(0, |all, (_, kind)| all | kind);
+    (NEWNS | NEWIPC | NEWUTS | NEWCGROUP) & !joining.common | own
+}
+
+/// From here on it is in the container, beside whose first process it is born: whoever is in there sees it, and nothing of the host
+/// through it (docs/decisions/0075).
+pub(super) fn beside(b: &mut Builder, joining: &Joining, machine: &Machine) {
     let Some(init) = b.received(Need::Init) else { return };
-    b.born_beside(init);
-    let mut flags = (NEWNS | NEWIPC | NEWUTS | NEWCGROUP) & !joining.common;
-    if joining.own_network {
-        flags |= NEWNET;
+    // Those that take rights away are entered later, with what needs them done.
+    let later = match machine.enters_pidns {
+        true => NEWUSER | NEWCGROUP,
+        // Over the undumpable first process the keeper has rights, and the child none.
+        false if joining.enters_cgroups_last(machine) => NEWCGROUP,
+        false => 0,
+    };
+    b.field("").born_beside(init, namespaces(joining) & !later);
+}
+
+/// The namespaces of the container that are left.
+pub(super) fn enter(b: &mut Builder, joining: &Joining, machine: &Machine) {
+    if let Some(namespace) = b.received(CGROUP_NAMESPACE) {
+        b.field("").on(Op::SetNs, namespace, NEWCGROUP);
     }
-    if joining.own_time {
-        flags |= NEWTIME;
+    let left = namespaces(joining) & (NEWUSER | NEWCGROUP);
+    let Some(init) = b.received(Need::Init).filter(|_| machine.enters_pidns && left != 0) else { return };
+    if joining.ids.as_ref().is_some_and(|ids| ids.deny_setgroups) {
+        // In there it is denied, and the groups of the supervisor's user must not come along.
+        b.field("groups").set_groups(&[]);
     }
-    if joining.ids.is_some() {
-        flags |= NEWUSER;
-    }
-    if machine.enters_pidns {
-        if joining.ids.as_ref().is_some_and(|ids| ids.deny_setgroups) {
-            // In there it is denied, and the groups of the supervisor's user must not come along.
-            b.field("groups").set_groups(&[]);
-        }
-        b.field("").on(Op::SetNs, init, flags);
-    } else {
-        // The keeper's middle process enters them all in one call, with the keeper's rights over the undumpable init.
-        let last = b.received(CGROUP_NAMESPACE);
-        b.clone_flags(if last.is_some() { flags & !NEWCGROUP } else { flags });
-        if let Some(namespace) = last {
-            b.field("").on(Op::SetNs, namespace, NEWCGROUP);
-        }
-    }
+    b.field("").on(Op::SetNs, init, left);
 }
 
 /// From inside the namespaces to `execve`, for a process whose [`rlimits`] are set.
@@ -311,11 +317,15 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
     let slot = |b: &Builder, need: Need| b.received(need).unwrap_or(Slot::CWD);
     let preserved: Vec<Slot> =
         (0..count).map(|n| slot(b, Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX)))).collect();
-    if count > 0 {
-        // Out of the way of the numbers that are about to be given out.
-        let (report, channel, gate) = (slot(b, Need::Report), b.received(Need::Channel), b.received(Need::Gate));
+    let (report, channel, gate) = (slot(b, Need::Report), b.received(Need::Channel), b.received(Need::Gate));
+    // One that waits at its gate may be looked at through /proc for as long, by whoever comes into the container beside it: nothing of
+    // what it was made with is to be found there.
+    let waits = gate.is_some();
+    if count > 0 || waits {
+        // Out of the way of the numbers that are about to be given out, or closed.
+        let apart = if waits { wire::HIGH.unsigned_abs().into() } else { APART };
         for slot in preserved.iter().copied().chain([report]).chain(channel).chain(gate) {
-            b.on(Op::Lift, slot, APART);
+            b.on(Op::Lift, slot, apart);
         }
     }
     for n in 0..3 {
@@ -324,6 +334,9 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
     }
     for (n, slot) in preserved.iter().enumerate() {
         b.on(Op::Install, *slot, 3 + n as u64);
+    }
+    if waits {
+        b.op(Op::CloseRange, 3 + count as u64, 0, (wire::HIGH - 1).unsigned_abs().into());
     }
     // CLOSE_RANGE_CLOEXEC
     b.op(Op::CloseRange, 3 + count as u64, 4, 0);

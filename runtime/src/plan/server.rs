@@ -24,7 +24,7 @@ pub fn server(ids: Option<&IdMap>, nofile: (u64, u64), programs: &[OsString], sh
     let mut b = Builder::new(&[Need::Init, Need::Stdio(0), Need::Stdio(1), Need::Stdio(2), Need::Layer(0)]);
     b.field("rootfs");
     let guard = b.received(Need::Init).unwrap_or(Slot::CWD);
-    b.born_beside(guard);
+    b.born_beside(guard, 0);
     enter(&mut b, guard, ids);
     b.op(Op::Unshare, NEWNS | NEWIPC | NEWNET, 0, 0);
     // MS_REC | MS_PRIVATE

@@ -34,7 +34,7 @@ pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`. It is raised with every step, message or size that a keeper
 /// before did not know: a daemon is not replaced by one that would find its containers' keeper unable to do what it asks
 /// (docs/decisions/0034), and is told so before anything is given up.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.
@@ -46,6 +46,8 @@ pub const MAX_SLOTS: usize = 512;
 pub const MAX_STEPS: usize = 8192;
 /// Descriptors one request may carry: more than `check` lets a spec need, less than the kernel's 253.
 pub const MAX_FDS: usize = 200;
+/// The numbers from here on are the keeper's own: what comes with a request, and what its plan opens, lies below.
+pub const HIGH: i32 = 256;
 /// Largest plan that travels inside a message; a larger one comes in a sealed memfd.
 pub const MAX_INLINE: usize = 64 * 1024;
 /// Largest plan at all (arguments and environment of 2 MiB fit).
@@ -164,7 +166,7 @@ ops! {
     Seccomp = 31, "seccomp";
     /// Make slot `a` descriptor number `x` of the process, inherited over exec.
     Install = 32, "install-fd";
-    /// `close_range(x, ~0, y)`.
+    /// `close_range(x, z, y)`; without a `z` there is no last one.
     CloseRange = 33, "close-range";
     /// Unblock all signals (their dispositions are the default already).
     Signals = 34, "unblock-signals";
@@ -252,6 +254,9 @@ ops! {
     /// What follows is done by a child, which ends with this process: that one is a subreaper, reaps nobody else, says how the child ends
     /// over socket `a` (`si_code` and `si_status`), kills it for a byte from there, and ends when that is closed.
     Attend = 100, "attend";
+    /// What comes before it, a middle process does, which sees the host. It enters the namespaces `x` of the process that is slot `a`, and
+    /// its pid namespace, and what comes after it is for the child that is born in there. Of plans with [`Header::pidns`] alone.
+    Enter = 101, "enter";
 }
 
 /// One decoded step: numbers only; what they mean depends on `op`.
@@ -296,11 +301,11 @@ pub struct Header {
     pub fds: u16,
     /// [`NEEDS_MAPS`], [`DENY_SETGROUPS`].
     pub flags: u16,
-    /// Namespaces for `clone3` (CLONE_NEW* bits only); with `pidns`, those that a middle process joins before it.
+    /// Namespaces for `clone3` (CLONE_NEW* bits only).
     pub clone: u64,
     /// Slot of the cgroup v2 directory to be born in.
     pub cgroup: i16,
-    /// Slot of the pidfd whose pid namespace the child is born in.
+    /// Slot of the pidfd whose pid namespace the child is born in, where [`Op::Enter`] stands.
     pub pidns: i16,
     /// Slot of the pipe that a failing step is reported on.
     pub report: i16,
@@ -489,6 +494,7 @@ fn uses(op: Op) -> Uses {
         | Op::Guard
         | Op::Hand
         | Op::Attend
+        | Op::Enter
         | Op::LandlockPort
         | Op::LandlockRestrict
         | Op::CheckType => Uses { a: Must, ..none },
@@ -600,6 +606,7 @@ fn step_ok(plan: &[u8], step: &Step, slots: u16, strings: u32) -> bool {
             Op::Seccomp => {
                 step.n.is_multiple_of(8) && step.n > 0 && step.n / 8 <= 4096 && slot_ok(step.dst, slots, Slot::May)
             }
+            Op::Enter => step.x & !CLONE_ALLOWED == 0,
             Op::SetGroups => step.n.is_multiple_of(4),
             Op::Scheduler => step.n == SCHED_ATTR,
             Op::MemoryPolicy | Op::Affinity => step.n.is_multiple_of(8),
@@ -637,12 +644,13 @@ pub fn check(plan: &[u8], fds: usize) -> Result<Header, Bad> {
         return Err(Bad::Header);
     }
     let mut index = 0;
+    let mut enters = 0;
     while index < header.steps {
-        let good = step(plan, index).is_some_and(|step| step_ok(plan, &step, header.slots, strings as u32));
-        if !good {
-            return Err(Bad::Step(index));
-        }
+        let good = step(plan, index).filter(|step| step_ok(plan, step, header.slots, strings as u32));
+        let Some(good) = good else { return Err(Bad::Step(index)) };
+        enters += i32::from(good.op == Op::Enter);
         index += 1;
     }
-    Ok(header)
+    // Nobody is born beside another one but at that step.
+    if enters == i32::from(header.pidns >= 0) { Ok(header) } else { Err(Bad::Header) }
 }
