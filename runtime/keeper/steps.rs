@@ -321,11 +321,16 @@ fn pivot_root(stacked: u64) -> Res<()> {
 }
 
 /// In the child, whose working directory is the new root: it lies on the old one, which stays, as the one of an initramfs must. What shows
-/// the host there goes; in a user namespace that cannot be, and is not shown then.
+/// the host there is covered, by what lies on its /proc already: as long as a whole procfs or sysfs is seen in a mount namespace, the kernel
+/// lets whoever has a user namespace below it mount another one, which nothing masks.
 fn change_root(lies_elsewhere: bool) -> Res<()> {
-    for shown in [lit(c"/proc"), lit(c"/sys")] {
-        // MNT_DETACH
-        let _ = call(nr::UMOUNT2, [shown.0 as usize, 2, 0, 0, 0, 0]);
+    let (proc, sys) = (lit(c"/proc").0 as usize, lit(c"/sys").0 as usize);
+    // MNT_DETACH; in a user namespace nothing of the host's goes.
+    while call(nr::UMOUNT2, [sys, 2, 0, 0, 0, 0]).is_ok() {}
+    // MS_BIND. Where no such directory is nothing is shown.
+    match call(nr::MOUNT, [proc, sys, 0, 4096, 0, 0]) {
+        Ok(_) | Err(sys::ENOENT) => {}
+        Err(errno) => return Err(errno),
     }
     if lies_elsewhere {
         // Whoever enters the mount namespace comes to what is topmost at its root.

@@ -165,7 +165,10 @@ pub(crate) fn a_process_file_need_not_say_who(scene: &Scene) {
 pub(crate) fn without_pivot_the_root_is_the_images(scene: &Scene) {
     let caller = Caller::new(scene);
     for (name, hooks) in [("moved", json!({})), ("hooked", json!({ "createContainer": [{ "path": "/bin/true" }] }))] {
-        let bundle = bundle(scene, name, &["sleep", "1000"], |config| config["hooks"] = hooks);
+        let bundle = bundle(scene, name, &["sleep", "1000"], |config| {
+            config["hooks"] = hooks;
+            config["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/timer_list", "/sys/firmware"]);
+        });
         let pid_file = scene.dir().join(format!("{name}.pid"));
         let line = ["create", "--no-pivot", "-b", path(&bundle), "--pid-file", path(&pid_file), name];
         // What it says would be the container's as well.
@@ -186,6 +189,14 @@ pub(crate) fn without_pivot_the_root_is_the_images(scene: &Scene) {
         assert!(seen.contains("No such file"), "the host's is not there: {seen}");
         let mounts = caller.good(&["exec", name, "cat", "/proc/self/mountinfo"]);
         assert!(mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")), "{mounts}");
+        for kind in ["proc", "sysfs"] {
+            // Nothing would be masked in it. The kernel allows it where it finds a whole one.
+            let mount = format!("unshare --user --map-root-user --net --mount --pid --fork mount -t {kind} none /tmp");
+            let refused =
+                caller.run(&["exec", "--cap", "CAP_SETFCAP", name, "sh", "-c", &format!("{mount} 2>&1 || echo $?")]);
+            let told = text(&refused.stdout);
+            assert!(told.contains("permission denied"), "{kind}: {told}");
+        }
         caller.good(&["delete", "--force", name]);
         end_of(&init);
     }

@@ -291,7 +291,7 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
         Op::Fchdir => one(format!("fchdir({a})")),
         Op::PivotRoot if step.y != 0 => {
             let moved = (step.y == 2).then_some("move_mount(\".\", \"/\")");
-            ["umount2(\"/proc\", MNT_DETACH)", "umount2(\"/sys\", MNT_DETACH)"]
+            ["umount2(\"/sys\", MNT_DETACH) until nothing goes", "mount(\"/proc\", \"/sys\", MS_BIND)"]
                 .into_iter()
                 .chain(moved)
                 .chain(["chroot(\".\")", "chdir(\"/\")"])
