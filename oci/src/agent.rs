@@ -21,5 +21,5 @@ pub(crate) fn tell(agent: Option<&FilterListener>, listener: OwnedFd, pid: i32, 
         said["metadata"] = agent.metadata.clone().into();
     }
     let sent = console::send("linux.seccomp.listenerPath", &agent.path, said.to_string().as_bytes(), listener.as_fd());
-    sent.map_err(|failure| Error::new(ErrorKind::System, failure.to_string()))
+    sent.map_err(|failure| Error::new(ErrorKind::System, format!("failed to connect with seccomp agent: {failure}")))
 }

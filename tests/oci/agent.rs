@@ -114,10 +114,10 @@ pub(crate) fn without_an_agent_nothing_is_made(scene: &Scene) {
     everything["defaultAction"] = "SCMP_ACT_NOTIFY".into();
     for (filter, why) in [
         (asking(None), "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one"),
-        (asking(Some(&nobody)), "linux.seccomp.listenerPath"),
+        (asking(Some(&nobody)), "failed to connect with seccomp agent: linux.seccomp.listenerPath"),
         (metadata, "listenerMetadata"),
         (asking(Some(Path::new("relative"))), "linux.seccomp.listenerPath"),
-        (everything, "cannot be asked about"),
+        (everything, "SCMP_ACT_NOTIFY cannot be used for the"),
     ] {
         let bundle = bundle(scene, "lonely", &["true"], |config| config["linux"]["seccomp"] = filter);
         let told = caller.bad(&["create", "-b", path(&bundle), "lonely"]);

@@ -66,7 +66,9 @@ fn startable(filter: &Filter) -> Result<(), String> {
             action == Action::Notify || (name == "sendmsg" && !matches!(action, Action::Allow | Action::Log))
         };
         if by_default || rules.any(|rule| of_listener(rule.action)) {
-            return Err(format!("{name} cannot be asked about: the start of a process with a listener calls it"));
+            return Err(format!(
+                "SCMP_ACT_NOTIFY cannot be used for the {name} syscall: the start of a process with a listener calls it"
+            ));
         }
     }
     Ok(())

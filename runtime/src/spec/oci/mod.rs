@@ -5,6 +5,7 @@
 //! specification says.
 
 mod hooks;
+mod keys;
 mod linux;
 mod mounts;
 mod namespaces;
@@ -100,12 +101,24 @@ fn parse_with(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec,
         return Err(refused(&"it does not begin as a JSON object"));
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
+    keys_as_specified(&mut value)?;
     without_unknown_capabilities(&mut value);
     flags_of_the_scheduler(&mut value);
     user_is_root(&mut value);
+    without_empty_policy(&mut value);
     let said = Said::of(&value);
     let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
     convert(bundle, &spec).map(|(container, process)| (container, process, said))
+}
+
+/// Give every key of a part of a config.json the case that the specification has for it (docs/oci-fields.md).
+///
+/// # Errors
+/// A field that is there in more than one.
+pub fn keys_as_specified(part: &mut Value) -> Result<(), Errors> {
+    let mut no = Refusals(Vec::new());
+    keys::as_specified(&mut no, part);
+    if no.0.is_empty() { Ok(()) } else { Err(Errors(no.0)) }
 }
 
 /// The specification's words, of which two are other ones to those who read them for us.
@@ -128,6 +141,15 @@ fn user_is_root(config: &mut Value) {
         if let Some(user) = user.as_object_mut() {
             user.entry(id).or_insert_with(|| 0.into());
         }
+    }
+}
+
+/// A memory policy of nothing is none, as with runc.
+fn without_empty_policy(config: &mut Value) {
+    if let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut)
+        && linux.get("memoryPolicy").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
+    {
+        linux.remove("memoryPolicy");
     }
 }
 
@@ -326,6 +348,12 @@ mod tests {
         let policy = with(flags).unwrap().1.memory_policy.unwrap();
         assert_eq!((policy.mode, policy.mask()), (2 | 1 << 15, 3u64.to_ne_bytes().to_vec()));
         assert!(with(r#"{"mode":"MPOL_BIND"}"#).is_err() && with(r#"{"mode":"MPOL_LOCAL","nodes":"0"}"#).is_err());
+    }
+
+    #[test]
+    fn a_policy_of_nothing_is_none() {
+        let text = SMALL.replace(r#""linux":{"#, r#""linux":{"memoryPolicy":{},"#);
+        assert!(parse(Path::new("/bundle"), text.as_bytes()).unwrap().1.memory_policy.is_none());
     }
 
     #[test]
