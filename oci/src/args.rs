@@ -151,6 +151,12 @@ pub(crate) enum Command {
         #[arg(long = "rootless", id = "for an ordinary user")]
         rootless: bool,
     },
+    /// Refused: containers are not written to files
+    #[command(hide = true)]
+    Checkpoint(Unsupported),
+    /// Refused: no containers come from files
+    #[command(hide = true)]
+    Restore(Unsupported),
     /// List containers
     List {
         /// Names alone
@@ -180,9 +186,18 @@ impl Command {
             Self::Update(_) => "update",
             Self::Features => "features",
             Self::Spec { .. } => "spec",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
             Self::List { .. } => "list",
         }
     }
+}
+
+/// Words of a command that callers know of others.
+#[derive(Debug, Args)]
+pub(crate) struct Unsupported {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    words: Vec<OsString>,
 }
 
 /// How something is printed.
@@ -293,6 +308,9 @@ pub(crate) struct Exec {
     /// Socket that gets the master of its terminal
     #[arg(long, value_name = "PATH")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets its pidfd
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Further descriptors that it inherits, from 3 up
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: usize,
@@ -393,6 +411,12 @@ pub(crate) struct Update {
     /// Processes and threads; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
+    /// Lines of the schemata of its own group of resctrl: its part of a cache, L3:0=7f0;1=1f
+    #[arg(long, value_name = "LINES")]
+    pub(crate) l3_cache_schema: Option<String>,
+    /// The same of memory bandwidth: MB:0=20;1=70
+    #[arg(long, value_name = "LINES")]
+    pub(crate) mem_bw_schema: Option<String>,
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::place::{self, Place, Room};
 use crate::record::{Maps, Progress, Record};
 use crate::streams::{self, Preserved};
 use crate::systemd::{Owner, Wanted};
-use crate::{clock, console};
+use crate::{clock, console, exec};
 
 /// `create`, whole.
 ///
@@ -32,7 +32,7 @@ pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<()
     if bundle.process.tty.is_some() && what.console_socket.is_none() {
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
     }
-    make(place, global, what, bundle, preserved, None).map(drop)
+    make(place, global, what, bundle, preserved, None).map(|left| left.container.room.unlock())
 }
 
 /// Its filter asks somebody.
@@ -73,6 +73,10 @@ impl Bundle {
             return Err(Failure::new(
                 "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one, where somebody answers what is asked",
             ));
+        }
+        if !process.filters.is_empty() {
+            // Of callers who look for it there, in their words.
+            tracing::debug!("seccomp filter flags: {}", process.filter_flags);
         }
         spec.id.clone_from(&what.id);
         spec.no_pivot = what.no_pivot;
@@ -118,6 +122,7 @@ pub(crate) fn make(
     halt: Option<Rc<dyn Halt>>,
 ) -> Result<Left, Failure> {
     let room = place.make(&what.id)?;
+    exec::anywhere();
     let mut begun = Begun::default();
     match fill(place, &room, global, what, (bundle, preserved), halt.clone(), &mut begun) {
         Ok(Filled { record, pidfd, tty }) => Ok(Left { container: Container::with(room, record), pidfd, tty }),
@@ -137,7 +142,8 @@ pub(crate) fn make(
     }
 }
 
-/// A container that was made and let go, and is locked as long as we have this.
+/// A container that was made and let go. Its lock is taken off, not left to the last descriptor: whoever has held the ids of a mount has
+/// shared those of the keeper, and may end a little later than that.
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) container: Container,

@@ -87,9 +87,9 @@ fn locked(room: Room, force: bool) -> Result<Room, Failure> {
         if let Some((_, pidfd)) = &container.init {
             kill(&container, pidfd)?;
         }
-        return container.room.lock();
+        return if force { container.room.lock_waking() } else { container.room.lock() };
     }
-    room.lock()
+    if force { room.lock_waking() } else { room.lock() }
 }
 
 /// All of it, also where it is frozen.

@@ -74,9 +74,10 @@ fn begin(place: &Place, what: &Exec, waiting: &mut Option<Rc<Waiting>>) -> Resul
     let own_network = spec.network != Network::Host;
     let beside =
         Beside { init: (pid, init), spec, ids: ids.as_ref(), own_network, group: group.as_ref(), below: &below };
-    if let Some(cpus) = &process.cpus_before {
+    match &process.cpus_before {
         // Whatever is started from here on begins there, into whatever cgroup it is born.
-        single::run_on(cpus)?;
+        Some(cpus) => single::run_on(cpus)?,
+        None => anywhere(),
     }
     let told = Told::of(&container.record).with(container.status()?.name(), pid);
     let listening = &mut |listener, further| agent::tell(spec.filter_listener.as_ref(), listener, further, &told);
@@ -88,12 +89,23 @@ fn begin(place: &Place, what: &Exec, waiting: &mut Option<Rc<Waiting>>) -> Resul
         console::send("--console-socket", path, b"/dev/ptmx", master.as_fd())?;
         tty = None;
     }
+    if let Some(path) = &what.pidfd_socket {
+        console::send("--pidfd-socket", path, b"pidfd", made.pidfd().as_fd())?;
+    }
     if let Some(path) = &what.pid_file {
         place::replace(path, made.pid().to_string().as_bytes(), 0o644)?;
     }
     let pidfd = made.leave()?;
     let Some(waiting) = waiting else { return Ok(0) };
     waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?)
+}
+
+/// Not on the CPUs of the caller alone.
+pub(crate) fn anywhere() {
+    // Where that is forbidden it can still run on some.
+    if let Err(error) = single::run_anywhere() {
+        tracing::warn!(%error, "it runs on the caller's CPUs");
+    }
 }
 
 /// `[CONTROLLER[,CONTROLLER...]:]PATH`.

@@ -96,6 +96,12 @@ fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
     match &command {
         Command::Features => return features::features().map(|()| 0),
         Command::Spec { bundle, rootless } => return template::spec(bundle, *rootless).map(|()| 0),
+        Command::Checkpoint(_) | Command::Restore(_) => {
+            let name = command.name();
+            return Err(Failure::new(format!(
+                "{name} is not supported: no container is written to files, or made of some"
+            )));
+        }
         _ => {}
     }
     let place = Place::of(global.root.as_deref())?;
@@ -113,7 +119,7 @@ fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
         Command::Resume { id } => pause::resume(&place, &id).map(|()| 0),
         Command::Events { id, stats, interval } => events::events(&place, &id, stats, interval).map(|()| 0),
         Command::Update(what) => update::update(&place, &what).map(|()| 0),
-        Command::Features | Command::Spec { .. } => Ok(0),
+        Command::Features | Command::Spec { .. } | Command::Checkpoint(_) | Command::Restore(_) => Ok(0),
         Command::List { quiet, format } => list::list(&place, quiet, format).map(|()| 0),
     }
 }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::Timespec;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::container::pause;
 use crate::failure::Failure;
@@ -164,15 +165,48 @@ impl Room {
     ///
     /// # Errors
     /// It was removed meanwhile; somebody else does not come to an end.
-    pub(crate) fn lock(mut self) -> Result<Room, Failure> {
+    pub(crate) fn lock(self) -> Result<Room, Failure> {
+        self.lock_with(|_| ())
+    }
+
+    /// The same, and whoever has it goes on if he was stopped: a hook may do so to the command that waits for it, and nobody else would
+    /// let it go on.
+    ///
+    /// # Errors
+    /// As [`Room::lock`].
+    pub(crate) fn lock_waking(self) -> Result<Room, Failure> {
+        self.lock_with(Self::wake)
+    }
+
+    fn lock_with(mut self, waits: impl Fn(&Self)) -> Result<Room, Failure> {
         for tries in 0..TRIES {
             match self.try_lock()? {
                 Lock::Ours(room) => return Ok(room),
                 Lock::Others(room) => self = room,
             }
+            waits(&self);
             pause_before(tries);
         }
         Err(Failure::new(format!("another command that begins or ends container {} does not come to an end", self.id)))
+    }
+
+    /// Tell who has it locked to go on. The kernel says by which number who that is (proc_locks(5)); only who has our directory open is meant.
+    fn wake(&self) {
+        let Ok(ours) = rustix::fs::fstat(&self.dir) else { return };
+        let is_ours = |stat: &rustix::fs::Stat| (stat.st_dev, stat.st_ino) == (ours.st_dev, ours.st_ino);
+        let inode = format!(":{}", ours.st_ino);
+        for line in fs::read_to_string("/proc/locks").unwrap_or_default().lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let &[_, "FLOCK", _, _, number, file, ..] = words.as_slice() else { continue };
+            let pid = number.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
+            let Some(pid) = pid.filter(|_| file.ends_with(&inode)) else { continue };
+            // Before its files are looked at: whoever has the number afterwards is not sent anything.
+            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            let files = fs::read_dir(format!("/proc/{number}/fd")).into_iter().flatten().flatten();
+            if files.filter_map(|file| rustix::fs::stat(file.path()).ok()).any(|stat| is_ours(&stat)) {
+                let _ = pidfd_send_signal(pidfd, Signal::CONT);
+            }
+        }
     }
 
     /// The same, without waiting.

@@ -3,6 +3,9 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use orangery_runtime::cgroup::Group;
+use orangery_runtime::resctrl;
+use orangery_runtime::spec::{Limits, oci};
 use serde_json::{Map, Value, json};
 
 use crate::args::Update;
@@ -10,6 +13,7 @@ use crate::container::{Container, reason};
 use crate::failure::Failure;
 use crate::pieces;
 use crate::place::Place;
+use crate::record::Record;
 
 /// `update`, whole: all or nothing.
 ///
@@ -23,22 +27,45 @@ pub(crate) fn update(place: &Place, what: &Update) -> Result<(), Failure> {
     let group = container.group()?.ok_or_else(|| Container::no_group("a limit"))?;
     complete(&mut resources, &group.paths());
     let limits = pieces::limits(&resources)?;
+    let shares = shares(what, &container.record)?;
+    let changed = limit(&container, &group, &limits);
+    if let (Err(_), Some(before)) = (&changed, shares) {
+        // They were written a moment ago.
+        let _ = resctrl::put_back(&container.record.spec.id, &before);
+    }
+    changed
+}
+
+/// Its part of caches and memory bandwidth, where that is to be another; what it was before.
+fn shares(what: &Update, record: &Record) -> Result<Option<String>, Failure> {
+    let asked = [("--l3-cache-schema", &what.l3_cache_schema), ("--mem-bw-schema", &what.mem_bw_schema)];
+    let asked = asked.map(|(option, text)| (option, text.as_deref().unwrap_or_default()));
+    let lines: Vec<_> = asked.iter().flat_map(|(_, text)| text.lines()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let options: Vec<_> = asked.iter().filter(|(_, text)| !text.is_empty()).map(|(option, _)| *option).collect();
+    let changed = resctrl::change(&record.spec.id, record.spec.intel_rdt.as_ref(), &lines);
+    changed.map(Some).map_err(|error| Failure::new(format!("{}: {}", options.join(", "), Failure::from(error))))
+}
+
+fn limit(container: &Container, group: &Group, limits: &Limits) -> Result<(), Failure> {
     // As with runc: callers pass on what they were told, which may be nothing.
     if limits.is_empty() {
         return Ok(());
     }
     let failed = |error| Failure::system("cannot change the limits", reason(&error));
-    let Some(owner) = &container.record.systemd else { return group.update(&limits).map_err(failed) };
-    let before = group.before(&limits).map_err(failed)?;
-    group.update(&limits).map_err(failed)?;
-    if let Err(refused) = owner.knows(&limits) {
+    let Some(owner) = &container.record.systemd else { return group.update(limits).map_err(failed) };
+    let before = group.before(limits).map_err(failed)?;
+    group.update(limits).map_err(failed)?;
+    if let Err(refused) = owner.knows(limits) {
         return Err(match before.put_back() {
             Ok(()) => refused,
             Err(lost) => Failure::new(format!("{refused}; and could not put back {lost}")),
         });
     }
     // systemd has written what it keeps of them, rounded.
-    group.update(&limits).map_err(failed)
+    group.update(limits).map_err(failed)
 }
 
 /// `--resources`, or the others put together as if they had come by it.
@@ -50,7 +77,9 @@ fn wanted(what: &Update) -> Result<Value, Failure> {
             true => drop(std::io::stdin().lock().read_to_end(&mut text).map_err(failed)?),
             false => text = std::fs::read(path).map_err(failed)?,
         }
-        return serde_json::from_slice(&text).map_err(|error| Failure::new(format!("resources: {error}")));
+        let mut read = serde_json::from_slice(&text).map_err(|error| Failure::new(format!("resources: {error}")))?;
+        oci::keys_as_specified(&mut read)?;
+        return Ok(read);
     }
     let group = |entries: &[(&str, Option<Value>)]| {
         let entries = entries.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));

@@ -236,6 +236,52 @@ pub fn remove(own: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Other shares of what there is, for the group of a container's own; what it had before, for [`put_back`].
+///
+/// # Errors
+/// Resctrl is not mounted; its group is somebody's who has named it, or there is none; the kernel refuses a line, and then nothing has changed.
+pub fn change(id: &str, rdt: Option<&Rdt>, lines: &[String]) -> Result<String, Error> {
+    let Some(root) = mounted() else {
+        let why = "resctrl is not mounted on this machine, or its processor has none";
+        return Err(Error::new(ErrorKind::Unsupported, why).with_field(FIELD));
+    };
+    change_at(&root, id, rdt, lines)
+}
+
+fn change_at(root: &Path, id: &str, rdt: Option<&Rdt>, lines: &[String]) -> Result<String, Error> {
+    let why = match rdt {
+        None => Some("the container was made without a group of resctrl (linux.intelRdt)".to_owned()),
+        Some(Rdt { group: Some(name), .. }) => {
+            Some(format!("the group {name} of resctrl has a name, so that others may be in it; it is not changed"))
+        }
+        Some(_) => Rdt { schemata: lines.to_vec(), ..Rdt::default() }.wrong(),
+    };
+    if let Some(why) = why {
+        return Err(Error::invalid(FIELD, why));
+    }
+    let file = root.join(id).join("schemata");
+    let failed = |error| Error::system(format!("cannot read {}", file.display()), error).with_field(FIELD);
+    let before = fs::read_to_string(&file).map_err(failed)?;
+    let changed = divide(root, &root.join(id), lines);
+    // Of several lines some may have been taken.
+    changed.inspect_err(|_| drop(put_back_at(root, id, &before)))?;
+    Ok(before)
+}
+
+/// What [`change`] has found.
+///
+/// # Errors
+/// The kernel refuses it by now.
+pub fn put_back(id: &str, before: &str) -> Result<(), Error> {
+    mounted().map_or(Ok(()), |root| put_back_at(&root, id, before))
+}
+
+fn put_back_at(root: &Path, id: &str, before: &str) -> Result<(), Error> {
+    // The kernel writes blanks before names.
+    let lines: Vec<_> = before.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    divide(root, &root.join(id), &lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +352,29 @@ mod tests {
         let mut own = Vec::new();
         fill(root.path(), "c1", &Rdt::default(), &mut own).unwrap_err();
         assert_eq!(own, [(root.path().to_owned(), "c1".to_owned())]);
+    }
+
+    #[test]
+    fn a_group_of_its_own_gets_other_shares() {
+        let root = tempfile::tempdir().unwrap();
+        let file = group(root.path(), "c1").join("schemata");
+        fs::write(&file, "    MB:0= 20\n    L3:0=ff\n").unwrap();
+        let (own, lines) = (Rdt::default(), ["L3:0=f".to_owned()]);
+        let before = change_at(root.path(), "c1", Some(&own), &lines).unwrap();
+        assert!(
+            fs::read_to_string(&file).unwrap().starts_with("L3:0=f\n"),
+            "the kernel takes what it is about and leaves the rest"
+        );
+        fs::write(&file, "").unwrap();
+        put_back_at(root.path(), "c1", &before).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "MB:0= 20\nL3:0=ff\n");
+        let named = Rdt { group: Some("gold".into()), ..Rdt::default() };
+        for (rdt, lines) in [(None, &lines[..]), (Some(&named), &lines[..]), (Some(&own), &["a\0".to_owned()])] {
+            assert_eq!(change_at(root.path(), "c1", rdt, lines).unwrap_err().field(), Some(FIELD));
+        }
+        let gone = change_at(root.path(), "c2", Some(&own), &lines).unwrap_err();
+        assert!(gone.to_string().contains("c2/schemata"), "{gone}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "MB:0= 20\nL3:0=ff\n");
     }
 
     #[test]

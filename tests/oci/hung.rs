@@ -399,6 +399,28 @@ pub(crate) fn hooks_that_do_harm(scene: &Scene) {
     }
 }
 
+/// Nobody else would let it go on.
+pub(crate) fn a_command_that_its_hook_has_stopped_is_woken(scene: &Scene) {
+    let (caller, hang) = (Caller::new(scene), Hang::new(scene));
+    fs::create_dir_all(scene.state_dir()).expect("the state directory");
+    let before = scene.stock();
+    // The command is the parent of the keeper.
+    let stops = "kill -STOP $(cut -d' ' -f4 /proc/$PPID/stat)";
+    let hook = shell(&caller, &format!("{stops}; sleep 1000 & echo $$ $! > {}; wait", path(&hang.0)));
+    let bundle =
+        bundle(scene, "stopped", &["sleep", "1000"], |config| config["hooks"]["createRuntime"] = json!([hook]));
+    let create = spawn(&caller, &["create", "-b", path(&bundle), "stopped"]);
+    let family = hang.begun();
+    caller.good(&["delete", "--force", "stopped"]);
+    let (code, told) = ended(create);
+    assert_eq!(code, Some(1), "{told}");
+    for process in family {
+        wait::gone(&process, "the hook");
+    }
+    assert!(caller.bad(&["state", "stopped"]).contains("does not exist"));
+    nothing_left(scene, &before, "stopped");
+}
+
 /// Whoever a hook has left in its group.
 fn end_group(file: &Path) {
     let leader = fs::read_to_string(file).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?));

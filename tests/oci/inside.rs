@@ -175,6 +175,15 @@ pub(crate) fn terminals_go_over_a_socket(scene: &Scene) {
     // Until it has ended, or it would be hung up.
     let master = received(&socket);
     assert_eq!(line_of(&master), "further\r\n");
+    let line = ["exec", "--pidfd-socket", path(&place), "terminal", "true"];
+    let told = std::thread::scope(|scope| {
+        let exec = scope.spawn(|| caller.run(&line));
+        // Whatever it is, it can be waited for as a process.
+        let pidfd = received(&socket);
+        wait::gone(&pidfd, "what was started");
+        exec.join().expect("it runs")
+    });
+    assert!(told.status.success(), "{}", text(&told.stderr));
     // A pid namespace does not end before whose parent is outside has been reaped there: by us.
     assert_eq!(end_of(&further).exit_status(), Some(0));
     end(&caller, "terminal", &init);

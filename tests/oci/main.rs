@@ -36,11 +36,11 @@ use hooks::{
     hooks_run_in_order_and_where_they_belong,
 };
 use hung::{
-    a_command_that_is_killed_takes_its_hook_along, a_hook_may_call_for_its_own_container,
-    a_hook_may_delete_its_own_container, a_hook_that_does_not_begin_is_killed_in_time,
-    a_hung_hook_of_a_creation_holds_nobody_up, a_hung_hook_of_a_start_holds_nobody_up,
-    a_lock_that_somebody_keeps_holds_nobody_up_for_ever, a_signal_ends_a_run_while_a_hook_runs,
-    a_signal_ends_an_exec_that_has_not_begun, hooks_that_do_harm,
+    a_command_that_is_killed_takes_its_hook_along, a_command_that_its_hook_has_stopped_is_woken,
+    a_hook_may_call_for_its_own_container, a_hook_may_delete_its_own_container,
+    a_hook_that_does_not_begin_is_killed_in_time, a_hung_hook_of_a_creation_holds_nobody_up,
+    a_hung_hook_of_a_start_holds_nobody_up, a_lock_that_somebody_keeps_holds_nobody_up_for_ever,
+    a_signal_ends_a_run_while_a_hook_runs, a_signal_ends_an_exec_that_has_not_begun, hooks_that_do_harm,
 };
 use inside::{
     a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for,
@@ -66,8 +66,9 @@ use orangery_tests::trial;
 use ordinary::{an_ordinary_user_with_a_range, an_ordinary_user_with_one_id};
 use others::{
     a_config_that_is_changed_later_changes_nothing, a_group_that_is_not_fit_is_refused,
-    an_exec_is_beside_the_first_process, counters_come_in_milliseconds, every_operation_wants_an_id,
-    ids_are_those_of_others, mounts_as_podman_asks_for_them, ps_takes_the_options_of_ps,
+    a_start_waits_for_nobody_who_held_ids, an_exec_is_beside_the_first_process, counters_come_in_milliseconds,
+    cpus_of_the_caller_are_not_the_containers, every_operation_wants_an_id, ids_are_those_of_others,
+    keys_in_other_cases_are_the_fields, mounts_as_podman_asks_for_them, ps_takes_the_options_of_ps,
     sockets_that_are_listened_at_are_handed_on, what_is_mounted_is_mounted_again, words_of_runcs_command_line,
 };
 use unsaid::{devices_are_the_usual_ones_unless_rules_say_more, home_is_what_the_container_says};
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         trial!(a_hook_may_call_for_its_own_container, Root, Busybox, Pids, Freezer),
         trial!(a_hook_may_delete_its_own_container, Root, Busybox, Cgroups),
         trial!(a_command_that_is_killed_takes_its_hook_along, Root, Busybox, Cgroups),
+        trial!(a_command_that_its_hook_has_stopped_is_woken, Root, Busybox, Cgroups),
         trial!(a_signal_ends_a_run_while_a_hook_runs, Root, Busybox, Cgroups),
         trial!(a_signal_ends_an_exec_that_has_not_begun, Root, Busybox, Freezer),
         trial!(a_lock_that_somebody_keeps_holds_nobody_up_for_ever, Root, Busybox, Freezer),
@@ -140,6 +142,9 @@ fn main() -> ExitCode {
         trial!(counters_come_in_milliseconds, Root, Busybox, Cgroups),
         trial!(sockets_that_are_listened_at_are_handed_on, Root, Busybox),
         trial!(a_config_that_is_changed_later_changes_nothing, Root, Busybox),
+        trial!(cpus_of_the_caller_are_not_the_containers, Root, Busybox).skip_if(others::lacks_cpus()),
+        trial!(a_start_waits_for_nobody_who_held_ids, Root, Busybox),
+        trial!(keys_in_other_cases_are_the_fields, Root, Busybox),
         trial!(every_operation_wants_an_id, Root, Busybox),
         trial!(a_group_that_is_not_fit_is_refused, Root, Busybox, Cgroups),
         trial!(an_ordinary_user_with_one_id, Root, Busybox).skip_if(ordinary::lacks()),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use orangery_tests::{Scene, wait};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
 use crate::bundle::{bundle, cgroup};
@@ -183,6 +184,13 @@ pub(crate) fn words_of_runcs_command_line(scene: &Scene) {
         assert!(caller.bad(&["events", "--interval", wrong, "words"]).contains("--interval"));
     }
     assert_eq!(caller.good(&["update", "words"]), "", "what is not asked for is no error");
+    for option in ["--l3-cache-schema", "--mem-bw-schema"] {
+        let told = caller.bad(&["update", option, "L3:0=f", "words"]);
+        assert!(told.contains(option) && told.contains("resctrl"), "{told}");
+    }
+    for line in [&["checkpoint", "--image-path", "/no", "words"][..], &["restore", "-d", "others"]] {
+        assert!(caller.bad(line).contains(&format!("{} is not supported", line[0])));
+    }
     caller.good(&["kill", "words", "KILL"]);
     end_of(&init);
     assert!(caller.bad(&["kill", "words", "0"]).contains("not running"));
@@ -326,4 +334,67 @@ pub(crate) fn mounts_as_podman_asks_for_them(scene: &Scene) {
         json!([{ "destination": "/tmp", "type": "overlay", "source": "overlay", "options": [lower, "private"] }]),
     );
     assert_eq!(said, "one two\n");
+}
+
+/// Why nobody can be bound to one CPU of several.
+pub(crate) fn lacks_cpus() -> Option<&'static str> {
+    let set = rustix::thread::sched_getaffinity(None).expect("ours");
+    (set.count() < 2).then_some("needs two CPUs")
+}
+
+/// Who calls may be bound to some of them; what of them a container has its cgroup says, or `execCPUAffinity`.
+pub(crate) fn cpus_of_the_caller_are_not_the_containers(scene: &Scene) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    const LIST: &str = "busybox grep Cpus_allowed_list /proc/self/status";
+    let caller = Caller::new(scene);
+    let ours = sched_getaffinity(None).expect("ours");
+    let list = |said: &str| {
+        let line = said.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a line");
+        line.split_whitespace().nth(1).expect("a list").to_owned()
+    };
+    let free = list(&fs::read_to_string("/proc/thread-self/status").expect("ours"));
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| ours.is_set(*cpu)).expect("one");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("bound");
+    let run = bundle(scene, "free", &["sh", "-c", LIST], |_| ());
+    let said = caller.good(&["run", "--bundle", path(&run), "free"]);
+    let init = sleeping(&caller, "calm");
+    let further = caller.good(&["exec", "calm", "sh", "-c", LIST]);
+    sched_setaffinity(None, &ours).expect("as before");
+    ends(&caller, "calm", &init);
+    assert_eq!((list(&said), list(&further)), (free.clone(), free));
+}
+
+/// As whoever reads with Go's JSON takes them.
+pub(crate) fn keys_in_other_cases_are_the_fields(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let most = |text: &str| text.split_whitespace().last().map(str::to_owned);
+    let made = bundle(scene, "cases", &["busybox", "grep", "Max open files", "/proc/self/limits"], |config| {
+        config["process"]["RLimits"] = json!([{ "Type": "RLIMIT_NOFILE", "SOFT": 77, "hard": 78 }]);
+    });
+    let said = caller.good(&["run", "--bundle", path(&made), "cases"]);
+    assert_eq!(most(said.trim_end().trim_end_matches("files").trim()).as_deref(), Some("78"), "{said}");
+    let both = bundle(scene, "both", &["true"], |config| config["process"]["ARGS"] = json!(["false"]));
+    let told = caller.bad(&["run", "--bundle", path(&both), "both"]);
+    assert!(told.contains("process.ARGS") && told.contains("args"), "{told}");
+}
+
+/// Who has held the ids of a mount while it was made ends by itself, and nobody's start is refused until then.
+pub(crate) fn a_start_waits_for_nobody_who_held_ids(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let source = scene.dir().join("held");
+    fs::create_dir(&source).expect("a directory");
+    let made = bundle(scene, "held", &["true"], |config| {
+        let ids = |to: u32| json!([{ "containerID": 0, "hostID": to, "size": 1 }, { "containerID": 1, "hostID": to + 7, "size": 1 }]);
+        let mount = json!({ "destination": "/tmp", "type": "bind", "source": path(&source), "options": ["bind"],
+            "uidMappings": ids(700_000), "gidMappings": ids(800_000) });
+        config["mounts"].as_array_mut().expect("a list").push(mount);
+    });
+    // Without the mend one of twenty was refused.
+    for _ in 0..60 {
+        assert_eq!(caller.good(&["run", "--bundle", path(&made), "held"]), "");
+    }
+    // They have fallen to us.
+    while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
 }

@@ -212,6 +212,17 @@ pub fn run_on(cpus: &str) -> Result<(), Error> {
     done.map_err(|error| Error::system("cannot run on these CPUs", error).with_field("cpus_before"))
 }
 
+/// Run on all CPUs there are, with all that is started from here on: what the caller is bound to is not meant for a container, which its
+/// cgroup alone keeps from some. Since Linux 6.2 a cgroup that is entered does not widen what was asked for by a call.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn run_anywhere() -> Result<(), Error> {
+    let mut set = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    rustix::thread::sched_setaffinity(None, &set).map_err(|error| Error::system("cannot run on all CPUs", error))
+}
+
 impl Drop for Made {
     fn drop(&mut self) {
         let Some(mut maker) = self.maker.take() else { return };
