@@ -11,6 +11,7 @@ mod garden;
 mod hooks;
 mod hung;
 mod inside;
+mod judged;
 mod killed;
 mod lives;
 mod odd;
@@ -46,6 +47,11 @@ use inside::{
     a_detached_exec_ends_at_its_caller, an_exec_is_in_the_group_that_it_asks_for,
     an_oom_kill_that_ends_a_container_is_told, exec_is_a_further_process, limits_and_counters,
     processes_stand_still_and_go_on, terminals_go_over_a_socket, what_it_tells_of_itself,
+};
+use judged::{
+    a_start_hook_has_the_environment_of_the_command, at_the_top_pids_may_be_shared,
+    capabilities_beyond_the_bounding_set_are_none, proc_and_sys_are_mounted_on_directories,
+    where_a_further_process_begins_is_told,
 };
 use killed::{
     a_cgroup_that_is_anothers_by_now_is_left_alone, a_create_that_is_killed_in_a_hook_is_deleted,
@@ -147,6 +153,11 @@ fn main() -> ExitCode {
         trial!(keys_in_other_cases_are_the_fields, Root, Busybox),
         trial!(every_operation_wants_an_id, Root, Busybox),
         trial!(a_group_that_is_not_fit_is_refused, Root, Busybox, Cgroups),
+        trial!(a_start_hook_has_the_environment_of_the_command, Root, Busybox),
+        trial!(capabilities_beyond_the_bounding_set_are_none, Root, Busybox),
+        trial!(proc_and_sys_are_mounted_on_directories, Root, Busybox),
+        trial!(at_the_top_pids_may_be_shared, Root, Busybox, GroupKill),
+        trial!(where_a_further_process_begins_is_told, Root, Busybox, Cgroups),
         trial!(an_ordinary_user_with_one_id, Root, Busybox).skip_if(ordinary::lacks()),
         trial!(an_ordinary_user_with_a_range, Root, Busybox).skip_if(ordinary::lacks_a_range()),
         trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),

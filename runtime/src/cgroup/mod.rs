@@ -192,9 +192,10 @@ impl Cgroups {
         self.parents.why()
     }
 
-    /// A group of ours can be killed as a whole, whatever its processes do meanwhile: `cgroup.kill` of version 2 (5.14).
+    /// A group of ours can be killed as a whole, whatever its processes do meanwhile: `cgroup.kill` of version 2 (5.14). Of a group
+    /// right below the topmost one, which has no such file itself, that is taken for granted: an older kernel freezes it first.
     pub fn kills(&self) -> bool {
-        self.parents.v2.as_ref().is_some_and(|place| !self.parents.without_kill && place.dir.has("cgroup.kill"))
+        self.parents.v2.as_ref().is_some_and(|place| !self.parents.without_kill && !place.dir.lacks("cgroup.kill"))
     }
 
     /// A container of ours has a group of version 2.

@@ -139,7 +139,10 @@ fn hint(field: &str, op: Op, errno: i32) -> Option<&'static str> {
         ("mounts", Op::Open, libc::EXDEV | libc::ELOOP) => {
             Some("the target leads out of the root file system; name a path inside it without such links")
         }
-        ("mounts", Op::Open, libc::ENOENT | libc::ENOTDIR) => {
+        ("mounts", Op::Open, libc::ENOTDIR) => {
+            Some("this must be mounted on ordinary directory, and a link or a file lies there")
+        }
+        ("mounts", Op::Open, libc::ENOENT) => {
             Some("the mount point does not exist there and this root is read-only; make it, or use --writable")
         }
         ("mounts", Op::Mkdir | Op::MakeFile, libc::EROFS) => {

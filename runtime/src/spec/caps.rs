@@ -225,23 +225,23 @@ impl Caps {
     /// What is wrong with the sets, one sentence each; empty if nothing is.
     pub fn validate(&self) -> Vec<String> {
         let subsets = [
-            ("effective", self.effective, "permitted", self.permitted, "the kernel refuses them (capset(2))"),
+            ("effective", self.effective, "permitted", self.permitted, "the kernel refuses them (capset(2): EPERM)"),
             (
                 "ambient",
                 self.ambient,
                 "permitted",
                 self.permitted,
-                "the kernel refuses them (prctl(2), PR_CAP_AMBIENT)",
+                "the kernel refuses them (prctl(2), PR_CAP_AMBIENT: EPERM)",
             ),
             (
                 "ambient",
                 self.ambient,
                 "inheritable",
                 self.inheritable,
-                "the kernel refuses them (prctl(2), PR_CAP_AMBIENT)",
+                "the kernel refuses them (prctl(2), PR_CAP_AMBIENT: EPERM)",
             ),
             ("permitted", self.permitted, "bounding", self.bounding, "execve would take them away"),
-            ("inheritable", self.inheritable, "bounding", self.bounding, "the kernel refuses them (capset(2))"),
+            ("inheritable", self.inheritable, "bounding", self.bounding, "the kernel refuses them (capset(2): EPERM)"),
         ];
         let mut wrong = Vec::new();
         for (name, set, of, all, why) in subsets {

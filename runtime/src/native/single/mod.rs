@@ -208,6 +208,11 @@ pub fn run_on(cpus: &str) -> Result<(), Error> {
     {
         set.set(usize::try_from(cpu).unwrap_or_default());
     }
+    // As a number with a bit for each, which is how runc tells it, and who tests runtimes looks for it.
+    let bytes =
+        (0..1024).step_by(4).map(|cpu| (0..4).filter(|bit| set.is_set(cpu + bit)).map(|bit| 1u32 << bit).sum::<u32>());
+    let digits: String = bytes.rev().skip_while(|digit| *digit == 0).map(|digit| format!("{digit:x}")).collect();
+    tracing::debug!("initial CPU affinity: 0x{digits}");
     let done = rustix::thread::sched_setaffinity(None, &set);
     done.map_err(|error| Error::system("cannot run on these CPUs", error).with_field("cpus_before"))
 }

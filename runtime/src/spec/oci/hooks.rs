@@ -5,10 +5,12 @@ use oci_spec::runtime as oci;
 use super::Refusals;
 use crate::spec::{Hook, HookKind, Hooks};
 
-pub(super) fn convert(no: &mut Refusals, hooks: &oci::Hooks) -> Hooks {
+/// A `startContainer` hook that says nothing of an environment has `inside`, that of the container's command.
+pub(super) fn convert(no: &mut Refusals, hooks: &oci::Hooks, inside: &[String]) -> Hooks {
     let mut list = |kind: HookKind, hooks: &Option<Vec<oci::Hook>>| {
         let all = hooks.iter().flatten().enumerate();
-        all.map(|(index, hook)| one(no, &format!("hooks.{}[{index}]", kind.name()), hook)).collect()
+        let env = if kind == HookKind::StartContainer { inside } else { &[] };
+        all.map(|(index, hook)| one(no, &format!("hooks.{}[{index}]", kind.name()), hook, env)).collect()
     };
     let prestart = list(HookKind::Prestart, hooks.prestart());
     Hooks {
@@ -21,10 +23,10 @@ pub(super) fn convert(no: &mut Refusals, hooks: &oci::Hooks) -> Hooks {
     }
 }
 
-fn one(no: &mut Refusals, field: &str, hook: &oci::Hook) -> Hook {
+fn one(no: &mut Refusals, field: &str, hook: &oci::Hook, unsaid: &[String]) -> Hook {
     let nul = |text: &str| text.contains('\0');
     let args = hook.args().clone().unwrap_or_default();
-    let env = hook.env().clone().unwrap_or_default();
+    let env = hook.env().clone().unwrap_or_else(|| unsaid.to_vec());
     if !hook.path().is_absolute() || hook.path().to_str().is_none_or(nul) {
         no.add(&format!("{field}.path"), format!("{} is no absolute path", hook.path().display()));
     }
@@ -50,7 +52,7 @@ mod tests {
 
     fn of(json: &str) -> (Hooks, Vec<String>) {
         let mut no = Refusals(Vec::new());
-        let hooks = convert(&mut no, &serde_json::from_str(json).unwrap());
+        let hooks = convert(&mut no, &serde_json::from_str(json).unwrap(), &["IN=side".into()]);
         (hooks, no.0.iter().filter_map(|error| error.field().map(str::to_owned)).collect())
     }
 
@@ -67,6 +69,17 @@ mod tests {
         use HookKind::{CreateContainer, CreateRuntime, Poststart, Poststop, StartContainer};
         let all = [CreateRuntime, CreateContainer, StartContainer, Poststart, Poststop].map(one);
         assert_eq!(all, ["/r", "/c", "/s", "/p", "/e"]);
+    }
+
+    #[test]
+    fn a_start_hook_without_an_environment_has_the_commands() {
+        let (hooks, _) = of(r#"{"prestart":[{"path":"/a"}],"createContainer":[{"path":"/a"}],
+            "startContainer":[{"path":"/a"},{"path":"/a","env":["K=V"]},{"path":"/a","env":[]}],"poststop":[{"path":"/a"}]}"#);
+        let env = |kind| hooks.of(kind).iter().map(|hook| hook.env.join(" ")).collect::<Vec<_>>();
+        assert_eq!(env(HookKind::StartContainer), ["IN=side", "K=V", ""]);
+        for kind in [HookKind::Prestart, HookKind::CreateContainer, HookKind::Poststop] {
+            assert_eq!(env(kind), [""]);
+        }
     }
 
     #[test]

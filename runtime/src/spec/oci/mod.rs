@@ -198,7 +198,8 @@ fn convert(bundle: &Path, spec: &oci::Spec) -> Result<(ContainerSpec, ProcessSpe
     container.domainname = spec.domainname().clone().filter(|name| !name.is_empty());
     root(&mut no, bundle, spec, &mut container);
     mounts::convert(&mut no, bundle, spec, &mut container);
-    container.hooks = spec.hooks().as_ref().map(|all| hooks::convert(&mut no, all)).unwrap_or_default();
+    let env = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
+    container.hooks = spec.hooks().as_ref().map(|all| hooks::convert(&mut no, all, &env)).unwrap_or_default();
     match spec.linux() {
         Some(linux) => {
             namespaces::convert(&mut no, linux, &mut container);

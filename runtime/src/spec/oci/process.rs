@@ -199,6 +199,13 @@ fn convert_caps(no: &mut Refusals, caps: &oci::LinuxCapabilities) -> Caps {
         tracing::warn!(asked = ?caps.ambient.names(), "ambient capabilities that are not inheritable are dropped");
         caps.ambient = possible;
     }
+    // The kernel takes these, and each execve takes them away again.
+    let beyond = caps.permitted.difference(caps.bounding);
+    if !beyond.is_empty() {
+        tracing::warn!(asked = ?beyond.names(), "permitted capabilities beyond the bounding set are dropped");
+        caps.permitted = caps.permitted.difference(beyond);
+        caps.effective = caps.effective.difference(beyond);
+    }
     caps
 }
 
