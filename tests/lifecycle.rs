@@ -351,6 +351,15 @@ fn preserved_descriptors_get_the_next_numbers(scene: &Scene) {
                 assert_eq!(host.once(spec, main).await.out, format!("\"{text}\"\n"));
             }
         }
+        // As many as there may be, and the last of them.
+        let all: Vec<_> = (0..200).map(|_| file("")).collect();
+        let (spec, mut main) = (host.spec("many"), probe(&["read-fd", "202"]));
+        main.preserved = all.iter().take(199).cloned().chain([file("last")]).collect();
+        assert_eq!(host.once(spec, main).await.out, "\"last\"\n");
+        let (spec, mut main) = (host.spec("more"), probe(&["read-fd", "202"]));
+        main.preserved = all.iter().cloned().chain([file("one more")]).collect();
+        let refused = host.refused(spec, main).await;
+        assert!(refused.to_string().contains("201 descriptors are preserved; 200 are possible"), "{refused}");
         let fds = host.see(&[], |_, main| main.preserved = vec![file("x")]).await["fds"].clone();
         assert_eq!(fds.as_object().expect("fds").len(), 4, "{fds}");
     });

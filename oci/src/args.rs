@@ -103,6 +103,9 @@ pub(crate) enum Command {
         /// Also one that runs, which is killed; one that does not exist is no error
         #[arg(short, long)]
         force: bool,
+        /// The name is a regular expression: all whose name has it in it
+        #[arg(short, long)]
+        regex: bool,
     },
     /// Start a further process in a container
     Exec(Exec),
@@ -215,6 +218,9 @@ pub(crate) struct Create {
     /// Directory with its config.json
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     pub(crate) bundle: PathBuf,
+    /// Its configuration, relative to the bundle, by which it is read all the same
+    #[arg(short = 'f', long, default_value = "config.json", value_name = "FILE")]
+    pub(crate) config: PathBuf,
     /// Socket that gets the master of its terminal
     #[arg(long, value_name = "PATH")]
     pub(crate) console_socket: Option<PathBuf>,

@@ -20,14 +20,13 @@ use crate::place::{self, Place, Room};
 use crate::record::{Maps, Progress, Record};
 use crate::streams::{self, Preserved};
 use crate::systemd::{Owner, Wanted};
-use crate::{clock, console, exec};
+use crate::{clock, console, exec, notify};
 
 /// `create`, whole.
 ///
 /// # Errors
 /// Whatever is refused or fails; nothing is left of the container then.
-pub(crate) fn create(place: &Place, global: &Global, what: &Create) -> Result<(), Failure> {
-    let preserved = Preserved::take_listening(what.preserve_fds)?;
+pub(crate) fn create(place: &Place, global: &Global, what: &Create, preserved: Preserved) -> Result<(), Failure> {
     let bundle = Bundle::read(global, what)?;
     if bundle.process.tty.is_some() && what.console_socket.is_none() {
         return Err(Failure::new("process.terminal: a terminal needs --console-socket, which gets its master"));
@@ -66,7 +65,7 @@ impl Bundle {
         place::check(&what.id)?;
         let failed = |error| Failure::system(format!("--bundle {}", what.bundle.display()), error);
         let path = std::fs::canonicalize(&what.bundle).map_err(failed)?;
-        let (mut spec, mut process, said) = oci::read_with(&path)?;
+        let (mut spec, mut process, said) = oci::read_with(&path, &what.config)?;
         process.shares_keyring = what.no_new_keyring;
         console::is_for_a_terminal(what.console_socket.as_deref(), &process)?;
         if asks(&process) && spec.filter_listener.is_none() {
@@ -202,6 +201,7 @@ fn fill(
     };
     let mut main = bundle.process.clone();
     streams::give(&mut main, preserved)?;
+    notify::offer(room, &mut bundle.spec, &mut main)?;
     let mut record = Record {
         version: Record::VERSION,
         oci_version: bundle.oci_version.clone(),

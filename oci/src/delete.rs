@@ -64,6 +64,20 @@ fn all_of(room: Room, force: bool) -> Result<(), Failure> {
     remove(container, None)
 }
 
+/// All of a regular expression; one that cannot be deleted keeps no other from it.
+///
+/// # Errors
+/// It is none; as [`delete`], of each.
+pub(crate) fn all(place: &Place, pattern: &str, force: bool) -> Result<(), Failure> {
+    let pattern = regex_lite::Regex::new(pattern)
+        .map_err(|error| Failure::new(format!("{pattern:?} is no regular expression: {error}")))?;
+    let rooms = place.all()?;
+    let names: Vec<&str> = rooms.iter().map(Room::id).filter(|id| pattern.is_match(id)).collect();
+    let failed: Vec<String> =
+        names.iter().filter_map(|id| delete(place, id, force).err()).map(|f| f.to_string()).collect();
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("; "))) }
+}
+
 /// Where somebody else begins or ends it, that ends first: with the container's first process, where that is to be.
 fn locked(room: Room, force: bool) -> Result<Room, Failure> {
     let room = match room.try_lock()? {
@@ -97,6 +111,10 @@ fn kill(container: &Container, pidfd: &OwnedFd) -> Result<(), Failure> {
     // Gone meanwhile is as good.
     let killed = signal(pidfd, 9);
     if let Some(group) = container.group()? {
+        if let Some((pid, _)) = container.init.as_ref().filter(|_| !has_ended(pidfd, None)) {
+            // In another freezer than its own it may be frozen as well.
+            let _ = group.bring_back(*pid);
+        }
         // A frozen one on v1 feels no signal.
         let _ = group.kill();
     }

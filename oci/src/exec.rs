@@ -27,9 +27,9 @@ const FAILED: u8 = 255;
 ///
 /// # Errors
 /// It was refused, or has not come to its exec.
-pub(crate) fn exec(place: &Place, what: &Exec) -> Result<u8, Failure> {
+pub(crate) fn exec(place: &Place, what: &Exec, preserved: Preserved) -> Result<u8, Failure> {
     let mut waiting = None;
-    begin(place, what, &mut waiting).map_err(|failure| {
+    begin(place, what, preserved, &mut waiting).map_err(|failure| {
         let failure = failure.with_code(FAILED);
         match &waiting {
             Some(waiting) => waiting.code_of(failure),
@@ -39,8 +39,7 @@ pub(crate) fn exec(place: &Place, what: &Exec) -> Result<u8, Failure> {
 }
 
 /// In the foreground there is somebody who passes signals on; one that ends commands ends this one before there is another.
-fn begin(place: &Place, what: &Exec, waiting: &mut Option<Rc<Waiting>>) -> Result<u8, Failure> {
-    let preserved = Preserved::take(what.preserve_fds)?;
+fn begin(place: &Place, what: &Exec, preserved: Preserved, waiting: &mut Option<Rc<Waiting>>) -> Result<u8, Failure> {
     let container = Container::find(place, &what.id)?;
     let (pid, init) = container.alive()?;
     // What it would enter is the host's still.
@@ -97,7 +96,7 @@ fn begin(place: &Place, what: &Exec, waiting: &mut Option<Rc<Waiting>>) -> Resul
     }
     let pidfd = made.leave()?;
     let Some(waiting) = waiting else { return Ok(0) };
-    waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?)
+    waiting.until_end(&pidfd, tty.map(Terminal::begin).transpose()?, None)
 }
 
 /// Not on the CPUs of the caller alone.

@@ -1,5 +1,5 @@
 //! `features`: what this runtime can do, in the specification's words. It says less
-//! than there is: lists of actions and the like are left out, which is "unknown" there.
+//! than there is where that differs from kernel to kernel: such a list is left out, which is "unknown" there.
 
 use orangery_runtime::spec::oci;
 use serde_json::json;
@@ -13,6 +13,12 @@ use crate::state::print;
 /// Nobody reads it.
 pub(crate) fn features() -> Result<(), Failure> {
     let caps = orangery_runtime::spec::CapSet::ALL.names();
+    let flags = [
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ];
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
@@ -21,7 +27,16 @@ pub(crate) fn features() -> Result<(), Failure> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": caps,
-            "seccomp": { "enabled": true, "archs": archs() },
+            "seccomp": {
+                "enabled": true,
+                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
+                "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
+                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                "archs": archs(),
+                "knownFlags": flags,
+                "supportedFlags": flags,
+            },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "memoryPolicy": {

@@ -25,7 +25,7 @@ pub(crate) fn kill(place: &Place, what: &Kill) -> Result<(), Failure> {
         return Err(Failure::new("container not running"));
     }
     // All of none is no error, as with runc: callers say so after the end, for what may be left.
-    if what.all && (all(&container, number)? || container.init.is_none()) {
+    if what.all && (number == 0 || all(&container, number)? || container.init.is_none()) {
         return Ok(());
     }
     let takes_all_along = container.init.as_ref().map(|(pid, _)| is_first(*pid));

@@ -23,6 +23,7 @@ mod hooks;
 mod kill;
 mod list;
 mod log;
+mod notify;
 mod pause;
 mod pieces;
 mod place;
@@ -46,6 +47,7 @@ use args::{Arguments, Command};
 use failure::Failure;
 use log::Log;
 use place::Place;
+use streams::Preserved;
 
 /// Be the program.
 #[must_use]
@@ -54,10 +56,14 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => return unread(&told),
     };
-    if let Some(number) = unopened(&arguments.command) {
-        eprintln!("--preserve-fds or LISTEN_FDS: descriptor {number} is not open");
-        return ExitCode::FAILURE;
-    }
+    // Before the log can have a number of theirs.
+    let preserved = match Preserved::of(&arguments.command) {
+        Ok(preserved) => preserved,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(failure.code());
+        }
+    };
     let log = match Log::open(&arguments.global) {
         Ok(log) => log,
         Err(failure) => {
@@ -65,7 +71,7 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(failure.code());
         }
     };
-    match run(arguments) {
+    match run(arguments, preserved) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             log.error(&failure.to_string());
@@ -74,24 +80,13 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What is to be preserved and is not there, before the log can have its number.
-fn unopened(command: &Command) -> Option<usize> {
-    let count = match command {
-        Command::Create(what) => what.preserve_fds.saturating_add(streams::listening()),
-        Command::Run(what) => what.create.preserve_fds.saturating_add(streams::listening()),
-        Command::Exec(what) => what.preserve_fds,
-        _ => 0,
-    };
-    (3..).take(count).find(|number| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err())
-}
-
 /// Help and version are no failure; everything else is, with 1 as with runc.
 fn unread(told: &clap::Error) -> ExitCode {
     let _ = told.print();
     ExitCode::from(u8::from(told.use_stderr()))
 }
 
-fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
+fn run(Arguments { global, command, .. }: Arguments, preserved: Preserved) -> Result<u8, Failure> {
     // Those are about no container.
     match &command {
         Command::Features => return features::features().map(|()| 0),
@@ -107,13 +102,14 @@ fn run(Arguments { global, command, .. }: Arguments) -> Result<u8, Failure> {
     let place = Place::of(global.root.as_deref())?;
     tracing::debug!(root = %place.root().display(), "{} begins", command.name());
     match command {
-        Command::Create(what) => create::create(&place, &global, &what).map(|()| 0),
+        Command::Create(what) => create::create(&place, &global, &what, preserved).map(|()| 0),
         Command::Start { id } => start::start(&place, &id).map(|()| 0),
-        Command::Run(what) => run::run(&place, &global, &what),
+        Command::Run(what) => run::run(&place, &global, &what, preserved),
         Command::State { id } => state::state(&place, &id).map(|()| 0),
         Command::Kill(what) => kill::kill(&place, &what).map(|()| 0),
-        Command::Delete { id, force } => delete::delete(&place, &id, force).map(|()| 0),
-        Command::Exec(what) => exec::exec(&place, &what),
+        Command::Delete { id, force, regex: false } => delete::delete(&place, &id, force).map(|()| 0),
+        Command::Delete { id, force, regex: true } => delete::all(&place, &id, force).map(|()| 0),
+        Command::Exec(what) => exec::exec(&place, &what, preserved),
         Command::Ps { id, format, options } => ps::ps(&place, &id, format, &options).map(|()| 0),
         Command::Pause { id } => pause::pause(&place, &id).map(|()| 0),
         Command::Resume { id } => pause::resume(&place, &id).map(|()| 0),

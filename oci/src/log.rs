@@ -1,7 +1,10 @@
 //! Where errors, warnings and what `--debug` says go: standard error, and `--log`, in logrus's shape, which callers read.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +14,18 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 use crate::args::{Global, LogFormat};
 use crate::clock;
 use crate::failure::Failure;
+
+/// The file that is meant, which crun's callers may say: it has others than files.
+///
+/// # Errors
+/// It is none.
+fn named(path: &Path) -> Result<&Path, Failure> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.starts_with(b"syslog:") || bytes.starts_with(b"journald:") {
+        return Err(Failure::new(format!("--log {}: there are files alone", path.display())));
+    }
+    Ok(bytes.strip_prefix(b"file:").map_or(path, |file| Path::new(OsStr::from_bytes(file))))
+}
 
 /// The log of this command. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +42,7 @@ impl Log {
     pub(crate) fn open(global: &Global) -> Result<Log, Failure> {
         let file = match &global.log {
             Some(path) => {
+                let path = named(path)?;
                 let opened = File::options().append(true).create(true).open(path);
                 Some(Arc::new(
                     opened.map_err(|error| Failure::system(format!("cannot open {}", path.display()), error))?,

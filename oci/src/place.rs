@@ -28,6 +28,10 @@ use crate::record::{Progress, Record};
 
 /// How often a lock is tried that others have, each time a little later up to 50 ms: some fifteen seconds in all.
 const TRIES: i64 = 310;
+/// The same of who lets go of it soon or not at all.
+const SOON: i64 = 20;
+/// The one directory in that of a container: see `notify`.
+pub(crate) const NOTIFY: &str = "notify";
 
 /// Root of a user namespace that an ordinary user has made, as podman does: /run is the machine's there. One that says that its name is
 /// root may be in a container with a /run of its own (runc's rule).
@@ -124,8 +128,9 @@ pub(crate) fn check(id: &str) -> Result<(), Failure> {
     if (1..=128).contains(&id.len()) && !matches!(id, "." | "..") && id.chars().all(good) {
         return Ok(());
     }
-    let rule = "1 to 128 of A-Z a-z 0-9 . _ + -, but neither . nor ..";
-    Err(Failure::new(format!("invalid container id format: {id:?} ({rule})")))
+    let rule = "a container ID is 1 to 128 of A-Z a-z 0-9 . _ + -, but neither . nor ..";
+    let why = id.chars().find(|c| !good(*c)).map(|c| format!("invalid character `{}` in the ID; ", c.escape_debug()));
+    Err(Failure::new(format!("invalid container id format: {id:?} ({}{rule})", why.unwrap_or_default())))
 }
 
 /// The directory of one container.
@@ -209,6 +214,21 @@ impl Room {
         }
     }
 
+    /// The same within some 200 ms: who has just said that it is made lets go of it at once.
+    ///
+    /// # Errors
+    /// It was removed meanwhile.
+    pub(crate) fn lock_soon(mut self) -> Result<Lock, Failure> {
+        for tries in 1..SOON {
+            match self.try_lock()? {
+                Lock::Others(room) => self = room,
+                ours => return Ok(ours),
+            }
+            pause(Timespec { tv_sec: 0, tv_nsec: tries * 1_000_000 });
+        }
+        self.try_lock()
+    }
+
     /// The same, without waiting.
     ///
     /// # Errors
@@ -287,6 +307,10 @@ impl Room {
         &self.id
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn dir(&self) -> &OwnedFd {
         &self.dir
     }
@@ -348,7 +372,12 @@ impl Room {
             match fs::read_dir(&self.path) {
                 Ok(entries) => {
                     for entry in entries {
-                        gone_is_fine(fs::remove_file(entry.map_err(failed)?.path())).map_err(failed)?;
+                        let path = entry.map_err(failed)?.path();
+                        let removed = match path.file_name() == Some(NOTIFY.as_ref()) {
+                            true => fs::remove_dir_all(path),
+                            false => fs::remove_file(path),
+                        };
+                        gone_is_fine(removed).map_err(failed)?;
                     }
                 }
                 // The keeper of a command that was killed is faster.

@@ -17,6 +17,7 @@ use crate::container::{Container, has_ended};
 use crate::create::{Bundle, Left, make};
 use crate::delete;
 use crate::failure::Failure;
+use crate::notify::Inbox;
 use crate::place::Place;
 use crate::start;
 use crate::streams::Preserved;
@@ -26,8 +27,7 @@ use crate::terminal::{self, Terminal};
 ///
 /// # Errors
 /// Whatever `create` and `start` refuse; nothing is left of the container then.
-pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Failure> {
-    let preserved = Preserved::take_listening(what.create.preserve_fds)?;
+pub(crate) fn run(place: &Place, global: &Global, what: &Run, preserved: Preserved) -> Result<u8, Failure> {
     let mut bundle = Bundle::read(global, &what.create)?;
     if bundle.process.tty.is_some() && what.detach && what.create.console_socket.is_none() {
         return Err(Failure::new(
@@ -46,13 +46,16 @@ pub(crate) fn run(place: &Place, global: &Global, what: &Run) -> Result<u8, Fail
     let made = make(place, global, &what.create, bundle, preserved, halt.clone());
     let Left { container, pidfd, tty } = made.map_err(&coded)?;
     // From here on it is known by its directory: another container may have its name when we come back to it.
-    if let Err(failure) = start::begin(&container, waiting.as_ref()) {
-        let _ = delete::forced(container.room);
-        return Err(coded(failure));
-    }
+    let inbox = match start::begin(&container, waiting.as_ref()) {
+        Ok(inbox) => inbox,
+        Err(failure) => {
+            let _ = delete::forced(container.room);
+            return Err(coded(failure));
+        }
+    };
     let Some(waiting) = &waiting else { return Ok(0) };
     let terminal = tty.map(Terminal::begin).transpose();
-    let code = terminal.and_then(|terminal| waiting.until_end(&pidfd, terminal));
+    let code = terminal.and_then(|terminal| waiting.until_end(&pidfd, terminal, inbox));
     if !what.keep {
         // Somebody else may have done so.
         if let Ok(container) = container.room.lock().and_then(Container::of) {
@@ -117,9 +120,16 @@ impl Waiting {
     ///
     /// # Errors
     /// Somebody else has waited for it.
-    pub(crate) fn until_end(&self, pidfd: &OwnedFd, mut terminal: Option<Terminal>) -> Result<u8, Failure> {
+    pub(crate) fn until_end(
+        &self,
+        pidfd: &OwnedFd,
+        mut terminal: Option<Terminal>,
+        mut inbox: Option<Inbox>,
+    ) -> Result<u8, Failure> {
         loop {
-            let (ended, typing) = self.wait(pidfd, terminal.as_ref())?;
+            let (ended, typing) = self.wait(pidfd, terminal.as_ref(), inbox.as_ref())?;
+            // We are the main process that its manager knows.
+            inbox = inbox.filter(|inbox| !inbox.hear(None));
             if let Some(terminal) = &mut terminal {
                 // Also the last words, when it has ended.
                 terminal.carry(typing, ended)?;
@@ -138,8 +148,15 @@ impl Waiting {
     }
 
     /// Until something happens: it has ended, somebody types.
-    fn wait(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<(bool, bool), Failure> {
+    fn wait(
+        &self,
+        pidfd: &OwnedFd,
+        terminal: Option<&Terminal>,
+        inbox: Option<&Inbox>,
+    ) -> Result<(bool, bool), Failure> {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(inbox.map(|inbox| PollFd::new(inbox, PollFlags::IN)));
+        let others = fds.len();
         fds.extend(terminal.map(Terminal::waits).unwrap_or_default());
         match poll(&mut fds, None) {
             Ok(_) => {}
@@ -147,7 +164,7 @@ impl Waiting {
             Err(error) => return Err(Failure::system("cannot wait", error)),
         }
         let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        Ok((ended, Terminal::is_typing(fds.get(2..).unwrap_or_default())))
+        Ok((ended, Terminal::is_typing(fds.get(others..).unwrap_or_default())))
     }
 }
 

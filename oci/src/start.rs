@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::container::{Container, Status};
 use crate::failure::Failure;
 use crate::hooks;
+use crate::notify::Inbox;
 use crate::place::{Lock, Place};
 use crate::run::Waiting;
 
@@ -16,19 +17,19 @@ use crate::run::Waiting;
 /// # Errors
 /// It does not wait to be started; it did not come to its exec.
 pub(crate) fn start(place: &Place, id: &str) -> Result<(), Failure> {
-    // Not waited for: it may be a program of its bundle that asks, and whoever makes or starts it waits for that.
-    match place.find(id)?.try_lock()? {
-        Lock::Ours(room) => begin(&Container::of(room)?, None),
+    // Not waited for any longer: it may be a program of its bundle that asks, and whoever makes or starts it waits for that.
+    match place.find(id)?.lock_soon()? {
+        Lock::Ours(room) => begin(&Container::of(room)?, None).map(drop),
         Lock::Others(room) => Err(why_not(&Container::of(room)?)),
     }
 }
 
 /// One that is locked by us, which it is not any more once its command runs; in the foreground of `run` there is somebody who passes
-/// signals on.
+/// signals on, and hears what the container says of itself.
 ///
 /// # Errors
 /// As [`start`].
-pub(crate) fn begin(container: &Container, waiting: Option<&Rc<Waiting>>) -> Result<(), Failure> {
+pub(crate) fn begin(container: &Container, waiting: Option<&Rc<Waiting>>) -> Result<Option<Inbox>, Failure> {
     // It would not come through its gate, and we would keep whoever resumes it out meanwhile.
     if container.init.is_some() && container.is_frozen()? {
         return Err(Failure::new("cannot start a container that is paused"));
@@ -44,6 +45,7 @@ pub(crate) fn begin(container: &Container, waiting: Option<&Rc<Waiting>>) -> Res
     if let Some(maker) = &mut maker {
         hooks::before_start(container, maker)?;
     }
+    let inbox = Inbox::open(&container.room)?;
     let opened = open_gate(gate, &report, halt.as_deref());
     let program = container.record.process.argv.first();
     opened.map_err(|error| match (error.errno(), program.filter(|_| error.stage().is_some())) {
@@ -66,7 +68,10 @@ pub(crate) fn begin(container: &Container, waiting: Option<&Rc<Waiting>>) -> Res
         hooks::after_start(container, &mut maker)?;
         maker.leave()?;
     }
-    Ok(())
+    match (&inbox, &container.init) {
+        (Some(inbox), Some((pid, init))) if waiting.is_none() => inbox.until_ready((*pid, init)).map(|()| None),
+        _ => Ok(inbox),
+    }
 }
 
 /// Why it is not to be started.

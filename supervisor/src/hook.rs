@@ -143,7 +143,7 @@ impl Hooks {
             let mut spec = main.clone();
             spec.argv = hook.argv;
             (spec.stdin, spec.stdout, spec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
-            (spec.tty, spec.preserved) = (None, Vec::new());
+            (spec.tty, spec.preserved, spec.preserved_at) = (None, Vec::new(), Vec::new());
             ReadyHook { spec, deadline: hook.deadline }
         };
         Ready { pre_stop: self.pre_stop.map(ready), post_stop: self.post_stop.map(ready) }

@@ -156,6 +156,25 @@ pub(crate) fn a_hook_has_what_it_is_given(scene: &Scene) {
     assert_eq!(lines.last(), Some(&"0022"));
 }
 
+/// Where the bundle says nothing of it a hook outside has the caller's environment, as with runc and crun; one in the container has none.
+pub(crate) fn a_hook_without_an_environment_has_the_callers(scene: &Scene) {
+    let caller = Caller::new(scene);
+    let file = scene.dir().join("said");
+    let script = format!("echo \"of the caller: $OF_THE_CALLER\" >> {}", path(&file));
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    let mut empty = hook.clone();
+    empty["env"] = json!([]);
+    let bundle = bundle(scene, "inherits", &["true"], |config| {
+        config["hooks"] = json!({ "createRuntime": [hook, empty], "createContainer": [hook], "poststop": [hook] });
+    });
+    let mut command = caller.command(&["run", "-b", path(&bundle), "inherits"]);
+    let output = command.env("OF_THE_CALLER", "yes").output().expect("it runs");
+    assert!(output.status.success(), "{}", crate::caller::text(&output.stderr));
+    let said = fs::read_to_string(&file).expect("they have run");
+    let said: Vec<&str> = said.lines().map(|line| line.trim_start_matches("of the caller:").trim()).collect();
+    assert_eq!(said, ["yes", "", "", "yes"]);
+}
+
 pub(crate) fn a_hook_that_fails_ends_what_it_is_for(scene: &Scene) {
     let caller = Caller::new(scene);
     fs::create_dir_all(scene.state_dir()).expect("the state directory");

@@ -223,6 +223,9 @@ pub(crate) fn what_it_tells_of_itself(scene: &Scene) {
     let caller = Caller::new(scene);
     assert!(caller.good(&["--version"]).starts_with("orangery-oci version "));
     let features: Value = serde_json::from_str(&caller.good(&["features"])).expect("JSON");
+    let seccomp = &features["linux"]["seccomp"];
+    let length = |name: &str| seccomp[name].as_array().expect("a list").len();
+    assert_eq!(["actions", "operators", "knownFlags", "supportedFlags"].map(length), [9, 7, 4, 4]);
     assert!(features["linux"]["namespaces"].as_array().expect("a list").len() >= 6);
     for rootless in [false, true] {
         let bundle = scene.dir().join(format!("template-{rootless}"));

@@ -6,6 +6,7 @@ mod attacks;
 mod bundle;
 mod caller;
 mod containerd;
+mod crun;
 mod docker;
 mod garden;
 mod hooks;
@@ -30,9 +31,15 @@ use agent::{
     a_hook_whose_agent_does_not_answer_is_killed_in_time, an_agent_answers_what_a_filter_asks,
     without_an_agent_nothing_is_made,
 };
+use crun::{
+    a_config_may_have_another_name, more_numbers_than_descriptors_are_preserved,
+    one_that_is_frozen_elsewhere_is_deleted, those_of_a_regular_expression_are_deleted,
+    who_is_not_root_has_inheritable_capabilities, who_is_ready_says_so_to_the_callers_manager,
+};
 use hooks::{
     a_hook_has_what_it_is_given, a_hook_may_leave_somebody_behind, a_hook_that_fails_ends_what_it_is_for,
-    a_hook_that_is_none_is_refused, a_hook_that_takes_too_long_is_killed, a_poststop_hook_that_fails_is_a_warning,
+    a_hook_that_is_none_is_refused, a_hook_that_takes_too_long_is_killed,
+    a_hook_without_an_environment_has_the_callers, a_poststop_hook_that_fails_is_a_warning,
     an_interface_that_a_hook_renames_comes_back, hooks_of_a_container_with_ids_of_its_own,
     hooks_run_in_order_and_where_they_belong,
 };
@@ -109,6 +116,7 @@ fn main() -> ExitCode {
         trial!(hooks_run_in_order_and_where_they_belong, Root, Busybox, Cgroups),
         trial!(hooks_of_a_container_with_ids_of_its_own, Root, Busybox, Cgroups),
         trial!(a_hook_has_what_it_is_given, Root, Busybox),
+        trial!(a_hook_without_an_environment_has_the_callers, Root, Busybox),
         trial!(a_hook_that_fails_ends_what_it_is_for, Root, Busybox, Cgroups),
         trial!(a_poststop_hook_that_fails_is_a_warning, Root, Busybox),
         trial!(a_hook_that_takes_too_long_is_killed, Root, Busybox, Cgroups),
@@ -158,6 +166,12 @@ fn main() -> ExitCode {
         trial!(proc_and_sys_are_mounted_on_directories, Root, Busybox),
         trial!(at_the_top_pids_may_be_shared, Root, Busybox, GroupKill),
         trial!(where_a_further_process_begins_is_told, Root, Busybox, Cgroups),
+        trial!(a_config_may_have_another_name, Root, Busybox),
+        trial!(those_of_a_regular_expression_are_deleted, Root, Busybox),
+        trial!(more_numbers_than_descriptors_are_preserved, Root, Busybox),
+        trial!(who_is_not_root_has_inheritable_capabilities, Root, Busybox),
+        trial!(who_is_ready_says_so_to_the_callers_manager, Root, Busybox),
+        trial!(one_that_is_frozen_elsewhere_is_deleted, Root, Busybox, Freezer).skip_if(crun::lacks_an_old_freezer()),
         trial!(an_ordinary_user_with_one_id, Root, Busybox).skip_if(ordinary::lacks()),
         trial!(an_ordinary_user_with_a_range, Root, Busybox).skip_if(ordinary::lacks_a_range()),
         trial!(containerd_runs_containers, Root, Busybox, Cgroups).skip_if(containerd::lacks()),

@@ -222,7 +222,11 @@ fn notify(messages: &[String]) {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
-    let sent = SocketAddr::from_abstract_name(name.trim_start_matches('@')).and_then(|address| {
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    let sent = address.and_then(|address| {
         let socket = UnixDatagram::unbound()?;
         messages.iter().try_for_each(|message| socket.send_to_addr(message.as_bytes(), &address).map(drop))
     });

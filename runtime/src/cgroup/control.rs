@@ -52,6 +52,20 @@ impl Group {
         gone_is_fine(killed)
     }
 
+    /// Has `pid` in the group's own freezer of version 1 again, where somebody has moved it to another one: in a frozen one it feels no
+    /// signal, and it goes on in ours. Nothing without such a freezer.
+    ///
+    /// # Errors
+    /// It cannot be looked for, or not be moved.
+    pub fn bring_back(&self, pid: i32) -> Result<()> {
+        let Some(dir) = self.freezer()? else { return Ok(()) };
+        let pid = pid.to_string();
+        if dir.read("cgroup.procs")?.lines().any(|line| line == pid) {
+            return Ok(());
+        }
+        dir.write("cgroup.procs", &pid)
+    }
+
     /// Asks the kernel to stop every process of the group (`cgroup.freeze`, 5.2; v1 `freezer.state`). It is done when
     /// [`wait_frozen`](Group::wait_frozen) says so.
     ///

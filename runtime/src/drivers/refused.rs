@@ -178,6 +178,7 @@ pub(crate) fn process(spec: &ProcessSpec) -> Vec<Error> {
     let fields = [
         ("hold", spec.hold.is_some(), "a driver's processes end with this supervisor"),
         ("mounts", !spec.mounts.is_empty(), "a driver gives a process no mounts of its own"),
+        ("preserved_at", !spec.preserved_at.is_empty(), "a driver numbers descriptors from 3 up"),
         ("limits", !spec.limits.is_empty(), "a driver gives a process no limits of its own"),
         ("filter_flags", spec.filter_flags & !(2 | 4) != 0, "a driver can pass LOG and SPEC_ALLOW on"),
     ];

@@ -121,7 +121,7 @@ fn install(b: &mut Builder, preserved: u16) {
     let more: Vec<Slot> = (0..preserved).map(|n| slot(b, Need::Preserved(n))).collect();
     if preserved > 0 {
         for slot in more.iter().copied().chain([slot(b, Need::Report)]) {
-            b.on(Op::Lift, slot, APART);
+            b.on(Op::Lift, slot, APART.max(3 + u64::from(preserved)));
         }
     }
     for n in 0..3 {

@@ -67,7 +67,7 @@ fn finish(mut b: Builder, hook: &Hook, cwd: &Path, machine: &Machine) -> Plan {
     b.op(Op::Signals, 0, 0, 0);
     let path = hook.path.as_os_str();
     let args: Vec<&OsStr> = hook.args.iter().map(OsStr::new).collect();
-    let env: Vec<&OsStr> = hook.env.iter().map(OsStr::new).collect();
+    let env: Vec<&OsStr> = hook.env.iter().flatten().map(OsStr::new).collect();
     let args = if args.is_empty() { vec![path] } else { args };
     // Nobody waits for it when its parent, the keeper, was killed.
     b.exec_tied(&[path], &args, &env);

@@ -27,7 +27,7 @@ const WRITE_ONLY: u64 = 1;
 const NO_XDEV: u64 = 1;
 const NO_MAGICLINKS: u64 = 2;
 
-/// Above every number that a process is given a descriptor under.
+/// Above the number of any descriptor that a process is given, unless it is given many.
 const APART: u64 = 64;
 
 /// What a process plan depends on beside the process.
@@ -297,7 +297,8 @@ fn credentials(b: &mut Builder, process: &CheckedProcess, ids: Option<&IdMap>) {
         b.set_groups(process.groups());
     }
     b.field("caps").op(Op::CapBound, caps.bounding.0, 0, 0);
-    let keep = uid != 0 && caps.permitted.0 != 0;
+    // What is inheritable has to be permitted when it is set.
+    let keep = uid != 0 && (caps.permitted.0 | caps.inheritable.0) != 0;
     if keep {
         // PR_SET_KEEPCAPS
         b.op(Op::Prctl, 8, 1, 0);
@@ -313,18 +314,23 @@ fn credentials(b: &mut Builder, process: &CheckedProcess, ids: Option<&IdMap>) {
 /// Exactly 0, 1, 2 and what is preserved; everything else is closed by the exec at the latest.
 fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
     b.field("stdio");
-    let count = process.spec().preserved.len();
+    let spec = process.spec();
     let slot = |b: &Builder, need: Need| b.received(need).unwrap_or(Slot::CWD);
-    let preserved: Vec<Slot> =
-        (0..count).map(|n| slot(b, Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX)))).collect();
+    let needed = |n: usize| Need::Preserved(u16::try_from(n).unwrap_or(u16::MAX));
+    let slots: Vec<Slot> = (0..spec.preserved.len()).map(|n| slot(b, needed(n))).collect();
+    let numbers: Vec<u64> = match spec.preserved_at.as_slice() {
+        [] => (3..).take(slots.len()).collect(),
+        at => at.iter().map(|number| u64::from(*number)).collect(),
+    };
     let (report, channel, gate) = (slot(b, Need::Report), b.received(Need::Channel), b.received(Need::Gate));
     // One that waits at its gate may be looked at through /proc for as long, by whoever comes into the container beside it: nothing of
     // what it was made with is to be found there.
     let waits = gate.is_some();
-    if count > 0 || waits {
+    if !numbers.is_empty() || waits {
         // Out of the way of the numbers that are about to be given out, or closed.
-        let apart = if waits { wire::HIGH.unsigned_abs().into() } else { APART };
-        for slot in preserved.iter().copied().chain([report]).chain(channel).chain(gate) {
+        let above = numbers.last().map_or(APART, |last| APART.max(last + 1));
+        let apart = if waits { wire::HIGH.unsigned_abs().into() } else { above };
+        for slot in slots.iter().copied().chain([report]).chain(channel).chain(gate) {
             b.on(Op::Lift, slot, apart);
         }
     }
@@ -332,14 +338,14 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
         let stdio = tty.unwrap_or_else(|| slot(b, Need::Stdio(n)));
         b.on(Op::Install, stdio, n.into());
     }
-    for (n, slot) in preserved.iter().enumerate() {
-        b.on(Op::Install, *slot, 3 + n as u64);
-    }
     if waits {
-        b.op(Op::CloseRange, 3 + count as u64, 0, (wire::HIGH - 1).unsigned_abs().into());
+        b.op(Op::CloseRange, 3, 0, (wire::HIGH - 1).unsigned_abs().into());
     }
-    // CLOSE_RANGE_CLOEXEC
-    b.op(Op::CloseRange, 3 + count as u64, 4, 0);
+    // CLOSE_RANGE_CLOEXEC. What is installed after it stays open.
+    b.op(Op::CloseRange, 3, 4, 0);
+    for (slot, number) in slots.into_iter().zip(numbers) {
+        b.on(Op::Install, slot, number);
+    }
 }
 
 /// The program itself, or one candidate for each directory of the container's PATH.

@@ -579,11 +579,11 @@ fn a_bundle_is_written_as_it_was_read() {
 #[test]
 fn the_version_is_raised_with_what_it_is_the_version_of() {
     let steps = wire::Op::ALL.iter().fold(0u64, |sum, op| sum.wrapping_mul(31).wrapping_add(*op as u64));
-    let sizes = (wire::HEADER, wire::STEP, wire::MESSAGE, wire::SCHED_ATTR);
+    let sizes = (wire::HEADER, wire::STEP, wire::MESSAGE, wire::SCHED_ATTR, wire::MAX_FDS);
     let now = (wire::VERSION, wire::Op::ALL.len(), steps, sizes);
     assert_eq!(
         now,
-        (9, 73, 6_956_948_399_283_909_160, (64, 48, 128, 56)),
+        (9, 73, 6_956_948_399_283_909_160, (64, 48, 128, 56, 240)),
         "raise wire::VERSION, and write here what it stands for"
     );
 }

@@ -44,8 +44,8 @@ pub const STEP: usize = 48;
 pub const MAX_SLOTS: usize = 512;
 /// Steps a plan may have.
 pub const MAX_STEPS: usize = 8192;
-/// Descriptors one request may carry: more than `check` lets a spec need, less than the kernel's 253.
-pub const MAX_FDS: usize = 200;
+/// Descriptors one request may carry: with what is opened for it they lie below the keeper's own, and the kernel passes 253.
+pub const MAX_FDS: usize = 240;
 /// The numbers from here on are the keeper's own: what comes with a request, and what its plan opens, lies below.
 pub const HIGH: i32 = 256;
 /// Largest plan that travels inside a message; a larger one comes in a sealed memfd.

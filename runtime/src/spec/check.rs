@@ -24,6 +24,10 @@ use crate::plan::idmap::IdMap;
 use crate::plan::wire::{NEWIPC, NEWNET, NEWNS, NEWTIME, NEWUTS};
 use crate::resctrl;
 
+/// Descriptors that one process may be given beside its three: they come in one message of 240, with those
+/// of its cgroup, its namespaces and its mounts.
+const MAX_PRESERVED: usize = 200;
+
 /// Collects refusals.
 #[derive(Default)]
 pub(super) struct Refusals(Vec<Error>);
@@ -245,8 +249,13 @@ fn check_names(no: &mut Refusals, spec: &ContainerSpec) {
         let ours = key.starts_with("net.") && net
             || ipc && (!namespaces::joins(spec, NEWIPC) || spec.listed && !spec.shared.contains(&SharedNamespace::Ipc))
             || spec.listed && key == "kernel.domainname" && !namespaces::joins(spec, NEWUTS);
-        if !key.chars().all(good) || key.contains("..") || key.contains("//") {
+        let strays = key.contains("..") || key.contains("//") || key.starts_with(['.', '/']);
+        if strays {
+            no.add("sysctls", format!("{key:?} is no kernel parameter: it contains an invalid path"));
+        } else if !key.chars().all(good) {
             no.add("sysctls", format!("{key:?} is no kernel parameter"));
+        } else if key == "kernel.domainname" && spec.domainname.as_ref().is_some_and(|name| name != value) {
+            no.add("sysctls", format!("{key} is another name than domainname says"));
         } else if !ours {
             no.add("sysctls", format!("{key} is not a parameter of namespaces that are the container's own"));
         }
@@ -388,8 +397,13 @@ pub fn check_process(
     if let Some(score) = spec.oom_score_adj {
         check_oom_score(&mut no, score);
     }
-    if spec.preserved.len() > 16 {
-        no.add("preserved", format!("{} descriptors are preserved; 16 are possible", spec.preserved.len()));
+    if spec.preserved.len() > MAX_PRESERVED {
+        let why = format!("{} descriptors are preserved; {MAX_PRESERVED} are possible", spec.preserved.len());
+        no.add("preserved", why);
+    }
+    let at = &spec.preserved_at;
+    if !at.is_empty() && (at.len() != spec.preserved.len() || at.first() < Some(&3) || !at.is_sorted_by(|a, b| a < b)) {
+        no.add("preserved_at", "it is no number above 2 for each of `preserved`, in their order");
     }
     let caps = check_caps(&mut no, &spec, resolved.as_ref());
     let bounding = caps.map_or(super::caps::CapSet::EMPTY, |caps| caps.bounding);

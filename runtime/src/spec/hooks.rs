@@ -13,8 +13,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments, its own name first; none: the path is its name.
     pub args: Vec<String>,
-    /// Its environment, complete, as `KEY=VALUE`.
-    pub env: Vec<String>,
+    /// Its environment, complete, as `KEY=VALUE`; `None`: that of whoever runs it, and of one in the container none.
+    pub env: Option<Vec<String>>,
     /// Seconds after which it is killed and has failed; 0: never.
     pub timeout: u32,
 }

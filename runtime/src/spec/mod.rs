@@ -440,9 +440,12 @@ pub struct ProcessSpec {
     /// It has no session keyring of its own, but that of the keeper: empty, and shared with what else has none. A key less for its
     /// user, of whom the kernel counts 200 by default.
     pub shares_keyring: bool,
-    /// Further descriptors, given the numbers 3, 4, ... in this order.
+    /// Further descriptors, 200 at most, given the numbers 3, 4, ... in this order.
     #[serde(skip)]
     pub preserved: Vec<Arc<OwnedFd>>,
+    /// Other numbers for them, one each, every one above that before it; what lies between is closed.
+    #[serde(skip)]
+    pub preserved_at: Vec<u16>,
     /// Of a further process only: mounts that it and its children alone see, in order.
     pub mounts: Vec<Mount>,
     /// Of a further process only: limits of its own, below the container's.

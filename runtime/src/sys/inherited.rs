@@ -33,14 +33,12 @@ pub fn inherited() -> Vec<Inherited> {
     (first..first.saturating_add(count)).zip(names).filter_map(|(number, name)| take(number, name)).collect()
 }
 
-/// Take `count` descriptors from 3 up, which whoever has started this program has left open for it. To be called before anything
-/// else of this process has opened a descriptor, and once.
-///
-/// # Errors
-/// The first number that is not open.
-pub fn from_three(count: usize) -> Result<Vec<OwnedFd>, RawFd> {
-    let numbers = (FIRST..).take(count);
-    numbers.map(|number| take(number, String::new()).map(|taken| taken.fd).ok_or(number)).collect()
+/// Take the descriptors of these numbers above 2, which whoever has started this program has left open for it, but for those that are not
+/// open. To be called before anything else of this process has opened a descriptor, and once.
+#[must_use]
+pub fn taken(numbers: &[u16]) -> Vec<(u16, OwnedFd)> {
+    let numbers = numbers.iter().filter(|number| RawFd::from(**number) >= FIRST);
+    numbers.filter_map(|number| Some((*number, take((*number).into(), String::new())?.fd))).collect()
 }
 
 /// `None`: there is no such descriptor.

@@ -19,7 +19,7 @@ pub(crate) mod probe;
 pub(crate) mod stat;
 
 pub use identity::as_ids;
-pub use inherited::{Inherited, from_three, inherited};
+pub use inherited::{Inherited, inherited, taken};
 pub(crate) use inside::INSIDE;
 pub use inside::open_inside;
 

@@ -100,7 +100,7 @@ impl Maker {
         hooked: Hooked<'_>,
         (pid, init): (i32, Option<&OwnedFd>),
     ) -> Result<(), Error> {
-        let plan = hook::outside(hook, hooked.bundle, &self.machine);
+        let plan = hook::outside(&with_environment(hook), hooked.bundle, &self.machine);
         let prepared = prepared(plan, &(hooked.state)(kind, pid));
         let place = Place { init, beside: None };
         prepared
@@ -309,6 +309,13 @@ fn streams(state: &[u8]) -> Result<(OwnedFd, OwnedFd, OwnedFd), Error> {
     Ok((file.into(), out, words))
 }
 
+/// With ours, where the bundle says nothing of it, as runc and crun do: as far as it is text.
+fn with_environment(hook: &Hook) -> Hook {
+    let ours =
+        || std::env::vars_os().filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)));
+    Hook { env: Some(hook.env.clone().unwrap_or_else(|| ours().collect())), ..hook.clone() }
+}
+
 /// A further process as the container's command is one, but for what the hook says.
 fn as_command(hook: &Hook, main: &ProcessSpec) -> ProcessSpec {
     let mut spec = main.clone();
@@ -316,8 +323,8 @@ fn as_command(hook: &Hook, main: &ProcessSpec) -> ProcessSpec {
     spec.argv = if hook.args.is_empty() { vec![name] } else { hook.args.iter().map(OsString::from).collect() };
     spec.program = Some(hook.path.clone());
     let pair = |entry: &String| entry.split_once('=').map(|(key, value)| (key.into(), value.into()));
-    spec.env = hook.env.iter().filter_map(pair).collect();
-    (spec.tty, spec.preserved) = (None, Vec::new());
+    spec.env = hook.env.iter().flatten().filter_map(pair).collect();
+    (spec.tty, spec.preserved, spec.preserved_at) = (None, Vec::new(), Vec::new());
     spec
 }
 

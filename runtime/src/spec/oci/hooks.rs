@@ -26,17 +26,17 @@ pub(super) fn convert(no: &mut Refusals, hooks: &oci::Hooks, inside: &[String]) 
 fn one(no: &mut Refusals, field: &str, hook: &oci::Hook, unsaid: &[String]) -> Hook {
     let nul = |text: &str| text.contains('\0');
     let args = hook.args().clone().unwrap_or_default();
-    let env = hook.env().clone().unwrap_or_else(|| unsaid.to_vec());
+    let env = hook.env().clone().or_else(|| (!unsaid.is_empty()).then(|| unsaid.to_vec()));
     if !hook.path().is_absolute() || hook.path().to_str().is_none_or(nul) {
         no.add(&format!("{field}.path"), format!("{} is no absolute path", hook.path().display()));
     }
-    for (name, list) in [("args", &args), ("env", &env)] {
-        if list.iter().any(|text| nul(text)) {
+    for (name, list) in [("args", Some(&args)), ("env", env.as_ref())] {
+        if list.into_iter().flatten().any(|text| nul(text)) {
             no.add(&format!("{field}.{name}"), "it has a NUL in it");
         }
     }
     // As in the environment of a process.
-    for (index, _) in env.iter().enumerate().filter(|(_, entry)| !entry.contains('=')) {
+    for (index, _) in env.iter().flatten().enumerate().filter(|(_, entry)| !entry.contains('=')) {
         no.add(&format!("{field}.env[{index}]"), "it is not KEY=VALUE");
     }
     let timeout = hook.timeout().map_or(Some(0), |asked| u32::try_from(asked).ok().filter(|seconds| *seconds > 0));
@@ -63,7 +63,8 @@ mod tests {
             "createRuntime":[{"path":"/r"}],"createContainer":[{"path":"/c"}],"startContainer":[{"path":"/s"}],
             "poststart":[{"path":"/p"}],"poststop":[{"path":"/e"}]}"#);
         assert!(wrong.is_empty() && hooks.hold_up() && !hooks.is_empty());
-        let b = Hook { path: "/b".into(), args: vec!["b".into(), "c".into()], env: vec!["K=V".into()], timeout: 3 };
+        let b =
+            Hook { path: "/b".into(), args: vec!["b".into(), "c".into()], env: Some(vec!["K=V".into()]), timeout: 3 };
         assert_eq!(hooks.of(HookKind::Prestart), [Hook { path: "/a".into(), ..Hook::default() }, b]);
         let one = |kind| hooks.of(kind)[0].path.to_str().unwrap();
         use HookKind::{CreateContainer, CreateRuntime, Poststart, Poststop, StartContainer};
@@ -75,10 +76,10 @@ mod tests {
     fn a_start_hook_without_an_environment_has_the_commands() {
         let (hooks, _) = of(r#"{"prestart":[{"path":"/a"}],"createContainer":[{"path":"/a"}],
             "startContainer":[{"path":"/a"},{"path":"/a","env":["K=V"]},{"path":"/a","env":[]}],"poststop":[{"path":"/a"}]}"#);
-        let env = |kind| hooks.of(kind).iter().map(|hook| hook.env.join(" ")).collect::<Vec<_>>();
-        assert_eq!(env(HookKind::StartContainer), ["IN=side", "K=V", ""]);
+        let env = |kind| hooks.of(kind).iter().map(|hook| hook.env.as_ref().map(|env| env.join(" "))).collect::<Vec<_>>();
+        assert_eq!(env(HookKind::StartContainer), ["IN=side", "K=V", ""].map(|env| Some(env.to_owned())));
         for kind in [HookKind::Prestart, HookKind::CreateContainer, HookKind::Poststop] {
-            assert_eq!(env(kind), [""]);
+            assert_eq!(env(kind), [None]);
         }
     }
 

@@ -43,22 +43,25 @@ impl Refusals {
 /// # Errors
 /// The file cannot be read or is not valid, or every refusal at once.
 pub fn read(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec), Errors> {
-    read_with(bundle).map(|(container, process, _)| (container, process))
+    read_with(bundle, Path::new(CONFIG)).map(|(container, process, _)| (container, process))
 }
 
-/// [`read`], with what the bundle says of itself.
+/// [`read`], with what the bundle says of itself, of a `config` below it or elsewhere: paths in there are the bundle's all the same.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_with(bundle: &Path) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
-    let path = bundle.join("config.json");
+pub fn read_with(bundle: &Path, config: &Path) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
+    let path = bundle.join(config);
     let one = |error: Error| Errors(vec![error.with_field("bundle")]);
     let text = text(&path).map_err(|error| match error.raw_os_error() {
         Some(_) => one(Error::system(format!("cannot read {}", path.display()), error)),
         None => one(Error::invalid("bundle", format!("{}: {error}", path.display()))),
     })?;
-    parse_with(bundle, &text)
+    parse_with(bundle, &path, &text)
 }
+
+/// What a bundle's configuration is called.
+const CONFIG: &str = "config.json";
 
 /// The options of mounts that mean something to us, whatever the file system; others are handed to it.
 #[must_use]
@@ -88,11 +91,10 @@ fn text(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// As for [`read`].
 pub fn parse(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec), Errors> {
-    parse_with(bundle, text).map(|(container, process, _)| (container, process))
+    parse_with(bundle, &bundle.join(CONFIG), text).map(|(container, process, _)| (container, process))
 }
 
-fn parse_with(bundle: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
-    let path = bundle.join("config.json");
+fn parse_with(bundle: &Path, path: &Path, text: &[u8]) -> Result<(ContainerSpec, ProcessSpec, Said), Errors> {
     let refused = |why: &dyn std::fmt::Display| {
         Errors(vec![Error::invalid("bundle", format!("{} is not a config.json: {why}", path.display()))])
     };

@@ -111,6 +111,6 @@ fn ran_out(slot: &Slot) -> bool {
 pub(super) fn like(main: &ProcessSpec) -> ProcessSpec {
     let mut further = main.clone();
     (further.stdin, further.stdout, further.stderr) = (Stdio::Null, Stdio::Piped, Stdio::Piped);
-    (further.tty, further.preserved) = (None, Vec::new());
+    (further.tty, further.preserved, further.preserved_at) = (None, Vec::new(), Vec::new());
     further
 }
