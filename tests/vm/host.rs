@@ -33,6 +33,9 @@ const APPLETS: [&str; 12] =
 const MODULES: [&str; 2] = ["fs/overlayfs/overlay.ko", LOOP];
 const LOOP: &str = "drivers/block/loop.ko";
 
+/// Goes into the machine of systemd, where it is installed here.
+const PODMAN: [&str; 2] = ["/usr/bin/podman", "/usr/bin/conmon"];
+
 /// `plain` or `systemd`: only that machine.
 const MACHINE: &str = "ORANGERY_VM_MACHINE";
 
@@ -127,7 +130,13 @@ impl Tools {
     /// What the machine of systemd said; or why there is none.
     fn systemd(&self, suites: &[(String, PathBuf)]) -> Result<String, String> {
         let mut root = systemd::Root::gather(&self.work.join("systemd"))?;
-        libraries(suites)?.iter().for_each(|library| root.also(library));
+        libraries(&programs(suites))?.iter().for_each(|library| root.also(library));
+        let podman: Vec<&Path> = PODMAN.iter().map(Path::new).filter(|path| path.exists()).collect();
+        if podman.len() == PODMAN.len() {
+            root.also(Path::new("/etc/containers/policy.json"));
+            podman.iter().for_each(|program| root.also(program));
+            libraries(&podman)?.iter().for_each(|library| root.also(library));
+        }
         let failed = |error: std::io::Error| format!("cannot pack its initramfs: {error}");
         let mut archive = Archive::default();
         root.pack(&mut archive).map_err(failed)?;
@@ -168,7 +177,7 @@ impl Tools {
             archive.link(link, target);
         }
         archive.link("init", "suites/vm");
-        let libraries = libraries(suites).map_err(std::io::Error::other).map_err(failed)?;
+        let libraries = libraries(&programs(suites)).map_err(std::io::Error::other).map_err(failed)?;
         let libraries: Vec<_> = libraries.iter().filter_map(|from| Some((systemd::in_usr(from)?, from))).collect();
         let dirs: BTreeSet<&str> = libraries.iter().filter_map(|(name, _)| Some(name.rsplit_once('/')?.0)).collect();
         dirs.iter().filter(|dir| **dir != "usr/lib").for_each(|dir| archive.directory(dir));
@@ -286,9 +295,12 @@ fn is_static(program: &Path) -> bool {
     !elf.is_empty() && !elf.windows(6).any(|bytes| bytes == b"/ld-li" || bytes == b"ld-mus")
 }
 
+fn programs(suites: &[(String, PathBuf)]) -> Vec<&Path> {
+    suites.iter().map(|(_, program)| program.as_path()).collect()
+}
+
 /// What these programs are linked with, the loader among them: of this machine, as the machine's own is no older.
-fn libraries(suites: &[(String, PathBuf)]) -> Result<BTreeSet<PathBuf>, String> {
-    let programs = suites.iter().map(|(_, program)| program);
+fn libraries(programs: &[&Path]) -> Result<BTreeSet<PathBuf>, String> {
     let said = command("ldd").args(programs).output().map_err(|error| format!("cannot run ldd: {error}"))?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let words = said.lines().filter(|line| line.starts_with('\t')).flat_map(str::split_whitespace);

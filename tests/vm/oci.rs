@@ -219,3 +219,91 @@ pub(crate) fn what_fails_leaves_no_unit() {
     caller.well(&["delete", "--force", "box"]);
     caller.nothing_is_left();
 }
+
+/// podman as it is installed, with systemd as its manager of cgroups, and ours as its runtime.
+struct Podman {
+    caller: Caller,
+    runtime: PathBuf,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let caller = Caller::new();
+        let runtime = caller.dir.join("runtime");
+        fs::write(&runtime, format!("#!/bin/sh\n{ROLE}=1 exec /suites/vm \"$@\"\n")).expect("a script");
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("its mode");
+        Self { caller, runtime }
+    }
+
+    /// Its exit code, what it has said, and its errors.
+    #[expect(clippy::disallowed_methods, reason = "the caller that is tried")]
+    fn call(&self, line: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new("/usr/bin/podman");
+        for (option, name) in [("--root", "podman"), ("--runroot", "runroot"), ("--tmpdir", "tmpdir")] {
+            command.arg(option).arg(self.caller.dir.join(name));
+        }
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "systemd", "--events-backend", "none"]);
+        command.arg("--runtime").arg(&self.runtime).args(line).stdin(Stdio::null());
+        let output = command.output().expect("podman");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    #[track_caller]
+    fn good(&self, line: &[&str]) -> String {
+        let (code, said, told) = self.call(line);
+        assert_eq!(code, Some(0), "{line:?}: {told}");
+        said.trim().to_owned()
+    }
+
+    fn run(&self, options: &[&str], command: &[&str]) -> (Option<i32>, String, String) {
+        let rootfs = self.caller.dir.join("rootfs");
+        let mut line =
+            vec!["run", "--network", "none", "--security-opt", "seccomp=unconfined", "--log-driver", "k8s-file"];
+        line.extend(options);
+        line.extend(["--rootfs", rootfs.to_str().expect("a path"), "/bin/busybox"]);
+        line.extend(command);
+        self.call(&line)
+    }
+}
+
+/// The unit is where podman wants it, with its limits, and goes with the container.
+pub(crate) fn podman_has_its_containers_in_units() {
+    let podman = Podman::new();
+    let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let options = ["--detach", "--name", "stays", "--memory", "64m", "--pids-limit", "32"];
+    let (code, said, told) = podman.run(&options, &["sh", "-c", script]);
+    assert_eq!(code, Some(0), "{told}");
+    let unit = format!("libpod-{}.scope", said.trim());
+    let show = |name: &str| podman.caller.systemctl(&["show", &unit, "--value", "-p", name]);
+    let slice = if podman.caller.user { "user.slice" } else { "machine.slice" };
+    assert_eq!(["Slice", "MemoryMax", "TasksMax"].map(show), [slice, "67108864", "32"]);
+    let group = show("ControlGroup");
+    assert_eq!(podman.good(&["inspect", "--format", "{{.State.CgroupPath}}", "stays"]), group);
+    let pid = podman.good(&["inspect", "--format", "{{.State.Pid}}", "stays"]);
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its group");
+    assert!(groups.trim().starts_with(&format!("0::{group}")), "{groups} is not in {group}");
+
+    assert_eq!(podman.good(&["exec", "stays", "/bin/busybox", "echo", "inside"]), "inside");
+    assert_eq!(podman.call(&["exec", "stays", "/bin/busybox", "sh", "-c", "exit 5"]).0, Some(5));
+    podman.good(&["pause", "stays"]);
+    assert_eq!(podman.good(&["inspect", "--format", "{{.State.Status}}", "stays"]), "paused");
+    podman.good(&["unpause", "stays"]);
+    podman.good(&["stop", "--time", "100", "stays"]);
+    assert_eq!(podman.good(&["inspect", "--format", "{{.State.ExitCode}}", "stays"]), "3");
+    assert!(podman.good(&["logs", "stays"]).ends_with("bye"));
+    podman.good(&["rm", "stays"]);
+    assert_eq!(show("LoadState"), "not-found");
+
+    // In a slice of somebody else's, and in the group of podman's own caller.
+    let (code, said, told) =
+        podman.run(&["--rm", "--cgroup-parent", "trial.slice"], &["sh", "-c", "echo hello; exit 42"]);
+    assert_eq!((code, said.as_str()), (Some(42), "hello\n"), "{told}");
+    let (code, said, told) = podman.run(&["--rm", "--cgroups", "split"], &["echo", "split"]);
+    assert_eq!((code, said.as_str()), (Some(0), "split\n"), "{told}");
+    let (code, _, told) =
+        podman.run(&["--rm", "--memory", "16m"], &["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]);
+    assert_eq!(code, Some(137), "{told}");
+    let left = podman.caller.systemctl(&["list-units", "--all", "--plain", "--no-legend", "libpod-*"]);
+    assert_eq!(left, "");
+}

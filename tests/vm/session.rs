@@ -27,6 +27,8 @@ pub(crate) const SUITES: [(&str, &[&str]); 2] = [
     ("durable", &["--color=never", "--test-threads=1", "a_container_is_owned_again"]),
 ];
 
+const PODMAN: &str = "podman_has_its_containers_in_units";
+
 /// The disk of this machine.
 const DISK: &str = "/dev/loop0";
 
@@ -61,6 +63,7 @@ pub(crate) fn run(part: &str) -> ExitCode {
         "a_life_in_a_unit" => oci::a_life_in_a_unit(),
         "units_end_either_way" => oci::units_end_either_way(),
         "what_fails_leaves_no_unit" => oci::what_fails_leaves_no_unit(),
+        PODMAN => oci::podman_has_its_containers_in_units(),
         other => match other.strip_prefix("suite ") {
             Some(suite) => in_a_scope(suite),
             None => panic!("no part is called {other:?}"),
@@ -72,7 +75,14 @@ pub(crate) fn run(part: &str) -> ExitCode {
 /// Containers in units of this user's manager.
 fn units(suite: &str) {
     println!("\n{BEGIN} {suite}");
-    let failed = ["a_life_in_a_unit", "units_end_either_way", "what_fails_leaves_no_unit"].map(trial);
+    let mut failed = ["a_life_in_a_unit", "units_end_either_way", "what_fails_leaves_no_unit"].map(trial).to_vec();
+    // podman's user would need a home and a range of ids there.
+    if suite == "units" {
+        match Path::new("/usr/bin/podman").exists() {
+            true => failed.push(trial(PODMAN)),
+            false => println!("\ntest {PODMAN} ... ignored"),
+        }
+    }
     println!("\n{END} {suite} {}", u8::from(failed.contains(&true)));
 }
 
