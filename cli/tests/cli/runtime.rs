@@ -73,7 +73,8 @@ fn listed() {
 }
 
 fn refused() {
-    let program = programs()[0];
+    // crun, where both are.
+    let program = *programs().last().unwrap();
     let said = sh(&driving(program), "true");
     assert_eq!(said.code, Some(125), "{said:?}");
     assert!(said.err.contains("--rootfs"), "{said:?}");
@@ -83,7 +84,10 @@ fn refused() {
         [&driving(program)[..], &["--rootfs", path, "--preset", "strict", "--limits", "best-effort"]].concat();
     let said = sh(&options, "true");
     assert!(said.err.contains("--landlock none") && said.err.contains("strict"), "{said:?}");
-    assert_eq!(sh(&[&options[..], &["--landlock", "none"]].concat(), "exit 6").code, Some(6));
+    // What stands in for a limit of memory without a cgroup is one of the address space, which runc's own init does not live with.
+    if root() || program != "runc" {
+        assert_eq!(sh(&[&options[..], &["--landlock", "none"]].concat(), "exit 6").code, Some(6));
+    }
     let said = ran(&["explain", "--runtime", program, "--", "true"]);
     assert!(short(&said).contains("our own runtime"), "{said:?}");
 }

@@ -49,8 +49,11 @@ fn a_supervisor_on_another_program(scene: &Scene) {
             let error = wait::soon("a refusal", strict(None)).await.expect_err("refused");
             assert_eq!(error.field(), Some("landlock"), "{name}: {error:?}");
             assert!(error.hint().is_some_and(|hint| hint.contains("strict")), "{name}: {error:?}");
-            let output = wait::soon("its end", strict(Some(Landlock::none()))).await.expect("run");
-            assert_eq!(output.report.exit, ExitStatus::Code(0), "{name}");
+            // What stands in for a limit of memory without a cgroup is one of the address space, which runc's own init does not live with.
+            if root || name != "runc" {
+                let output = wait::soon("its end", strict(Some(Landlock::none()))).await.expect("run");
+                assert_eq!(output.report.exit, ExitStatus::Code(0), "{name}");
+            }
             wait::soon("shutdown", supervisor.shutdown()).await;
         });
     }
