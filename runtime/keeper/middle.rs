@@ -30,7 +30,7 @@ const JOINING: u32 = 2;
 pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
     store(keeper.page, shared::MIDDLE_PID, 0);
     store(keeper.page, shared::MIDDLE_ERRNO, NOT_YET);
-    let cradle = cradle(keeper, birth);
+    let cradle = cradle(birth);
     let (pid, middle_pidfd) = spawn::helper(0, cradle).map_err(|errno| (Stage::Clone, errno))?;
     if pid == 0 {
         run(birth, keeper.alive, cradle.is_some());
@@ -60,12 +60,10 @@ pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), 
     }
 }
 
-/// Where the middle process is born in the cgroup, and the child inherits it: where a cgroup namespace is joined, as a cgroup file
-/// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in; and beside a
-/// process, where we have no rights to [`confine`].
-fn cradle(keeper: &Keeper, birth: &Birth) -> Option<i32> {
-    let joins = birth.joined(usize::from(JOIN_CGROUP)).is_some();
-    birth.cgroup().filter(|_| joins || birth.init().is_some() && !keeper.enters_pidns)
+/// Where a cgroup namespace is joined, the middle process is born in the cgroup, and the child inherits it: a cgroup file
+/// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in.
+fn cradle(birth: &Birth) -> Option<i32> {
+    birth.joined(usize::from(JOIN_CGROUP)).and_then(|_| birth.cgroup())
 }
 
 fn stage(place: u32) -> Stage {
@@ -102,7 +100,7 @@ fn run(birth: &Birth, alive: i32, cradled: bool) -> ! {
     let made = apart(alive).map_err(|errno| errno as u32).and_then(|keeper| {
         let mut birth = Birth { keeper, ..*birth };
         let mut slots = Slots::new(&birth);
-        match enter(&mut birth, &mut slots, cradled) {
+        match enter(&mut birth, &mut slots) {
             // It has nothing to do but to tell.
             Ok(()) if birth.failed.is_some() => clone(&birth, &slots, 0, None),
             Ok(()) => clone(&birth, &slots, namespaces, cgroup),
@@ -132,19 +130,18 @@ fn clone(birth: &Birth, slots: &Slots, namespaces: u64, cgroup: Option<i32>) -> 
 
 /// In the middle process: the steps that are its own and the namespaces of a process that is there already, those in one call; or the
 /// namespaces that came along, one by one.
-fn enter(birth: &mut Birth, slots: &mut Slots, cradled: bool) -> Result<(), u32> {
+fn enter(birth: &mut Birth, slots: &mut Slots) -> Result<(), u32> {
     let failed = |place: u32| move |errno: Errno| place << SHIFT | errno as u32;
     if let Some(init) = birth.init() {
         let Some(kinds) = before(birth, slots) else { return Ok(()) };
         if kinds & wire::NEWUSER != 0 {
             no_groups();
         }
-        if let Some(cgroup) = birth.cgroup() {
-            if cradled {
-                sys::close(cgroup);
-            } else {
-                confine(cgroup).map_err(failed(0))?;
-            }
+        match birth.cgroup().map(confine) {
+            // Without rights over the mounts that are seen here we have a user namespace of our own, and so has every container in it,
+            // which has none over us then.
+            None | Some(Ok(()) | Err(sys::EPERM)) => {}
+            Some(Err(errno)) => return Err(failed(0)(errno)),
         }
         return sys::setns(init, kinds as usize | CLONE_NEWPID).map_err(failed(ENTERING));
     }

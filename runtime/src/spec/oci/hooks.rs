@@ -76,7 +76,8 @@ mod tests {
     fn a_start_hook_without_an_environment_has_the_commands() {
         let (hooks, _) = of(r#"{"prestart":[{"path":"/a"}],"createContainer":[{"path":"/a"}],
             "startContainer":[{"path":"/a"},{"path":"/a","env":["K=V"]},{"path":"/a","env":[]}],"poststop":[{"path":"/a"}]}"#);
-        let env = |kind| hooks.of(kind).iter().map(|hook| hook.env.as_ref().map(|env| env.join(" "))).collect::<Vec<_>>();
+        let env =
+            |kind| hooks.of(kind).iter().map(|hook| hook.env.as_ref().map(|env| env.join(" "))).collect::<Vec<_>>();
         assert_eq!(env(HookKind::StartContainer), ["IN=side", "K=V", ""].map(|env| Some(env.to_owned())));
         for kind in [HookKind::Prestart, HookKind::CreateContainer, HookKind::Poststop] {
             assert_eq!(env(kind), [None]);
