@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKED: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 /// Longest message that is looked at as a whole.
 const LARGEST: usize = 4096;
+/// So many are heard at a time: one that never stops is not waited for.
+const AT_ONCE: usize = 64;
 
 /// The caller's.
 fn callers() -> Option<OsString> {
@@ -107,7 +109,8 @@ impl Inbox {
     /// Whether it has said that it is ready: then the caller's manager is told, and if `pid` is one, also who goes on as the main process.
     pub(crate) fn hear(&self, pid: Option<i32>) -> bool {
         let mut message = [0; LARGEST];
-        while let Ok(length) = self.socket.recv(&mut message) {
+        for _ in 0..AT_ONCE {
+            let Ok(length) = self.socket.recv(&mut message) else { break };
             let lines = message.get(..length).unwrap_or_default().split(|byte| *byte == b'\n');
             if !self.said.get() && lines.into_iter().any(|line| line == b"READY=1") {
                 self.said.set(true);
