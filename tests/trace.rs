@@ -258,7 +258,7 @@ fn a_container_in_namespaces_of_another_one(scene: &Scene) {
     let [first, main] = plans.as_slice() else { return };
     let calls = trace(scene);
     follow(first, &caller(&calls, &["sethostname(\"joins\""]));
-    follow(main, &caller(&calls, &["chdir(\"/tmp\")", "execve("]));
+    follow(main, &caller(&calls, &["chdir(\"/tmp\"", "execve("]));
     let entered = |calls: &[String]| -> Vec<String> {
         let flags =
             calls.iter().filter_map(|call| call.strip_prefix("setns(")?.split([' ', ')']).nth(1).map(str::to_owned));

@@ -11,7 +11,7 @@ use crate::serve::{CLONE_NEWPID, Keeper};
 use crate::spawn::{self, Birth, CLONE_PARENT, CLONE_PARENT_SETTID, load, shared, store};
 use crate::steps::Slots;
 use crate::sys::{self, AT_EMPTY_PATH, CStr, Errno, HIGH, O_CLOEXEC, P_PIDFD, Res, WNOHANG, WNOWAIT};
-use crate::wire::{self, JOIN_CGROUP, JOINABLE, Op, Stage};
+use crate::wire::{self, JOIN_CGROUP, JOINABLE, Op, Stage, Step};
 use crate::{birth, child};
 
 /// How long a middle process may take: 50 waits of 10 ms, then it is killed.
@@ -23,8 +23,7 @@ const NOT_YET: u32 = u32::MAX;
 /// In an answer, above the errno: where it failed. 0 is the clone, and from [`JOINING`] on the places of
 /// [`JOINABLE`].
 const SHIFT: u32 = 16;
-const ENTERING: u32 = 1;
-const JOINING: u32 = 2;
+const JOINING: u32 = 1;
 
 /// Parent of the middle process and, in the end, of the child.
 pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
@@ -69,7 +68,6 @@ fn cradle(birth: &Birth) -> Option<i32> {
 fn stage(place: u32) -> Stage {
     match place {
         0 => Stage::Clone,
-        ENTERING => Stage::PidNamespace,
         place => Stage::JOIN.get((place - JOINING) as usize).copied().unwrap_or(Stage::Birth),
     }
 }
@@ -132,9 +130,9 @@ fn clone(birth: &Birth, slots: &Slots, namespaces: u64, cgroup: Option<i32>) -> 
 /// namespaces that came along, one by one.
 fn enter(birth: &mut Birth, slots: &mut Slots) -> Result<(), u32> {
     let failed = |place: u32| move |errno: Errno| place << SHIFT | errno as u32;
-    if let Some(init) = birth.init() {
-        let Some(kinds) = before(birth, slots) else { return Ok(()) };
-        if kinds & wire::NEWUSER != 0 {
+    if birth.init().is_some() {
+        let Some(step) = before(birth, slots) else { return Ok(()) };
+        if step.x & wire::NEWUSER != 0 {
             no_groups();
         }
         match birth.cgroup().map(confine) {
@@ -143,7 +141,11 @@ fn enter(birth: &mut Birth, slots: &mut Slots) -> Result<(), u32> {
             None | Some(Ok(()) | Err(sys::EPERM)) => {}
             Some(Err(errno)) => return Err(failed(0)(errno)),
         }
-        return sys::setns(init, kinds as usize | CLONE_NEWPID).map_err(failed(ENTERING));
+        match sys::setns(slots.get(step.a), step.x as usize | CLONE_NEWPID) {
+            Ok(()) => birth.first += 1,
+            Err(errno) => birth.failed = Some(errno),
+        }
+        return Ok(());
     }
     no_groups();
     for (place, kind) in JOINABLE.iter().enumerate() {
@@ -160,14 +162,12 @@ fn no_groups() {
     let _ = sys::call(nr::SETGROUPS, [0; 6]);
 }
 
-/// In the middle process: the steps up to that of entering; which namespaces that one enters. `None`: one has failed, and `birth` says
-/// which.
-fn before(birth: &mut Birth, slots: &mut Slots) -> Option<u64> {
+/// In the middle process: the steps up to that of entering, which is next. `None`: one has failed, and `birth` says which.
+fn before(birth: &mut Birth, slots: &mut Slots) -> Option<Step> {
     while birth.first < birth.header.steps {
         let step = wire::step(birth.plan, birth.first)?;
         if step.op == Op::Enter {
-            birth.first += 1;
-            return Some(step.x);
+            return Some(step);
         }
         if let Err(errno) = child::run(slots, birth, birth.first, &step) {
             birth.failed = Some(errno);

@@ -87,8 +87,10 @@ pub(crate) fn a_create_that_is_killed_in_a_hook_is_deleted(scene: &Scene) {
     let caller = Caller::new(scene);
     let log = scene.dir().join("log");
     let bundle = bundle(scene, "halfway", &["sleep", "1000"], |config| {
-        // Its parent is the keeper, whose parent is the command, which is not to see the other's end. The container outlives the keeper by no instant.
-        let script = "read state; ppid=$(cut -d' ' -f4 /proc/$PPID/stat); kill -STOP $ppid; kill -9 $PPID; kill -9 $ppid; echo went >> $0";
+        // Its parent is the keeper, whose parent is the command, which is not to see the other's end. The container outlives the keeper by
+        // no instant, and neither does the hook: who kills both has left it.
+        let script = "read state; keeper=$PPID; ppid=$(cut -d' ' -f4 /proc/$keeper/stat); kill -STOP $ppid; \
+                      setsid sh -c \"kill -9 $keeper; kill -9 $ppid; echo went >> $0\" & exec sleep 1000";
         config["hooks"]["createRuntime"] =
             json!([{ "path": "/bin/sh", "args": ["sh", "-c", script, path(&log)], "env": ["PATH=/usr/bin:/bin"] }]);
         config["hooks"]["poststop"] =

@@ -166,7 +166,9 @@ impl Plan {
         let at = HEADER + usize::from(index) * STEP;
         let field = self.step(index).map_or(0, |step| step.field);
         // setns on the report pipe: EINVAL.
-        let step = Step { op: Op::SetNs, field, a: wire::header(&self.bytes).map_or(0, |h| h.report), ..EMPTY };
+        let enters = self.step(index).is_some_and(|step| step.op == Op::Enter);
+        let op = if enters { Op::Enter } else { Op::SetNs };
+        let step = Step { op, field, a: wire::header(&self.bytes).map_or(0, |h| h.report), ..EMPTY };
         if let Some(place) = plan.bytes.get_mut(at..at + STEP) {
             place.copy_from_slice(&encode_step(&step));
         }

@@ -184,8 +184,6 @@ pub enum Tree {
 pub enum Stage {
     /// The message or the plan is malformed.
     Request = 0,
-    /// Entering the container's pid namespace.
-    PidNamespace = 1,
     /// `clone3`.
     Clone = 2,
     /// The child died or was stopped before it had its own descriptor table.
@@ -230,9 +228,8 @@ impl Stage {
     ];
 
     /// All of them.
-    pub const ALL: [Stage; 16] = [
+    pub const ALL: [Stage; 15] = [
         Stage::Request,
-        Stage::PidNamespace,
         Stage::Clone,
         Stage::Birth,
         Stage::Maps,
@@ -254,7 +251,6 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Stage::Request => "keeper: request",
-            Stage::PidNamespace => "keeper: enter the pid namespace",
             Stage::Clone => "keeper: clone3",
             Stage::Birth => "keeper: birth",
             Stage::Maps => "keeper: write the id maps",
