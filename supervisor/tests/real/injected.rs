@@ -65,7 +65,8 @@ async fn applied(injection: &Injection) {
 /// A shell that does something for each line that it is sent, and says so.
 struct Shell {
     container: ContainerHandle,
-    stdin: orangery::StdinWriter,
+    /// None where it has ended before it was asked for.
+    stdin: Option<orangery::StdinWriter>,
     said: orangery::stream::view::LineStream,
 }
 
@@ -74,13 +75,13 @@ impl Shell {
         let script = format!("while read x; do {does}; done");
         let command = supervisor.command("sh").arg("-c").arg(script).sandbox(sandbox).stdin(Stdin::Piped);
         let container = command.spawn().await.expect("a shell");
-        let stdin = container.stdin().expect("its input");
+        let stdin = container.stdin();
         let said = container.stdout().lines(orangery::stream::view::LineOptions::default());
         Self { container, stdin, said }
     }
 
     async fn send(&mut self) {
-        self.stdin.write_all(b"x\n").await.expect("sent");
+        self.stdin.as_mut().expect("its input").write_all(b"x\n").await.expect("sent");
     }
 
     async fn line(&mut self) -> String {
