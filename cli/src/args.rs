@@ -303,8 +303,8 @@ pub(crate) struct PlaceArgs {
     /// How a --writable root may be made, the first that can be had [overlay,fuse-overlayfs,copy]
     #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
     pub(crate) layering: Vec<Layering>,
-    /// Have this program make the containers: crun, runc, youki, orangery-oci, by name or path. Of root alone, with a directory as
-    /// --rootfs; what else it cannot have is refused (docs/drivers.md)
+    /// Have this program make the containers: crun, runc, youki, orangery-oci, by name or path. They need a --rootfs; what else they cannot
+    /// have is refused (docs/drivers.md)
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) runtime: Option<PathBuf>,
 }

@@ -189,7 +189,7 @@ impl SupervisorBuilder {
     }
 
     /// Have this program make the containers, such as `Program::new("runc")`: runc, crun, youki, or our own `orangery-oci`.
-    /// Default: we make them. Of root alone, with a directory as the root ([`Rootfs::Dir`](crate::Rootfs::Dir)), and not
+    /// Default: we make them. Containers need a root that is not the host's ([`Rootfs`](crate::Rootfs)), and are not
     /// [durable](SupervisorBuilder::durable); what else it cannot have is refused by the field (docs/drivers.md).
     ///
     /// ```no_run
