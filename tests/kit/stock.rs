@@ -106,14 +106,14 @@ impl std::fmt::Display for Process {
     }
 }
 
-/// One process, from its stat file.
+/// One process, from its stat file. One that is being reaped this very moment (X) has no children any more and is gone.
 #[must_use]
 pub fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, tail) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
     let mut words = tail.split_whitespace();
-    let state = words.next()?.chars().next()?;
+    let state = words.next()?.chars().next().filter(|state| *state != 'X')?;
     Some(Process { pid, parent: words.next()?.parse().ok()?, name, state })
 }
 

@@ -176,9 +176,10 @@ fn forks(most: u64) {
     println!("{}", object([("made".to_owned(), made.to_string()), ("errno".to_owned(), refused.to_string())]));
 }
 
-/// Leave a grandchild behind that nobody waits for and that holds no standard stream.
+/// Leave a grandchild behind that nobody waits for and that holds no standard stream. Who is between is gone by the word.
 fn orphan() {
-    if raw::clone_process() == 0 {
+    let between = raw::clone_process();
+    if between == 0 {
         call(nr::SETSID, [0; 6]);
         if raw::clone_process() == 0 {
             (0..3).for_each(drop_fd);
@@ -186,6 +187,7 @@ fn orphan() {
         }
         std::process::exit(0);
     }
+    raw::wait(between);
     println!("left");
 }
 
