@@ -89,7 +89,8 @@ impl Child<'_> {
             Op::SetGroups => simple(nr::SETGROUPS, [step.n as usize / 4, s, 0, 0, 0, 0]),
             Op::SetIds => {
                 call(nr::SETRESGID, [y, y, y, 0, 0, 0])?;
-                simple(nr::SETRESUID, [x, x, x, 0, 0, 0])
+                call(nr::SETRESUID, [x, x, x, 0, 0, 0])?;
+                simple(nr::PRCTL, [4, 0, 0, 0, 0, 0])
             }
             Op::Propagation => simple(nr::MOUNT, [0, s, 0, x, 0, 0]),
             Op::OpenTree => {

@@ -120,9 +120,9 @@ fn wanted(container: &Container, what: &Exec) -> Result<ProcessSpec, Failure> {
     if let Some(path) = &what.process {
         let text = std::fs::read(path);
         let text = text.map_err(|error| Failure::system(format!("--process {}", path.display()), error))?;
-        let mut process = pieces::process(&text)?;
-        // Its filter is the container's.
         let own = &container.record.process;
+        let mut process = pieces::process(&text, own)?;
+        // Its filter is the container's.
         (process.seccomp, process.filters) = (own.seccomp, own.filters.clone());
         (process.filter_flags, process.personality) = (own.filter_flags, own.personality);
         process.memory_policy.clone_from(&own.memory_policy);

@@ -99,6 +99,11 @@ impl Inbox {
         // Its path may be longer than an address may be.
         let path = format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd());
         let failed = |error| Failure::system("cannot listen at the container's NOTIFY_SOCKET", error);
+        // Of a `start` that was killed before it let the process go.
+        match rustix::fs::unlinkat(&dir, NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
         let socket = UnixDatagram::bind(path).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let mode = Mode::from_raw_mode(0o777);

@@ -9,13 +9,27 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
-/// A `process`.
+/// A `process`, beside the container's `own`: its capabilities and limits are that one's where it has none.
 ///
 /// # Errors
 /// Every refusal.
-pub(crate) fn process(text: &[u8]) -> Result<ProcessSpec, Failure> {
-    let process: Value = serde_json::from_slice(text).map_err(|error| Failure::new(format!("process: {error}")))?;
-    Ok(whole(json!({ "process": process }))?.1)
+pub(crate) fn process(text: &[u8], own: &ProcessSpec) -> Result<ProcessSpec, Failure> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| Failure::new(format!("process: {error}")))?;
+    let mut part = json!({ "process": value });
+    oci::keys_as_specified(&mut part)?;
+    let says = |key: &str| !part["process"][key].is_null();
+    let (caps, score) = (says("capabilities"), says("oomScoreAdj"));
+    let mut process = whole(part)?.1;
+    if !caps {
+        process.caps.clone_from(&own.caps);
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&own.rlimits);
+    }
+    if !score {
+        process.oom_score_adj = own.oom_score_adj;
+    }
+    Ok(process)
 }
 
 /// `linux.resources`.
@@ -75,18 +89,34 @@ mod tests {
 
     #[test]
     fn a_part_is_read_as_in_the_whole() {
-        let process = process(br#"{"args":["id","-u"],"cwd":"/tmp","user":{"uid":7,"gid":8},"env":["A=b"]}"#).unwrap();
-        assert_eq!(process.argv, ["id", "-u"]);
-        assert_eq!(process.cwd.as_deref(), Some(Path::new("/tmp")));
-        assert!(super::process(b"[]").is_err());
-        assert!(
-            super::process(
-                br#"{"args":["x"],"cwd":"/","user":{"uid":0,"gid":0},"consoleSize":{"height":0,"width":9}}"#
-            )
-            .is_err()
-        );
+        let process = |text: &[u8]| process(text, &ProcessSpec::default());
+        let text = br#"{"args":["id","-u"],"cwd":"/tmp","user":{"uid":7,"gid":8},"env":["A=b"]}"#;
+        let said = process(text).unwrap();
+        assert_eq!(said.argv, ["id", "-u"]);
+        assert_eq!(said.cwd.as_deref(), Some(Path::new("/tmp")));
+        assert!(process(b"[]").is_err());
+        let text = br#"{"args":["x"],"cwd":"/","user":{"uid":0,"gid":0},"consoleSize":{"height":0,"width":9}}"#;
+        assert!(process(text).is_err());
         let limits = limits(&json!({ "memory": { "limit": 1_048_576 }, "pids": { "limit": 9 } })).unwrap();
         assert_eq!((limits.memory, limits.pids), (Some(1 << 20), Some(9)));
+    }
+
+    #[test]
+    fn what_a_process_does_not_say_is_the_containers() {
+        let own = br#"{"args":["a"],"cwd":"/","user":{"uid":0,"gid":0},"oomScoreAdj":7,
+            "rlimits":[{"type":"RLIMIT_NOFILE","soft":64,"hard":64}],"capabilities":{"bounding":["CAP_KILL"]}}"#;
+        let own = process(own, &ProcessSpec::default()).unwrap();
+        let process = |text: &[u8]| {
+            let said = process(text, &own).unwrap();
+            (said.caps, said.rlimits, said.oom_score_adj)
+        };
+        let theirs = (own.caps.clone(), own.rlimits.clone(), Some(7));
+        assert_eq!(process(br#"{"args":["b"],"cwd":"/","user":{"uid":0,"gid":0},"rlimits":[]}"#), theirs);
+        let text = br#"{"args":["b"],"cwd":"/","user":{"uid":0,"gid":0},"oomScoreAdj":8,"Capabilities":{},
+            "rlimits":[{"type":"RLIMIT_CORE","soft":0,"hard":0}]}"#;
+        let (caps, rlimits, score) = process(text);
+        assert!(caps.unwrap().bounding.names().is_empty());
+        assert!(rlimits.len() == 1 && rlimits != own.rlimits && score == Some(8));
     }
 
     #[test]

@@ -10,12 +10,14 @@ use crate::arch::nr;
 use crate::serve::{CLONE_NEWPID, Keeper};
 use crate::spawn::{self, Birth, CLONE_PARENT, CLONE_PARENT_SETTID, load, shared, store};
 use crate::steps::Slots;
-use crate::sys::{self, AT_EMPTY_PATH, CStr, Errno, HIGH, O_CLOEXEC, P_PIDFD, Res, WNOHANG, WNOWAIT};
+use crate::sys::{self, Errno, HIGH, P_PID, P_PIDFD, Res, WNOHANG, WNOWAIT};
 use crate::wire::{self, JOIN_CGROUP, JOINABLE, Op, Stage, Step};
 use crate::{birth, child};
 
-/// How long a middle process may take: 50 waits of 10 ms, then it is killed.
-const PATIENCE: u32 = 50;
+/// How long a middle process may take, in waits of 10 ms; then it is killed. It takes less than one, unless the machine stands still.
+const PATIENCE: u32 = 500;
+/// The same of one that waits for the turn of a container's cgroup, as does the keeper meanwhile.
+const SHORT_PATIENCE: u32 = 50;
 
 /// No answer of the middle process yet.
 const NOT_YET: u32 = u32::MAX;
@@ -30,30 +32,38 @@ pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), 
     store(keeper.page, shared::MIDDLE_PID, 0);
     store(keeper.page, shared::MIDDLE_ERRNO, NOT_YET);
     let cradle = cradle(birth);
-    let (pid, middle_pidfd) = spawn::helper(0, cradle).map_err(|errno| (Stage::Clone, errno))?;
+    let middle = Middle { birth, alive: keeper.alive, cradled: cradle.is_some() };
+    let made = match cradle {
+        None if shares_memory(birth) => spawn::beside(keeper.stack, run, &middle),
+        cradle => spawn::helper(0, cradle),
+    };
+    let (pid, middle_pidfd) = made.map_err(|errno| (Stage::Clone, errno))?;
     if pid == 0 {
-        run(birth, keeper.alive, cradle.is_some());
+        run(&middle);
     }
     // It does a few system calls and ends, in our own cgroup or a new one: nothing but a signal of our own user, or the
     // end of the memory, can hold it up.
-    let answer = wait(keeper.page, middle_pidfd);
+    let patience = if middle.cradled { SHORT_PATIENCE } else { PATIENCE };
+    let answer = wait(keeper.page, middle_pidfd, patience);
     let _ = sys::pidfd_kill(middle_pidfd);
     let _ = sys::waitid(P_PIDFD, middle_pidfd, 0);
     // Our child, which nobody but us reaps: the number is its own.
     let pid = load(keeper.page, shared::MIDDLE_PID) as i32;
-    let pidfd = if pid > 0 { sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) } else { Err(sys::ECANCELED) };
+    let pid = Some(pid).filter(|pid| *pid > 0 && sys::waitid(P_PID, *pid, WNOHANG | WNOWAIT).is_ok());
+    let pidfd = pid.map_or(Err(sys::ECANCELED), |pid| sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]));
     match (answer, pidfd) {
-        (0, Ok(pidfd)) => Ok((pid, pidfd as i32)),
+        (0, Ok(pidfd)) => Ok((pid.unwrap_or(0), pidfd as i32)),
         (NOT_YET, Ok(pidfd)) => {
             birth::give_up(keeper, pidfd as i32);
             Err((Stage::Birth, sys::ETIMEDOUT))
         }
-        (NOT_YET, Err(_)) => Err((Stage::Birth, sys::ETIMEDOUT)),
-        (0, Err(errno)) => {
-            // No descriptor is left. The number is its own: nobody but us reaps it.
-            let _ = sys::call(nr::KILL, [pid as usize, 9, 0, 0, 0, 0]);
-            keeper.unwatched += 1;
-            Err((Stage::Birth, errno))
+        (0 | NOT_YET, Err(errno)) => {
+            // No descriptor is left, or there is no child.
+            if let Some(pid) = pid {
+                let _ = sys::call(nr::KILL, [pid as usize, 9, 0, 0, 0, 0]);
+                keeper.unwatched += 1;
+            }
+            Err((Stage::Birth, if answer == 0 { errno } else { sys::ETIMEDOUT }))
         }
         (failed, _) => Err((stage(failed >> SHIFT), (failed & ((1 << SHIFT) - 1)) as Errno)),
     }
@@ -72,12 +82,12 @@ fn stage(place: u32) -> Stage {
     }
 }
 
-/// Bounded by the middle process's end or by [`PATIENCE`].
-fn wait(page: *mut u32, middle_pidfd: i32) -> u32 {
+/// Bounded by the middle process's end or by `patience`.
+fn wait(page: *mut u32, middle_pidfd: i32, patience: u32) -> u32 {
     let mut waited = 0;
     loop {
         let answer = load(page, shared::MIDDLE_ERRNO);
-        if answer != NOT_YET || waited >= PATIENCE {
+        if answer != NOT_YET || waited >= patience {
             return answer;
         }
         // SAFETY: the word lies in the page.
@@ -91,8 +101,29 @@ fn wait(page: *mut u32, middle_pidfd: i32) -> u32 {
     }
 }
 
-/// In the middle process: same user as the keeper, and sharing its descriptor table up to here. `cradled`: it is in the cgroup already.
-fn run(birth: &Birth, alive: i32, cradled: bool) -> ! {
+/// What a middle process is told.
+struct Middle<'a> {
+    birth: &'a Birth,
+    alive: i32,
+    /// It is in the cgroup already.
+    cradled: bool,
+}
+
+/// Whether the middle process works in the keeper's own memory, on a stack of its own, which spares copying it. The keeper waits for
+/// its end. Where that could do harm it gets a copy: who becomes another user changes for all who share it whether it may be
+/// looked into (`fs.suid_dumpable`), and a time namespace lets nobody in who shares any (timens_install(), 6.18). For one in the
+/// container's cgroup, whose memory may end, the kernel would kill the keeper as well: `cradle`.
+fn shares_memory(birth: &Birth) -> bool {
+    let mut steps = (0..birth.header.steps).filter_map(|index| wire::step(birth.plan, index));
+    let enter = steps.find(|step| step.op == Op::Enter);
+    birth.init().is_some() && enter.is_some_and(|step| step.x & (wire::NEWUSER | wire::NEWTIME) == 0)
+}
+
+/// In the middle process: same user as the keeper, and sharing its descriptor table up to here.
+extern "C" fn run(middle: &Middle) -> ! {
+    let Middle { birth, alive, cradled } = *middle;
+    // The page is there when the kernel writes the child's number, whatever becomes of the memory.
+    store(birth.page, shared::MIDDLE_PID, 0);
     let namespaces = if birth.init().is_some() { 0 } else { birth.header.clone };
     let cgroup = if cradled { None } else { birth.cgroup() };
     let made = apart(alive).map_err(|errno| errno as u32).and_then(|keeper| {
@@ -135,12 +166,6 @@ fn enter(birth: &mut Birth, slots: &mut Slots) -> Result<(), u32> {
         if step.x & wire::NEWUSER != 0 {
             no_groups();
         }
-        match birth.cgroup().map(confine) {
-            // Without rights over the mounts that are seen here we have a user namespace of our own, and so has every container in it,
-            // which has none over us then.
-            None | Some(Ok(()) | Err(sys::EPERM)) => {}
-            Some(Err(errno)) => return Err(failed(0)(errno)),
-        }
         match sys::setns(slots.get(step.a), step.x as usize | CLONE_NEWPID) {
             Ok(()) => birth.first += 1,
             Err(errno) => birth.failed = Some(errno),
@@ -177,19 +202,4 @@ fn before(birth: &mut Birth, slots: &mut Slots) -> Option<Step> {
     }
     birth.failed = Some(sys::ECANCELED);
     None
-}
-
-/// In the middle process: `cgroup` leads nowhere else and cannot be written to, as the child has it from its first moment. It
-/// becomes a mount of its own, which has nothing above it.
-fn confine(cgroup: i32) -> Res<()> {
-    let empty = CStr::EMPTY.0 as usize;
-    // OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-    let tree = sys::call(nr::OPEN_TREE, [cgroup as usize, empty, AT_EMPTY_PATH | O_CLOEXEC | 1, 0, 0, 0])?;
-    // struct mount_attr: MOUNT_ATTR_RDONLY | NOSUID | NODEV | NOEXEC set, nothing cleared
-    let attr = [0xfu64, 0, 0, 0];
-    let size = size_of_val(&attr);
-    sys::call(nr::MOUNT_SETATTR, [tree, empty, AT_EMPTY_PATH, attr.as_ptr() as usize, size, 0])?;
-    let replaced = sys::dup3(tree as i32, cgroup, true);
-    sys::close(tree as i32);
-    replaced
 }

@@ -106,6 +106,8 @@ pub(crate) struct Keeper {
     pub(crate) paced: bool,
     /// Shared with children between clone and their first steps: see `spawn::Shared`.
     pub(crate) page: *mut u32,
+    /// That of a middle process, while there is one.
+    pub(crate) stack: *mut u8,
     pub(crate) table: *mut Entry,
     pub(crate) places: usize,
     /// What our descriptor table has grown to.

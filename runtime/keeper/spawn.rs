@@ -12,6 +12,7 @@ use crate::steps::Slots;
 use crate::{birth, child, middle};
 
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VM: u64 = 0x100;
 const CLONE_FILES: u64 = 0x400;
 pub(crate) const CLONE_PARENT: u64 = 0x8000;
 pub(crate) const CLONE_PARENT_SETTID: u64 = 0x10_0000;
@@ -209,6 +210,27 @@ pub(crate) fn helper(extra: u64, cgroup: Option<i32>) -> Res<(i32, i32)> {
     let flags = CLONE_PIDFD | CLONE_FILES | into | extra;
     let args = [flags, &raw mut pidfd as u64, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, cgroup.unwrap_or(0) as u64];
     let pid = sys::call(nr::CLONE3, [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0])?;
+    // SAFETY: our own word; see `clone`.
+    Ok((pid as i32, unsafe { core::ptr::read_volatile(&raw const pidfd) }))
+}
+
+/// The stack of one that shares our memory, below which there is nothing.
+pub(crate) const STACK: usize = 64 << 10;
+
+/// A clone that shares table and memory: it is `run`, on `stack`, and ends before anything of ours changes that it looks at, which
+/// the caller sees to by waiting for its end.
+pub(crate) fn beside<T>(stack: *mut u8, run: extern "C" fn(&T) -> !, with: &T) -> Res<(i32, i32)> {
+    let mut pidfd: i32 = -1;
+    let flags = CLONE_PIDFD | CLONE_FILES | CLONE_VM;
+    let args = [flags, &raw mut pidfd as u64, 0, 0, SIGCHLD, stack as u64, STACK as u64, 0, 0, 0, 0];
+    // SAFETY: the stack is ours, and nobody else's until this one has ended; what it is called with lives as long.
+    let pid = unsafe {
+        let (run, with) = (run as *const () as usize, (&raw const *with) as usize);
+        crate::arch::clone3_beside(args.as_ptr(), size_of_val(&args), run, with)
+    };
+    if pid < 0 {
+        return Err(-pid as Errno);
+    }
     // SAFETY: our own word; see `clone`.
     Ok((pid as i32, unsafe { core::ptr::read_volatile(&raw const pidfd) }))
 }

@@ -2,7 +2,7 @@
 
 use crate::arch::nr;
 use crate::serve::{self, Entry, Keeper, PLACES};
-use crate::stub;
+use crate::{spawn, stub};
 use crate::sys::{self, CStr, HIGH, Res, lit};
 use crate::wire::{self, Message, Stage, Tell};
 
@@ -176,7 +176,8 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
     sys::epoll_add(epoll, orphans, serve::IN, u64::MAX - 1)?;
     let me = sys::call(nr::PIDFD_OPEN, [sys::call(nr::GETPID, [0; 6])?, 0, 0, 0, 0, 0])?;
     let me = high(me as i32)?;
-    let [alive, end] = sys::pipe()?;
+    // Of a pipe whoever sees one end in /proc could open the other there, and write to it.
+    let [alive, end] = sys::pair()?;
     let alive = high(alive)?;
     high(end)?;
     let supervisor = match supervisor() {
@@ -203,6 +204,7 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         trace: -1,
         paced: false,
         page: sys::mmap(4096, true)?.cast(),
+        stack: sys::stack(spawn::STACK)?,
         table: sys::mmap(places * size_of::<Entry>(), false)?.cast(),
         places,
         size: serve::TABLE.min(places),

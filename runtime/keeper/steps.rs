@@ -214,8 +214,10 @@ fn wait(fd: i32) -> Res<()> {
 fn set_ids(uid: usize, gid: usize) -> Res<()> {
     call(nr::SETRESGID, [gid, gid, gid, 0, 0, 0])?;
     call(nr::SETRESUID, [uid, uid, uid, 0, 0, 0])?;
-    // A change of ids clears the request to die with the keeper (`commit_creds`).
-    sys::prctl(sys::PDEATHSIG, 9).map(drop)
+    // A change of ids clears the request to die with the keeper, and leaves it to the machine (`fs.suid_dumpable`) whether others of the
+    // new user may look into us (`commit_creds`).
+    sys::prctl(sys::PDEATHSIG, 9)?;
+    sys::prctl(4, 0).map(drop)
 }
 
 /// In the child: `fsopen`, one `fsconfig` for each option, one for the device that serves it, create, `fsmount`.

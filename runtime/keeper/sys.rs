@@ -129,6 +129,14 @@ pub(crate) fn pipe() -> Res<[i32; 2]> {
     Ok(ends)
 }
 
+/// Two ends of a stream.
+pub(crate) fn pair() -> Res<[i32; 2]> {
+    let mut ends = [-1i32; 2];
+    // AF_UNIX, SOCK_STREAM
+    call(nr::SOCKETPAIR, [1, 1 | O_CLOEXEC, 0, ends.as_mut_ptr() as usize, 0, 0])?;
+    Ok(ends)
+}
+
 pub(crate) fn dup3(from: i32, to: i32, cloexec: bool) -> Res<()> {
     call(nr::DUP3, [from as usize, to as usize, if cloexec { O_CLOEXEC } else { 0 }, 0, 0, 0]).map(drop)
 }
@@ -164,6 +172,15 @@ pub(crate) fn mmap(len: usize, shared: bool) -> Res<*mut u8> {
     // PROT_READ|PROT_WRITE, MAP_ANONYMOUS|MAP_NORESERVE|(SHARED or PRIVATE)
     let flags = 0x20 | 0x4000 | if shared { 1 } else { 2 };
     call(nr::MMAP, [0, len, 3, flags, usize::MAX, 0]).map(|at| at as *mut u8)
+}
+
+/// `len` bytes to grow down through, with a page below them that nobody may touch.
+pub(crate) fn stack(len: usize) -> Res<*mut u8> {
+    const PAGE: usize = 64 << 10;
+    let at = mmap(PAGE + len, false)?;
+    call(nr::MPROTECT, [at as usize, PAGE, 0, 0, 0, 0])?;
+    // SAFETY: inside of what has just been mapped.
+    Ok(unsafe { at.add(PAGE) })
 }
 
 /// Private, writable view of a memfd.
@@ -222,6 +239,7 @@ pub(crate) struct Waited {
 }
 
 pub(crate) const P_ALL: usize = 0;
+pub(crate) const P_PID: usize = 1;
 pub(crate) const P_PIDFD: usize = 3;
 pub(crate) const WNOHANG: usize = 1;
 pub(crate) const WEXITED: usize = 4;

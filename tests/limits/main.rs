@@ -10,6 +10,7 @@ use orangery_tests::host::{outcome, probe};
 use orangery_tests::wait::{self, Lines};
 use orangery_tests::{Scene, trial};
 
+mod executes;
 mod io;
 mod without;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         trial!(too_little_memory_is_an_error_and_leaves_nothing, Memory),
         trial!(wrong_limits_are_refused_by_field),
     ];
+    trials.extend(executes::trials());
     trials.extend(io::trials());
     trials.extend(without::trials());
     orangery_tests::main(&trials)

@@ -29,6 +29,7 @@ pub fn act(name: &str, rest: &[String]) {
         "alloc" => alloc(number(0)),
         "forks" => forks(number(0)),
         "orphan" => orphan(),
+        "executes" => executes(rest.is_empty()),
         "traced" => traced(number(0) as i32),
         "notify" => notify(rest),
         "notify-and-wait" => {
@@ -189,6 +190,22 @@ fn orphan() {
     }
     raw::wait(between);
     println!("left");
+}
+
+/// Become itself again and again, each time by another of five threads than the first, whose others the kernel has to end.
+#[expect(clippy::disallowed_methods, reason = "nothing is started: it is replaced")]
+fn executes(first: bool) {
+    if first {
+        println!("ready");
+    }
+    for _ in 0..4 {
+        std::thread::spawn(raw::pause);
+    }
+    let last = std::thread::spawn(|| {
+        use std::os::unix::process::CommandExt as _;
+        std::process::Command::new("/proc/self/exe").args(["executes", "again"]).exec()
+    });
+    eprintln!("{:?}", last.join());
 }
 
 /// End with `code` while a child of ours traces us; the child lives until standard input ends.

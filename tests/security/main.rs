@@ -41,8 +41,8 @@ use rights::{
     setgroups_is_denied_with_one_id,
 };
 use staged::{
-    mount_points_are_never_made_in_the_hosts_trees, staged_files_are_there_in_every_root, staged_files_follow_no_links,
-    staged_files_never_reach_the_hosts_trees,
+    devices_of_the_host_stay_as_they_are, mount_points_are_never_made_in_the_hosts_trees,
+    staged_files_are_there_in_every_root, staged_files_follow_no_links, staged_files_never_reach_the_hosts_trees,
 };
 use strings::{
     hostile_strings_are_refused_by_field, limits_of_the_spec_are_refused_by_field, the_most_that_is_accepted_works,
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         trial!(staged_files_never_reach_the_hosts_trees),
         trial!(mount_points_are_never_made_in_the_hosts_trees),
         trial!(staged_files_follow_no_links, Busybox),
+        trial!(devices_of_the_host_stay_as_they_are, Root),
         trial!(users_are_parsed_strictly),
         trial!(hostile_strings_are_refused_by_field),
         trial!(the_state_is_for_its_owner_alone),

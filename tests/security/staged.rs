@@ -7,7 +7,7 @@ use std::path::Path;
 use orangery_runtime::Runtime as _;
 use orangery_runtime::spec::{Access, StagedFile, UserNamespace};
 use orangery_tests::Scene;
-use orangery_tests::host::{probe, see};
+use orangery_tests::host::{command, probe, see};
 
 use crate::{bind, imaged};
 
@@ -85,6 +85,21 @@ pub(crate) fn mount_points_are_never_made_in_the_hosts_trees(scene: &Scene) {
         }
     });
     assert!(made.is_empty(), "made on the host: {made:?}");
+}
+
+/// Root of the host's ids owns the host's devices, which stand for what is masked, for those of /dev, and for a stream that is not there.
+/// The mode that is set is the one that they have: where it can be set, nothing is lost but this trial.
+pub(crate) fn devices_of_the_host_stay_as_they_are(scene: &Scene) {
+    const CHANGE: &str = r#"for file in /proc/interrupts /dev/null /dev/zero /dev/stdin; do
+            mode=$(stat -L -c %a $file) || echo "no $file"
+            ! chmod $mode $file 2>/dev/null || echo "changed $file"
+        done
+        echo x >/dev/null && head -c 3 /dev/zero | wc -c"#;
+    scene.play(async |host| {
+        let mut spec = host.spec("devices");
+        spec.user_namespace = UserNamespace::Host;
+        assert_eq!(host.once(spec, command(&["sh", "-c", CHANGE])).await.out, "3\n");
+    });
 }
 
 pub(crate) fn staged_files_follow_no_links(scene: &Scene) {

@@ -18,7 +18,7 @@ use crate::{boot, session, systemd};
 const WANTED: &str = "ORANGERY_VM";
 /// The machine is shut off after so many seconds, whatever it does; each suite of [`MORE`] adds as many.
 const LIMIT: &str = "ORANGERY_VM_LIMIT";
-const SECONDS: u64 = 300;
+const SECONDS: u64 = 600;
 /// Such as `kvm`. Emulated by default: nested KVM asserted or hung where this was written, and emulation takes 30 s.
 const ACCELERATOR: &str = "ORANGERY_VM_ACCEL";
 /// When emulated: without the page table level and the checks that cost an emulator much.
@@ -100,23 +100,24 @@ impl Tools {
         println!("vm: {}, built in {} s", self.kernel.image.display(), start.elapsed().as_secs());
         let only = std::env::var(MACHINE).ok();
         let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-        let mut all = Vec::new();
-        if wanted("plain") {
-            all.extend(match self.initramfs(&suites).and_then(|initramfs| self.boot(&Self::plain(initramfs))) {
-                Ok(console) => trials(&console, "machine"),
-                Err(why) => vec![Trial::test("vm", move || Err(why.into()))],
-            });
-        }
-        if wanted("systemd") {
-            all.extend(match self.systemd(&suites) {
-                Ok(console) => trials(&console, "machine@systemd"),
-                Err(why) => {
-                    println!("skipped: systemd: {why}");
-                    vec![Trial::test("systemd", || Ok(())).with_ignored_flag(true)]
-                }
-            });
-        }
-        all
+        let plain = || match self.initramfs(&suites).and_then(|initramfs| self.boot(&Self::plain(initramfs))) {
+            Ok(console) => trials(&console, "machine"),
+            Err(why) => vec![Trial::test("vm", move || Err(why.into()))],
+        };
+        let systemd = || match self.systemd(&suites) {
+            Ok(console) => trials(&console, "machine@systemd"),
+            Err(why) => {
+                println!("skipped: systemd: {why}");
+                vec![Trial::test("systemd", || Ok(())).with_ignored_flag(true)]
+            }
+        };
+        // Both at once: each spends most of its time in one thread.
+        std::thread::scope(|scope| {
+            let plain = wanted("plain").then(|| scope.spawn(plain));
+            let systemd = wanted("systemd").then(|| scope.spawn(systemd));
+            let both = [plain, systemd].into_iter().flatten();
+            both.flat_map(|machine| machine.join().expect("a machine's thread")).collect()
+        })
     }
 
     fn plain(initramfs: PathBuf) -> Boot {

@@ -24,7 +24,7 @@
 //!    ORANGERY_VM_KERNEL=DIR                                       an unpacked kernel package instead of apt's
 //!    ORANGERY_VM_ACCEL=kvm                                        instead of emulation
 //!    ORANGERY_VM_MACHINE=plain|systemd                            one of the two machines
-//!    ORANGERY_VM_LIMIT=SECONDS                                    300 if unset: enough on a busy machine; an idle one takes 30
+//!    ORANGERY_VM_LIMIT=SECONDS                                    600 if unset: enough on a busy machine; an idle one takes 100
 //!  target/tmp/vm/console.txt, log.txt                             what the machine said, how long each trial took
 //! ```
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test code: a panic is a failed trial")]

@@ -32,6 +32,31 @@ pub(crate) unsafe fn syscall6(number: usize, args: [usize; 6]) -> isize {
     result
 }
 
+/// `clone3` of one that has a stack of its own, in its `args`, and calls `run` there with `with`. Returns here alone.
+///
+/// # Safety
+/// As for [`syscall6`]; `run` is a function of one word that never returns, and the stack is nobody else's.
+#[inline(never)]
+pub(crate) unsafe fn clone3_beside(args: *const u64, size: usize, run: usize, with: usize) -> isize {
+    let result: isize;
+    // SAFETY: the caller vouches for the arguments; the kernel keeps all registers of both but the result.
+    unsafe {
+        core::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, #0",
+            "mov x30, #0",
+            "mov x0, x3",
+            "br x2",
+            "2:",
+            in("x8") nr::CLONE3,
+            inlateout("x0") args as isize => result,
+            in("x1") size, in("x2") run, in("x3") with,
+        );
+    }
+    result
+}
+
 /// `epoll_event` has natural alignment on this architecture.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -105,6 +130,7 @@ pub(crate) mod nr {
     pub(crate) const SOCKET: usize = 198;
     pub(crate) const SENDMSG: usize = 211;
     pub(crate) const RECVMSG: usize = 212;
+    pub(crate) const MPROTECT: usize = 226;
     pub(crate) const MUNMAP: usize = 215;
     pub(crate) const KEYCTL: usize = 219;
     pub(crate) const EXECVE: usize = 221;
@@ -118,6 +144,7 @@ pub(crate) mod nr {
     pub(crate) const PPOLL: usize = 73;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const GETPPID: usize = 173;
+    pub(crate) const SOCKETPAIR: usize = 199;
     pub(crate) const PIPE2: usize = 59;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;

@@ -32,6 +32,32 @@ pub(crate) unsafe fn syscall6(number: usize, args: [usize; 6]) -> isize {
     result
 }
 
+/// `clone3` of one that has a stack of its own, in its `args`, and calls `run` there with `with`. Returns here alone.
+///
+/// # Safety
+/// As for [`syscall6`]; `run` is a function of one word that never returns, and the stack is nobody else's.
+#[inline(never)]
+pub(crate) unsafe fn clone3_beside(args: *const u64, size: usize, run: usize, with: usize) -> isize {
+    let result: isize;
+    // SAFETY: the caller vouches for the arguments; the kernel keeps all registers of both but these three.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r9",
+            "call r8",
+            "ud2",
+            "2:",
+            inlateout("rax") nr::CLONE3 as isize => result,
+            in("rdi") args, in("rsi") size, in("r8") run, in("r9") with,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
 /// `epoll_event` is packed on this architecture.
 #[derive(Clone, Copy)]
 #[repr(C, packed)]
@@ -59,6 +85,7 @@ pub(crate) mod nr {
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const FSTAT: usize = 5;
     pub(crate) const MMAP: usize = 9;
+    pub(crate) const MPROTECT: usize = 10;
     pub(crate) const MUNMAP: usize = 11;
     pub(crate) const IOCTL: usize = 16;
     pub(crate) const RT_SIGACTION: usize = 13;
@@ -118,6 +145,7 @@ pub(crate) mod nr {
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const GETPID: usize = 39;
     pub(crate) const GETPPID: usize = 110;
+    pub(crate) const SOCKETPAIR: usize = 53;
     pub(crate) const PIPE2: usize = 293;
     pub(crate) const OPEN_TREE: usize = 428;
     pub(crate) const MOVE_MOUNT: usize = 429;

@@ -150,7 +150,7 @@ impl Group {
             };
         }
         let dir = self.freezer()?.ok_or_else(|| self.no_freezer())?;
-        retry(&dir, "freeze", || Ok(v1::is_frozen(&dir)? == Some(frozen))).await
+        retry(&dir, "freeze", |attempt| settled(&dir, frozen, attempt)).await
     }
 
     /// [`wait_frozen`](Group::wait_frozen) for who has no tokio runtime: it **blocks** the thread, and reads again on v2 as well,
@@ -166,10 +166,10 @@ impl Group {
         };
         for attempt in 0..RETRIES {
             let now = match &dir {
-                Home::V2(dir) => v2::event(dir, "frozen")?,
-                Home::V1(dir) => v1::is_frozen(dir)?,
+                Home::V2(dir) => v2::event(dir, "frozen")? == Some(frozen),
+                Home::V1(dir) => settled(dir, frozen, attempt)?,
             };
-            if now == Some(frozen) {
+            if now {
                 return Ok(());
             }
             let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: (1_000_000 << attempt.min(6)).min(50_000_000) };
@@ -201,7 +201,7 @@ impl Group {
             return Ok(());
         }
         match gone_is_none(self.any_v1("watch").map(Some))? {
-            Some(dir) => gone_is_fine(retry(&dir, "empty", || Ok(v1::processes(&dir)?.is_empty())).await),
+            Some(dir) => gone_is_fine(retry(&dir, "empty", |_| Ok(v1::processes(&dir)?.is_empty())).await),
             None => Ok(()),
         }
     }
@@ -258,6 +258,17 @@ impl Group {
     }
 }
 
+/// Who is in the middle of an execve(2) of several threads cannot be frozen by version 1: those that are frozen do not end, and the one that
+/// goes on waits for that without freezing. So whoever still is on the way so late is let go for a moment, and asked once more.
+fn settled(dir: &Dir, frozen: bool, attempt: u32) -> Result<bool> {
+    let now = v1::is_frozen(dir)?;
+    if frozen && now.is_none() && attempt % 10 == 9 {
+        v1::set_frozen(dir, false)?;
+        v1::set_frozen(dir, true)?;
+    }
+    Ok(now == Some(frozen))
+}
+
 fn gone_is_fine(done: Result<()>) -> Result<()> {
     match done {
         Err(e) if e.is_gone() => Ok(()),
@@ -265,9 +276,9 @@ fn gone_is_fine(done: Result<()>) -> Result<()> {
     }
 }
 
-async fn retry(dir: &Dir, what: &'static str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+async fn retry(dir: &Dir, what: &'static str, mut done: impl FnMut(u32) -> Result<bool>) -> Result<()> {
     for attempt in 0..RETRIES {
-        if done()? {
+        if done(attempt)? {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(1 << attempt.min(6)).min(Duration::from_millis(50))).await;

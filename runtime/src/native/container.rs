@@ -293,7 +293,15 @@ impl Core {
         if !matches!(*self.paused(), Paused::No) {
             return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
         }
-        let checked = self.checked(spec)?;
+        let looks = matches!(spec.user, User::Name(_)) || !spec.mounts.is_empty();
+        let checked = if looks {
+            // Files of the container's or the host's, which may be somebody's who does not answer.
+            let this = Arc::clone(&self);
+            let checked = off_thread(move || this.checked(spec)).await;
+            checked.map_err(|_| Error::new(ErrorKind::System, "the checking thread panicked"))??
+        } else {
+            self.checked(spec)?
+        };
         self.exec_checked(checked, false).await
     }
 
@@ -322,6 +330,7 @@ impl Core {
         supply.stdio = std::mem::take(&mut ends.theirs);
         supply.channel = ends.channel()?;
         supply.init = Some(self.init_pidfd()?);
+        supply.seen = joining.ids.is_none();
         let hold = process.spec().hold.clone();
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((wire::JOIN_CGROUP, Some(self.of_init("ns/cgroup", OFlags::RDONLY)?)));
@@ -401,7 +410,10 @@ impl Core {
                 None => None,
             };
             let field = |error: Error| error.with_field(format!("mounts[{index}].source"));
-            let tree = super::trees::of_host(path, userns.as_deref()).map_err(field)?;
+            let path = path.to_owned();
+            let tree = off_thread(move || super::trees::of_host(&path, userns.as_deref())).await;
+            let tree =
+                tree.map_err(|_| Error::new(ErrorKind::System, "the preparing thread panicked"))?.map_err(field)?;
             trees.push((u16::try_from(index).unwrap_or(u16::MAX), tree));
         }
         Ok(trees)

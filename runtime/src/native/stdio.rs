@@ -1,6 +1,6 @@
 //! Standard streams: which end goes to the process, which stays with us.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -241,10 +241,9 @@ pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
 fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
     match stdio {
         Stdio::Null => {
-            let flags = if input { OFlags::RDONLY } else { OFlags::WRONLY } | OFlags::CLOEXEC;
-            let null = rustix::fs::open("/dev/null", flags, Mode::empty())
-                .map_err(|error| Error::system("cannot open /dev/null", error).with_field(field))?;
-            Ok((null, None))
+            let flags = if input { OFlags::RDONLY } else { OFlags::WRONLY };
+            let null = null(flags | OFlags::CLOEXEC, owner);
+            Ok((null.map_err(|error| Error::system("cannot open /dev/null", error).with_field(field))?, None))
         }
         Stdio::Piped => {
             let (read, write) = pipe()?;
@@ -257,6 +256,16 @@ fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd
         }
         Stdio::Fd(fd) => Ok((duplicate(fd.as_fd(), field)?, None)),
     }
+}
+
+/// The host's, which whoever is root there could close to others by its mode.
+fn null(flags: OFlags, owner: Owner) -> std::io::Result<OwnedFd> {
+    let open = |path: &str, flags| rustix::fs::open(path, flags, Mode::empty());
+    if !matches!(owner, Some((0, _))) {
+        return Ok(open("/dev/null", flags)?);
+    }
+    let null = crate::sys::apart_read_only(open("/dev/null", OFlags::PATH | OFlags::CLOEXEC)?)?;
+    Ok(open(&format!("/proc/self/fd/{}", null.as_raw_fd()), flags)?)
 }
 
 fn duplicate(fd: BorrowedFd<'_>, field: &str) -> Result<OwnedFd, Error> {

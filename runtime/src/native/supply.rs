@@ -14,6 +14,9 @@ pub(super) struct Supply {
     pub(super) init: Option<OwnedFd>,
     /// Where it is born, if not in the group itself.
     pub(super) birth: Option<OwnedFd>,
+    /// Whoever it is born beside has rights over it, and sees what it has: nothing of the host is to be reached from the directory of
+    /// the group (docs/decisions/0075).
+    pub(super) seen: bool,
     pub(super) trees: Vec<(Need, Option<OwnedFd>)>,
     pub(super) files: Vec<Option<OwnedFd>>,
     pub(super) stdio: Vec<Option<OwnedFd>>,
@@ -31,6 +34,7 @@ impl Supply {
             gate: None,
             init: None,
             birth: None,
+            seen: false,
             trees: Vec::new(),
             files: none(),
             stdio: none(),
@@ -51,11 +55,16 @@ impl Supply {
             Need::Report => self.report.take(),
             Need::Gate => self.gate.take(),
             Need::Init => self.init.take(),
-            Need::Cgroup if self.birth.is_some() => self.birth.take(),
-            Need::Cgroup => match group.map(Group::birth) {
-                Some(birth) => birth.map_err(|error| cgroup_error(&error))?,
-                None => None,
-            },
+            Need::Cgroup => {
+                let birth = match (self.birth.take(), group) {
+                    (None, Some(group)) => group.birth().map_err(|error| cgroup_error(&error))?,
+                    (birth, _) => birth,
+                };
+                match birth {
+                    Some(birth) if self.seen => Some(apart(&birth)?),
+                    birth => birth,
+                }
+            }
             Need::Namespace(index) => {
                 let place = self.namespaces.iter_mut().find(|(have, _)| *have == index);
                 place.and_then(|(_, fd)| fd.take())
@@ -75,6 +84,13 @@ impl Supply {
             Error::new(ErrorKind::System, format!("the plan needs a descriptor that was not prepared: {need}"))
         })
     }
+}
+
+fn apart(birth: &OwnedFd) -> Result<OwnedFd, Error> {
+    crate::sys::apart_read_only(birth).map_err(|error| {
+        let what = "cannot take the cgroup's directory out of the host's tree, which the container would see through the process";
+        Error::system(what, error)
+    })
 }
 
 pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {

@@ -264,7 +264,12 @@ fn calls(plan: &Plan, step: &Step) -> Vec<String> {
             "clone3({CLONE_PARENT, CLONE_FILES, ...})".into(),
         ],
         Op::SetGroups => one(format!("setgroups({})", step.n / 4)),
-        Op::SetIds => vec![format!("setresgid({0}, {0}, {0})", step.y), format!("setresuid({0}, {0}, {0})", step.x)],
+        Op::SetIds => vec![
+            format!("setresgid({0}, {0}, {0})", step.y),
+            format!("setresuid({0}, {0}, {0})", step.x),
+            "prctl(PR_SET_PDEATHSIG, 9)".into(),
+            "prctl(PR_SET_DUMPABLE, 0)".into(),
+        ],
         Op::Propagation => one(format!("mount(NULL, {s:?}, NULL, {:#x})", step.x)),
         Op::OpenTree => one(format!("{dst} = open_tree({a}, {s:?}, {:#x})", step.x)),
         Op::CloneTree => one(format!("{dst} = open_tree({a}, \"\", {:#x})", step.x)),

@@ -29,6 +29,8 @@ pub(super) fn covers(b: &mut Builder, scratch: Slot) {
     b.make_file(scratch, NULL, 0o444, None, Slot::CWD);
     let null = b.open_tree(Slot::CWD, "/dev/null", false);
     b.check_device(null, Device { rdev: rustix::fs::makedev(1, 3), block: false });
+    // Whoever is root of the host's ids owns it: its mode is not to be changed through what it covers.
+    b.mount_attr(null, RDONLY | NOSUID | NOEXEC, 0, false);
     b.move_mount(null, scratch, NULL);
     b.close(null);
 }

@@ -42,6 +42,8 @@ pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         b.make_file(dev, name, 0o666, None, Slot::CWD);
         let node = b.open_tree(Slot::CWD, format!("/dev/{name}"), false);
         b.check_device(node, Device { rdev: *rdev, block: false });
+        // It is the host's, which is read and written as ever, but whose mode and owner stay as they are.
+        b.mount_attr(node, RDONLY | NOSUID | NOEXEC, 0, false);
         b.move_mount(node, dev, name);
     }
     for (name, text) in [

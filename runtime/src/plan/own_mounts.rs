@@ -8,9 +8,14 @@ use super::wire::{NEWNS, Op};
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Mount, MountSource, Seen};
 
-/// The trees of bind mounts, where they do not come along: opened by the child before it joins the container.
+/// The trees of bind mounts, opened where they do not come along, as they are to be mounted: whoever is in the container may see them
+/// from the process's first moment.
 pub(super) fn sources(b: &mut Builder, process: &CheckedProcess) -> Vec<Option<Slot>> {
-    let one = |(index, mount): (usize, &Mount)| mounts::open(b, index, mount);
+    let one = |(index, mount): (usize, &Mount)| {
+        let tree = mounts::open(b, index, mount)?;
+        mounts::prepare(b, mount, process.mount(index), tree);
+        Some(tree)
+    };
     process.spec().mounts.iter().enumerate().map(one).collect()
 }
 
@@ -44,11 +49,7 @@ fn one(b: &mut Builder, mount: &Mount, seen: Seen, joining: &Joining, bind: Opti
     let place = b.open(Slot::CWD, inside, if seen.is_file { O_PATH } else { PATH_DIR }, BENEATH);
     let source = match (&mount.source, bind) {
         (MountSource::Tmpfs { size }, _) => mounts::tmpfs(b, mount, *size, joining.disk),
-        (_, tree) => {
-            let tree = tree.unwrap_or(Slot::CWD);
-            mounts::prepare(b, mount, seen, tree);
-            tree
-        }
+        (_, tree) => tree.unwrap_or(Slot::CWD),
     };
     b.move_mount(source, place, "");
 }

@@ -329,7 +329,7 @@ fn descriptors(b: &mut Builder, process: &CheckedProcess, tty: Option<Slot>) {
     if !numbers.is_empty() || waits {
         // Out of the way of the numbers that are about to be given out, or closed.
         let above = numbers.last().map_or(APART, |last| APART.max(last + 1));
-        let apart = if waits { wire::HIGH.unsigned_abs().into() } else { above };
+        let apart = if waits { above.max(wire::HIGH.unsigned_abs().into()) } else { above };
         for slot in slots.iter().copied().chain([report]).chain(channel).chain(gate) {
             b.on(Op::Lift, slot, apart);
         }

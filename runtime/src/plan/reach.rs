@@ -60,8 +60,6 @@ pub fn hand((uid, gid): (u32, u32)) -> Plan {
     b.op(Op::SetIds, uid.into(), gid.into(), 0);
     // One who is the keeper's root and of another group would have kept them.
     b.op(Op::CapSet, 0, 0, 0);
-    // PR_SET_DUMPABLE, which a change of ids leaves to the machine: processes of the same user may not look into it.
-    b.op(Op::Prctl, 4, 0, 0);
     b.on_path(Op::Name, Slot::CWD, "orangery-hand", 0);
     b.op(Op::Ready, 0, 0, 0);
     b.on(Op::Hand, channel, 0);

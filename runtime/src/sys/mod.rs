@@ -8,6 +8,7 @@ pub mod pty;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use rustix::mount::{OpenTreeFlags, open_tree};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -62,10 +63,14 @@ pub fn has_all_ids() -> bool {
 /// # Errors
 /// EINVAL where the file system cannot (proc, sysfs, overlay), EPERM without CAP_SYS_ADMIN over it.
 pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd, below: bool) -> io::Result<()> {
-    const AT_RECURSIVE: libc::c_uint = 0x8000;
     const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
     let fd = u64::try_from(userns.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
-    let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, fd];
+    mount_setattr(tree, &[MOUNT_ATTR_IDMAP, 0, 0, fd], below)
+}
+
+/// `attr`: a struct mount_attr.
+fn mount_setattr(tree: impl AsFd, attr: &[u64; 4], below: bool) -> io::Result<()> {
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
     let flags = if below { AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH.unsigned_abs();
     // SAFETY: `attr` is a struct mount_attr (four u64) of the length given, alive over the call; the path is empty
     // and NUL-terminated; both descriptors are borrowed for the call.
@@ -76,10 +81,23 @@ pub fn idmap_tree(tree: impl AsFd, userns: impl AsFd, below: bool) -> io::Result
             c"".as_ptr(),
             flags,
             attr.as_ptr(),
-            size_of_val(&attr),
+            size_of_val(attr),
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What this is, as a mount of its own (5.12): with nothing above it, and read-only, so that nobody changes through it what belongs to the
+/// host. Devices behave as ever.
+///
+/// # Errors
+/// Those of open_tree(2) and mount_setattr(2).
+pub fn apart_read_only(what: impl AsFd) -> io::Result<OwnedFd> {
+    const READ_ONLY_NO_SUID_NO_EXEC: u64 = 0x1 | 0x2 | 0x8;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(what, "", flags)?;
+    mount_setattr(&tree, &[READ_ONLY_NO_SUID_NO_EXEC, 0, 0, 0], false)?;
+    Ok(tree)
 }
 
 /// The CLONE_NEW* kind of a namespace descriptor (4.11).

@@ -151,6 +151,7 @@ impl Beside<'_> {
         let init = self.init.1.try_clone();
         supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
         supply.birth = self.spot()?.and_then(|spot| spot.v2);
+        supply.seen = self.ids.is_none();
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((JOIN_CGROUP, Some(of_init(self, "ns/cgroup", OFlags::RDONLY)?)));
         }

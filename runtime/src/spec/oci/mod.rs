@@ -109,7 +109,8 @@ fn parse_with(bundle: &Path, path: &Path, text: &[u8]) -> Result<(ContainerSpec,
     user_is_root(&mut value);
     without_empty_policy(&mut value);
     let said = Said::of(&value);
-    let spec: oci::Spec = serde_json::from_value(value).map_err(|error| refused(&error))?;
+    // Its words begin with the field that they are about.
+    let spec: oci::Spec = serde_path_to_error::deserialize(value).map_err(|error| refused(&error))?;
     convert(bundle, &spec).map(|(container, process)| (container, process, said))
 }
 
@@ -275,6 +276,20 @@ mod tests {
         let errors = from(&json).unwrap_err();
         let fields: Vec<_> = errors.0.iter().filter_map(Error::field).collect();
         assert_eq!(fields, ["hooks.poststop[0].path", "process.user.username", "process.consoleSize"]);
+    }
+
+    #[test]
+    fn who_has_the_wrong_type_is_named() {
+        let refused = |from: &str, to: &str| {
+            let text = SMALL.replace(from, to);
+            parse(Path::new("/bundle"), text.as_bytes()).unwrap_err().to_string()
+        };
+        let text = refused(r#""limit":1048576"#, r#""limit":"1M""#);
+        assert!(text.contains("linux.resources.memory.limit: invalid type: string \"1M\""), "{text}");
+        let text = refused(r#""type":"RLIMIT_NOFILE""#, r#""type":"RLIMIT_NOFILES""#);
+        assert!(text.contains("process.rlimits[0].type: unknown variant"), "{text}");
+        let text = refused(r#""args":["sh"]"#, r#""args":["sh",1]"#);
+        assert!(text.contains("process.args[1]: invalid type: integer"), "{text}");
     }
 
     #[test]
