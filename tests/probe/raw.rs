@@ -49,6 +49,13 @@ pub fn wait(pid: i32) -> i32 {
     status
 }
 
+/// What all threads of this process have used: CLOCK_PROCESS_CPUTIME_ID.
+pub fn cpu_time() -> std::time::Duration {
+    let mut time = [0u64; 2];
+    call(nr::CLOCK_GETTIME, [2, time.as_mut_ptr() as usize, 0, 0, 0, 0]);
+    std::time::Duration::new(time[0], time[1] as u32)
+}
+
 /// Numbers from 424 on are the same everywhere.
 pub mod nr {
     macro_rules! numbers {
@@ -64,7 +71,7 @@ pub mod nr {
         KEYCTL 250 219; ADD_KEY 248 217; REQUEST_KEY 249 218; BPF 321 280; USERFAULTFD 323 282;
         PERF_EVENT_OPEN 298 241; KEXEC_LOAD 246 104; INIT_MODULE 175 105; DELETE_MODULE 176 106; REBOOT 169 142;
         SWAPON 167 224; SYSLOG 103 116; OPEN_BY_HANDLE_AT 304 265; PERSONALITY 135 92; SETHOSTNAME 170 161;
-        SETTIMEOFDAY 164 170; CLOCK_SETTIME 227 112; ACCT 163 89; QUOTACTL 179 60; SOCKET 41 198;
+        SETTIMEOFDAY 164 170; CLOCK_SETTIME 227 112; CLOCK_GETTIME 228 113; ACCT 163 89; QUOTACTL 179 60; SOCKET 41 198;
         PRLIMIT64 302 261; IO_URING_SETUP 425 425; OPEN_TREE 428 428; MOVE_MOUNT 429 429; FSOPEN 430 430;
         PIDFD_OPEN 434 434; CLONE3 435 435; PIDFD_GETFD 438 438; MOUNT_SETATTR 442 442; KCMP 312 272;
         GETRANDOM 318 278; EXIT_GROUP 231 94; SETRESUID 117 147; PRCTL 157 167; CAPSET 126 91;
