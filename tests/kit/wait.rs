@@ -2,6 +2,7 @@
 //! is a failed trial and not a hanging one.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,20 @@ pub fn stop(pidfd: impl AsFd) {
 /// The process behind a pidfd ends within [`PATIENCE`].
 pub fn gone(pidfd: impl AsFd, what: &str) {
     assert!(readable(pidfd, PATIENCE), "{what} is still there");
+}
+
+/// What the kernel tells nobody of is looked at again until it is so, for [`PATIENCE`].
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within {} s", PATIENCE.as_secs());
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
+    }
+}
+
+/// A cgroup is removed, where the kernel may not be done yet with who was in it and has been reaped.
+pub fn removed(group: &Path) {
+    until(&format!("{} without processes", group.display()), || std::fs::remove_dir(group).is_ok());
 }
 
 /// A child process ends; one that does not within `limit` is killed, with all that it has started, and reaped.

@@ -113,7 +113,7 @@ pub(crate) fn one_that_is_frozen_elsewhere_is_deleted(scene: &Scene) {
     fs::write(dir.join("freezer.state"), "FROZEN").expect("frozen");
     caller.good(&["delete", "--force", "moved"]);
     assert_eq!(end_of(&init).terminating_signal(), Some(9));
-    fs::remove_dir(&dir).expect("nobody is left in it");
+    wait::removed(&dir);
 }
 
 /// `NOTIFY_SOCKET` of the caller's: the container has one of its own, and what it says of being ready is passed on by who waits for that.

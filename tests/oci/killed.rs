@@ -1,6 +1,7 @@
 //! Commands that are killed in the middle.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use orangery_tests::victim::reap_adopted;
@@ -37,6 +38,13 @@ pub(crate) fn a_create_that_is_killed_leaves_what_delete_removes(scene: &Scene) 
     assert!(came_to_be < 24, "not one of them was killed");
 }
 
+/// Where a hook says that it runs.
+fn fifo(place: &Path) -> PathBuf {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, place, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    place.to_path_buf()
+}
+
 /// The keeper of a `create`, if it has one yet.
 fn keeper_of(create: u32) -> Option<OwnedFd> {
     let family = stock::descendants(create);
@@ -47,16 +55,26 @@ fn keeper_of(create: u32) -> Option<OwnedFd> {
 /// A command that lives removes what its keeper would have; of both of them `delete` does.
 pub(crate) fn a_keeper_that_is_killed_leaves_nothing_unknown(scene: &Scene) {
     let caller = Caller::new(scene);
-    let bundle = bundle(scene, "killed", &["sleep", "1000"], |_| ());
+    let plain = bundle(scene, "killed", &["sleep", "1000"], |_| ());
+    let place = fifo(&scene.dir().join("begun"));
+    let held = bundle(scene, "held", &["sleep", "1000"], |config| {
+        let script = format!("echo begun > {}; exec sleep 1000", path(&place));
+        config["hooks"]["createRuntime"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+    });
     let (mut failed, mut left) = (0, 0);
-    let begin = std::time::Instant::now();
-    caller.create(&bundle, "killed", Stdio::null());
-    let whole = begin.elapsed();
-    caller.good(&["delete", "--force", "killed"]);
     for step in 0..48u32 {
-        let mut create = caller.command(&["create", "--bundle", path(&bundle), "killed"]);
+        let bundle = if step < 2 { &held } else { &plain };
+        let mut create = caller.command(&["create", "--bundle", path(bundle), "killed"]);
         let mut create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-        let _ = poll(&mut [], Some(&Timespec::try_from(whole * (step / 2) / 24).expect("a time")));
+        // The first two are met in the middle for certain, half of the others from their keeper's beginning on, which comes soon or
+        // late. How far one has come at another moment each time is the machine's to say.
+        if step < 2 {
+            std::fs::read(&place).expect("a line");
+        } else if step % 4 < 2 {
+            while keeper_of(create.id()).is_none() && create.try_wait().expect("ours").is_none() {}
+        }
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: i64::from(step / 4) * 2_000_000 }));
         if let Some(keeper) = keeper_of(create.id()) {
             wait::kill(&keeper);
         }
@@ -124,8 +142,7 @@ pub(crate) fn a_hook_ends_with_its_keeper(scene: &Scene) {
             let all = config["linux"]["namespaces"].as_array_mut().expect("a list");
             all.retain(|namespace| namespace["type"] != "pid");
         });
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        fifo(&place);
         let create = ["create", "--bundle", path(&bundle), "tied"];
         let line = if kind.starts_with("create") { &create[..] } else { &["start", "tied"] };
         if line != create {
@@ -158,7 +175,7 @@ pub(crate) fn a_cgroup_that_is_anothers_by_now_is_left_alone(scene: &Scene) {
     let groups = scene.cgroups();
     assert!(!groups.is_empty());
     for group in &groups {
-        std::fs::remove_dir(group).expect("nobody is in it");
+        wait::removed(group);
         std::fs::create_dir(group).expect("another one");
     }
     let mut other = sleeper();
@@ -172,16 +189,7 @@ pub(crate) fn a_cgroup_that_is_anothers_by_now_is_left_alone(scene: &Scene) {
     other.kill().expect("killed");
     let how = other.wait().expect("reaped");
     assert!(lives, "it was killed by a delete: {how}");
-    for group in &groups {
-        // The kernel may not be done with who was in it.
-        for _ in 0..100 {
-            if std::fs::remove_dir(group).is_ok() {
-                break;
-            }
-            let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
-        }
-        assert!(!group.exists(), "{}", group.display());
-    }
+    groups.iter().for_each(|group| wait::removed(group));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a process of somebody else's")]
