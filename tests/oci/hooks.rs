@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::bundle;
 use crate::caller::{Caller, all, end_of, path, pipe};
+use crate::hung::nothing_left;
 
 const OUTSIDE: [&str; 4] = ["prestart", "createRuntime", "poststart", "poststop"];
 
@@ -206,9 +207,7 @@ pub(crate) fn a_hook_that_fails_ends_what_it_is_for(scene: &Scene) {
         assert!(told.contains(&why), "{told}");
         assert!(caller.bad(&["state", &name]).contains("does not exist"));
         assert_eq!(fs::read_to_string(&log).expect("a log"), "stopped\nstopped\n", "{kind}");
-        reap_adopted();
-        let left = before.left_over(&scene.stock());
-        assert!(left.is_empty(), "{kind}: {left:?}");
+        nothing_left(scene, &before, kind);
     }
 }
 
@@ -234,18 +233,19 @@ pub(crate) fn a_hook_that_takes_too_long_is_killed(scene: &Scene) {
     let caller = Caller::new(scene);
     fs::create_dir_all(scene.state_dir()).expect("the state directory");
     let before = scene.stock();
-    for kind in ["createRuntime", "createContainer", "startContainer"] {
+    // The time begins before it does: the first has enough of it to say something.
+    for (kind, timeout, says) in
+        [("createRuntime", 5, ", output: begun"), ("createContainer", 1, ""), ("startContainer", 1, "")]
+    {
         let bundle = bundle(scene, &kind.to_ascii_lowercase(), &["sleep", "1000"], |config| {
             let mut slow = shell("echo begun; sleep 1000 & wait");
-            slow["timeout"] = 1.into();
+            slow["timeout"] = timeout.into();
             config["hooks"][kind] = json!([slow]);
         });
         let told = caller.bad(&["run", "-b", path(&bundle), "slow"]);
-        let why = format!("error running {kind} hook #0: hook ran past specified timeout of 1s, output: begun");
+        let why = format!("error running {kind} hook #0: hook ran past specified timeout of {timeout}s{says}");
         assert!(told.contains(&why), "{told}");
-        reap_adopted();
-        let left = before.left_over(&scene.stock());
-        assert!(left.is_empty(), "{kind}: {left:?}");
+        nothing_left(scene, &before, kind);
     }
 }
 

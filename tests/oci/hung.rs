@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use orangery_tests::victim::reap_adopted;
-use orangery_tests::{Scene, wait};
+use orangery_tests::{Scene, stock, wait};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Value, json};
@@ -56,8 +57,12 @@ fn spawn(caller: &Caller<'_>, line: &[&str]) -> Child {
 }
 
 /// How it ends, and what it tells.
-fn ended(mut child: Child) -> (Option<i32>, String) {
-    let status = wait::child(&mut child, wait::PATIENCE).expect("waited").expect("in time");
+fn ended(child: Child) -> (Option<i32>, String) {
+    ended_within(child, wait::PATIENCE)
+}
+
+fn ended_within(mut child: Child, limit: Duration) -> (Option<i32>, String) {
+    let status = wait::child(&mut child, limit).expect("waited").expect("in time");
     let output = child.wait_with_output().expect("its words");
     (status.code(), text(&output.stderr))
 }
@@ -68,7 +73,7 @@ fn killed(mut child: Child) {
 }
 
 /// Whoever has fallen to us has ended, and nothing is left.
-fn nothing_left(scene: &Scene, before: &orangery_tests::stock::Stock, what: &str) {
+pub(crate) fn nothing_left(scene: &Scene, before: &stock::Stock, what: &str) {
     while waitid(WaitId::All, WaitIdOptions::EXITED).is_ok() {}
     reap_adopted();
     let left = before.left_over(&scene.stock());
@@ -333,9 +338,11 @@ pub(crate) fn a_lock_that_somebody_keeps_holds_nobody_up_for_ever(scene: &Scene)
     caller.good(&["start", "kept"]);
     let record = File::open(caller.root.join("kept/state.json")).expect("a record");
     rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).expect("locked");
-    let (code, told) = ended(spawn(&caller, &["pause", "kept"]));
+    // For some fifteen seconds.
+    let limit = Duration::from_secs(60);
+    let (code, told) = ended_within(spawn(&caller, &["pause", "kept"]), limit);
     assert!(code == Some(1) && told.contains("changes container kept does not come to an end"), "{told}");
-    let (code, told) = ended(spawn(&caller, &["delete", "--force", "kept"]));
+    let (code, told) = ended_within(spawn(&caller, &["delete", "--force", "kept"]), limit);
     assert_eq!(code, Some(0), "{told}");
     end_of(&init);
 }
@@ -384,7 +391,9 @@ pub(crate) fn hooks_that_do_harm(scene: &Scene) {
     {
         for kind in ["createRuntime", "createContainer", "poststart"] {
             let bundle = bundle(scene, &format!("harm{index}{}", kind.to_ascii_lowercase()), &["true"], |config| {
-                let mut hook = shell(&caller, &format!("echo $$ > {}/harm; {script}", path(scene.dir())));
+                // Its number as the host has it, whose procfs it sees also where it is in the container's namespaces.
+                let number = format!("read number rest < /proc/self/stat; echo $number > {}/harm", path(scene.dir()));
+                let mut hook = shell(&caller, &format!("{number}; {script}"));
                 if timeout > 0 {
                     hook["timeout"] = timeout.into();
                 }
@@ -421,10 +430,16 @@ pub(crate) fn a_command_that_its_hook_has_stopped_is_woken(scene: &Scene) {
     nothing_left(scene, &before, "stopped");
 }
 
-/// Whoever a hook has left in its group.
+/// Whoever a hook has left in its group, all of whom have fallen to us.
 fn end_group(file: &Path) {
-    let leader = fs::read_to_string(file).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?));
-    if let Some(leader) = leader {
-        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    // One that was killed at its very beginning has said nothing.
+    let Ok(text) = fs::read_to_string(file) else { return };
+    fs::remove_file(file).expect("removed");
+    let leader = text.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+    for process in stock::descendants(std::process::id()) {
+        let pid = Pid::from_raw(process.pid.cast_signed()).expect("a number");
+        if rustix::process::getpgid(Some(pid)) == Ok(leader) {
+            wait::try_pidfd(process.pid).iter().for_each(wait::kill);
+        }
     }
 }
