@@ -1,6 +1,6 @@
 //! Who answers what the filter of a container asks, at a socket.
 
-use std::io::{IoSliceMut, Read as _};
+use std::io::{BufRead as _, BufReader, IoSliceMut, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -13,7 +13,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde_json::{Value, json};
 
 use crate::bundle::bundle;
-use crate::caller::{Caller, end_of, path, text};
+use crate::caller::{Caller, end_of, path, pipe, text};
 
 fn asking(agent: Option<&Path>) -> Value {
     let mut filter = json!({
@@ -75,16 +75,22 @@ pub(crate) fn an_agent_answers_what_a_filter_asks(scene: &Scene) {
     let caller = Caller::new(scene);
     let place = scene.dir().join("agent");
     let agent = UnixListener::bind(&place).expect("listening");
-    let bundle = bundle(scene, "asks", &["sh", "-c", "mkdir /tmp/x 2> /said; exec sleep 1000"], |config| {
+    let bundle = bundle(scene, "asks", &["sh", "-c", "mkdir /tmp/x 2> /said; echo done; exec sleep 1000"], |config| {
         config["linux"]["seccomp"] = asking(Some(&place));
         config["root"]["readonly"] = false.into();
     });
-    let pid = caller.create(&bundle, "asks", Stdio::null());
+    let (said_by_it, out) = pipe();
+    let pid = caller.create(&bundle, "asks", out);
     let (init, number) = (wait::pidfd(pid), u64::from(pid));
     let (said, listener) = heard(&agent);
     says(&said, number, number, "creating");
     caller.good(&["start", "asks"]);
     refuse_one(scene, listener);
+    let mut line = String::new();
+    BufReader::new(said_by_it).read_line(&mut line).expect("a line");
+    assert_eq!(line, "done\n");
+    let first = std::fs::read_to_string(bundle.join("rootfs/said")).expect("its words");
+    assert!(first.contains("Disk quota exceeded"), "{first}");
 
     // One more has a listener of its own.
     let pid_file = scene.dir().join("further.pid");
@@ -97,8 +103,6 @@ pub(crate) fn an_agent_answers_what_a_filter_asks(scene: &Scene) {
     refuse_one(scene, listener);
     quota(further.wait_with_output().expect("waited"));
     assert_eq!(std::fs::read_to_string(pid_file).expect("a pid file"), its.to_string());
-    let first = std::fs::read_to_string(bundle.join("rootfs/said")).expect("its words");
-    assert!(first.contains("Disk quota exceeded"), "{first}");
     caller.good(&["delete", "--force", "asks"]);
     end_of(&init);
 }
@@ -137,12 +141,12 @@ pub(crate) fn a_hook_whose_agent_does_not_answer_is_killed_in_time(scene: &Scene
     let bundle = bundle(scene, "asks", &["true"], |config| {
         config["linux"]["seccomp"] = asking(Some(&place));
         config["hooks"]["startContainer"] =
-            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/x"], "env": ["PATH=/bin"], "timeout": 1 }]);
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/x"], "env": ["PATH=/bin"], "timeout": 5 }]);
     });
     let init = wait::pidfd(caller.create(&bundle, "asks", Stdio::null()));
     let (_, first) = heard(&agent);
     let told = caller.bad(&["start", "asks"]);
-    assert!(told.contains("startContainer hook #0: hook ran past specified timeout of 1s"), "{told}");
+    assert!(told.contains("startContainer hook #0: hook ran past specified timeout of 5s"), "{told}");
     end_of(&init);
     drop((first, heard(&agent)));
     caller.good(&["delete", "asks"]);
