@@ -99,6 +99,8 @@ impl Machine {
         }
         match containers() {
             Ok(refusals) => lacks.extend(refusals),
+            // Root can have them: what has gone wrong must not pass for a machine without.
+            Err(why) if root => panic!("{why}"),
             Err(why) => lacks.push((Need::Containers, why)),
         }
         Self { lacks }
