@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 
 use orangery_tests::swap::Swapper;
 use orangery_tests::{Scene, Trial, trial, wait};
 use serde_json::{Value, json};
 
-use crate::bundle::bundle;
+use crate::bundle::{bundle, groups_below};
 use crate::caller::{Caller, end_of, path, text};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -210,7 +210,7 @@ fn the_program_cannot_be_reached_from_inside(scene: &Scene) {
     let (code, said, _) = run(&caller, "self", &["/proc/self/exe", "--help"], |_| ());
     assert!(code != Some(0) && !said.contains("orangery"), "{code:?} {said}");
     let made = bundle(scene, "spied", &["/probe", "spy"], |_| ());
-    let (said, ()) = beside(&caller, &made, "spied", || {
+    let (said, ()) = beside(&caller, &made, "spied", |_| {
         for _ in 0..30 {
             caller.good(&["exec", "spied", "true"]);
         }
@@ -225,7 +225,7 @@ fn the_program_cannot_be_reached_from_inside(scene: &Scene) {
     let script = made.join("rootfs/bin/trap");
     fs::write(&script, "#!/proc/self/exe\n").expect("a script");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its mode");
-    let (said, ()) = beside(&caller, &made, "written", || {
+    let (said, ()) = beside(&caller, &made, "written", |_| {
         for _ in 0..30 {
             let output = caller.run(&["exec", "written", "trap"]);
             assert_ne!(output.status.code(), Some(0), "{}", text(&output.stdout));
@@ -247,13 +247,29 @@ fn nobody_sees_the_host_through_who_comes_in(scene: &Scene) {
     let secret = scene.dir().join("secret");
     fs::write(&secret, "secret of the host").expect("a file of the host's");
     let made = bundle(scene, "peeks", &["/probe", "peek", path(&secret)], looks_at_others);
-    let (said, ()) = beside(&caller, &made, "peeks", || {
-        for _ in 0..60 {
-            caller.good(&["exec", "peeks", "true"]);
+    let (said, still) = beside(&caller, &made, "peeks", |lines| {
+        // Who is born in a group that stands still does so from his first moment on, as long as somebody looks.
+        let below = groups_below(scene);
+        let freezers: Vec<_> =
+            below.iter().map(|group| group.join("cgroup.freeze")).filter(|file| file.exists()).collect();
+        let freeze = |word| freezers.iter().for_each(|file| fs::write(file, word).expect("a freezer of version 2"));
+        // 1 is who looks, and 2 a thread of it.
+        for number in 3..33 {
+            freeze("1");
+            let mut exec = caller.command(&["exec", "--cgroup", "/below", "peeks", "cat"]);
+            let mut exec = exec.stdin(Stdio::piped()).spawn().expect("it runs");
+            let mut line = String::new();
+            lines.read_line(&mut line).expect("a line");
+            assert_eq!(line, format!("{number}\n"), "each has been looked at");
+            freeze("0");
+            drop(exec.stdin.take());
+            assert!(wait::child(&mut exec, wait::PATIENCE).expect("waited").expect("in time").success());
         }
+        below.iter().for_each(|group| wait::removed(group));
+        !freezers.is_empty()
     });
     let said: Value = serde_json::from_str(&said).expect("JSON");
-    assert!(said["seen"].as_u64() > Some(0), "{said}");
+    assert!(said["early"].as_u64() >= Some(if still { 30 } else { 1 }), "{said}");
     assert_eq!(said["found"], json!([]), "{said}");
 }
 
@@ -274,14 +290,19 @@ fn who_waits_to_be_started_has_nothing_of_the_hosts(scene: &Scene) {
 }
 
 /// What one says after its first line, while something is done beside it: from that line on until its input ends.
-fn beside<T>(caller: &Caller<'_>, bundle: &Path, id: &str, what: impl FnOnce() -> T) -> (String, T) {
+fn beside<T>(
+    caller: &Caller<'_>,
+    bundle: &Path,
+    id: &str,
+    what: impl FnOnce(&mut BufReader<ChildStdout>) -> T,
+) -> (String, T) {
     let mut command = caller.command(&["run", "--bundle", path(bundle), id]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let (mut first, mut rest) = (String::new(), String::new());
     lines.read_line(&mut first).expect("a line");
     assert_eq!(first, "ready\n");
-    let done = what();
+    let done = what(&mut lines);
     drop(child.stdin.take());
     lines.read_to_string(&mut rest).expect("its words");
     assert!(wait::child(&mut child, wait::PATIENCE).expect("waited").expect("in time").success());

@@ -1,5 +1,6 @@
 //! Bundles as callers write them.
 
+use std::fs;
 use std::path::PathBuf;
 
 use orangery_tests::Scene;
@@ -37,6 +38,22 @@ pub(crate) fn bundle(scene: &Scene, name: &str, args: &[&str], change: impl FnOn
     let bundle = image.parent().expect("a parent").to_path_buf();
     std::fs::write(bundle.join("config.json"), config.to_string()).expect("config.json");
     bundle
+}
+
+/// One more below each group of the only container.
+pub(crate) fn groups_below(scene: &Scene) -> Vec<PathBuf> {
+    let below = |group: PathBuf| {
+        let below = group.join("below");
+        fs::create_dir(&below).expect("a group below");
+        if group.join("cpuset.cpus").exists() {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let above = fs::read(group.join(file)).expect("the container's");
+                fs::write(below.join(file), above).expect("the same");
+            }
+        }
+        below
+    };
+    scene.cgroups().into_iter().map(below).collect()
 }
 
 /// A path in the trial's own group of each hierarchy.

@@ -1,7 +1,7 @@
 //! Who calls `orangery-oci`: this trial, which is a subreaper as conmon is.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,8 +10,13 @@ use orangery_tests::{Scene, wait};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use serde_json::Value;
 
+use crate::bundle::bundle;
+
 /// Tells this program that it is `orangery-oci`.
 pub(crate) const ROLE: &str = "ORANGERY_TEST_OCI";
+
+/// The command of one that stays, as ps shows it.
+pub(crate) const STAYS: &str = "/probe deaf";
 
 /// It is, in this process.
 pub(crate) fn is_the_program() -> bool {
@@ -70,6 +75,26 @@ impl<'a> Caller<'a> {
         let told = std::fs::read_to_string(told).expect("its words");
         assert!(status.success() && told.is_empty(), "{told}");
         std::fs::read_to_string(file).expect("a pid file").parse().expect("a number")
+    }
+
+    /// One that runs until it is ended. `start` returns before its command has its own name in /proc; when that has said a word it has.
+    #[track_caller]
+    pub(crate) fn staying(&self, id: &str) -> OwnedFd {
+        let words: Vec<&str> = STAYS.split(' ').collect();
+        let bundle = bundle(self.scene, id, &words, |_| ());
+        let (said, out) = pipe();
+        let init = wait::pidfd(self.create(&bundle, id, out));
+        self.good(&["start", id]);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).expect("a line");
+        assert_eq!(line, "ready\n");
+        init
+    }
+
+    #[track_caller]
+    pub(crate) fn end(&self, id: &str, init: &OwnedFd) {
+        self.good(&["delete", "--force", id]);
+        end_of(init);
     }
 
     #[track_caller]

@@ -8,25 +8,12 @@ use std::process::Stdio;
 use orangery_tests::{Scene, wait};
 use serde_json::{Value, json};
 
-use crate::bundle::bundle;
-use crate::caller::{Caller, all, end_of, path, pipe, text};
-
-/// One that sleeps, called as the trial's first word.
-fn sleeping(caller: &Caller<'_>, id: &str) -> OwnedFd {
-    let bundle = bundle(caller.scene, id, &["sleep", "1000"], |_| ());
-    let init = wait::pidfd(caller.create(&bundle, id, Stdio::null()));
-    caller.good(&["start", id]);
-    init
-}
-
-fn end(caller: &Caller<'_>, id: &str, init: &OwnedFd) {
-    caller.good(&["delete", "--force", id]);
-    end_of(init);
-}
+use crate::bundle::{bundle, groups_below};
+use crate::caller::{Caller, STAYS, all, end_of, path, pipe, text};
 
 pub(crate) fn exec_is_a_further_process(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "further");
+    let init = caller.staying("further");
     let output =
         caller.run(&["exec", "-e", "MORE=1", "--cwd", "/tmp", "further", "sh", "-c", "echo $WHO $MORE; pwd; exit 9"]);
     let said = (output.status.code(), text(&output.stdout), text(&output.stderr));
@@ -44,14 +31,14 @@ pub(crate) fn exec_is_a_further_process(scene: &Scene) {
     }
     assert_eq!(caller.run(&["exec", "none", "true"]).status.code(), Some(255));
     assert!(text(&caller.run(&["exec", "further"]).stderr).contains("a command is needed"));
-    end(&caller, "further", &init);
+    caller.end("further", &init);
     assert_eq!(caller.run(&["exec", "further", "true"]).status.code(), Some(255));
 }
 
 /// As conmon does it: the process is the caller's child, also when it has ended before `exec` has.
 pub(crate) fn a_detached_exec_ends_at_its_caller(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "detached");
+    let init = caller.staying("detached");
     let file = scene.dir().join("process.json");
     let process = json!({
         "args": ["sh", "-c", "echo $WHO; exit 3"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin", "WHO=file"],
@@ -66,15 +53,15 @@ pub(crate) fn a_detached_exec_ends_at_its_caller(scene: &Scene) {
     // A zombie at the latest: nobody but us reaps it.
     assert_eq!(end_of(&wait::pidfd(pid)).exit_status(), Some(3));
     assert_eq!(all(said), "file\n");
-    end(&caller, "detached", &init);
+    caller.end("detached", &init);
 }
 
 pub(crate) fn processes_stand_still_and_go_on(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "still");
+    let init = caller.staying("still");
     let pids: Vec<i64> = serde_json::from_str(&caller.good(&["ps", "-f", "json", "still"])).expect("JSON");
     assert_eq!(pids, [caller.state("still")["pid"].as_i64().expect("a pid")]);
-    assert!(caller.good(&["ps", "still"]).lines().nth(1).expect("a line").ends_with("sleep 1000"));
+    assert!(caller.good(&["ps", "still"]).lines().nth(1).expect("a line").ends_with(STAYS));
 
     assert!(caller.bad(&["resume", "still"]).contains("not paused"));
     assert_eq!(caller.good(&["pause", "still"]), "");
@@ -88,7 +75,7 @@ pub(crate) fn processes_stand_still_and_go_on(scene: &Scene) {
     caller.good(&["exec", "still", "true"]);
     // A frozen one dies of a force.
     caller.good(&["pause", "still"]);
-    end(&caller, "still", &init);
+    caller.end("still", &init);
 
     // One that waits at its gate would not come through it, and dies of a signal all the same.
     let waits = bundle(scene, "waits", &["sleep", "1000"], |_| ());
@@ -124,7 +111,7 @@ pub(crate) fn limits_and_counters(scene: &Scene) {
     assert_eq!(caller.good(&["update", "--pids-limit", "-1", "limited"]), "");
     let lifted = stats();
     assert!(lifted["data"]["pids"]["limit"].as_u64().is_none_or(|limit| limit >= 4 << 20), "{lifted}");
-    end(&caller, "limited", &init);
+    caller.end("limited", &init);
 }
 
 /// Whoever listens hears it before the end, however seldom he looks.
@@ -186,7 +173,7 @@ pub(crate) fn terminals_go_over_a_socket(scene: &Scene) {
     assert!(told.status.success(), "{}", text(&told.stderr));
     // A pid namespace does not end before whose parent is outside has been reaped there: by us.
     assert_eq!(end_of(&further).exit_status(), Some(0));
-    end(&caller, "terminal", &init);
+    caller.end("terminal", &init);
 }
 
 fn received(socket: &OwnedFd) -> OwnedFd {
@@ -252,7 +239,7 @@ pub(crate) fn what_it_tells_of_itself(scene: &Scene) {
 /// In groups below the container's that are there, of all hierarchies or of one.
 pub(crate) fn an_exec_is_in_the_group_that_it_asks_for(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "spots");
+    let init = caller.staying("spots");
     let groups = scene.cgroups();
     let line = |options: &[&str]| {
         let mut line = vec!["exec"];
@@ -262,15 +249,7 @@ pub(crate) fn an_exec_is_in_the_group_that_it_asks_for(scene: &Scene) {
     };
     let none = line(&["--cgroup", "below"]);
     assert_eq!(none.status.code(), Some(255), "there is none: {}", text(&none.stdout));
-    for group in &groups {
-        fs::create_dir(group.join("below")).expect("a group below");
-        if group.join("cpuset.cpus").exists() {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                let above = fs::read(group.join(file)).expect("the container's");
-                fs::write(group.join("below").join(file), above).expect("the same");
-            }
-        }
-    }
+    groups_below(scene);
     let outside = line(&["--cgroup", "../x"]);
     assert!(text(&outside.stderr).contains("must not contain"), "{}", text(&outside.stderr));
     assert!(text(&line(&["--cgroup", "nonsense:below"]).stderr).contains("no hierarchy"));
@@ -282,5 +261,5 @@ pub(crate) fn an_exec_is_in_the_group_that_it_asks_for(scene: &Scene) {
         let its = one.lines().find(|line| line.contains(":memory:")).expect("a line");
         assert!(count(&one) == 1 && its.ends_with("/below"), "{one}");
     }
-    end(&caller, "spots", &init);
+    caller.end("spots", &init);
 }

@@ -1,7 +1,6 @@
 //! What the suites of other runtimes ask of a command line and of a config.json, and what callers are used to.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,25 +9,13 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
 use crate::bundle::{bundle, cgroup};
-use crate::caller::{Caller, ROLE, end_of, path, text};
+use crate::caller::{Caller, ROLE, STAYS, end_of, path, text};
 
 /// Why options of ps(1) cannot be tried here.
 pub(crate) fn lacks_ps() -> Option<&'static str> {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let has = std::env::split_paths(&search).any(|dir| dir.join("ps").is_file());
     (!has).then_some("needs ps")
-}
-
-fn sleeping(caller: &Caller<'_>, id: &str) -> OwnedFd {
-    let bundle = bundle(caller.scene, id, &["sleep", "1000"], |_| ());
-    let init = wait::pidfd(caller.create(&bundle, id, Stdio::null()));
-    caller.good(&["start", id]);
-    init
-}
-
-fn ends(caller: &Caller<'_>, id: &str, init: &OwnedFd) {
-    caller.good(&["delete", "--force", id]);
-    end_of(init);
 }
 
 /// What is mounted gets other attributes and options; where nothing is, there is nothing to change.
@@ -76,14 +63,14 @@ pub(crate) fn what_is_mounted_is_mounted_again(scene: &Scene) {
 
 pub(crate) fn ps_takes_the_options_of_ps(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "listed");
+    let init = caller.staying("listed");
     let pid = caller.state("listed")["pid"].to_string();
     let table = caller.good(&["ps", "listed"]);
     let words: Vec<_> = table.lines().next().expect("a head").split_whitespace().collect();
     assert_eq!(words, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
     assert!(table.lines().count() == 2 && table.contains(&pid), "{table}");
     let chosen = caller.good(&["ps", "listed", "-e", "-o", "pid,args"]);
-    assert_eq!(chosen.lines().nth(1).expect("a line").trim(), format!("{pid} sleep 1000"));
+    assert_eq!(chosen.lines().nth(1).expect("a line").trim(), format!("{pid} {STAYS}"));
     assert!(caller.bad(&["ps", "listed", "-e", "-o", "args"]).contains("no column PID"));
     assert!(caller.bad(&["ps", "listed", "--no-such-option"]).contains("ps(1)"));
     // Where there is none, what was asked of it is an error, and what was not is ours.
@@ -94,7 +81,7 @@ pub(crate) fn ps_takes_the_options_of_ps(scene: &Scene) {
         without(&["ps", "listed", "-e"])
     );
     let ours = text(&without(&["ps", "listed"]).stdout);
-    assert!(ours.starts_with("UID") && ours.contains(&pid) && ours.contains("sleep 1000"), "{ours}");
+    assert!(ours.starts_with("UID") && ours.contains(&pid) && ours.contains(STAYS), "{ours}");
     caller.good(&["kill", "listed", "KILL"]);
     end_of(&init);
     assert_eq!(caller.good(&["ps", "listed"]).lines().count(), 1, "nobody, after the end");
@@ -136,7 +123,7 @@ pub(crate) fn an_exec_is_beside_the_first_process(scene: &Scene) {
     let parents = scene.cgroup_parents().iter();
     let parent = parents.into_iter().find(|parent| divisible(parent).is_some()).expect("version 2");
     let controller = format!("+{}", divisible(parent).expect("one"));
-    let init = sleeping(&caller, "divided");
+    let init = caller.staying("divided");
     let group = parent.join("divided");
     let below = group.join("init.scope");
     let its = || {
@@ -156,14 +143,14 @@ pub(crate) fn an_exec_is_beside_the_first_process(scene: &Scene) {
     let output = caller.run(&["exec", "--cgroup", "/", "divided", "true"]);
     assert_eq!(output.status.code(), Some(255), "who says where is taken at the word");
     assert!(text(&output.stderr).contains("busy"), "{}", text(&output.stderr));
-    ends(&caller, "divided", &init);
+    caller.end("divided", &init);
     fs::write(parent.join("cgroup.subtree_control"), controller.replace('+', "-")).expect("switched off");
 }
 
 /// Options that runc's callers give, and what becomes of a container that has ended.
 pub(crate) fn words_of_runcs_command_line(scene: &Scene) {
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "words");
+    let init = caller.staying("words");
     let exec = |options: &[&str], command: &[&str]| caller.run(&[&["exec"], options, &["words"], command].concat());
     assert!(exec(&["--cap", "CAP_TIME_TRAVEL"], &["true"]).status.success(), "left out, as in a config.json");
     assert_eq!(text(&exec(&["--env", "A=b=c"], &["sh", "-c", "echo $A"]).stdout), "b=c\n");
@@ -205,20 +192,20 @@ pub(crate) fn words_of_runcs_command_line(scene: &Scene) {
     let line = ["run", "--keep", "--detach", "--pid-file", path(&file), "-b", path(&stays), "stays"];
     assert!(caller.command(&line).stdout(Stdio::null()).status().expect("it runs").success());
     let init = wait::pidfd(fs::read_to_string(file).expect("a pid file").parse().expect("a number"));
-    ends(&caller, "stays", &init);
+    caller.end("stays", &init);
 }
 
 /// Counters come at an interval that may be short, until the container ends.
 pub(crate) fn counters_come_in_milliseconds(scene: &Scene) {
     use std::io::BufRead as _;
     let caller = Caller::new(scene);
-    let init = sleeping(&caller, "counted");
+    let init = caller.staying("counted");
     let mut events = caller.command(&["events", "--interval", "10ms", "counted"]);
     let mut events = events.stdout(Stdio::piped()).spawn().expect("it runs");
     let lines = std::io::BufReader::new(events.stdout.take().expect("a pipe")).lines();
     let three: Vec<String> = lines.take(3).collect::<Result<_, _>>().expect("lines");
     assert!(three.iter().all(|line| line.starts_with(r#"{"type":"stats""#)), "{three:?}");
-    ends(&caller, "counted", &init);
+    caller.end("counted", &init);
     wait::child(&mut events, wait::PATIENCE).expect("waited").expect("it ends with the container");
 }
 
@@ -254,7 +241,7 @@ pub(crate) fn a_config_that_is_changed_later_changes_nothing(scene: &Scene) {
     assert_eq!(caller.good(&["exec", "early", "sh", "-c", "echo $WHO"]), "bundle\n");
     fs::remove_file(made.join("config.json")).expect("removed");
     assert_eq!(caller.state("early")["annotations"]["org.example.key"].as_str(), Some("value"));
-    ends(&caller, "early", &init);
+    caller.end("early", &init);
 }
 
 pub(crate) fn every_operation_wants_an_id(scene: &Scene) {
@@ -276,11 +263,11 @@ pub(crate) fn a_group_that_is_not_fit_is_refused(scene: &Scene) {
     let told = refused("file", cgroup(scene, "cgroup.procs/below"));
     assert!(told.contains("linux.cgroupsPath"), "{told}");
     assert!(refused("outside", format!("{}/../../../../x", cgroup(scene, "x"))).contains("linux.cgroupsPath"));
-    let init = sleeping(&caller, "taken");
+    let init = caller.staying("taken");
     let told = refused("second", cgroup(scene, "taken"));
     assert!(told.contains("container's cgroup is not empty") && told.contains("taken"), "{told}");
     assert_eq!(caller.status("taken"), "running", "who is in there goes on");
-    ends(&caller, "taken", &init);
+    caller.end("taken", &init);
     // Groups below it are somebody's too.
     let parents = scene.cgroup_parents();
     for parent in parents {
@@ -359,10 +346,10 @@ pub(crate) fn cpus_of_the_caller_are_not_the_containers(scene: &Scene) {
     sched_setaffinity(None, &one).expect("bound");
     let run = bundle(scene, "free", &["sh", "-c", LIST], |_| ());
     let said = caller.good(&["run", "--bundle", path(&run), "free"]);
-    let init = sleeping(&caller, "calm");
+    let init = caller.staying("calm");
     let further = caller.good(&["exec", "calm", "sh", "-c", LIST]);
     sched_setaffinity(None, &ours).expect("as before");
-    ends(&caller, "calm", &init);
+    caller.end("calm", &init);
     assert_eq!((list(&said), list(&further)), (free.clone(), free));
 }
 
