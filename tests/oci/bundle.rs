@@ -36,7 +36,7 @@ pub(crate) fn bundle(scene: &Scene, name: &str, args: &[&str], change: impl FnOn
     config["linux"]["cgroupsPath"] = cgroup(scene, name).into();
     change(&mut config);
     let bundle = image.parent().expect("a parent").to_path_buf();
-    std::fs::write(bundle.join("config.json"), config.to_string()).expect("config.json");
+    fs::write(bundle.join("config.json"), config.to_string()).expect("config.json");
     bundle
 }
 

@@ -61,10 +61,15 @@ impl Containerd {
         all
     }
 
+    /// Whatever daemon a shim is of, it asks the runtime for containers of its namespace in one place of the machine's.
+    fn name(&self) -> &str {
+        self.group.trim_start_matches('/')
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the caller that is tried")]
     fn call(&self, line: &[&str]) -> Output {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(&self.socket).args(line).stdin(Stdio::null());
+        command.arg("--address").arg(&self.socket).args(["--namespace", self.name()]).args(line).stdin(Stdio::null());
         command.output().expect("ctr runs")
     }
 
@@ -87,6 +92,7 @@ impl Containerd {
     fn end(mut self) {
         let pidfd = wait::pidfd(self.daemon.id());
         rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::TERM).expect("it is there");
+        let _ = fs::remove_dir(Path::new("/run/containerd/runc").join(self.name()));
         let ended = wait::child(&mut self.daemon, Duration::from_secs(20)).expect("waited");
         assert!(ended.is_some(), "containerd does not end");
         // Its shims have fallen to us.

@@ -67,8 +67,8 @@ pub(crate) fn a_keeper_that_is_killed_leaves_nothing_unknown(scene: &Scene) {
         let bundle = if step < 2 { &held } else { &plain };
         let mut create = caller.command(&["create", "--bundle", path(bundle), "killed"]);
         let mut create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-        // The first two are met in the middle for certain, half of the others from their keeper's beginning on, which comes soon or
-        // late. How far one has come at another moment each time is the machine's to say.
+        // The first two are met in the middle for certain. Half of the others are followed from the beginning of their keeper on, however
+        // late that comes; how far each has come by its moment is the machine's to say.
         if step < 2 {
             std::fs::read(&place).expect("a line");
         } else if step % 4 < 2 {
