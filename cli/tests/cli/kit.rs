@@ -125,7 +125,7 @@ impl Running {
     pub(crate) fn said(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        line.trim_end_matches('\n').to_owned()
     }
 
     /// The end of its input, and then its own.
