@@ -42,11 +42,12 @@ fn second_int() {
 }
 
 fn ladder() {
+    // In the order of their numbers: a shell that finds several of them runs their traps in that order.
     let script =
-        "trap 'echo usr1' USR1; trap '' TERM; trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.05; done";
-    let mut running = Running::start(&["--stop", "USR1:100ms,TERM:100ms,INT:1h"], script);
+        "trap 'echo hup' HUP; trap '' TERM; trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.05; done";
+    let mut running = Running::start(&["--stop", "HUP:100ms,TERM:100ms,INT:1h"], script);
     running.signal(Signal::TERM);
-    assert_eq!((running.said(), running.said()), ("usr1".into(), "int".into()));
+    assert_eq!((running.said(), running.said()), ("hup".into(), "int".into()));
     running.end().ended(9);
     let deaf = Running::start(&["--stop", "USR1:1ms"], "trap '' USR1; echo ready; while :; do sleep 0.05; done");
     deaf.signal(Signal::INT);

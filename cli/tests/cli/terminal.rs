@@ -56,12 +56,11 @@ fn restored() {
     let signalled = |signal| move |at: &AtTerminal| at.signal(signal);
     type Do = Box<dyn Fn(&AtTerminal)>;
     let nothing = || -> Do { Box::new(|_| {}) };
-    let cases: [(&[&str], &str, Do, i32); 8] = [
+    let cases: [(&[&str], &str, Do, i32); 7] = [
         (&[], "echo ready", nothing(), 0),
         (&[], "echo ready; exit 3", nothing(), 3),
         (&[], "echo ready; kill -9 $$", nothing(), 137),
         (&["--no-init"], "echo ready; exit 4", nothing(), 4),
-        (&["--timeout", "300ms"], &waits, nothing(), 124),
         (&["--output-limit", "1K"], "echo ready; yes", nothing(), 137),
         (&[], &waits, Box::new(signalled(Signal::TERM)), 143),
         (&[], &waits, Box::new(signalled(Signal::HUP)), 129),
@@ -72,6 +71,13 @@ fn restored() {
         act(&at);
         assert_eq!(at.end().0, Some(code), "{options:?} {script}");
     }
+    // Nothing is shown by one whose time is over before it has said a word.
+    let timed_out = |limit| {
+        let (code, said) = AtTerminal::sh(&["--timeout", limit], &waits).end();
+        assert_eq!(code, Some(124), "{said}");
+        said == "ready\r\n"
+    };
+    assert!(["300ms", "3s", "30s"].into_iter().any(timed_out), "it never says a word in time");
 }
 
 /// In the process that is to panic.
