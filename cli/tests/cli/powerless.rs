@@ -120,6 +120,13 @@ fn life() {
     let script = "echo begun; while :; do sleep 1000 & wait; done";
     let line = ["run", "--detach", "--name", "a", "--memory", "64M", "--pids", "20", "--", "sh", "-c", script];
     place.ran(&line).ended(0);
+    // Until it has said so: nothing else waits for that.
+    let mut follows = place.command(&["logs", "--follow", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut begun = String::new();
+    BufReader::new(follows.stdout.take().unwrap()).read_line(&mut begun).unwrap();
+    follows.kill().unwrap();
+    follows.wait().unwrap();
+    assert_eq!(begun, "begun\n");
     assert_eq!(place.ran(&["exec", "a", "--", "sh", "-c", "id -u; exit 7"]).ended(7).text(), "0\n");
     assert_eq!(place.ran(&["logs", "a"]).ended(0).text(), "begun\n");
     let stats = place.ran(&["stats", "--json", "a"]).ended(0).json();

@@ -30,6 +30,8 @@ pub(crate) fn binary() -> PathBuf {
 pub(crate) struct Daemon {
     child: Child,
     pidfd: OwnedFd,
+    /// The line that says that it can be used.
+    pub(crate) said: String,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -62,7 +64,7 @@ impl Daemon {
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert!(said.starts_with("listening at "), "{said:?}");
-        Self { child, pidfd, dir }
+        Self { child, pidfd, said, dir }
     }
 
     /// Killed, unless it has ended, and another one in its place.

@@ -47,6 +47,9 @@ fn whole() {
     assert_eq!(listed("name_prefix=b&state=running"), ["b"]);
     let waited = daemon.get("/v1/containers/a/wait?timeout=10ms").json(200);
     assert_eq!((&waited["done"], &waited["state"]), (&json!(false), &json!("running")));
+    // It has said all that it says.
+    let oops = daemon.get("/v1/containers/a/output?stream=stderr").piece().unwrap();
+    assert_eq!(oops.as_deref(), Some(&b"oops\n"[..]));
     daemon.ask("POST", "/v1/containers/a/kill", r#"{"signal":"TERM"}"#).done();
     let exit = daemon.exit("a");
     assert_eq!((&exit["exit_code"], &exit["exit"]["signal"]["signal"]), (&json!(143), &json!(15)));

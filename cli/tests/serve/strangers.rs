@@ -109,9 +109,9 @@ fn token() {
     let token = "0123456789abcdef0123456789abcdef";
     fs::write(&file, format!("{token}\n")).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-    // A port that is free at this moment.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let daemon = Daemon::start_in(dir, &["--listen", &address.to_string(), "--token-file", file.to_str().unwrap()]);
+    let daemon = Daemon::start_in(dir, &["--listen", "127.0.0.1:0", "--token-file", file.to_str().unwrap()]);
+    let (_, address) = daemon.said.trim_end().rsplit_once(" and at ").expect("the port that it was given");
+    let address: SocketAddr = address.parse().unwrap();
     let ask = |headers: &[(&str, &str)]| ask(connect(address), "GET", "/v1/containers", headers, "");
     let unknown = ask(&[]);
     assert_eq!(unknown.headers["www-authenticate"], "Bearer");

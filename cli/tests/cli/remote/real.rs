@@ -280,7 +280,7 @@ fn services() {
     let daemon = Daemon::start();
     let file = daemon.place.socket().with_file_name("shop.toml");
     let text = "[service.db]\ncommand = ['sh', '-c', 'echo up; exec sleep 1000']\nready-line = 'up'\nrestart = 'always'\n\
-                [service.api]\ncommand = ['sh', '-c', 'echo $PORT; exec sleep 1000']\nafter = ['db']\nenv = { PORT = 8080 }\n";
+                [service.api]\ncommand = ['sh', '-c', 'echo $PORT; exec sleep 1000']\nafter = ['db']\nenv = { PORT = 8080 }\nready-line = '8080'\n";
     std::fs::write(&file, text).unwrap();
     let file = file.to_str().unwrap();
     let names = daemon.ran(&["up", "--detach", file]);
@@ -289,6 +289,7 @@ fn services() {
     assert_eq!(names, ["shop.api", "shop.db"]);
     daemon.says(&["ps", "--quiet", "shop."], "shop.api\nshop.db\n");
     daemon.ran(&["wait", "--ready", "shop.db"]).ended(0);
+    daemon.ran(&["wait", "--ready", "shop.api"]).ended(0);
     daemon.says(&["logs", "shop.api"], "8080\n");
     assert!(daemon.ran(&["up", "--detach", file]).ended(125).err.contains("shop"));
     daemon.says(&["down", "shop"], "shop\n");
