@@ -75,6 +75,12 @@ impl Bus {
         Ok(bus)
     }
 
+    /// From the next [`begin`](Bus::begin) on.
+    #[cfg(test)]
+    pub(super) fn be_patient_for(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// Something new is to be done.
     pub(super) fn begin(&mut self) {
         self.until = Instant::now() + self.patience;

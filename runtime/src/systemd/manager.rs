@@ -428,7 +428,8 @@ mod tests {
     fn nobody_is_waited_for_for_ever() {
         // A signal of something else is no answer.
         let (_dir, path) = fake(|_, _| vec![message(SIGNAL, None, "Other", "", Writer::default())]);
-        let mut manager = Manager::at(&path, Duration::from_millis(20)).unwrap();
+        let mut manager = Manager::at(&path, PATIENCE).unwrap();
+        manager.bus.be_patient_for(Duration::from_millis(20));
         let error = manager.start(&scope()).unwrap_err();
         assert!(error.what().contains("no answer"), "{error}");
     }
