@@ -130,7 +130,7 @@ fn is_stopped_in_time(scene: &Scene, seconds: u64) -> bool {
     let mut line = String::new();
     BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ours = wait::pidfd(host.id());
-    pidfd_send_signal(&ours, Signal::STOP).unwrap();
+    wait::stop(&ours);
     let process = line.trim().parse().ok().and_then(wait::try_pidfd);
     let process = process.filter(|process| !wait::readable(process, Duration::ZERO));
     if let Some(process) = &process {

@@ -40,7 +40,10 @@ async fn stopped(container: &ContainerHandle, ladder: impl Into<StopLadder>) -> 
 fn what_ignores_term_dies_with_its_descendants(scene: &Scene) {
     play(scene, async |supervisor| {
         // In sessions of their own, and orphans: a signal to a process or a group would miss them.
-        let script = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; sleep 1000 & echo ready; sleep 1000' &); sleep 1000";
+        // Ready when they are there and who was between them is not: what is listed has its place by then.
+        let script = "trap '' TERM; mkfifo /tmp/there; \
+                      (setsid sh -c 'trap \"\" TERM; sleep 1000 & echo >/tmp/there; sleep 1000' &); \
+                      read line </tmp/there; echo ready; sleep 1000";
         let container = up(sh(supervisor, script)).await;
         let init = container.inspect().init_pid.unwrap().cast_unsigned();
         let all: Vec<_> = orangery_tests::stock::descendants(init)

@@ -172,12 +172,15 @@ fn a_wall_limit_takes_double_forked_descendants_along(scene: &Scene) {
         let sandbox = Sandbox::builder().wall(Duration::from_millis(500)).build().unwrap();
         let command = supervisor.command("sh").arg("-c").arg(script).sandbox(&sandbox);
         let container = command.spawn().await.unwrap();
-        let init = wait::pidfd(container.inspect().init_pid.unwrap().cast_unsigned());
+        // On a busy machine its time may be over by now.
+        let init = container.inspect().init_pid.and_then(|pid| wait::try_pidfd(pid.cast_unsigned()));
         let report = wait::soon("its end", container.wait()).await.unwrap();
         assert_eq!(report.cause, Cause::Limit(LimitKind::Wall));
         let counted = counters(&report, LimitKind::Wall);
         assert!(counted[0].after >= counted[0].bound && counted[0].bound > counted[0].before, "{counted:?}");
-        wait::gone(&init, "the pid namespace");
+        if let Some(init) = init {
+            wait::gone(&init, "the pid namespace");
+        }
     });
 }
 
