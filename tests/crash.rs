@@ -67,10 +67,12 @@ fn be_victim(scene: &Scene) -> bool {
             }
             kept.push((container, started, lines));
         }
+        println!("ready");
         if does == "drops" {
+            // The supervisor is looked at before it goes.
+            let _ = std::io::stdin().read_line(&mut String::new());
             return;
         }
-        println!("ready");
         std::future::pending::<()>().await;
     });
     true
@@ -142,18 +144,14 @@ fn the_supervisor_drops_everything_without_a_shutdown(scene: &Scene) {
     if be_victim(scene) {
         return;
     }
-    let mut victim = Victim::start(scene, "drops");
-    let keeper = {
-        // Its end is not ours to time: take the keeper as soon as it is there.
-        let mut found = None;
-        while found.is_none() {
-            found = victim.family().into_iter().find(|(process, _)| process.name == "orangery-keeper");
-            assert!(found.is_some() || !victim.ended(), "it ended without a keeper");
-        }
-        found.expect("a keeper")
-    };
+    let (input, go) = std::io::pipe().expect("a pipe");
+    let mut victim = Victim::with_input(scene, "drops", input.into());
+    assert_eq!(victim.line(), "ready");
+    let family = victim.family();
+    let (_, keeper) = keeper(&family);
+    drop(go);
     victim.end();
-    wait::gone(&keeper.1, "the keeper");
+    wait::gone(keeper, "the keeper");
     reap_adopted();
     let stock = scene.stock();
     assert!(stock.cgroups.is_empty() && stock.files.is_empty(), "{stock:?}");

