@@ -15,7 +15,7 @@ use orangery_tests::{Host, Scene, trial, wait};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
-        trial!(the_stock_sees_what_is_left),
+        trial!(the_stock_sees_what_is_left).long(),
         trial!(a_thousand_lives).long(),
         trial!(a_thousand_execs).long(),
         trial!(a_thousand_failed_creations).long(),

@@ -52,20 +52,16 @@ impl Stock {
         if after.threads > self.threads && !soon(|| threads() <= self.threads) {
             left.push(format!("threads: {} before, {} after", self.threads, after.threads));
         }
-        let mut more = self.more(&after.descriptors);
-        if !more.is_empty() {
-            soon(|| {
-                more = self.more(&descriptors());
-                more.is_empty()
-            });
-        }
-        left.extend(more);
+        let mut more = after.descriptors.clone();
+        more.retain(|fd, what| self.descriptors.get(fd) != Some(what));
+        // Those alone: whoever took the stock may have left others out of it.
+        soon(|| {
+            let now = descriptors();
+            more.retain(|fd, what| now.get(fd) == Some(what));
+            more.is_empty()
+        });
+        left.extend(more.into_iter().map(|(fd, what)| format!("descriptor {fd} -> {what}")));
         left
-    }
-
-    fn more(&self, descriptors: &BTreeMap<u32, String>) -> Vec<String> {
-        let new = descriptors.iter().filter(|(fd, what)| self.descriptors.get(fd) != Some(what));
-        new.map(|(fd, what)| format!("descriptor {fd} -> {what}")).collect()
     }
 }
 
