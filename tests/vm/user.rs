@@ -197,8 +197,12 @@ async fn victim() {
     let (rt, driver) = NativeRuntime::start(options).expect("a runtime");
     tokio::spawn(driver.run());
     let limits = Limits { memory: Some(64 << 20), pids: Some(64), ..Limits::default() };
-    let container = rt.create(spec("victim", limits), sh("sleep 1000 & sleep 1000")).await.expect("created");
-    let _started = container.start().await.expect("started");
+    let mut main = sh("sleep 1000 & echo forked; sleep 1000");
+    main.stdout = Stream::Piped;
+    let container = rt.create(spec("victim", limits), main).await.expect("created");
+    let mut started = container.start().await.expect("started");
+    let mut lines = wait::Lines::of(started.stdout.take().expect("a pipe"));
+    assert_eq!(wait::soon("a line", lines.next()).await, "forked");
     println!("ready");
     std::future::pending::<()>().await;
 }
