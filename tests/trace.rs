@@ -19,17 +19,18 @@ use orangery_tests::{Host, Scene, trial, wait};
 
 fn main() -> ExitCode {
     orangery_tests::main(&[
-        trial!(the_default_container, Strace),
-        trial!(a_container_without_init, Strace),
-        trial!(a_process_with_a_terminal, Strace),
+        trial!(the_default_container, Strace).long(),
+        trial!(a_container_without_init, Strace).long(),
+        trial!(a_process_with_a_terminal, Strace).long(),
         trial!(a_process_with_rules, Strace)
+            .long()
             .skip_if((orangery_runtime::doctor::landlock() < 6).then_some("needs a kernel with a later landlock")),
-        trial!(a_rich_container, Strace),
-        trial!(an_image_under_an_overlay, Strace, Busybox),
-        trial!(the_hosts_root_and_network, Strace),
-        trial!(a_container_in_namespaces_of_another_one, Strace),
-        trial!(a_hand, Strace, Root),
-        trial!(a_bundle, Strace),
+        trial!(a_rich_container, Strace).long(),
+        trial!(an_image_under_an_overlay, Strace, Busybox).long(),
+        trial!(the_hosts_root_and_network, Strace).long(),
+        trial!(a_container_in_namespaces_of_another_one, Strace).long(),
+        trial!(a_hand, Strace, Root).long(),
+        trial!(a_bundle, Strace).long(),
     ])
 }
 
@@ -277,7 +278,8 @@ fn trace(scene: &Scene) -> BTreeMap<u32, Vec<String>> {
     let mut command = Command::new("strace");
     let command = scene.share(&mut command).env(ROLE, "1").args(["-f", "-s", "4096", "-o"]).arg(&listing);
     let mut strace = command.arg(std::env::current_exe().expect("us")).spawn().expect("strace");
-    let status = wait::child(&mut strace, wait::PATIENCE).expect("waited").expect("in time");
+    // The whole trial once more, and each call of it stops twice.
+    let status = wait::child(&mut strace, 8 * wait::PATIENCE).expect("waited").expect("in time");
     assert!(status.success(), "{status:?}");
     let mut calls: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for line in std::fs::read_to_string(&listing).expect("a listing").lines() {

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         trial!(what_lives_is_killed_if_that_is_wanted),
         trial!(what_is_not_written_down_goes_with_both),
         trial!(both_are_killed_while_one_is_made),
-        trial!(a_keeper_that_is_ending_is_waited_for),
+        trial!(a_keeper_that_is_ending_is_waited_for).long(),
         trial!(a_long_path_has_a_door),
         trial!(nobody_waits_for_a_reader_of_a_terminal),
         trial!(another_keeper_has_everything),

@@ -13,7 +13,7 @@ use crate::stage::{builder, play};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial!(a_host_that_reaps_everything),
-        trial!(a_host_that_ignores_sigchld),
+        trial!(a_host_that_ignores_sigchld).long(),
         trial!(a_host_with_children_of_its_own),
         trial!(a_host_that_blocks_every_signal),
         trial!(nothing_of_the_host_is_changed),
@@ -66,7 +66,7 @@ fn a_host_that_ignores_sigchld(scene: &Scene) {
     // env(1) hands ignored signals on.
     let mut host = std::process::Command::new("env");
     host.arg("--ignore-signal=CHLD").arg(std::env::current_exe().unwrap()).env(ROLE, "1");
-    let status = wait::child(&mut scene.share(&mut host).spawn().unwrap(), wait::PATIENCE).unwrap();
+    let status = wait::child(&mut scene.share(&mut host).spawn().unwrap(), 6 * wait::PATIENCE).unwrap();
     assert!(status.unwrap().success(), "{status:?}");
     let _ = std::fs::remove_dir(scene.state_dir());
 }

@@ -16,7 +16,11 @@ use crate::durable::{dir, durable, end, found, settle, stand};
 use crate::stage;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial!(whoever_is_killed_at_a_step_is_succeeded).long(), trial!(what_is_lost_is_told_once)]
+    // Some sixty lives of three supervisors each.
+    vec![
+        trial!(whoever_is_killed_at_a_step_is_succeeded).within(std::time::Duration::from_secs(600)),
+        trial!(what_is_lost_is_told_once),
+    ]
 }
 
 /// Counts what is passed into a file, and ends this process where it is told to.
