@@ -35,8 +35,8 @@ use screen::Mode;
 /// It is refused, or could not be done.
 pub(crate) fn up(args: &UpArgs, json: bool, verbose: u8) -> Result<u8, Failure> {
     let text = read(&args.file)?;
-    let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
     enter(&args.file)?;
+    let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
     let name = name(&args.file);
     let _leaf = Leaf::with_limits(!args.check);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -67,8 +67,8 @@ pub(crate) fn up(args: &UpArgs, json: bool, verbose: u8) -> Result<u8, Failure> 
 /// It is refused.
 pub(crate) fn for_a_daemon(path: &Path) -> Result<(String, toml::Table), Failure> {
     let text = read(path)?;
-    let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
     enter(path)?;
+    let file = file::read(&text).map_err(|refusals| refused(&text, refusals))?;
     let table = text.as_str().parse().map_err(|error| Failure::refused("FILE", format!("{}: {error}", text.name)))?;
     Ok((file.said.name.unwrap_or_else(|| name(path)), table))
 }

@@ -238,16 +238,18 @@ fn while_starting() {
 fn lines() {
     let script = "printf 'question: '; printf 'no newline' >&2; while ! [ -e /here/answer ]; do sleep 0.05; done; \
                   printf 'answer\\n\\377\\n'; printf end";
-    let here = tempfile::tempdir().unwrap();
-    let mount = format!("mount = [\"type=bind,src={},dst=/here,ro\"]", here.path().display());
-    let file = service("talker", script, &mount) + &service("x", "echo y", "after = [\"talker\"]");
+    let mount = "mount = [\"type=bind,src=here,dst=/here,ro\"]";
+    let file = service("talker", script, mount) + &service("x", "echo y", "after = [\"talker\"]");
     let place = Place::of(&file);
+    // Beside the file, which is not where we are.
+    let here = place.0.path().join("here");
+    std::fs::create_dir(&here).unwrap();
     let mut running = Running::silent(place.command(&[]));
     // A prompt is shown although its line has not ended: the rest comes when it was seen.
     let mut said = [running.said(), running.said()];
     said.sort();
     assert_eq!(said, ["talker | question: ", "x      | y"]);
-    std::fs::write(here.path().join("answer"), "").unwrap();
+    std::fs::write(here.join("answer"), "").unwrap();
     let ran = running.end();
     let talk = |line: &[u8]| [b"talker | ", line, b"\n"].concat();
     assert_eq!(ran.out, [talk(b"answer"), talk(b"\xff"), talk(b"end")].concat(), "{ran:?}");
