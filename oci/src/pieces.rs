@@ -21,7 +21,7 @@ pub(crate) fn process(text: &[u8], own: &ProcessSpec) -> Result<ProcessSpec, Fai
     let (caps, score) = (says("capabilities"), says("oomScoreAdj"));
     let mut process = whole(part)?.1;
     if !caps {
-        process.caps.clone_from(&own.caps);
+        process.caps = own.caps;
     }
     if process.rlimits.is_empty() {
         process.rlimits.clone_from(&own.rlimits);
@@ -110,7 +110,7 @@ mod tests {
             let said = process(text, &own).unwrap();
             (said.caps, said.rlimits, said.oom_score_adj)
         };
-        let theirs = (own.caps.clone(), own.rlimits.clone(), Some(7));
+        let theirs = (own.caps, own.rlimits.clone(), Some(7));
         assert_eq!(process(br#"{"args":["b"],"cwd":"/","user":{"uid":0,"gid":0},"rlimits":[]}"#), theirs);
         let text = br#"{"args":["b"],"cwd":"/","user":{"uid":0,"gid":0},"oomScoreAdj":8,"Capabilities":{},
             "rlimits":[{"type":"RLIMIT_CORE","soft":0,"hard":0}]}"#;
