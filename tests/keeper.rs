@@ -9,7 +9,7 @@ use orangery_fuzz::Seeded;
 use orangery_runtime::plan::wire::{self, Ask, MESSAGE, Message, Purpose, Tell};
 use orangery_runtime::{ErrorKind, ExitStatus, Runtime as _};
 use orangery_tests::cold::Cold;
-use orangery_tests::host::{outcome, probe, see};
+use orangery_tests::host::{command, outcome, probe, see};
 use orangery_tests::raw::{Raw, framed};
 use orangery_tests::stock::descendants;
 use orangery_tests::{Host, Scene, trial, wait};
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         trial!(it_is_sealed_and_hidden),
         trial!(its_memory_stays_small),
         trial!(its_descriptor_table_stays_small),
+        trial!(the_score_of_a_process_is_not_its),
         trial!(it_starts_from_a_file, Root),
         trial!(a_wrong_keeper_path_is_told),
         trial!(a_driver_that_never_runs_leaves_no_keeper),
@@ -91,6 +92,22 @@ fn its_descriptor_table_stays_small(scene: &Scene) {
 }
 
 /// Private dirty memory, before and after a hundred containers.
+/// The kernel gives an `oom_score_adj` to all who share a memory, and the process that comes between may share the keeper's.
+fn the_score_of_a_process_is_not_its(scene: &Scene) {
+    scene.play(async |host| {
+        let score = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("a score");
+        let before = score(host.rt.keeper_pid());
+        let container = host.create(host.spec("score"), probe(&["deaf"])).await.expect("created");
+        let started = container.start().await.expect("started");
+        let mut process = command(&["cat", "/proc/self/oom_score_adj"]);
+        process.oom_score_adj = Some(1000);
+        assert_eq!(outcome(container.exec(process).await.expect("exec")).await.out, "1000\n");
+        assert_eq!(score(host.rt.keeper_pid()), before);
+        container.delete().await.expect("deleted");
+        drop(started);
+    });
+}
+
 fn its_memory_stays_small(scene: &Scene) {
     let dirty = |pid: u32| -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;

@@ -21,6 +21,8 @@ const SHORT_PATIENCE: u32 = 50;
 
 /// No answer of the middle process yet.
 const NOT_YET: u32 = u32::MAX;
+/// It has ended without one.
+const ENDED: u32 = u32::MAX - 1;
 
 /// In an answer, above the errno: where it failed. 0 is the clone, and from [`JOINING`] on the places of
 /// [`JOINABLE`].
@@ -53,17 +55,17 @@ pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), 
     let pidfd = pid.map_or(Err(sys::ECANCELED), |pid| sys::call(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]));
     match (answer, pidfd) {
         (0, Ok(pidfd)) => Ok((pid.unwrap_or(0), pidfd as i32)),
-        (NOT_YET, Ok(pidfd)) => {
+        (NOT_YET | ENDED, Ok(pidfd)) => {
             birth::give_up(keeper, pidfd as i32);
-            Err((Stage::Birth, sys::ETIMEDOUT))
+            Err((Stage::Birth, unanswered(answer)))
         }
-        (0 | NOT_YET, Err(errno)) => {
+        (0 | NOT_YET | ENDED, Err(errno)) => {
             // No descriptor is left, or there is no child.
             if let Some(pid) = pid {
                 let _ = sys::call(nr::KILL, [pid as usize, 9, 0, 0, 0, 0]);
                 keeper.unwatched += 1;
             }
-            Err((Stage::Birth, if answer == 0 { errno } else { sys::ETIMEDOUT }))
+            Err((Stage::Birth, if answer == 0 { errno } else { unanswered(answer) }))
         }
         (failed, _) => Err((stage(failed >> SHIFT), (failed & ((1 << SHIFT) - 1)) as Errno)),
     }
@@ -73,6 +75,10 @@ pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), 
 /// system that is mounted with `nsdelegate` lets nobody be born outside of the root of the namespace that he is in.
 fn cradle(birth: &Birth) -> Option<i32> {
     birth.joined(usize::from(JOIN_CGROUP)).and_then(|_| birth.cgroup())
+}
+
+fn unanswered(answer: u32) -> Errno {
+    if answer == ENDED { sys::ECANCELED } else { sys::ETIMEDOUT }
 }
 
 fn stage(place: u32) -> Stage {
@@ -95,7 +101,8 @@ fn wait(page: *mut u32, middle_pidfd: i32, patience: u32) -> u32 {
         if sys::futex_wait(word, NOT_YET, 10_000_000) == Err(sys::ETIMEDOUT) {
             waited += 1;
             if sys::waitid(P_PIDFD, middle_pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some()) {
-                return load(page, shared::MIDDLE_ERRNO);
+                let last = load(page, shared::MIDDLE_ERRNO);
+                return if last == NOT_YET { ENDED } else { last };
             }
         }
     }
@@ -110,13 +117,20 @@ struct Middle<'a> {
 }
 
 /// Whether the middle process works in the keeper's own memory, on a stack of its own, which spares copying it. The keeper waits for
-/// its end. Where that could do harm it gets a copy: who becomes another user changes for all who share it whether it may be
-/// looked into (`fs.suid_dumpable`), and a time namespace lets nobody in who shares any (timens_install(), 6.18). For one in the
-/// container's cgroup, whose memory may end, the kernel would kill the keeper as well: `cradle`.
+/// its end. Where that could do harm it gets a copy: an `oom_score_adj` is that of all who share a memory (`__set_oom_adj`); who becomes
+/// another user changes for all of them whether they may be looked into (`fs.suid_dumpable`); a time namespace lets nobody in who
+/// shares any (`timens_install`). For one in the container's cgroup, whose memory may end, the kernel would kill the keeper as well:
+/// `cradle`.
 fn shares_memory(birth: &Birth) -> bool {
-    let mut steps = (0..birth.header.steps).filter_map(|index| wire::step(birth.plan, index));
-    let enter = steps.find(|step| step.op == Op::Enter);
-    birth.init().is_some() && enter.is_some_and(|step| step.x & (wire::NEWUSER | wire::NEWTIME) == 0)
+    for step in (0..birth.header.steps).filter_map(|index| wire::step(birth.plan, index)) {
+        match step.op {
+            Op::Enter => return birth.init().is_some() && step.x & (wire::NEWUSER | wire::NEWTIME) == 0,
+            // What concerns its own descriptors alone.
+            Op::OpenTree | Op::CloneTree | Op::MountAttr | Op::CheckDevice | Op::Open | Op::Close => {}
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// In the middle process: same user as the keeper, and sharing its descriptor table up to here.

@@ -215,7 +215,7 @@ pub(crate) fn helper(extra: u64, cgroup: Option<i32>) -> Res<(i32, i32)> {
 }
 
 /// The stack of one that shares our memory, below which there is nothing.
-pub(crate) const STACK: usize = 64 << 10;
+pub(crate) const STACK: usize = 512 << 10;
 
 /// A clone that shares table and memory: it is `run`, on `stack`, and ends before anything of ours changes that it looks at, which
 /// the caller sees to by waiting for its end.

@@ -242,7 +242,7 @@ impl Core {
                 let twice = || Error::new(ErrorKind::State, "the container was started already");
                 let main = match main.ok_or_else(twice)? {
                     Main::Checked(main) => *main,
-                    Main::Asked(main) => self.checked(*main)?,
+                    Main::Asked(main) => self.looked_up(*main).await?,
                 };
                 self.exec_checked(main, true).await
             }
@@ -287,21 +287,30 @@ impl Core {
         Ok(checked)
     }
 
+    /// The same, on a thread that may wait where files of the container's or the host's are looked at: they may be somebody's who does
+    /// not answer.
+    async fn looked_up(self: &Arc<Self>, spec: ProcessSpec) -> Result<CheckedProcess, Error> {
+        if !matches!(spec.user, User::Name(_)) && spec.mounts.is_empty() {
+            return self.checked(spec);
+        }
+        let this = Arc::clone(self);
+        let checked = off_thread(move || this.checked(spec)).await;
+        checked.map_err(|_| Error::new(ErrorKind::System, "the checking thread panicked"))?
+    }
+
+    fn goes_on(&self) -> Result<(), Error> {
+        if matches!(*self.paused(), Paused::No) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"))
+    }
+
     async fn exec(self: Arc<Self>, spec: ProcessSpec) -> Result<Started, Error> {
         self.alive()?;
+        self.goes_on()?;
+        let checked = self.looked_up(spec).await?;
         let _none_missed = self.pausing.read().await;
-        if !matches!(*self.paused(), Paused::No) {
-            return Err(Error::new(ErrorKind::State, "the container is paused").with_hint("resume it first"));
-        }
-        let looks = matches!(spec.user, User::Name(_)) || !spec.mounts.is_empty();
-        let checked = if looks {
-            // Files of the container's or the host's, which may be somebody's who does not answer.
-            let this = Arc::clone(&self);
-            let checked = off_thread(move || this.checked(spec)).await;
-            checked.map_err(|_| Error::new(ErrorKind::System, "the checking thread panicked"))??
-        } else {
-            self.checked(spec)?
-        };
+        self.goes_on()?;
         self.exec_checked(checked, false).await
     }
 

@@ -338,9 +338,7 @@ impl Inner {
 
     /// The ids of a process outside, where we may give things away.
     fn owner(&self, process: &check::CheckedProcess, ids: Option<&IdMap>) -> stdio::Owner {
-        let (uid, gid) = process.ids();
-        let outside = ids.map_or(Some((uid, gid)), |ids| ids.outside(uid, gid));
-        outside.filter(|_| self.machine.privileged)
+        stdio::Owner::of(process.ids(), ids, self.machine.privileged)
     }
 
     /// An ordinary user has no other id than its own.

@@ -12,13 +12,31 @@ use super::own_group::OwnGroup;
 use crate::durable::{Identity, Kind, Part, ProcessRecord, Storing};
 use crate::error::{Error, ErrorKind};
 use crate::keeper;
+use crate::plan::idmap::IdMap;
 use crate::plan::wire::Purpose;
 use crate::spec::check::CheckedProcess;
 use crate::spec::{Hold, Stdio};
 use crate::{Exit, Started};
 
-/// Who the pipes of a process belong to, outside; `None`: to us, as they are.
-pub(super) type Owner = Option<(u32, u32)>;
+/// Who has the standard streams of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Owner {
+    /// Who its pipes belong to, outside; `None`: to us, as they are.
+    pub(super) ids: Option<(u32, u32)>,
+    /// Somebody among whom the process lives is root outside too.
+    pub(super) with_root: bool,
+}
+
+impl Owner {
+    /// Of a process with these ids in a container with those; nobody where we have no right to give things away.
+    pub(super) fn of((uid, gid): (u32, u32), ids: Option<&IdMap>, privileged: bool) -> Self {
+        if !privileged {
+            return Self::default();
+        }
+        let with_root = ids.is_none_or(|ids| ids.uid.inside(0).is_some());
+        Self { ids: ids.map_or(Some((uid, gid)), |ids| ids.outside(uid, gid)), with_root }
+    }
+}
 
 /// Both sides of a process's standard streams.
 #[derive(Debug, Default)]
@@ -247,7 +265,7 @@ fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd
         }
         Stdio::Piped => {
             let (read, write) = pipe()?;
-            if let Some((uid, gid)) = owner {
+            if let Some((uid, gid)) = owner.ids {
                 // Else a program that opens /dev/stdout anew would meet a pipe of the host's root.
                 rustix::fs::fchown(&read, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
                     .map_err(|error| Error::system("cannot give a pipe to the process", error).with_field(field))?;
@@ -261,7 +279,7 @@ fn one(stdio: &Stdio, input: bool, field: &str, owner: Owner) -> Result<(OwnedFd
 /// The host's, which whoever is root there could close to others by its mode.
 fn null(flags: OFlags, owner: Owner) -> std::io::Result<OwnedFd> {
     let open = |path: &str, flags| rustix::fs::open(path, flags, Mode::empty());
-    if !matches!(owner, Some((0, _))) {
+    if !owner.with_root {
         return Ok(open("/dev/null", flags)?);
     }
     let null = crate::sys::apart_read_only(open("/dev/null", OFlags::PATH | OFlags::CLOEXEC)?)?;

@@ -43,7 +43,7 @@ pub(super) fn dev(b: &mut Builder, cx: &Context<'_>, tree: &Root) {
         let node = b.open_tree(Slot::CWD, format!("/dev/{name}"), false);
         b.check_device(node, Device { rdev: *rdev, block: false });
         // It is the host's, which is read and written as ever, but whose mode and owner stay as they are.
-        b.mount_attr(node, RDONLY | NOSUID | NOEXEC, 0, false);
+        b.mount_attr(node, RDONLY | NOSUID, 0, false);
         b.move_mount(node, dev, name);
     }
     for (name, text) in [

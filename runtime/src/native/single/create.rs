@@ -306,10 +306,10 @@ impl Maker {
     /// Its standard streams, which become its own user's, so that it may open /dev/stdout anew.
     pub(super) fn streams(&self, process: &CheckedProcess, ids: Option<&IdMap>) -> Result<Ends, Error> {
         use rustix::fs::{FileType, Uid, fchown, fstat};
-        let (uid, gid) = process.ids();
-        let outside = ids.map_or(Some((uid, gid)), |ids| ids.outside(uid, gid)).filter(|_| self.machine.privileged);
+        let owner = stdio::Owner::of(process.ids(), ids, self.machine.privileged);
         let spec = process.spec();
-        for (stream, (uid, _)) in [&spec.stdin, &spec.stdout, &spec.stderr].into_iter().zip(outside.into_iter().cycle())
+        for (stream, (uid, _)) in
+            [&spec.stdin, &spec.stdout, &spec.stderr].into_iter().zip(owner.ids.into_iter().cycle())
         {
             let Stdio::Fd(fd) = stream else { continue };
             let kind = fstat(fd.as_fd()).map(|stat| (stat.st_uid, FileType::from_raw_mode(stat.st_mode)));
@@ -318,6 +318,6 @@ impl Maker {
                 let _ = fchown(fd.as_fd(), Some(Uid::from_raw(uid)), None);
             }
         }
-        stdio::open(process, outside)
+        stdio::open(process, owner)
     }
 }
