@@ -34,7 +34,7 @@ pub const MAGIC: u32 = 0x4e52_474f;
 /// Version of plan and protocol; a keeper refuses any other with `EPROTO`. It is raised with every step, message or size that a keeper
 /// before did not know: a daemon is not replaced by one that would find its containers' keeper unable to do what it asks
 /// (docs/decisions/0034), and is told so before anything is given up.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 /// Size of a plan's header.
 pub const HEADER: usize = 64;
 /// Size of one step.
