@@ -17,18 +17,27 @@ const P_PID: usize = 1;
 
 /// The pidfd `fd` became readable: its process is a zombie. Append it to the list and tell what can be told.
 pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
-    let first = keeper.pending;
     match keeper.entry(fd) {
-        Some(entry) if entry.state == 1 && !entry.leave => {
-            entry.state = 2;
-            entry.next = first;
-        }
+        Some(entry) if entry.state == 1 && !entry.leave => entry.state = 2,
         _ => return,
     }
-    keeper.pending = fd;
+    append(keeper, fd);
     keep(keeper, fd);
     if !keeper.blocked {
         drain(keeper);
+    }
+}
+
+/// The last of the list, so that ends are told in the order in which they were seen.
+fn append(keeper: &mut Keeper, fd: i32) {
+    if let Some(entry) = keeper.entry(fd) {
+        entry.next = 0;
+    }
+    let last = core::mem::replace(&mut keeper.last, fd);
+    if keeper.pending == 0 {
+        keeper.pending = fd;
+    } else if let Some(entry) = keeper.entry(last) {
+        entry.next = fd;
     }
 }
 
@@ -137,11 +146,9 @@ pub(crate) fn settle(keeper: &mut Keeper, message: &Message) {
 pub(crate) fn untell(keeper: &mut Keeper) {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
-        let first = keeper.pending;
         if let Some(entry) = keeper.entry(fd).filter(|entry| entry.state == 3) {
             entry.state = 2;
-            entry.next = first;
-            keeper.pending = fd;
+            append(keeper, fd);
         }
         fd += 1;
     }

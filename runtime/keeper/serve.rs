@@ -122,6 +122,8 @@ pub(crate) struct Keeper {
     pub(crate) roots: [Root; ROOTS],
     /// First of the ended whose record is not yet sent.
     pub(crate) pending: i32,
+    /// The last of them, while there is one.
+    pub(crate) last: i32,
     /// There is, or was, a child whose orphans come to us.
     pub(crate) adopts: bool,
     /// Somebody who is claimed, and cannot be told of yet, stands before those who have ended and are nobody's.

@@ -545,8 +545,10 @@ pub trait Container: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
-    /// [That](Self::root_lost) had happened when it was killed, for whatever reason: what its processes did last came of it.
-    fn root_was_lost(&self) -> bool {
+    /// [That](Self::root_lost) had happened when it was killed, for whatever reason, or before a process of it ended by itself
+    /// at `before_ns` ([`Exit::at_ns`]): what its processes did last came of it.
+    fn root_was_lost(&self, before_ns: u64) -> bool {
+        let _ = before_ns;
         false
     }
 

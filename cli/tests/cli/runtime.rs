@@ -54,7 +54,9 @@ fn runs() {
         let ids: &[&str] = if root() { &["--userns", "host"] } else { &[] };
         let said = sh(&[&options[..], ids].concat(), "echo out; echo err >&2; exit 3");
         assert_eq!((said.ended(3).text(), said.err.as_str()), ("out\n", "err\n"), "{program}");
-        let said = sh(&[&options[..], &["-t"]].concat(), "stty size; exit 4");
+        // crun gives a terminal its size when the command of an exec runs already.
+        let line = "until [ \"$(stty size)\" = '24 80' ]; do :; done; stty size; exit 4";
+        let said = sh(&[&options[..], &["-t"]].concat(), line);
         assert_eq!(said.ended(4).text(), "24 80\r\n", "{program}");
         let said = ran(&[&["run"], &options[..], &["--", "no-such-command"]].concat());
         assert_eq!(said.code, Some(127), "{said:?}");

@@ -824,8 +824,8 @@ impl Container for NativeContainer {
         self.core.root_way.clone()
     }
 
-    fn root_was_lost(&self) -> bool {
-        self.core.rests.serving.as_ref().is_some_and(|serving| serving.was_lost())
+    fn root_was_lost(&self, before_ns: u64) -> bool {
+        self.core.rests.serving.as_ref().is_some_and(|serving| serving.was_lost(before_ns))
     }
 
     fn root_lost(&self) -> BoxFuture<String> {

@@ -70,6 +70,10 @@ impl Core {
             if self.shares_pids {
                 self.empty().await;
             }
+            if let Some(serving) = &self.rests.serving {
+                // Killed by now: whether it was lost before is part of the account.
+                serving.heard().await;
+            }
             let last = Last {
                 init: self.rests.init().ok(),
                 group: self.rests.group.clone(),

@@ -10,8 +10,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,18 @@ pub(crate) struct Helper {
     /// It had ended before that.
     lost: AtomicBool,
     running: Mutex<Running>,
+    told: Mutex<Told>,
+}
+
+/// How the helper has ended, as the keeper tells it.
+#[derive(Debug, Default)]
+enum Told {
+    /// By nobody: there is none, or it has ended before this supervisor came.
+    #[default]
+    Never,
+    Awaited(oneshot::Receiver<Exit>),
+    /// `None`: the keeper has gone before it told.
+    Heard(Option<Exit>),
 }
 
 /// What there is of it.
@@ -58,8 +72,6 @@ pub(crate) struct Helper {
 struct Running {
     guard: Option<Process>,
     helper: Option<Process>,
-    /// How the helper ends; taken by who waits for that.
-    exit: Option<oneshot::Receiver<Exit>>,
     words: Option<Arc<OwnedFd>>,
     /// It has ended before this supervisor came.
     missed: bool,
@@ -124,6 +136,7 @@ impl Helper {
             ending: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             running: Mutex::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -138,8 +151,12 @@ impl Helper {
         running.missed = helper.is_none();
         if let Some((helper, exit)) = helper.map(process) {
             running.helper = Some(helper);
-            running.exit = exit;
+            *self.told() = exit.map_or(Told::Never, Told::Awaited);
         }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -200,9 +217,8 @@ impl Helper {
         let Spawned { pid, id, place, pidfd, exit } = spawned;
         let pidfd = Arc::new(pidfd.claim()?);
         {
-            let mut running = self.running();
-            running.helper = Some(Process { pidfd, pid, request: id, place: Some(place) });
-            running.exit = Some(exit);
+            self.running().helper = Some(Process { pidfd, pid, request: id, place: Some(place) });
+            *self.told() = Told::Awaited(exit);
         }
         running(&report, Some(plan)).await
     }
@@ -260,9 +276,40 @@ impl Helper {
         }
     }
 
-    /// It was, as far as that was noted.
-    pub(super) fn was_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    /// It was, as far as that was noted; or it ended for a reason of its own before a process of the container had ended by
+    /// itself, at `before_ns` as the keeper has it, which may be for want of its files. Two ends come of the container's: with
+    /// 0, as its file system is unmounted; and by SIGKILL, as the guard goes. For one that somebody else has killed the order
+    /// speaks.
+    pub(super) fn was_lost(&self, before_ns: u64) -> bool {
+        let mut told = self.told();
+        if let Told::Awaited(exit) = &mut *told
+            && let Ok(exit) = exit.try_recv()
+        {
+            *told = Told::Heard(Some(exit));
+        }
+        let lost = |exit: &Exit| match exit.status {
+            ExitStatus::Code(0) => false,
+            ExitStatus::Signal { signal: libc::SIGKILL, .. } => exit.at_ns < before_ns,
+            _ => true,
+        };
+        self.lost.load(Ordering::Acquire) || matches!(&*told, Told::Heard(Some(exit)) if lost(exit))
+    }
+
+    /// Its end is told, or nobody is there to tell it.
+    pub(super) async fn heard(&self) {
+        std::future::poll_fn(|cx| self.poll_exit(cx)).await;
+    }
+
+    /// How it has ended, when that is told.
+    fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Option<Exit>> {
+        let mut told = self.told();
+        if let Told::Awaited(exit) = &mut *told {
+            *told = Told::Heard(ready!(Pin::new(exit).poll(cx)).ok());
+        }
+        match &*told {
+            Told::Heard(exit) => Poll::Ready(*exit),
+            _ => Poll::Ready(None),
+        }
     }
 
     /// Kill it: the container is being killed, and whatever waits for an answer of it need not. Idempotent.
@@ -277,9 +324,9 @@ impl Helper {
 
     /// Resolves when it has ended before the container, with how and its words. Without one, never. For one to ask.
     pub(super) async fn ended(&self) -> String {
-        let (helper, exit, words, missed) = {
-            let mut running = self.running();
-            (running.helper.clone(), running.exit.take(), running.words.clone(), running.missed)
+        let (helper, words, missed) = {
+            let running = self.running();
+            (running.helper.clone(), running.words.clone(), running.missed)
         };
         if missed {
             return "its helper has ended while there was no supervisor".into();
@@ -290,12 +337,9 @@ impl Helper {
             // As it should be: the guard has gone along, and has taken it along.
             return std::future::pending().await;
         }
-        let status = match exit {
-            // Told right before or after the pidfd is readable; a keeper that is gone tells nothing.
-            Some(exit) => exit.await.map_or(ExitStatus::Lost, |exit| exit.status),
-            None => ExitStatus::Lost,
-        };
-        let how = match status {
+        // Told right before or after the pidfd is readable; a keeper that is gone tells nothing.
+        let exit = std::future::poll_fn(|cx| self.poll_exit(cx)).await;
+        let how = match exit.map_or(ExitStatus::Lost, |exit| exit.status) {
             ExitStatus::Code(code) => format!("its helper has ended with code {code}"),
             ExitStatus::Signal { signal, .. } => format!("its helper was ended by signal {signal}"),
             ExitStatus::Lost => "its helper has ended".to_owned(),

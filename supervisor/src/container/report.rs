@@ -32,7 +32,7 @@ pub(crate) fn of_main(owner: &ContainerSlot, exit: &Exit, evidence: &Evidence, r
     let cause = match cause(intent, exit, oom_killed, slot.wall_over_ns()) {
         // However it ended: nobody else had to, and the limit was over.
         Cause::Own if owner.over_cpu(evidence.stats.cpu_usage_ns, used) => Cause::Limit(LimitKind::Cpu),
-        Cause::Own => root::was_lost(owner).unwrap_or(Cause::Own),
+        Cause::Own => root::was_lost(owner, exit.at_ns).unwrap_or(Cause::Own),
         cause => cause,
     };
     let report = report(slot, exit, reason, cause, oom, counted(evidence));

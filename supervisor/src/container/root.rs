@@ -23,9 +23,9 @@ pub(super) async fn watch(owner: &ContainerSlot) {
     }
 }
 
-/// Its main process ended by itself, before we came to end it for this.
-pub(super) fn was_lost(owner: &ContainerSlot) -> Option<Cause> {
-    let lost = owner.container.get().is_some_and(|container| container.root_was_lost());
+/// Its main process ended by itself, at `before_ns`, before we came to end it for this.
+pub(super) fn was_lost(owner: &ContainerSlot, before_ns: u64) -> Option<Cause> {
+    let lost = owner.container.get().is_some_and(|container| container.root_was_lost(before_ns));
     lost.then(|| Cause::RootLost { why: "its helper has ended".into() })
 }
 

@@ -111,21 +111,30 @@ fn a_root_that_is_lost_ends_its_container(scene: &Scene) {
         let supervisor = builder(scene).layering([Layering::FuseOverlayfs]).build().expect("a supervisor");
         let mut events = supervisor.events(Since::Now);
         let sandbox = Sandbox::builder().id("served").rootfs_dir(&image, Access::Overlay).build().expect("good");
-        let command = || supervisor.command("/bin/busybox").args(["sleep", "1000"]).sandbox(&sandbox);
-        let container = command().spawn().await.expect("spawned");
-        let way = container.inspect().rootfs.expect("it is told");
-        assert_eq!(way.kind, RootKind::FuseOverlayfs);
-        let all = stock::descendants(std::process::id());
-        let server = all.into_iter().find(|process| process.name == "fuse-overlayfs").expect("it runs");
-        wait::kill(wait::pidfd(server.pid));
-        let told = until(&mut events, "root_lost").await;
-        assert_eq!(told.last().expect("it is told").container.as_deref(), Some("served"));
-        let report = wait::soon("its report", container.wait()).await.expect("a report");
-        let Cause::RootLost { why } = &report.cause else { panic!("{:?}", report.cause) };
-        assert!(why.contains("its helper"), "{why}");
-        assert_eq!(report.rootfs, Some(way));
-        // Whoever ends it otherwise: that is no loss.
-        let container = command().spawn().await.expect("spawned");
+        // One does nothing, one ends by itself as soon as it feels it: that is no end of its own.
+        for line in ["sleep 1000", "while true </etc/marker; do :; done; exit 5"] {
+            let line = ["sh", "-c", line];
+            let container =
+                supervisor.command("/bin/busybox").args(line).sandbox(&sandbox).spawn().await.expect("spawned");
+            let way = container.inspect().rootfs.expect("it is told");
+            assert_eq!(way.kind, RootKind::FuseOverlayfs);
+            let all = stock::descendants(std::process::id());
+            let server = all.into_iter().find(|process| process.name == "fuse-overlayfs").expect("it runs");
+            // Not KILL, which its guard sends it too when the container has ended first.
+            let server = wait::pidfd(server.pid);
+            rustix::process::pidfd_send_signal(&server, rustix::process::Signal::TERM).expect("sent");
+            let told = until(&mut events, "root_lost").await;
+            assert_eq!(told.last().expect("it is told").container.as_deref(), Some("served"));
+            let report = wait::soon("its report", container.wait()).await.expect("a report");
+            let Cause::RootLost { why } = &report.cause else { panic!("{:?}", report.cause) };
+            assert!(why.contains("its helper"), "{why}");
+            assert_eq!(report.rootfs, Some(way));
+        }
+        // Whoever ends otherwise: that is no loss.
+        let ends = supervisor.command("/bin/busybox").args(["sh", "-c", "exit 5"]).sandbox(&sandbox);
+        assert_eq!(wait::soon("its end", ends.run()).await.expect("run").report.cause, Cause::Own);
+        let sleeps = supervisor.command("/bin/busybox").args(["sleep", "1000"]).sandbox(&sandbox);
+        let container = sleeps.spawn().await.expect("spawned");
         container.kill().expect("killed");
         let report = wait::soon("its report", container.wait()).await.expect("a report");
         assert_eq!(report.cause, Cause::Stop { escalated: true });
