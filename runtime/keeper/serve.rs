@@ -1,7 +1,7 @@
 //! The loop: one epoll over the supervisor's socket and pidfd, the children's pidfds and SIGCHLD.
 //!
-//! Nothing waits for what one request has started (two bounded waits stand in `birth.rs` and `middle.rs`). When the socket to the supervisor is full the keeper stops reading requests and
-//! stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
+//! Nothing waits for what one request has started (bounded waits stand in `birth.rs` and `middle.rs`, the last of them for the end
+//! of who has been killed). When the socket to the supervisor is full the keeper stops reading requests and stops reaping; zombies are the queue, so that nothing is lost, and EPOLLOUT wakes it again.
 
 use crate::arch::{EpollEvent, nr};
 use crate::sys::{self, Res};
@@ -104,7 +104,7 @@ pub(crate) struct Keeper {
     pub(crate) trace: i32,
     /// Whoever reads the trace answers each of our own moments.
     pub(crate) paced: bool,
-    /// Shared with children between clone and their first steps: see `spawn::Shared`.
+    /// Shared with children between clone and their first steps: see `spawn::shared`.
     pub(crate) page: *mut u32,
     /// That of a middle process, while there is one.
     pub(crate) stack: *mut u8,
@@ -122,8 +122,6 @@ pub(crate) struct Keeper {
     pub(crate) roots: [Root; ROOTS],
     /// First of the ended whose record is not yet sent.
     pub(crate) pending: i32,
-    /// The last of them, while there is one.
-    pub(crate) last: i32,
     /// There is, or was, a child whose orphans come to us.
     pub(crate) adopts: bool,
     /// Somebody who is claimed, and cannot be told of yet, stands before those who have ended and are nobody's.
@@ -167,8 +165,7 @@ impl Keeper {
         let mut brought = brought;
         let sent = transmit(self.socket, message, brought);
         match (sent, brought) {
-            // What nobody has heard is nobody's: a process that was started for somebody who does not know it is ended.
-            (Err(sys::EPIPE | sys::ECONNRESET), Some(made)) => return undo(self, made),
+            (Err(sys::EPIPE | sys::ECONNRESET), Some(made)) => return unheard(self, made),
             (Err(errno), Some(made)) if errno != sys::EAGAIN => return self.withdraw(message.id, made, errno),
             _ => {}
         }
@@ -282,6 +279,16 @@ impl Keeper {
     }
 }
 
+/// What was made for somebody who has gone before he heard of it is nobody's: a process is ended. But one whose end is kept may run
+/// already, and what it does is done once: the next supervisor has it written down, asks for it by its label, and ends it if not.
+fn unheard(keeper: &mut Keeper, made: Brought) {
+    if !made.ours && keeper.entry(made.fd).is_some_and(|entry| entry.keep) {
+        spawn::store(keeper.page, spawn::shared::TOLD, keeper.seq);
+    } else {
+        undo(keeper, made);
+    }
+}
+
 /// What was made for an answer that does not arrive.
 fn undo(keeper: &mut Keeper, made: Brought) {
     if made.ours {
@@ -367,7 +374,7 @@ fn last_requests(keeper: &mut Keeper) {
     // Nobody hears an answer any more, and none holds up what comes behind it: from now on each fails.
     let _ = sys::call(nr::SHUTDOWN, [keeper.socket as usize, sys::SHUT_WR, 0, 0, 0, 0]);
     if let Some((_, Some(made))) = keeper.reply.take() {
-        undo(keeper, made);
+        unheard(keeper, made);
     }
     keeper.blocked = false;
     while request(keeper) == Ok(true) {}

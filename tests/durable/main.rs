@@ -40,7 +40,9 @@ use root::{
     a_copied_root_goes_on_without_a_supervisor, a_served_root_goes_on_and_ends_without_a_supervisor,
     a_served_root_goes_on_and_ends_without_anybody,
 };
-use steps::{at_each_moment_of_a_keeper, at_each_moment_of_a_second_keeper};
+use steps::{
+    at_each_moment_of_a_keeper, at_each_moment_of_a_second_keeper, what_is_born_for_who_has_gone_is_the_next_ones,
+};
 use terminal::nobody_waits_for_a_reader_of_a_terminal;
 use unwritten::{both_are_killed_while_one_is_made, what_is_not_written_down_goes_with_both};
 
@@ -83,5 +85,6 @@ fn main() -> ExitCode {
         trial!(both_die_in_the_middle_of_it),
         trial!(at_each_moment_of_a_keeper).long(),
         trial!(at_each_moment_of_a_second_keeper),
+        trial!(what_is_born_for_who_has_gone_is_the_next_ones),
     ])
 }

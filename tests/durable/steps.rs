@@ -371,6 +371,37 @@ pub(crate) fn at_each_moment_of_a_keeper(scene: &Scene) {
     }
 }
 
+/// The supervisor is killed between a birth and the answer: what was born runs by then, or will, and is the next one's.
+pub(crate) fn what_is_born_for_who_has_gone_is_the_next_ones(scene: &Scene) {
+    if be_supervisor(scene) {
+        return;
+    }
+    clean(scene);
+    // The first is the stub of its container.
+    let born = At { phase: "work", moment: "born".to_owned(), nth: 2 };
+    let pace = Pace::keep(Some((born, Whom::Supervisor)));
+    let mut victim = pace.victim(scene, "work");
+    assert_eq!(line(&mut victim, "ready"), None, "it is killed before that");
+    pace.without(victim, "alone");
+    assert!(pace.has_struck());
+    scene.block_on(async {
+        let mut next = Next::after(scene, Came::KeeperLives);
+        let container = next.container(scene, "flooded").await.expect("it lives");
+        let claimed = next.process(scene, "flooded", "flood", true).await;
+        let ClaimedProcess::Found(started) = claimed else { panic!("it has run for nobody: {claimed:?}") };
+        let (living, left) = next.finish().await;
+        assert_eq!(left.processes, 0, "{left:?}");
+        let Started { stdout, exit, pidfd, held, .. } = *started;
+        let bytes = written(scene, "flood", stdout);
+        assert!(bytes.len() as u64 == FLOOD && stands_at(&period(), 0, &bytes), "{} bytes", bytes.len());
+        assert_eq!(end_of(exit, &pidfd).await, ExitStatus::Code(0));
+        held.expect("held").settle();
+        wait::soon("delete", container.delete()).await.expect("deleted");
+        living.end(scene).await;
+    });
+    drop(pace.end());
+}
+
 pub(crate) fn at_each_moment_of_a_second_keeper(scene: &Scene) {
     if be_supervisor(scene) {
         return;
