@@ -20,6 +20,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use orangery_io_stream::log::LogOptions;
 use orangery_runtime::{Error as RuntimeError, ErrorKind};
@@ -229,6 +230,17 @@ fn is_ours(root: &Path) -> Result<bool, Error> {
     Ok(known)
 }
 
+/// So long a lock is waited for whose holder is gone: it was killed while a child of it, of which nobody tells, was between its fork and
+/// its exec, and has the file until then.
+const ITS_CHILD: Duration = Duration::from_secs(2);
+
+/// There is no process of this number.
+fn is_gone(holder: &str) -> bool {
+    let holder = holder.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    holder.is_some_and(|holder| rustix::process::test_kill_process(holder) == Err(rustix::io::Errno::SRCH))
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody tells of a child's exec; see `ITS_CHILD`")]
 fn lock(root: &Path) -> Result<File, Error> {
     let path = root.join("lock");
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
@@ -241,14 +253,18 @@ fn lock(root: &Path) -> Result<File, Error> {
         .custom_flags(flags)
         .open(&path);
     let mut file = opened.map_err(failed("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            let _ = (&file).take(16).read_to_string(&mut holder);
+    let until = Instant::now() + ITS_CHILD;
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(failed("lock", &path)(error.into()));
+        }
+        let mut holder = String::new();
+        let _ = file.rewind().and_then(|()| (&file).take(16).read_to_string(&mut holder));
+        if Instant::now() >= until || !is_gone(&holder) {
             let what = format!("process {} supervises what is in {}", holder.trim(), root.display());
             return Err(refused(ErrorKind::State, what, "another directory, or end that one first"));
         }
-        locked => locked.map_err(|error| failed("lock", &path)(error.into()))?,
+        std::thread::sleep(Duration::from_millis(1));
     }
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(failed("write", &path))?;
@@ -317,6 +333,28 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {} ", std::process::id())), "{error}");
         drop(state);
         open(&root).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_holder_is_waited_for() {
+        let dir = private_dir();
+        let root = dir.path().join("made");
+        drop(open(&root).unwrap());
+        let path = root.join("lock");
+        // No process has this number (PID_MAX_LIMIT).
+        fs::write(&path, "4194305\n").unwrap();
+        let child = File::open(&path).unwrap();
+        flock(&child, FlockOperation::LockExclusive).unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| open(&root));
+            drop(child);
+            next.join().unwrap().unwrap();
+        });
+        // It does not end.
+        let child = File::open(&path).unwrap();
+        fs::write(&path, "4194305\n").unwrap();
+        flock(&child, FlockOperation::LockExclusive).unwrap();
+        assert_eq!(open(&root).unwrap_err().kind(), ErrorKind::State);
     }
 
     #[test]
