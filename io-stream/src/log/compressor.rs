@@ -59,8 +59,9 @@ fn work(shared: &Mutex<Shared>, dir: &Path, (level, options): (i32, &LogOptions)
                 return;
             }
         }
-        for segment in uncompressed(dir).unwrap_or_default() {
-            match compress(dir, &segment, level, watch) {
+        let looked_at = uncompressed(dir).unwrap_or_default();
+        for segment in &looked_at {
+            match compress(dir, segment, level, watch) {
                 Ok(Found::Compressed) => lock(shared).counts.done += 1,
                 Ok(_) => {}
                 Err(error) => {
@@ -73,7 +74,7 @@ fn work(shared: &Mutex<Shared>, dir: &Path, (level, options): (i32, &LogOptions)
         if lock(shared).again {
             continue;
         }
-        match retain::apply(dir, options, watch) {
+        match retain::apply(dir, options, Some(&looked_at), watch) {
             Ok(removed) => lock(shared).counts.removed += removed,
             Err(error) => tracing::warn!(%error, dir = %dir.display(), "old segments stay"),
         }

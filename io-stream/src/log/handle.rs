@@ -428,7 +428,7 @@ impl Inner {
         #[cfg(not(feature = "zstd"))]
         let later = false;
         let options = if later { LogOptions { keep_bytes: None, ..core.options } } else { core.options };
-        match retain::apply(&core.dir, &options, &core.watch) {
+        match retain::apply(&core.dir, &options, None, &core.watch) {
             Ok(removed) => self.removed += removed,
             Err(error) => tracing::warn!(%error, dir = %core.dir.display(), "old segments stay"),
         }

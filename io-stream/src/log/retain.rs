@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::change::{Change, Watch};
 use super::options::LogOptions;
-use super::segment::{self, Segment};
+use super::segment::{self, Form, Segment};
 use crate::chunk::{PerSource, Source};
 
 /// One closed segment on disk.
@@ -20,8 +20,9 @@ struct Closed {
     changed: SystemTime,
 }
 
-/// Removes what the options do not keep. Gives how many segments went.
-pub(crate) fn apply(dir: &Path, options: &LogOptions, watch: &Watch) -> io::Result<u64> {
+/// Removes what the options do not keep. Gives how many segments went. A closed one that is to be compressed counts when it has been
+/// `looked_at` for that.
+pub(crate) fn apply(dir: &Path, options: &LogOptions, looked_at: Option<&[Segment]>, watch: &Watch) -> io::Result<u64> {
     let mut closed = Vec::new();
     let mut removed = 0;
     for source in Source::ALL {
@@ -35,7 +36,10 @@ pub(crate) fn apply(dir: &Path, options: &LogOptions, watch: &Watch) -> io::Resu
             removed += 1;
         }
         // The last one is being written.
-        for segment in kept.iter().take(kept.len().saturating_sub(1)) {
+        let waits = |segment: &Segment| {
+            segment.form == Form::Plain && looked_at.is_some_and(|looked_at| !looked_at.contains(segment))
+        };
+        for segment in kept.iter().take(kept.len().saturating_sub(1)).filter(|segment| !waits(segment)) {
             // Somebody else may be compressing or removing: what is gone needs no room.
             let data = match std::fs::symlink_metadata(segment.data(dir)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
