@@ -5,13 +5,10 @@
 
 use crate::arch::nr;
 use crate::spawn::SIGCHLD;
-use crate::sys::{self, HIGH, P_PIDFD, Res, WNOHANG, WNOWAIT, call, lit};
+use crate::sys::{self, HIGH, P_PID, P_PIDFD, Res, WNOHANG, WNOWAIT, call, lit};
 
 /// PR_SET_CHILD_SUBREAPER
 const SUBREAPER: usize = 36;
-
-/// `waitid` by the number.
-const P_PID: usize = 1;
 
 /// So often it is looked who is left: whom one of them has begun falls to us with its end.
 const ROUNDS: u32 = 64;

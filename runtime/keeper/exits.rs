@@ -9,35 +9,23 @@
 use crate::arch::nr;
 use crate::birth;
 use crate::serve::{Brought, Entry, Keeper};
-use crate::sys::{self, P_ALL, P_PIDFD, WNOHANG, WNOWAIT, Waited};
+use crate::sys::{self, P_ALL, P_PID, P_PIDFD, WNOHANG, WNOWAIT, Waited};
 use crate::wire::{ExitRecord, Message, Moment, Purpose, Stage, Tell};
-
-/// `waitid` by the number.
-const P_PID: usize = 1;
 
 /// The pidfd `fd` became readable: its process is a zombie. Append it to the list and tell what can be told.
 pub(crate) fn ended(keeper: &mut Keeper, fd: i32) {
+    let first = keeper.pending;
     match keeper.entry(fd) {
-        Some(entry) if entry.state == 1 && !entry.leave => entry.state = 2,
+        Some(entry) if entry.state == 1 && !entry.leave => {
+            entry.state = 2;
+            entry.next = first;
+        }
         _ => return,
     }
-    append(keeper, fd);
+    keeper.pending = fd;
     keep(keeper, fd);
     if !keeper.blocked {
         drain(keeper);
-    }
-}
-
-/// The last of the list, so that ends are told in the order in which they were seen.
-fn append(keeper: &mut Keeper, fd: i32) {
-    if let Some(entry) = keeper.entry(fd) {
-        entry.next = 0;
-    }
-    let last = core::mem::replace(&mut keeper.last, fd);
-    if keeper.pending == 0 {
-        keeper.pending = fd;
-    } else if let Some(entry) = keeper.entry(last) {
-        entry.next = fd;
     }
 }
 
@@ -146,9 +134,11 @@ pub(crate) fn settle(keeper: &mut Keeper, message: &Message) {
 pub(crate) fn untell(keeper: &mut Keeper) {
     let mut fd = sys::HIGH;
     while fd <= keeper.top {
+        let first = keeper.pending;
         if let Some(entry) = keeper.entry(fd).filter(|entry| entry.state == 3) {
             entry.state = 2;
-            append(keeper, fd);
+            entry.next = first;
+            keeper.pending = fd;
         }
         fd += 1;
     }
@@ -202,9 +192,10 @@ pub(crate) fn sweep_orphans(keeper: &mut Keeper) {
     loop {
         let Ok(Some(waited)) = sys::waitid(P_ALL, 0, WNOHANG | WNOWAIT) else { return };
         if let Some(fd) = known(keeper, waited.pid) {
-            // One of ours: its own event tells it. What waits behind it is seen at the next SIGCHLD or exit.
+            // One of ours: its own event tells it. What waits behind it is seen when that is told.
             ended(keeper, fd);
             if keeper.entry(fd).is_some_and(|entry| entry.state != 0) {
+                keeper.unswept = true;
                 return;
             }
         } else if wanted(keeper, waited.pid) {

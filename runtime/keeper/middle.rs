@@ -24,10 +24,11 @@ const NOT_YET: u32 = u32::MAX;
 /// It has ended without one.
 const ENDED: u32 = u32::MAX - 1;
 
-/// In an answer, above the errno: where it failed. 0 is the clone, and from [`JOINING`] on the places of
-/// [`JOINABLE`].
+/// In an answer, above the errno: where it failed. 0 is the clone, from [`JOINING`] on come the places of
+/// [`JOINABLE`], and behind them [`APART`].
 const SHIFT: u32 = 16;
 const JOINING: u32 = 1;
+const APART: u32 = JOINING + JOINABLE.len() as u32;
 
 /// Parent of the middle process and, in the end, of the child.
 pub(crate) fn through(keeper: &mut Keeper, birth: &Birth) -> Result<(i32, i32), (Stage, Errno)> {
@@ -98,12 +99,13 @@ fn wait(page: *mut u32, middle_pidfd: i32, patience: u32) -> u32 {
         }
         // SAFETY: the word lies in the page.
         let word = unsafe { page.add(shared::MIDDLE_ERRNO) };
-        if sys::futex_wait(word, NOT_YET, 10_000_000) == Err(sys::ETIMEDOUT) {
-            waited += 1;
-            if sys::waitid(P_PIDFD, middle_pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some()) {
-                let last = load(page, shared::MIDDLE_ERRNO);
-                return if last == NOT_YET { ENDED } else { last };
-            }
+        let _ = sys::futex_wait(word, NOT_YET, 10_000_000);
+        // However it ended: who wakes us and has no answer does not keep us.
+        waited += 1;
+        let ended = || sys::waitid(P_PIDFD, middle_pidfd, WNOHANG | WNOWAIT).is_ok_and(|ended| ended.is_some());
+        if load(page, shared::MIDDLE_ERRNO) == NOT_YET && ended() {
+            let last = load(page, shared::MIDDLE_ERRNO);
+            return if last == NOT_YET { ENDED } else { last };
         }
     }
 }
@@ -140,7 +142,7 @@ extern "C" fn run(middle: &Middle) -> ! {
     store(birth.page, shared::MIDDLE_PID, 0);
     let namespaces = if birth.init().is_some() { 0 } else { birth.header.clone };
     let cgroup = if cradled { None } else { birth.cgroup() };
-    let made = apart(alive).map_err(|errno| errno as u32).and_then(|keeper| {
+    let made = apart(alive).map_err(|errno| APART << SHIFT | errno as u32).and_then(|keeper| {
         let mut birth = Birth { keeper, ..*birth };
         let mut slots = Slots::new(&birth);
         match enter(&mut birth, &mut slots) {

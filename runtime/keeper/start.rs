@@ -215,7 +215,6 @@ fn prepare(socket: i32, places: usize) -> Res<Keeper> {
         end: wire::End::Kill,
         roots: [serve::Root::NONE; serve::ROOTS],
         pending: 0,
-        last: 0,
         adopts: false,
         unswept: false,
         unwatched: 0,

@@ -7,6 +7,9 @@ use crate::error::{Error, ErrorKind};
 /// So much of its words is passed on.
 const MOST: usize = 2048;
 
+/// What crun says last where a child of its own has failed, who may have said why.
+const OF_A_CHILD: &str = "fail startup";
+
 /// The last error of its log (`--log-format json`), else what it wrote otherwise.
 pub(crate) fn said(log: &str, otherwise: &str) -> String {
     let worst = |line: &str| {
@@ -15,8 +18,12 @@ pub(crate) fn said(log: &str, otherwise: &str) -> String {
         let text = line.get("msg").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())?;
         matches!(level, "error" | "fatal" | "panic").then(|| text.to_owned())
     };
-    let logged = log.lines().filter_map(worst).next_back();
-    let mut text = logged.unwrap_or_else(|| otherwise.trim().to_owned());
+    let logged: Vec<String> = log.lines().filter_map(worst).collect();
+    let mut text = match logged.as_slice() {
+        [.., why, last] if last == OF_A_CHILD => format!("{why}; {last}"),
+        [.., last] => last.clone(),
+        [] => otherwise.trim().to_owned(),
+    };
     if text.len() > MOST {
         let cut = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);
@@ -68,6 +75,8 @@ mod tests {
         );
         assert_eq!(said(log, "x"), "second");
         assert_eq!(said("", " what it wrote\n"), "what it wrote");
+        let log = "{\"msg\":\"setns(pid=1)\",\"level\":\"error\"}\n{\"msg\":\"fail startup\",\"level\":\"error\"}\n";
+        assert_eq!(said(log, "x"), "setns(pid=1); fail startup");
         assert_eq!(said("", &"é".repeat(MOST)).len(), MOST);
     }
 

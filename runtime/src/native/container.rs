@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use tokio::sync::{Notify, OnceCell, oneshot};
 
 use super::driven::{Brought, Driven};
@@ -16,7 +17,7 @@ use super::session;
 use super::space;
 use super::stdio::{self, Ends, Exec};
 use super::stop::{self, Stopped};
-use super::supply::{Supply, some};
+use super::supply::{Seer, Supply, some};
 use super::{Inner, Point, cgroup_error, lives};
 use crate::cgroup::{Group, Limits, Oom, OomEvidence, Stats};
 use crate::durable::{Beside, ContainerRecord, FirstRecord, Storing};
@@ -244,7 +245,8 @@ impl Core {
                     Main::Checked(main) => *main,
                     Main::Asked(main) => self.looked_up(*main).await?,
                 };
-                self.exec_checked(main, true).await
+                let trees = self.own_trees(&main).await?;
+                self.exec_checked(main, trees, true).await
             }
         }
     }
@@ -309,17 +311,23 @@ impl Core {
         self.alive()?;
         self.goes_on()?;
         let checked = self.looked_up(spec).await?;
+        // Before it: a source on a file system that does not answer holds up nobody's pause.
+        let trees = self.own_trees(&checked).await?;
         let _none_missed = self.pausing.read().await;
         self.goes_on()?;
-        self.exec_checked(checked, false).await
+        self.exec_checked(checked, trees, false).await
     }
 
-    async fn exec_checked(&self, process: CheckedProcess, main: bool) -> Result<Started, Error> {
+    async fn exec_checked(
+        &self,
+        process: CheckedProcess,
+        trees: Vec<(u16, OwnedFd)>,
+        main: bool,
+    ) -> Result<Started, Error> {
         if let Some(driven) = &self.rests.driven {
             return self.exec_driven(driven, &process).await;
         }
         let (id, faults) = (self.container.id.as_str(), &self.inner.faults);
-        let trees = self.own_trees(&process).await?;
         let own = self.own_group(&process.spec().limits).await?;
         // No group may be split while somebody is being born into it.
         let _born = self.births.read().await;
@@ -339,7 +347,7 @@ impl Core {
         supply.stdio = std::mem::take(&mut ends.theirs);
         supply.channel = ends.channel()?;
         supply.init = Some(self.init_pidfd()?);
-        supply.seen = joining.ids.is_none();
+        supply.seen_by = Seer::of(joining.ids.as_ref(), || self.shares_pids, &self.inner.machine);
         let hold = process.spec().hold.clone();
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((wire::JOIN_CGROUP, Some(self.of_init("ns/cgroup", OFlags::RDONLY)?)));
@@ -410,8 +418,11 @@ impl Core {
     /// The trees for the mounts of one process, id-mapped where the container has ids of its own. Where we may not make them there are
     /// none: `check_further` has refused them.
     async fn own_trees(&self, process: &CheckedProcess) -> Result<Vec<(u16, OwnedFd)>, Error> {
-        let mounts = process.spec().mounts.iter().enumerate();
         let mut trees = Vec::new();
+        if self.rests.driven.is_some() {
+            return Ok(trees);
+        }
+        let mounts = process.spec().mounts.iter().enumerate();
         for (index, mount) in mounts.filter(|_| self.inner.machine.privileged) {
             let Some(path) = mount.source.path() else { continue };
             let userns = match &self.joining.ids {
@@ -457,6 +468,8 @@ impl Core {
         match opened {
             _ if !self.lives() => Err(Error::new(ErrorKind::State, "the container has ended")),
             Ok(opened) => Ok(opened),
+            // Whoever lives has all of these; who is about to end lets go of them before that is seen.
+            Err(Errno::NOENT | Errno::SRCH) => Err(Error::new(ErrorKind::State, "the container has ended")),
             Err(error) => Err(Error::system(format!("cannot open the container's {what}"), error)),
         }
     }

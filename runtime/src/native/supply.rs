@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use super::cgroup_error;
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Need, Plan};
+use crate::plan::idmap::IdMap;
+use crate::plan::{Machine, Need, Plan};
 
 /// Hands out the descriptors of a plan's needs, in order.
 pub(super) struct Supply {
@@ -14,9 +15,7 @@ pub(super) struct Supply {
     pub(super) init: Option<OwnedFd>,
     /// Where it is born, if not in the group itself.
     pub(super) birth: Option<OwnedFd>,
-    /// Whoever it is born beside has rights over it, and sees what it has: nothing of the host is to be reached from the directory of
-    /// the group (docs/decisions/0075).
-    pub(super) seen: bool,
+    pub(super) seen_by: Seer,
     pub(super) trees: Vec<(Need, Option<OwnedFd>)>,
     pub(super) files: Vec<Option<OwnedFd>>,
     pub(super) stdio: Vec<Option<OwnedFd>>,
@@ -34,7 +33,7 @@ impl Supply {
             gate: None,
             init: None,
             birth: None,
-            seen: false,
+            seen_by: Seer::Nobody,
             trees: Vec::new(),
             files: none(),
             stdio: none(),
@@ -61,8 +60,8 @@ impl Supply {
                     (birth, _) => birth,
                 };
                 match birth {
-                    Some(birth) if self.seen => Some(apart(&birth)?),
-                    birth => birth,
+                    Some(birth) => Some(self.seen_by.apart(birth)?),
+                    None => None,
                 }
             }
             Need::Namespace(index) => {
@@ -86,11 +85,40 @@ impl Supply {
     }
 }
 
-fn apart(birth: &OwnedFd) -> Result<OwnedFd, Error> {
-    crate::sys::apart_read_only(birth).map_err(|error| {
-        let what = "cannot take the cgroup's directory out of the host's tree, which the container would see through the process";
-        Error::system(what, error)
-    })
+/// Who sees, with rights over it, what a process has that is born beside him: nothing of the host is to be reached from the directory of
+/// the group (docs/decisions/0075).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seer {
+    Nobody,
+    /// Root of all ids of the host.
+    Root,
+    /// Root of a part of the host's ids, in whose mount namespace we may have no rights.
+    RootOfSome,
+}
+
+impl Seer {
+    /// From inside a container of these ids: one that `shares_pids` has others' processes in it.
+    pub(super) fn of(ids: Option<&IdMap>, shares_pids: impl FnOnce() -> bool, machine: &Machine) -> Self {
+        match machine.privileged && (ids.is_none() || shares_pids()) {
+            false => Self::Nobody,
+            true if machine.whole => Self::Root,
+            true => Self::RootOfSome,
+        }
+    }
+
+    fn apart(self, birth: OwnedFd) -> Result<OwnedFd, Error> {
+        if self == Self::Nobody {
+            return Ok(birth);
+        }
+        match crate::sys::apart_read_only(&birth) {
+            Err(error) if self == Self::RootOfSome && error.raw_os_error() == Some(libc::EPERM) => Ok(birth),
+            apart => apart.map_err(|error| {
+                let what =
+                    "cannot take the cgroup's directory out of the host's tree, which the container would see through the process";
+                Error::system(what, error)
+            }),
+        }
+    }
 }
 
 pub(super) fn some<T>(list: Vec<T>) -> Vec<Option<T>> {

@@ -235,9 +235,8 @@ fn load(b: &mut Builder, process: &CheckedProcess) {
     }
 }
 
-/// Set while the child still has the keeper's ids: the files of an undumpable process belong to root. An ordinary user's further
-/// process is in the container by then, where /proc is what somebody has mounted there: what is written to must be a file of the
-/// kernel's, with nothing mounted over it.
+/// Set while the child still has the keeper's ids: the files of an undumpable process belong to root. What is written to must be a
+/// file of the kernel's, with nothing mounted over it: /proc is what somebody has mounted there.
 pub(super) fn of_itself(b: &mut Builder, process: &CheckedProcess) {
     let score = process.spec().oom_score_adj.map(|score| ("oom_score_adj", "self/oom_score_adj", score.to_string()));
     let labels = process.labels().iter();

@@ -336,7 +336,7 @@ pub fn check_further(
     let mounts = mount::check(&mut no, &spec.mounts, false);
     if !machine.enters_pidns {
         for (index, _) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.source.path().is_some()) {
-            let why = "an ordinary user's further process is born inside, where the host's files cannot be named";
+            let why = "an ordinary user may not take files of the host into a container that is there already";
             no.0.push(
                 Error::new(ErrorKind::Unsupported, why)
                     .with_field(format!("mounts[{index}].source"))

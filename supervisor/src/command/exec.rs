@@ -47,8 +47,8 @@ impl ExecCommand {
     /// A mount that this process and its children alone see, made in a mount namespace of their own. The mount point is
     /// made where it is missing and can be; that directory or file the whole container sees.
     ///
-    /// For an ordinary user a bind mount is refused ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)): the
-    /// process is born inside, where the host's files have no names. A tmpfs is not.
+    /// For an ordinary user a bind mount is refused ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)): he may not take
+    /// files of the host into a container that is there already. A tmpfs is not.
     pub fn mount(mut self, mount: Mount) -> Self {
         self.parts.process.mounts.push(mount);
         self

@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
-use super::super::supply::{Supply, some};
+use super::super::supply::{Seer, Supply, some};
 use super::super::{cgroup_error, lives, stdio};
 use super::{Listening, Made, Maker, Until, Word, heard};
 use crate::cgroup::{Cgroups, Group, Spot};
@@ -60,7 +61,7 @@ impl Maker {
             supply.stdio = std::mem::take(&mut ends.theirs);
             supply.channel = ends.channel()?;
             supply.tasks = some(tasks);
-            beside.supply(&mut supply, &plan)?;
+            beside.supply(&mut supply, &plan, &self.machine)?;
             let (pid, pidfd) = self.brief.spawn(&plan, supply.all(&plan, beside.group)?)?;
             let halt = self.halt.clone();
             let until = Until { init: Some(beside.init.1), halt: halt.as_deref(), ..Until::default() };
@@ -147,11 +148,11 @@ impl Beside<'_> {
     }
 
     /// What a plan beside it needs of its first process.
-    pub(super) fn supply(&self, supply: &mut Supply, plan: &Plan) -> Result<(), Error> {
+    pub(super) fn supply(&self, supply: &mut Supply, plan: &Plan, machine: &Machine) -> Result<(), Error> {
         let init = self.init.1.try_clone();
         supply.init = Some(init.map_err(|error| Error::system("cannot duplicate a pidfd", error))?);
         supply.birth = self.spot()?.and_then(|spot| spot.v2);
-        supply.seen = self.ids.is_none();
+        supply.seen_by = Seer::of(self.ids, || shares_pids(self), machine);
         if plan.needs().contains(&process::CGROUP_NAMESPACE) {
             supply.namespaces.push((JOIN_CGROUP, Some(of_init(self, "ns/cgroup", OFlags::RDONLY)?)));
         }
@@ -174,6 +175,13 @@ fn is_ours(beside: &Beside<'_>, kind: &str) -> Option<bool> {
     Some(identity(&theirs)? == identity(&ours)?)
 }
 
+/// Its first process is not the first of its pid namespace, as far as that can be told: others' are in there.
+fn shares_pids(beside: &Beside<'_>) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", beside.init.0)).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().last()) != Some("1")
+}
+
 /// See [`Joining::common`].
 fn common(beside: &Beside<'_>) -> u64 {
     let kinds = [("ipc", NEWIPC), ("uts", NEWUTS), ("cgroup", NEWCGROUP)];
@@ -187,10 +195,16 @@ fn of_init(beside: &Beside<'_>, what: &str, flags: OFlags) -> Result<OwnedFd, Er
 
 fn of_process((pid, pidfd): (i32, &OwnedFd), what: &str, flags: OFlags) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{pid}/{what}");
-    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(|error| Error::system(format!("cannot open the container's {what}"), error));
+    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty());
     // The number was the container's if its process still lives after it was used.
-    if lives(pidfd) { opened } else { Err(Error::new(ErrorKind::State, "the container has ended")) }
+    match opened {
+        Ok(opened) if lives(pidfd) => Ok(opened),
+        Err(error) if lives(pidfd) && error != Errno::NOENT && error != Errno::SRCH => {
+            Err(Error::system(format!("cannot open the container's {what}"), error))
+        }
+        // Whoever lives has all of these; who is about to end lets go of them before that is seen.
+        _ => Err(Error::new(ErrorKind::State, "the container has ended")),
+    }
 }
 
 /// The user namespace that the keeper lived in by which a container was made whose first process is this: the one, of those that it

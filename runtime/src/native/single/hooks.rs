@@ -202,7 +202,7 @@ impl Maker {
         };
         let spawned = || {
             if let Some(beside) = place.beside {
-                beside.supply(&mut supply, &plan)?;
+                beside.supply(&mut supply, &plan, &self.machine)?;
             }
             let fds = supply.all(&plan, group)?;
             self.brief.spawn_own(&plan, fds)
