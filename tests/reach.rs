@@ -142,8 +142,10 @@ async fn talk(container: &dyn Container, pty: Pty, name: &str, owner: &str) {
     (process.stdin, process.stdout, process.stderr) =
         (Stdio::Fd(Arc::clone(&slave)), Stdio::Fd(Arc::clone(&slave)), Stdio::Fd(slave));
     let started = container.exec(process).await.expect("started");
+    // Its echo comes in between what is written.
+    let mut lines = read_to(&master, "by name");
     rustix::io::write(&master, b"typed\n").expect("typed");
-    let lines = read_to(&master, "done");
+    lines.extend(read_to(&master, "done"));
     let has = |line: &str| lines.iter().any(|seen| seen == line);
     assert!(has(name) && has(&format!("owner {owner}")) && has("by name") && has("done typed"), "{lines:?}");
     let exit = wait::soon("an exit", started.exit).await.expect("told");

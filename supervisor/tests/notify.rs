@@ -299,14 +299,15 @@ async fn a_server_is_healthy_as_long_as_its_answers_are() {
 #[tokio::test]
 async fn nobody_who_listens_is_a_failure_and_so_is_oneself() {
     let stage = Stage::set();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    // Nobody else gets the port, and nobody listens yet.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let container =
         stage.command().ready_when(Readiness::new(Probe::tcp(port)).interval(SECOND)).spawn().await.unwrap();
     let process = stage.fake.actor().await;
     known(&container, |vitals| vitals.failure.as_ref().is_some_and(|why| why.contains("no connection to"))).await;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let listener = socket.listen(8).unwrap();
     stage.clock.advance(SECOND).await;
     listener.accept().await.unwrap();
     container.ready().await.unwrap();

@@ -52,7 +52,7 @@ async fn used(started: Started) {
 
 pub(crate) fn a_terminal_of_each(scene: &Scene, which: Which) {
     // Some set the size of it when the command of an exec runs already.
-    let line = "until [ \"$(/bin/busybox stty size)\" = '33 77' ]; do :; done; \
+    let line = "until [ \"$(/bin/busybox stty size 2>/dev/null)\" = '33 77' ]; do :; done; \
                 /bin/busybox stty size; read line; /bin/busybox stty size; echo got $line; exit 4";
     play(scene, which, async |host| {
         for without_init in [false, true] {

@@ -1,7 +1,7 @@
 //! Who calls `orangery-oci`: this trial, which is a subreaper as conmon is.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -123,7 +123,7 @@ pub(crate) fn pipe() -> (File, OwnedFd) {
 }
 
 /// All of a pipe, when nobody writes any more.
-pub(crate) fn all(mut pipe: File) -> String {
+pub(crate) fn all(mut pipe: impl Read) -> String {
     let mut said = String::new();
     pipe.read_to_string(&mut said).expect("read");
     said

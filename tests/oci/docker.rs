@@ -2,6 +2,7 @@
 //! of its own.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -153,10 +154,27 @@ fn restricted(docker: &Docker) {
     assert!(told.contains("/there") && !told.contains("/tmp/here"), "{told}");
     let output = docker.run(&["--tty"], &["sh", "-c", "tty"]);
     assert_eq!(text(&output.stdout), "/dev/pts/0\r\n", "{}", text(&output.stderr));
-    let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
-    let line = [&["run", "--network", "none", "--memory", "16m", "--name", "hungry", "image", "busybox"][..], &hungry]
-        .concat();
-    assert_eq!(docker.call(&line).status.code(), Some(137));
+    hungry(docker);
+}
+
+/// Whoever looks for the kernel's kill begins with that when `start` is over, and tells of an end beside it: so the container waits for
+/// the one, and outlives what is killed in it until the other is told.
+fn hungry(docker: &Docker) {
+    let script = "while [ ! -e /go ]; do sleep 0.1; done; busybox dd if=/dev/zero of=/dev/null bs=64M count=1; code=$?
+        while [ ! -e /end ]; do sleep 0.1; done; exit $code";
+    let line =
+        ["run", "--detach", "--network", "none", "--memory", "16m", "--name", "hungry", "image", "sh", "-c", script];
+    docker.good(&line);
+    let events = ["events", "--since", "0", "--filter", "container=hungry", "--filter", "event=oom"];
+    let mut events = docker.command(&events).stdout(Stdio::piped()).spawn().expect("docker runs");
+    docker.good(&["exec", "hungry", "busybox", "touch", "/go"]);
+    let mut told = String::new();
+    BufReader::new(events.stdout.take().expect("its output")).read_line(&mut told).expect("a line");
+    assert!(told.contains("container oom"), "{told}");
+    events.kill().expect("it waits for more");
+    events.wait().expect("ended");
+    docker.good(&["exec", "hungry", "busybox", "touch", "/end"]);
+    assert_eq!(docker.good(&["wait", "hungry"]), "137\n");
     assert_eq!(
         docker.good(&["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hungry"]),
         "true 137\n"

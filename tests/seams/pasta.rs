@@ -127,8 +127,12 @@ pub(crate) fn ports_lead_into_it(scene: &Scene) {
         assert!(told["addresses"].contains('/'), "{told:?}");
         wait::soon("delete", container.delete()).await.expect("deleted");
         assert_eq!(helpers(), Vec::<String>::new());
-        // Nobody has the port any more.
-        drop(TcpListener::bind((LOCALHOST, tcp)).expect("free again"));
+        // No pasta has the port any more.
+        match TcpListener::bind((LOCALHOST, tcp)) {
+            // An ordinary user's network is everybody's, and somebody else was faster.
+            Err(error) if !scene.root() && error.kind() == std::io::ErrorKind::AddrInUse => {}
+            bound => drop(bound.expect("free again")),
+        }
     });
 }
 
@@ -258,14 +262,20 @@ pub(crate) fn what_pasta_cannot_do_is_refused(scene: &Scene) {
             let error = errors.0[0].clone();
             (error.kind(), error.field().unwrap_or_default().to_owned(), error.to_string())
         };
-        let publish =
-            |one: Publish| Pasta::new().publish(Publish::udp(free(UDP), 1).on(LOCALHOST)).publish(one.on(LOCALHOST));
-        let (kind, field, text) = of(spec(publish(Publish::tcp(port, 80)))).await;
+        let second = async |one: Publish| loop {
+            let first = Pasta::new().publish(Publish::udp(free(UDP), 1).on(LOCALHOST));
+            let told = of(spec(first.publish(one.on(LOCALHOST)))).await;
+            // As above: the first is taken by now.
+            if scene.root() || told.1 != "publish[0]" {
+                break told;
+            }
+        };
+        let (kind, field, text) = second(Publish::tcp(port, 80)).await;
         assert_eq!((kind, field.as_str()), (ErrorKind::Exists, "publish[1]"), "{text}");
         assert!(text.contains(&port.to_string()), "{text}");
         // One of several that is taken is not left out in silence.
         let several = Publish { count: 2, ..Publish::tcp(port - 1, 80) };
-        let (kind, field, text) = of(spec(publish(several))).await;
+        let (kind, field, text) = second(several).await;
         assert_eq!((kind, field.as_str()), (ErrorKind::Exists, "publish[1]"), "{text}");
         let nowhere = Pasta::new().publish(Publish::tcp(free(TCP), 80).on([203, 0, 113, 9]));
         let (kind, field, text) = of(spec(nowhere)).await;

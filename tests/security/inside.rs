@@ -2,11 +2,28 @@
 
 use std::fs;
 
-use orangery_runtime::spec::{Seccomp, Stdio, User};
+use orangery_runtime::Container;
+use orangery_runtime::spec::{ContainerSpec, ProcessSpec, Seccomp, Stdio, User};
 use orangery_tests::Scene;
-use orangery_tests::host::{command, outcome, probe, see};
+use orangery_tests::host::{Host, command, outcome, probe, see};
 use orangery_tests::wait::{self, Lines};
 use serde_json::Value;
+
+/// "Created" is told just before the stub lets go of its descriptors, of which nobody is told.
+fn let_go(container: &dyn Container) {
+    wait::until("an empty table of descriptors", || {
+        fs::read_dir(format!("/proc/{}/fd", container.init_pid())).map_or(true, |fds| fds.count() == 0)
+    });
+}
+
+/// What this process says that has the stub beside it as it is from then on.
+async fn said(host: &Host, spec: ContainerSpec, main: ProcessSpec) -> Value {
+    let container = host.create(spec, main).await.expect("created");
+    let_go(&*container);
+    let said = outcome(container.start().await.expect("started")).await.json();
+    container.delete().await.expect("deleted");
+    said
+}
 
 /// Every attempt must be refused, but those in `allowed`.
 fn refused(said: &Value, allowed: &[&str]) {
@@ -27,8 +44,9 @@ pub(crate) fn what_a_container_must_not_do(scene: &Scene) {
         let range = seen["paths"]["/proc/self/setgroups"]["content"] == "allow\n";
         assert!(range || !host.root());
         let allowed: &[&str] = if range { &["setgroups"] } else { &[] };
-        refused(&host.once(host.spec("run"), probe(&["attack"])).await.json(), allowed);
+        refused(&said(host, host.spec("run"), probe(&["attack"])).await, allowed);
         let container = host.create(host.spec("exec"), probe(&["true"])).await.expect("created");
+        let_go(&*container);
         refused(&outcome(container.exec(probe(&["attack"])).await.expect("exec")).await.json(), allowed);
         container.delete().await.expect("deleted");
     });
@@ -38,7 +56,7 @@ pub(crate) fn what_an_ordinary_user_inside_must_not_do(scene: &Scene) {
     scene.play(async |host| {
         let mut main = probe(&["attack"]);
         main.user = User::Ids { uid: 1234, gid: 1234 };
-        refused(&host.once(host.spec("user"), main).await.json(), &[]);
+        refused(&said(host, host.spec("user"), main).await, &[]);
     });
 }
 
@@ -47,7 +65,7 @@ pub(crate) fn what_the_kernel_refuses_without_the_filter(scene: &Scene) {
     scene.play(async |host| {
         let mut main = probe(&["attack"]);
         main.seccomp = Seccomp::Unconfined;
-        let said = host.once(host.spec("unconfined"), main).await.json();
+        let said = said(host, host.spec("unconfined"), main).await;
         for name in [
             "open-own-exe-for-write",
             "open-init-exe-for-write",
@@ -96,7 +114,7 @@ pub(crate) fn what_the_kernel_refuses_without_the_filter(scene: &Scene) {
 
 pub(crate) fn the_stub_init_cannot_be_looked_into(scene: &Scene) {
     scene.play(async |host| {
-        let said = host.once(host.spec("stub"), probe(&["attack"])).await.json();
+        let said = said(host, host.spec("stub"), probe(&["attack"])).await;
         // An ordinary user's single id owns the listing, which is empty; nothing in it could be followed.
         assert!(
             said["list-init-fds"] == -libc::EACCES || (!host.root() && said["list-init-fds"] == -libc::ENOENT),
@@ -125,10 +143,7 @@ pub(crate) fn the_stub_init_cannot_be_looked_into(scene: &Scene) {
             assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
         }
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-        // "Created" is told just before the stub lets go of its descriptors, of which nobody is told.
-        wait::until("an empty table of descriptors", || {
-            fs::read_dir(format!("/proc/{}/fd", container.init_pid())).map_or(true, |fds| fds.count() == 0)
-        });
+        let_go(&*container);
         container.delete().await.expect("deleted");
     });
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Ran, lacks, ran, root};
+use crate::kit::{Ran, copy_program, lacks, ran, root};
 use crate::refusals::short;
 use crate::{Test, always, needs};
 
@@ -42,8 +42,8 @@ fn bundle() -> tempfile::TempDir {
     fs::create_dir(dir.path().join("data")).unwrap();
     fs::write(dir.path().join("data/here"), "text\n").unwrap();
     let program = dir.path().join("rootfs/bin/busybox");
-    if fs::copy(BUSYBOX, &program).is_ok() {
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    if Path::new(BUSYBOX).exists() {
+        copy_program(BUSYBOX, &program);
     }
     for applet in ["sh", "id", "cat", "touch", "hostname", "dd"] {
         symlink("busybox", dir.path().join("rootfs/bin").join(applet)).unwrap();

@@ -8,6 +8,13 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+/// Copy a program that is to be executed, by a process of its own: a child of another trial, not yet at its exec, would hold a file
+/// that we have written ourselves open for writing (ETXTBSY).
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status().unwrap();
+    assert!(copied.success());
+}
+
 /// What one run said.
 #[derive(Debug)]
 pub(crate) struct Ran {

@@ -1,6 +1,6 @@
 //! What it prints and how it exits.
 
-use crate::kit::{doctor, empty_root, lacks, ran, root, sh};
+use crate::kit::{copy_program, doctor, empty_root, lacks, ran, root, sh};
 use crate::refusals::short;
 use crate::{Test, always, needs};
 
@@ -182,7 +182,7 @@ fn mount_options() {
         assert!(explained.ended(125).err.contains("/usr lies on a private mount"), "{explained:?}");
     }
     let dir = tempfile::tempdir().unwrap();
-    std::fs::copy("/bin/true", dir.path().join("true")).unwrap();
+    copy_program("/bin/true", dir.path().join("true"));
     let bind = format!("type=bind,src={},dst=/data", dir.path().display());
     ran(&["run", "--mount", &bind, "--", "/data/true"]).ended(0);
     ran(&["run", "--mount", &(bind + ",noexec"), "--", "/data/true"]).ended(126);

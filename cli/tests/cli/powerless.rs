@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::kit::{Ran, binary, ran, root};
+use crate::kit::{Ran, binary, copy_program, ran, root};
 use crate::{Test, needs};
 
 /// Another one than that of the set-up's own trial, which may run meanwhile.
@@ -30,7 +30,7 @@ impl Place {
     fn new() -> Self {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         let dir = tempfile::Builder::new().permissions(mode).tempdir().unwrap();
-        std::fs::copy(binary(), dir.path().join("orangery")).unwrap();
+        copy_program(binary(), dir.path().join("orangery"));
         let run = dir.path().join("run");
         std::fs::create_dir(&run).unwrap();
         std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::kit::{fed, ran, sh};
+use crate::kit::{copy_program, fed, ran, sh};
 use crate::refusals::short;
 use crate::{Test, always, needs};
 
@@ -94,7 +94,7 @@ fn runs() {
     for name in ["proc", "sys", "dev", "tmp", "run"] {
         std::fs::create_dir(from.join(name)).unwrap();
     }
-    std::fs::copy(BUSYBOX, from.join("bin/busybox")).unwrap();
+    copy_program(BUSYBOX, from.join("bin/busybox"));
     std::os::unix::fs::symlink("busybox", from.join("bin/sh")).unwrap();
     ran(&["rootfs", "unpack", from.to_str().unwrap(), to.to_str().unwrap()]).ended(0);
     let root = to.join("rootfs");

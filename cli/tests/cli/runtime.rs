@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::kit::{ran, root, sh};
+use crate::kit::{copy_program, ran, root, sh};
 use crate::refusals::short;
 use crate::{Test, always, needs};
 
@@ -40,7 +40,7 @@ fn image() -> tempfile::TempDir {
     for name in ["bin", "proc", "sys", "dev", "tmp", "run"] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
-    std::fs::copy(BUSYBOX, dir.path().join("bin/busybox")).unwrap();
+    copy_program(BUSYBOX, dir.path().join("bin/busybox"));
     std::os::unix::fs::symlink("busybox", dir.path().join("bin/sh")).unwrap();
     std::os::unix::fs::symlink("busybox", dir.path().join("bin/stty")).unwrap();
     dir
@@ -55,7 +55,7 @@ fn runs() {
         let said = sh(&[&options[..], ids].concat(), "echo out; echo err >&2; exit 3");
         assert_eq!((said.ended(3).text(), said.err.as_str()), ("out\n", "err\n"), "{program}");
         // crun gives a terminal its size when the command of an exec runs already.
-        let line = "until [ \"$(stty size)\" = '24 80' ]; do :; done; stty size; exit 4";
+        let line = "until [ \"$(stty size 2>/dev/null)\" = '24 80' ]; do :; done; stty size; exit 4";
         let said = sh(&[&options[..], &["-t"]].concat(), line);
         assert_eq!(said.ended(4).text(), "24 80\r\n", "{program}");
         let said = ran(&[&["run"], &options[..], &["--", "no-such-command"]].concat());

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::kit::{Ran, binary, ran, root};
+use crate::kit::{Ran, binary, copy_program, ran, root};
 use crate::refusals::short;
 use crate::{Test, always, needs};
 
@@ -52,7 +52,7 @@ fn set_up() {
     let dir =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
     let copy = dir.path().join("orangery");
-    std::fs::copy(binary(), &copy).unwrap();
+    copy_program(binary(), &copy);
     let limited = || -> Ran {
         let mut command = Command::new(&copy);
         command.args(["run", "--memory", "16M", "--", "tail", "/dev/zero"]).env("HOME", "/").env("TMPDIR", "/tmp");

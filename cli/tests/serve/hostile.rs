@@ -129,6 +129,8 @@ fn many() {
     works(&daemon);
     let before = daemon.descriptors();
     let other = daemon.connect();
+    // From here on it may be quiet for longer than one who has not said anything yet.
+    assert!(ask(other.try_clone().unwrap(), "GET", "/v1/health", &[], "").body().is_ok());
     // One process: it has the connections that one may have, and the rest is closed. All of them stay open at this end, where
     // there are descriptors for them; else the last ones, of which none was let in, make room.
     let most = many_descriptors();

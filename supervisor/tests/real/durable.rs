@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial!(what_runs_is_adopted_with_its_streams),
         trial!(an_end_that_nobody_saw_is_told),
-        trial!(a_flood_is_exact_over_many_kills),
+        trial!(a_flood_is_exact_over_many_kills).long(),
         trial!(whatever_was_answered_is_found_and_the_rest_is_gone),
         trial!(who_leaves_takes_nothing_along),
         trial!(services_go_on_where_they_were),

@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial!(limits_end_a_copy_and_leave_nothing),
         trial!(a_deep_tree_takes_no_more_descriptors_than_there_are),
         trial!(nothing_is_read_in_the_supervisors_name),
-        trial!(a_tree_that_changes_under_the_copy),
+        trial!(a_tree_that_changes_under_the_copy).long(),
         trial!(kept_files_outlive_the_exit_until_the_container_is_deleted),
         trial!(kept_files_go_with_the_last_handle_and_with_the_supervisor),
     ]

@@ -14,7 +14,7 @@ use crate::durable::{dir, end, found, settle, stand};
 use crate::stage;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial!(what_an_older_kernel_lacks_is_done_otherwise)]
+    vec![trial!(what_an_older_kernel_lacks_is_done_otherwise).long()]
 }
 
 const FEATURES: [&str; 4] = ["pidfs", "exit_info", "cgroup_kill", "all"];

@@ -225,7 +225,8 @@ fn what_it_excludes_is_refused_by_name(scene: &Scene) {
 fn what_it_prints_is_kept_in_a_log(scene: &Scene) {
     play(scene, async |supervisor| {
         let dir = scene.dir().join("log");
-        let script = "echo typed at $(tty); read -r word; echo $word";
+        // Read first: the echo of what is typed comes in between what is written.
+        let script = "read -r word; echo typed at $(tty); echo $word";
         let command = shell(supervisor, script).log(&dir, LogOptions::default());
         let mut container = command.stdin(Stdin::Bytes("again\n".into())).spawn().await.unwrap();
         let output = container.stdout();

@@ -251,7 +251,8 @@ fn shell() {
     assert_eq!(terminal.end().0, Some(0));
     let mut terminal = at(&["attach", "-i", "a"]);
     terminal.type_in("echo still $n\r");
-    terminal.until("still 7");
+    // Its prompt too: what is typed before that is shown in front of it.
+    terminal.until("still 7\r\n# ");
     // Something reads, is interrupted by a key, and the shell reads again.
     terminal.type_in("cat\rhere\r");
     terminal.until("here\r\nhere\r\n");
