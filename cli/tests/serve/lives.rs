@@ -86,7 +86,7 @@ fn later() {
 
 fn kept() {
     let daemon = Daemon::start();
-    let spec = json!({ "spec": { "restart": "always", "restart-delay": "10ms", "restart-max-delay": "10ms", "restart-window": "1000/1h" } });
+    let spec = json!({ "spec": { "restart": "always", "restart-delay": "10ms", "restart-max-delay": "10ms", "restart-window": "100000/1h" } });
     daemon.make("s", "echo life; exit 1", spec).json(201);
     // All its lives are one stream, and what is told of each comes behind its bytes.
     let (mut bytes, mut exits) = (0, 0);

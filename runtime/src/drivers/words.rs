@@ -31,6 +31,11 @@ pub(crate) fn said(log: &str, otherwise: &str) -> String {
     text
 }
 
+/// A child of the program has failed without a word before there was a process: nothing of what was asked for has run.
+pub(crate) fn has_not_begun(error: &Error) -> bool {
+    error.what() == OF_A_CHILD
+}
+
 /// Why `step` (such as `runc create`) failed. `runs`: it was to execute this command.
 pub(crate) fn failed(step: &str, how: &str, words: &str, runs: Option<&str>) -> Error {
     let lower = words.to_ascii_lowercase();
@@ -77,6 +82,8 @@ mod tests {
         assert_eq!(said("", " what it wrote\n"), "what it wrote");
         let log = "{\"msg\":\"setns(pid=1)\",\"level\":\"error\"}\n{\"msg\":\"fail startup\",\"level\":\"error\"}\n";
         assert_eq!(said(log, "x"), "setns(pid=1); fail startup");
+        let begun = |log: &str| has_not_begun(&failed("crun exec", "failed", &said(log, "x"), None));
+        assert!(!begun(log) && begun("{\"msg\":\"fail startup\",\"level\":\"error\"}\n"));
         assert_eq!(said("", &"é".repeat(MOST)).len(), MOST);
     }
 

@@ -30,6 +30,8 @@ struct Removal {
     done: bool,
 }
 
+/// So often an `exec` is tried again that has not come to its process.
+const AGAIN: u32 = 4;
 /// A number is shorter.
 const NUMBER: u64 = 32;
 
@@ -169,6 +171,27 @@ impl Driven {
         if !no.is_empty() {
             return Err(Errors(no).into_one());
         }
+        let failed = |error| Error::system("cannot duplicate a descriptor", error);
+        let copy = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose().map_err(failed);
+        for _ in 0..AGAIN {
+            let copies = stdio.iter().map(copy).collect::<Result<_, _>>()?;
+            match self.exec_once(process, copies, group).await {
+                // Seen of crun 1.8 beside much load, right after its `start`.
+                Err(error) if drivers::words::has_not_begun(&error) => {
+                    tracing::debug!(%error, "the runtime is asked again")
+                }
+                done => return done,
+            }
+        }
+        self.exec_once(process, stdio, group).await
+    }
+
+    async fn exec_once(
+        self: &Arc<Self>,
+        process: &CheckedProcess,
+        stdio: Vec<Option<OwnedFd>>,
+        group: Option<&Arc<Group>>,
+    ) -> Result<Brought, Error> {
         let number = self.execs.fetch_add(1, Ordering::Relaxed);
         let (file, pid) = (self.dir.join(format!("process-{number}.json")), self.dir.join(format!("pid-{number}")));
         write(file.clone(), drivers::written(process).to_string()).await?;
