@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use orangery::stream::Chunk;
 use orangery::stream::log::{LogChunk, LogError, LogErrorKind, LogEvent, LogReader, ReadOptions};
-use orangery::{Cursor, Event, ProcessHandle, Report, Service, Source, SubscribeOptions, Subscriber};
+use orangery::{
+    Cursor, Event, ProcessHandle, Report, Service, ServiceInspect, ServiceState, Source, SubscribeOptions, Subscriber,
+};
 
 use super::daemon::system;
 use super::failed::{Failed, failed};
@@ -39,6 +41,8 @@ enum Of {
         dir: PathBuf,
         /// The incarnation that was read last.
         generation: u32,
+        /// It was looked for while it ran.
+        lived: bool,
         current: Option<ProcessHandle>,
     },
     /// It ran under an earlier daemon; its log is there.
@@ -78,7 +82,9 @@ impl Reader {
     pub(super) fn of_container(card: &Card, dir: &Path, wanted: &Wanted) -> Result<Self, Failed> {
         let of = match card.body() {
             Body::Container(container) => Of::Process(container.process().clone()),
-            Body::Service(service) => Of::Service { service, dir: dir.to_owned(), generation: 0, current: None },
+            Body::Service(service) => {
+                Of::Service { service, dir: dir.to_owned(), generation: 0, lived: false, current: None }
+            }
             Body::Nothing => Of::Log,
             Body::Busy => return Err(busy()),
         };
@@ -157,9 +163,9 @@ impl Reader {
         let options = SubscribeOptions { sources: self.options.sources, ..SubscribeOptions::default() };
         let process = match &mut self.of {
             Of::Process(process) => Some(process.clone()),
-            Of::Service { service, generation, current, .. } => {
+            Of::Service { service, generation, lived, current, .. } => {
                 *current = service.current().map(|now| {
-                    *generation = now.inspect().generation;
+                    (*generation, *lived) = (now.inspect().generation, true);
                     now.process().clone()
                 });
                 current.clone()
@@ -226,18 +232,20 @@ impl Reader {
     async fn between(&mut self) -> Option<Item> {
         let Stage::Between(end) = &self.stage else { return None };
         let last = |end: &Option<Event>| end.clone().map_or(Item::Over, Item::Event);
-        let Of::Service { service, dir, generation, .. } = &mut self.of else {
+        let Of::Service { service, dir, generation, lived, .. } = &mut self.of else {
             let item = last(end);
             return self.over(item);
         };
         if !self.follow {
             return self.over(Item::Now);
         }
-        let seen = *generation;
-        let next = service.wait_for(move |now| now.generation > seen || now.state.is_settled()).await;
-        match next {
-            Ok(now) if now.generation > seen => {
-                *generation = now.generation;
+        // One that was still being made when its log was read to the end runs later: that is waited for too, once.
+        let (seen, made) = (*generation, !*lived);
+        let runs = |state| matches!(state, ServiceState::Unready | ServiceState::Running);
+        let comes = move |now: &ServiceInspect| now.generation > seen || made && runs(now.state);
+        match service.wait_for(move |now| comes(now) || now.state.is_settled()).await {
+            Ok(now) if comes(&now) => {
+                (*generation, *lived) = (now.generation, now.generation == seen);
                 // One that has come and gone meanwhile is in the log, too.
                 match LogReader::resume(dir, self.place, self.options) {
                     Ok(log) => self.stage = Stage::History(Box::new(log)),
